@@ -1,0 +1,1 @@
+"""Tables, views, migrations and queries of Facet's PostgreSQL."""

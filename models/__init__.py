@@ -1,0 +1,1 @@
+"""Networks, value types, geometry, weights and releases."""

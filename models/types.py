@@ -1,0 +1,110 @@
+"""The values that stages exchange, and the conventions that hold everywhere.
+
+* Pixels are RGB uint8, ``(N, 3, H, W)``.
+* Boxes are ``x1, y1, x2, y2`` in pixels of the source image, float32; a pixel's centre is at ``+ 0.5``.
+* Landmarks are ``(N, 5, 2)`` float32 in the order of ``LANDMARK_NAMES``, where left and right are the image's.
+* Times are seconds as float and carry the suffix ``_seconds``.
+* Embeddings are L2-normalised.
+* No face is ``N = 0``, never ``None``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Self
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+LANDMARK_NAMES = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
+
+
+class _Columns:
+    """Struct of tensors whose leading dimension N is the same: length, slicing and concatenation."""
+
+    __slots__ = ()
+
+    def _columns(self) -> dict[str, Tensor]:
+        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+
+    def _check(self, **expected: tuple[int, ...]) -> None:
+        columns = self._columns()
+        length = next(iter(columns.values())).shape[0]
+        for name, tail in expected.items():
+            shape = tuple(columns[name].shape)
+            fits = len(shape) == len(tail) + 1 and all(t in (-1, s) for s, t in zip(shape[1:], tail, strict=False))
+            if not fits or shape[0] != length:
+                message = f"{type(self).__name__}.{name} has shape {shape}, expected {(length, *tail)}"
+                raise ValueError(message)
+
+    def __len__(self) -> int:
+        return int(next(iter(self._columns().values())).shape[0])
+
+    def __getitem__(self, rows: slice | Tensor) -> Self:
+        return type(self)(**{name: column[rows] for name, column in self._columns().items()})
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name}={tuple(column.shape)}" for name, column in self._columns().items())
+        return f"{type(self).__name__}({shapes})"
+
+    @classmethod
+    def cat(cls, parts: Sequence[Self]) -> Self:
+        """Join one or more values along N."""
+        names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+        return cls(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Detections(_Columns):
+    """Faces found in a batch of frames."""
+
+    frame: Tensor
+    """(N,) int64: row of the frame in the batch that was searched; ascending."""
+    boxes: Tensor
+    """(N, 4) float32, pixels of that frame; may reach beyond its edge."""
+    landmarks: Tensor
+    """(N, 5, 2) float32, pixels of that frame, in the order of LANDMARK_NAMES."""
+    scores: Tensor
+    """(N,) float32 in 0..1."""
+
+    def __post_init__(self) -> None:
+        self._check(frame=(), boxes=(4,), landmarks=(5, 2), scores=())
+
+    @classmethod
+    def empty(cls) -> Self:
+        """No face."""
+        return cls(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4), torch.zeros(0, 5, 2), torch.zeros(0))
+
+
+@dataclass(frozen=True, slots=True)
+class HeadOutput:
+    """What one head says of N faces."""
+
+    labels: tuple[str, ...]
+    """K names, in the order of the columns of ``probabilities``."""
+    probabilities: Tensor
+    """(N, K) float32. Rows sum to 1, except for a multi-label head (attributes), where each column stands alone."""
+    value: Tensor | None = None
+    """(N,) float32: the estimate of a numeric head (age in years), else None."""
+    low: Tensor | None = None
+    """(N,) float32: lower end of the head's central 80 % interval (10 % quantile), else None."""
+    high: Tensor | None = None
+    """(N,) float32: upper end (90 % quantile), else None."""
+    abstains: Tensor | None = None
+    """(N,) bool: True where the release's threshold makes the answer 'unknown', else None (never abstains)."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaceOutputs:
+    """Everything that one forward pass says of N faces."""
+
+    embeddings: Tensor
+    """(N, D) float32, L2-normalised."""
+    heads: dict[str, HeadOutput]
+    """By task: gender, age, ethnicity, emotion, attributes; only the heads that are on."""
+
+    def __len__(self) -> int:
+        return int(self.embeddings.shape[0])

@@ -1,0 +1,1 @@
+"""Data sets, losses, recipes, evaluation and the conversion of ready weights."""

@@ -1,0 +1,1 @@
+"""The running application: ledger, stages, Celery tasks and the command line."""

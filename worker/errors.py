@@ -1,0 +1,48 @@
+"""Errors of the worker, by what the caller does about them.
+
+FacetError                 base; its text is one line: what was found, what was expected, what to do
+├── UsageError             the command was used wrongly: exit status 2
+├── RetryableError         database, broker or disk is away: try again later, lose nothing
+└── MediaError             this file cannot be analysed: record the reason, go on with the next
+    ├── MediaRejected      the file is at fault (corrupt, unsupported, over a limit)
+    └── DecoderCrashed     the file killed its decoder, or hung it past its limit: try again, then quarantine
+"""
+
+from __future__ import annotations
+
+
+class FacetError(Exception):
+    """Something went wrong; the text says what was found, what was expected and what to do."""
+
+
+class UsageError(FacetError):
+    """The command was used wrongly."""
+
+
+class RetryableError(FacetError):
+    """A service or the disk is away; the same call may succeed later."""
+
+
+class MediaError(FacetError):
+    """A file cannot be analysed.
+
+    Attributes:
+        code: a stable word for SQL, such as ``truncated`` or ``too_many_pixels``.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+    @property
+    def reason(self) -> str:
+        """The text that the ``reason`` column shows: ``code: message``."""
+        return f"{self.code}: {self}"
+
+
+class MediaRejected(MediaError):
+    """The file is at fault: corrupt, unsupported or over a limit."""
+
+
+class DecoderCrashed(MediaError):
+    """The file killed its decoder (signal, memory) or hung it past its time limit."""

@@ -1,0 +1,68 @@
+"""The values that the worker's stages exchange; no torch here, because decode children import it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MediaKind = Literal["image", "video"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediaInfo:
+    """What a file says of itself when it is opened."""
+
+    kind: MediaKind
+    format: str
+    """Short lower-case name of container or still format: jpeg, heic, mp4, matroska, ..."""
+    width: int
+    """Pixels, after EXIF or container rotation."""
+    height: int
+    duration_seconds: float | None = None
+    """None for a still of one frame, and where the container does not say."""
+    frames_per_second: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedFrame:
+    """One frame in memory."""
+
+    index: int
+    """Number of the frame in its file, from 0, in presentation order."""
+    at_seconds: float
+    """Presentation time stamp from the container, from the first frame's; 0.0 for a still."""
+    pixels: NDArray[np.uint8]
+    """(H, W, 3) RGB, upright."""
+    scene_cut: bool
+    """True where a new shot begins with this frame, judged against the sampled frame before it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeLimits:
+    """What one decode may use; past it the child is killed or the file rejected."""
+
+    memory_bytes: int = 2 << 30
+    wall_seconds: float = 120.0
+    """Longest silence: time to the first frame, and between two frames."""
+    pixels_per_frame: int = 120_000_000
+    frames_per_file: int = 5_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DecodeRequest:
+    """Which frames of which file."""
+
+    location: str
+    """Path of a local file."""
+    kind: MediaKind
+    frames_per_second: float | None = 2.0
+    """Sampling; None takes every frame. One-frame stills give their frame either way."""
+    start_seconds: float | None = None
+    """First time stamp wanted (inclusive); None from the beginning."""
+    end_seconds: float | None = None
+    """First time stamp no longer wanted (exclusive); None to the end."""
+    limits: DecodeLimits = DecodeLimits()
