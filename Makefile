@@ -1,0 +1,60 @@
+# Facet's commands for people; `make help` lists them.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+EXTRAS := dev,demo,train,monitor
+PYTEST_FLAGS ?=
+# The demo keeps to itself: an embedded database under ./demo, whatever FACET_ settings this shell has.
+DEMO := env -u FACET_DATABASE_URL -u FACET_BROKER_URL -u FACET_CROPS_URL FACET_HOME=$(CURDIR)/demo/home $(BIN)/facet
+
+.DEFAULT_GOAL := help
+.PHONY: help setup test fast lint format demo clean
+
+help: ## List these commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make .venv with everything that Facet, its tests and its demo need
+
+test: setup ## Run the whole test suite
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+fast: setup ## Run the unit tests, which need no service
+	$(BIN)/python -m pytest tests/unit $(PYTEST_FLAGS)
+
+lint: setup ## Check style, format, types and the import contract
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup ## Rewrite the sources in the house format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+demo: setup ## Analyse a small public-domain archive in ./demo and query it
+	$(BIN)/python -m worker.demo demo
+	$(DEMO) analyze demo/archive || test $$? -eq 1  # 1: the archive holds a truncated picture, which is rejected
+	$(DEMO) sql "SELECT uri, kind, status, reason FROM media ORDER BY uri"
+	$(DEMO) sql "SELECT person_id, appearance_count, media_count, age, gender, ethnicity FROM people ORDER BY person_id"
+	$(DEMO) sql "SELECT uri, person_id, round(start_seconds::numeric, 1) AS start, round(end_seconds::numeric, 1) AS stop, \
+	  gender, emotion FROM appearances JOIN media USING (media_id) WHERE kind = 'video' ORDER BY uri, start_seconds"
+	$(DEMO) sheet -o demo/contact-sheet.png
+	@echo "Who was found, one row a person: demo/contact-sheet.png"
+
+clean: ## Remove caches, build outputs and the demo; keep .venv
+	rm -rf demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# The stamp is older than its reasons exactly when something has to be installed again.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Facet needs Python 3.11 or newer, and '$(PYTHON)' is not. Name another: make setup PYTHON=python3.12" >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv $(VENV) || { \
+	  echo "The venv module of '$(PYTHON)' is missing. On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Installing into $(VENV): the first time takes minutes, since torch is large"
+	@# pip before 23.1 is slow to resolve, or fails on, this many constraints; a newer one is left as it is
+	@$(BIN)/python -m pip install --quiet 'pip>=23.1'
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	@touch $@
