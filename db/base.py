@@ -1,0 +1,57 @@
+"""The declarative base and the column types that the tables share."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any, ClassVar
+
+from pgvector.sqlalchemy import Vector
+from sqlalchemy import BigInteger, DateTime, Double, Identity, Integer, MetaData, Text, text
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
+from sqlalchemy.orm import DeclarativeBase, mapped_column
+
+SCHEMA = "facet"
+EMBEDDING_DIMENSION = 128
+"""Length of a face's embedding: what the trunk of every release gives."""
+
+NAMING_CONVENTION = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+Json = dict[str, Any]
+
+# Sequences hand out ids in blocks before COPY, hence BY DEFAULT: a given id is kept.
+RowId = Annotated[int, mapped_column(BigInteger, Identity(always=False), primary_key=True)]
+Created = Annotated[datetime, mapped_column(server_default=text("now()"))]
+Count = Annotated[int, mapped_column(Integer, server_default=text("0"))]
+Real = Annotated[float, mapped_column(REAL)]
+Reals = Annotated[list[float], mapped_column(ARRAY(REAL))]
+JsonObject = Annotated[Json, mapped_column(JSONB, server_default=text("'{}'"))]
+Embedding = Annotated[Any, mapped_column(Vector(EMBEDDING_DIMENSION))]
+"""NumPy array (128,) float32, L2-normalised."""
+
+
+class Base(DeclarativeBase):
+    """Base of all tables; they live in the schema ``facet``."""
+
+    metadata = MetaData(schema=SCHEMA, naming_convention=NAMING_CONVENTION)
+    type_annotation_map: ClassVar[Mapping[Any, Any]] = {
+        str: Text(),
+        int: BigInteger(),
+        float: Double(),
+        datetime: DateTime(timezone=True),
+        Json: JSONB(),
+    }
+
+
+def one_of(column: str, values: tuple[str, ...]) -> str:
+    """Return the SQL condition that a column holds one of some words.
+
+    Args:
+        column: name of the column.
+        values: the words allowed.
+    """
+    return f"{column} IN ({', '.join(repr(value) for value in values)})"

@@ -1,0 +1,79 @@
+"""Engines and sessions: one place for the driver, the search path and the time zone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.orm import Session, sessionmaker
+
+from db.base import SCHEMA
+from db.errors import DatabaseUnreachable
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL, Engine
+
+DRIVER = "postgresql+psycopg"
+CONNECT_TIMEOUT_SECONDS = 10
+SESSION_OPTIONS = f"-c search_path={SCHEMA},public -c timezone=UTC"
+
+_SECRET_PARAMETERS = ("password", "sslpassword")
+
+
+def parse_url(url: str) -> URL:
+    """Return the address of a PostgreSQL database, with the driver set.
+
+    Args:
+        url: ``postgresql://user:password@host/database`` or the same with a driver.
+
+    Raises:
+        DatabaseUnreachable: the text is no address of a PostgreSQL database.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as err:
+        raise DatabaseUnreachable(
+            "the database address cannot be read; expected postgresql://user:password@host:5432/database"
+        ) from err
+    if parsed.drivername.split("+")[0] not in ("postgresql", "postgres"):
+        raise DatabaseUnreachable(
+            f"the database address begins with '{parsed.drivername}:'; expected postgresql: (Facet needs PostgreSQL)"
+        )
+    return parsed.set(drivername=DRIVER)
+
+
+def mask_url(url: str | URL) -> str:
+    """Return an address without its secrets, fit for a message or a log."""
+    parsed = parse_url(url) if isinstance(url, str) else url
+    hidden = dict.fromkeys((name for name in _SECRET_PARAMETERS if name in parsed.query), "***")
+    return parsed.update_query_dict(hidden).render_as_string(hide_password=True)
+
+
+def make_engine(url: str, *, pool_size: int = 5) -> Engine:
+    """Return an engine whose connections see the schema ``facet`` first and speak UTC.
+
+    Args:
+        url: address of the database.
+        pool_size: connections that are kept open.
+
+    Raises:
+        DatabaseUnreachable: the address cannot be read. (Connecting happens later, at first use.)
+    """
+    parsed = parse_url(url)
+    options = " ".join(filter(None, (str(parsed.query.get("options", "")), SESSION_OPTIONS)))
+    return create_engine(
+        parsed,
+        pool_size=pool_size,
+        pool_pre_ping=True,
+        connect_args={
+            "options": options,
+            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+            "application_name": "facet",
+        },
+    )
+
+
+def session_factory(engine: Engine) -> sessionmaker[Session]:
+    """Return a maker of sessions; rows stay readable after a commit."""
+    return sessionmaker(engine, expire_on_commit=False)

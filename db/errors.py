@@ -1,0 +1,45 @@
+"""Errors of the database, by what the caller does about them.
+
+DatabaseError              base; its text is one line: what was found, what was expected, what to do
+├── DatabaseUnreachable    no connection: the server is away, or refuses this user; try again later
+├── DatabaseUnsuitable     the server answers, but lacks what Facet needs (pgvector, a privilege, a role)
+├── SchemaError            the tables are not those of this program
+│   ├── SchemaMissing      no tables yet
+│   ├── SchemaOutdated     made by an older program: upgrade
+│   └── SchemaNewer        made by a newer program: install that one
+└── QueryError             a user's query was refused or failed
+"""
+
+from __future__ import annotations
+
+
+class DatabaseError(Exception):
+    """Something is wrong with the database; the text says what was found, what was expected and what to do."""
+
+
+class DatabaseUnreachable(DatabaseError):
+    """No connection: the server is away, or it refuses this user."""
+
+
+class DatabaseUnsuitable(DatabaseError):
+    """The server answers, but lacks an extension, a privilege or a role."""
+
+
+class SchemaError(DatabaseError):
+    """The tables are not those of this program."""
+
+
+class SchemaMissing(SchemaError):
+    """The database has no Facet tables yet."""
+
+
+class SchemaOutdated(SchemaError):
+    """The tables were made by an older program."""
+
+
+class SchemaNewer(SchemaError):
+    """The tables were made by a newer program."""
+
+
+class QueryError(DatabaseError):
+    """A user's query was refused or failed."""

@@ -1,0 +1,329 @@
+"""The base tables: what was submitted (media, jobs), the ledger (analyses, units) and what was found (faces and on).
+
+Users never read these: the views of ``db.views`` are the interface. Words and ranges are checked by the server, so that
+no program, ours included, can store a state that the accounting does not know.
+"""
+
+from datetime import datetime
+from typing import Literal, get_args
+
+from sqlalchemy import (
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from db.base import Base, Count, Created, Embedding, Json, JsonObject, Real, Reals, RowId, one_of
+
+MediaKind = Literal["image", "video"]
+AnalysisState = Literal["pending", "done", "rejected", "quarantined"]
+UnitState = Literal["pending", "leased", "done", "rejected", "quarantined"]
+
+ANALYSIS_STATES: tuple[str, ...] = get_args(AnalysisState)
+UNIT_STATES: tuple[str, ...] = get_args(UnitState)
+
+
+class Release(Base):
+    """A model release: the maker that every derived row names."""
+
+    __tablename__ = "release"
+    __table_args__ = (Index("uq_release_active", "active", unique=True, postgresql_where=text("active")),)
+
+    release_id: Mapped[RowId]
+    fingerprint: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    weights_sha256: Mapped[str]
+    code_version: Mapped[str]
+    created_at: Mapped[Created]
+    metrics: Mapped[JsonObject]
+    manifest: Mapped[JsonObject]
+    active: Mapped[bool] = mapped_column(server_default=text("false"))
+
+
+class MediaFile(Base):
+    """A file, known by its bytes; one that ingest refused keeps its row and its reason."""
+
+    __tablename__ = "media_file"
+    __table_args__ = (
+        CheckConstraint(one_of("kind", get_args(MediaKind)), "kind"),
+        CheckConstraint("sha256 ~ '^[0-9a-f]{64}$'", "sha256"),
+        CheckConstraint(
+            "reason IS NOT NULL OR (sha256 IS NOT NULL AND location IS NOT NULL AND kind IS NOT NULL)",
+            "complete_or_refused",
+        ),
+        Index("ix_media_file_submitted_at", "submitted_at"),
+        Index("ix_media_file_refused", "media_id", postgresql_where=text("reason IS NOT NULL")),
+    )
+
+    media_id: Mapped[RowId]
+    sha256: Mapped[str | None] = mapped_column(unique=True)
+    uri: Mapped[str]
+    location: Mapped[str | None]
+    kind: Mapped[MediaKind | None] = mapped_column(Text)
+    format: Mapped[str | None]
+    byte_size: Mapped[int | None]
+    width: Mapped[int | None]
+    height: Mapped[int | None]
+    duration_seconds: Mapped[float | None]
+    frames_per_second: Mapped[float | None]
+    reason: Mapped[str | None]
+    submitted_at: Mapped[Created]
+
+    analyses: Mapped[list["Analysis"]] = relationship(back_populates="media", passive_deletes=True)
+
+
+class Job(Base):
+    """A submission."""
+
+    __tablename__ = "job"
+
+    job_id: Mapped[RowId]
+    name: Mapped[str]
+    submitted_at: Mapped[Created]
+    options: Mapped[JsonObject]
+    finished_at: Mapped[datetime | None]
+
+    items: Mapped[list["JobItem"]] = relationship(back_populates="job", passive_deletes=True)
+
+
+class JobItem(Base):
+    """One file of a submission; its state is that of its analysis, or 'rejected' where ingest refused the file."""
+
+    __tablename__ = "job_item"
+    __table_args__ = (Index("ix_job_item_media_id", "media_id"), Index("ix_job_item_analysis_id", "analysis_id"))
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("facet.job.job_id", ondelete="CASCADE"), primary_key=True)
+    item_no: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    uri: Mapped[str]
+    media_id: Mapped[int] = mapped_column(ForeignKey("facet.media_file.media_id", ondelete="CASCADE"))
+    # No cascade: an analysis that a job counts may go only together with its file.
+    analysis_id: Mapped[int | None] = mapped_column(ForeignKey("facet.analysis.analysis_id"))
+
+    job: Mapped[Job] = relationship(back_populates="items")
+
+
+class Analysis(Base):
+    """A file under one release and one sampling; finished when its last unit is."""
+
+    __tablename__ = "analysis"
+    __table_args__ = (
+        UniqueConstraint("media_id", "release_id", "sampling"),
+        # Lets rows of a face or an appearance prove with one foreign key that their three ids belong together.
+        UniqueConstraint("analysis_id", "media_id", "release_id"),
+        Index("uq_analysis_current", "media_id", "release_id", unique=True, postgresql_where=text("is_current")),
+        Index("ix_analysis_unfinished", "analysis_id", postgresql_where=text("state = 'pending'")),
+        Index("ix_analysis_failed", "finished_at", postgresql_where=text("state IN ('rejected', 'quarantined')")),
+        CheckConstraint(one_of("state", ANALYSIS_STATES), "state"),
+        CheckConstraint("(state = 'pending') = (finished_at IS NULL)", "finished_at"),
+        CheckConstraint("state NOT IN ('rejected', 'quarantined') OR reason IS NOT NULL", "reason"),
+    )
+
+    analysis_id: Mapped[RowId]
+    media_id: Mapped[int] = mapped_column(ForeignKey("facet.media_file.media_id", ondelete="CASCADE"))
+    release_id: Mapped[int] = mapped_column(ForeignKey("facet.release.release_id"), index=True)
+    sampling: Mapped[str]
+    state: Mapped[AnalysisState] = mapped_column(Text, server_default=text("'pending'"))
+    reason: Mapped[str | None]
+    is_current: Mapped[bool] = mapped_column(server_default=text("false"))
+    frame_count: Mapped[Count]
+    face_count: Mapped[Count]
+    sample_interval_seconds: Mapped[float | None]
+    submitted_at: Mapped[Created]
+    finished_at: Mapped[datetime | None]
+
+    media: Mapped[MediaFile] = relationship(back_populates="analyses")
+    release: Mapped[Release] = relationship()
+    units: Mapped[list["Unit"]] = relationship(back_populates="analysis", passive_deletes=True)
+
+
+class Unit(Base):
+    """What a worker leases: one image, or one time range of a video, of one analysis."""
+
+    __tablename__ = "unit"
+    __table_args__ = (
+        UniqueConstraint("analysis_id", "ordinal"),
+        Index(
+            "ix_unit_lease",
+            text("priority DESC"),
+            "unit_id",
+            postgresql_where=text("state IN ('pending', 'leased')"),
+        ),
+        Index("ix_unit_finished_at", "finished_at"),
+        CheckConstraint(one_of("state", UNIT_STATES), "state"),
+        CheckConstraint("state <> 'leased' OR (owner IS NOT NULL AND lease_until IS NOT NULL)", "lease"),
+        CheckConstraint("end_seconds > start_seconds", "range"),
+    )
+
+    unit_id: Mapped[RowId]
+    analysis_id: Mapped[int] = mapped_column(ForeignKey("facet.analysis.analysis_id", ondelete="CASCADE"))
+    ordinal: Mapped[Count]
+    start_seconds: Mapped[float | None]
+    end_seconds: Mapped[float | None]
+    state: Mapped[UnitState] = mapped_column(Text, server_default=text("'pending'"))
+    priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    attempts: Mapped[Count]
+    token: Mapped[int] = mapped_column(server_default=text("0"))
+    owner: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    not_before: Mapped[datetime | None]
+    last_error: Mapped[str | None]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    frame_count: Mapped[Count]
+    face_count: Mapped[Count]
+    stage_seconds: Mapped[Json | None]
+
+    analysis: Mapped[Analysis] = relationship(back_populates="units")
+
+
+class SceneCut(Base):
+    """The first sampled frame of a new shot."""
+
+    __tablename__ = "scene_cut"
+    __table_args__ = (Index("ix_scene_cut_analysis_id", "analysis_id", "at_seconds"),)
+
+    unit_id: Mapped[int] = mapped_column(ForeignKey("facet.unit.unit_id", ondelete="CASCADE"), primary_key=True)
+    at_seconds: Mapped[float] = mapped_column(primary_key=True)
+    analysis_id: Mapped[int] = mapped_column(ForeignKey("facet.analysis.analysis_id", ondelete="CASCADE"))
+
+
+def _of_analysis() -> ForeignKeyConstraint:
+    """One foreign key that holds analysis, file and release of a row together."""
+    columns = ["analysis_id", "media_id", "release_id"]
+    return ForeignKeyConstraint(columns, [f"facet.analysis.{column}" for column in columns], ondelete="CASCADE")
+
+
+class Face(Base):
+    """A detected face in a frame, kept or dropped with its reason."""
+
+    __tablename__ = "face"
+    __table_args__ = (
+        UniqueConstraint("analysis_id", "frame_index", "face_no"),
+        _of_analysis(),
+        # Deferred: a unit may copy its faces and their appearances in either order.
+        ForeignKeyConstraint(
+            ["appearance_id"],
+            ["facet.appearance.appearance_id"],
+            ondelete="SET NULL",
+            deferrable=True,
+            initially="DEFERRED",
+            use_alter=True,
+        ),
+        Index("ix_face_media_id", "media_id", "at_seconds"),
+        Index("ix_face_unit_id", "unit_id"),
+        Index("ix_face_appearance_id", "appearance_id"),
+        Index("ix_face_dropped_reason", "dropped_reason", postgresql_where=text("dropped_reason IS NOT NULL")),
+        CheckConstraint("x2 >= x1 AND y2 >= y1", "box"),
+        CheckConstraint("cardinality(landmarks) = 10", "landmarks"),
+        # NaN sorts above every number, so these keep it out as well.
+        CheckConstraint("detection_score BETWEEN 0 AND 1", "detection_score"),
+        CheckConstraint("quality BETWEEN 0 AND 1", "quality"),
+    )
+
+    face_id: Mapped[RowId]
+    analysis_id: Mapped[int]
+    unit_id: Mapped[int] = mapped_column(ForeignKey("facet.unit.unit_id", ondelete="CASCADE"))
+    media_id: Mapped[int]
+    release_id: Mapped[int]
+    frame_index: Mapped[Count]
+    at_seconds: Mapped[float] = mapped_column(server_default=text("0"))
+    face_no: Mapped[Count]
+    x1: Mapped[Real]
+    y1: Mapped[Real]
+    x2: Mapped[Real]
+    y2: Mapped[Real]
+    landmarks: Mapped[Reals]
+    detection_score: Mapped[Real]
+    quality: Mapped[Real]
+    dropped_reason: Mapped[str | None]
+    appearance_id: Mapped[int | None]
+    crop_uri: Mapped[str | None]
+    crop_index: Mapped[int | None]
+    embedding: Mapped[Embedding | None]
+
+
+class Prediction(Base):
+    """What one head says of one face."""
+
+    __tablename__ = "prediction"
+    __table_args__ = (
+        Index("ix_prediction_label", "head", "label", "face_id"),
+        Index("ix_prediction_value", "head", "value", postgresql_where=text("value IS NOT NULL")),
+        CheckConstraint("confidence BETWEEN 0 AND 1", "confidence"),
+    )
+
+    face_id: Mapped[int] = mapped_column(ForeignKey("facet.face.face_id", ondelete="CASCADE"), primary_key=True)
+    head: Mapped[str] = mapped_column(primary_key=True)
+    release_id: Mapped[int] = mapped_column(ForeignKey("facet.release.release_id"))
+    label: Mapped[str | None]
+    value: Mapped[Real | None]
+    low: Mapped[Real | None]
+    high: Mapped[Real | None]
+    confidence: Mapped[Real | None]
+    probabilities: Mapped[Reals | None]
+    attributes: Mapped[Json | None]
+
+
+class Appearance(Base):
+    """A person in view, from when to when; attributes are aggregated over its faces."""
+
+    __tablename__ = "appearance"
+    __table_args__ = (
+        UniqueConstraint("analysis_id", "ordinal"),
+        _of_analysis(),
+        Index("ix_appearance_media_id", "media_id", "start_seconds"),
+        Index("ix_appearance_person_id", "person_id"),
+        Index("ix_appearance_best_face_id", "best_face_id"),
+        Index(
+            "ix_appearance_embedding",
+            "embedding",
+            postgresql_using="hnsw",
+            postgresql_ops={"embedding": "vector_cosine_ops"},
+        ),
+        CheckConstraint("end_seconds >= start_seconds", "range"),
+        CheckConstraint("face_count > 0", "face_count"),
+    )
+
+    appearance_id: Mapped[RowId]
+    analysis_id: Mapped[int]
+    media_id: Mapped[int]
+    release_id: Mapped[int]
+    ordinal: Mapped[Count]
+    start_seconds: Mapped[float]
+    end_seconds: Mapped[float]
+    face_count: Mapped[Count]
+    best_face_id: Mapped[int | None] = mapped_column(
+        ForeignKey("facet.face.face_id", ondelete="SET NULL", deferrable=True, initially="DEFERRED")
+    )
+    age: Mapped[Real | None]
+    age_low: Mapped[Real | None]
+    age_high: Mapped[Real | None]
+    gender: Mapped[str | None]
+    gender_confidence: Mapped[Real | None]
+    ethnicity: Mapped[str | None]
+    ethnicity_confidence: Mapped[Real | None]
+    emotion: Mapped[str | None]
+    emotion_confidence: Mapped[Real | None]
+    emotions: Mapped[Json | None] = mapped_column(JSONB)
+    attributes: Mapped[Json | None] = mapped_column(JSONB)
+    quality: Mapped[Real]
+    embedding: Mapped[Embedding | None]
+    person_id: Mapped[int | None] = mapped_column(ForeignKey("facet.person.person_id", ondelete="SET NULL"))
+
+
+class Person(Base):
+    """An identity cluster, with the name that somebody gave it."""
+
+    __tablename__ = "person"
+
+    person_id: Mapped[RowId]
+    release_id: Mapped[int] = mapped_column(ForeignKey("facet.release.release_id"), index=True)
+    name: Mapped[str | None]
+    created_at: Mapped[Created]
