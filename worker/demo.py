@@ -1,0 +1,181 @@
+"""The demonstration's archive: public-domain pictures from installed packages, in the forms that real archives hold.
+
+``python -m worker.demo FOLDER`` writes ``FOLDER/archive``; the same packages give the same bytes each time.
+
+Sources: Eileen Collins (NASA), coffee cup (CC0, Rachel Michetti) and rocket (SpaceX, public domain) from scikit-image;
+Grace Hopper (United States Navy, public domain) from matplotlib.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import chain
+from pathlib import Path  # noqa: TC003 - typer reads the annotation of main when it runs
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import av
+import numpy as np
+import typer
+from PIL import Image
+
+from worker.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from av.video.stream import VideoStream
+
+Box = tuple[float, float, float, float]
+"""x1, y1, x2, y2 in pixels of the picture that a camera looks at."""
+
+CLIP_SIZE = (640, 360)
+CLIP_FRAMES_PER_SECOND = 24
+GIF_SIZE = (240, 240)
+GIF_FRAME_MILLISECONDS = 120
+JPEG_QUALITY = 92
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that the format can say; a real one would change the bytes
+
+PICTURES = {
+    "collins": ("skimage.data", "astronaut.png"),
+    "hopper": ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
+    "coffee": ("skimage.data", "coffee.png"),
+    "rocket": ("skimage.data", "rocket.jpg"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """One camera move over one picture, from one hard cut to the next."""
+
+    picture: str
+    seconds: float
+    start: Box
+    end: Box
+
+    def views(self, frame_count: int) -> Iterator[Box]:
+        """Yield the box that the camera sees in each frame, gliding from ``start`` to ``end``."""
+        for index in range(frame_count):
+            share = index / max(1, frame_count - 1)
+            x1, y1, x2, y2 = (a + (b - a) * share for a, b in zip(self.start, self.end, strict=True))
+            yield x1, y1, x2, y2
+
+
+# 8 seconds: Collins from afar to near, Hopper from left to right, and back to Collins. Boxes are 16:9, as the clip is.
+CLIP = (
+    Shot("collins", 3.0, (0, 0, 512, 288), (88, 40, 376, 202)),
+    Shot("hopper", 2.5, (0, 95, 440, 342.5), (72, 95, 512, 342.5)),
+    Shot("collins", 2.5, (72, 31, 392, 211), (0, 0, 480, 270)),
+)
+GIF = Shot("hopper", 1.44, (0, 0, 512, 512), (120, 90, 400, 370))
+
+
+def build_archive(folder: Path) -> None:
+    """Write the archive into ``folder``, which is made if need be; files of earlier runs are replaced by equal ones.
+
+    Raises:
+        UsageError: a package that carries a picture is not installed.
+    """
+    pictures = {name: _open(*place) for name, place in PICTURES.items()}
+    for name, content in _contents(pictures).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def _contents(pictures: Mapping[str, Image.Image]) -> dict[str, bytes]:
+    """Return the bytes of each file by its name in the archive."""
+    collins, hopper = _jpeg(pictures["collins"]), _jpeg(pictures["hopper"])
+    return {
+        "portraits/eileen-collins.jpg": collins,
+        "portraits/grace-hopper.jpg": hopper,
+        "places/coffee.jpg": _jpeg(pictures["coffee"]),
+        "places/rocket.png": _still(pictures["rocket"], "PNG"),
+        "films/two-pioneers.mp4": _clip(pictures, CLIP),
+        "films/admiral.gif": _gif(pictures[GIF.picture], GIF),
+        "damaged/half-a-picture.jpg": hopper[: len(hopper) // 2],
+        "more.zip": _zip(
+            {
+                "again/eileen-collins-copy.jpg": collins,
+                "crew/collins-grey.webp": _still(pictures["collins"].crop((60, 0, 420, 300)).convert("L"), "WEBP"),
+                "README.txt": b"Not a picture: an archive holds such things too.\n",
+            }
+        ),
+    }
+
+
+def _open(package: str, name: str) -> Image.Image:
+    try:
+        content = files(package).joinpath(name).read_bytes()
+    except (ModuleNotFoundError, FileNotFoundError) as err:
+        raise UsageError(f"the demo needs {name} of the package {package}: pip install 'facet[demo]'") from err
+    return Image.open(io.BytesIO(content)).convert("RGB")
+
+
+def _jpeg(picture: Image.Image) -> bytes:
+    return _still(picture, "JPEG", quality=JPEG_QUALITY)
+
+
+def _still(picture: Image.Image, still_format: str, **options: int) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, still_format, **options)
+    return buffer.getvalue()
+
+
+def _frames(picture: Image.Image, views: Iterable[Box], size: tuple[int, int]) -> Iterator[Image.Image]:
+    """Yield what the camera sees: boxes may lie between pixels, so that slow moves do not jerk."""
+    for view in views:
+        yield picture.resize(size, Image.Resampling.BICUBIC, box=view)
+
+
+def _gif(picture: Image.Image, shot: Shot) -> bytes:
+    views = shot.views(round(shot.seconds * 1000 / GIF_FRAME_MILLISECONDS))
+    first, *rest = (frame.quantize(128, Image.Quantize.FASTOCTREE) for frame in _frames(picture, views, GIF_SIZE))
+    buffer = io.BytesIO()
+    first.save(buffer, "GIF", save_all=True, append_images=rest, duration=GIF_FRAME_MILLISECONDS, loop=0)
+    return buffer.getvalue()
+
+
+def _clip(pictures: Mapping[str, Image.Image], shots: Iterable[Shot]) -> bytes:
+    frames = chain.from_iterable(
+        _frames(pictures[shot.picture], shot.views(round(shot.seconds * CLIP_FRAMES_PER_SECOND)), CLIP_SIZE)
+        for shot in shots
+    )
+    buffer = io.BytesIO()
+    with av.open(buffer, "w", format="mp4") as container:
+        stream = _video_stream(container)
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.asarray(frame), "rgb24")))
+        container.mux(stream.encode(None))
+    return buffer.getvalue()
+
+
+def _video_stream(container: av.container.OutputContainer) -> VideoStream:
+    """Add H.264, or MPEG-4 part 2 where PyAV was built without an H.264 encoder."""
+    codec: Literal["h264", "mpeg4"] = "h264" if "libx264" in av.codecs_available else "mpeg4"
+    options = {"preset": "veryfast"} if codec == "h264" else {}
+    stream = container.add_stream(codec, rate=CLIP_FRAMES_PER_SECOND, options=options)
+    stream.width, stream.height = CLIP_SIZE
+    stream.pix_fmt = "yuv420p"
+    stream.bit_rate = 1_500_000
+    stream.thread_count = 1  # the share of work between threads shows in the bytes
+    return stream
+
+
+def _zip(contents: Mapping[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(zipfile.ZipInfo(name, ZIP_TIME), content)
+    return buffer.getvalue()
+
+
+def main(folder: Annotated[Path, typer.Argument(help="Where the folder 'archive' is made.")]) -> None:
+    """Write the demonstration's media into FOLDER/archive."""
+    build_archive(folder / "archive")
+
+
+if __name__ == "__main__":
+    typer.run(main)
