@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import zipfile
 from typing import TYPE_CHECKING
 
 import av
 import pytest
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from worker import demo
 from worker.errors import UsageError
@@ -39,7 +40,7 @@ def test_the_clip_cuts_between_two_women_twice(archive: Path) -> None:
         frames = [frame.to_ndarray(format="rgb24").astype(int) for frame in container.decode(video=0)]
     assert len(frames) == sum(round(shot.seconds * demo.CLIP_FRAMES_PER_SECOND) for shot in demo.CLIP) == 192
     assert frames[0].shape == (360, 640, 3)
-    changes = [abs(b - a).mean() for a, b in zip(frames, frames[1:], strict=False)]
+    changes = [abs(b - a).mean() for a, b in itertools.pairwise(frames)]
     cuts = [index + 1 for index, change in enumerate(changes) if change > 40]
     assert cuts == [72, 132]
 
@@ -52,7 +53,7 @@ def test_the_gif_moves(archive: Path) -> None:
 
 def test_the_damaged_picture_cannot_be_read(archive: Path) -> None:
     with (
-        pytest.raises((OSError, UnidentifiedImageError)),
+        pytest.raises(OSError, match="truncated"),
         Image.open(archive / "damaged/half-a-picture.jpg") as picture,
     ):
         picture.load()
