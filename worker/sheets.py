@@ -1,0 +1,188 @@
+"""Draws contact sheets: faces with captions, grouped by person, as one picture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
+
+_ELLIPSIS = "..."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """One face on a sheet."""
+
+    pixels: NDArray[np.uint8]
+    """(H, W, 3) RGB: an aligned crop or a piece of a frame, of any size."""
+    captions: tuple[str, ...] = ()
+    """Lines below the face, such as 'female 0.98, 34 y'; the first stands out."""
+    group: str = ""
+    """Heading that this tile stands under, such as 'person 3'; neighbours with the same heading share it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SheetStyle:
+    """Measures in pixels and colours in RGB."""
+
+    face: int = 144
+    margin: int = 32
+    gap: int = 14
+    text: int = 13
+    heading: int = 16
+    title: int = 26
+    paper: tuple[int, int, int] = (247, 246, 243)
+    card: tuple[int, int, int] = (255, 255, 255)
+    edge: tuple[int, int, int] = (224, 221, 214)
+    ink: tuple[int, int, int] = (33, 37, 41)
+    faint: tuple[int, int, int] = (110, 115, 120)
+    accent: tuple[int, int, int] = (36, 91, 128)
+
+
+def contact_sheet(
+    tiles: Sequence[Tile], title: str, columns: int = 8, *, style: SheetStyle | None = None
+) -> NDArray[np.uint8]:
+    """Draw tiles in rows under a title; groups are kept together and small ones share a row.
+
+    Args:
+        tiles: in the order they shall stand, those of a group next to each other.
+        title: one line.
+        columns: faces in a row.
+        style: measures and colours.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        ValueError: fewer than one column.
+    """
+    if columns < 1:
+        raise ValueError(f"got {columns} columns, expected at least 1")
+    return _Sheet(tiles, columns, style or SheetStyle()).draw(title)
+
+
+def write_png(pixels: NDArray[np.uint8], path: Path) -> None:
+    """Write an (H, W, 3) RGB picture as PNG.
+
+    Raises:
+        OSError: the folder is missing, full or not writable.
+    """
+    Image.fromarray(pixels).save(path, format="PNG", optimize=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """Tiles of one group next to each other in one row."""
+
+    heading: str
+    tiles: tuple[Tile, ...]
+    row: int
+    column: int
+
+
+class _Sheet:
+    """Measures and draws one sheet."""
+
+    def __init__(self, tiles: Sequence[Tile], columns: int, style: SheetStyle) -> None:
+        self._style = style
+        self._columns = columns
+        self._runs = list(_place(tiles, columns))
+        self._fonts: dict[int, Font] = {
+            size: ImageFont.load_default(size=size) for size in (style.text, style.heading, style.title)
+        }
+        lines = max((len(tile.captions) for tile in tiles), default=0)
+        self._heading_height = style.heading * 2 if any(tile.group for tile in tiles) else 0
+        self._line_height = round(style.text * 1.4)
+        self._card_height = style.face + lines * self._line_height + (style.gap // 2 if lines else 0)
+
+    def draw(self, title: str) -> NDArray[np.uint8]:
+        style = self._style
+        width = 2 * style.margin + self._columns * (style.face + style.gap) - style.gap
+        rows = 1 + max((run.row for run in self._runs), default=0)
+        top = style.margin + style.title * 2
+        image = Image.new("RGB", (width, top + rows * self._pitch - 2 * style.gap + style.margin), style.paper)
+        pen = ImageDraw.Draw(image)
+        font = self._fonts[style.title]
+        pen.text((style.margin, style.margin - 6), _fit(pen, title, font, width - 2 * style.margin), style.ink, font)
+        for run in self._runs:
+            self._draw_run(image, pen, run, top + run.row * self._pitch)
+        if not self._runs:
+            pen.text((style.margin, top), "no faces", style.faint, self._fonts[style.heading])
+        return np.array(image)
+
+    @property
+    def _pitch(self) -> int:
+        """From the top of a row to the top of the next."""
+        return self._heading_height + self._card_height + 2 * self._style.gap
+
+    def _draw_run(self, image: Image.Image, pen: ImageDraw.ImageDraw, run: _Run, top: int) -> None:
+        style = self._style
+        step = style.face + style.gap
+        left = style.margin + run.column * step
+        right = left + len(run.tiles) * step - style.gap
+        if run.heading:
+            font = self._fonts[style.heading]
+            pen.text((left, top), _fit(pen, run.heading, font, right - left), style.accent, font)
+            line = top + round(style.heading * 1.5)
+            pen.line((left, line, right - 1, line), style.edge, 1)
+        for place, tile in enumerate(run.tiles):
+            self._draw_tile(image, pen, tile, (left + place * step, top + self._heading_height))
+
+    def _draw_tile(self, image: Image.Image, pen: ImageDraw.ImageDraw, tile: Tile, corner: tuple[int, int]) -> None:
+        style = self._style
+        left, top = corner
+        box = (left, top, left + style.face - 1, top + self._card_height - 1)
+        pen.rounded_rectangle(box, radius=8, fill=style.card, outline=style.edge)
+        inner = style.face - 12
+        image.paste(_square(tile.pixels, inner, style.card), (left + 6, top + 6))
+        font = self._fonts[style.text]
+        for line, caption in enumerate(tile.captions):
+            place = (left + 8, top + style.face + line * self._line_height)
+            pen.text(place, _fit(pen, caption, font, inner - 4), style.faint if line else style.ink, font)
+
+
+def _place(tiles: Sequence[Tile], columns: int) -> Iterator[_Run]:
+    """Give each group a place in a row, or rows of its own where it is longer than one."""
+    row, column = 0, 0
+    for heading, members in groupby(tiles, key=lambda tile: tile.group):
+        group = tuple(members)
+        # Tiles without a heading simply flow; a group with one stays together.
+        if heading and column and column + len(group) > columns:
+            row, column = row + 1, 0
+        for start in range(0, len(group), columns):
+            run = group[start : start + columns]
+            yield _Run(heading if not start else "", run, row, column)
+            column += len(run)
+            if column >= columns:
+                row, column = row + 1, 0
+
+
+def _square(pixels: NDArray[np.uint8], side: int, paper: tuple[int, int, int]) -> Image.Image:
+    """The whole picture in the middle of a square."""
+    face = Image.fromarray(pixels)
+    scale = side / max(face.size)
+    size = (max(1, round(face.width * scale)), max(1, round(face.height * scale)))
+    square = Image.new("RGB", (side, side), paper)
+    square.paste(face.resize(size, Image.Resampling.LANCZOS), ((side - size[0]) // 2, (side - size[1]) // 2))
+    return square
+
+
+def _fit(pen: ImageDraw.ImageDraw, text: str, font: Font, width: int) -> str:
+    """The text on one line, shortened with an ellipsis where it is wider than there is room."""
+    text = " ".join(text.split())[:500]
+    if pen.textlength(text, font) <= width:
+        return text
+    while text and pen.textlength(text + _ELLIPSIS, font) > width:
+        text = text[:-1]
+    return text.rstrip() + _ELLIPSIS
