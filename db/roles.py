@@ -1,0 +1,107 @@
+"""The roles of the database: one that may only read the views, one that may only change rows."""
+
+from __future__ import annotations
+
+import logging
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from db.base import SCHEMA
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Connection
+
+logger = logging.getLogger(__name__)
+
+READER = "facet_reader"
+"""May SELECT from the views and nothing else."""
+WORKER = "facet_worker"
+"""May change rows of the tables, but no table."""
+
+# Roles belong to the whole server: another database's migration may make the same one at the same moment.
+_CREATE_ROLE = """
+DO $$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') THEN
+        CREATE ROLE {role} NOLOGIN;
+    END IF;
+EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
+END $$
+"""
+
+# Which user migrates is the server's affair; a superuser is a member of every role already.
+_JOIN_READER = f"""
+DO $$ BEGIN
+    IF NOT pg_has_role(current_user, '{READER}', 'SET') THEN
+        EXECUTE format('GRANT {READER} TO %I', current_user);
+    END IF;
+END $$
+"""
+
+_GRANTS = (
+    f"GRANT USAGE ON SCHEMA {SCHEMA} TO {READER}, {WORKER}",
+    f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {SCHEMA} TO {WORKER}",
+    f"GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {SCHEMA} TO {WORKER}",
+)
+
+_SEARCH_PATH = f"""
+DO $$ BEGIN
+    EXECUTE format('ALTER DATABASE %I SET search_path = {SCHEMA}, public', current_database());
+END $$
+"""
+
+
+def create_roles(connection: Connection) -> None:
+    """Make the two roles and let the current user become the reader, where the server permits it.
+
+    Without the roles everything works but read-only queries, which then say what is missing.
+
+    Args:
+        connection: an open connection; the caller commits.
+    """
+    with _where_permitted(connection, "create_roles"):
+        for role in (READER, WORKER):
+            connection.execute(text(_CREATE_ROLE.format(role=role)))
+        connection.execute(text(_JOIN_READER))
+
+
+def grant_roles(connection: Connection, views: tuple[str, ...]) -> None:
+    """Give the roles their privileges on the tables and views that exist now.
+
+    Args:
+        connection: an open connection; the caller commits.
+        views: names of the views that the reader may see.
+    """
+    readable = ", ".join(f"{SCHEMA}.{view}" for view in views)
+    with _where_permitted(connection, "grant_roles"):
+        for grant in (*_GRANTS, f"GRANT SELECT ON {readable} TO {READER}"):
+            connection.execute(text(grant))
+
+
+def set_search_path(connection: Connection) -> None:
+    """Let every program that connects see the views without their schema's name, where the server permits it.
+
+    Args:
+        connection: an open connection; the caller commits.
+    """
+    with _where_permitted(connection, "set_search_path"):
+        connection.execute(text(_SEARCH_PATH))
+
+
+@contextmanager
+def _where_permitted(connection: Connection, action: str) -> Iterator[None]:
+    """Run statements that a restricted user may be denied: then none of them holds and the rest goes on."""
+    savepoint = connection.begin_nested()
+    try:
+        yield
+    except DBAPIError as err:
+        savepoint.rollback()
+        if getattr(err.orig, "sqlstate", None) not in ("42501", "42704"):  # insufficient_privilege, undefined_object
+            raise
+        logger.warning("the database user may not do this", extra={"action": action, "error": str(err.orig)})
+    else:
+        savepoint.commit()
