@@ -1,0 +1,208 @@
+"""The worker's side of one decode child: start it, talk to it, know when it is dead, end it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from worker.decode.wire import HEADER, MAGIC, MAX_META_BYTES, MessageKind
+from worker.errors import DecoderCrashed
+
+START_SECONDS = 60.0
+"""A child imports its libraries in about half a second; a starved machine may need far longer."""
+PIPE_BYTES = 1 << 20
+"""Room in the pipe, where the system allows it: fewer switches for each frame."""
+ENDING_SECONDS = 2.0
+"""Between the end of a process' output and its own."""
+STDERR_LINES = 6
+"""The last lines that a child wrote are kept for the reason."""
+
+INHERITED = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
+CHILD_ENVIRONMENT = {
+    "MALLOC_ARENA_MAX": "2",  # each arena reserves 64 MiB and keeps what it once used
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONUTF8": "1",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One reply without its payload, which stays in the pipe until ``Child.read_into``."""
+
+    kind: MessageKind
+    meta: dict[str, Any]
+    payload_bytes: int
+
+
+class Child:
+    """One running decode process. Every read has a deadline; past it the process is killed."""
+
+    def __init__(self, memory_bytes: int) -> None:
+        self.memory_bytes = memory_bytes
+        self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
+        self._process = _start(memory_bytes)
+        self.pid = self._process.pid
+        assert self._process.stdout is not None and self._process.stderr is not None  # noqa: S101, PT018  # we asked
+        self._stdout = self._process.stdout.fileno()
+        self._stderr_end = self._process.stderr.fileno()
+        os.set_blocking(self._stderr_end, False)
+        self._poll = select.poll()
+        for descriptor in (self._stdout, self._stderr_end):
+            self._poll.register(descriptor, select.POLLIN)
+        self._ready = False
+        self._closed = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process still runs."""
+        return self._process.poll() is None
+
+    def send(self, line: bytes) -> None:
+        """Send one request line, after the process has said that it is ready for one.
+
+        Raises:
+            DecoderCrashed: the process has ended, or never came up.
+        """
+        self._await_ready()
+        assert self._process.stdin is not None  # noqa: S101  # we asked for a pipe
+        try:
+            self._process.stdin.write(line)
+            self._process.stdin.flush()
+        except OSError as err:
+            raise self._crashed() from err
+
+    def receive(self, wall_seconds: float) -> Message:
+        """Read the header and JSON part of the next message.
+
+        Raises:
+            DecoderCrashed: the process ended, was silent for ``wall_seconds`` or sent something else.
+        """
+        header = bytearray(HEADER.size)
+        self.read_into(memoryview(header), wall_seconds)
+        magic, kind, meta_bytes, payload_bytes = HEADER.unpack(header)
+        if magic != MAGIC or meta_bytes > MAX_META_BYTES:
+            raise self._nonsense()
+        text = bytearray(meta_bytes)
+        self.read_into(memoryview(text), wall_seconds)
+        try:
+            return Message(MessageKind(kind), json.loads(text), payload_bytes)
+        except ValueError as err:
+            raise self._nonsense() from err
+
+    def read_into(self, target: memoryview, wall_seconds: float) -> None:
+        """Fill ``target`` from the pipe.
+
+        Raises:
+            DecoderCrashed: the process ended before, or was silent for ``wall_seconds``.
+        """
+        filled = 0
+        while filled < target.nbytes:
+            self._await_output(wall_seconds)
+            count = os.readv(self._stdout, [target[filled:]])
+            if count == 0:
+                raise self._crashed()
+            filled += count
+
+    def kill(self) -> None:
+        """End the process now and release its pipes; harmless when it has ended."""
+        self._process.kill()
+        self._process.wait()
+        if not self._closed:
+            self._closed = True
+            self._drain_stderr()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                with contextlib.suppress(OSError):  # a request that the process never read cannot be flushed
+                    pipe.close()
+
+    def _await_ready(self) -> None:
+        if not self._ready:
+            message = self.receive(START_SECONDS)
+            if message.kind is not MessageKind.READY:
+                raise self._nonsense()
+            self._ready = True
+
+    def _await_output(self, wall_seconds: float) -> None:
+        """Return when the pipe has bytes or has ended; kill the process when it stays silent."""
+        deadline = time.monotonic() + wall_seconds
+        while True:
+            remaining = deadline - time.monotonic()
+            ready = {descriptor for descriptor, _ in self._poll.poll(max(remaining, 0) * 1000)}
+            if self._stdout in ready:
+                return
+            if self._stderr_end in ready:
+                self._drain_stderr()
+            if remaining <= 0:
+                self.kill()
+                raise DecoderCrashed(
+                    "timeout", f"the decoder was silent for {wall_seconds:g} s and was killed{self._last_words()}"
+                )
+
+    def _drain_stderr(self) -> None:
+        """Keep the last lines of what the process wrote; stop listening when it has closed its end."""
+        try:
+            text = os.read(self._stderr_end, PIPE_BYTES)
+        except BlockingIOError:
+            return
+        if not text:
+            self._poll.unregister(self._stderr_end)
+        self._stderr.extend(line.strip() for line in text.decode(errors="replace").splitlines() if line.strip())
+
+    def _crashed(self) -> DecoderCrashed:
+        with contextlib.suppress(subprocess.TimeoutExpired):  # its own ending says more than our kill
+            self._process.wait(ENDING_SECONDS)
+        self.kill()
+        return DecoderCrashed(
+            "crashed", f"the decoder ended with {_ending(self._process.returncode)}{self._last_words()}"
+        )
+
+    def _nonsense(self) -> DecoderCrashed:
+        self.kill()
+        return DecoderCrashed("crashed", f"the decoder sent what is no message and was killed{self._last_words()}")
+
+    def _last_words(self) -> str:
+        return "; it wrote: " + " / ".join(self._stderr) if self._stderr else ""
+
+
+def _start(memory_bytes: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-P", "-m", "worker.decode.child", str(memory_bytes), str(os.getpid())]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=_environment(),
+        start_new_session=True,  # Ctrl-C at the terminal is for the worker, which then ends its children in order
+    )
+    assert process.stdout is not None  # noqa: S101  # we asked for a pipe
+    with contextlib.suppress(OSError):  # a user over the system's soft limit keeps the default: slower, not wrong
+        fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    return process
+
+
+def _environment() -> dict[str, str]:
+    """Return what the child may know: where its code is, and nothing of the worker's settings and passwords."""
+    package_root = Path(__file__).resolve().parents[2]
+    kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    return kept | CHILD_ENVIRONMENT | {"PYTHONPATH": str(package_root)}
+
+
+def _ending(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"signal {signal.Signals(-status).name}"
+    except ValueError:
+        return f"signal {-status}"

@@ -1,0 +1,135 @@
+"""Pictures: what a still file holds, upright and in RGB."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import pillow_heif
+from PIL import Image, UnidentifiedImageError
+
+from worker.decode.colour import to_rgb
+from worker.decode.sampling import Sampler
+from worker.errors import MediaRejected
+from worker.values import MediaInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from worker.values import DecodeLimits, DecodeRequest
+
+T = TypeVar("T")
+
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF", "PSD", "ICO", "PPM", "JPEG2000")
+"""Pillow's names; formats that need another program (EPS) or have no signature (TGA) stay out."""
+ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
+"""Whose further images are later moments, not other pictures."""
+ORIENTATION_TAG = 0x0112
+SHORTEST_SECONDS = 0.011
+DEFAULT_SECONDS = 0.1
+"""Animations that ask for 10 ms or less a frame are shown at 100 ms by the browsers, and were made for that."""
+
+
+def prepare() -> None:
+    """Load every codec now: they must be bound before other libraries with the same symbols arrive."""
+    pillow_heif.register_heif_opener(thumbnails=False)
+    Image.init()
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+class Still:
+    """An opened picture file: its description, then its frames."""
+
+    def __init__(self, location: str, limits: DecodeLimits) -> None:
+        Image.MAX_IMAGE_PIXELS = limits.pixels_per_frame
+        self._limits = limits
+        self._image = _open(location)
+        self._orientation = _orientation(self._image)
+        width, height = self._image.size
+        if width * height > limits.pixels_per_frame:
+            raise MediaRejected(
+                "too_many_pixels", f"{width} x {height} pixels, at most {limits.pixels_per_frame} allowed"
+            )
+        if self._orientation >= 5:
+            width, height = height, width
+        self.info = MediaInfo(kind="image", format=_format(self._image), width=width, height=height)
+
+    def frames(self, request: DecodeRequest) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
+        """Yield index, time stamp in seconds and (H, W, 3) pixels of the frames that the request samples."""
+        sampler = Sampler(request.frames_per_second)
+        at_seconds = 0.0
+        for index in range(self._frame_count()):
+            if index:
+                _guarded(partial(self._image.seek, index))
+            taken = sampler.takes(at_seconds)
+            if taken or self._image.format == "WEBP":  # whose durations are known only when decoded
+                _guarded(self._image.load)
+            if taken:
+                yield index, at_seconds, self._pixels()
+            at_seconds += _duration(self._image)
+
+    def _frame_count(self) -> int:
+        if self._image.format not in ANIMATED:
+            return 1
+        count = int(_guarded(lambda: getattr(self._image, "n_frames", 1)))
+        if count > self._limits.frames_per_file:
+            raise MediaRejected("too_many_frames", f"{count} frames, at most {self._limits.frames_per_file} allowed")
+        return max(count, 1)
+
+    def _pixels(self) -> NDArray[np.uint8]:
+        return upright(np.asarray(_guarded(lambda: to_rgb(self._image))), self._orientation)
+
+
+def upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Turn (H, W, 3) pixels as EXIF orientation 1..8 says."""
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    # after the transposition: which axes run backwards
+    flips = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}.get(orientation, ())
+    return np.ascontiguousarray(np.flip(pixels, flips))
+
+
+def _open(location: str) -> Image.Image:
+    if not Path(location).stat().st_size:
+        raise MediaRejected("empty", "the file has no bytes")
+    try:
+        return Image.open(location, formats=FORMATS)
+    except UnidentifiedImageError as err:
+        raise MediaRejected("unsupported_format", "no picture format that is read here") from err
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
+        raise MediaRejected("too_many_pixels", str(err)) from err
+
+
+def _guarded(step: Callable[[], T]) -> T:
+    """Run one step of Pillow and say what its errors mean."""
+    try:
+        return step()
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
+        raise MediaRejected("too_many_pixels", str(err)) from err
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as err:
+        code = "truncated" if "truncated" in str(err) else "corrupt"
+        raise MediaRejected(code, str(err)) from err
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(ORIENTATION_TAG, 1)
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
+        return 1  # broken EXIF says nothing
+    return value if value in range(1, 9) else 1
+
+
+def _format(image: Image.Image) -> str:
+    return {"MPO": "jpeg", "HEIF": "heic"}.get(str(image.format), str(image.format).lower())
+
+
+def _duration(image: Image.Image) -> float:
+    seconds = float(image.info.get("duration") or 0) / 1000
+    return seconds if seconds >= SHORTEST_SECONDS else DEFAULT_SECONDS
