@@ -1,0 +1,123 @@
+"""RetinaFace with a MobileNetV1 x0.25 backbone: where faces and their five landmarks are.
+
+Source: Deng et al., "RetinaFace: Single-stage Dense Face Localisation in the Wild" (2019), arXiv:1905.00641; layout and
+weights of yakhyo/retinaface-pytorch (MIT), trained on WIDER FACE.
+
+Batch normalisation is folded into the convolutions, and convolutions that read the same map are one convolution with
+more outputs; `training.convert` makes these weights from the published ones.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+STRIDES = (8, 16, 32)
+ANCHOR_SIDES = ((16, 32), (64, 128), (256, 512))  # pixels, by stride
+ANCHORS_PER_CELL = 2
+VALUES_PER_ANCHOR = 15  # 1 score, 4 box, 10 landmarks
+MEAN_RGB = (123.0, 117.0, 104.0)  # the training's BGR (104, 117, 123)
+
+LEAK = 0.1  # slope of every leaky ReLU below
+CHANNELS = 64  # of the three feature maps
+
+
+class RawFaces(NamedTuple):
+    """What the network says of every anchor of one stride."""
+
+    stride: int
+    sides: tuple[int, int]
+    """Anchor sides in pixels."""
+    logits: Tensor
+    """(B, h, w, 2) score before the sigmoid, one for each anchor side."""
+    offsets: Tensor
+    """(B, h, w, 2, 14): box centre, log box size, five landmarks, relative to the anchor."""
+
+
+class Convolution(nn.Conv2d):
+    """A convolution that keeps the size (divided by the stride), with a leaky ReLU unless `leak` is None."""
+
+    def __init__(
+        self, shape: tuple[int, int, int], stride: int = 1, *, groups: int = 1, leak: float | None = LEAK
+    ) -> None:
+        inputs, outputs, kernel = shape
+        super().__init__(inputs, outputs, kernel, stride, kernel // 2, groups=groups)
+        self.leak = leak
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, inputs, H, W) to (B, outputs, ceil(H / stride), ceil(W / stride))."""
+        x = super().forward(x)
+        return x if self.leak is None else functional.leaky_relu(x, self.leak)
+
+
+def _separable(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(Convolution((inputs, inputs, 3), stride, groups=inputs), Convolution((inputs, outputs, 1)))
+
+
+class Context(nn.Module):
+    """Three receptive fields (3, 5 and 7 pixels wide) of one map, side by side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        half, quarter = CHANNELS // 2, CHANNELS // 4
+        self.near = Convolution((CHANNELS, half + quarter, 3), leak=None)
+        self.middle = Convolution((quarter, 2 * quarter, 3), leak=None)
+        self.far = Convolution((quarter, quarter, 3), leak=None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, 64, h, w) to (B, 64, h, w)."""
+        near, onward = self.near(x).split((CHANNELS // 2, CHANNELS // 4), 1)
+        middle, onward = self.middle(functional.leaky_relu(onward, LEAK)).chunk(2, 1)
+        far = self.far(functional.leaky_relu(onward, LEAK))
+        return functional.relu(torch.cat((near, middle, far), 1))
+
+
+class RetinaFace(nn.Module):
+    """Backbone, feature pyramid, context modules and one fused head for each of the three strides."""
+
+    mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        stem = Convolution((3, 8, 3), 2)
+        shapes = ((8, 16, 1), (16, 32, 2), (32, 32, 1), (32, 64, 2), (64, 64, 1))
+        self.stage1 = nn.Sequential(stem, *(_separable(*shape) for shape in shapes))
+        self.stage2 = nn.Sequential(_separable(64, 128, 2), *(_separable(128, 128) for _ in range(5)))
+        self.stage3 = nn.Sequential(_separable(128, 256, 2), _separable(256, 256))
+        self.lateral = nn.ModuleList(Convolution((channels, CHANNELS, 1)) for channels in (64, 128, 256))
+        self.merge = nn.ModuleList(Convolution((CHANNELS, CHANNELS, 3)) for _ in range(2))
+        self.context = nn.ModuleList(Context() for _ in STRIDES)
+        outputs = ANCHORS_PER_CELL * VALUES_PER_ANCHOR
+        self.head = nn.ModuleList(Convolution((CHANNELS, outputs, 1), leak=None) for _ in STRIDES)
+        self.register_buffer("mean", torch.tensor(MEAN_RGB)[:, None, None], persistent=False)
+
+    def forward(self, frames: Tensor) -> list[RawFaces]:
+        """Search frames of any size.
+
+        Args:
+            frames: (B, 3, H, W) RGB 0..255, uint8 or float.
+        """
+        # Integers up to 255 are exact in bfloat16, so nothing is lost by converting before the subtraction.
+        pyramid = self._pyramid(frames.to(self.mean.dtype) - self.mean)
+        maps = (head(context(level)) for head, context, level in zip(self.head, self.context, pyramid, strict=True))
+        return [_unpack(*values) for values in zip(STRIDES, ANCHOR_SIDES, maps, strict=True)]
+
+    def _pyramid(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        fine = self.stage1(x)
+        middle = self.stage2(fine)
+        coarse = self.stage3(middle)
+        fine, middle, coarse = (lateral(x) for lateral, x in zip(self.lateral, (fine, middle, coarse), strict=True))
+        middle = self.merge[1](middle + functional.interpolate(coarse, size=middle.shape[2:]))
+        fine = self.merge[0](fine + functional.interpolate(middle, size=fine.shape[2:]))
+        return fine, middle, coarse
+
+
+def _unpack(stride: int, sides: tuple[int, int], values: Tensor) -> RawFaces:
+    """Name the outputs of a head, (B, 30, h, w): both scores come first, then 14 offsets for each anchor."""
+    cells = values.permute(0, 2, 3, 1)
+    return RawFaces(
+        stride, sides, cells[..., :ANCHORS_PER_CELL], cells[..., ANCHORS_PER_CELL:].reshape(*cells.shape[:3], 2, 14)
+    )
