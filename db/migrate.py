@@ -17,7 +17,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import text
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from db.base import SCHEMA
 from db.engine import make_engine, mask_url
@@ -37,6 +37,17 @@ LOCK_TIMEOUT = "10s"
 """Longest wait of one statement for a lock of a running program; past it the step is undone and can be repeated."""
 STATEMENT_TIMEOUT = "30min"
 """Longest single statement: rewriting the faces of a large archive."""
+
+_PGVECTOR = "the extension pgvector on the server: install it, then run 'facet db upgrade' again"
+_EXPECTED = {
+    "55P03": "the database to be quiet: stop the workers, then run 'facet db upgrade' again",
+    "57014": "every statement to end in time: stop the workers, then run 'facet db upgrade' again",
+    "2BP01": "no other views on Facet's views while these change their columns: drop yours, and make them again after",
+    "42501": "a user who may create a schema and the extension vector: ask the database's administrator",
+    "58P01": _PGVECTOR,
+    "0A000": _PGVECTOR,
+}
+"""What was missing, by PostgreSQL's error code."""
 
 SchemaPosition = Literal["missing", "old", "current", "newer"]
 
@@ -130,19 +141,12 @@ def _apply(connection: Connection) -> None:
         create_views(connection)
         set_search_path(connection)
         connection.commit()
-    except (OperationalError, ProgrammingError) as err:
+    except DBAPIError as err:
         connection.rollback()
-        raise DatabaseUnsuitable(_advice(err)) from err
-
-
-def _advice(err: OperationalError | ProgrammingError) -> str:
-    found = str(err.orig).splitlines()[0]
-    state = getattr(err.orig, "sqlstate", None)
-    if state == "55P03":
-        return f"{found}; expected the database to be quiet: stop the workers, or run 'facet db upgrade' again"
-    if "vector" in found and state in ("58P01", "0A000", "42501"):
-        return f"{found}; expected the extension pgvector: ask an administrator for 'CREATE EXTENSION vector'"
-    return f"{found}; expected a user who may create a schema: see the database's privileges"
+        expected = _EXPECTED.get(getattr(err.orig, "sqlstate", None) or "")
+        if expected is None:
+            raise
+        raise DatabaseUnsuitable(f"{str(err.orig).splitlines()[0]}; expected {expected}") from err
 
 
 @contextmanager
@@ -206,6 +210,8 @@ def _error(state: SchemaState) -> SchemaError:
         return SchemaNewer(
             f"the tables are at revision {state.found}, this program expects {state.expected}: install a newer Facet"
         )
+    if state.found == state.expected:
+        return SchemaOutdated("the views are of another version of Facet; run 'facet db upgrade'")
     return SchemaOutdated(
         f"the tables are at revision {state.found}, this program expects {state.expected}: run 'facet db upgrade'"
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
 
 from db.base import SCHEMA
 from db.roles import grant_roles
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 VIEWS = ("releases", "media", "jobs", "faces", "appearances", "people", "predictions")
+REPLACED_TOO_MUCH = "42P16"
+"""PostgreSQL's code for a view that may not be replaced, because a column would go or change its type."""
 _SQL_FILE = Path(__file__).parent / "sql" / "views.sql"
 
 
@@ -35,13 +38,22 @@ def fingerprint() -> str:
 
 
 def create_views(connection: Connection) -> None:
-    """Make all views anew, with comments and the reader's privileges.
+    """Make or replace all views, with comments and the reader's privileges.
+
+    Views that users have built on ours stay, unless ours lose or rename a column: then the users' must go first.
 
     Args:
         connection: an open connection; the caller commits.
     """
-    drop_views(connection)
-    connection.exec_driver_sql(views_sql())
+    statements = views_sql().replace("%", "%%")  # the driver reads % as a parameter
+    try:
+        with connection.begin_nested():
+            connection.exec_driver_sql(statements)
+    except ProgrammingError as err:
+        if getattr(err.orig, "sqlstate", None) != REPLACED_TOO_MUCH:
+            raise
+        drop_views(connection)
+        connection.exec_driver_sql(statements)
     connection.exec_driver_sql(f"COMMENT ON SCHEMA {SCHEMA} IS '{fingerprint()}'")
     grant_roles(connection, VIEWS)
 
@@ -52,8 +64,8 @@ def drop_views(connection: Connection) -> None:
     Args:
         connection: an open connection; the caller commits.
     """
-    for view in VIEWS:
-        connection.exec_driver_sql(f"DROP VIEW IF EXISTS {SCHEMA}.{view} CASCADE")
+    views = ", ".join(f"{SCHEMA}.{view}" for view in VIEWS)
+    connection.exec_driver_sql(f"DROP VIEW IF EXISTS {views}")
 
 
 def views_are_current(connection: Connection) -> bool:

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+from sqlalchemy import text
+
+from db.base import Base
+from db.embedded import EmbeddedPostgres
+from db.engine import make_engine
+from db.migrate import upgrade
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -15,3 +25,38 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip(f"research data is not on this machine: {SHARED_DATA} is missing")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def embedded_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """Give a real PostgreSQL with all tables and views, for the whole run."""
+    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres")) as server:
+        _forget_durability(server.url)
+        upgrade(server.url)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def database_url(embedded_postgres: EmbeddedPostgres) -> str:
+    """Return the address of the run's database; tests that write take ``clean_database``."""
+    return embedded_postgres.url
+
+
+@pytest.fixture
+def clean_database(database_url: str) -> str:
+    """Empty all tables of the run's database and return its address."""
+    tables = ", ".join(str(table) for table in Base.metadata.sorted_tables)
+    engine = make_engine(database_url)
+    with engine.begin() as connection:
+        connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
+    engine.dispose()
+    return database_url
+
+
+def _forget_durability(url: str) -> None:
+    """Tests need no rows after a power cut, and emptying tables is many small writes."""
+    engine = make_engine(url)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("ALTER SYSTEM SET fsync = off"))
+        connection.execute(text("SELECT pg_reload_conf()"))
+    engine.dispose()

@@ -1,1 +1,330 @@
-SELECT 1;
+-- What users see. Names and columns stay; docs/sql.md explains them and a test holds it to the comments below.
+-- Predictions are joined one head at a time on their whole key, so that PostgreSQL drops the join of every head that a
+-- query does not ask for, and turns the others into plain joins when it filters on them.
+
+CREATE OR REPLACE VIEW facet.releases AS
+SELECT
+    r.name AS release,
+    r.active,
+    r.weights_sha256,
+    r.code_version,
+    r.created_at,
+    r.metrics,
+    r.release_id,
+    r.fingerprint
+FROM facet.release AS r;
+
+COMMENT ON VIEW facet.releases IS 'A model release: the maker that every derived row names.';
+COMMENT ON COLUMN facet.releases.release IS 'Name of the release.';
+COMMENT ON COLUMN facet.releases.active IS 'True for the one release that faces, appearances and people show.';
+COMMENT ON COLUMN facet.releases.weights_sha256 IS 'SHA-256 over all weight files.';
+COMMENT ON COLUMN facet.releases.code_version IS 'Version of the program that registered it.';
+COMMENT ON COLUMN facet.releases.created_at IS 'When it was registered.';
+COMMENT ON COLUMN facet.releases.metrics IS 'Measured quality of its heads, as its model card tells.';
+COMMENT ON COLUMN facet.releases.release_id IS 'Number of the release in this database.';
+COMMENT ON COLUMN facet.releases.fingerprint IS 'Hash of weights, preprocessing and code: equal only for equal results.';
+
+
+-- The analysis that speaks for a file: of the active release if there is one, the current sampling first, then the newest.
+CREATE OR REPLACE VIEW facet.media AS
+SELECT
+    m.media_id,
+    m.sha256,
+    m.uri,
+    m.kind,
+    m.width,
+    m.height,
+    m.duration_seconds,
+    m.frames_per_second,
+    CASE WHEN m.reason IS NOT NULL THEN 'rejected' ELSE coalesce(a.state, 'pending') END AS status,
+    coalesce(m.reason, a.reason) AS reason,
+    m.submitted_at,
+    CASE WHEN m.reason IS NOT NULL THEN m.submitted_at ELSE a.finished_at END AS finished_at,
+    m.format,
+    m.byte_size,
+    a.frame_count,
+    a.face_count,
+    a.sampling,
+    a.sample_interval_seconds
+FROM facet.media_file AS m
+LEFT JOIN LATERAL (
+    SELECT a.*
+    FROM facet.analysis AS a
+    JOIN facet.release AS r USING (release_id)
+    WHERE a.media_id = m.media_id
+    ORDER BY r.active DESC, a.is_current DESC, a.analysis_id DESC
+    LIMIT 1
+) AS a ON true;
+
+COMMENT ON VIEW facet.media IS 'A file, known by its bytes: submitted twice, it is one row.';
+COMMENT ON COLUMN facet.media.media_id IS 'Number of the file.';
+COMMENT ON COLUMN facet.media.sha256 IS 'SHA-256 of its bytes; null when they could not be read.';
+COMMENT ON COLUMN facet.media.uri IS 'Where it was found first; a member of an archive is archive.zip!/member.jpg.';
+COMMENT ON COLUMN facet.media.kind IS 'image or video, told by content; null when refused before that was known.';
+COMMENT ON COLUMN facet.media.width IS 'Pixels, upright.';
+COMMENT ON COLUMN facet.media.height IS 'Pixels, upright.';
+COMMENT ON COLUMN facet.media.duration_seconds IS 'Length; null for a still and where the container does not say.';
+COMMENT ON COLUMN facet.media.frames_per_second IS 'Frame rate of the file (not of the sampling); null for a still.';
+COMMENT ON COLUMN facet.media.status IS 'pending, done, rejected (see reason) or quarantined (it kept killing its worker).';
+COMMENT ON COLUMN facet.media.reason IS 'Why it was rejected or quarantined, as code: message.';
+COMMENT ON COLUMN facet.media.submitted_at IS 'When it was submitted first.';
+COMMENT ON COLUMN facet.media.finished_at IS 'When its analysis ended; null while pending.';
+COMMENT ON COLUMN facet.media.format IS 'Container or still format: jpeg, heic, mp4, matroska, ...';
+COMMENT ON COLUMN facet.media.byte_size IS 'Size of the file in bytes.';
+COMMENT ON COLUMN facet.media.frame_count IS 'Frames that were looked at.';
+COMMENT ON COLUMN facet.media.face_count IS 'Faces that were detected, dropped ones included.';
+COMMENT ON COLUMN facet.media.sampling IS 'Which frames were looked at: 2/s or every.';
+COMMENT ON COLUMN facet.media.sample_interval_seconds IS 'Seconds between two frames that were looked at; null for a still.';
+
+
+CREATE OR REPLACE VIEW facet.jobs AS
+SELECT
+    j.job_id,
+    j.name,
+    count(i.item_no) AS submitted,
+    count(i.item_no) FILTER (WHERE i.state = 'done') AS done,
+    count(i.item_no) FILTER (WHERE i.state = 'rejected') AS rejected,
+    count(i.item_no) FILTER (WHERE i.state = 'quarantined') AS quarantined,
+    count(i.item_no) FILTER (WHERE i.state = 'pending') AS pending,
+    j.submitted_at,
+    coalesce(j.finished_at, CASE WHEN bool_and(i.state <> 'pending') THEN max(i.finished_at) END) AS finished_at
+FROM facet.job AS j
+LEFT JOIN (
+    SELECT
+        i.job_id,
+        i.item_no,
+        CASE WHEN m.reason IS NOT NULL THEN 'rejected' ELSE coalesce(a.state, 'pending') END AS state,
+        coalesce(a.finished_at, m.submitted_at) AS finished_at
+    FROM facet.job_item AS i
+    JOIN facet.media_file AS m USING (media_id)
+    LEFT JOIN facet.analysis AS a USING (analysis_id)
+) AS i USING (job_id)
+GROUP BY j.job_id;
+
+COMMENT ON VIEW facet.jobs IS 'A submission; submitted = done + rejected + quarantined + pending at every moment.';
+COMMENT ON COLUMN facet.jobs.job_id IS 'Number of the job.';
+COMMENT ON COLUMN facet.jobs.name IS 'Name given at submission.';
+COMMENT ON COLUMN facet.jobs.submitted IS 'Files in it; a file met twice counts twice.';
+COMMENT ON COLUMN facet.jobs.done IS 'Files that were analysed.';
+COMMENT ON COLUMN facet.jobs.rejected IS 'Files that cannot be analysed; media.reason says why.';
+COMMENT ON COLUMN facet.jobs.quarantined IS 'Files set aside because they kept killing their worker.';
+COMMENT ON COLUMN facet.jobs.pending IS 'Files that wait or are being analysed.';
+COMMENT ON COLUMN facet.jobs.submitted_at IS 'When it was submitted.';
+COMMENT ON COLUMN facet.jobs.finished_at IS 'When its last file ended; null while one is pending.';
+
+
+CREATE OR REPLACE VIEW facet.faces AS
+SELECT
+    f.face_id,
+    f.media_id,
+    f.appearance_id,
+    p.person_id,
+    f.frame_index,
+    f.at_seconds,
+    f.x1,
+    f.y1,
+    f.x2,
+    f.y2,
+    f.detection_score,
+    f.quality,
+    f.dropped_reason,
+    age.value AS age,
+    age.low AS age_low,
+    age.high AS age_high,
+    gender.label AS gender,
+    gender.confidence AS gender_confidence,
+    ethnicity.label AS ethnicity,
+    ethnicity.confidence AS ethnicity_confidence,
+    emotion.label AS emotion,
+    emotion.confidence AS emotion_confidence,
+    attributes.attributes,
+    f.embedding,
+    r.name AS release,
+    f.landmarks,
+    f.face_no,
+    f.crop_uri,
+    f.crop_index
+FROM facet.face AS f
+JOIN facet.release AS r ON r.release_id = f.release_id AND r.active
+JOIN facet.analysis AS a ON a.analysis_id = f.analysis_id AND a.is_current
+LEFT JOIN facet.appearance AS p ON p.appearance_id = f.appearance_id
+LEFT JOIN facet.prediction AS age ON age.face_id = f.face_id AND age.head = 'age'
+LEFT JOIN facet.prediction AS gender ON gender.face_id = f.face_id AND gender.head = 'gender'
+LEFT JOIN facet.prediction AS ethnicity ON ethnicity.face_id = f.face_id AND ethnicity.head = 'ethnicity'
+LEFT JOIN facet.prediction AS emotion ON emotion.face_id = f.face_id AND emotion.head = 'emotion'
+LEFT JOIN facet.prediction AS attributes ON attributes.face_id = f.face_id AND attributes.head = 'attributes';
+
+COMMENT ON VIEW facet.faces IS
+    'A face in a frame, under the active release: every detection, the dropped ones with their reason.';
+COMMENT ON COLUMN facet.faces.face_id IS 'Number of the face.';
+COMMENT ON COLUMN facet.faces.media_id IS 'The file.';
+COMMENT ON COLUMN facet.faces.appearance_id IS 'The appearance it belongs to; null for a dropped face.';
+COMMENT ON COLUMN facet.faces.person_id IS 'The person; null while nobody is assigned.';
+COMMENT ON COLUMN facet.faces.frame_index IS 'Number of the frame in its file, from 0.';
+COMMENT ON COLUMN facet.faces.at_seconds IS 'Time of the frame from the container; 0 for a still.';
+COMMENT ON COLUMN facet.faces.x1 IS 'Left edge of its box, pixels of the upright frame.';
+COMMENT ON COLUMN facet.faces.y1 IS 'Top edge of its box, pixels.';
+COMMENT ON COLUMN facet.faces.x2 IS 'Right edge of its box, pixels.';
+COMMENT ON COLUMN facet.faces.y2 IS 'Bottom edge of its box, pixels.';
+COMMENT ON COLUMN facet.faces.detection_score IS 'How sure the detector is that this is a face, 0 to 1.';
+COMMENT ON COLUMN facet.faces.quality IS 'How much the face shows (size, sharpness, pose), 0 to 1.';
+COMMENT ON COLUMN facet.faces.dropped_reason IS
+    'Why the network did not look at it (too_small, profile, ...); null for a face that was kept.';
+COMMENT ON COLUMN facet.faces.age IS 'Apparent age in years; null when dropped, abstained or the head is off.';
+COMMENT ON COLUMN facet.faces.age_low IS 'Lower end of the central 80 % interval of the age.';
+COMMENT ON COLUMN facet.faces.age_high IS 'Upper end of the central 80 % interval of the age.';
+COMMENT ON COLUMN facet.faces.gender IS 'female, male or unknown, as the network reads the face; null when the head is off.';
+COMMENT ON COLUMN facet.faces.gender_confidence IS 'Probability of the likeliest gender, 0 to 1.';
+COMMENT ON COLUMN facet.faces.ethnicity IS 'Label of the head or unknown; null when the head is off.';
+COMMENT ON COLUMN facet.faces.ethnicity_confidence IS 'Probability of the likeliest ethnicity, 0 to 1.';
+COMMENT ON COLUMN facet.faces.emotion IS 'Expression on the face, a label of the head or unknown; null when the head is off.';
+COMMENT ON COLUMN facet.faces.emotion_confidence IS 'Probability of the likeliest emotion, 0 to 1.';
+COMMENT ON COLUMN facet.faces.attributes IS 'Facial attributes as {name: probability}; null when the head is off.';
+COMMENT ON COLUMN facet.faces.embedding IS
+    'Identity as a vector of length 1; <=> is the cosine distance of two; null when dropped.';
+COMMENT ON COLUMN facet.faces.release IS 'The release that made the row.';
+COMMENT ON COLUMN facet.faces.landmarks IS
+    'x and y of left eye, right eye, nose, left and right mouth corner as in the image, pixels.';
+COMMENT ON COLUMN facet.faces.face_no IS 'Number of the face in its frame, from 0.';
+COMMENT ON COLUMN facet.faces.crop_uri IS 'Where its aligned crop lies in the crop store; null when none was kept.';
+COMMENT ON COLUMN facet.faces.crop_index IS 'Number of the crop in that file.';
+
+
+CREATE OR REPLACE VIEW facet.appearances AS
+SELECT
+    p.appearance_id,
+    p.media_id,
+    p.person_id,
+    p.start_seconds,
+    p.end_seconds,
+    p.face_count,
+    p.best_face_id,
+    p.age,
+    p.age_low,
+    p.age_high,
+    p.gender,
+    p.gender_confidence,
+    p.ethnicity,
+    p.ethnicity_confidence,
+    p.emotion,
+    p.emotion_confidence,
+    p.emotions,
+    p.attributes,
+    r.name AS release,
+    p.end_seconds - p.start_seconds + coalesce(a.sample_interval_seconds, 0) AS screen_seconds,
+    p.quality,
+    p.embedding,
+    p.ordinal
+FROM facet.appearance AS p
+JOIN facet.release AS r ON r.release_id = p.release_id AND r.active
+JOIN facet.analysis AS a ON a.analysis_id = p.analysis_id AND a.is_current;
+
+COMMENT ON VIEW facet.appearances IS 'A person in view, from when to when, under the active release.';
+COMMENT ON COLUMN facet.appearances.appearance_id IS 'Number of the appearance.';
+COMMENT ON COLUMN facet.appearances.media_id IS 'The file.';
+COMMENT ON COLUMN facet.appearances.person_id IS 'The person; null while nobody is assigned.';
+COMMENT ON COLUMN facet.appearances.start_seconds IS 'Time of its first face.';
+COMMENT ON COLUMN facet.appearances.end_seconds IS 'Time of its last face.';
+COMMENT ON COLUMN facet.appearances.face_count IS 'Faces in it.';
+COMMENT ON COLUMN facet.appearances.best_face_id IS 'The face that shows most.';
+COMMENT ON COLUMN facet.appearances.age IS 'Apparent age in years over its faces; null when none was read.';
+COMMENT ON COLUMN facet.appearances.age_low IS 'Lower end of the central 80 % interval of the age.';
+COMMENT ON COLUMN facet.appearances.age_high IS 'Upper end of the central 80 % interval of the age.';
+COMMENT ON COLUMN facet.appearances.gender IS 'female, male or unknown over its faces; null when the head is off.';
+COMMENT ON COLUMN facet.appearances.gender_confidence IS 'Probability of the likeliest gender, 0 to 1.';
+COMMENT ON COLUMN facet.appearances.ethnicity IS 'Label of the head or unknown over its faces; null when the head is off.';
+COMMENT ON COLUMN facet.appearances.ethnicity_confidence IS 'Probability of the likeliest ethnicity, 0 to 1.';
+COMMENT ON COLUMN facet.appearances.emotion IS 'The emotion that it shows most, or unknown; null when the head is off.';
+COMMENT ON COLUMN facet.appearances.emotion_confidence IS 'Share or probability of that emotion, 0 to 1.';
+COMMENT ON COLUMN facet.appearances.emotions IS 'Share of each emotion as {name: share}.';
+COMMENT ON COLUMN facet.appearances.attributes IS 'Facial attributes over its faces as {name: probability}.';
+COMMENT ON COLUMN facet.appearances.release IS 'The release that made the row.';
+COMMENT ON COLUMN facet.appearances.screen_seconds IS
+    'Time in view: from first to last face and one sampling step, for which the last one stands; 0 for a still.';
+COMMENT ON COLUMN facet.appearances.quality IS 'Quality of its faces, 0 to 1.';
+COMMENT ON COLUMN facet.appearances.embedding IS 'Identity over its faces as a vector of length 1; indexed for <=>.';
+COMMENT ON COLUMN facet.appearances.ordinal IS 'Number of the appearance in its file, from 0.';
+
+
+-- An appearance counts by its faces and how much they show: twenty clear faces outweigh one blurred one. Labels are elected
+-- in subqueries, which PostgreSQL leaves out where the column is not asked for.
+CREATE OR REPLACE VIEW facet.people AS
+SELECT
+    p.person_id,
+    p.name,
+    count(*) AS appearance_count,
+    count(DISTINCT a.media_id) AS media_count,
+    sum(a.face_count) AS face_count,
+    (array_agg(a.best_face_id ORDER BY a.quality DESC, a.appearance_id))[1] AS best_face_id,
+    (
+        sum(a.age * a.face_count * greatest(a.quality, 0.01))
+        / sum(a.face_count * greatest(a.quality, 0.01)) FILTER (WHERE a.age IS NOT NULL)
+    )::real AS age,
+    (
+        SELECT g.gender
+        FROM facet.appearances AS g
+        WHERE g.person_id = p.person_id AND g.gender IS NOT NULL
+        GROUP BY g.gender
+        ORDER BY sum(g.face_count * greatest(g.quality, 0.01) * coalesce(g.gender_confidence, 1)) DESC, g.gender
+        LIMIT 1
+    ) AS gender,
+    (
+        SELECT e.ethnicity
+        FROM facet.appearances AS e
+        WHERE e.person_id = p.person_id AND e.ethnicity IS NOT NULL
+        GROUP BY e.ethnicity
+        ORDER BY sum(e.face_count * greatest(e.quality, 0.01) * coalesce(e.ethnicity_confidence, 1)) DESC, e.ethnicity
+        LIMIT 1
+    ) AS ethnicity,
+    a.release,
+    sum(a.screen_seconds) AS screen_seconds,
+    p.created_at
+FROM facet.person AS p
+JOIN facet.appearances AS a USING (person_id)
+GROUP BY p.person_id, a.release;
+
+COMMENT ON VIEW facet.people IS 'An identity cluster: one person over all files, under the active release.';
+COMMENT ON COLUMN facet.people.person_id IS 'Number of the person.';
+COMMENT ON COLUMN facet.people.name IS 'Name that somebody gave; null for an unnamed person.';
+COMMENT ON COLUMN facet.people.appearance_count IS 'Appearances in all files.';
+COMMENT ON COLUMN facet.people.media_count IS 'Files the person is in.';
+COMMENT ON COLUMN facet.people.face_count IS 'Faces in all appearances.';
+COMMENT ON COLUMN facet.people.best_face_id IS 'The best face of the appearance that shows most.';
+COMMENT ON COLUMN facet.people.age IS
+    'Apparent age in years, mean over appearances weighted by face_count x quality; null when none was read.';
+COMMENT ON COLUMN facet.people.gender IS
+    'The label with the greatest sum of face_count x quality x confidence; unknown is elected like the others.';
+COMMENT ON COLUMN facet.people.ethnicity IS 'Elected like gender.';
+COMMENT ON COLUMN facet.people.release IS 'The release that made the appearances.';
+COMMENT ON COLUMN facet.people.screen_seconds IS 'Time in view over all appearances.';
+COMMENT ON COLUMN facet.people.created_at IS 'When the person was first told apart.';
+
+
+CREATE OR REPLACE VIEW facet.predictions AS
+SELECT
+    q.face_id,
+    q.head,
+    q.label,
+    q.value,
+    q.low,
+    q.high,
+    q.confidence,
+    q.probabilities,
+    q.attributes,
+    r.name AS release
+FROM facet.prediction AS q
+JOIN facet.face AS f USING (face_id)
+JOIN facet.release AS r ON r.release_id = f.release_id AND r.active
+JOIN facet.analysis AS a ON a.analysis_id = f.analysis_id AND a.is_current;
+
+COMMENT ON VIEW facet.predictions IS 'What one head says of one face, under the active release, with all probabilities.';
+COMMENT ON COLUMN facet.predictions.face_id IS 'The face.';
+COMMENT ON COLUMN facet.predictions.head IS 'age, gender, ethnicity, emotion or attributes.';
+COMMENT ON COLUMN facet.predictions.label IS 'The answer; unknown when the head abstains; null for age and attributes.';
+COMMENT ON COLUMN facet.predictions.value IS 'The answer of a numeric head: age in years.';
+COMMENT ON COLUMN facet.predictions.low IS 'Lower end of the central 80 % interval of the value.';
+COMMENT ON COLUMN facet.predictions.high IS 'Upper end of the central 80 % interval of the value.';
+COMMENT ON COLUMN facet.predictions.confidence IS 'Probability of the likeliest label, 0 to 1.';
+COMMENT ON COLUMN facet.predictions.probabilities IS 'Of each label, in the order of the release''s labels of the head.';
+COMMENT ON COLUMN facet.predictions.attributes IS 'Of the head attributes: {name: probability}.';
+COMMENT ON COLUMN facet.predictions.release IS 'The release that made the row.';

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import text
+
+from db import migrate
+from db.base import SCHEMA, Base
+from db.engine import make_engine
+from db.errors import DatabaseUnreachable, DatabaseUnsuitable, SchemaMissing, SchemaNewer, SchemaOutdated
+from db.views import drop_views
+
+
+@pytest.fixture
+def empty_url(database_url):
+    """The address of a new database without tables."""
+    engine = make_engine(database_url).execution_options(isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text("DROP DATABASE IF EXISTS empty WITH (FORCE)"))
+        connection.execute(text("CREATE DATABASE empty"))
+    engine.dispose()
+    return engine.url.set(database="empty").render_as_string(hide_password=False)
+
+
+def run(url, *statements):
+    engine = make_engine(url)
+    with engine.begin() as connection:
+        rows = [connection.exec_driver_sql(statement) for statement in statements]
+        result = rows[-1].fetchall() if rows[-1].returns_rows else []
+    engine.dispose()
+    return result
+
+
+def test_models_and_migrations_agree(database_url):
+    engine = make_engine(database_url, search_path="public")
+    with engine.connect() as connection:
+        context = MigrationContext.configure(
+            connection,
+            opts={
+                "include_schemas": True,
+                "include_name": lambda name, kind, _: kind != "schema" or name == SCHEMA,
+                "version_table_schema": SCHEMA,
+                "compare_server_default": True,
+            },
+        )
+        assert compare_metadata(context, Base.metadata) == []
+    engine.dispose()
+
+
+CATALOGUE = (
+    """SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+       WHERE connamespace = 'facet'::regnamespace ORDER BY 1, 2""",
+    """SELECT tablename, indexdef FROM pg_indexes WHERE schemaname = 'facet' ORDER BY 1, 2""",
+    """SELECT table_name, column_name, udt_name, is_nullable, column_default, is_identity
+       FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name)
+       WHERE table_schema = 'facet' AND table_type = 'BASE TABLE' ORDER BY 1, 2""",
+)
+
+
+def test_tables_made_from_models_are_those_of_the_migrations(empty_url, database_url):
+    # Alembic compares neither CHECK constraints nor conditions of indexes nor deferred keys.
+    engine = make_engine(empty_url)
+    with engine.begin() as connection:
+        connection.execute(text("CREATE SCHEMA facet"))
+        connection.execute(text("CREATE EXTENSION vector WITH SCHEMA public"))
+        Base.metadata.create_all(connection)
+    engine.dispose()
+    for query in CATALOGUE:
+        migrated = [row for row in run(database_url, query) if "alembic_version" not in row[0]]
+        assert migrated == run(empty_url, query)
+
+
+def test_upgrade_from_nothing_and_again(empty_url):
+    assert migrate.current_state(empty_url).position == "missing"
+    with pytest.raises(SchemaMissing, match="facet db upgrade"):
+        migrate.require_current(empty_url)
+    assert migrate.upgrade(empty_url).is_current
+    assert migrate.upgrade(empty_url).is_current
+    migrate.require_current(empty_url)
+
+
+def test_changed_views_and_old_tables_need_an_upgrade(empty_url):
+    migrate.upgrade(empty_url)
+    run(empty_url, "COMMENT ON SCHEMA facet IS 'another text'")
+    with pytest.raises(SchemaOutdated, match="views"):
+        migrate.require_current(empty_url)
+    assert migrate.upgrade(empty_url).is_current
+
+
+def test_a_view_of_the_users_survives_an_upgrade(empty_url):
+    migrate.upgrade(empty_url)
+    run(
+        empty_url,
+        "CREATE VIEW public.mine AS SELECT count(*) FROM facet.faces",
+        "COMMENT ON SCHEMA facet IS 'another text'",
+    )
+    migrate.upgrade(empty_url)
+    assert run(empty_url, "SELECT * FROM public.mine") == [(0,)]
+
+
+def test_a_view_that_lost_a_column_is_made_anew(empty_url):
+    migrate.upgrade(empty_url)
+    run(
+        empty_url,
+        "DROP VIEW facet.releases",
+        "CREATE VIEW facet.releases AS SELECT 1 AS once",
+        "COMMENT ON SCHEMA facet IS 'another text'",
+    )
+    migrate.upgrade(empty_url)
+    assert run(empty_url, "SELECT release FROM facet.releases") == []
+
+
+def test_a_view_of_the_users_on_a_changed_view_is_named(empty_url):
+    migrate.upgrade(empty_url)
+    run(
+        empty_url,
+        "DROP VIEW facet.releases",
+        "CREATE VIEW facet.releases AS SELECT 1 AS once",
+        "CREATE VIEW public.mine AS SELECT * FROM facet.releases",
+        "COMMENT ON SCHEMA facet IS 'another text'",
+    )
+    with pytest.raises(DatabaseUnsuitable, match="drop yours"):
+        migrate.upgrade(empty_url)
+
+
+def test_newer_tables_are_left_alone(empty_url):
+    migrate.upgrade(empty_url)
+    run(empty_url, "UPDATE facet.alembic_version SET version_num = 'from the future'")
+    assert migrate.current_state(empty_url).position == "newer"
+    with pytest.raises(SchemaNewer, match="install a newer Facet"):
+        migrate.upgrade(empty_url)
+
+
+def test_downgrade_of_the_first_step_leaves_no_table(empty_url):
+    migrate.upgrade(empty_url)
+    engine = make_engine(empty_url, search_path="public")
+    with engine.connect() as connection:
+        drop_views(connection)
+        connection.commit()
+        command.downgrade(migrate.alembic_config(connection), "base")
+    engine.dispose()
+    assert run(
+        empty_url, "SELECT relname FROM pg_class WHERE relnamespace = 'facet'::regnamespace AND relkind = 'r'"
+    ) == [("alembic_version",)]
+
+
+def test_a_user_without_privileges_is_told(empty_url, database_url):
+    run(database_url, "DROP ROLE IF EXISTS nobody_much", "CREATE ROLE nobody_much LOGIN")
+    poor = empty_url.replace("//postgres@", "//nobody_much@")
+    with pytest.raises(DatabaseUnsuitable, match="permission denied"):
+        migrate.upgrade(poor)
+
+
+def test_an_owner_who_may_not_make_roles_still_gets_tables(empty_url, database_url, caplog):
+    run(
+        database_url,
+        "DROP ROLE IF EXISTS facet_owner",
+        "CREATE ROLE facet_owner LOGIN",
+        "GRANT CREATE ON DATABASE empty TO facet_owner",
+    )
+    run(empty_url, "CREATE EXTENSION vector")
+    poor = empty_url.replace("//postgres@", "//facet_owner@")
+    assert migrate.upgrade(poor).is_current
+    assert {record.action for record in caplog.records} >= {"set_search_path"}
+    assert run(poor, "SELECT * FROM facet.faces") == []
+
+
+def test_no_server_is_unreachable():
+    with pytest.raises(DatabaseUnreachable) as caught:
+        migrate.current_state("postgresql://someone:secret@localhost:1/facet")
+    assert "secret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
