@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from worker.values import HeadRows
+
     Floats = NDArray[np.float64]
 
 UNKNOWN = "unknown"
@@ -43,22 +45,6 @@ class AppearanceFaces(Columns):
 
     def __post_init__(self) -> None:
         self._check(embeddings=(-1,))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeadRows:
-    """What one head says of the same N faces; rows of faces that are not kept are not read."""
-
-    labels: tuple[str, ...]
-    """K names, in the order of the columns of ``probabilities``."""
-    probabilities: NDArray[np.float32]
-    """(N, K); rows sum to 1, except for the attributes head, where each column stands alone."""
-    value: NDArray[np.float32] | None = None
-    """(N,) the estimate of a numeric head (age in years), else None."""
-    low: NDArray[np.float32] | None = None
-    """(N,) lower end of the head's central 80 % interval, else None."""
-    high: NDArray[np.float32] | None = None
-    """(N,) upper end, else None."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,3 +66,21 @@ class DecodeRequest:
     end_seconds: float | None = None
     """First time stamp no longer wanted (exclusive); None to the end."""
     limits: DecodeLimits = DecodeLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class HeadRows:
+    """What one head says of N faces; rows of faces that were kept out of inference are not read."""
+
+    labels: tuple[str, ...]
+    """K names, in the order of the columns of ``probabilities``."""
+    probabilities: NDArray[np.float32]
+    """(N, K); rows sum to 1, except for the attributes head, where each column stands alone."""
+    value: NDArray[np.float32] | None = None
+    """(N,) the estimate of a numeric head (age in years), else None."""
+    low: NDArray[np.float32] | None = None
+    """(N,) lower end of the head's central 80 % interval, else None."""
+    high: NDArray[np.float32] | None = None
+    """(N,) upper end, else None."""
+    abstains: NDArray[np.bool_] | None = None
+    """(N,) True where the answer is 'unknown'; None for a head that always answers."""

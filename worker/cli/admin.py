@@ -1,0 +1,110 @@
+"""``facet db``, ``facet releases`` and ``facet doctor``: the state of a deployment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from sqlalchemy import text
+
+from worker.cli.output import JsonFlag, console, print_json, table
+from worker.config import settings
+from worker.database import database_address, masked, open_database
+from worker.errors import UsageError
+from worker.home import make_home
+
+if TYPE_CHECKING:
+    from worker.doctor import Finding
+
+database = typer.Typer(help="The database: bring it up to date, check it, say where it is.", no_args_is_help=True)
+releases = typer.Typer(help="Model releases: which there are, and which the views show.", no_args_is_help=True)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands that stand alone."""
+    app.command(epilog="Example: facet doctor")(doctor)
+
+
+@database.command(epilog="Example: FACET_DATABASE_URL=postgresql://facet@db/facet facet db upgrade")
+def upgrade() -> None:
+    """Create or update tables, views and roles."""
+    from db import migrate  # noqa: PLC0415 - Alembic is loaded by the commands that need it
+
+    config = settings()
+    make_home(config.home)
+    with database_address(config) as url:
+        state = migrate.upgrade(url)
+        typer.echo(f"{masked(url)} is at revision {state.found}")
+
+
+@database.command(epilog="Example: facet db check")
+def check() -> None:
+    """Say whether the database answers and has this program's tables; exit status 1 when not."""
+    from db import migrate  # noqa: PLC0415
+
+    config = settings()
+    make_home(config.home)
+    with database_address(config) as url:
+        migrate.require_current(url)
+        typer.echo(f"{masked(url)} answers, and its tables are current")
+
+
+@database.command(epilog='Example: psql "$(facet db url --libpq)"')
+def url(
+    libpq: Annotated[bool, typer.Option("--libpq", help="In the form that psql takes, with the password.")] = False,
+) -> None:
+    """Print the address of the database (the embedded one runs only while a command uses it)."""
+    config = settings()
+    make_home(config.home)
+    with database_address(config) as address:
+        typer.echo(address.replace("postgresql+psycopg://", "postgresql://") if libpq else masked(address))
+
+
+@releases.command("list", epilog="Example: facet releases list")
+def list_releases(as_json: JsonFlag = False) -> None:
+    """List the releases that results were made with."""
+    config = settings()
+    make_home(config.home)
+    columns = ("release", "active", "weights_sha256", "code_version", "created_at")
+    with open_database(config) as opened, opened.sessions.begin() as session:
+        rows = session.execute(text(f"SELECT {', '.join(columns)} FROM releases ORDER BY created_at")).all()  # noqa: S608 - constant names
+    if as_json:
+        print_json([dict(row._mapping) for row in rows])  # noqa: SLF001 - the documented way to read a Row by name
+    else:
+        console().print(table("Releases", columns, [tuple(row) for row in rows]))
+
+
+@releases.command(epilog="Example: facet releases activate default-1")
+def activate(
+    name: Annotated[str, typer.Argument(help="Name of a release, or the start of its weights' SHA-256.")],
+) -> None:
+    """Choose the release whose results the views show; results of the others stay."""
+    config = settings()
+    make_home(config.home)
+    with open_database(config) as opened, opened.sessions.begin() as session:
+        found = session.execute(
+            text("SELECT release_id, name FROM release WHERE name = :name OR weights_sha256 = :name"),
+            {"name": name},
+        ).all()
+        if len(found) != 1:
+            raise UsageError(f"{len(found)} releases are called {name!r}, expected one; see `facet releases list`")
+        session.execute(text("UPDATE release SET active = false WHERE active"))
+        session.execute(text("UPDATE release SET active = true WHERE release_id = :id"), {"id": found[0].release_id})
+    typer.echo(f"the views show release {found[0].name}")
+
+
+def doctor(as_json: JsonFlag = False) -> None:
+    """Check settings, disk, database, broker, weights and device, and say what to do; exit status 1 on a failure."""
+    from worker.doctor import examine  # noqa: PLC0415 - imports the network
+
+    findings = examine(settings())
+    if as_json:
+        print_json([{"what": f.what, "ok": f.ok, "found": f.found} for f in findings])
+    else:
+        console().print(table("Doctor", ("what", "state", "found"), [_row(finding) for finding in findings]))
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(1)
+
+
+def _row(finding: Finding) -> tuple[str, str, str]:
+    return finding.what, "ok" if finding.ok else "FAILS", finding.found

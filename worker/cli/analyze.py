@@ -1,0 +1,189 @@
+"""``facet analyze``: everything in this process tree, no broker."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from sqlalchemy import text
+
+from worker.cli.output import JsonFlag, console, print_json, progress_bar, table
+from worker.config import Settings, settings
+from worker.home import hold_home
+from worker.summary import Summary, summarise_job
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rich.progress import Progress
+
+    from worker.database import Database
+    from worker.pipeline import Totals
+    from worker.runner import Worker
+
+SHOWN_FAILURES = 20
+ALL_FAILURES = "facet sql \"SELECT uri, status, reason FROM media WHERE status <> 'done'\""
+ALL_FAILURES = "facet sql \"SELECT uri, status, reason FROM media WHERE status <> 'done'\""
+WAIT_SECONDS = 0.5  # between two looks at units that others hold or that wait for another attempt
+
+Paths = Annotated[list[str], typer.Argument(help="Files, folders, archives (zip, tar) or quoted globs.")]
+Fps = Annotated[float, typer.Option("--fps", help="Frames per second of film to look at.", min=0.001, max=1000)]
+EveryFrame = Annotated[bool, typer.Option("--every-frame", help="Look at every frame of film.")]
+Name = Annotated[str | None, typer.Option("--name", help="What to call the job; default: the first path.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog="Example: facet analyze ~/archive film.mp4 photos.zip --fps 1")(analyze)
+
+
+def analyze(
+    paths: Paths, fps: Fps = 2.0, every_frame: EveryFrame = False, name: Name = None, as_json: JsonFlag = False
+) -> None:
+    """Find, describe and identify every face in media files, on this machine, without a broker.
+
+    Exit status: 0 when every file was analysed, 1 when some were rejected or something failed, 2 for wrong use.
+    """
+    config = settings()
+    check_paths(paths)
+    with hold_home(config.home), stop_on_signals() as stop:
+        summary = _run(config, paths, None if every_frame else fps, name or Path(paths[0]).name or paths[0], stop)
+    if as_json:
+        print_json(asdict(summary))
+    else:
+        show(summary)
+    if stop.is_set():
+        raise KeyboardInterrupt
+    if not summary.all_went_well:
+        raise typer.Exit(1)
+
+
+def check_paths(paths: list[str]) -> None:
+    """Refuse paths that are not there before anything is started.
+
+    Raises:
+        UsageError: a path names nothing.
+    """
+    from worker.ingest import check_arguments  # noqa: PLC0415 - wrong use is answered before the network is imported
+
+    check_arguments(paths)
+
+
+def _run(config: Settings, paths: list[str], fps: float | None, name: str, stop: threading.Event) -> Summary:
+    from worker.database import open_database  # noqa: PLC0415 - see check_paths
+    from worker.runner import Worker, load  # noqa: PLC0415
+
+    with Console(stderr=True).status("starting the database and loading the network ..."):
+        opened = open_database(config)
+        database = opened.__enter__()
+    try:
+        worker = Worker(config, database, load(config))
+        job_id = submit_paths(config, database, worker.release_id, paths, fps, name)
+        with progress_bar() as bar:
+            _work(worker, database, job_id, stop, bar)
+        with database.sessions.begin() as session:
+            return summarise_job(session, job_id)
+    finally:
+        opened.__exit__(None, None, None)
+
+
+def submit_paths(
+    config: Settings, database: Database, release_id: int, paths: list[str], fps: float | None, name: str
+) -> int:
+    """Write a job for what the paths name; returns its id."""
+    from worker.decode.client import Decoder  # noqa: PLC0415 - see check_paths
+    from worker.ingest import IngestOptions, discover  # noqa: PLC0415
+    from worker.runner import decode_limits  # noqa: PLC0415
+    from worker.submit import Submission, SubmitCounts, submit  # noqa: PLC0415
+
+    submission = Submission(name=name, release_id=release_id, frames_per_second=fps, unit_seconds=config.unit_seconds)
+    items = discover(paths, IngestOptions(roots=config.media_roots), config.staging)
+    with Console(stderr=True).status("reading files ...") as status, Decoder(decode_limits(config)) as decoder:
+
+        def tell(counts: SubmitCounts) -> None:
+            status.update(f"reading files ... {counts.files:,}")
+
+        return submit(database.sessions, items, submission, decoder, tell).job_id
+
+
+def _work(worker: Worker, database: Database, job_id: int, stop: threading.Event, bar: Progress) -> None:
+    """Drain the ledger until this job has no open unit; other workers may take part."""
+    task = bar.add_task("analysing", total=_open_units(database, job_id), facts="")
+    started = time.monotonic()
+
+    def show_progress(totals: Totals) -> None:
+        rate = totals.faces / max(time.monotonic() - started, 1e-6)
+        facts = f"{totals.frames:,} frames  {totals.faces:,} faces  {rate:.0f} faces/s"
+        bar.update(task, completed=totals.units, facts=facts)
+
+    while not stop.is_set():
+        worker.drain(stop, show_progress)
+        if stop.is_set() or not _open_units(database, job_id):
+            break
+        stop.wait(WAIT_SECONDS)
+    if not stop.is_set():
+        bar.update(task, description="identifying")
+        worker.identifier.finish()
+
+
+def _open_units(database: Database, job_id: int) -> int:
+    with database.sessions.begin() as session:
+        statement = text("""SELECT count(*) FROM unit WHERE state IN ('pending', 'leased') AND analysis_id IN
+                            (SELECT analysis_id FROM job_item WHERE job_id = :id)""")
+        return int(session.execute(statement, {"id": job_id}).scalar_one())
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[threading.Event]:
+    """Set an event on the first Ctrl-C or SIGTERM, so that work ends cleanly; a second one interrupts at once."""
+    stop = threading.Event()
+
+    def handle(_number: int, _frame: object) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def show(summary: Summary) -> None:
+    """Print what a job came to, for people."""
+    out = console()
+    kept = summary.faces - sum(summary.dropped.values())
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in summary.dropped.items()) or "none"
+    rows = [
+        ("files submitted", summary.submitted),
+        ("  done", summary.done),
+        ("  rejected", summary.rejected),
+        ("  quarantined", summary.quarantined),
+        ("  pending", summary.pending),
+        ("frames looked at", summary.frames),
+        ("faces found", summary.faces),
+        ("  analysed", kept),
+        ("  dropped", f"{summary.faces - kept:,} ({dropped})"),
+        ("appearances", summary.appearances),
+        ("people", summary.people),
+    ]
+    out.print(table(f"Job {summary.job_id}", ("", "count"), [(name, _count(value)) for name, value in rows]))
+    if summary.failures:
+        shown = summary.failures[:SHOWN_FAILURES]
+        out.print(table("Not analysed", ("file", "state", "reason"), shown))
+        if len(summary.failures) > len(shown):
+            out.print(f"... and {len(summary.failures) - len(shown):,} more: {ALL_FAILURES}", markup=False)
+    out.print('Ask: facet sql "SELECT * FROM people"    Look: facet sheet -o faces.png', markup=False)
+
+
+def _count(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)

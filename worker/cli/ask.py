@@ -1,0 +1,113 @@
+"""``facet sql`` and ``facet sheet``: questions and pictures."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from worker.cli.output import console, table
+from worker.config import settings
+from worker.database import open_database
+from worker.errors import FacetError, UsageError
+from worker.home import make_home
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import IO
+
+    from db.reader import QueryResult
+
+TABLE_ROWS = 1000  # a table in a terminal is cut here; the other formats are whole
+
+
+class Format(StrEnum):
+    """How rows are written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(epilog='Example: facet sql "SELECT gender, count(*) FROM people GROUP BY 1" --format csv')(sql)
+    app.command(epilog="Example: facet sheet --job 3 -o faces.png")(sheet)
+
+
+def sql(
+    query: Annotated[str, typer.Argument(help="One SELECT over the views (docs/sql.md); '-' reads standard input.")],
+    form: Annotated[Format, typer.Option("--format", help="How rows are written.")] = Format.TABLE,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: the terminal.")] = None,
+    timeout_seconds: Annotated[float, typer.Option("--timeout", help="Seconds a query may take.", min=0.1)] = 300.0,
+) -> None:
+    """Ask the database, read-only: media, jobs, faces, appearances, people, releases, predictions."""
+    from db.reader import run_query  # noqa: PLC0415 - loaded by the command that needs it
+
+    config = settings()
+    make_home(config.home)
+    text = sys.stdin.read() if query == "-" else query
+    with open_database(config) as database:
+        url = config.reader_database_url or database.url
+        with run_query(url, text, timeout_seconds=timeout_seconds) as result:
+            _write(result, form, output)
+
+
+def _write(result: QueryResult, form: Format, output: Path | None) -> None:
+    from worker import formats  # noqa: PLC0415 - pyarrow is loaded by the command that needs it
+
+    if form is Format.TABLE and output is None:
+        _print_table(result)
+    elif form is Format.PARQUET:
+        if output is None:
+            raise UsageError("parquet is no text; give a file with -o FILE.parquet")
+        formats.write_parquet(result, output)
+    else:
+        writer = formats.write_json if form is Format.JSON else formats.write_csv
+        try:
+            with output.open("w", newline="", encoding="utf-8") if output else _standard_output() as stream:
+                writer(result, stream)
+        except OSError as err:
+            raise FacetError(f"{output or 'standard output'} cannot be written: {err.strerror}") from err
+
+
+@contextmanager
+def _standard_output() -> Iterator[IO[str]]:
+    yield sys.stdout
+
+
+def _print_table(result: QueryResult) -> None:
+    rows = list(itertools.islice(result, TABLE_ROWS + 1))
+    console().print(table("", result.columns, rows[:TABLE_ROWS]))
+    if len(rows) > TABLE_ROWS:
+        typer.echo(f"(the first {TABLE_ROWS} rows; use --format csv for all)")
+
+
+def sheet(
+    output: Annotated[Path, typer.Option("--output", "-o", help="PNG file to write.")],
+    job: Annotated[int | None, typer.Option("--job", help="Only faces of this job's files.")] = None,
+    person: Annotated[int | None, typer.Option("--person", help="Only this person.")] = None,
+    limit: Annotated[int, typer.Option("--limit", help="At most so many faces.", min=1, max=2000)] = 200,
+) -> None:
+    """Draw a contact sheet: the best face of each appearance, grouped by person."""
+    from worker.crops import CropStore  # noqa: PLC0415 - the picture libraries are loaded by the command that needs them
+    from worker.gallery import load_tiles  # noqa: PLC0415
+    from worker.sheets import contact_sheet, write_png  # noqa: PLC0415
+
+    config = settings()
+    make_home(config.home)
+    with open_database(config) as database, database.sessions.begin() as session:
+        tiles = load_tiles(session, CropStore(config.crops), job_id=job, person_id=person, limit=limit)
+    if not tiles:
+        raise UsageError("there is no face to draw; analyse something first, or see `facet people list`")
+    try:
+        write_png(contact_sheet(tiles, f"Facet: {len(tiles)} appearances"), output)
+    except OSError as err:
+        raise FacetError(f"{output} cannot be written: {err.strerror or err}") from err
+    typer.echo(f"{len(tiles)} faces drawn to {output}")

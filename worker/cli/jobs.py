@@ -1,0 +1,120 @@
+"""``facet submit`` and ``facet status``."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+
+from worker.cli.analyze import EveryFrame, Fps, Name, Paths, check_paths, submit_paths
+from worker.cli.output import JsonFlag, console, print_json, table
+from worker.config import settings
+from worker.database import Database, open_database
+from worker.home import make_home
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from worker.status import JobStatus
+
+WATCH_SECONDS = 1.0
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(epilog="Example: facet submit /archive --name 'Archive 1998' --wait")(submit)
+    app.command(epilog="Example: facet status 12 --watch")(status)
+
+
+def submit(
+    paths: Paths,
+    fps: Fps = 2.0,
+    every_frame: EveryFrame = False,
+    name: Name = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when the job has ended.")] = False,
+) -> None:
+    """Write a job to the ledger and wake the workers (`facet worker`).
+
+    Exit status: 0 when the job was written (with --wait: when every file was analysed), 1 when something failed, 2 for
+    wrong use.
+    """
+    from worker import tasks  # noqa: PLC0415 - the network and the broker are loaded by the commands that need them
+    from worker.registry import register as register_release  # noqa: PLC0415
+    from worker.runner import load  # noqa: PLC0415
+
+    config = settings()
+    check_paths(paths)
+    make_home(config.home)
+    bell = tasks.Bell(config)
+    with open_database(config) as database:
+        with database.sessions.begin() as session:
+            release_id = register_release(session, load(config))
+        job_name = name or Path(paths[0]).name or paths[0]
+        job_id = submit_paths(config, database, release_id, paths, None if every_frame else fps, job_name)
+        bell.ring(database)
+        typer.echo(f"job {job_id} submitted; see it with: facet status {job_id} --watch")
+        if wait and not _watch(database, job_id):
+            raise typer.Exit(1)
+
+
+def status(
+    job: Annotated[int | None, typer.Argument(help="Number of a job; default: the latest ones.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Show it again every second until it has ended.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show how far jobs are, what is slow and what went wrong."""
+    from worker.status import read_status  # noqa: PLC0415
+
+    config = settings()
+    make_home(config.home)
+    with open_database(config) as database:
+        if watch:
+            _watch(database, job)
+            return
+        with database.sessions.begin() as session:
+            found = read_status(session, job)
+    if as_json:
+        print_json([one.as_dict() for one in found])
+    else:
+        console().print(_draw(found))
+
+
+def _watch(database: Database, job: int | None) -> bool:
+    """Show jobs until they have ended; True when every file of theirs was analysed."""
+    from worker.status import read_status  # noqa: PLC0415
+
+    with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live:
+        while True:
+            with database.sessions.begin() as session:
+                found = read_status(session, job)
+            live.update(_draw(found), refresh=True)
+            if not any(one.pending for one in found):
+                break
+            time.sleep(WATCH_SECONDS)
+    console().print(_draw(found))
+    return all(one.submitted == one.done for one in found)
+
+
+def _draw(found: list[JobStatus]) -> RenderableType:
+    columns = ("job", "name", "submitted", "done", "rejected", "quarantined", "pending", "faces", "faces/s", "left")
+    rows = [
+        (
+            one.job_id,
+            one.name,
+            one.submitted,
+            one.done,
+            one.rejected,
+            one.quarantined,
+            one.pending,
+            one.faces,
+            one.faces_per_second,
+            one.time_left,
+        )
+        for one in found
+    ]
+    notes = [f"job {one.job_id}: {note}" for one in found for note in one.notes]
+    return Group(table("Jobs", columns, rows), *notes)

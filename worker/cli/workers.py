@@ -1,0 +1,58 @@
+"""``facet worker``, ``facet beat`` and ``facet flower``: the processes of a deployment with a broker."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from worker.config import settings
+from worker.home import make_home
+
+Check = Annotated[
+    bool, typer.Option("--check", help="Only say whether the one on this host lives (exit status 1: no).")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(epilog="Example: FACET_BROKER_URL=redis://localhost:6379/0 facet worker --concurrency 2")(worker)
+    app.command(epilog="Example: FACET_BROKER_URL=redis://localhost:6379/0 facet beat")(beat)
+    app.command(epilog="Example: FACET_BROKER_URL=redis://localhost:6379/0 facet flower --port 5555")(flower)
+
+
+def worker(
+    concurrency: Annotated[int, typer.Option(help="Processes, each with a network of its own.", min=1)] = 1,
+    check: Check = False,
+) -> None:
+    """Work on submitted jobs until stopped; start one per host or GPU."""
+    from worker import tasks  # noqa: PLC0415 - the broker's library is loaded by the commands that need it
+
+    config = settings()
+    make_home(config.home)
+    if check:
+        tasks.check_worker(config)
+    else:
+        tasks.run_worker(config, concurrency)
+
+
+def beat(check: Check = False) -> None:
+    """Ring for work that was forgotten, every half minute; one per deployment."""
+    from worker import tasks  # noqa: PLC0415
+
+    config = settings()
+    make_home(config.home)
+    if check:
+        tasks.check_beat(config)
+    else:
+        tasks.run_beat(config)
+
+
+def flower(
+    port: Annotated[int, typer.Option(help="Port of the page.", min=1, max=65535)] = 5555,
+    address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+) -> None:
+    """Serve Celery's monitoring page (needs the extra `facet[monitor]`)."""
+    from worker import tasks  # noqa: PLC0415
+
+    tasks.run_flower(settings(), address, port)

@@ -1,0 +1,97 @@
+"""Settings: environment variables with the prefix ``FACET_``, read here and nowhere else.
+
+Unset, everything lives under ``FACET_HOME`` with an embedded PostgreSQL, and no broker is needed.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from worker.errors import UsageError
+
+GIB = 1 << 30
+
+
+class Settings(BaseSettings):
+    """What a deployment can choose."""
+
+    model_config = SettingsConfigDict(env_prefix="FACET_", frozen=True, env_ignore_empty=True)
+
+    home: Path = Field(default_factory=lambda: Path.home() / ".facet")
+    """Folder of everything that has no address of its own: embedded database, crops, staging."""
+    database_url: str | None = None
+    """PostgreSQL with pgvector, ``postgresql://user:password@host/name``; unset: embedded under home."""
+    reader_database_url: str | None = None
+    """The same database for a role that may only read the views; unset: the role ``facet_reader`` is assumed."""
+    broker_url: str | None = None
+    """Redis for ``facet submit`` and ``facet worker``, ``redis://host:6379/0``."""
+    crops_url: str | None = None
+    """Folder or object storage (fsspec URL) for aligned crops; unset: ``crops`` under home."""
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+    threads: int | None = Field(default=None, ge=1)
+    """Processor threads of the network; unset: all cores, shared among the processes of one worker."""
+    release: Path | None = None
+    """Folder of a model release; unset: the one that is shipped."""
+    heads: Annotated[frozenset[str] | None, NoDecode] = None
+    """Comma-separated tasks that may be computed (``gender,age``; ``none`` for identity only); unset: all."""
+    media_roots: Annotated[tuple[Path, ...], NoDecode] = ()
+    """Folders (separated by ``:``) outside of which no file is opened; unset: no restriction."""
+    decoders: int = Field(default=min(8, max(1, (os.cpu_count() or 2) // 2)), ge=1, le=64)
+    """Decode child processes per worker process."""
+    decode_memory_bytes: int = Field(default=2 * GIB, ge=GIB // 4)
+    """Address space that one decode child may use for a file."""
+    decode_wall_seconds: float = Field(default=60.0, gt=0)
+    """Longest silence of a decode child before it is killed."""
+    queue_bytes: int = Field(default=GIB // 4, ge=1 << 20)
+    """Decoded frames that may wait between decode and detect."""
+    unit_seconds: float = Field(default=60.0, gt=0)
+    """Length of the time ranges into which a video is cut."""
+    lease_seconds: float = Field(default=90.0, gt=0)
+    """How long a worker holds a unit without a heartbeat."""
+    max_attempts: int = Field(default=3, ge=1)
+    """Attempts after which a unit is quarantined."""
+
+    @field_validator("heads", mode="before")
+    @classmethod
+    def _split_heads(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        names = frozenset(name.strip() for name in value.split(",") if name.strip())
+        return frozenset() if names == {"none"} else names
+
+    @field_validator("media_roots", mode="before")
+    @classmethod
+    def _split_roots(cls, value: object) -> object:
+        return tuple(Path(part) for part in value.split(":") if part) if isinstance(value, str) else value
+
+    @property
+    def crops(self) -> str:
+        """Address of the crop store."""
+        return self.crops_url or str(self.home / "crops")
+
+    @property
+    def staging(self) -> Path:
+        """Folder where members of archives are unpacked."""
+        return self.home / "staging"
+
+
+@lru_cache(maxsize=1)
+def settings() -> Settings:
+    """Read the settings once per process.
+
+    Raises:
+        UsageError: a variable has a value that cannot be used.
+    """
+    try:
+        return Settings()
+    except ValidationError as err:
+        first = err.errors()[0]
+        name = "FACET_" + str(first["loc"][0]).upper()
+        raise UsageError(f"{name}={first['input']!r} cannot be used: {first['msg']}") from err

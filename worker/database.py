@@ -1,0 +1,89 @@
+"""The database of this deployment: the configured one, or the embedded one under the home folder."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from db.embedded import EmbeddedPostgres
+from db.engine import make_engine, mask_url, session_factory
+from db.errors import DatabaseError
+from db.migrate import require_current, upgrade
+from worker.errors import FacetError, RetryableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from sqlalchemy import Engine
+    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from worker.config import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """An open database whose tables are those of this program."""
+
+    url: str
+    engine: Engine
+    sessions: sessionmaker[Session]
+
+
+@contextmanager
+def database_address(settings: Settings) -> Iterator[str]:
+    """Give the address of the database, with the embedded server running while it is used.
+
+    Raises:
+        FacetError: the embedded server does not start.
+    """
+    if settings.database_url is not None:
+        yield settings.database_url
+        return
+    server = EmbeddedPostgres(settings.home / "postgres")
+    try:
+        url = server.start()
+    except DatabaseError as err:
+        raise FacetError(str(err)) from err
+    except OSError as err:
+        raise FacetError(
+            f"{settings.home} cannot be used: {err.strerror}; set FACET_HOME to a folder of yours"
+        ) from err
+    try:
+        yield url
+    finally:
+        server.leave()
+
+
+@contextmanager
+def open_database(settings: Settings) -> Iterator[Database]:
+    """Open the database for work; the embedded one is brought to this program's tables first.
+
+    Raises:
+        FacetError: it cannot be reached, or its tables are another program's.
+    """
+    with database_address(settings) as url:
+        try:
+            if settings.database_url is None:
+                upgrade(url)
+            else:
+                require_current(url)
+        except DatabaseError as err:
+            raise FacetError(str(err)) from err
+        engine = make_engine(url)
+        try:
+            yield Database(url, engine, session_factory(engine))
+        finally:
+            engine.dispose()
+
+
+def database_away(err: DBAPIError) -> RetryableError:
+    """Say in one line that the database failed in the middle of work."""
+    lines = str(err.orig).strip().splitlines() or ["no reason was given"]
+    return RetryableError(f"the database failed: {lines[0]}; check it with `facet db check`, then run again")
+
+
+def masked(url: str) -> str:
+    """Return an address without its password."""
+    return mask_url(url)

@@ -1,0 +1,119 @@
+"""Decode stage: threads that each own a decode child and turn leased units into a bounded stream of events."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from worker.decode.client import Decoder
+from worker.errors import DecoderCrashed, MediaError
+from worker.frame_queue import ByteQueue
+from worker.values import DecodedFrame, DecodeLimits, DecodeRequest, MediaInfo
+
+if TYPE_CHECKING:
+    from worker.ledger import LeasedUnit
+
+
+@dataclass(frozen=True, slots=True)
+class UnitOpened:
+    """The file was opened and says what it is."""
+
+    unit_id: int
+    info: MediaInfo
+
+
+@dataclass(frozen=True, slots=True)
+class UnitFrame:
+    """One sampled frame."""
+
+    unit_id: int
+    frame: DecodedFrame
+
+
+@dataclass(frozen=True, slots=True)
+class UnitDecoded:
+    """No more frames of this unit will come."""
+
+    unit_id: int
+    error: MediaError | None
+    seconds: float
+    """Time that the child spent on it, waiting for room in the queue not counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeFailed:
+    """The decode stage itself is broken: the worker has to stop."""
+
+    error: Exception
+
+
+DecodeEvent = UnitOpened | UnitFrame | UnitDecoded | DecodeFailed
+
+
+class DecodePool:
+    """Decodes units on several children at once; events of one unit arrive in order."""
+
+    def __init__(self, decoders: int, limits: DecodeLimits, queue_bytes: int) -> None:
+        self._limits = limits
+        self._units: queue.SimpleQueue[LeasedUnit | None] = queue.SimpleQueue()
+        self._events: ByteQueue[DecodeEvent] = ByteQueue(queue_bytes)
+        self._threads = [
+            threading.Thread(target=self._serve, name=f"decode-{number}", daemon=True) for number in range(decoders)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, unit: LeasedUnit) -> None:
+        """Queue a unit; its events follow."""
+        self._units.put(unit)
+
+    def next_event(self, timeout_seconds: float) -> DecodeEvent | None:
+        """Take the oldest event, or None when none came in time."""
+        return self._events.get(timeout_seconds)
+
+    def close(self) -> None:
+        """Stop the threads and their children; events that were not taken are lost."""
+        self._events.close()
+        for _ in self._threads:
+            self._units.put(None)
+        for thread in self._threads:
+            thread.join()
+
+    def _serve(self) -> None:
+        try:
+            with Decoder(self._limits) as decoder:
+                while (unit := self._units.get()) is not None:
+                    if not self._decode(decoder, unit):
+                        return
+        except Exception as err:  # noqa: BLE001 - a thread must hand its failure to the worker, whatever it is
+            self._events.put(DecodeFailed(err), 0)
+
+    def _decode(self, decoder: Decoder, unit: LeasedUnit) -> bool:
+        """Decode one unit; False when the pool is being closed."""
+        request = DecodeRequest(
+            location=unit.location,
+            kind=unit.kind,
+            frames_per_second=unit.sampling_fps,
+            start_seconds=unit.start_seconds,
+            end_seconds=unit.end_seconds,
+            limits=self._limits,
+        )
+        error: MediaError | None = None
+        started, waited = time.perf_counter(), 0.0
+        try:
+            with decoder.open(request) as stream:
+                self._events.put(UnitOpened(unit.unit_id, stream.info), 0)
+                for frame in stream:
+                    ready = time.perf_counter()
+                    if not self._events.put(UnitFrame(unit.unit_id, frame), frame.pixels.nbytes):
+                        return False
+                    waited += time.perf_counter() - ready
+        except MediaError as err:
+            error = err
+        except FileNotFoundError as err:
+            error = DecoderCrashed("missing", f"{unit.location} is gone; restore it or submit it again: {err.strerror}")
+        spent = time.perf_counter() - started - waited
+        return self._events.put(UnitDecoded(unit.unit_id, error, spent), 0)

@@ -1,0 +1,86 @@
+"""A look at a deployment: what works, and what to do about what does not."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from db.errors import DatabaseError
+from db.migrate import current_state
+from worker.database import database_address, masked
+from worker.errors import FacetError
+from worker.home import make_home
+from worker.runner import load
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.config import Settings
+
+LEAST_FREE_BYTES = 2 << 30  # below this crops and the database soon stop
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at."""
+
+    what: str
+    ok: bool
+    found: str
+    """What was found and, where it fails, what to do."""
+
+
+def examine(config: Settings) -> list[Finding]:
+    """Look at everything that this deployment's settings name; nothing raises."""
+    checks: list[tuple[str, Callable[[Settings], str]]] = [
+        ("home", _home),
+        ("disk", _disk),
+        ("database", _database),
+        ("broker", _broker),
+        ("release", _release),
+    ]
+    return [_look(what, check, config) for what, check in checks]
+
+
+def _look(what: str, check: Callable[[Settings], str], config: Settings) -> Finding:
+    try:
+        return Finding(what, ok=True, found=check(config))
+    except (FacetError, DatabaseError) as err:
+        return Finding(what, ok=False, found=str(err))
+
+
+def _home(config: Settings) -> str:
+    make_home(config.home)
+    return str(config.home)
+
+
+def _disk(config: Settings) -> str:
+    free = shutil.disk_usage(config.home).free
+    if free < LEAST_FREE_BYTES:
+        raise FacetError(f"{free / 1e9:.1f} GB are free under {config.home}, expected 2 GB or more; free some")
+    return f"{free / 1e9:.0f} GB free"
+
+
+def _database(config: Settings) -> str:
+    with database_address(config) as url:
+        state = current_state(url)
+        if config.database_url is not None and not state.is_current:
+            raise FacetError(f"the tables of {masked(url)} are {state.position}; run `facet db upgrade`")
+        kind = "configured" if config.database_url is not None else "embedded"
+        return f"{kind}, tables {state.position}"
+
+
+def _broker(config: Settings) -> str:
+    if config.broker_url is None:
+        return "none (only `facet analyze` works)"
+    from worker.tasks import check_broker  # noqa: PLC0415 - without a broker its library is not needed
+
+    check_broker(config.broker_url)
+    return "answers, keeps its messages"
+
+
+def _release(config: Settings) -> str:
+    release = load(config)
+    heads = ", ".join(release.heads) or "identity only"
+    return f"{release.name} on {release.device} ({heads})"

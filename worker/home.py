@@ -1,0 +1,57 @@
+"""The home folder: made when missing, and held by one analysis at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from worker.errors import FacetError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+def make_home(home: Path) -> None:
+    """Make the folder, for its owner alone: results about faces are personal data.
+
+    Raises:
+        FacetError: it cannot be made or written to.
+    """
+    try:
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as err:
+        raise FacetError(f"{home} cannot be made: {err.strerror}; set FACET_HOME to a folder of yours") from err
+    if not os.access(home, os.W_OK):
+        raise FacetError(f"{home} cannot be written to; set FACET_HOME to a folder of yours")
+
+
+@contextmanager
+def hold_home(home: Path) -> Iterator[None]:
+    """Keep other analyses off this home; the kernel lets go of it when this process ends, however it does.
+
+    Raises:
+        UsageError: another analysis holds it.
+        FacetError: the folder cannot be used.
+    """
+    make_home(home)
+    path = home / "analyze.lock"
+    try:
+        lock = path.open("a+")
+    except OSError as err:
+        raise FacetError(f"{path} cannot be opened: {err.strerror}; set FACET_HOME to a folder of yours") from err
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as err:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            raise UsageError(
+                f"another `facet analyze` (process {holder}) works in {home}; wait for it or set another FACET_HOME"
+            ) from err
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield

@@ -1,0 +1,115 @@
+"""What a worker holds: takes units from the ledger, keeps its leases alive, and gives back what it did not finish."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import socket
+import threading
+import time
+import uuid
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self
+
+from sqlalchemy.exc import DBAPIError
+
+from worker import ledger
+from worker.errors import FacetError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from worker.ledger import Lease, LeasedUnit
+
+logger = logging.getLogger(__name__)
+
+
+def make_owner() -> str:
+    """Name this worker process: readable, and never the name of another one."""
+    return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+
+
+class LeaseHolder:
+    """Units held by this process; a thread extends them at a third of the lease time.
+
+    On leaving, what is still held goes back: untouched after a clean stop or when a service is away, as a failed
+    attempt after an error that one of the units may have caused.
+
+    Args:
+        sessions: of the ledger's database.
+        lease: who leases, and for how long.
+        seconds: after them no more units are taken.
+    """
+
+    def __init__(self, sessions: sessionmaker[Session], lease: Lease, seconds: float = math.inf) -> None:
+        self._sessions = sessions
+        self._until = time.monotonic() + seconds
+        self._lease = lease
+        self._held: dict[int, LeasedUnit] = {}
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stopped.set()
+        self._thread.join()
+        clean = error is None or isinstance(error, (FacetError, KeyboardInterrupt, SystemExit))
+        self._give_back(None if clean else f"worker_error: {kind.__name__ if kind else ''}: {error}")
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def take(self, limit: int) -> list[LeasedUnit]:
+        """Lease up to ``limit`` due units; one that failed before comes only when nothing else is held."""
+        if time.monotonic() >= self._until:
+            return []
+        with self._sessions.begin() as session:
+            units = ledger.lease_units(session, self._lease, limit)
+            if not units and not self._held:
+                units = ledger.lease_units(session, self._lease, 1, suspects=True)
+        with self._lock:
+            self._held.update((unit.unit_id, unit) for unit in units)
+        return units
+
+    def drop(self, unit: LeasedUnit) -> None:
+        """Forget a unit that ended, here or elsewhere."""
+        with self._lock:
+            self._held.pop(unit.unit_id, None)
+
+    def _beat(self) -> None:
+        while not self._stopped.wait(self._lease.seconds / 3):
+            try:
+                with self._sessions.begin() as session:
+                    ledger.heartbeat(session, self._lease.owner, self._lease.seconds)
+            except DBAPIError as err:
+                # the next beat may come through; if none does, the leases run out and others take over
+                logger.warning("heartbeat failed", extra={"action": "heartbeat_failed", "error": str(err.orig)})
+
+    def _give_back(self, error: str | None) -> None:
+        with self._lock:
+            units = list(self._held.values())
+            self._held.clear()
+        if not units:
+            return
+        try:
+            with self._sessions.begin() as session:
+                if error is None:
+                    ledger.release_units(session, units)
+                else:
+                    self._fail(session, units, error)
+        except DBAPIError as err:
+            logger.warning("leases not given back", extra={"action": "release_failed", "error": str(err.orig)})
+
+    def _fail(self, session: Session, units: list[LeasedUnit], error: str) -> None:
+        for unit in units:
+            with suppress(ledger.LeaseLostError):
+                ledger.fail_unit(session, unit, error, self._lease.max_attempts)

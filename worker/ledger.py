@@ -1,0 +1,217 @@
+"""The ledger: which units of work there are, who holds each, and how each ended.
+
+PostgreSQL decides; messages only wake workers. A unit is leased with ``FOR UPDATE SKIP LOCKED`` under a fencing token
+that grows with every lease, so that whoever lost a lease (paused, cut off, presumed dead) can no longer store anything.
+A unit that already failed once is a *suspect* and is leased alone: if it kills its worker again, nothing else is hurt.
+All functions run in the caller's transaction and never commit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from sqlalchemy import text
+
+from worker.errors import FacetError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy import Row
+    from sqlalchemy.orm import Session
+
+    from worker.values import MediaKind
+
+BACKOFF_SECONDS = 2.0  # before the second attempt; doubled for each one after it
+
+Outcome = Literal["done", "rejected", "quarantined"]
+
+
+class LeaseLostError(FacetError):
+    """The unit was leased by somebody else meanwhile: drop the result, theirs counts."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeasedUnit:
+    """One image, or one time range of a video, that this worker holds."""
+
+    unit_id: int
+    token: int
+    """Fencing token; a result is stored only while the row still carries it."""
+    attempts: int
+    """How often the unit was leased, this time included."""
+    analysis_id: int
+    media_id: int
+    sha256: str
+    location: str
+    kind: MediaKind
+    ordinal: int
+    start_seconds: float | None
+    end_seconds: float | None
+    sampling_fps: float | None
+    """Frames per second wanted; None for every frame."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """Who leases, how many units, and for how long."""
+
+    owner: str
+    release_id: int
+    seconds: float
+    max_attempts: int
+
+
+_LEASE = text("""
+    WITH due AS (
+        SELECT u.unit_id FROM unit u JOIN analysis a USING (analysis_id)
+        WHERE a.release_id = :release_id AND a.state = 'pending'
+          AND ((u.state = 'pending' AND coalesce(u.not_before, '-infinity') <= now())
+            OR (u.state = 'leased' AND u.lease_until < now()))
+          AND (u.attempts > 0) = :suspects AND u.attempts < :max_attempts
+        ORDER BY u.priority DESC, u.unit_id
+        LIMIT :limit FOR UPDATE OF u SKIP LOCKED)
+    UPDATE unit u
+    SET state = 'leased', owner = :owner, token = token + 1, attempts = attempts + 1,
+        lease_until = now() + make_interval(secs => :seconds), started_at = now()
+    FROM due, analysis a, media_file m
+    WHERE u.unit_id = due.unit_id AND a.analysis_id = u.analysis_id AND m.media_id = a.media_id
+    RETURNING u.unit_id, u.token, u.attempts, u.analysis_id, a.media_id, m.sha256, m.location, m.kind, u.ordinal,
+              u.start_seconds, u.end_seconds, CASE a.sampling WHEN 'every' THEN NULL
+              ELSE split_part(a.sampling, '/', 1)::double precision END AS sampling_fps""")
+
+_EXHAUSTED = text("""
+    UPDATE unit u SET state = 'quarantined', finished_at = now(),
+        last_error = coalesce(last_error, 'worker_died: ' || attempts || ' workers died or stalled while they held it')
+    FROM analysis a
+    WHERE a.analysis_id = u.analysis_id AND a.release_id = :release_id
+      AND u.state = 'leased' AND u.lease_until < now() AND u.attempts >= :max_attempts
+    RETURNING u.analysis_id""")
+
+
+def lease_units(session: Session, lease: Lease, limit: int, *, suspects: bool = False) -> list[LeasedUnit]:
+    """Take up to ``limit`` units that are due: fresh ones, or (alone) ``suspects`` that failed before."""
+    rows = session.execute(
+        _LEASE,
+        {
+            "release_id": lease.release_id,
+            "owner": lease.owner,
+            "seconds": lease.seconds,
+            "suspects": suspects,
+            "max_attempts": lease.max_attempts,
+            "limit": 1 if suspects else limit,
+        },
+    ).all()
+    return sorted((_unit(row) for row in rows), key=lambda unit: unit.unit_id)
+
+
+def _unit(row: Row[tuple[object, ...]]) -> LeasedUnit:
+    return LeasedUnit(**row._mapping)  # noqa: SLF001 - the documented way to read a Row by name
+
+
+def quarantine_exhausted(session: Session, lease: Lease) -> list[int]:
+    """Give up on units whose last allowed attempt ended without a word; returns their analyses."""
+    parameters = {"release_id": lease.release_id, "max_attempts": lease.max_attempts}
+    return [int(analysis_id) for analysis_id in session.scalars(_EXHAUSTED, parameters)]
+
+
+def heartbeat(session: Session, owner: str, seconds: float) -> int:
+    """Extend every lease of an owner; returns how many it still holds."""
+    statement = text("""UPDATE unit SET lease_until = now() + make_interval(secs => :seconds)
+                        WHERE owner = :owner AND state = 'leased' RETURNING 1""")
+    return len(session.execute(statement, {"owner": owner, "seconds": seconds}).all())
+
+
+def finish_unit(session: Session, unit: LeasedUnit, outcome: Outcome, note: str | None = None) -> None:
+    """Record how a unit ended, if this worker still holds it.
+
+    Raises:
+        LeaseLostError: somebody else holds or ended the unit.
+    """
+    statement = text("""UPDATE unit SET state = :state, last_error = :note, finished_at = now(), lease_until = NULL
+                        WHERE unit_id = :unit_id AND token = :token AND state = 'leased' RETURNING 1""")
+    parameters = {"state": outcome, "note": note, "unit_id": unit.unit_id, "token": unit.token}
+    if session.execute(statement, parameters).first() is None:
+        raise LeaseLostError(f"unit {unit.unit_id} is no longer held under token {unit.token}; its result is dropped")
+
+
+def fail_unit(session: Session, unit: LeasedUnit, error: str, max_attempts: int) -> bool:
+    """Put a failed unit back for a later attempt, or quarantine it after the last one; True when quarantined.
+
+    Raises:
+        LeaseLostError: somebody else holds or ended the unit.
+    """
+    if unit.attempts >= max_attempts:
+        finish_unit(session, unit, "quarantined", error)
+        return True
+    statement = text("""UPDATE unit SET state = 'pending', owner = NULL, lease_until = NULL, last_error = :error,
+                        not_before = now() + make_interval(secs => :backoff)
+                        WHERE unit_id = :unit_id AND token = :token AND state = 'leased' RETURNING 1""")
+    backoff = BACKOFF_SECONDS * 2 ** (unit.attempts - 1)
+    parameters = {"error": error, "backoff": backoff, "unit_id": unit.unit_id, "token": unit.token}
+    if session.execute(statement, parameters).first() is None:
+        raise LeaseLostError(f"unit {unit.unit_id} is no longer held under token {unit.token}; its failure is dropped")
+    return False
+
+
+def release_units(session: Session, units: Iterable[LeasedUnit]) -> None:
+    """Give units back untouched (a clean stop): the attempt does not count."""
+    statement = text("""UPDATE unit SET state = 'pending', owner = NULL, lease_until = NULL, attempts = attempts - 1
+                        WHERE unit_id = :unit_id AND token = :token AND state = 'leased'""")
+    for unit in units:
+        session.execute(statement, {"unit_id": unit.unit_id, "token": unit.token})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnalysisOutcome:
+    """How an analysis ended, once all of its units have."""
+
+    state: Outcome
+    reason: str | None
+
+
+def settle_analysis(session: Session, analysis_id: int) -> AnalysisOutcome | None:
+    """Say how an analysis ends if its last unit has ended, else None.
+
+    Locks the analysis, so that of two workers that end its last two units exactly one settles it. Some readable
+    ranges make a video ``done``, with the unreadable ones named in the reason.
+    """
+    locked = text("SELECT state FROM analysis WHERE analysis_id = :id FOR UPDATE")
+    if session.execute(locked, {"id": analysis_id}).scalar_one() != "pending":
+        return None
+    counts = text("""SELECT count(*) FILTER (WHERE state IN ('pending', 'leased')) AS open,
+                            count(*) FILTER (WHERE state = 'quarantined') AS quarantined,
+                            count(*) FILTER (WHERE state = 'done') AS done,
+                            string_agg(last_error, '; ' ORDER BY ordinal) AS reason
+                     FROM unit WHERE analysis_id = :id""")
+    row = session.execute(counts, {"id": analysis_id}).one()
+    if row.open:
+        return None
+    state: Outcome = "quarantined" if row.quarantined else "done" if row.done else "rejected"
+    return AnalysisOutcome(state=state, reason=row.reason)
+
+
+def close_analysis(session: Session, analysis_id: int, outcome: AnalysisOutcome) -> None:
+    """Write an analysis' outcome and make it the one that the views show, if it is done."""
+    if outcome.state == "done":
+        session.execute(
+            text("""UPDATE analysis SET is_current = false WHERE is_current AND (media_id, release_id) =
+                    (SELECT media_id, release_id FROM analysis WHERE analysis_id = :id)"""),
+            {"id": analysis_id},
+        )
+    session.execute(
+        text("""UPDATE analysis a SET state = :state, reason = :reason, finished_at = now(),
+                    is_current = :state = 'done', frame_count = s.frames, face_count = s.faces
+                FROM (SELECT coalesce(sum(frame_count), 0) AS frames, coalesce(sum(face_count), 0) AS faces
+                      FROM unit WHERE analysis_id = :id) s
+                WHERE a.analysis_id = :id"""),
+        {"id": analysis_id, "state": outcome.state, "reason": outcome.reason},
+    )
+
+
+def open_units(session: Session, release_id: int) -> int:
+    """Count the units of a release that have not ended, whether due, waiting or held."""
+    statement = text("""SELECT count(*) FROM unit JOIN analysis a USING (analysis_id)
+                        WHERE a.release_id = :id AND unit.state IN ('pending', 'leased')""")
+    return int(session.execute(statement, {"id": release_id}).scalar_one())

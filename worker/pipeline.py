@@ -1,0 +1,174 @@
+"""The way of a unit: decode, detect, align, infer, store. Only this module knows the order of the stages."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from worker.decoding import DecodeFailed, DecodePool, UnitDecoded, UnitFrame, UnitOpened
+from worker.errors import DecoderCrashed
+from worker.recognition import FaceRecognizer
+from worker.results import UnitResult
+from worker.values import DecodeLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from models.release import Release
+    from worker.decoding import DecodeEvent
+    from worker.leases import LeaseHolder
+    from worker.values import DecodedFrame
+    from worker.writer import Writer
+
+LINGER_SECONDS = 0.03  # a batch that is not full waits this long for one more frame
+LEASE_PAUSE_SECONDS = 0.5  # before the ledger is asked again after it had nothing due
+DETECT_BATCH_BYTES = 96 << 20  # pixels per detection batch: 16 frames up to 1080p, one of the largest stills
+
+
+class StopSignal(Protocol):
+    """An event of threads or of processes."""
+
+    def is_set(self) -> bool:
+        """Whether work should stop."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineOptions:
+    """How a worker process is laid out."""
+
+    decoders: int = 1
+    limits: DecodeLimits = field(default_factory=DecodeLimits)
+    queue_bytes: int = 256 << 20
+    detect_batch: int = 16
+    infer_batch: int = 32
+
+
+@dataclass(slots=True)
+class Totals:
+    """What a worker did so far."""
+
+    units: int = 0
+    frames: int = 0
+    faces: int = 0
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Pipeline:
+    """Analyses leased units until none is due or it is told to stop."""
+
+    def __init__(
+        self, release: Release, leases: LeaseHolder, writer: Writer, options: PipelineOptions | None = None
+    ) -> None:
+        self._options = options or PipelineOptions()
+        self._leases = leases
+        self._writer = writer
+        self._recognizer = FaceRecognizer(release, self._options.infer_batch)
+        self._flying: dict[int, UnitResult] = {}
+        self._frames: dict[tuple[int, ...], list[tuple[UnitResult, DecodedFrame]]] = {}
+        self._ask_again_at = 0.0
+        self.totals = Totals()
+
+    def run(self, stop: StopSignal, on_progress: Callable[[Totals], None] = lambda _: None) -> None:
+        """Work until no unit is due.
+
+        Raises:
+            RetryableError: database or crop store is away.
+        """
+        pool = DecodePool(self._options.decoders, self._options.limits, self._options.queue_bytes)
+        try:
+            while not stop.is_set() and (self._lease(pool) or self._flying):
+                event = pool.next_event(LINGER_SECONDS)
+                if event is None:
+                    self._flush()
+                else:
+                    self._handle(event)
+                on_progress(self.totals)
+            if not stop.is_set():
+                self._writer.wait()
+        finally:
+            pool.close()
+
+    def _lease(self, pool: DecodePool) -> bool:
+        """Keep every decoder busy with a unit behind the one in its hands; False when nothing new is due."""
+        wanted = 2 * self._options.decoders + 2
+        decoding = sum(not result.decoded for result in self._flying.values())
+        if decoding > wanted // 2 or (self._flying and time.monotonic() < self._ask_again_at):
+            return False
+        units = self._leases.take(wanted - decoding)
+        if not units:
+            self._ask_again_at = time.monotonic() + LEASE_PAUSE_SECONDS
+        for unit in units:
+            self._flying[unit.unit_id] = UnitResult(unit)
+            pool.submit(unit)
+        return bool(units)
+
+    def _handle(self, event: DecodeEvent) -> None:
+        if isinstance(event, DecodeFailed):
+            raise event.error
+        result = self._flying[event.unit_id]
+        if isinstance(event, UnitOpened):
+            result.info = event.info
+        elif isinstance(event, UnitFrame):
+            self._add_frame(result, event.frame)
+        else:
+            self._end_decode(result, event)
+
+    def _add_frame(self, result: UnitResult, frame: DecodedFrame) -> None:
+        if frame.scene_cut:
+            result.cuts_seconds.append(frame.at_seconds)
+        result.frames_waiting += 1
+        batch = self._frames.setdefault(frame.pixels.shape, [])
+        batch.append((result, frame))
+        if len(batch) >= self._options.detect_batch or (len(batch) + 1) * frame.pixels.nbytes > DETECT_BATCH_BYTES:
+            self._detect(frame.pixels.shape)
+
+    def _end_decode(self, result: UnitResult, event: UnitDecoded) -> None:
+        result.decoded, result.error = True, event.error
+        result.spend("decode", event.seconds)
+        if isinstance(event.error, DecoderCrashed):
+            self._abandon(result)
+        else:
+            self._store_if_complete(result)
+
+    def _abandon(self, result: UnitResult) -> None:
+        """A file that killed its decoder: whatever was seen of it is dropped, and it is tried again later."""
+        unit_id = result.unit.unit_id
+        for shape, batch in self._frames.items():
+            self._frames[shape] = [entry for entry in batch if entry[0].unit.unit_id != unit_id]
+        del self._flying[unit_id]
+        self._writer.fail(result)
+
+    def _detect(self, shape: tuple[int, ...]) -> None:
+        batch = self._frames.pop(shape, [])
+        if not batch:
+            return
+        self._recognizer.detect(batch)
+        while self._recognizer.full:
+            self._infer()
+        for result in {entry.unit.unit_id: entry for entry, _ in batch}.values():
+            self._store_if_complete(result)
+
+    def _infer(self) -> None:
+        for inferred in self._recognizer.infer():
+            if inferred.result.unit.unit_id in self._flying:  # not abandoned meanwhile
+                self._writer.add_crops(inferred)
+                self._store_if_complete(inferred.result)
+
+    def _flush(self) -> None:
+        """Nothing came for a moment: run what waits, full batch or not."""
+        for shape in list(self._frames):
+            self._detect(shape)
+        while self._recognizer.waiting_faces:
+            self._infer()
+
+    def _store_if_complete(self, result: UnitResult) -> None:
+        if result.complete and self._flying.pop(result.unit.unit_id, None) is not None:
+            self.totals.units += 1
+            self.totals.frames += result.frame_count
+            self.totals.faces += result.face_count
+            for stage, seconds in result.stage_seconds.items():
+                self.totals.stage_seconds[stage] = self.totals.stage_seconds.get(stage, 0.0) + seconds
+            self._writer.store(result)
+            self.totals.stage_seconds["store"] = self._writer.seconds

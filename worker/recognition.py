@@ -1,0 +1,164 @@
+"""Detect, align and infer: frames of any unit go in, chunks of faces come out, batches are filled across units."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from worker.results import FaceChunk, UnitResult
+from worker.values import HeadRows
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from models.release import Release
+    from models.types import FaceOutputs, HeadOutput
+    from worker.values import DecodedFrame
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """Kept faces of one chunk that wait for the network."""
+
+    result: UnitResult
+    chunk: FaceChunk
+    crops: torch.Tensor
+    """(K, 3, S, S) uint8, one for each kept face of the chunk."""
+
+    def __len__(self) -> int:
+        return int(self.crops.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class InferredChunk:
+    """A chunk whose kept faces have their embeddings and predictions."""
+
+    result: UnitResult
+    chunk: FaceChunk
+    crops: NDArray[np.uint8]
+    """(K, S, S, 3) uint8 RGB of the kept faces."""
+
+
+class FaceRecognizer:
+    """Runs one release; holds the crops that wait for a full batch."""
+
+    def __init__(self, release: Release, batch: int) -> None:
+        self._release = release
+        self._batch = batch
+        self._waiting: list[_Waiting] = []
+        self._waiting_faces = 0
+
+    @property
+    def waiting_faces(self) -> int:
+        """Kept faces that wait for the network."""
+        return self._waiting_faces
+
+    def detect(self, frames: Sequence[tuple[UnitResult, DecodedFrame]]) -> None:
+        """Search frames of one size; faces found become chunks of their units and wait for the network."""
+        started = time.perf_counter()
+        pixels = torch.from_numpy(np.stack([frame.pixels for _, frame in frames])).permute(0, 3, 1, 2)
+        pixels = pixels.to(self._release.device)
+        detections = self._release.detector.detect(pixels)
+        detected = time.perf_counter()
+        crops = self._release.align(pixels, detections)
+        height, width = pixels.shape[-2:]
+        quality = self._release.quality(detections, crops, (height, width))
+        aligned = time.perf_counter()
+        scores = quality.scores.cpu().numpy()
+        boxes, landmarks = detections.boxes.cpu().numpy(), detections.landmarks.cpu().numpy()
+        confidence, row_frame = detections.scores.cpu().numpy(), detections.frame.cpu().numpy()
+        for result, rows in _by_unit(frames, row_frame):
+            chunk = FaceChunk(
+                frame_index=np.array([frames[f][1].index for f in row_frame[rows]], np.int64),
+                at_seconds=np.array([frames[f][1].at_seconds for f in row_frame[rows]], np.float64),
+                boxes=boxes[rows],
+                landmarks=landmarks[rows],
+                scores=confidence[rows],
+                quality=scores[rows],
+                dropped=[quality.dropped[row] for row in rows],
+            )
+            self._enqueue(result, chunk, crops[torch.from_numpy(rows)])
+        share = 1 / len(frames)
+        for result, _ in frames:
+            result.frames_waiting -= 1
+            result.frame_count += 1
+            result.spend("detect", (detected - started) * share)
+            result.spend("align", (aligned - detected) * share)
+
+    def _enqueue(self, result: UnitResult, chunk: FaceChunk, crops: torch.Tensor) -> None:
+        result.chunks.append(chunk)
+        kept = chunk.kept
+        if kept.size:
+            self._waiting.append(_Waiting(result, chunk, crops[torch.from_numpy(kept)]))
+            self._waiting_faces += int(kept.size)
+            result.faces_waiting += int(kept.size)
+
+    @property
+    def full(self) -> bool:
+        """Enough faces wait to fill a batch."""
+        return self._waiting_faces >= self._batch
+
+    def infer(self) -> list[InferredChunk]:
+        """Run the oldest waiting chunks, about one batch of faces, through the network."""
+        taken: list[_Waiting] = []
+        faces = 0
+        while self._waiting and (not taken or faces + len(self._waiting[0]) <= self._batch):
+            taken.append(self._waiting.pop(0))
+            faces += len(taken[-1])
+        if not taken:
+            return []
+        started = time.perf_counter()
+        outputs = self._release.infer(torch.cat([waiting.crops for waiting in taken]))
+        seconds = (time.perf_counter() - started) / faces
+        self._waiting_faces -= faces
+        done, offset = [], 0
+        for waiting in taken:
+            _fill(waiting.chunk, outputs, slice(offset, offset + len(waiting)))
+            waiting.result.faces_waiting -= len(waiting)
+            waiting.result.spend("infer", seconds * len(waiting))
+            offset += len(waiting)
+            crops = waiting.crops.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+            done.append(InferredChunk(waiting.result, waiting.chunk, crops))
+        return done
+
+
+def _by_unit(
+    frames: Sequence[tuple[UnitResult, DecodedFrame]], row_frame: NDArray[np.int64]
+) -> list[tuple[UnitResult, NDArray[np.int64]]]:
+    """Split detection rows by the unit of their frame, in the frames' order."""
+    units = [result.unit.unit_id for result, _ in frames]
+    owner = np.array(units, np.int64)[row_frame] if len(row_frame) else np.zeros(0, np.int64)
+    seen = {result.unit.unit_id: result for result, _ in frames}
+    parts = [(result, np.flatnonzero(owner == unit_id)) for unit_id, result in seen.items()]
+    return [(result, rows) for result, rows in parts if rows.size]
+
+
+def _fill(chunk: FaceChunk, outputs: FaceOutputs, rows: slice) -> None:
+    """Write a batch's rows into the kept rows of a chunk."""
+    kept, size = chunk.kept, len(chunk)
+    chunk.embeddings = _spread(outputs.embeddings[rows], kept, size)
+    chunk.heads = {task: _head_rows(head, rows, kept, size) for task, head in outputs.heads.items()}
+
+
+def _head_rows(head: HeadOutput, rows: slice, kept: NDArray[np.int64], size: int) -> HeadRows:
+    abstains = None
+    if head.abstains is not None:
+        abstains = np.zeros(size, np.bool_)
+        abstains[kept] = head.abstains[rows].cpu().numpy()
+    value, low, high = (
+        None if part is None else _spread(part[rows], kept, size) for part in (head.value, head.low, head.high)
+    )
+    return HeadRows(head.labels, _spread(head.probabilities[rows], kept, size), value, low, high, abstains)
+
+
+def _spread(values: torch.Tensor, kept: NDArray[np.int64], size: int) -> NDArray[np.float32]:
+    """Put (K, ...) values into the kept rows of a (size, ...) array of NaN."""
+    spread = np.full((size, *values.shape[1:]), np.nan, np.float32)
+    spread[kept] = values.float().cpu().numpy()
+    return spread

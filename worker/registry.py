@@ -1,0 +1,55 @@
+"""Registration of a model release: the row that every derived row names as its maker."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib import metadata
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from worker.finish import HeadSpec
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from models.release import Release
+
+PIPELINE_VERSION = 1
+"""Grows when code changes what is stored for the same bytes and weights; the release is another one then."""
+
+
+def code_version() -> str:
+    """Give the version of this program and of its results."""
+    return f"{metadata.version('facet')}+pipeline{PIPELINE_VERSION}"
+
+
+def register(session: Session, release: Release) -> int:
+    """Give the id of a release's row, made at first sight; the first release of a database becomes the active one.
+
+    A release with fewer heads switched on is the same release: its rows lack predictions, but those there are the same.
+    """
+    maker = json.dumps([release.weights_sha256, PIPELINE_VERSION])
+    parameters = {
+        "fingerprint": hashlib.sha256(maker.encode()).hexdigest(),
+        "name": release.name,
+        "weights": release.weights_sha256,
+        "code": code_version(),
+        "metrics": json.dumps(release.manifest.metrics),
+        "manifest": release.manifest.to_json(),
+    }
+    session.execute(
+        text("""INSERT INTO release (fingerprint, name, weights_sha256, code_version, metrics, manifest, active)
+                VALUES (:fingerprint, :name, :weights, :code, cast(:metrics AS jsonb), cast(:manifest AS jsonb),
+                        NOT EXISTS (SELECT FROM release WHERE active))
+                ON CONFLICT (fingerprint) DO NOTHING"""),
+        parameters,
+    )
+    found = text("SELECT release_id FROM release WHERE fingerprint = :fingerprint")
+    return int(session.execute(found, parameters).scalar_one())
+
+
+def head_specs(release: Release) -> dict[str, HeadSpec]:
+    """Give labels and thresholds of the heads that are on."""
+    return {task: HeadSpec(release.labels(task), release.threshold(task)) for task in release.heads}

@@ -1,0 +1,83 @@
+"""What is known of a unit while it is analysed, and when it is ready to be stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from worker.errors import MediaError
+    from worker.ledger import LeasedUnit
+    from worker.values import HeadRows, MediaInfo
+
+
+@dataclass(slots=True)
+class FaceChunk:
+    """The N faces that one detection batch found in one unit; embeddings and heads arrive later."""
+
+    frame_index: NDArray[np.int64]
+    """(N,) number of the frame in its file, ascending."""
+    at_seconds: NDArray[np.float64]
+    """(N,)."""
+    boxes: NDArray[np.float32]
+    """(N, 4) x1, y1, x2, y2 in source pixels."""
+    landmarks: NDArray[np.float32]
+    """(N, 5, 2) in source pixels."""
+    scores: NDArray[np.float32]
+    """(N,) detection score."""
+    quality: NDArray[np.float32]
+    """(N,) in 0..1."""
+    dropped: list[str | None]
+    """Why a face is kept out of inference, None for a kept one."""
+    embeddings: NDArray[np.float32] | None = None
+    """(N, D), NaN for dropped faces; None until inferred."""
+    heads: dict[str, HeadRows] = field(default_factory=dict)
+    crop_strip: NDArray[np.int32] | None = None
+    """(N,) number of the unit's strip that holds the crop, -1 for none."""
+    crop_index: NDArray[np.int32] | None = None
+    """(N,) place in that strip, -1 for none."""
+
+    def __len__(self) -> int:
+        return len(self.dropped)
+
+    @property
+    def kept(self) -> NDArray[np.int64]:
+        """Rows that go to the network."""
+        return np.flatnonzero([reason is None for reason in self.dropped])
+
+
+@dataclass(slots=True)
+class UnitResult:
+    """A unit in flight: filled by the stages, stored when it is complete."""
+
+    unit: LeasedUnit
+    info: MediaInfo | None = None
+    frame_count: int = 0
+    cuts_seconds: list[float] = field(default_factory=list)
+    chunks: list[FaceChunk] = field(default_factory=list)
+    frames_waiting: int = 0
+    """Decoded frames that were not searched yet."""
+    faces_waiting: int = 0
+    """Kept faces that were not inferred yet."""
+    decoded: bool = False
+    """The decoder has said its last word."""
+    error: MediaError | None = None
+    stage_seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Nothing more will arrive."""
+        return self.decoded and not self.frames_waiting and not self.faces_waiting
+
+    @property
+    def face_count(self) -> int:
+        """Faces found, kept and dropped."""
+        return sum(len(chunk) for chunk in self.chunks)
+
+    def spend(self, stage: str, seconds: float) -> None:
+        """Book time of a stage on this unit."""
+        self.stage_seconds[stage] = self.stage_seconds.get(stage, 0.0) + seconds

@@ -1,0 +1,125 @@
+"""A worker: one loaded release on one device that drains the ledger; ``facet analyze`` and Celery tasks both use it."""
+
+from __future__ import annotations
+
+import logging
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from sqlalchemy.exc import DBAPIError
+
+from models.errors import ModelError
+from models.release import load_release
+from worker import ledger, registry
+from worker.crops import CropStore
+from worker.database import database_away
+from worker.errors import FacetError, UsageError
+from worker.finish import finish_forgotten
+from worker.leases import LeaseHolder, make_owner
+from worker.people import Identifier
+from worker.pipeline import Pipeline, PipelineOptions, Totals
+from worker.values import DecodeLimits
+from worker.writer import Books, Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from models.release import Release
+    from worker.config import Settings
+    from worker.database import Database
+    from worker.pipeline import StopSignal
+
+logger = logging.getLogger(__name__)
+
+
+def load(settings: Settings) -> Release:
+    """Load the release that the settings name.
+
+    Raises:
+        UsageError: there is none, its files are damaged, a head is unknown or the device is not there.
+    """
+    try:
+        return load_release(settings.release, device=settings.device, heads=settings.heads)
+    except ModelError as err:
+        raise UsageError(str(err)) from err
+
+
+def decode_limits(settings: Settings) -> DecodeLimits:
+    """Give the limits of decode children."""
+    return DecodeLimits(memory_bytes=settings.decode_memory_bytes, wall_seconds=settings.decode_wall_seconds)
+
+
+class Worker:
+    """Analyses what is due in the ledger, for the release that it has loaded.
+
+    Args:
+        settings: of this deployment.
+        database: open and current.
+        release: loaded.
+    """
+
+    def __init__(self, settings: Settings, database: Database, release: Release) -> None:
+        self._settings = settings
+        self._sessions = database.sessions
+        self._release = release
+        self._heads = registry.head_specs(release)
+        self._owner = make_owner()
+        with self._sessions.begin() as session:
+            self.release_id = registry.register(session, release)
+        self.identifier = Identifier(self._sessions, self.release_id)
+        if settings.threads is not None:
+            torch.set_num_threads(settings.threads)
+
+    def drain(
+        self, stop: StopSignal, on_progress: Callable[[Totals], None] = lambda _: None, seconds: float = math.inf
+    ) -> None:
+        """Work until no unit is due, ``seconds`` are over or ``stop`` is set.
+
+        An error that one of the units in flight may have caused counts as an attempt of each of them, and work goes on:
+        from then on each goes alone, so that the guilty one is found and quarantined.
+
+        Raises:
+            RetryableError: database or crop store is away.
+        """
+        while not stop.is_set():
+            self._reconcile()
+            try:
+                return self._drain(stop, on_progress, seconds)
+            except FacetError:
+                raise
+            except DBAPIError as err:
+                raise database_away(err) from err
+            except Exception:
+                logger.exception("a batch failed", extra={"action": "batch_failed", "owner": self._owner})
+        return None
+
+    def _reconcile(self) -> None:
+        """Close what dead workers left behind."""
+        with self._sessions.begin() as session:
+            ledger.quarantine_exhausted(session, self._lease())
+            finish_forgotten(session, self.release_id, self._heads)
+
+    def _lease(self) -> ledger.Lease:
+        return ledger.Lease(
+            owner=self._owner,
+            release_id=self.release_id,
+            seconds=self._settings.lease_seconds,
+            max_attempts=self._settings.max_attempts,
+        )
+
+    def _drain(self, stop: StopSignal, on_progress: Callable[[Totals], None], seconds: float) -> None:
+        settings = self._settings
+        options = PipelineOptions(
+            decoders=settings.decoders, limits=decode_limits(settings), queue_bytes=settings.queue_bytes
+        )
+
+        def tick(totals: Totals) -> None:
+            self.identifier.now_and_then()
+            on_progress(totals)
+
+        with LeaseHolder(self._sessions, self._lease(), seconds) as leases:
+            crops = CropStore(settings.crops)
+            books = Books(self._sessions, leases, crops, self.release_id, self._heads, settings.max_attempts)
+            with Writer(books) as writer:
+                Pipeline(self._release, leases, writer, options).run(stop, tick)

@@ -1,0 +1,167 @@
+"""Store stage: a unit's faces, predictions and state in one transaction, all or nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sqlalchemy import text
+
+from db.copy import allocate_ids, copy_rows
+from worker import ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from sqlalchemy.orm import Session
+
+    from worker.ledger import LeasedUnit
+    from worker.results import FaceChunk, UnitResult
+    from worker.values import HeadRows
+
+FACE_COLUMNS = (
+    "face_id", "analysis_id", "unit_id", "media_id", "release_id", "frame_index", "at_seconds", "face_no",
+    "x1", "y1", "x2", "y2", "landmarks", "detection_score", "quality", "dropped_reason",
+    "crop_uri", "crop_index", "embedding",
+)  # fmt: skip
+PREDICTION_COLUMNS = (
+    "face_id", "head", "release_id", "label", "value", "low", "high", "confidence", "probabilities", "attributes",
+)  # fmt: skip
+MULTI_LABEL_HEADS = frozenset({"attributes"})
+
+
+def strip_name(unit: LeasedUnit, strip: int) -> str:
+    """Name the strip of crops: it follows from what is analysed, so a second attempt writes the same place."""
+    return f"{unit.sha256[:2]}/{unit.sha256}/{unit.analysis_id}/{unit.ordinal}-{strip}.png"
+
+
+def store_unit(session: Session, result: UnitResult, release_id: int) -> None:
+    """Write a complete unit.
+
+    Raises:
+        LeaseLostError: another worker holds or ended the unit; nothing is written.
+    """
+    unit = result.unit
+    outcome: ledger.Outcome = "rejected" if result.error is not None and not result.frame_count else "done"
+    ledger.finish_unit(session, unit, outcome, _note(result))
+    _store_info(session, result)
+    _store_counts(session, result)
+    if outcome == "done":
+        _store_cuts(session, result)
+        _store_faces(session, result, release_id)
+
+
+def _note(result: UnitResult) -> str | None:
+    if result.error is None:
+        return None
+    if not result.frame_count:
+        return result.error.reason
+    start = result.unit.start_seconds or 0.0
+    return f"read in part, from {start:g} s {result.frame_count} sampled frames: {result.error.reason}"
+
+
+def _store_info(session: Session, result: UnitResult) -> None:
+    """Keep what the file says of itself; a container that does not state its length keeps none."""
+    info = result.info
+    if info is None:
+        return
+    statement = text("""UPDATE media_file SET format = :format, width = :width, height = :height,
+                        duration_seconds = :duration, frames_per_second = :fps
+                        WHERE media_id = :media_id AND width IS NULL""")
+    parameters = {
+        "format": info.format,
+        "width": info.width,
+        "height": info.height,
+        "duration": info.duration_seconds,
+        "fps": info.frames_per_second,
+        "media_id": result.unit.media_id,
+    }
+    session.execute(statement, parameters)
+
+
+def _store_counts(session: Session, result: UnitResult) -> None:
+    statement = text("""UPDATE unit SET frame_count = :frames, face_count = :faces,
+                        stage_seconds = cast(:seconds AS jsonb) WHERE unit_id = :unit_id""")
+    seconds = {stage: round(spent, 4) for stage, spent in result.stage_seconds.items()}
+    parameters = {
+        "frames": result.frame_count,
+        "faces": result.face_count,
+        "seconds": json.dumps(seconds),
+        "unit_id": result.unit.unit_id,
+    }
+    session.execute(statement, parameters)
+
+
+def _store_cuts(session: Session, result: UnitResult) -> None:
+    unit = result.unit
+    rows = [(unit.analysis_id, unit.unit_id, at) for at in result.cuts_seconds]
+    if rows:
+        copy_rows(session, "scene_cut", ("analysis_id", "unit_id", "at_seconds"), rows)
+
+
+def _store_faces(session: Session, result: UnitResult, release_id: int) -> None:
+    chunks = result.chunks
+    if not chunks:
+        return
+    ids = allocate_ids(session, "face", result.face_count)
+    numbers = _face_numbers(np.concatenate([chunk.frame_index for chunk in chunks]))
+    copy_rows(session, "face", FACE_COLUMNS, _face_rows(result, release_id, ids, numbers))
+    copy_rows(session, "prediction", PREDICTION_COLUMNS, _prediction_rows(chunks, release_id, ids))
+
+
+def _face_numbers(frame_index: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[int]:
+    """Number the faces of each frame from 0; rows are ordered by frame."""
+    _, first, inverse = np.unique(frame_index, return_index=True, return_inverse=True)
+    return [int(number) for number in np.arange(len(frame_index)) - first[inverse]]
+
+
+def _face_rows(
+    result: UnitResult, release_id: int, ids: Sequence[int], numbers: Sequence[int]
+) -> Iterator[tuple[object, ...]]:
+    unit = result.unit
+    row = 0
+    for chunk in result.chunks:
+        for i in range(len(chunk)):
+            has_crop = chunk.crop_strip is not None and chunk.crop_strip[i] >= 0
+            yield (
+                ids[row],
+                unit.analysis_id,
+                unit.unit_id,
+                unit.media_id,
+                release_id,
+                int(chunk.frame_index[i]),
+                float(chunk.at_seconds[i]),
+                numbers[row],
+                *(float(edge) for edge in chunk.boxes[i]),
+                [float(part) for part in chunk.landmarks[i].ravel()],
+                float(chunk.scores[i]),
+                float(chunk.quality[i]),
+                chunk.dropped[i],
+                strip_name(unit, int(chunk.crop_strip[i])) if has_crop and chunk.crop_strip is not None else None,
+                int(chunk.crop_index[i]) if has_crop and chunk.crop_index is not None else None,
+                chunk.embeddings[i] if chunk.embeddings is not None and chunk.dropped[i] is None else None,
+            )
+            row += 1
+
+
+def _prediction_rows(chunks: Sequence[FaceChunk], release_id: int, ids: Sequence[int]) -> Iterator[tuple[object, ...]]:
+    offset = 0
+    for chunk in chunks:
+        for task, head in chunk.heads.items():
+            for i in chunk.kept:
+                yield (ids[offset + int(i)], task, release_id, *_prediction(task, head, int(i)))
+        offset += len(chunk)
+
+
+def _prediction(task: str, head: HeadRows, row: int) -> tuple[object, ...]:
+    """Give label, value, low, high, confidence, probabilities and attributes of one face under one head."""
+    probabilities = [float(p) for p in head.probabilities[row]]
+    if task in MULTI_LABEL_HEADS:
+        attributes = {label: round(p, 4) for label, p in zip(head.labels, probabilities, strict=True)}
+        return (None, None, None, None, None, probabilities, json.dumps(attributes))
+    if head.value is not None and head.low is not None and head.high is not None:
+        return (None, float(head.value[row]), float(head.low[row]), float(head.high[row]), None, probabilities, None)
+    best = int(np.argmax(head.probabilities[row]))
+    unknown = head.abstains is not None and bool(head.abstains[row])
+    return ("unknown" if unknown else head.labels[best], None, None, None, probabilities[best], probabilities, None)

@@ -1,0 +1,220 @@
+"""Submission: what was found becomes media, analyses, units and job items, file by file in one transaction each."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from worker.errors import MediaError, UsageError
+from worker.ingest import Found, Refused, plan_ranges
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from worker.decode.client import Decoder
+
+FILES_PER_TRANSACTION = 50
+SUBMIT_LOCK = (
+    0x7375626D  # "subm": batches are written one at a time, so that two jobs with the same files cannot deadlock
+)
+
+Ranges = list[tuple[float | None, float | None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """What a job asks for."""
+
+    name: str
+    release_id: int
+    frames_per_second: float | None
+    """Sampling; None for every frame."""
+    unit_seconds: float
+    """Length of the ranges into which a video is cut."""
+
+    @property
+    def sampling(self) -> str:
+        """The word for it in the table: ``2/s`` or ``every``."""
+        return "every" if self.frames_per_second is None else f"{self.frames_per_second:g}/s"
+
+
+@dataclass(slots=True)
+class SubmitCounts:
+    """What a submission came to."""
+
+    job_id: int
+    files: int = 0
+    refused: int = 0
+    known: int = 0
+    """Files whose bytes were analysed or submitted before, in this job or another."""
+    units: int = 0
+    """New units of work."""
+
+
+def submit(
+    sessions: sessionmaker[Session],
+    items: Iterable[Found | Refused],
+    submission: Submission,
+    decoder: Decoder,
+    on_progress: Callable[[SubmitCounts], None] = lambda _: None,
+) -> SubmitCounts:
+    """Write a job; files that are known by their bytes join it without being analysed again.
+
+    What is written is never half a file: each file's media row, analysis, units and item come in one transaction.
+
+    Raises:
+        UsageError: nothing was found to submit.
+    """
+    with sessions.begin() as session:
+        counts = SubmitCounts(_insert_job(session, submission))
+    batch: list[Found | Refused] = []
+    for item in items:
+        batch.append(item)
+        if len(batch) >= FILES_PER_TRANSACTION:
+            _write(sessions, batch, submission, decoder, counts)
+            batch = []
+            on_progress(counts)
+    _write(sessions, batch, submission, decoder, counts)
+    on_progress(counts)
+    if not counts.files:
+        with sessions.begin() as session:
+            session.execute(text("DELETE FROM job WHERE job_id = :id"), {"id": counts.job_id})
+        raise UsageError("no files were found in what was given; name files, folders or archives that hold some")
+    return counts
+
+
+def _insert_job(session: Session, submission: Submission) -> int:
+    statement = text("INSERT INTO job (name, options) VALUES (:name, cast(:options AS jsonb)) RETURNING job_id")
+    options = json.dumps({"sampling": submission.sampling, "release_id": submission.release_id})
+    return int(session.execute(statement, {"name": submission.name, "options": options}).scalar_one())
+
+
+def _write(
+    sessions: sessionmaker[Session],
+    batch: list[Found | Refused],
+    submission: Submission,
+    decoder: Decoder,
+    counts: SubmitCounts,
+) -> None:
+    plans = _plan(sessions, [item for item in batch if isinstance(item, Found)], submission, decoder)
+    with sessions.begin() as session:
+        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": SUBMIT_LOCK})
+        for item in batch:
+            counts.files += 1
+            if isinstance(item, Refused):
+                media_id, analysis_id = _refuse(session, item), None
+            else:
+                media_id, analysis_id = _accept(session, item, plans.get(item.sha256), submission, counts)
+            counts.refused += analysis_id is None
+            _insert_item(session, counts, item.uri, media_id, analysis_id)
+
+
+def _plan(
+    sessions: sessionmaker[Session], found: list[Found], submission: Submission, decoder: Decoder
+) -> dict[str, Ranges | MediaError]:
+    """Cut the files that are new into ranges, before any row is locked: opening a hostile file may take a minute."""
+    statement = text("""SELECT sha256 FROM media_file JOIN analysis USING (media_id)
+                        WHERE release_id = :release_id AND sampling = :sampling AND sha256 = ANY(:hashes)""")
+    parameters = {
+        "release_id": submission.release_id,
+        "sampling": submission.sampling,
+        "hashes": [item.sha256 for item in found],
+    }
+    with sessions.begin() as session:
+        known = set(session.scalars(statement, parameters))
+    return {item.sha256: _ranges(item, submission, decoder) for item in found if item.sha256 not in known}
+
+
+def _ranges(item: Found, submission: Submission, decoder: Decoder) -> Ranges | MediaError:
+    if item.kind == "image":
+        return [(None, None)]
+    try:
+        return list(plan_ranges(decoder.probe(str(item.location), item.kind), submission.unit_seconds))
+    except MediaError as err:
+        return err
+
+
+def _insert_item(session: Session, counts: SubmitCounts, uri: str, media_id: int, analysis_id: int | None) -> None:
+    statement = text("""INSERT INTO job_item (job_id, item_no, uri, media_id, analysis_id)
+                        VALUES (:job_id, :item_no, :uri, :media_id, :analysis_id)""")
+    parameters = {
+        "job_id": counts.job_id,
+        "item_no": counts.files,
+        "uri": uri,
+        "media_id": media_id,
+        "analysis_id": analysis_id,
+    }
+    session.execute(statement, parameters)
+
+
+def _refuse(session: Session, item: Refused) -> int:
+    """Give the media row of a refused file; one that was accepted before under the same bytes is not touched."""
+    reason = f"{item.code}: {item.message}"
+    parameters = {"sha256": item.sha256, "uri": item.uri, "size": item.byte_size, "reason": reason}
+    statement = text("""INSERT INTO media_file (sha256, uri, byte_size, reason) VALUES (:sha256, :uri, :size, :reason)
+                        ON CONFLICT (sha256) DO UPDATE SET reason = coalesce(media_file.reason, excluded.reason)
+                        RETURNING media_id""")
+    return int(session.execute(statement, parameters).scalar_one())
+
+
+def _accept(
+    session: Session, item: Found, plan: Ranges | MediaError | None, submission: Submission, counts: SubmitCounts
+) -> tuple[int, int | None]:
+    """Give media and analysis of a file; the analysis is None where the file cannot be opened."""
+    media_id = _media(session, item)
+    if isinstance(plan, MediaError):
+        reason = {"reason": plan.reason, "media_id": media_id}
+        session.execute(text("UPDATE media_file SET reason = :reason WHERE media_id = :media_id"), reason)
+        return media_id, None
+    fps = submission.frames_per_second
+    analysis = session.execute(
+        text("""INSERT INTO analysis (media_id, release_id, sampling, sample_interval_seconds)
+                VALUES (:media_id, :release_id, :sampling, :interval)
+                ON CONFLICT (media_id, release_id, sampling) DO UPDATE SET sampling = excluded.sampling
+                RETURNING analysis_id, xmax = 0 AS is_new"""),
+        {
+            "media_id": media_id,
+            "release_id": submission.release_id,
+            "sampling": submission.sampling,
+            "interval": None if fps is None or item.kind == "image" else 1 / fps,
+        },
+    ).one()
+    if analysis.is_new:
+        counts.units += _insert_units(session, analysis.analysis_id, plan or [(None, None)])
+    else:
+        counts.known += 1
+    return media_id, int(analysis.analysis_id)
+
+
+def _media(session: Session, item: Found) -> int:
+    """Give the media row of a file; a file that moved is found at its new place from now on."""
+    statement = text("""
+        INSERT INTO media_file (sha256, uri, location, kind, format, byte_size)
+        VALUES (:sha256, :uri, :location, :kind, :format, :size)
+        ON CONFLICT (sha256) DO UPDATE SET location = excluded.location, kind = excluded.kind, reason = NULL
+        RETURNING media_id""")
+    parameters = {
+        "sha256": item.sha256,
+        "uri": item.uri,
+        "location": str(item.location),
+        "kind": item.kind,
+        "format": item.format,
+        "size": item.byte_size,
+    }
+    return int(session.execute(statement, parameters).scalar_one())
+
+
+def _insert_units(session: Session, analysis_id: int, ranges: Ranges) -> int:
+    statement = text("""
+        INSERT INTO unit (analysis_id, ordinal, start_seconds, end_seconds)
+        SELECT :id, ordinal - 1, start_seconds, end_seconds
+        FROM unnest(cast(:starts AS double precision[]), cast(:ends AS double precision[]))
+             WITH ORDINALITY AS part(start_seconds, end_seconds, ordinal)""")
+    starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
+    session.execute(statement, {"id": analysis_id, "starts": starts, "ends": ends})
+    return len(ranges)

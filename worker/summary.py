@@ -1,0 +1,77 @@
+"""What a job came to: the numbers and reasons that a user is shown at its end."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """A job in numbers; submitted = done + rejected + quarantined + pending."""
+
+    job_id: int
+    submitted: int
+    done: int
+    rejected: int
+    quarantined: int
+    pending: int
+    frames: int
+    faces: int
+    """Detected faces of its files, kept and dropped."""
+    dropped: dict[str, int]
+    """Faces kept out of inference, by reason."""
+    appearances: int
+    people: int
+    failures: list[tuple[str, str, str]]
+    """URI, state and reason of the files that are not done."""
+
+    @property
+    def all_went_well(self) -> bool:
+        """Every file was analysed."""
+        return self.submitted == self.done
+
+
+def summarise_job(session: Session, job_id: int) -> Summary:
+    """Read a job's outcome."""
+    parameters = {"id": job_id}
+    job = session.execute(
+        text("SELECT submitted, done, rejected, quarantined, pending FROM jobs WHERE job_id = :id"), parameters
+    ).one()
+    counts = session.execute(
+        text("""WITH mine AS (SELECT DISTINCT analysis_id FROM job_item WHERE job_id = :id),
+                     seen AS (SELECT * FROM appearance JOIN mine USING (analysis_id))
+                SELECT (SELECT coalesce(sum(frame_count), 0) FROM analysis JOIN mine USING (analysis_id)) AS frames,
+                       (SELECT coalesce(sum(face_count), 0) FROM analysis JOIN mine USING (analysis_id)) AS faces,
+                       (SELECT count(*) FROM seen) AS appearances,
+                       (SELECT count(DISTINCT person_id) FROM seen) AS people"""),
+        parameters,
+    ).one()
+    dropped = session.execute(
+        text("""SELECT dropped_reason, count(*) AS faces FROM face
+                WHERE dropped_reason IS NOT NULL
+                  AND analysis_id IN (SELECT analysis_id FROM job_item WHERE job_id = :id)
+                GROUP BY dropped_reason ORDER BY faces DESC, dropped_reason"""),
+        parameters,
+    ).all()
+    failures = session.execute(
+        text("""SELECT i.uri, coalesce(a.state, 'rejected') AS state, coalesce(a.reason, m.reason) AS reason
+                FROM job_item i JOIN media_file m USING (media_id) LEFT JOIN analysis a USING (analysis_id)
+                WHERE i.job_id = :id AND (a.state IS NULL OR a.state NOT IN ('done', 'pending')) ORDER BY i.item_no"""),
+        parameters,
+    ).all()
+    return Summary(
+        job_id=job_id,
+        **job._mapping,  # noqa: SLF001 - the documented way to read a Row by name
+        frames=int(counts.frames),
+        faces=int(counts.faces),
+        dropped={row.dropped_reason: int(row.faces) for row in dropped},
+        appearances=int(counts.appearances),
+        people=int(counts.people),
+        failures=[(row.uri, row.state, row.reason) for row in failures],
+    )

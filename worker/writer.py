@@ -1,0 +1,208 @@
+"""The writer: one thread that stores crops and complete units, many per transaction, while the network goes on."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from sqlalchemy.exc import DBAPIError
+
+from worker import ledger
+from worker.crops import STRIP_ROWS
+from worker.database import database_away
+from worker.finish import finish_analysis
+from worker.recognition import InferredChunk
+from worker.store import store_unit, strip_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from types import TracebackType
+
+    from numpy.typing import NDArray
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from worker.crops import CropStore
+    from worker.finish import HeadSpec
+    from worker.leases import LeaseHolder
+    from worker.results import UnitResult
+
+logger = logging.getLogger(__name__)
+
+QUEUE_LENGTH = 256  # jobs that may wait for the writer; past it the network waits
+JOBS_PER_TRANSACTION = 64
+
+
+@dataclass(slots=True)
+class _Strip:
+    """Crops of one unit that wait to fill a strip."""
+
+    number: int
+    crops: list[NDArray[np.uint8]]
+    rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    result: UnitResult
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """Where a worker writes to."""
+
+    sessions: sessionmaker[Session]
+    leases: LeaseHolder
+    crops: CropStore
+    release_id: int
+    heads: Mapping[str, HeadSpec]
+    max_attempts: int
+
+
+class Writer:
+    """Stores what the pipeline hands over; its first failure is raised by the next call."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+        self._queue: queue.Queue[InferredChunk | UnitResult | _Failed | None] = queue.Queue(QUEUE_LENGTH)
+        self._strips: dict[int, _Strip] = {}
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._serve, name="writer", daemon=True)
+        self.seconds = 0.0
+        """Time spent writing."""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._queue.put(None)
+        self._thread.join()
+
+    def add_crops(self, inferred: InferredChunk) -> None:
+        """Store the crops of kept faces; which strip they went to is written into the chunk before its unit is."""
+        self._put(inferred)
+
+    def store(self, result: UnitResult) -> None:
+        """Store a complete unit."""
+        self._put(result)
+
+    def fail(self, result: UnitResult) -> None:
+        """Book a failed attempt."""
+        self._put(_Failed(result))
+
+    def wait(self) -> None:
+        """Return when everything handed over is stored.
+
+        Raises:
+            RetryableError: database or crop store is away.
+        """
+        self._queue.join()
+        self._raise()
+
+    def _put(self, item: InferredChunk | UnitResult | _Failed) -> None:
+        self._raise()
+        self._queue.put(item)
+
+    def _raise(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _serve(self) -> None:
+        while True:
+            items = self._take()
+            work = [item for item in items if item is not None]
+            if self._error is None:
+                self._try(work)
+            for _ in items:
+                self._queue.task_done()
+            if len(work) < len(items):
+                return
+
+    def _take(self) -> list[InferredChunk | UnitResult | _Failed | None]:
+        """Wait for one job, then take those that lie behind it."""
+        items = [self._queue.get()]
+        while len(items) < JOBS_PER_TRANSACTION and not self._queue.empty():
+            items.append(self._queue.get())
+        return items
+
+    def _try(self, work: Sequence[InferredChunk | UnitResult | _Failed]) -> None:
+        started = time.perf_counter()
+        try:
+            self._work(work)
+        except DBAPIError as err:
+            self._error = database_away(err)
+        except Exception as err:  # noqa: BLE001 - handed to the pipeline's thread, which raises it
+            self._error = err
+        self.seconds += time.perf_counter() - started
+
+    def _work(self, work: Sequence[InferredChunk | UnitResult | _Failed]) -> None:
+        """Do jobs in order, with the complete units among them in one transaction."""
+        complete: list[UnitResult] = []
+        failed: list[UnitResult] = []
+        for item in work:
+            if isinstance(item, InferredChunk):
+                self._keep_crops(item)
+            elif isinstance(item, _Failed):
+                self._strips.pop(item.result.unit.unit_id, None)
+                failed.append(item.result)
+            else:
+                self._close_strip(item)
+                complete.append(item)
+        self._book(complete, self._store_one)
+        self._book(failed, self._fail_one)
+
+    def _keep_crops(self, inferred: InferredChunk) -> None:
+        """Append crops to the unit's strip and write the strip when it is full."""
+        unit, chunk = inferred.result.unit, inferred.chunk
+        strip = self._strips.setdefault(unit.unit_id, _Strip(0, []))
+        if strip.rows and strip.rows + len(inferred.crops) > STRIP_ROWS:
+            self._write_strip(inferred.result)
+        chunk.crop_strip = np.full(len(chunk), -1, np.int32)
+        chunk.crop_index = np.full(len(chunk), -1, np.int32)
+        chunk.crop_strip[chunk.kept] = strip.number
+        chunk.crop_index[chunk.kept] = strip.rows + np.arange(len(inferred.crops))
+        strip.crops.append(inferred.crops)
+        strip.rows += len(inferred.crops)
+
+    def _write_strip(self, result: UnitResult) -> None:
+        strip = self._strips[result.unit.unit_id]
+        self._books.crops.write(strip_name(result.unit, strip.number), np.concatenate(strip.crops))
+        strip.number, strip.crops, strip.rows = strip.number + 1, [], 0
+
+    def _close_strip(self, result: UnitResult) -> None:
+        if result.unit.unit_id in self._strips:
+            self._write_strip(result)
+            del self._strips[result.unit.unit_id]
+
+    def _book(self, results: Sequence[UnitResult], write: Callable[[Session, UnitResult], None]) -> None:
+        if not results:
+            return
+        with self._books.sessions.begin() as session:
+            for result in results:
+                self._guarded(session, result, write)
+        for result in results:
+            self._books.leases.drop(result.unit)
+
+    def _store_one(self, session: Session, result: UnitResult) -> None:
+        store_unit(session, result, self._books.release_id)
+
+    def _fail_one(self, session: Session, result: UnitResult) -> None:
+        reason = result.error.reason if result.error is not None else "unknown: no reason was given"
+        ledger.fail_unit(session, result.unit, reason, self._books.max_attempts)
+
+    def _guarded(self, session: Session, result: UnitResult, write: Callable[[Session, UnitResult], None]) -> None:
+        """Write one unit in a savepoint of its own, so that a lost lease loses nothing else."""
+        try:
+            with session.begin_nested():
+                write(session, result)
+                finish_analysis(session, result.unit.analysis_id, self._books.heads)
+        except ledger.LeaseLostError as err:
+            facts = {"action": "lease_lost", "unit_id": result.unit.unit_id, "error": str(err)}
+            logger.warning("lease lost", extra=facts)
