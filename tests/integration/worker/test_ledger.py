@@ -1,0 +1,146 @@
+"""The ledger on a real PostgreSQL: who gets what, who may store, and how units end."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from sqlalchemy import text
+
+from worker import ledger
+
+
+def take(archive, owner="one", limit=10, **options):
+    lease = archive.lease(owner, **options)
+    with archive.sessions.begin() as session:
+        return ledger.lease_units(session, lease, limit)
+
+
+def end(archive, unit, outcome="done", note=None):
+    with archive.sessions.begin() as session:
+        ledger.finish_unit(session, unit, outcome, note)
+        settled = ledger.settle_analysis(session, unit.analysis_id)
+        if settled is not None:
+            ledger.close_analysis(session, unit.analysis_id, settled)
+    return settled
+
+
+def make_due(archive):
+    with archive.sessions.begin() as session:
+        session.execute(text("UPDATE unit SET not_before = NULL"))
+
+
+def test_a_unit_is_leased_once_and_its_range_and_sampling_come_with_it(archive):
+    archive.add(units=3, kind="video")
+    first, second = take(archive, limit=2), take(archive, "two", limit=5)
+    assert [unit.ordinal for unit in first] == [0, 1]
+    assert [unit.ordinal for unit in second] == [2]
+    assert {(unit.kind, unit.sampling_fps, unit.attempts, unit.token) for unit in first} == {("video", 2.0, 1, 1)}
+
+
+def test_many_workers_at_once_never_share_a_unit(archive):
+    for _ in range(60):
+        archive.add()
+    taken: list[int] = []
+    lock = threading.Lock()
+
+    def work(name):
+        while units := take(archive, name, limit=3):
+            with lock:
+                taken.extend(unit.unit_id for unit in units)
+
+    threads = [threading.Thread(target=work, args=(f"w{n}",)) for n in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(taken) == list(range(1, 61))
+
+
+def test_whoever_lost_the_lease_cannot_store(archive):
+    archive.add()
+    (stale,) = take(archive)
+    archive.expire_leases()
+    with archive.sessions.begin() as session:
+        (current,) = ledger.lease_units(session, archive.lease("two"), 1, suspects=True)
+    with pytest.raises(ledger.LeaseLostError, match="no longer held"):
+        end(archive, stale)
+    assert end(archive, current).state == "done"
+    with pytest.raises(ledger.LeaseLostError):
+        end(archive, current)
+
+
+def test_a_heartbeat_keeps_a_lease_and_a_foreign_one_does_not(archive):
+    archive.add()
+    take(archive)
+    archive.expire_leases()
+    with archive.sessions.begin() as session:
+        assert ledger.heartbeat(session, "two", 60) == 0
+        assert ledger.heartbeat(session, "one", 60) == 1
+    with archive.sessions.begin() as session:
+        assert ledger.lease_units(session, archive.lease("two"), 1, suspects=True) == []
+
+
+def test_a_unit_that_failed_waits_then_goes_alone_then_is_quarantined(archive):
+    archive.add()
+    archive.add()
+    guilty, innocent = take(archive, limit=2)
+    with archive.sessions.begin() as session:
+        assert not ledger.fail_unit(session, guilty, "crashed: first", 3)
+        assert not ledger.fail_unit(session, innocent, "crashed: first", 3)
+    assert take(archive) == []
+    with archive.sessions.begin() as session:
+        assert ledger.lease_units(session, archive.lease(), 5, suspects=True) == [], "it must wait for its backoff"
+    for attempt in (2, 3):
+        make_due(archive)
+        with archive.sessions.begin() as session:
+            (alone,) = ledger.lease_units(session, archive.lease(), 5, suspects=True)
+            assert (alone.unit_id, alone.attempts) == (guilty.unit_id, attempt)
+            assert ledger.fail_unit(session, alone, f"crashed: attempt {attempt}", 3) == (attempt == 3)
+            settled = ledger.settle_analysis(session, alone.analysis_id)
+            if settled is not None:
+                ledger.close_analysis(session, alone.analysis_id, settled)
+    assert settled == ledger.AnalysisOutcome(state="quarantined", reason="crashed: attempt 3")
+    assert archive.job() == {"submitted": 2, "done": 0, "rejected": 0, "quarantined": 1, "pending": 1}
+
+
+def test_a_unit_whose_workers_all_died_is_quarantined_with_a_reason(archive):
+    archive.add()
+    take(archive, max_attempts=1)
+    archive.expire_leases()
+    with archive.sessions.begin() as session:
+        lease = archive.lease(max_attempts=1)
+        assert ledger.quarantine_exhausted(session, lease) == [1]
+        assert ledger.lease_units(session, lease, 5, suspects=True) == []
+        reason = session.execute(text("SELECT last_error FROM unit")).scalar_one()
+    assert reason == "worker_died: 1 workers died or stalled while they held it"
+
+
+def test_a_clean_stop_gives_the_attempt_back(archive):
+    archive.add()
+    units = take(archive)
+    with archive.sessions.begin() as session:
+        ledger.release_units(session, units)
+    (again,) = take(archive, "two")
+    assert (again.attempts, again.token) == (1, 2)
+
+
+def test_a_film_is_settled_by_its_last_unit_and_unreadable_parts_are_named(archive):
+    analysis_id = archive.add(units=3, kind="video")
+    one, two, three = take(archive)
+    assert end(archive, two) is None
+    assert end(archive, three, "rejected", "corrupt: range 2") is None
+    assert archive.job()["pending"] == 1
+    assert end(archive, one) == ledger.AnalysisOutcome(state="done", reason="corrupt: range 2")
+    with archive.sessions.begin() as session:
+        row = session.execute(text("SELECT state, is_current FROM analysis WHERE analysis_id = :a"), {"a": analysis_id})
+        assert tuple(row.one()) == ("done", True)
+    assert archive.job() == {"submitted": 1, "done": 1, "rejected": 0, "quarantined": 0, "pending": 0}
+
+
+def test_the_first_in_line_come_first_and_priority_overtakes(archive):
+    for _ in range(3):
+        archive.add()
+    with archive.sessions.begin() as session:
+        session.execute(text("UPDATE unit SET priority = 5 WHERE unit_id = 3"))
+    assert [take(archive, limit=1)[0].unit_id for _ in range(3)] == [3, 1, 2]

@@ -1,0 +1,46 @@
+"""Settings from the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from worker.config import settings
+from worker.errors import UsageError
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch):
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+def test_unset_everything_lives_under_home(monkeypatch, tmp_path):
+    monkeypatch.setenv("FACET_HOME", str(tmp_path))
+    found = settings()
+    assert (found.database_url, found.broker_url, found.heads) == (None, None, None)
+    assert found.crops == str(tmp_path / "crops")
+    assert found.staging == tmp_path / "staging"
+
+
+@pytest.mark.parametrize(
+    ("text", "heads"),
+    [("gender, age", {"gender", "age"}), ("none", set()), ("", None)],  # empty counts as unset
+)
+def test_heads_are_a_list(monkeypatch, text, heads):
+    monkeypatch.setenv("FACET_HEADS", text)
+    assert settings().heads == heads
+
+
+def test_media_roots_are_folders(monkeypatch):
+    monkeypatch.setenv("FACET_MEDIA_ROOTS", "/media:/archive")
+    assert settings().media_roots == (Path("/media"), Path("/archive"))
+
+
+def test_a_value_that_cannot_be_used_is_named(monkeypatch):
+    monkeypatch.setenv("FACET_DECODERS", "many")
+    with pytest.raises(UsageError, match="FACET_DECODERS='many' cannot be used"):
+        settings()
+

@@ -1,0 +1,50 @@
+"""The crop store gives back exactly what it was given."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from worker.crops import CropStore
+from worker.errors import FacetError, RetryableError
+
+
+@pytest.fixture
+def crops():
+    return np.random.default_rng(7).integers(0, 256, (5, 112, 112, 3), np.uint8)
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_strips_are_lossless(tmp_path, crops, scheme):
+    store = CropStore(f"{scheme}{tmp_path / 'crops'}")
+    store.write("ab/abc/1/0-0.png", crops)
+    assert np.array_equal(store.read("ab/abc/1/0-0.png", 112), crops)
+    assert not list(tmp_path.rglob("*.part"))
+
+
+def test_strips_go_to_any_storage_that_fsspec_knows(crops):
+    store = CropStore("memory://crops-of-a-test")
+    store.write("ab/0-0.png", crops)
+    assert np.array_equal(store.read("ab/0-0.png", 112), crops)
+
+
+def test_a_second_attempt_writes_the_same_place(tmp_path, crops):
+    store = CropStore(str(tmp_path))
+    store.write("x/0-0.png", crops)
+    store.write("x/0-0.png", crops)
+    assert [path.name for path in tmp_path.rglob("*.png")] == ["0-0.png"]
+
+
+def test_missing_and_damaged_strips_say_what_to_do(tmp_path):
+    store = CropStore(str(tmp_path))
+    with pytest.raises(FacetError, match="missing.*analyse its file again"):
+        store.read("x/0-0.png", 112)
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    with pytest.raises(FacetError, match="damaged"):
+        store.read("bad.png", 112)
+
+
+def test_a_folder_that_takes_nothing_is_worth_another_try(tmp_path, crops):
+    (tmp_path / "crops").write_text("a file where a folder was expected")
+    with pytest.raises(RetryableError, match="FACET_CROPS_URL"):
+        CropStore(str(tmp_path / "crops")).write("a/0-0.png", crops)
