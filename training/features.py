@@ -1,0 +1,149 @@
+"""Maps of the frozen trunk, computed once and kept on disk in half precision.
+
+A branch that leaves the trunk at some depth sees the same numbers in every epoch, so the trunk runs once per crop and
+once per mirrored crop; training a head is then minutes on two CPU cores.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.lib.format import open_memmap
+from torch.nn import functional
+
+from models.precision import compute_dtype
+from models.sface import MAP_SHAPES
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from models.sface import SFace
+
+_log = logging.getLogger(__name__)
+
+BATCH = 64
+"""Crops per forward pass."""
+_PROBES = 16
+"""Crops whose bytes name a cache file, with the trunk's weights."""
+_FP16_MAX = 65504.0
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Tap:
+    """Where the trunk is tapped, and what is kept of the map there."""
+
+    depth: str
+    pool: int | None = None
+    """Cells along each side after average pooling; None keeps the whole map."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of what is kept."""
+        channels, height, width = MAP_SHAPES[self.depth]
+        return (channels, height, width) if self.pool is None else (channels, self.pool, self.pool)
+
+    def of(self, maps: dict[str, Tensor]) -> Tensor:
+        """Cut the tap out of maps by depth: (N, C, h, w)."""
+        found = maps[self.depth]
+        return found if self.pool is None else functional.adaptive_avg_pool2d(found.float(), self.pool)
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What one tap gives for N faces, plain and mirrored."""
+
+    plain: NDArray[np.float16]
+    """(N, h, w, C); channels last, as the trunk computes them."""
+    mirrored: NDArray[np.float16]
+    """(N, h, w, C) of the crops flipped left to right."""
+
+    def __len__(self) -> int:
+        return len(self.plain)
+
+    def batch(self, rows: NDArray[np.int64], mirror: NDArray[np.bool_]) -> Tensor:
+        """Read rows, each plain or mirrored: (B, C, h, w) half precision."""
+        parts = [(self.mirrored if flip else self.plain)[row] for row, flip in zip(rows, mirror, strict=True)]
+        return torch.from_numpy(np.stack(parts)).permute(0, 3, 1, 2)
+
+
+def extract(trunk: SFace, pixels: NDArray[np.uint8], taps: tuple[Tap, ...], cache: Path) -> dict[Tap, Features]:
+    """Run the trunk over crops and their mirror images, or read what an earlier run left in the cache folder.
+
+    Args:
+        trunk: in evaluation mode.
+        pixels: (N, 3, 112, 112) RGB crops.
+        taps: what to keep.
+        cache: folder for the arrays; a map of (512, 14, 14) is 200 kB a face.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    key = _key(trunk, pixels)
+    found = {
+        tap: [_array(trunk, pixels, _Request(taps, mirror, cache, key))[tap] for mirror in (False, True)]
+        for tap in taps
+    }
+    return {tap: Features(plain=plain, mirrored=mirrored) for tap, (plain, mirrored) in found.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    taps: tuple[Tap, ...]
+    mirror: bool
+    cache: Path
+    key: str
+
+    def path(self, tap: Tap) -> Path:
+        variant = "mirrored" if self.mirror else "plain"
+        return self.cache / f"{self.key}-{tap.depth}-{tap.pool or 'map'}-{variant}.npy"
+
+
+def _array(trunk: SFace, pixels: NDArray[np.uint8], request: _Request) -> dict[Tap, NDArray[np.float16]]:
+    missing = tuple(tap for tap in request.taps if not request.path(tap).is_file())
+    if missing:
+        _compute(trunk, pixels, missing, request)
+    return {tap: np.load(request.path(tap), mmap_mode="r") for tap in request.taps}
+
+
+def _compute(trunk: SFace, pixels: NDArray[np.uint8], taps: tuple[Tap, ...], request: _Request) -> None:
+    partial = {tap: request.path(tap).with_suffix(".partial") for tap in taps}
+    shapes = {tap: (len(pixels), *tap.shape[1:], tap.shape[0]) for tap in taps}
+    arrays = {tap: open_memmap(partial[tap], "w+", np.float16, shapes[tap]) for tap in taps}
+    for start in range(0, len(pixels), BATCH):
+        crops = torch.from_numpy(np.array(pixels[start : start + BATCH]))
+        maps = run_trunk(trunk, crops.flip(3) if request.mirror else crops, taps)
+        for tap, kept in maps.items():
+            arrays[tap][start : start + BATCH] = kept.permute(0, 2, 3, 1).to(torch.float16).numpy()
+    del arrays
+    for tap in taps:
+        partial[tap].rename(request.path(tap))  # a file of the final name is complete
+    _log.info("computed features", extra={"action": "features", "faces": len(pixels), "taps": len(taps)})
+
+
+@torch.inference_mode()
+def run_trunk(trunk: SFace, crops: Tensor, taps: tuple[Tap, ...]) -> dict[Tap, Tensor]:
+    """Run the trunk once over (N, 3, 112, 112) crops and cut out each tap: (N, C, h, w) float32 in fp16's range."""
+    parameter = next(trunk.parameters())
+    images = crops.to(parameter.device).contiguous(memory_format=torch.channels_last)
+    maps = trunk.forward_intermediates(images, {tap.depth for tap in taps})
+    return {tap: tap.of(maps).float().clamp(-_FP16_MAX, _FP16_MAX).cpu() for tap in taps}
+
+
+def ready(trunk: SFace, device: torch.device) -> SFace:
+    """Put a trunk on a device in the number format that the device multiplies fastest."""
+    return trunk.to(device, compute_dtype(device)).to(memory_format=torch.channels_last).eval()
+
+
+def _key(trunk: SFace, pixels: NDArray[np.uint8]) -> str:
+    digest = hashlib.sha256(str(pixels.shape).encode())
+    for row in np.linspace(0, max(len(pixels) - 1, 0), _PROBES).astype(int)[: len(pixels)]:
+        digest.update(np.ascontiguousarray(pixels[row]).tobytes())
+    for tensor in trunk.state_dict().values():
+        digest.update(tensor.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,185 @@
+"""Training one branch on frozen features."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from training.losses import LOSSES, LossName
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from training.features import Features
+
+_log = logging.getLogger(__name__)
+
+_EVAL_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitOptions:
+    """How a branch is trained."""
+
+    loss: LossName
+    epochs: int = 12
+    """At most: training stops early where the held-out score no longer grows."""
+    patience: int = 4
+    """Epochs without a better held-out score after which training stops."""
+    batch: int = 128
+    learning_rate: float = 1e-3
+    """Peak, after a tenth of the steps; then it falls to zero along a cosine."""
+    weight_decay: float = 0.05
+    mixup: float = 0.0
+    """Parameter of the symmetric beta distribution that mixes pairs of examples; 0 mixes none."""
+    noise: float = 0.0
+    """Standard deviation of a random gain on each channel of each face, as a share of its value."""
+    average: float = 0.998
+    """Decay a step of the running mean of the weights, which is what is kept."""
+    balance: float = 0.0
+    """A class weighs its share to the power of minus this: 0 weighs all faces alike, 1 all classes."""
+    held_out: float = 0.05
+    """Share of the training rows that only judges when to stop."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Features and soft targets of N faces."""
+
+    features: Features
+    targets: Tensor
+    """(N, K) float32."""
+    rows: NDArray[np.int64]
+    """Rows of the features to train on; targets have N rows as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What training gave."""
+
+    score: float
+    """Best held-out score."""
+    epochs: int
+    """Epochs until that score."""
+
+
+def class_weights(targets: Tensor, balance: float) -> Tensor:
+    """Weigh the columns of (N, K) targets by their share to the power of ``-balance``; rows weigh 1 on average."""
+    share = targets.mean(dim=0).clamp(min=1e-4)
+    weights = share**-balance
+    return weights / (weights * share).sum() * share.sum()
+
+
+def logits_of(head: nn.Module, features: Features, rows: NDArray[np.int64]) -> Tensor:
+    """Apply a head to plain (not mirrored) features of some rows: (M, K) float32 logits."""
+    head.eval()
+    dtype = next(head.parameters()).dtype
+    plain = np.zeros(_EVAL_BATCH, dtype=np.bool_)
+    with torch.inference_mode():
+        parts = [head(features.batch(b, plain[: len(b)]).to(dtype)).float() for b in _chunks(rows, _EVAL_BATCH)]
+    return torch.cat(parts)
+
+
+def fit(head: nn.Module, examples: Examples, score: Callable[[Tensor, Tensor], float], options: FitOptions) -> Fit:
+    """Train a head in place and leave it with the averaged weights that scored best on the held-out rows.
+
+    Args:
+        head: maps (B, C, h, w) features to (B, K) logits.
+        examples: what to learn.
+        score: judges (M, K) logits against (M, K) targets; higher is better.
+        options: how to train.
+    """
+    torch.manual_seed(options.seed)
+    random = np.random.default_rng(options.seed)
+    rows = random.permutation(examples.rows)
+    held = max(1, round(len(rows) * options.held_out))
+    trained = _Training(head, examples, rows[held:], options)
+    best, state = Fit(-math.inf, 0), copy.deepcopy(head.state_dict())
+    for epoch in range(1, options.epochs + 1):
+        loss = trained.epoch(random)
+        found = score(logits_of(trained.average, examples.features, rows[:held]), examples.targets[rows[:held]])
+        facts = {"action": "epoch", "epoch": epoch, "loss": round(loss, 4), "held_out": round(found, 4)}
+        _log.info("trained an epoch", extra=facts)
+        if found > best.score:
+            best, state = Fit(found, epoch), copy.deepcopy(trained.average.state_dict())
+        elif epoch - best.epochs >= options.patience:
+            break
+    head.load_state_dict(state)
+    return best
+
+
+class _Training:
+    """The moving parts of one run: optimiser, schedule and running mean."""
+
+    def __init__(self, head: nn.Module, examples: Examples, rows: NDArray[np.int64], options: FitOptions) -> None:
+        self.head, self.examples, self.rows, self.options = head, examples, rows, options
+        self.average = copy.deepcopy(head).requires_grad_(requires_grad=False)
+        self.weights = class_weights(examples.targets[rows], options.balance)
+        steps = options.epochs * max(1, len(rows) // options.batch)
+        self.optimiser = torch.optim.AdamW(
+            head.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+        )
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimiser, options.learning_rate, total_steps=steps + 1, pct_start=0.1
+        )
+        self.steps = 0
+
+    def epoch(self, random: np.random.Generator) -> float:
+        """Go through the rows once in random order; return the mean loss."""
+        self.head.train()
+        order = random.permutation(self.rows)
+        full = max(1, len(order) // self.options.batch) * self.options.batch  # a last, smaller batch waits for its turn
+        losses = [self._step(batch, random) for batch in _chunks(order[:full], self.options.batch)]
+        return float(np.mean(losses))
+
+    def _step(self, batch: NDArray[np.int64], random: np.random.Generator) -> float:
+        features = self.examples.features.batch(batch, random.random(len(batch)) < 0.5)
+        targets = self.examples.targets[batch]
+        features, targets = augment(features, targets, self.options, random)
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = self.head(features.to(torch.bfloat16))
+        loss = LOSSES[self.options.loss](logits, targets, self.weights)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        self.schedule.step()
+        self._follow()
+        return loss.item()
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the running mean; its first steps follow faster, so that it forgets the random start."""
+        self.steps += 1
+        decay = min(self.options.average, self.steps / (self.steps + 10))
+        for mean, now in zip(self.average.parameters(), self.head.parameters(), strict=True):
+            mean.lerp_(now, 1 - decay)
+
+
+def augment(
+    features: Tensor, targets: Tensor, options: FitOptions, random: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Mix pairs of examples and shake the gain of each channel, as the options ask."""
+    if options.noise:
+        gain = torch.randn(*features.shape[:2], 1, 1, dtype=torch.float32) * options.noise + 1
+        features = features * gain.to(features.dtype)
+    if options.mixup:
+        share = float(random.beta(options.mixup, options.mixup))
+        other = torch.from_numpy(random.permutation(len(features)))
+        features = features * share + features[other] * (1 - share)
+        targets = targets * share + targets[other] * (1 - share)
+    return features, targets
+
+
+def _chunks(rows: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]

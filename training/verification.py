@@ -1,0 +1,50 @@
+"""Face verification as LFW's View 2 measures it: ten folds, the threshold chosen on the nine others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from training.data import Pairs
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """How well similarities tell same from different people."""
+
+    correct: NDArray[np.bool_]
+    """(P,) whether each pair was judged right, with its fold's threshold."""
+    fold_accuracy: NDArray[np.float64]
+    """(F,) share of each fold that was judged right."""
+    thresholds: NDArray[np.float64]
+    """(F,) cosine similarity from which on a pair of this fold counts as the same person."""
+
+
+def similarities(embeddings: NDArray[np.float32], pairs: Pairs) -> NDArray[np.float32]:
+    """Cosine similarity of each pair: (N, D) L2-normalised embeddings to (P,)."""
+    return np.einsum("pd,pd->p", embeddings[pairs.left], embeddings[pairs.right])
+
+
+def best_threshold(similarity: NDArray[np.float32], same: NDArray[np.bool_]) -> float:
+    """Choose the threshold that judges most pairs right."""
+    order = np.argsort(similarity, kind="stable")
+    ranked = same[order].astype(np.int64)
+    # with the first k pairs judged different and the rest the same:
+    right = np.concatenate(([0], np.cumsum(1 - ranked))) + np.concatenate((np.cumsum(ranked[::-1])[::-1], [0]))
+    edges = np.concatenate(([-1.0], (similarity[order][1:] + similarity[order][:-1]) / 2, [1.0]))
+    return float(edges[int(np.argmax(right))])
+
+
+def verify(embeddings: NDArray[np.float32], pairs: Pairs) -> Verification:
+    """Judge the pairs of each fold with the threshold that suits the other folds best."""
+    similarity = similarities(embeddings, pairs)
+    folds = np.unique(pairs.fold)
+    thresholds = np.array([best_threshold(similarity[pairs.fold != f], pairs.same[pairs.fold != f]) for f in folds])
+    correct = (similarity > thresholds[np.searchsorted(folds, pairs.fold)]) == pairs.same
+    accuracy = np.array([correct[pairs.fold == fold].mean() for fold in folds])
+    return Verification(correct, accuracy, thresholds)
