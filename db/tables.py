@@ -281,12 +281,6 @@ class Appearance(Base):
         Index("ix_appearance_media_id", "media_id", "start_seconds"),
         Index("ix_appearance_person_id", "person_id"),
         Index("ix_appearance_best_face_id", "best_face_id"),
-        Index(
-            "ix_appearance_embedding",
-            "embedding",
-            postgresql_using="hnsw",
-            postgresql_ops={"embedding": "vector_cosine_ops"},
-        ),
         CheckConstraint("end_seconds >= start_seconds", "range"),
         CheckConstraint("face_count > 0", "face_count"),
     )

@@ -242,7 +242,7 @@ COMMENT ON COLUMN facet.appearances.release IS 'The release that made the row.';
 COMMENT ON COLUMN facet.appearances.screen_seconds IS
     'Time in view: from first to last face and one sampling step, for which the last one stands; 0 for a still.';
 COMMENT ON COLUMN facet.appearances.quality IS 'Quality of its faces, 0 to 1.';
-COMMENT ON COLUMN facet.appearances.embedding IS 'Identity over its faces as a vector of length 1; indexed for <=>.';
+COMMENT ON COLUMN facet.appearances.embedding IS 'Identity over its faces as a vector of length 1.';
 COMMENT ON COLUMN facet.appearances.ordinal IS 'Number of the appearance in its file, from 0.';
 
 

@@ -253,7 +253,6 @@ CREATE TABLE facet.appearance (
         REFERENCES facet.person (person_id) ON DELETE SET NULL
 );
 CREATE INDEX ix_appearance_best_face_id ON facet.appearance (best_face_id);
-CREATE INDEX ix_appearance_embedding ON facet.appearance USING hnsw (embedding vector_cosine_ops);
 CREATE INDEX ix_appearance_media_id ON facet.appearance (media_id, start_seconds);
 CREATE INDEX ix_appearance_person_id ON facet.appearance (person_id);
 
