@@ -10,7 +10,7 @@ PYTEST_FLAGS ?=
 DEMO := env -u FACET_DATABASE_URL -u FACET_BROKER_URL -u FACET_CROPS_URL FACET_HOME=$(CURDIR)/demo/home $(BIN)/facet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test fast lint format demo clean
+.PHONY: help setup test fast lint format docs demo clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ lint: setup ## Check style, format, types and the import contract
 format: setup ## Rewrite the sources in the house format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: setup ## Write docs/commands.md anew from the programs
+	FACET_REWRITE_DOCS=1 $(BIN)/python -m pytest -q tests/unit/house/test_commands_page.py
 
 demo: setup ## Analyse a small public-domain archive in ./demo and query it
 	$(BIN)/python -m worker.demo demo

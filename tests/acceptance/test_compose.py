@@ -34,7 +34,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
 ONE_SHOT = "migrate"
-LONG_RUNNING = [name for name in SERVICES if name not in ("postgres", "redis", ONE_SHOT)]
+OPTIONAL = [name for name, service in SERVICES.items() if "profiles" in service]
+TOGETHER = [name for name in SERVICES if name not in ("postgres", "redis", ONE_SHOT, *OPTIONAL)]
 START_SECONDS = 180  # four programs load torch at once on two cores
 STOP_SECONDS = 45
 
@@ -181,14 +182,23 @@ def log_tail(stage: Stage, service: str) -> str:
     return (stage.folder / f"{service}.log").read_text(errors="replace")[-3000:]
 
 
-def test_services_start_work_and_stop(stage: Stage) -> None:
+@pytest.fixture
+def migrated(stage: Stage) -> Iterator[Stage]:
+    """Add Redis and the tables, in the way of the file."""
     with ExitStack() as stack:
         stack.enter_context(redis_server(stage))
         migration = start(stage, ONE_SHOT, stack)
         assert migration.wait(START_SECONDS) == 0, log_tail(stage, ONE_SHOT)
         wait_until_healthy(stage, ONE_SHOT, stage.environment(ONE_SHOT))
+        yield stage
 
-        processes = {service: start(stage, service, stack) for service in LONG_RUNNING}
+
+@pytest.mark.parametrize("services", [TOGETHER, *([name] for name in OPTIONAL)], ids=" ".join)
+def test_services_start_work_and_stop(migrated: Stage, services: list[str]) -> None:
+    """Services of a profile of their own run alone: on one host, a second worker would answer for the first."""
+    stage = migrated
+    with ExitStack() as stack:
+        processes = {service: start(stage, service, stack) for service in services}
         for service, process in processes.items():
             wait_until_healthy(stage, service, stage.environment(service), process)
 
