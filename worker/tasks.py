@@ -209,24 +209,20 @@ def run_worker(config: Settings, concurrency: int) -> None:
     with open_database(config) as database:
         Bell(config).ring(database)
         signals.worker_shutting_down.connect(lambda **_: _stopping.set(), weak=False)
-        options = ["--concurrency", str(concurrency), "--hostname", node_name(), "--loglevel", "WARNING"]
+        node = f"facet-{os.getpid()}@{socket.gethostname()}"
+        options = ["--concurrency", str(concurrency), "--hostname", node, "--loglevel", "WARNING"]
         app.worker_main(["worker", "--queues", QUEUE, "--without-mingle", "--without-gossip", *options])
 
 
-def node_name() -> str:
-    """Name this host's worker for health checks."""
-    return f"facet@{socket.gethostname()}"
-
-
 def check_worker(config: Settings) -> None:
-    """Ask this host's worker whether it lives.
+    """Ask this host's workers whether they live.
 
     Raises:
-        FacetError: it does not answer.
+        FacetError: none answers.
     """
-    replies = make_app(config).control.ping(destination=[node_name()], timeout=5)
-    if not replies:
-        raise FacetError(f"no worker answers as {node_name()}; start one with `facet worker`")
+    nodes = f"facet-*@{socket.gethostname()}"
+    if not make_app(config).control.ping(pattern=nodes, matcher="glob", timeout=5, limit=1):
+        raise FacetError(f"no worker answers as {nodes}; start one with `facet worker`")
 
 
 def run_beat(config: Settings) -> None:

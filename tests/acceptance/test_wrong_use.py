@@ -1,0 +1,117 @@
+"""Wrong use and broken surroundings: one line that says what to do, the right exit status, never a traceback."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+def one_line(done):
+    lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("facet: ")
+    return lines[0]
+
+
+def test_a_path_that_is_not_there(facet, tmp_path):
+    assert "does not exist" in one_line(facet("analyze", tmp_path / "nowhere", status=2))
+
+
+def test_an_empty_folder(facet, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "no files" in one_line(facet("analyze", tmp_path / "empty", status=2))
+
+
+def test_a_folder_of_text_files_is_told_file_by_file(facet, tmp_path):
+    (tmp_path / "texts").mkdir()
+    for number in range(3):
+        (tmp_path / "texts" / f"{number}.txt").write_text(f"text {number}")
+    done = facet("analyze", tmp_path / "texts", status=1)
+    assert done.stdout.count("not_media") == 3
+
+
+def test_a_file_without_the_right_to_read_it(facet, tmp_path):
+    (tmp_path / "secret").mkdir()
+    secret = tmp_path / "secret" / "secret.jpg"
+    secret.write_bytes(b"\xff\xd8\xff")
+    secret.chmod(0)
+    if os.access(secret, os.R_OK):
+        pytest.skip("this user may read everything")
+    assert "no_permission" in facet("analyze", tmp_path / "secret", status=1).stdout
+
+
+def test_an_unreachable_database(facet, tmp_path):
+    facet.settings["FACET_DATABASE_URL"] = "postgresql://someone:secret@127.0.0.1:1/facet"
+    (tmp_path / "text.txt").write_text("text")
+    line = one_line(facet("analyze", tmp_path / "text.txt", status=1))
+    assert "secret" not in line
+    assert "127.0.0.1" in line
+
+
+def test_a_database_without_tables(facet, tmp_path, embedded_postgres):
+    from sqlalchemy import text
+
+    from db.engine import make_engine
+
+    engine = make_engine(embedded_postgres.url)
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("DROP DATABASE IF EXISTS empty"))
+        connection.execute(text("CREATE DATABASE empty"))
+    engine.dispose()
+    facet.settings["FACET_DATABASE_URL"] = embedded_postgres.url.replace("/facet?", "/empty?")
+    (tmp_path / "text.txt").write_text("text")
+    assert "facet db upgrade" in one_line(facet("analyze", tmp_path / "text.txt", status=1))
+
+
+def test_a_home_that_cannot_be_made(facet, tmp_path):
+    (tmp_path / "file").write_text("a file where a folder was expected")
+    facet.home = tmp_path / "file" / "home"
+    (tmp_path / "text.txt").write_text("text")
+    assert "FACET_HOME" in one_line(facet("analyze", tmp_path / "text.txt", status=1))
+
+
+def test_a_second_analysis_on_the_same_home(facet, tmp_path):
+    import fcntl
+
+    facet.home.mkdir()
+    (tmp_path / "text.txt").write_text("text")
+    with (facet.home / "analyze.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        line = one_line(facet("analyze", tmp_path / "text.txt", status=2))
+    assert "another `facet analyze`" in line
+
+
+def test_a_setting_that_cannot_be_used(facet, tmp_path):
+    facet.settings["FACET_DECODERS"] = "many"
+    (tmp_path / "text.txt").write_text("text")
+    assert "FACET_DECODERS" in one_line(facet("analyze", tmp_path / "text.txt", status=2))
+
+
+def test_a_head_that_does_not_exist(facet, tmp_path):
+    facet.settings["FACET_HEADS"] = "shoe_size"
+    (tmp_path / "text.txt").write_text("text")
+    line = one_line(facet("analyze", tmp_path / "text.txt", status=2))
+    assert "shoe_size" in line
+    assert "gender" in line
+
+
+def test_a_query_that_is_no_sql_and_one_that_writes(facet):
+    assert "syntax" in one_line(facet("sql", "SELEC 1", status=1))
+    one_line(facet("sql", "DELETE FROM media_file", status=1))
+
+
+def test_a_full_disk_says_so_and_keeps_the_work(facet, shared_data):
+    facet.settings["FACET_CROPS_URL"] = "/dev/full/crops"
+    line = one_line(facet("analyze", shared_data / "hard_inputs" / "exif_orientation", status=1))
+    assert "FACET_CROPS_URL" in line
+    del facet.settings["FACET_CROPS_URL"]
+    facet("analyze", shared_data / "hard_inputs" / "exif_orientation")
+    assert facet.value("SELECT sum(pending) FROM jobs") == 0
+
+
+def test_unknown_words_are_wrong_use(facet):
+    assert facet("analyse", status=2).stderr
+    assert facet("analyze", status=2).stderr
