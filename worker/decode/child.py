@@ -6,38 +6,126 @@ Reads requests from standard input, writes messages to standard output, knows no
 from __future__ import annotations
 
 import os
+import select
 import sys
+import time
 from dataclasses import asdict
-from typing import TYPE_CHECKING, BinaryIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import av.logging
 import cv2
 
-from worker.decode import stills
+from worker.decode import decord_reader, stills
 from worker.decode.confine import confine, die_with_parent
 from worker.decode.scenes import SceneJudge
 from worker.decode.stills import Still
 from worker.decode.video import Video
-from worker.decode.wire import MessageKind, decode_request, frame_meta, write_message
+from worker.decode.wire import CANCEL, MessageKind, Request, decode_request, frame_meta, write_message
 from worker.errors import MediaRejected
 from worker.values import DecodedFrame
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from worker.values import DecodeRequest
+
+ALIVE_SECONDS = 1.0
+"""Between two signs of life; far below any sensible limit for silence."""
 
 
 def main() -> None:
     """Serve requests until standard input ends."""
     memory_bytes, parent = int(sys.argv[1]), int(sys.argv[2])
     die_with_parent(parent)
-    requests, replies = _private_pipes()
-    av.logging.set_level(None)
-    cv2.setNumThreads(1)
-    stills.prepare()
+    server = Server(*_private_pipes())
+    _load_codecs()
     confine(memory_bytes)
-    write_message(replies, MessageKind.READY, {})
-    for line in requests:
-        _serve(line, replies)
+    server.serve()
+
+
+class Server:
+    """Answers one request after the other."""
+
+    def __init__(self, requests: BinaryIO, replies: BinaryIO) -> None:
+        self._requests = requests
+        self._replies = replies
+        self._said = time.monotonic()
+        self._film: Video | None = None
+        self._film_key: tuple[object, ...] = ()
+
+    def serve(self) -> None:
+        """Say that the process is ready, then answer."""
+        self._say(MessageKind.READY, {})
+        for line in self._requests:
+            if line != CANCEL:  # one that came too late: its request is answered
+                self._serve(decode_request(line))
+
+    def _serve(self, request: Request) -> None:
+        try:
+            self._answer(request)
+        except MediaRejected as err:
+            self._reject(err.code, str(err))
+        except FileNotFoundError:
+            self._reject("not_found", "the file is no longer there")
+        except PermissionError:
+            self._reject("no_permission", "the file may not be read")
+        except MemoryError:
+            self._reject("out_of_memory", "the file needs more memory than one file may use")
+
+    def _reject(self, code: str, message: str) -> None:
+        self._close_film()
+        self._say(MessageKind.REJECTED, {"code": code, "message": message})
+
+    def _answer(self, request: Request) -> None:
+        source = self._open(request)
+        self._say(MessageKind.INFO, {"info": asdict(source.info), "engine": source.engine})
+        if request.operation == "frames":
+            self._stream(source, request.decode)
+        self._say(MessageKind.END, {"damaged": source.damaged})
+
+    def _stream(self, source: Still | Video, wanted: DecodeRequest) -> None:
+        """Send the frames of the range; the one before it is looked at only to see whether a shot begins."""
+        judge = SceneJudge()
+        for sampled in source.frames(wanted):
+            cut = judge.is_cut(sampled.pixels)
+            if wanted.start_seconds is not None and sampled.at_seconds < wanted.start_seconds:
+                continue
+            frame = DecodedFrame(sampled.index, sampled.at_seconds, sampled.pixels, cut)
+            self._say(MessageKind.FRAME, frame_meta(frame), frame.pixels.data.cast("B"))
+            if self._cancelled():
+                return
+
+    def _open(self, request: Request) -> Still | Video:
+        """Open a file, or go on with the film of the request before: its ranges come one after the other."""
+        wanted = request.decode
+        stat = Path(wanted.location).stat()
+        key = (wanted.location, stat.st_ino, stat.st_size, stat.st_mtime_ns, wanted.limits, request.engine)
+        if self._film is not None and (wanted.kind, key) == ("video", self._film_key):
+            return self._film
+        self._close_film()
+        if wanted.kind == "image":
+            return Still(wanted.location, wanted.limits)
+        self._film = Video(wanted.location, wanted.limits, self._alive, with_decord=request.engine == "auto")
+        self._film_key = key
+        return self._film
+
+    def _close_film(self) -> None:
+        if self._film is not None:
+            self._film.close()
+            self._film = None
+
+    def _cancelled(self) -> bool:
+        """Whether the client has written while frames are sent: it wants no more of them."""
+        return bool(select.select([self._requests], [], [], 0)[0])
+
+    def _alive(self) -> None:
+        if time.monotonic() - self._said > ALIVE_SECONDS:
+            self._say(MessageKind.ALIVE, {})
+
+    def _say(self, kind: MessageKind, meta: Mapping[str, Any], payload: memoryview | None = None) -> None:
+        write_message(self._replies, kind, meta, payload)
+        self._said = time.monotonic()
 
 
 def _private_pipes() -> tuple[BinaryIO, BinaryIO]:
@@ -48,29 +136,12 @@ def _private_pipes() -> tuple[BinaryIO, BinaryIO]:
     return os.fdopen(requests, "rb"), os.fdopen(replies, "wb")
 
 
-def _serve(line: bytes, replies: BinaryIO) -> None:
-    operation, request, _ = decode_request(line)
-    try:
-        _answer(operation, request, replies)
-    except MediaRejected as err:
-        write_message(replies, MessageKind.REJECTED, {"code": err.code, "message": str(err)})
-    except MemoryError:
-        text = "the file needs more memory than one file may use"
-        write_message(replies, MessageKind.REJECTED, {"code": "out_of_memory", "message": text})
-
-
-def _answer(operation: str, request: DecodeRequest, replies: BinaryIO) -> None:
-    source = (Still if request.kind == "image" else Video)(request.location, request.limits)
-    write_message(replies, MessageKind.INFO, asdict(source.info))
-    if operation == "frames":
-        judge = SceneJudge()
-        for index, at_seconds, pixels in source.frames(request):
-            cut = judge.is_cut(pixels)
-            if request.start_seconds is not None and at_seconds < request.start_seconds:
-                continue
-            frame = DecodedFrame(index, at_seconds, pixels, cut)
-            write_message(replies, MessageKind.FRAME, frame_meta(frame), pixels.data.cast("B"))
-    write_message(replies, MessageKind.END, {})
+def _load_codecs() -> None:
+    """Load every library that decodes, decord last, and make them silent."""
+    av.logging.set_level(None)
+    cv2.setNumThreads(1)
+    stills.prepare()
+    decord_reader.load()
 
 
 if __name__ == "__main__":

@@ -7,30 +7,34 @@ with Decoder(DecodeLimits()) as decoder, decoder.open(DecodeRequest(location=pat
 
 from __future__ import annotations
 
+import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from worker.decode.process import Child
-from worker.decode.wire import MessageKind, encode_request, info_from_meta
+from worker.decode.wire import CANCEL, MessageKind, Request, encode_request, info_from_meta
 from worker.errors import DecoderCrashed, MediaRejected
 from worker.values import DecodedFrame, DecodeLimits, DecodeRequest, MediaInfo, MediaKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable
     from types import TracebackType
 
     from worker.decode.process import Message
 
+logger = logging.getLogger(__name__)
+
 DRAIN_SECONDS = 5.0
-"""A stream that is left early is stopped in order within this silence, else its child is killed."""
+"""A stream that is left early ends in order within this silence, else its child is killed."""
 
 
 class Decoder:
     """Owns one decode child, which serves many files and is replaced when it dies.
 
-    For one thread at a time. The child ends with the thread that started it, so keep a decoder in a thread that lives
-    as long as the decoder is used.
+    For one thread at a time. The child ends with the thread that started it: keep a decoder in a thread that lives as
+    long as the decoder is used.
     """
 
     def __init__(self, limits: DecodeLimits) -> None:
@@ -60,39 +64,44 @@ class Decoder:
             self._child = None
 
     def probe(self, location: str, kind: MediaKind) -> MediaInfo:
-        """Read what a file says of itself, without decoding it.
+        """Read what a file says of itself; of a film the first frame is decoded, of a still none.
 
         Raises:
             MediaRejected: the file is at fault.
             DecoderCrashed: the file killed or hung the child.
         """
         request = DecodeRequest(location=location, kind=kind, limits=self._limits)
-        with self._ask("probe", request, "auto") as stream:
+        with self._ask(Request("probe", request)) as stream:
             return stream.info
 
     def open(self, request: DecodeRequest) -> DecodeStream:
         """Start decoding and return the stream of frames, whose ``info`` is already there.
 
-        A stream that is still open is closed first.
+        The request's own limits hold; a stream that is still open is closed first.
 
         Raises:
             MediaRejected: the file is at fault.
             DecoderCrashed: the file killed or hung the child.
         """
-        return self._ask("frames", request, "auto")
+        return self._ask(Request("frames", request))
 
-    def frames(self, request: DecodeRequest) -> Iterator[DecodedFrame]:
-        """Decode a file, one frame at a time."""
-        with self.open(request) as stream:
-            yield from stream
-
-    def _ask(self, operation: str, request: DecodeRequest, engine: str) -> DecodeStream:
+    def _ask(self, request: Request) -> DecodeStream:
         if self._stream is not None:
             self._stream.close()
-        child = self._ensure_child(request.limits)
-        child.send(encode_request(operation, request, engine))
-        self._stream = DecodeStream(child, request)
+        self._stream = DecodeStream(request, self._send)
         return self._stream
+
+    def _send(self, request: Request) -> Child:
+        """Send a request to a living child and return that child."""
+        line = encode_request(request)
+        child = self._ensure_child(request.decode.limits)
+        try:
+            child.send(line)
+        except DecoderCrashed:
+            # it ended since its last answer, whatever the cause: this file has not been tried yet
+            child = self._ensure_child(request.decode.limits)
+            child.send(line)
+        return child
 
     def _ensure_child(self, limits: DecodeLimits) -> Child:
         """Return a living child with this memory limit."""
@@ -104,13 +113,26 @@ class Decoder:
 
 
 class DecodeStream:
-    """The frames of one request, read from the child one at a time."""
+    """The frames of one request, read from the child one at a time.
 
-    def __init__(self, child: Child, request: DecodeRequest) -> None:
-        self._child = child
-        self._limits = request.limits
+    A film that kills or hangs the child while decord reads it is read on by PyAV in a new child, from the frame after
+    the last one that came.
+    """
+
+    def __init__(self, request: Request, send: Callable[[Request], Child]) -> None:
+        self._request = request
+        self._send = send
+        self._limits = request.decode.limits
+        self._engine = ""
+        self._last: tuple[int, float] | None = None
         self._open = True
-        self.info = self._read_info()
+        self.damaged = 0
+        """Packets and frames that could not be decoded, or only in part; known when the frames have ended."""
+        self._child = send(request)
+        try:
+            self.info = self._read_info()
+        except DecoderCrashed as err:
+            self.info = self._go_on_with_pyav(err)
 
     def __enter__(self) -> Self:
         return self
@@ -120,73 +142,103 @@ class DecodeStream:
     ) -> None:
         self.close()
 
-    def __iter__(self) -> Iterator[DecodedFrame]:
+    def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> DecodedFrame:
-        if not self._open:
-            raise StopIteration
-        message = self._receive()
-        if message.kind is MessageKind.FRAME:
-            return self._read_frame(message)
-        self._open = False
-        if message.kind is not MessageKind.END:
-            raise self._protocol_error(f"a {message.kind.name} message where a frame was expected")
+        while self._open:
+            try:
+                frame = self._read_next()
+            except DecoderCrashed as err:
+                self._go_on_with_pyav(err)
+                continue
+            if frame is None:
+                break
+            if self._last is None or frame.index > self._last[0]:
+                self._last = frame.index, frame.at_seconds
+                return frame
         raise StopIteration
 
     def close(self) -> None:
         """Stop decoding; the child is ready for the next file, or gone."""
         if not self._open:
             return
+        try:
+            self._child.send(CANCEL)
+            while self._open:
+                self._read_next(min(DRAIN_SECONDS, self._limits.wall_seconds))
+        except (DecoderCrashed, MediaRejected):
+            self._open = False
+
+    def _go_on_with_pyav(self, crash: DecoderCrashed) -> MediaInfo:
+        """Ask a new child for the rest of the film, without decord.
+
+        Raises:
+            DecoderCrashed: the one given, where decord had no part in it.
+        """
+        decode = self._request.decode
         self._open = False
-        self._child.kill()
+        if decode.kind != "video" or self._request.engine == "pyav" or self._engine == "pyav":
+            raise crash
+        logger.warning("film read on without decord", extra={"action": "decord_crashed", "reason": crash.reason})
+        if self._last is not None:  # its last frame comes again, unseen: the next is judged against it
+            decode = replace(decode, start_seconds=self._last[1])
+        self._request = Request(self._request.operation, decode, "pyav")
+        self._child = self._send(self._request)
+        self._open = True
+        return self._read_info()
 
     def _read_info(self) -> MediaInfo:
-        message = self._receive()
+        message = self._receive(self._limits.wall_seconds)
         if message.kind is not MessageKind.INFO:
             raise self._protocol_error(f"a {message.kind.name} message where a description was expected")
         try:
-            return info_from_meta(message.meta)
-        except (TypeError, ValueError) as err:
-            raise self._protocol_error(str(err)) from err
+            info, self._engine = info_from_meta(message.meta)
+        except (KeyError, TypeError, ValueError) as err:
+            raise self._protocol_error(f"a description that is none ({err})") from err
+        return info
 
-    def _receive(self) -> Message:
+    def _read_next(self, wall_seconds: float | None = None) -> DecodedFrame | None:
+        """Return the next frame, None where there is no more."""
+        message = self._receive(wall_seconds or self._limits.wall_seconds)
+        if message.kind is MessageKind.FRAME:
+            return self._read_frame(message)
+        if message.kind is MessageKind.INFO:  # of a stream that is drained before it was read
+            return self._read_next(wall_seconds)
+        if message.kind is not MessageKind.END:
+            raise self._protocol_error(f"a {message.kind.name} message where a frame was expected")
+        self._open = False
+        self.damaged = int(message.meta.get("damaged", 0))
+        return None
+
+    def _receive(self, wall_seconds: float) -> Message:
         """Return the next message that is more than a sign of life.
 
         Raises:
             MediaRejected: that message says that the file is at fault.
             DecoderCrashed: there is none.
         """
-        try:
-            while (message := self._child.receive(self._limits.wall_seconds)).kind is MessageKind.ALIVE:
-                pass
-        except DecoderCrashed:
-            self._open = False
-            raise
+        while (message := self._child.receive(wall_seconds)).kind is MessageKind.ALIVE:
+            pass
         if message.kind is MessageKind.REJECTED:
             self._open = False
             raise MediaRejected(str(message.meta.get("code")), str(message.meta.get("message")))
         return message
 
     def _read_frame(self, message: Message) -> DecodedFrame:
+        meta = message.meta
         try:
-            width, height = int(message.meta["width"]), int(message.meta["height"])
-            index, at_seconds = int(message.meta["index"]), float(message.meta["at_seconds"])
-            scene_cut = bool(message.meta["scene_cut"])
+            width, height = int(meta["width"]), int(meta["height"])
+            index, at_seconds, scene_cut = int(meta["index"]), float(meta["at_seconds"]), bool(meta["scene_cut"])
         except (KeyError, TypeError, ValueError) as err:
             raise self._protocol_error(f"a frame without its facts ({err!r})") from err
         fits = width > 0 and height > 0 and width * height <= self._limits.pixels_per_frame
         if not fits or message.payload_bytes != width * height * 3:
             raise self._protocol_error(f"{message.payload_bytes} bytes for a frame of {width} x {height} pixels")
         pixels = np.empty((height, width, 3), dtype=np.uint8)
-        try:
-            self._child.read_into(pixels.data.cast("B"), self._limits.wall_seconds)
-        except DecoderCrashed:
-            self._open = False
-            raise
+        self._child.read_into(pixels.data.cast("B"), self._limits.wall_seconds)
         return DecodedFrame(index, at_seconds, pixels, scene_cut)
 
     def _protocol_error(self, what: str) -> DecoderCrashed:
-        self._open = False
         self._child.kill()
         return DecoderCrashed("crashed", f"the decoder sent {what} and was killed")

@@ -25,7 +25,7 @@ PIPE_BYTES = 1 << 20
 """Room in the pipe, where the system allows it: fewer switches for each frame."""
 ENDING_SECONDS = 2.0
 """Between the end of a process' output and its own."""
-STDERR_LINES = 6
+STDERR_LINES = 3
 """The last lines that a child wrote are kept for the reason."""
 
 INHERITED = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
@@ -63,6 +63,7 @@ class Child:
             self._poll.register(descriptor, select.POLLIN)
         self._ready = False
         self._closed = False
+        self._listening = True
 
     @property
     def alive(self) -> bool:
@@ -156,7 +157,8 @@ class Child:
             text = os.read(self._stderr_end, PIPE_BYTES)
         except BlockingIOError:
             return
-        if not text:
+        if not text and self._listening:
+            self._listening = False
             self._poll.unregister(self._stderr_end)
         self._stderr.extend(line.strip() for line in text.decode(errors="replace").splitlines() if line.strip())
 

@@ -2,33 +2,62 @@
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 TICK_TOLERANCE = 1e-6
 """Fraction of a tick by which a stamp may miss it: rational time stamps lose their last bits as floats."""
 
 
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """One frame that was taken."""
+
+    index: int
+    at_seconds: float
+    pixels: NDArray[np.uint8]
+    """(H, W, 3) RGB, upright, contiguous."""
+
+
+def ticks(seconds: NDArray[np.float64], frames_per_second: float) -> NDArray[np.int64]:
+    """Return the number of the last tick ``k / frames_per_second`` at or before each stamp; (N,) to (N,)."""
+    return np.floor(seconds * frames_per_second + TICK_TOLERANCE).astype(np.int64)
+
+
+def taken(seconds: NDArray[np.float64], frames_per_second: float | None) -> NDArray[np.bool_]:
+    """Mark the first stamp at or after each tick from the start of the file.
+
+    Args:
+        seconds: (N,) ascending stamps of all frames of a file, from the first frame's.
+        frames_per_second: ticks a second; None takes every frame.
+    """
+    if frames_per_second is None:
+        return np.ones(len(seconds), dtype=np.bool_)
+    return np.diff(ticks(seconds, frames_per_second), prepend=-1) > 0
+
+
 class Sampler:
-    """Takes the first frame at or after each tick ``k / frames_per_second`` from the start of the file."""
+    """The same rule as ``taken`` for frames that come one by one, in presentation order."""
 
     def __init__(self, frames_per_second: float | None) -> None:
         self._rate = frames_per_second
         self._last_tick = -1
 
     def takes(self, at_seconds: float) -> bool:
-        """Tell whether the frame with this stamp is taken; call it for every frame, in presentation order."""
+        """Tell whether the frame with this stamp is taken; ask for every frame."""
         if self._rate is None:
             return True
-        tick = self._tick(at_seconds)
-        taken = tick > self._last_tick
+        tick = int(ticks(np.array([at_seconds]), self._rate)[0])
+        is_first = tick > self._last_tick
         self._last_tick = max(tick, self._last_tick)
-        return taken
+        return is_first
 
     def resume_after(self, at_seconds: float) -> None:
         """Go on as if the frame with this stamp had been the last one seen."""
         if self._rate is not None:
-            self._last_tick = self._tick(at_seconds)
-
-    def _tick(self, at_seconds: float) -> int:
-        assert self._rate is not None  # noqa: S101  # both callers have looked
-        return math.floor(at_seconds * self._rate + TICK_TOLERANCE)
+            self._last_tick = int(ticks(np.array([at_seconds]), self._rate)[0])

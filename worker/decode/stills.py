@@ -13,7 +13,8 @@ import pillow_heif
 from PIL import Image, UnidentifiedImageError
 
 from worker.decode.colour import to_rgb
-from worker.decode.sampling import Sampler
+from worker.decode.orientation import UPRIGHT, swaps_sides, upright
+from worker.decode.sampling import Sampled, Sampler
 from worker.errors import MediaRejected
 from worker.values import MediaInfo
 
@@ -57,12 +58,26 @@ class Still:
             raise MediaRejected(
                 "too_many_pixels", f"{width} x {height} pixels, at most {limits.pixels_per_frame} allowed"
             )
-        if self._orientation >= 5:
+        if swaps_sides(self._orientation):
             width, height = height, width
         self.info = MediaInfo(kind="image", format=_format(self._image), width=width, height=height)
 
-    def frames(self, request: DecodeRequest) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
-        """Yield index, time stamp in seconds and (H, W, 3) pixels of the frames that the request samples."""
+    @property
+    def engine(self) -> str:
+        """Which library reads it."""
+        return "pillow"
+
+    @property
+    def damaged(self) -> int:
+        """A still is whole or refused."""
+        return 0
+
+    def close(self) -> None:
+        """Release the file."""
+        self._image.close()
+
+    def frames(self, request: DecodeRequest) -> Iterator[Sampled]:
+        """Yield the frames that the request samples."""
         sampler = Sampler(request.frames_per_second)
         at_seconds = 0.0
         for index in range(self._frame_count()):
@@ -72,7 +87,7 @@ class Still:
             if taken or self._image.format == "WEBP":  # whose durations are known only when decoded
                 _guarded(self._image.load)
             if taken:
-                yield index, at_seconds, self._pixels()
+                yield Sampled(index, at_seconds, self._pixels())
             at_seconds += _duration(self._image)
 
     def _frame_count(self) -> int:
@@ -85,15 +100,6 @@ class Still:
 
     def _pixels(self) -> NDArray[np.uint8]:
         return upright(np.asarray(_guarded(lambda: to_rgb(self._image))), self._orientation)
-
-
-def upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Turn (H, W, 3) pixels as EXIF orientation 1..8 says."""
-    if orientation >= 5:
-        pixels = pixels.transpose(1, 0, 2)
-    # after the transposition: which axes run backwards
-    flips = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}.get(orientation, ())
-    return np.ascontiguousarray(np.flip(pixels, flips))
 
 
 def _open(location: str) -> Image.Image:
@@ -122,8 +128,8 @@ def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(ORIENTATION_TAG, 1)
     except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
-        return 1  # broken EXIF says nothing
-    return value if value in range(1, 9) else 1
+        return UPRIGHT  # broken EXIF says nothing
+    return value if value in range(1, 9) else UPRIGHT
 
 
 def _format(image: Image.Image) -> str:

@@ -2,82 +2,147 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING
 
-import av
-import numpy as np
-from av.error import FFmpegError
-
-from worker.decode.sampling import Sampler
+from worker.decode import decord_reader
+from worker.decode.av_reader import AvReader, orientation_of, threads_for
+from worker.decode.container import (
+    container_and_codec,
+    container_format,
+    duration_seconds,
+    frames_per_second,
+    pixel_aspect,
+)
+from worker.decode.decord_reader import DecordFailed, DecordReader
+from worker.decode.orientation import UPRIGHT, swaps_sides
+from worker.decode.timeline import Timeline, scan
 from worker.errors import MediaRejected
 from worker.values import MediaInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-    from numpy.typing import NDArray
-
+    from worker.decode.sampling import Sampled
     from worker.values import DecodeLimits, DecodeRequest
 
-CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg"
-"""FFmpeg's names of what may be opened: no playlist, no pattern, nothing that names other files."""
-OPEN_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
+logger = logging.getLogger(__name__)
+
+SILENT = frozenset({("avi", "h264"), ("avi", "hevc")})
+"""Container and codec where packets are stored in decoding order without a stamp: FFmpeg's guesses come double."""
 
 
 class Video:
-    """An opened film."""
+    """An opened film, for any number of ranges.
 
-    def __init__(self, location: str, limits: DecodeLimits) -> None:
+    Frames come from decord where that is known to be exact, else from PyAV, which also takes over where decord gives
+    up. Both are steered by the film's own time stamps, read once from its packets.
+    """
+
+    def __init__(self, location: str, limits: DecodeLimits, alive: Callable[[], None], *, with_decord: bool) -> None:
+        """Open a film and decode its first frame, which alone says which way is up.
+
+        Args:
+            location: path of the file.
+            limits: pixels and frames that the file may have.
+            alive: called again and again while there is nothing else to tell.
+            with_decord: whether decord may be tried.
+
+        Raises:
+            MediaRejected: the file is at fault.
+        """
+        self._location = location
         self._limits = limits
-        try:
-            self._container = av.open(f"file:{location}", options=OPEN_OPTIONS, metadata_errors="replace")
-        except FFmpegError as err:
-            raise MediaRejected("unsupported_format", f"no video container that is read here ({err.strerror})") from err
-        pictures = [s for s in self._container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
-        if not pictures:
-            raise MediaRejected("no_video_stream", "the file holds no moving picture")
-        self._stream = pictures[0]
-        self._stream.thread_type = "AUTO"
-        self._stream.codec_context.thread_count = 2
+        self._alive = alive
+        self._reader = AvReader(location, limits.pixels_per_frame, alive)
+        first = self._reader.first_frame()
+        if first is None:
+            raise MediaRejected("corrupt", "no frame of the film can be decoded")
+        self._orientation = orientation_of(first)
+        self._size = first.width, first.height
+        self._with_decord = with_decord and self._plain()
+        self._decord: DecordReader | None = None
+        self._scanned = False
+        self._timeline: Timeline | None = None
         self.info = self._describe()
 
+    @property
+    def engine(self) -> str:
+        """Which reader is asked first: decord or pyav."""
+        return "decord" if self._with_decord else "pyav"
+
+    @property
+    def damaged(self) -> int:
+        """Packets and frames that could not be decoded, or only in part."""
+        return self._reader.damaged
+
+    def close(self) -> None:
+        """Release the file and all memory."""
+        self._reader.close()
+        self._decord = None
+
+    def frames(self, request: DecodeRequest) -> Iterator[Sampled]:
+        """Yield the frames that the request samples, after the last one sampled before its range.
+
+        Raises:
+            MediaRejected: the file is at fault.
+        """
+        timeline = self._read_timeline()
+        if timeline is None:
+            yield from self._reader.sequence(request.frames_per_second, request.end_seconds)
+            return
+        wanted = timeline.wanted(request.frames_per_second, request.start_seconds, request.end_seconds)
+        if not len(wanted):
+            return
+        following = int(wanted[0])
+        if self._with_decord and not timeline.has_hidden:
+            try:
+                for sampled in self._open_decord(timeline).frames(wanted):
+                    yield sampled
+                    following = sampled.index + 1
+            except DecordFailed as err:
+                logger.info("decord gave up, PyAV goes on", extra={"action": "decord_failed", "error": str(err)})
+                self._with_decord = False
+                self._decord = None
+            else:
+                return
+        if following < len(timeline):
+            yield from self._reader.range(timeline, following, request.frames_per_second, request.end_seconds)
+
+    def _plain(self) -> bool:
+        """Whether decord is exact for this container and codec, upright and with square pixels."""
+        kind = container_and_codec(self._reader.container, self._reader.stream)
+        upright = self._orientation == UPRIGHT and pixel_aspect(self._reader.stream) == 1
+        return upright and kind in decord_reader.EXACT
+
+    def _open_decord(self, timeline: Timeline) -> DecordReader:
+        if self._decord is None:
+            self._decord = DecordReader(self._location, timeline, threads_for(*self._size), self._alive)
+        return self._decord
+
+    def _read_timeline(self) -> Timeline | None:
+        if not self._scanned:
+            self._reader.rewind()
+            if container_and_codec(self._reader.container, self._reader.stream) not in SILENT:
+                self._timeline = scan(
+                    self._reader.container,
+                    self._reader.stream,
+                    most_frames=self._limits.frames_per_file,
+                    alive=self._alive,
+                )
+            self._scanned = True
+        return self._timeline
+
     def _describe(self) -> MediaInfo:
-        context = self._stream.codec_context
-        if context.width * context.height > self._limits.pixels_per_frame:
-            raise MediaRejected(
-                "too_many_pixels",
-                f"{context.width} x {context.height} pixels, at most {self._limits.pixels_per_frame} allowed",
-            )
-        duration = None
-        if self._stream.duration is not None and self._stream.time_base is not None:
-            duration = float(self._stream.duration * self._stream.time_base)
-        elif self._container.duration is not None:
-            duration = self._container.duration / av.time_base
-        rate = self._stream.average_rate
+        container, stream = self._reader.container, self._reader.stream
+        width, height = round(self._size[0] * pixel_aspect(stream)), self._size[1]
+        if swaps_sides(self._orientation):
+            width, height = height, width
         return MediaInfo(
             kind="video",
-            format=self._container.format.name.split(",")[0].replace("mov", "mp4"),
-            width=context.width,
-            height=context.height,
-            duration_seconds=duration,
-            frames_per_second=float(rate) if rate else None,
+            format=container_format(container, self._location),
+            width=width,
+            height=height,
+            duration_seconds=duration_seconds(container, stream),
+            frames_per_second=frames_per_second(stream),
         )
-
-    def frames(self, request: DecodeRequest) -> Iterator[tuple[int, float, NDArray[np.uint8]]]:
-        """Yield index, time stamp and pixels of sampled frames before the end of the range, from the film's start."""
-        sampler = Sampler(request.frames_per_second)
-        first = None
-        for index, frame in enumerate(self._decoded()):
-            stamp = frame.time if frame.time is not None else 0.0
-            first = stamp if first is None else first
-            at_seconds = stamp - first
-            if request.end_seconds is not None and at_seconds >= request.end_seconds:
-                return
-            if sampler.takes(at_seconds):
-                yield index, at_seconds, frame.to_ndarray(format="rgb24").astype(np.uint8, copy=False)
-
-    def _decoded(self) -> Iterator[av.VideoFrame]:
-        try:
-            yield from self._container.decode(self._stream)
-        except FFmpegError as err:
-            raise MediaRejected("corrupt", f"decoding failed ({err.strerror})") from err

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from worker.values import DecodedFrame, DecodeLimits, DecodeRequest, MediaInfo
 
@@ -39,17 +39,31 @@ class MessageKind(Enum):
     """The request is answered: the file is at fault."""
 
 
-def encode_request(operation: str, request: DecodeRequest, engine: str) -> bytes:
-    """Return the line that asks for ``operation`` ('probe' or 'frames') with ``engine`` ('auto' or 'pyav')."""
-    return json.dumps({"operation": operation, "engine": engine, "request": asdict(request)}).encode() + b"\n"
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the client asks of its child."""
+
+    operation: Literal["probe", "frames"]
+    decode: DecodeRequest
+    engine: Literal["auto", "pyav"] = "auto"
+    """For films: 'auto' tries decord first where it is exact."""
 
 
-def decode_request(line: bytes) -> tuple[str, DecodeRequest, str]:
-    """Return operation, request and engine of a line that ``encode_request`` made."""
-    parts = json.loads(line)
-    fields = parts["request"]
-    fields["limits"] = DecodeLimits(**fields["limits"])
-    return parts["operation"], DecodeRequest(**fields), parts["engine"]
+CANCEL = b"cancel\n"
+"""The line that stops the frames of the request before it; that request still ends with END."""
+
+
+def encode_request(request: Request) -> bytes:
+    """Return the line that carries a request."""
+    return json.dumps(asdict(request)).encode() + b"\n"
+
+
+def decode_request(line: bytes) -> Request:
+    """Return the request of a line that ``encode_request`` made."""
+    fields = json.loads(line)
+    decode = fields["decode"]
+    decode["limits"] = DecodeLimits(**decode["limits"])
+    return Request(**fields | {"decode": DecodeRequest(**decode)})
 
 
 def write_message(out: BinaryIO, kind: MessageKind, meta: Mapping[str, Any], payload: memoryview | None = None) -> None:
@@ -74,13 +88,13 @@ def frame_meta(frame: DecodedFrame) -> dict[str, Any]:
     }
 
 
-def info_from_meta(meta: Mapping[str, Any]) -> MediaInfo:
-    """Return the MediaInfo of an INFO message.
+def info_from_meta(meta: Mapping[str, Any]) -> tuple[MediaInfo, str]:
+    """Return what an INFO message says of the file, and the engine that reads it.
 
     Raises:
-        ValueError, TypeError: the child sent something else.
+        KeyError, TypeError, ValueError: the child sent something else.
     """
-    info = MediaInfo(**meta)
+    info = MediaInfo(**meta["info"])
     if info.kind not in {"image", "video"} or not (info.width > 0 and info.height > 0):
         raise ValueError(f"a child described a file as {info}")
-    return info
+    return info, str(meta["engine"])

@@ -1,0 +1,183 @@
+"""Frames from PyAV, which gives each frame's own stamp and so cannot mistake one for another."""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import av.error
+import numpy as np
+from av.video.reformatter import VideoReformatter
+
+from worker.decode.container import moving_picture, open_film, pixel_aspect, too_many_pixels
+from worker.decode.orientation import UPRIGHT, from_display_matrix, upright
+from worker.decode.sampling import Sampled, Sampler
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from av import VideoFrame
+    from numpy.typing import NDArray
+
+    from worker.decode.timeline import Timeline
+
+SEEK_TRIES = 3
+"""Key frames, nearest first, that are tried before decoding from the start of the file."""
+ROUGH_SEEK = frozenset({"mpeg"})
+"""Containers where only some packets have stamps: those after a seek are guessed,
+so it goes one key frame further."""
+ONE_THREAD_PIXELS = 700_000
+"""Up to 960 x 720 a second thread costs a quarter more CPU time for each frame than it saves in waiting."""
+GUESSED_RATE = 25.0
+"""Frames per second of a film that tells neither stamps nor a rate."""
+
+
+def threads_for(width: int, height: int) -> int:
+    """Return how many threads decode a picture of this size."""
+    return 1 if width * height <= ONE_THREAD_PIXELS else 2
+
+
+class AvReader:
+    """An opened film that can be read again and again."""
+
+    def __init__(self, location: str, most_pixels: int, alive: Callable[[], None]) -> None:
+        self._location = location
+        self._most_pixels = most_pixels
+        self._alive = alive
+        # one for all frames: each frame would make its own, whose threads outlive it
+        self._converter = VideoReformatter()
+        self.damaged = 0
+        """Packets and frames that could not be decoded, or only in part, since the last ``rewind``."""
+        self.rewind()
+
+    def rewind(self) -> None:
+        """Go back to the start of the file: a new container, because not all of them can seek."""
+        self.close()
+        self.container = open_film(self._location)
+        self.stream = moving_picture(self.container)
+        context = self.stream.codec_context
+        if context.width * context.height > self._most_pixels:
+            raise too_many_pixels(context.width, context.height, self._most_pixels)
+        context.options = {"max_pixels": str(self._most_pixels)}
+        context.thread_type = "AUTO"
+        context.thread_count = threads_for(context.width, context.height)
+        self.damaged = 0
+
+    def close(self) -> None:
+        """Release the file."""
+        if hasattr(self, "container"):
+            self.container.close()
+
+    def first_frame(self) -> VideoFrame | None:
+        """Decode the first frame that can be decoded; the reader is then somewhere behind it."""
+        return next(self._decoded(), None)
+
+    def sequence(self, frames_per_second: float | None, end_seconds: float | None) -> Iterator[Sampled]:
+        """Yield sampled frames from the start of the file, counted as they come."""
+        self.rewind()
+        sampler = Sampler(frames_per_second)
+        clock = _Clock(float(self.stream.average_rate or GUESSED_RATE))
+        for index, frame in enumerate(self._decoded()):
+            at_seconds = clock.seconds(frame)
+            if end_seconds is not None and at_seconds >= end_seconds:
+                return
+            if sampler.takes(at_seconds):
+                yield Sampled(index, at_seconds, self._pixels(frame))
+
+    def range(
+        self, timeline: Timeline, first: int, frames_per_second: float | None, end_seconds: float | None
+    ) -> Iterator[Sampled]:
+        """Yield sampled frames from frame ``first`` on, after a seek to the key frame before it."""
+        sampler = Sampler(frames_per_second)
+        if first:
+            sampler.resume_after(float(timeline.seconds[first - 1]))
+        last = first - 1
+        for frame in self._from(timeline, int(timeline.stamps[first])):
+            if frame.pts is None or frame.pts < timeline.stamps[first]:
+                continue
+            index = timeline.index_of(frame.pts)
+            at_seconds = float(timeline.seconds[index])
+            if end_seconds is not None and at_seconds >= end_seconds:
+                return
+            if index <= last:  # a second frame with one stamp has no place in the film's order
+                self.damaged += 1
+                continue
+            last = index
+            if sampler.takes(at_seconds):
+                yield Sampled(index, at_seconds, self._pixels(frame))
+
+    def _from(self, timeline: Timeline, stamp: int) -> Iterator[VideoFrame]:
+        """Decode from the last key frame at or before a stamp, or from one before it, or from the start."""
+        nearest = int(np.searchsorted(timeline.key_stamps, stamp, side="right")) - 1
+        if self.container.format.name in ROUGH_SEEK:
+            nearest -= 1
+        for key in range(nearest, max(nearest - SEEK_TRIES, 0), -1):
+            try:
+                self.container.seek(int(timeline.key_seek_stamps[key]), stream=self.stream, backward=True)
+            except av.error.FFmpegError:
+                break
+            frames = self._decoded()
+            first = next(frames, None)
+            if first is not None and first.pts is not None and first.pts <= stamp:
+                return chain([first], frames)
+        self.rewind()
+        return self._decoded()
+
+    def _decoded(self) -> Iterator[VideoFrame]:
+        """Decode from here to the end of the file, or to where it breaks off; damage is counted and passed over."""
+        packets = self.container.demux(self.stream)
+        while True:
+            self._alive()
+            try:
+                packet = next(packets, None)
+            except av.error.MemoryError:
+                raise
+            except av.error.FFmpegError:
+                self.damaged += 1
+                return
+            if packet is None:
+                return
+            try:
+                frames = packet.decode()
+            except av.error.MemoryError:
+                raise
+            except av.error.FFmpegError:
+                self.damaged += 1
+                continue
+            for frame in frames:
+                self.damaged += frame.is_corrupt
+                yield frame
+
+    def _pixels(self, frame: VideoFrame) -> NDArray[np.uint8]:
+        """Return a frame in RGB, upright, with square pixels, as (H, W, 3)."""
+        if frame.width * frame.height > self._most_pixels:
+            raise too_many_pixels(frame.width, frame.height, self._most_pixels)
+        width = round(frame.width * pixel_aspect(self.stream))
+        rgb = self._converter.reformat(frame, format="rgb24", width=width, height=frame.height, threads=1)
+        return upright(rgb.to_ndarray().astype(np.uint8, copy=False), orientation_of(frame))
+
+
+def orientation_of(frame: VideoFrame) -> int:
+    """Return the EXIF orientation that the film's display matrix means."""
+    known: Any = frame.side_data  # its published type knows fewer kinds than it holds
+    return from_display_matrix(bytes(known["DISPLAYMATRIX"])) if "DISPLAYMATRIX" in known else UPRIGHT
+
+
+class _Clock:
+    """Seconds from the first frame for stamps that may be missing or start again: they never go back."""
+
+    def __init__(self, rate: float) -> None:
+        self._step = 1 / rate
+        self._origin: float | None = None
+        self._last = -self._step
+
+    def seconds(self, frame: VideoFrame) -> float:
+        """Return the time of the next frame."""
+        expected = self._last + self._step
+        stamp = expected if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
+        if self._origin is None:
+            self._origin = stamp
+        if stamp - self._origin <= self._last:  # the clock started again
+            self._origin = stamp - expected
+        self._last = stamp - self._origin
+        return self._last

@@ -1,0 +1,124 @@
+"""Opens films with FFmpeg, held to local files and to containers that name no other file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+import av.error
+from av.stream import Disposition
+
+from worker.errors import MediaRejected
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
+
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg,mp3,aac,flac,wav"
+"""FFmpeg's names of what may be opened: no playlist, no file pattern. Sound alone is opened to be named as such."""
+OPEN_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
+LONGEST_RATE = 1000.0
+"""Frames per second: what claims more counts ticks of its clock, not frames."""
+SLIMMEST_PIXEL = 0.25
+"""Width over height. Discs and tapes use 0.7 to 2; what claims more is mistaken."""
+HEAD_BYTES = 64
+"""The document type of Matroska files stands within these."""
+
+
+def open_film(location: str) -> InputContainer:
+    """Open a file as a film.
+
+    Raises:
+        MediaRejected: it is none that is read here.
+    """
+    size = Path(location).stat().st_size
+    if not size:
+        raise MediaRejected("empty", "the file has no bytes")
+    try:
+        return av.open(f"file:{location}", options=OPEN_OPTIONS, metadata_errors="replace")
+    except av.error.MemoryError:
+        raise
+    except (av.error.FFmpegError, ValueError) as err:
+        if _lacks_index(Path(location)):
+            raise MediaRejected("truncated", "the file ends before the index that its container needs") from err
+        raise MediaRejected("corrupt", f"not a film that can be opened ({err})") from err
+
+
+def moving_picture(container: InputContainer) -> VideoStream:
+    """Return the film's picture: the default stream, else the first, and never a cover.
+
+    Raises:
+        MediaRejected: there is sound alone, or the picture needs a codec that is not here.
+    """
+    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not streams:
+        raise MediaRejected("no_video_stream", "the file holds no moving picture")
+    chosen = next((s for s in streams if s.disposition & Disposition.default), streams[0])
+    if chosen.codec_context is None:
+        raise MediaRejected("unsupported_format", "the picture is in a codec that is not read here")
+    return chosen
+
+
+def container_and_codec(container: InputContainer, stream: VideoStream) -> tuple[str, str]:
+    """Return FFmpeg's first name of the container and its name of the codec, whichever decoder reads it."""
+    return container.format.name.split(",")[0], stream.codec_context.codec.canonical_name
+
+
+def container_format(container: InputContainer, location: str) -> str:
+    """Return the short name of the container: mp4, mov, matroska, webm, avi, mpeg, mpegts, asf, flv, ogg."""
+    name = container.format.name.split(",")[0]
+    if name == "mov":
+        return "mov" if container.metadata.get("major_brand", "qt  ").startswith("qt") else "mp4"
+    if name == "matroska":
+        with Path(location).open("rb") as file:
+            return "webm" if b"webm" in file.read(HEAD_BYTES) else "matroska"
+    return name
+
+
+def duration_seconds(container: InputContainer, stream: VideoStream) -> float | None:
+    """Return how long the film says it is, None where it does not."""
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    if not container.duration:
+        return None
+    # these two name the end, the others the length
+    named_from = container.start_time if container.format.name.split(",")[0] in {"matroska", "flv"} else 0
+    return max(container.duration - max(named_from or 0, 0), 0) / av.time_base or None
+
+
+def frames_per_second(stream: VideoStream) -> float | None:
+    """Return the average rate, None where the file does not say or cannot mean it."""
+    rate = stream.average_rate
+    return float(rate) if rate and 0 < rate <= LONGEST_RATE else None
+
+
+def pixel_aspect(stream: VideoStream) -> float:
+    """Return width over height of one pixel: 1 unless the film says something that a camera or a disc may mean."""
+    aspect = stream.sample_aspect_ratio
+    return float(aspect) if aspect and SLIMMEST_PIXEL < aspect < 1 / SLIMMEST_PIXEL else 1.0
+
+
+def too_many_pixels(width: int, height: int, most: int) -> MediaRejected:
+    """Return the refusal of a picture of this size."""
+    return MediaRejected("too_many_pixels", f"{width} x {height} pixels, at most {most} are allowed")
+
+
+def _lacks_index(path: Path) -> bool:
+    """Tell whether an MP4 or QuickTime file ends before its ``moov`` box."""
+    end = path.stat().st_size
+    with path.open("rb") as file:
+        position = 0
+        seen = False
+        while position + 8 <= end:
+            file.seek(position)
+            head = file.read(16)
+            size, kind = int.from_bytes(head[:4]), head[4:8]
+            if kind == b"moov":
+                return position + size > end
+            seen = seen or kind in {b"ftyp", b"mdat"}
+            size = int.from_bytes(head[8:16]) if size == 1 else size
+            if size < 8:
+                return seen and size == 0
+            position += size
+    return seen

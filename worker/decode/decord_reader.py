@@ -1,0 +1,104 @@
+"""Frames by number from decord, which reads the common films fastest and says least about what it did."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from worker.decode.sampling import Sampled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+
+    from worker.decode.timeline import Timeline
+
+EXACT = frozenset({("mov", "h264"), ("matroska", "h264"), ("matroska", "vp8"), ("matroska", "vp9"), ("mov", "av1")})
+"""First name of the container and codec where each frame proved to be the one that was asked for.
+
+decord gives no stamp with a frame, so a wrong one cannot be seen. Numbered test films showed wrong frames, without
+an error, for MPEG-TS and -PS, AVI with B-frames, WMV, HEVC and MPEG-4 part 2; tests/integration/media repeats that.
+"""
+ANY_LOSS = 1e-9
+"""Share of frames that decord may replace by their neighbours without saying so: none."""
+STEP_FRAMES = 100
+"""Decoded without a sign of life: at most seconds, even for the largest pictures."""
+
+
+class DecordFailed(Exception):  # it says that another reader is to go on, not that the file is at fault
+    """decord refused the file or gave up in the middle."""
+
+
+def load() -> None:
+    """Import decord, without the CUDA libraries that it would map (700 MB) although it decodes on the CPU here.
+
+    Call it after every other library that decodes: decord loads its own FFmpeg for all to see, and a library that is
+    bound later would find decord's functions under the names of its own.
+    """
+    hidden = sys.modules.get("nvidia")
+    sys.modules["nvidia"] = None  # type: ignore[assignment]  # an import that is refused; decord goes on without
+    try:
+        import decord  # noqa: PLC0415
+    finally:
+        del sys.modules["nvidia"]
+        if hidden is not None:
+            sys.modules["nvidia"] = hidden
+    decord.logging.set_level(decord.logging.QUIET)
+
+
+class DecordReader:
+    """An opened film. Remembers its place, so that asking in ascending order decodes each frame once."""
+
+    def __init__(self, location: str, timeline: Timeline, threads: int, alive: Callable[[], None]) -> None:
+        """Open a film.
+
+        Args:
+            location: path of the file.
+            timeline: of the same file.
+            threads: of its codec.
+            alive: called again and again on the way to a far frame.
+
+        Raises:
+            DecordFailed: decord refuses it, or counts other frames than its packets show.
+        """
+        import decord  # noqa: PLC0415  # loaded by ``load``, in its turn
+
+        self._errors = (decord.DECORDError, decord.DECORDLimitReachedError, RuntimeError, AssertionError, IndexError)
+        self._timeline = timeline
+        self._alive = alive
+        self._position = 0
+        try:
+            self._reader: Any = decord.VideoReader(location, num_threads=threads, fault_tol=ANY_LOSS)
+            count = len(self._reader)
+        except self._errors as err:
+            raise DecordFailed(str(err)) from err
+        if count != len(timeline):
+            raise DecordFailed(f"{count} frames, the packets have {len(timeline)}")
+
+    def frames(self, indices: NDArray[np.int64]) -> Iterator[Sampled]:
+        """Yield these frames, which ascend.
+
+        Raises:
+            DecordFailed: a frame could not be had; those before are good.
+        """
+        for index in indices.tolist():
+            try:
+                pixels = self._read(index)
+            except self._errors as err:
+                raise DecordFailed(str(err)) from err
+            if pixels.ndim != 3 or pixels.shape[2] != 3:
+                raise DecordFailed(f"pixels of shape {pixels.shape}")
+            yield Sampled(index, float(self._timeline.seconds[index]), np.ascontiguousarray(pixels))
+
+    def _read(self, index: int) -> NDArray[np.uint8]:
+        """Go to a frame in steps, so that a long way there does not look like a hang."""
+        start = max(self._position, self._timeline.key_before(index))
+        for stop in range(start + STEP_FRAMES, index, STEP_FRAMES):
+            self._reader.seek_accurate(stop)
+            self._alive()
+        pixels: NDArray[np.uint8] = self._reader[index].asnumpy()
+        self._position = index + 1
+        return pixels

@@ -1,0 +1,50 @@
+"""Which way is up: the eight orientations of EXIF, and how the display matrix of a film maps to them."""
+
+from __future__ import annotations
+
+import struct
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+UPRIGHT = 1
+_FLIPS = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}
+"""By orientation: the axes that run backwards, once 5 to 8 have been transposed."""
+_BY_MATRIX = {
+    (1, 0, 0, 1): 1,
+    (-1, 0, 0, 1): 2,
+    (-1, 0, 0, -1): 3,
+    (1, 0, 0, -1): 4,
+    (0, 1, 1, 0): 5,
+    (0, 1, -1, 0): 6,
+    (0, -1, -1, 0): 7,
+    (0, -1, 1, 0): 8,
+}
+"""Signs of a, b, c, d in ``x' = a x + c y, y' = b x + d y``, y downwards."""
+
+
+def swaps_sides(orientation: int) -> bool:
+    """Tell whether width and height change places."""
+    return orientation >= 5
+
+
+def upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Turn (H, W, 3) pixels as EXIF orientation 1..8 says; the result is contiguous."""
+    if swaps_sides(orientation):
+        pixels = pixels.transpose(1, 0, 2)
+    return np.ascontiguousarray(np.flip(pixels, _FLIPS.get(orientation, ())))
+
+
+def from_display_matrix(raw: bytes) -> int:
+    """Return the EXIF orientation of FFmpeg's display matrix; an oblique angle goes to the nearest right angle.
+
+    Args:
+        raw: nine little-endian int32, row by row.
+    """
+    a, b, _, c, d, *_ = struct.unpack("<9i", raw[:36])
+    scale = max(abs(a), abs(b), abs(c), abs(d), 1)
+    signs = tuple(int(np.sign(value)) if abs(value) * 2 > scale else 0 for value in (a, b, c, d))
+    return _BY_MATRIX.get(signs, UPRIGHT)  # type: ignore[arg-type]
