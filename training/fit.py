@@ -6,7 +6,7 @@ import copy
 import logging
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ import torch
 from training.losses import LOSSES, LossName
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from numpy.typing import NDArray
     from torch import Tensor, nn
@@ -38,6 +38,8 @@ class FitOptions:
     batch: int = 128
     learning_rate: float = 1e-3
     """Peak, after a tenth of the steps; then it falls to zero along a cosine."""
+    stage_rate: float = 0.3
+    """Learning rate of own convolutions, as a share of that of the linear layers."""
     weight_decay: float = 0.05
     mixup: float = 0.0
     """Parameter of the symmetric beta distribution that mixes pairs of examples; 0 mixes none."""
@@ -56,7 +58,8 @@ class FitOptions:
 class Examples:
     """Features and soft targets of N faces."""
 
-    features: Features
+    features: Mapping[str, Features]
+    """By depth."""
     targets: Tensor
     """(N, K) float32."""
     rows: NDArray[np.int64]
@@ -80,21 +83,31 @@ def class_weights(targets: Tensor, balance: float) -> Tensor:
     return weights / (weights * share).sum() * share.sum()
 
 
-def logits_of(head: nn.Module, features: Features, rows: NDArray[np.int64]) -> Tensor:
-    """Apply a head to plain (not mirrored) features of some rows: (M, K) float32 logits."""
+def maps_of(features: Mapping[str, Features], rows: NDArray[np.int64], mirror: NDArray[np.bool_]) -> dict[str, Tensor]:
+    """Read rows of every depth, each plain or mirrored: (B, C, h, w) half precision."""
+    return {depth: found.batch(rows, mirror) for depth, found in features.items()}
+
+
+def logits_of(
+    head: nn.Module, features: Mapping[str, Features], rows: NDArray[np.int64], *, mirrored: bool = False
+) -> Tensor:
+    """Apply a head to plain or mirrored features of some rows: (M, K) float32 logits."""
     head.eval()
-    dtype = next(head.parameters()).dtype
-    plain = np.zeros(_EVAL_BATCH, dtype=np.bool_)
-    with torch.inference_mode():
-        parts = [head(features.batch(b, plain[: len(b)]).to(dtype)).float() for b in _chunks(rows, _EVAL_BATCH)]
-    return torch.cat(parts)
+    mirror = np.full(_EVAL_BATCH, mirrored)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        batches = (_bfloat16(maps_of(features, rows, mirror[: len(rows)])) for rows in _chunks(rows, _EVAL_BATCH))
+        return torch.cat([head(maps).float() for maps in batches])
+
+
+def _bfloat16(maps: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {depth: found.to(torch.bfloat16, memory_format=torch.channels_last) for depth, found in maps.items()}
 
 
 def fit(head: nn.Module, examples: Examples, score: Callable[[Tensor, Tensor], float], options: FitOptions) -> Fit:
     """Train a head in place and leave it with the averaged weights that scored best on the held-out rows.
 
     Args:
-        head: maps (B, C, h, w) features to (B, K) logits.
+        head: maps features by depth to (B, K) logits.
         examples: what to learn.
         score: judges (M, K) logits against (M, K) targets; higher is better.
         options: how to train.
@@ -118,6 +131,16 @@ def fit(head: nn.Module, examples: Examples, score: Callable[[Tensor, Tensor], f
     return best
 
 
+def parameter_groups(head: nn.Module, options: FitOptions) -> list[dict[str, Any]]:
+    """Give own stages, which start from the trunk's weights, smaller steps than new linear layers."""
+    stages = [parameter for name, parameter in head.named_parameters() if ".stages." in f".{name}"]
+    linear = [parameter for name, parameter in head.named_parameters() if ".stages." not in f".{name}"]
+    groups = [{"params": linear, "lr": options.learning_rate}]
+    if stages:
+        groups.append({"params": stages, "lr": options.learning_rate * options.stage_rate})
+    return groups
+
+
 class _Training:
     """The moving parts of one run: optimiser, schedule and running mean."""
 
@@ -126,11 +149,10 @@ class _Training:
         self.average = copy.deepcopy(head).requires_grad_(requires_grad=False)
         self.weights = class_weights(examples.targets[rows], options.balance)
         steps = options.epochs * max(1, len(rows) // options.batch)
-        self.optimiser = torch.optim.AdamW(
-            head.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
-        )
+        groups = parameter_groups(head, options)
+        self.optimiser = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimiser, options.learning_rate, total_steps=steps + 1, pct_start=0.1
+            self.optimiser, [group["lr"] for group in groups], total_steps=steps + 1, pct_start=0.1
         )
         self.steps = 0
 
@@ -143,11 +165,10 @@ class _Training:
         return float(np.mean(losses))
 
     def _step(self, batch: NDArray[np.int64], random: np.random.Generator) -> float:
-        features = self.examples.features.batch(batch, random.random(len(batch)) < 0.5)
-        targets = self.examples.targets[batch]
-        features, targets = augment(features, targets, self.options, random)
+        maps = maps_of(self.examples.features, batch, random.random(len(batch)) < 0.5)
+        maps, targets = augment(maps, self.examples.targets[batch], self.options, random)
         with torch.autocast("cpu", torch.bfloat16):
-            logits = self.head(features.to(torch.bfloat16))
+            logits = self.head(_bfloat16(maps))
         loss = LOSSES[self.options.loss](logits, targets, self.weights)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -166,18 +187,21 @@ class _Training:
 
 
 def augment(
-    features: Tensor, targets: Tensor, options: FitOptions, random: np.random.Generator
-) -> tuple[Tensor, Tensor]:
+    maps: dict[str, Tensor], targets: Tensor, options: FitOptions, random: np.random.Generator
+) -> tuple[dict[str, Tensor], Tensor]:
     """Mix pairs of examples and shake the gain of each channel, as the options ask."""
     if options.noise:
-        gain = torch.randn(*features.shape[:2], 1, 1, dtype=torch.float32) * options.noise + 1
-        features = features * gain.to(features.dtype)
+        maps = {depth: found * _gain(found, options.noise) for depth, found in maps.items()}
     if options.mixup:
         share = float(random.beta(options.mixup, options.mixup))
-        other = torch.from_numpy(random.permutation(len(features)))
-        features = features * share + features[other] * (1 - share)
+        other = torch.from_numpy(random.permutation(len(targets)))
+        maps = {depth: found * share + found[other] * (1 - share) for depth, found in maps.items()}
         targets = targets * share + targets[other] * (1 - share)
-    return features, targets
+    return maps, targets
+
+
+def _gain(found: Tensor, noise: float) -> Tensor:
+    return (torch.randn(*found.shape[:2], 1, 1) * noise + 1).to(found.dtype)
 
 
 def _chunks(rows: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:

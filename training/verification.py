@@ -27,7 +27,7 @@ class Verification:
 
 def similarities(embeddings: NDArray[np.float32], pairs: Pairs) -> NDArray[np.float32]:
     """Cosine similarity of each pair: (N, D) L2-normalised embeddings to (P,)."""
-    return np.einsum("pd,pd->p", embeddings[pairs.left], embeddings[pairs.right])
+    return np.asarray(np.einsum("pd,pd->p", embeddings[pairs.left], embeddings[pairs.right]), dtype=np.float32)
 
 
 def best_threshold(similarity: NDArray[np.float32], same: NDArray[np.bool_]) -> float:

@@ -1,0 +1,74 @@
+"""A branch while it is trained: with standardised inputs and dropout, which the shipped branch needs no more."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from models.branches import Branch
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from models.branches import BranchSpec
+    from models.sface import SFace
+
+_LEAST_SPREAD = 1e-3
+"""Standard deviation of a feature below which it counts as constant."""
+
+
+class TrainedBranch(nn.Module):
+    """Branch whose pooled features are brought to mean 0 and deviation 1 before its linear layers.
+
+    The standardisation is fixed from the first examples on, so ``shipped`` can fold it into the first linear layer.
+    """
+
+    mean: Tensor
+    spread: Tensor
+
+    def __init__(self, spec: BranchSpec, *, dropout: float) -> None:
+        super().__init__()
+        self.branch = Branch(spec)
+        self.dropout = nn.Dropout(dropout)
+        self.register_buffer("mean", torch.zeros(spec.features))
+        self.register_buffer("spread", torch.ones(spec.features))
+
+    def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
+        """Map features by depth to (B, K) logits."""
+        x = self.dropout((self.branch.features(maps) - self.mean) / self.spread)
+        first, *rest = self.branch.head
+        x = first(x)
+        for layer in rest:
+            x = layer(self.dropout(x) if isinstance(layer, nn.Linear) else x)
+        return torch.as_tensor(x)
+
+    @torch.no_grad()
+    def standardise(self, maps: Mapping[str, Tensor]) -> None:
+        """Take mean and deviation of each pooled feature from some hundred examples."""
+        features = self.branch.features(maps).float()
+        self.mean.copy_(features.mean(dim=0))
+        self.spread.copy_(features.std(dim=0).clamp(min=_LEAST_SPREAD))
+
+    @torch.no_grad()
+    def start_from(self, trunk: SFace) -> None:
+        """Copy the trunk's layers behind the branch's depth into its own stages, where there are any."""
+        if not self.branch.spec.stages:
+            return
+        names = list(trunk.layers)
+        first = names.index(self.branch.spec.depths[0]) + 1
+        for stage, name in zip(self.branch.stages, names[first:], strict=False):
+            stage.load_state_dict(trunk.layers[name].state_dict())
+
+    @torch.no_grad()
+    def shipped(self) -> Branch:
+        """Return the branch alone, with the standardisation folded into its first linear layer."""
+        branch = copy.deepcopy(self.branch).eval()
+        first = branch.head[0]
+        if not isinstance(first, nn.Linear):
+            raise TypeError(f"the first layer of a head is a {type(first).__name__}, expected Linear")
+        first.weight.div_(self.spread)
+        first.bias.sub_(first.weight @ self.mean)
+        return branch

@@ -1,0 +1,190 @@
+"""Recipes: which branches a release has, and how each is trained. A recipe is another one plus a difference.
+
+``register`` refuses a name that is taken; ``find`` lists the known ones where a name is unknown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from models.branches import BranchSpec
+from training.data import EMOTIONS, ETHNICITIES, GENDERS, MAX_AGE
+from training.errors import RecipeError
+from training.features import Tap
+from training.fit import FitOptions
+
+DataName = Literal["utkface", "fer2013", "celeba10k"]
+
+CELEBA_ATTRIBUTES = (
+    "5_o_Clock_Shadow",
+    "Arched_Eyebrows",
+    "Attractive",
+    "Bags_Under_Eyes",
+    "Bald",
+    "Bangs",
+    "Big_Lips",
+    "Big_Nose",
+    "Black_Hair",
+    "Blond_Hair",
+    "Blurry",
+    "Brown_Hair",
+    "Bushy_Eyebrows",
+    "Chubby",
+    "Double_Chin",
+    "Eyeglasses",
+    "Goatee",
+    "Gray_Hair",
+    "Heavy_Makeup",
+    "High_Cheekbones",
+    "Male",
+    "Mouth_Slightly_Open",
+    "Mustache",
+    "Narrow_Eyes",
+    "No_Beard",
+    "Oval_Face",
+    "Pale_Skin",
+    "Pointy_Nose",
+    "Receding_Hairline",
+    "Rosy_Cheeks",
+    "Sideburns",
+    "Smiling",
+    "Straight_Hair",
+    "Wavy_Hair",
+    "Wearing_Earrings",
+    "Wearing_Hat",
+    "Wearing_Lipstick",
+    "Wearing_Necklace",
+    "Wearing_Necktie",
+    "Young",
+)
+"""The forty names of CelebA, in its order."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadRecipe:
+    """How one branch is made."""
+
+    spec: BranchSpec
+    """Temperature, thresholds and abstention are filled in after training."""
+    data: DataName
+    fit: FitOptions
+    dropout: float = 0.5
+    """On the pooled features and on the hidden layer."""
+    answers_accuracy: float | None = None
+    """Accuracy on validation data that the answers given must reach; where a head is less sure it says 'unknown'.
+    None never abstains."""
+    copies: bool = False
+    """Own stages start as copies of the trunk's layers behind the depth."""
+
+    def taps(self) -> tuple[Tap, ...]:
+        """Return what of the trunk the branch reads: own stages need whole maps, others pooled ones."""
+        return tuple(Tap(depth, None if self.spec.stages else self.spec.pool) for depth in self.spec.depths)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A release to be made."""
+
+    name: str
+    heads: tuple[HeadRecipe, ...]
+    summary: str
+    """One line for ``facet-train list``."""
+
+    def __post_init__(self) -> None:
+        tasks = [head.spec.task for head in self.heads]
+        if len(set(tasks)) != len(tasks):
+            raise RecipeError(f"recipe {self.name!r} has tasks {tasks}, expected each once")
+
+    def head(self, task: str) -> HeadRecipe:
+        """Return the recipe of one branch.
+
+        Raises:
+            RecipeError: there is none for this task.
+        """
+        for head in self.heads:
+            if head.spec.task == task:
+                return head
+        raise RecipeError(f"recipe {self.name!r} has no head {task!r}; it has {[h.spec.task for h in self.heads]}")
+
+    def only(self, *tasks: str) -> Recipe:
+        """Return the recipe with some of its heads."""
+        return replace(self, heads=tuple(self.head(task) for task in tasks))
+
+
+RECIPES: dict[str, Recipe] = {}
+
+
+def register(recipe: Recipe) -> Recipe:
+    """Make a recipe known by its name.
+
+    Raises:
+        RecipeError: the name is taken.
+    """
+    if recipe.name in RECIPES:
+        raise RecipeError(f"recipe {recipe.name!r} exists already; choose another name")
+    RECIPES[recipe.name] = recipe
+    return recipe
+
+
+def find(name: str) -> Recipe:
+    """Return the recipe of a name.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    if name not in RECIPES:
+        raise RecipeError(f"no recipe {name!r}; known are {', '.join(sorted(RECIPES))}")
+    return RECIPES[name]
+
+
+GENDER = HeadRecipe(
+    spec=BranchSpec(task="gender", kind="softmax", labels=GENDERS, depths=("conv_14",), pool=3, hidden=256),
+    data="utkface",
+    fit=FitOptions(loss="cross_entropy", mixup=0.2),
+    answers_accuracy=0.97,
+)
+ETHNICITY = HeadRecipe(
+    spec=BranchSpec(task="ethnicity", kind="softmax", labels=ETHNICITIES, depths=("conv_14",), pool=3, hidden=256),
+    data="utkface",
+    fit=FitOptions(loss="cross_entropy", mixup=0.2),
+    answers_accuracy=0.92,
+)
+AGE = HeadRecipe(
+    spec=BranchSpec(
+        task="age",
+        kind="age",
+        labels=tuple(str(year) for year in range(MAX_AGE + 1)),
+        depths=("conv_14",),
+        pool=3,
+        hidden=256,
+    ),
+    data="utkface",
+    fit=FitOptions(loss="age", mixup=0.2, epochs=16),
+)
+EMOTION = HeadRecipe(
+    spec=BranchSpec(task="emotion", kind="softmax", labels=EMOTIONS, depths=("conv_12",), pool=3, hidden=256),
+    data="fer2013",
+    fit=FitOptions(loss="cross_entropy", mixup=0.2, epochs=16),
+    answers_accuracy=0.88,
+)
+ATTRIBUTES = HeadRecipe(
+    spec=BranchSpec(
+        task="attributes",
+        kind="multilabel",
+        labels=CELEBA_ATTRIBUTES,
+        depths=("conv_12", "conv_14"),
+        pool=3,
+        hidden=256,
+    ),
+    data="celeba10k",
+    fit=FitOptions(loss="binary", mixup=0.2),
+)
+
+FROZEN = register(
+    Recipe(
+        name="frozen",
+        heads=(GENDER, AGE, ETHNICITY, EMOTION, ATTRIBUTES),
+        summary="every branch reads pooled maps of the frozen trunk",
+    )
+)

@@ -1,0 +1,143 @@
+"""From a recipe to calibrated branches."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from models.branches import Branch, interpret
+from training.calibration import TEMPERATURES, abstention_threshold, fit_temperature
+from training.crops import crop_faces
+from training.features import Features, Tap, extract
+from training.fit import Examples, fit, logits_of, maps_of
+from training.heads import TrainedBranch
+from training.metrics import coverage
+from training.tasks import READERS, labelled, score, targets
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from models.branches import BranchSpec
+    from models.detector import FaceDetector
+    from models.sface import SFace
+    from training.data import FaceSet
+    from training.recipes import HeadRecipe, Recipe
+
+_log = logging.getLogger(__name__)
+
+STANDARDISED_ON = 1024
+"""Training faces whose features set mean and deviation."""
+INTERVAL_SHARE = 0.8
+"""Share of ages that lie within the age head's interval."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What training stands on."""
+
+    trunk: SFace
+    """Frozen, on its device and in its number format."""
+    detector: FaceDetector
+    data: Path
+    """Folder of the data sets."""
+    cache: Path
+    """Folder for crops and features; tens of gigabytes for recipes with own stages."""
+
+    def features(self, faces: FaceSet, taps: tuple[Tap, ...]) -> dict[Tap, Features]:
+        """Cut, run and cache what the taps give of a data set."""
+        crops = crop_faces(faces, self.detector, self.cache / "crops")
+        return extract(self.trunk, crops.pixels, taps, self.cache / "features")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedHead:
+    """A branch ready to ship."""
+
+    branch: Branch
+    held_out_score: float
+    epochs: int
+
+
+def train(recipe: Recipe, bench: Bench, seed: int = 0) -> list[TrainedHead]:
+    """Train every head of a recipe.
+
+    Raises:
+        DataError: a data set is missing.
+    """
+    return [train_head(head, bench, seed) for head in recipe.heads]
+
+
+def train_head(recipe: HeadRecipe, bench: Bench, seed: int = 0) -> TrainedHead:
+    """Train one branch on the training split and calibrate it on the validation split.
+
+    Raises:
+        DataError: the data set is missing.
+    """
+    faces = READERS[recipe.data](bench.data)
+    found = bench.features(faces, recipe.taps())
+    soft = targets(recipe.spec.task, faces, len(recipe.spec.labels))
+    rows = {split: labelled(recipe.spec.task, soft, np.flatnonzero(faces.split == split)) for split in ("train", "val")}
+    features = {tap.depth: values for tap, values in found.items()}
+    head = new_head(recipe, bench.trunk, features, rows["train"], seed)
+    options = replace(recipe.fit, seed=seed)
+    best = fit(head, Examples(features, soft, rows["train"]), score(recipe.spec), options)
+    branch = head.shipped()
+    logits = logits_of(branch, features, rows["val"])
+    branch.spec = calibrated(recipe, logits, soft[rows["val"]])
+    facts = {"action": "head_trained", "task": recipe.spec.task, "held_out": best.score, "epochs": best.epochs}
+    _log.info("trained a head", extra=facts)
+    return TrainedHead(branch, best.score, best.epochs)
+
+
+def new_head(
+    recipe: HeadRecipe, trunk: SFace, features: dict[str, Features], rows: NDArray[np.int64], seed: int
+) -> TrainedBranch:
+    """Make an untrained head whose inputs are standardised on some training faces."""
+    torch.manual_seed(seed)
+    head = TrainedBranch(recipe.spec, dropout=recipe.dropout)
+    if recipe.copies:
+        head.start_from(trunk)
+    some = np.random.default_rng(seed).permutation(rows)[:STANDARDISED_ON]
+    maps = maps_of(features, some, np.zeros(len(some), dtype=np.bool_))
+    head.standardise({depth: found.float() for depth, found in maps.items()})
+    return head
+
+
+def calibrated(recipe: HeadRecipe, logits: Tensor, soft: Tensor) -> BranchSpec:
+    """Return the recipe's branch with temperature and abstention as validation data ask.
+
+    Args:
+        recipe: of the head.
+        logits: (M, K) of validation faces.
+        soft: (M, K) their targets.
+    """
+    spec = recipe.spec
+    if spec.kind == "multilabel":
+        temperature = fit_temperature(logits, soft, multi_label=True)
+        return replace(spec, temperature=temperature, thresholds=(0.5,) * len(spec.labels))
+    if spec.kind == "age":
+        return replace(spec, temperature=_interval_temperature(spec, logits, soft))
+    spec = replace(spec, temperature=fit_temperature(logits, soft))
+    if recipe.answers_accuracy is None:
+        return spec
+    probabilities = interpret(spec, logits).probabilities.numpy()
+    correct = probabilities.argmax(axis=1) == soft.argmax(dim=1).numpy()
+    return replace(spec, abstain=abstention_threshold(probabilities.max(axis=1), correct, recipe.answers_accuracy))
+
+
+def _interval_temperature(spec: BranchSpec, logits: Tensor, soft: Tensor) -> float:
+    """Choose the temperature whose intervals hold the true age of INTERVAL_SHARE of the faces."""
+    years = (soft @ torch.tensor([float(label) for label in spec.labels])).numpy()
+
+    def gap(temperature: float) -> float:
+        said = interpret(replace(spec, temperature=temperature), logits)
+        return abs(coverage(np.asarray(said.low), np.asarray(said.high), years) - INTERVAL_SHARE)
+
+    return min(TEMPERATURES, key=gap)
