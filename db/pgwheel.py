@@ -105,6 +105,8 @@ class PostgresWheel:
         Raises:
             OSError: it failed; the message is its last line.
         """
+        if self.user is not None:
+            _open_way(data)  # it may have been closed since the start
         self._run("pg_ctl", "-D", str(data), "-w", "-t", str(self.wait_seconds), *arguments, action)
 
     def _run(self, program: str, *arguments: str) -> None:

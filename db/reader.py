@@ -107,14 +107,20 @@ def run_query(
         with _told(question):
             _refuse_side_effects(connection, text.calls)
             if text.beginning == "explain":
+                # Plans come from no declared cursor; preparing holds this to a single statement as well.
                 cursor = open_cursor.enter_context(connection.cursor())
-                cursor.execute(query, parameters, prepare=True)  # what is prepared is a single statement
+                cursor.execute(query, parameters, prepare=True)
             else:
-                cursor = open_cursor.enter_context(connection.cursor("question"))
-                cursor.itersize = ROWS_PER_FETCH
+                cursor = open_cursor.enter_context(_streaming_cursor(connection))
                 cursor.execute(query, parameters)
             result = _result(connection, cursor, question)
         yield result
+
+
+def _streaming_cursor(connection: psycopg.Connection) -> psycopg.Cursor[Any]:
+    cursor = connection.cursor("question")
+    cursor.itersize = ROWS_PER_FETCH
+    return cursor
 
 
 def _result(connection: psycopg.Connection, cursor: psycopg.Cursor[Any], question: _Question) -> QueryResult:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,9 +29,12 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def embedded_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
-    """Give a real PostgreSQL with all tables and views, for the whole run."""
-    with EmbeddedPostgres(tmp_path_factory.mktemp("postgres")) as server:
+def embedded_postgres() -> Iterator[EmbeddedPostgres]:
+    """Give a real PostgreSQL with all tables and views, for the whole run.
+
+    Not below pytest's own folder: another run closes that for other users, and PostgreSQL may be one.
+    """
+    with TemporaryDirectory(prefix="facet-tests-") as folder, EmbeddedPostgres(Path(folder)) as server:
         _forget_durability(server.url)
         upgrade(server.url)
         yield server

@@ -10,14 +10,15 @@ from db.errors import DatabaseUnreachable, QueryError
 from db.reader import HARMLESS, run_query
 
 
-@pytest.fixture(params=["login", "set role"])
-def reader_url(request, clean_database):
+@pytest.fixture(scope="module", params=["login", "set role"])
+def reader_url(request, database_url):
     """The database as its owner, once with and once without a reader that may log in by itself."""
-    engine = make_engine(clean_database)
+    engine = make_engine(database_url)
     with engine.begin() as connection:
+        connection.execute(text("TRUNCATE job CASCADE"))
         connection.execute(text(f"ALTER ROLE facet_reader {'LOGIN' if request.param == 'login' else 'NOLOGIN'}"))
         connection.execute(text("INSERT INTO job (name) VALUES ('first'), ('second')"))
-    yield clean_database
+    yield database_url
     with engine.begin() as connection:
         connection.execute(text("ALTER ROLE facet_reader LOGIN"))
         jobs = connection.execute(text("SELECT name FROM job ORDER BY 1")).scalars().all()
@@ -196,14 +197,14 @@ def test_slow_queries_end(reader_url):
         ask(reader_url, "SELECT count(*) FROM generate_series(1, 1000000000)", timeout_seconds=0.2)
 
 
-def test_a_server_without_the_role_is_told_of_it(clean_database):
-    engine = make_engine(clean_database)
+def test_a_server_without_the_role_is_told_of_it(database_url):
+    engine = make_engine(database_url)
     with engine.begin() as connection:
         connection.execute(text("CREATE ROLE somebody LOGIN"))
         connection.execute(text("ALTER ROLE facet_reader NOLOGIN"))
     try:
         with pytest.raises(QueryError, match="GRANT facet_reader"):
-            ask(clean_database.replace("//postgres@", "//somebody@"), "SELECT 1")
+            ask(database_url.replace("//postgres@", "//somebody@"), "SELECT 1")
     finally:
         with engine.begin() as connection:
             connection.execute(text("DROP ROLE somebody"))
