@@ -12,6 +12,9 @@ ROOT = Path(__file__).resolve().parents[3]
 README_LINES = 150
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s#]+)(?:#[^)]*)?\)")
+PLACE = re.compile(
+    r"`((?:worker|models|training|db|tests|docs|benchmarks)/[\w./-]*|[A-Z]+\.md|[a-z-]+\.(?:toml|txt|yml))`"
+)
 MAKE_COMMAND = re.compile(r"(?:^|`)make ([a-z-]+)", re.MULTILINE)
 
 
@@ -31,6 +34,11 @@ def test_the_readme_is_one_sitting() -> None:
 def test_links_lead_somewhere(document: Path) -> None:
     targets = [target for target in LINK.findall(read(document)) if "://" not in target]
     assert [target for target in targets if not (document.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_folders_exist(document: Path) -> None:
+    assert [place for place in PLACE.findall(read(document)) if not (ROOT / place).exists()] == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
