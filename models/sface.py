@@ -57,8 +57,11 @@ class Layer(nn.Module):
         return functional.prelu(self.conv(x), self.slope)
 
 
-def _separable(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-    return nn.Sequential(Layer((inputs, inputs, 3), stride, groups=inputs), Layer((inputs, outputs, 1)))
+class Separable(nn.Sequential):
+    """A depthwise 3 x 3 convolution and a pointwise one, each with its PReLU."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__(Layer((inputs, inputs, 3), stride, groups=inputs), Layer((inputs, outputs, 1)))
 
 
 class SFace(nn.Module):
@@ -69,7 +72,7 @@ class SFace(nn.Module):
         layers: dict[str, nn.Module] = {"conv_1": Layer((3, _LAYERS[0][0], 3))}
         for number in range(2, len(_LAYERS) + 1):
             outputs, stride = _LAYERS[number - 1]
-            layers[f"conv_{number}"] = _separable(_LAYERS[number - 2][0], outputs, stride)
+            layers[f"conv_{number}"] = Separable(_LAYERS[number - 2][0], outputs, stride)
         self.layers = nn.ModuleDict(layers)
         channels, height, width = MAP_SHAPES["conv_14"]
         self.linear = nn.Linear(channels * height * width, EMBEDDING_SIZE)

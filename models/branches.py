@@ -1,0 +1,159 @@
+"""Branches: what is said of a face by a small network that leaves the trunk at a depth of its own.
+
+A branch averages maps of the trunk over a grid of P x P cells and reads them with one or two linear layers. Before
+that it may run convolutions of its own, shaped like the trunk's, where the trunk's later layers had to be relearnt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.sface import EMBEDDING_DEPTH, EMBEDDING_SIZE, MAP_SHAPES, Separable, depth_rank
+from models.types import HeadOutput
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+Kind = Literal["softmax", "age", "multilabel"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BranchSpec:
+    """Everything about a branch but its weights; part of a release's manifest."""
+
+    task: str
+    """gender, age, ethnicity, emotion, attributes, ..."""
+    kind: Kind
+    """softmax: one label of K. age: a distribution over years, labelled by number. multilabel: K times yes or no."""
+    labels: tuple[str, ...]
+    """K names, in the order of the outputs."""
+    depths: tuple[str, ...]
+    """Where the branch leaves the trunk (`models.sface.DEPTHS`); features of several depths are concatenated."""
+    stages: tuple[tuple[int, int], ...] = ()
+    """(outputs, stride) of each own depthwise-separable layer; these need exactly one depth, which has a map."""
+    pool: int = 1
+    """Side P of the grid over which maps are averaged; the embedding is taken as it is."""
+    hidden: int = 0
+    """Width of the layer between features and outputs; 0 for none."""
+    temperature: float = 1.0
+    """Logits are divided by it."""
+    abstain: float | None = None
+    """The answer is 'unknown' where the highest probability is lower (softmax) or where the central 80 % interval is
+    wider, in years (age); None never abstains."""
+    thresholds: tuple[float, ...] = ()
+    """multilabel: the probability from which each label counts as present."""
+
+    def __post_init__(self) -> None:
+        for problem in self._problems():
+            message = f"branch {self.task!r}: {problem}"
+            raise ValueError(message)
+
+    @property
+    def features(self) -> int:
+        """Length of the vector that the linear layers read."""
+        if self.stages:
+            return self.stages[-1][0] * self.pool**2
+        return sum(EMBEDDING_SIZE if d == EMBEDDING_DEPTH else MAP_SHAPES[d][0] * self.pool**2 for d in self.depths)
+
+    def _problems(self) -> list[str]:
+        if not self.labels or not self.depths:
+            return ["needs at least one label and one depth"]
+        for depth in self.depths:
+            depth_rank(depth)
+        checks = {
+            "own stages need exactly one depth that has a map": not self.stages
+            or (len(self.depths) == 1 and self.depths[0] in MAP_SHAPES),
+            "pool, temperature must be positive": self.pool > 0 and self.temperature > 0,
+            "thresholds must be given for each label or not at all": len(self.thresholds) in {0, len(self.labels)},
+            "labels of an age must be numbers": self.kind != "age" or all(x.isdecimal() for x in self.labels),
+        }
+        return [problem for problem, fine in checks.items() if not fine]
+
+
+class Branch(nn.Module):
+    """Maps of the trunk to the logits of one task."""
+
+    def __init__(self, spec: BranchSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.stages = nn.Sequential(*_stages(spec))
+        if spec.hidden:
+            layers: list[nn.Module] = [nn.Linear(spec.features, spec.hidden), nn.PReLU(spec.hidden)]
+            self.head = nn.Sequential(*layers, nn.Linear(spec.hidden, len(spec.labels)))
+        else:
+            self.head = nn.Sequential(nn.Linear(spec.features, len(spec.labels)))
+
+    def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
+        """Return (N, K) float32 logits.
+
+        Args:
+            maps: what `SFace.forward_intermediates` returned for at least this branch's depths.
+        """
+        return torch.as_tensor(self.head(self.features(maps)))
+
+    def features(self, maps: Mapping[str, Tensor]) -> Tensor:
+        """Return the (N, spec.features) float32 vectors that the linear layers read, depth after depth, (C, P, P)."""
+        return torch.cat([self._pooled(self.stages(maps[depth])) for depth in self.spec.depths], 1)
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        has_map = x.dim() == 4
+        if has_map and x.shape[-1] != self.spec.pool:
+            x = functional.adaptive_avg_pool2d(x, self.spec.pool)
+        return x.flatten(1).float()
+
+    def set_trunk_precision(self, dtype: torch.dtype) -> None:
+        """Run own convolutions in the trunk's precision; the linear layers stay float32, they cost next to nothing."""
+        self.stages.to(dtype).to(memory_format=torch.channels_last)
+
+
+def _stages(spec: BranchSpec) -> list[nn.Module]:
+    stages: list[nn.Module] = []
+    inputs = MAP_SHAPES[spec.depths[0]][0] if spec.stages else 0
+    for outputs, stride in spec.stages:
+        stages.append(Separable(inputs, outputs, stride))
+        inputs = outputs
+    return stages
+
+
+def interpret(spec: BranchSpec, logits: Tensor) -> HeadOutput:
+    """Turn logits into what a head says; training measures with the same function.
+
+    Args:
+        spec: the branch.
+        logits: (N, K) float32.
+    """
+    scaled = logits / spec.temperature
+    if spec.kind == "multilabel":
+        return HeadOutput(spec.labels, scaled.sigmoid())
+    probabilities = scaled.softmax(1)
+    if spec.kind == "softmax":
+        unsure = None if spec.abstain is None else probabilities.amax(1) < spec.abstain
+        return HeadOutput(spec.labels, probabilities, abstains=unsure)
+    years = torch.tensor([float(label) for label in spec.labels])
+    low, high = quantile(probabilities, years, 0.1), quantile(probabilities, years, 0.9)
+    unsure = None if spec.abstain is None else high - low > spec.abstain
+    return HeadOutput(spec.labels, probabilities, probabilities @ years, low, high, unsure)
+
+
+def quantile(probabilities: Tensor, years: Tensor, level: float) -> Tensor:
+    """Find the age below which `level` of the probability lies, when each year reaches half a year to either side.
+
+    Args:
+        probabilities: (N, K), rows sum to 1.
+        years: (K,) ascending, one apart.
+        level: 0..1.
+
+    Returns:
+        (N,) years, not below 0.
+    """
+    reached = probabilities.cumsum(1)
+    column = (reached < level).sum(1, keepdim=True).clamp(max=len(years) - 1)
+    inside = probabilities.gather(1, column)
+    before = reached.gather(1, column) - inside
+    share = ((level - before) / inside.clamp(min=1e-12)).clamp(0, 1)
+    return (years[column] - 0.5 + share).squeeze(1).clamp(min=0)

@@ -1,0 +1,135 @@
+"""What a release says of itself: `release.json`, typed."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from models.branches import BranchSpec  # noqa: TC001 - pydantic reads the annotation
+from models.detector import DetectionPolicy
+from models.errors import ReleaseError
+from models.geometry import ARCFACE_TEMPLATE
+from models.quality import QualityPolicy
+from models.sface import CROP_SIDE
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+FILE = "release.json"
+FORMAT = 1
+DETECTOR_FILE = "detector.safetensors"
+TRUNK_FILE = "trunk.safetensors"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alignment:
+    """How crops are cut; this code knows one way and refuses a release that was trained on another."""
+
+    template: tuple[tuple[float, float], ...] = tuple((round(x, 4), round(y, 4)) for x, y in ARCFACE_TEMPLATE.tolist())
+    """Five landmarks in crop pixels."""
+    side: int = CROP_SIDE
+    """Pixels."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Everything about a release but its weights."""
+
+    name: str
+    format: int = FORMAT
+    detector: str = "retinaface-mobilenet-0.25"
+    trunk: str = "sface-2021dec"
+    detection: DetectionPolicy = field(default_factory=DetectionPolicy)
+    alignment: Alignment = field(default_factory=Alignment)
+    quality: QualityPolicy = field(default_factory=QualityPolicy)
+    branches: tuple[BranchSpec, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
+    """SHA-256 of each weights file; filled in when the release is written."""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    """What was measured, by task."""
+    data: dict[str, Any] = field(default_factory=dict)
+    """What it was trained and measured on, with the terms of each set."""
+    licences: dict[str, str] = field(default_factory=dict)
+    """Licence and source of each weights file."""
+
+    @property
+    def weights_sha256(self) -> str:
+        """SHA-256 over the names and hashes of all weights files."""
+        return _hash(self.files)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over all that decides what is stored for a face: weights, policies, branches, alignment."""
+        told = ("name", "metrics", "data", "licences")
+        return _hash({key: value for key, value in _plain(self).items() if key not in told})
+
+    def to_json(self) -> str:
+        """Return the JSON text of `release.json`, with its own hash."""
+        content = _plain(self)
+        return json.dumps({"manifest_sha256": _hash(content), **content}, indent=2, allow_nan=False) + "\n"
+
+    def with_files(self, hashes: Mapping[str, str]) -> Manifest:
+        """Return a copy that names these files."""
+        return replace(self, files=dict(sorted(hashes.items())))
+
+
+def branch_file(task: str) -> str:
+    """Return the name of a branch's weights file."""
+    return f"branch-{task}.safetensors"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check the manifest of a release folder.
+
+    Raises:
+        ReleaseError: the file is missing, was changed by hand or is of another format.
+    """
+    path = folder / FILE
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as err:
+        raise ReleaseError(f"{path} cannot be read ({err.strerror}): give the folder of a release") from err
+    except ValueError as err:
+        raise ReleaseError(f"{path} is no JSON ({err}): restore it") from err
+    if not isinstance(content, dict):
+        raise ReleaseError(f"{path} holds no object: restore it")
+    expected = content.pop("manifest_sha256", None)
+    if content.get("format") != FORMAT:
+        raise ReleaseError(
+            f"{path} has format {content.get('format')!r}, this program reads {FORMAT}: update one of them"
+        )
+    if expected != _hash(content):
+        raise ReleaseError(f"{path} was changed after it was written: restore it, or write it with models.release")
+    return _parse(content, path)
+
+
+def _parse(content: dict[str, Any], path: Path) -> Manifest:
+    try:
+        manifest = _adapter().validate_python(content)
+    except ValidationError as err:
+        first = err.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ReleaseError(f"{path}: {place}: {first['msg']}: restore it, or write it with models.release") from err
+    if manifest.alignment != Alignment():
+        raise ReleaseError(f"{path} was trained on crops of another alignment than {Alignment()}: update this program")
+    return manifest
+
+
+@functools.cache
+def _adapter() -> TypeAdapter[Manifest]:
+    return TypeAdapter(Manifest)
+
+
+def _plain(manifest: Manifest) -> dict[str, Any]:
+    content: dict[str, Any] = _adapter().dump_python(manifest, mode="json")
+    return content
+
+
+def _hash(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,87 @@
+"""One pass for all heads: the trunk runs once, only as deep as its branches need, and each branch reads its maps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from models.branches import interpret
+from models.precision import compute_dtype
+from models.sface import EMBEDDING_DEPTH, EMBEDDING_SIZE
+from models.types import FaceOutputs
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.branches import Branch
+    from models.sface import SFace
+    from models.types import HeadOutput
+
+Module = TypeVar("Module", bound=nn.Module)
+
+CPU_BATCH = 8  # faces whose maps still fit the second-level cache of two cores; measured in docs/releases.md
+GPU_BATCH = 256
+
+
+class SharedNetwork:
+    """Trunk and branches, in the number format and memory layout that their device likes best."""
+
+    def __init__(
+        self, trunk: SFace, branches: Sequence[Branch], device: torch.device, *, identity: bool = True
+    ) -> None:
+        """Take over trunk and branches, whose weights are converted in place.
+
+        Args:
+            trunk: with its weights.
+            branches: with theirs; one for each task.
+            device: where to run.
+            identity: whether embeddings are given; without, the trunk runs only as deep as the branches need.
+        """
+        self._dtype = compute_dtype(device)
+        self._trunk = _fixed(trunk).to(device, self._dtype).to(memory_format=torch.channels_last)
+        self._branches = {branch.spec.task: _fixed(branch).to(device) for branch in branches}
+        for branch in branches:
+            branch.set_trunk_precision(self._dtype)
+        self._identity = identity
+        self._depths = {depth for branch in branches for depth in branch.spec.depths}
+        if identity:
+            self._depths.add(EMBEDDING_DEPTH)
+        self._device = device
+        self.batch = CPU_BATCH if device.type == "cpu" else GPU_BATCH
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks of the branches."""
+        return tuple(self._branches)
+
+    @torch.inference_mode()
+    def infer(self, crops: Tensor) -> FaceOutputs:
+        """Say everything about aligned faces.
+
+        Args:
+            crops: (N, 3, 112, 112) uint8 RGB, on any device; N may be 0.
+
+        Returns:
+            Embeddings and heads on the CPU; embeddings are (N, 0) when identity is off.
+        """
+        parts = [self._run(crops[start : start + self.batch]) for start in range(0, len(crops), self.batch)]
+        found = {task: [part[task] for part in parts] for task in ("", *self.tasks)}
+        embeddings = torch.cat([torch.zeros(0, EMBEDDING_SIZE if self._identity else 0), *found.pop("")])
+        return FaceOutputs(embeddings, {task: self._answer(task, logits) for task, logits in found.items()})
+
+    def _run(self, crops: Tensor) -> dict[str, Tensor]:
+        """Return logits by task, and the embeddings under the empty name, float32 on the CPU."""
+        pixels = crops.to(self._device).contiguous(memory_format=torch.channels_last)
+        maps = self._trunk.forward_intermediates(pixels, self._depths)
+        embeddings = maps[EMBEDDING_DEPTH] if self._identity else torch.zeros(len(crops), 0)
+        return {"": embeddings.cpu()} | {task: branch(maps).cpu() for task, branch in self._branches.items()}
+
+    def _answer(self, task: str, logits: list[Tensor]) -> HeadOutput:
+        spec = self._branches[task].spec
+        return interpret(spec, torch.cat([torch.zeros(0, len(spec.labels)), *logits]))
+
+
+def _fixed(module: Module) -> Module:
+    return module.eval().requires_grad_(requires_grad=False)

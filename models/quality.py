@@ -1,0 +1,108 @@
+"""How much a face can be relied on, and which faces are too poor to be judged at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from models.geometry import ARCFACE_TEMPLATE, similarity_transforms
+
+if TYPE_CHECKING:
+    from models.types import Detections
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityPolicy:
+    """From where on a face is dropped, and what counts as a perfect one."""
+
+    min_side: float = 16.0
+    """Shorter side of the box in pixels; smaller faces are 'too_small'."""
+    min_inside: float = 0.6
+    """Share of the box inside the frame; less is 'outside_frame'."""
+    max_misfit: float = 16.0
+    """Root mean square distance of the landmarks from the template after alignment, in crop pixels; more is
+    'implausible_landmarks'."""
+    max_turn: float = 0.55
+    """Distance of the nose from the middle of the eyes along their axis, in eye distances; more is 'profile'."""
+    min_sharpness: float = 3.0
+    """Root mean square of the crop's Laplacian, in grey levels; less is 'too_blurred'."""
+    good_side: float = 80.0
+    """Shorter side in pixels from which on size no longer lowers the quality."""
+    good_sharpness: float = 20.0
+    """Sharpness from which on blur no longer lowers the quality."""
+
+
+@dataclass(frozen=True, slots=True)
+class FaceQuality:
+    """What quality says of N faces."""
+
+    scores: Tensor
+    """(N,) float32 in 0..1, on the CPU."""
+    dropped: tuple[str | None, ...]
+    """N reasons: too_small, outside_frame, implausible_landmarks, profile or too_blurred; None for a kept face."""
+
+
+def measure(detections: Detections, crops: Tensor, frame_size: tuple[int, int], policy: QualityPolicy) -> FaceQuality:
+    """Judge faces.
+
+    Args:
+        detections: N faces.
+        crops: (N, 3, S, S) uint8, their aligned crops.
+        frame_size: height and width of their frames in pixels.
+        policy: the release's.
+    """
+    side, inside = _extent(detections.boxes, frame_size)
+    misfit, turn = _pose(detections.landmarks)
+    sharp = sharpness(crops).cpu()
+    verdicts = {
+        "too_small": side < policy.min_side,
+        "outside_frame": inside < policy.min_inside,
+        "implausible_landmarks": misfit > policy.max_misfit,
+        "profile": turn > policy.max_turn,
+        "too_blurred": sharp < policy.min_sharpness,
+    }
+    size_share = (side / policy.good_side).clamp(0, 1)
+    sharp_share = (sharp / policy.good_sharpness).clamp(0, 1)
+    pose_share = (1 - turn / policy.max_turn).clamp(0, 1)
+    scores = (size_share * sharp_share * pose_share).pow(1 / 3) * inside * detections.scores
+    return FaceQuality(scores.float(), _first_reason(verdicts, len(detections)))
+
+
+def _first_reason(verdicts: dict[str, Tensor], count: int) -> tuple[str | None, ...]:
+    reasons: list[str | None] = [None] * count
+    for name, applies in reversed(verdicts.items()):
+        for row in applies.nonzero().flatten().tolist():
+            reasons[row] = name
+    return tuple(reasons)
+
+
+def _extent(boxes: Tensor, frame_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Return the boxes' shorter sides in pixels, and the share of each that lies inside the frame."""
+    height, width = frame_size
+    limit = torch.tensor([width, height], dtype=boxes.dtype)
+    full = (boxes[:, 2:] - boxes[:, :2]).clamp(min=1e-6)
+    seen = torch.minimum(boxes[:, 2:], limit) - boxes[:, :2].clamp(min=0)
+    return full.amin(1), (seen.clamp(min=0) / full).prod(1)
+
+
+def _pose(landmarks: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the distance of landmarks from the template, in crop pixels, and how far the head is turned aside."""
+    transforms = similarity_transforms(landmarks, ARCFACE_TEMPLATE)
+    aligned = landmarks @ transforms[:, :, :2].mT + transforms[:, None, :, 2]
+    misfit = (aligned - ARCFACE_TEMPLATE).square().sum(2).mean(1).sqrt()
+    left, right, nose = landmarks[:, 0], landmarks[:, 1], landmarks[:, 2]
+    axis = right - left
+    length = axis.norm(dim=1).clamp(min=1e-6)
+    offset = ((nose - (left + right) / 2) * axis).sum(1).abs() / length
+    return misfit, offset / length
+
+
+def sharpness(crops: Tensor) -> Tensor:
+    """Return the (N,) root mean square of the Laplacian of (N, 3, S, S) crops, in grey levels."""
+    grey = crops.float().mean(1, keepdim=True)
+    kernel = grey.new_tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]])[None, None]
+    return functional.conv2d(grey, kernel).square().mean((1, 2, 3)).sqrt()

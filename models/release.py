@@ -1,0 +1,168 @@
+"""A release: detector, aligner, trunk and branches that belong together, in one folder that describes itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from models import manifest as manifests
+from models import quality
+from models.branches import Branch, BranchSpec
+from models.detector import FaceDetector
+from models.errors import ReleaseError
+from models.geometry import align
+from models.network import SharedNetwork
+from models.precision import resolve_device
+from models.sface import SFace
+from models.weights import load_into, read_weights, write_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import torch
+    from torch import Tensor
+
+    from models.manifest import Manifest
+    from models.quality import FaceQuality
+    from models.types import Detections, FaceOutputs
+
+DEFAULT = Path(__file__).parent / "releases" / "default"
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A loaded release; every stage of the way of a face, on one device."""
+
+    manifest: Manifest
+    detector: FaceDetector
+    network: SharedNetwork
+    device: torch.device
+
+    @property
+    def name(self) -> str:
+        """The release's name."""
+        return self.manifest.name
+
+    @property
+    def weights_sha256(self) -> str:
+        """SHA-256 over the names and hashes of all weights files."""
+        return self.manifest.weights_sha256
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over all that decides what is stored for a face: weights, policies, branches, alignment."""
+        return self.manifest.fingerprint
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Tasks of the branches that are on."""
+        return self.network.tasks
+
+    def spec(self, task: str) -> BranchSpec:
+        """Return the description of a branch that is on.
+
+        Raises:
+            ReleaseError: there is none of this task, or it is off.
+        """
+        if task not in self.heads:
+            raise ReleaseError(f"release {self.name} has no head {task!r} switched on: it has {_listed(self.heads)}")
+        return next(spec for spec in self.manifest.branches if spec.task == task)
+
+    def labels(self, task: str) -> tuple[str, ...]:
+        """Return the names of a head's outputs, in their order."""
+        return self.spec(task).labels
+
+    def threshold(self, task: str) -> float:
+        """Return the probability of the best label below which a head says 'unknown'; 0 where it does not judge so."""
+        spec = self.spec(task)
+        return spec.abstain or 0.0 if spec.kind == "softmax" else 0.0
+
+    def align(self, frames: Tensor, detections: Detections) -> Tensor:
+        """Cut (N, 3, 112, 112) uint8 crops of N faces out of the (B, 3, H, W) uint8 frames in which they were found."""
+        return align(frames, detections.frame, detections.landmarks)
+
+    def quality(self, detections: Detections, crops: Tensor, frame_size: tuple[int, int]) -> FaceQuality:
+        """Judge N faces by their crops and the (height, width) of their frames."""
+        return quality.measure(detections, crops, frame_size, self.manifest.quality)
+
+    def infer(self, crops: Tensor) -> FaceOutputs:
+        """Run all heads over (N, 3, 112, 112) uint8 crops in one pass; N may be 0."""
+        return self.network.infer(crops)
+
+
+def load_release(
+    path: Path | None = None, *, device: str = "auto", heads: frozenset[str] | None = None, identity: bool = True
+) -> Release:
+    """Load a release, after every byte of it was checked.
+
+    Args:
+        path: its folder; None for the one that is shipped.
+        device: auto, cpu, cuda or cuda:N.
+        heads: tasks to switch on; None for all that the release has. What is off is neither loaded nor computed.
+        identity: False gives no embeddings.
+
+    Raises:
+        ReleaseError: the folder is no release, or a head or the device is unknown.
+        WeightsError: a file is missing or not the one that the release names.
+    """
+    folder = path or DEFAULT
+    manifest = manifests.read_manifest(folder)
+    place = resolve_device(device)
+    detector = FaceDetector(_weights(folder, manifest, manifests.DETECTOR_FILE), manifest.detection, place)
+    trunk = SFace()
+    load_into(trunk, _weights(folder, manifest, manifests.TRUNK_FILE), "trunk")
+    branches = [_branch(folder, manifest, spec) for spec in _switched_on(manifest, heads)]
+    return Release(manifest, detector, SharedNetwork(trunk, branches, place, identity=identity), place)
+
+
+def write_release(folder: Path, manifest: Manifest, weights: Mapping[str, Mapping[str, Tensor]]) -> Manifest:
+    """Write a release folder.
+
+    Args:
+        folder: made if it is missing; files of the same names are replaced.
+        manifest: without hashes; `files` is filled in.
+        weights: tensors by file: `manifest.DETECTOR_FILE`, `manifest.TRUNK_FILE` and `manifest.branch_file(task)` for
+            each branch, no more and no fewer.
+
+    Returns:
+        The manifest as written.
+
+    Raises:
+        ReleaseError: weights and manifest do not name the same files.
+    """
+    wanted = {
+        manifests.DETECTOR_FILE,
+        manifests.TRUNK_FILE,
+        *(manifests.branch_file(s.task) for s in manifest.branches),
+    }
+    if wanted != set(weights):
+        raise ReleaseError(f"got weights for {_listed(sorted(weights))}, expected {_listed(sorted(wanted))}")
+    folder.mkdir(parents=True, exist_ok=True)
+    written = manifest.with_files({name: write_weights(folder / name, weights[name]) for name in sorted(weights)})
+    (folder / manifests.FILE).write_text(written.to_json(), encoding="utf-8")
+    return written
+
+
+def _weights(folder: Path, manifest: Manifest, name: str) -> dict[str, Tensor]:
+    if name not in manifest.files:
+        raise ReleaseError(f"{folder / manifests.FILE} names no file {name}: restore it")
+    return read_weights(folder / name, manifest.files[name])
+
+
+def _switched_on(manifest: Manifest, heads: frozenset[str] | None) -> list[BranchSpec]:
+    known = [spec.task for spec in manifest.branches]
+    unknown = sorted((heads or frozenset()) - set(known))
+    if unknown:
+        raise ReleaseError(f"release {manifest.name} has no head {_listed(unknown)}: it has {_listed(known)}")
+    return [spec for spec in manifest.branches if heads is None or spec.task in heads]
+
+
+def _branch(folder: Path, manifest: Manifest, spec: BranchSpec) -> Branch:
+    branch = Branch(spec)
+    load_into(branch, _weights(folder, manifest, manifests.branch_file(spec.task)), f"branch {spec.task}")
+    return branch
+
+
+def _listed(names: tuple[str, ...] | list[str]) -> str:
+    return ", ".join(names) or "none"
