@@ -101,6 +101,7 @@ class EmbeddedPostgres:
                     self._start_server()
                 self._prepare_database()
         except (OSError, psycopg.Error) as err:
+            self._part()
             raise DatabaseUnreachable(
                 f"the embedded PostgreSQL in {self._folder} failed: {str(err).splitlines()[0]}; see {self.log_file}, "
                 "or set FACET_DATABASE_URL to a server of your own"
@@ -115,16 +116,14 @@ class EmbeddedPostgres:
         """
         if self._in_use is None or self._process != os.getpid():  # a forked child has not joined by itself
             return False
-        in_use, self._in_use = self._in_use, None
-        atexit.unregister(self.leave)
         try:
             with self._alone():
-                fcntl.flock(in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(self._in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return self.stop()
-        except BlockingIOError:
+        except (BlockingIOError, FileNotFoundError):  # others use it; or its folder was deleted under it
             return False
         finally:
-            os.close(in_use)
+            self._part()
 
     def stop(self) -> bool:
         """Stop the server whoever uses it; open transactions are undone.
@@ -164,6 +163,12 @@ class EmbeddedPostgres:
             self._process = os.getpid()
             fcntl.flock(self._in_use, fcntl.LOCK_SH)
             atexit.register(self.leave)
+
+    def _part(self) -> None:
+        if self._in_use is not None:
+            os.close(self._in_use)
+            self._in_use = None
+            atexit.unregister(self.leave)
 
     def _wheel(self) -> PostgresWheel:
         return PostgresWheel.find(START_SECONDS)
