@@ -1,0 +1,80 @@
+"""Contact sheets hold every face, whatever its size and however long its captions are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from worker.sheets import SheetStyle, Tile, contact_sheet, write_png
+
+GREEN = (10, 200, 60)
+
+
+def tile(group="", captions=(), shape=(112, 112), colour=GREEN):
+    return Tile(pixels=np.full((*shape, 3), colour, np.uint8), captions=captions, group=group)
+
+
+def blocks(sheet, colour=GREEN):
+    """How many pixels of the sheet have the colour."""
+    return int((sheet == np.array(colour, np.uint8)).all(axis=2).sum())
+
+
+def test_every_tile_is_drawn():
+    side = SheetStyle().face - 12
+    assert blocks(contact_sheet([tile() for _ in range(11)], "eleven", columns=4)) == 11 * side * side
+
+
+def test_rows_follow_from_columns():
+    heights = [contact_sheet([tile() for _ in range(count)], "t", columns=4).shape[0] for count in (1, 4, 5, 9)]
+    assert heights[0] == heights[1] < heights[2] < heights[3]
+    assert heights[3] - heights[2] == heights[2] - heights[1]
+
+
+def test_small_groups_share_a_row_and_are_not_torn_apart():
+    one_row = contact_sheet([tile("a"), tile("a"), tile("b"), tile("b")], "t", columns=4)
+    two_rows = contact_sheet([tile("a"), tile("a"), tile("a"), tile("b"), tile("b")], "t", columns=4)
+    assert two_rows.shape[0] > one_row.shape[0]
+    assert two_rows.shape[1] == one_row.shape[1]
+
+
+def test_a_long_group_runs_over_rows():
+    assert contact_sheet([tile("a")] * 9, "t", columns=4).shape[0] > contact_sheet([tile("a")] * 8, "t", 4).shape[0]
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (300, 20), (20, 300), (112, 112), (7, 5)])
+def test_any_shape_fits_its_square(shape):
+    sheet = contact_sheet([tile(shape=shape)], "t", columns=1)
+    side = SheetStyle().face - 12
+    height, width = (max(1, round(length * side / max(shape))) for length in shape)
+    assert blocks(sheet) == height * width
+
+
+def test_long_text_is_cut_to_its_room():
+    short = contact_sheet([tile("person 1", ("happiness 0.91",))], "t", columns=1)
+    long = contact_sheet([tile("person 1" * 40, ("happiness 0.91 " * 40,))], "title " * 90, columns=1)
+    assert short.shape == long.shape
+    assert np.array_equal(short[:, -20:], long[:, -20:])  # nothing runs into the margin
+
+
+def test_text_of_any_script_and_line_breaks_is_drawn():
+    sheet = contact_sheet([tile("Zoë\nÅström 愛", ("a\tb",))], "Ünïcode \N{GRINNING FACE}", columns=2)
+    assert sheet.dtype == np.uint8
+
+
+def test_a_sheet_without_faces_says_so():
+    sheet = contact_sheet([], "nobody", columns=3)
+    assert sheet.ndim == 3
+    assert len(np.unique(sheet.reshape(-1, 3), axis=0)) > 2
+
+
+def test_no_column_is_refused():
+    with pytest.raises(ValueError, match="got 0 columns"):
+        contact_sheet([tile()], "t", columns=0)
+
+
+def test_png_holds_the_same_pixels(tmp_path):
+    sheet = contact_sheet([tile("a", ("female 0.98, 34 y",))], "t", columns=2)
+    write_png(sheet, tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as image:
+        assert np.array_equal(np.asarray(image), sheet)
