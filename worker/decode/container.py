@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg,mp3,aac,flac,wav"
+CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg,mxf,mp3,aac,flac,wav"
 """FFmpeg's names of what may be opened: no playlist, no file pattern. Sound alone is opened to be named as such."""
 OPEN_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
 LONGEST_RATE = 1000.0
@@ -66,7 +66,7 @@ def container_and_codec(container: InputContainer, stream: VideoStream) -> tuple
 
 
 def container_format(container: InputContainer, location: str) -> str:
-    """Return the short name of the container: mp4, mov, matroska, webm, avi, mpeg, mpegts, asf, flv, ogg."""
+    """Return the short name of the container: mp4, mov, matroska, webm, avi, mpeg, mpegts, asf, flv, ogg, mxf."""
     name = container.format.name.split(",")[0]
     if name == "mov":
         return "mov" if container.metadata.get("major_brand", "qt  ").startswith("qt") else "mp4"

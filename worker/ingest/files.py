@@ -1,0 +1,161 @@
+"""One file: media as it lies, or an archive that is looked into."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from worker.ingest import tars, zips
+from worker.ingest.inflate import ArchiveRefused, Budget
+from worker.ingest.items import Found, Refused
+from worker.ingest.sniff import HEAD_BYTES, Archive, Media, Other, sniff
+from worker.ingest.staging import Staging, digest
+from worker.ingest.walk import display, open_file, refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker.ingest.items import IngestOptions
+    from worker.ingest.members import Member
+    from worker.ingest.staging import Readable
+
+MEMBER_SEPARATOR = "!/"
+"""Between an archive and its member in a URI."""
+BROKEN_MEMBER = (*zips.BROKEN, *tars.BROKEN)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """An archive on its way through nested archives."""
+
+    path: Path
+    uri: str
+    archive: Archive
+    budget: Budget
+    depth: int
+
+
+class FileReader:
+    """Reads files one after the other."""
+
+    def __init__(self, options: IngestOptions, staging: Path) -> None:
+        self._options = options
+        self._staging = Staging(staging)
+
+    def read(self, path: str, *, follow: bool) -> Iterator[Found | Refused]:
+        """Yield what one file on disk is: itself, or the members of an archive.
+
+        Args:
+            path: of the file.
+            follow: whether it may be a link.
+
+        Raises:
+            RetryableError: the staging folder cannot be written.
+        """
+        uri = display(path)
+        try:
+            with open_file(path, follow=follow) as file:
+                size = os.fstat(file.fileno()).st_size
+                head = file.read(HEAD_BYTES)
+                sort = sniff(head)
+                if isinstance(sort, Media):
+                    yield self._found(path, uri, sort, head, file)
+                    return
+        except OSError as err:
+            yield refusal(path, err)
+            return
+        if isinstance(sort, Archive):
+            yield from self._look_into(_Opened(Path(path), uri, sort, Budget(self._options, size), 0))
+        else:
+            yield Refused(uri, sort.code, sort.message, byte_size=size)
+
+    def _found(self, path: str, uri: str, media: Media, head: bytes, rest: Readable) -> Found:
+        location = Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow links
+        if _is_text(str(location)):
+            content = digest(head, rest)
+        else:  # a database cannot hold such a path: a copy has a name that it can
+            location, content = self._staging.add(head, rest, media.extension)
+        return Found(uri, location, content.sha256, media.kind, media.format, content.byte_size)
+
+    def _look_into(self, opened: _Opened) -> Iterator[Found | Refused]:
+        """Yield the members of an archive, then why it was not read to its end where it was not."""
+        count = 0
+        try:
+            members = (
+                zips.zip_members(opened.path, opened.budget)
+                if opened.archive.format == "zip"
+                else tars.tar_members(opened.path, opened.archive.format, opened.budget)
+            )
+            for member in members:
+                count += 1
+                yield from self._member(member, opened)
+        except ArchiveRefused as err:
+            # a nested archive breaks its parents' budget too: each of them says so
+            yield Refused(opened.uri, err.code, f"{err}; {count} members were read before" if count else str(err))
+            if err.code == "archive_bomb" and opened.depth:
+                raise
+            return
+        except OSError as err:
+            yield refusal(str(opened.path), err) if not opened.depth else Refused(opened.uri, "unreadable", str(err))
+            return
+        if not count:
+            yield Refused(opened.uri, "empty", "the archive holds no files")
+
+    def _member(self, member: Member, opened: _Opened) -> Iterator[Found | Refused]:
+        uri = opened.uri + MEMBER_SEPARATOR + _text(member.name)
+        if member.refusal:
+            yield Refused(uri, *member.refusal, byte_size=member.byte_size)
+            return
+        try:
+            stream = member.open()
+            head = _read_head(stream)
+            sort = sniff(head)
+            if isinstance(sort, Archive):
+                yield from self._nested(head, stream, replace(opened, uri=uri, archive=sort, depth=opened.depth + 1))
+            else:
+                yield self._single(head, stream, uri, sort, member.byte_size)
+        except BROKEN_MEMBER as err:
+            yield Refused(uri, *_broken(err), byte_size=member.byte_size)
+
+    def _single(self, head: bytes, rest: Readable, uri: str, sort: Media | Other, size: int) -> Found | Refused:
+        if isinstance(sort, Other):
+            return Refused(uri, sort.code, sort.message, byte_size=size)
+        location, content = self._staging.add(head, rest, sort.extension)
+        return Found(uri, location, content.sha256, sort.kind, sort.format, content.byte_size)
+
+    def _nested(self, head: bytes, rest: Readable, inner: _Opened) -> Iterator[Found | Refused]:
+        if inner.depth > self._options.archive_depth:
+            message = "an archive this deep inside others is not opened; unpack it first"
+            yield Refused(inner.uri, "nested_archive", message)
+            return
+        with self._staging.lent(head, rest) as path:
+            yield from self._look_into(replace(inner, path=path))
+
+
+def _read_head(stream: Readable) -> bytes:
+    """Read as many bytes as a signature needs; one read may give fewer."""
+    head = b""
+    while len(head) < HEAD_BYTES and (chunk := stream.read(HEAD_BYTES - len(head))):
+        head += chunk
+    return head
+
+
+def _broken(err: Exception) -> tuple[str, str]:
+    if isinstance(err, NotImplementedError):
+        return "unsupported_format", f"packed in a way that is not read here ({err})"
+    return "corrupt", f"the member cannot be unpacked ({err})"
+
+
+def _is_text(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _text(name: str) -> str:
+    """Return a member's name as a database can hold it."""
+    return name.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

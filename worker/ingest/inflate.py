@@ -1,0 +1,122 @@
+"""Reads packed bytes within a budget, so that no archive can fill disk or memory."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+from typing import TYPE_CHECKING, BinaryIO
+
+import zstandard
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from worker.ingest.items import IngestOptions
+    from worker.ingest.sniff import ArchiveFormat
+    from worker.ingest.staging import Readable
+
+WINDOW_BYTES = 1 << 27
+"""Memory that an archive may ask of its own unpacking (xz dictionary, zstd window): what ``xz -9`` needs, doubled."""
+
+BROKEN = (EOFError, OSError, lzma.LZMAError, zstandard.ZstdError)
+"""What the readers here raise for damaged bytes; ``zlib.error`` comes as OSError or BadZipFile from their modules."""
+
+
+class ArchiveRefused(Exception):  # it carries the reason that the archive's row will show
+    """An archive is not read, or not read on."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Budget:
+    """What one archive on disk may inflate to, archives inside it included."""
+
+    def __init__(self, options: IngestOptions, packed_bytes: int) -> None:
+        self._options = options
+        self._packed_bytes = max(packed_bytes, 1)
+        self._inflated = 0
+        self._entries = 0
+
+    def inflate(self, count: int) -> None:
+        """Count inflated bytes.
+
+        Raises:
+            ArchiveRefused: there are too many.
+        """
+        self._inflated += count
+        if self._inflated > self._options.archive_bytes:
+            raise ArchiveRefused("archive_bomb", f"more than {self._options.archive_bytes} bytes inflated")
+        ratio = self._inflated / self._packed_bytes
+        if ratio > self._options.archive_ratio and self._inflated > self._options.archive_ratio_from:
+            raise ArchiveRefused("archive_bomb", f"inflates {ratio:.0f} times, at most {self._options.archive_ratio:g}")
+
+    def entry(self, count: int = 1) -> None:
+        """Count members.
+
+        Raises:
+            ArchiveRefused: there are too many.
+        """
+        self._entries += count
+        if self._entries > self._options.archive_entries:
+            raise ArchiveRefused("too_many_entries", f"more than {self._options.archive_entries} members")
+
+
+class Metered:
+    """A stream whose bytes are counted."""
+
+    def __init__(self, stream: Readable, budget: Budget) -> None:
+        self._stream = stream
+        self._budget = budget
+
+    def read(self, size: int, /) -> bytes:
+        """Return at most ``size`` bytes, none at the end."""
+        chunk = self._stream.read(size)
+        self._budget.inflate(len(chunk))
+        return chunk
+
+
+def unpacked(file: BinaryIO, archive: ArchiveFormat) -> Readable:
+    """Return the stream inside a compressed file; a tar is its own."""
+    openers: dict[ArchiveFormat, Callable[[BinaryIO], Readable]] = {
+        "tar": lambda raw: raw,
+        "gzip": lambda raw: gzip.GzipFile(fileobj=raw, mode="rb"),
+        "bzip2": lambda raw: bz2.BZ2File(raw, "rb"),
+        "xz": _Xz,
+        "zstd": lambda raw: zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES).stream_reader(
+            raw, read_across_frames=True
+        ),
+    }
+    return openers[archive](file)
+
+
+class _Xz:
+    """An xz file, read with a bound on memory that ``lzma.LZMAFile`` does not have."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._decoder = self._new()
+
+    def read(self, size: int, /) -> bytes:
+        while True:
+            if self._decoder.eof:
+                following = self._decoder.unused_data.lstrip(b"\0") or self._raw.read(io.DEFAULT_BUFFER_SIZE)
+                if not following.strip(b"\0"):
+                    return b""
+                self._decoder = self._new()
+            elif self._decoder.needs_input:
+                following = self._raw.read(io.DEFAULT_BUFFER_SIZE)
+                if not following:
+                    raise EOFError("the compressed file ends too early")
+            else:
+                following = b""
+            chunk = self._decoder.decompress(following, size)
+            if chunk:
+                return chunk
+
+    @staticmethod
+    def _new() -> lzma.LZMADecompressor:
+        return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=WINDOW_BYTES)

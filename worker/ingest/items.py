@@ -1,0 +1,57 @@
+"""What ingest hands on, and what it is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from worker.values import MediaKind
+
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file that looks like media."""
+
+    uri: str
+    """Where it was found, for people: an absolute path, and after each archive ``!/`` and the member's name."""
+    location: Path
+    """The file to open: itself, or its copy in the staging folder."""
+    sha256: str
+    kind: MediaKind
+    format: str
+    """Short lower-case name by its first bytes: jpeg, heic, mp4, matroska, ..."""
+    byte_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A file that is not analysed, and why."""
+
+    uri: str
+    code: str
+    """A stable word; docs/media.md lists them."""
+    message: str
+    sha256: str | None = None
+    """None where the file was not read to its end."""
+    byte_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestOptions:
+    """Where ingest may look, and how much an archive may hold."""
+
+    roots: tuple[Path, ...] = ()
+    """Folders outside of which nothing is opened; none: no restriction."""
+    archive_bytes: int = 256 * GIB
+    """Inflated bytes of one archive, archives inside it included."""
+    archive_ratio: float = 200.0
+    """Inflated over packed bytes, once ``archive_ratio_from`` bytes are inflated. Media hardly shrink; bombs do."""
+    archive_ratio_from: int = GIB // 4
+    archive_entries: int = 1_000_000
+    archive_depth: int = 1
+    """How many archives may be around an archive that is opened: one inside another, and no deeper."""

@@ -1,0 +1,155 @@
+"""Tells what a file is by its first bytes.
+
+An own table: libraries for this go by the name as well (puremagic 1.30 takes HEIC content for video/mp4 without its
+name and knows no ``mif1``), and only formats that are read here matter.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from worker.values import MediaKind
+
+HEAD_BYTES = 4096
+"""Enough for every signature here; MPEG-TS needs three packets of 188 to 192 bytes."""
+
+ArchiveFormat = Literal["zip", "tar", "gzip", "bzip2", "xz", "zstd"]
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """A still or film that may be decoded."""
+
+    kind: MediaKind
+    format: str
+    extension: str
+    """Of a copy in the staging folder; for people only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """Something to look into. A compressed file counts as one: it may hold a tar."""
+
+    format: ArchiveFormat
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """Neither, with the reason to give."""
+
+    code: str
+    message: str
+
+
+NOT_MEDIA = Other("not_media", "neither a picture nor a film nor an archive by its first bytes")
+EMPTY = Other("empty", "the file has no bytes")
+
+_EXTENSIONS = {
+    "jpeg": "jpg",
+    "tiff": "tif",
+    "jpeg2000": "jp2",
+    "matroska": "mkv",
+    "mpeg": "mpg",
+    "mpegts": "ts",
+    "asf": "wmv",
+    "ogg": "ogv",
+}
+
+
+def image(name: str) -> Media:
+    """Return a still of this format."""
+    return Media("image", name, _EXTENSIONS.get(name, name))
+
+
+def video(name: str) -> Media:
+    """Return a film of this format."""
+    return Media("video", name, _EXTENSIONS.get(name, name))
+
+
+_PACKER = Other("unsupported_archive", "unpack it first, or pack it as zip")
+_RAW = Other("unsupported_format", "raw camera files are not read: develop them to JPEG first")
+
+_SIGNATURES: tuple[tuple[bytes, Media | Archive | Other], ...] = (
+    (rb"\xff\xd8\xff", image("jpeg")),
+    (rb"\x89PNG\r\n\x1a\n", image("png")),
+    (rb"GIF8[79]a", image("gif")),
+    (rb"RIFF....WEBP", image("webp")),
+    (rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0", image("bmp")),
+    (rb"II\*\0.{4}CR", _RAW),  # a TIFF file around a small preview
+    (rb"II\*\0|MM\0\*|II\+\0\x08|MM\0\+\0\x08", image("tiff")),
+    (rb"8BPS\0\x01", image("psd")),
+    (rb"\0\0\x01\0[^\0]\0", image("ico")),
+    (rb"P[1-6]\s+(?:#[^\n]*\n\s*)*\d+\s", image("ppm")),
+    (rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", image("jpeg2000")),
+    # documents and programs are zip files too; the pictures in them are not what was submitted
+    (rb"PK\x03\x04.{26}(?:\[Content_Types\]|_rels/|mimetype|META-INF/|AndroidManifest)", NOT_MEDIA),
+    (rb"PK(?:\x03\x04|\x05\x06)", Archive("zip")),
+    (rb".{257}ustar", Archive("tar")),
+    (rb"\x1f\x8b\x08", Archive("gzip")),
+    (rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)", Archive("bzip2")),
+    (rb"\xfd7zXZ\0", Archive("xz")),
+    (rb"\x28\xb5\x2f\xfd", Archive("zstd")),
+    (rb"7z\xbc\xaf\x27\x1c|Rar!\x1a\x07", _PACKER),
+    (rb"\x1a\x45\xdf\xa3.{0,60}webm", video("webm")),
+    (rb"\x1a\x45\xdf\xa3", video("matroska")),
+    (rb"RIFF....AVI[ X\x19]", video("avi")),
+    (rb"\0\0\x01\xba", video("mpeg")),
+    (rb"G.{187}G.{187}G|.{4}G.{191}G.{191}G", video("mpegts")),
+    (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", video("asf")),
+    (rb"FLV\x01", video("flv")),
+    (rb"OggS\0", video("ogg")),
+    (rb"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02", video("mxf")),
+    # QuickTime before there was a brand: the first box is one of these, and in most cases below 16 MiB
+    (rb"\0...(?:moov|wide|free|skip|pnot)|....mdat", video("mov")),
+)
+_TABLE = tuple((re.compile(pattern, re.DOTALL), sort) for pattern, sort in _SIGNATURES)
+
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"mif2"})
+_FOREIGN_BRANDS = frozenset({b"crx ", b"jxl ", b"jpx ", b"jpm "})
+"""Of formats that share the box structure and are not read here."""
+
+
+def sniff(head: bytes) -> Media | Archive | Other:
+    """Tell what begins with these bytes.
+
+    Args:
+        head: the first ``HEAD_BYTES`` of a file, or all of a shorter one.
+    """
+    if not head:
+        return EMPTY
+    if head[4:8] == b"ftyp":
+        return _by_brand(head)
+    known = next((sort for pattern, sort in _TABLE if pattern.match(head)), None)
+    if known is None:
+        return Archive("tar") if _is_old_tar(head) else NOT_MEDIA
+    return known
+
+
+def _by_brand(head: bytes) -> Media | Other:
+    """Tell apart the formats of the ISO base media family."""
+    major = head[8:12]
+    size = min(int.from_bytes(head[:4]), 512)
+    compatible = {head[position : position + 4] for position in range(16, size, 4)}
+    if major in _AVIF_BRANDS or (major in {b"mif1", b"msf1"} and compatible & _AVIF_BRANDS):
+        return image("avif")
+    if major in _HEIF_BRANDS:
+        return image("heic")
+    if major in _FOREIGN_BRANDS:
+        return Other("unsupported_format", "a format of this family that is not read here")
+    return video("mov" if major == b"qt  " else "mp4")
+
+
+def _is_old_tar(head: bytes) -> bool:
+    """Check the sum in a tar header from before there was a signature."""
+    block = head[:512]
+    if len(block) < 512 or not block[0]:
+        return False
+    try:
+        expected = int(block[148:156].strip(b" \0"), 8)
+    except ValueError:
+        return False
+    return sum(block) - sum(block[148:156]) + 8 * ord(" ") == expected

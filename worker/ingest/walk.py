@@ -1,0 +1,85 @@
+"""Files below folders: every entry in one fixed order, links and devices named but never opened."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+from worker.ingest.items import Refused
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A path that is worth opening."""
+
+    path: str
+
+
+def walk(folder: str) -> Iterator[Entry | Refused]:
+    """Yield what is below a folder, sorted by name, folders in their place among the files.
+
+    Links are refused, so that no loop is possible and nothing outside of the folder is reached.
+    """
+    folders = [_listing(folder)]
+    while folders:
+        item = next(folders[-1], None)
+        if item is None:
+            folders.pop()
+        elif isinstance(item, Refused):
+            yield item
+        elif item.is_symlink():
+            yield Refused(display(item.path), "link", "links below a folder are not followed; name their target")
+        elif item.is_dir(follow_symlinks=False):
+            folders.append(_listing(item.path))
+        else:
+            yield Entry(item.path)
+
+
+def _listing(folder: str) -> Iterator[os.DirEntry[str] | Refused]:
+    try:
+        with os.scandir(folder) as entries:
+            yield from sorted(entries, key=lambda entry: entry.name)
+    except OSError as err:
+        yield refusal(folder, err)
+
+
+def open_file(path: str, *, follow: bool) -> BinaryIO:
+    """Open a regular file; a device that took its place since is neither waited for nor read.
+
+    Args:
+        path: of the file.
+        follow: whether the last part may be a link.
+
+    Raises:
+        OSError: it cannot be opened.
+        SpecialFile: it is no regular file.
+    """
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
+    file = os.fdopen(os.open(path, flags), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise SpecialFile(path)
+    return file
+
+
+class SpecialFile(OSError):
+    """A device, a pipe or a socket."""
+
+
+def refusal(path: str, err: OSError) -> Refused:
+    """Say why a path could not be read."""
+    if isinstance(err, SpecialFile):
+        return Refused(display(path), "special_file", "a device, a pipe or a socket")
+    if isinstance(err, PermissionError):
+        return Refused(display(path), "no_permission", "this user may not read it")
+    return Refused(display(path), "unreadable", err.strerror or str(err))
+
+
+def display(path: str) -> str:
+    """Return a path as text that a database can hold: bytes that are no UTF-8 are written as escapes."""
+    return os.fsencode(os.path.abspath(path)).decode("utf-8", "backslashreplace")  # noqa: PTH100  # keeps links
