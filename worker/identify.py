@@ -168,11 +168,11 @@ def assign(
         good=np.concatenate([near.good, new.quality >= options.low_quality]),
         pins=np.concatenate([near.person, np.full(len(new), -1, np.int64)]),
     )
-    _see(groups, new, offset=len(near))
-    row_of = {int(person): row for row, person in enumerate(near.person)}
-    for seen, media, start, end in _rows(sightings or Sightings.empty()):
-        if seen in row_of:
-            groups.see(row_of[seen], media, start, end)
+    _see(groups, new, np.arange(len(near), len(groups)))
+    if sightings is not None:
+        places = {int(person): row for row, person in enumerate(near.person)}
+        rows = np.array([places.get(person, -1) for person in sightings.person.tolist()], np.int64)
+        _see(groups, sightings[rows >= 0], rows[rows >= 0])
     _group(groups, options)
     roots = groups.roots()[len(near) :]
     person = groups.pins[roots]
@@ -208,7 +208,9 @@ def regroup(
         good=appearances.quality >= options.low_quality,
         pins=pins,
     )
-    _see(groups, appearances, offset=0)
+    _, file, counts = np.unique(appearances.media, return_inverse=True, return_counts=True)
+    shared = np.flatnonzero(counts[file] > 1)  # alone in a file, nobody can meet anybody
+    _see(groups, appearances[shared], shared)
     first_of: dict[int, int] = {}
     for row in np.flatnonzero(pins >= 0).tolist():
         first = first_of.setdefault(int(pins[row]), row)
@@ -271,24 +273,15 @@ def _weighted(embeddings: NDArray[np.float32], quality: NDArray[np.float32]) -> 
     return weighted
 
 
-def _see(groups: Groups, appearances: AppearanceEmbeddings, *, offset: int) -> None:
-    for row in range(len(appearances)):
-        groups.see(
-            offset + row,
-            int(appearances.media[row]),
-            float(appearances.start_seconds[row]),
-            float(appearances.end_seconds[row]),
-        )
-
-
-def _rows(sightings: Sightings) -> Iterable[tuple[int, int, float, float]]:
-    return zip(
-        sightings.person.tolist(),
-        sightings.media.tolist(),
-        sightings.start_seconds.tolist(),
-        sightings.end_seconds.tolist(),
+def _see(groups: Groups, seen: AppearanceEmbeddings | Sightings, members: NDArray[np.int64]) -> None:
+    for group, media, start, end in zip(
+        members.tolist(),
+        seen.media.tolist(),
+        seen.start_seconds.tolist(),
+        seen.end_seconds.tolist(),
         strict=True,
-    )
+    ):
+        groups.see(group, media, start, end)
 
 
 def _number(labels: NDArray[np.int64]) -> NDArray[np.int64]:

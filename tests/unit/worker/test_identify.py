@@ -1,0 +1,285 @@
+"""Appearances of made people become these people, in any order and in any batches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from worker.grouping import Groups, nearest_pairs
+from worker.identify import (
+    AppearanceEmbeddings,
+    IdentifyOptions,
+    KnownPeople,
+    Sightings,
+    assign,
+    inherit,
+    regroup,
+)
+
+DIMENSION = 64
+OPTIONS = IdentifyOptions(threshold=0.5, low_quality=0.3, low_quality_threshold=0.7, neighbours=5)
+
+
+def unit(vectors):
+    vectors = np.asarray(vectors, np.float64)
+    return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def appearances(embeddings, *, quality=None, media=None, times=None):
+    count = len(embeddings)
+    times = np.zeros((count, 2)) if times is None else np.array(times, np.float64)
+    return AppearanceEmbeddings(
+        embeddings=unit(embeddings) if count else np.zeros((0, DIMENSION), np.float32),
+        quality=np.full(count, 0.8, np.float32) if quality is None else np.array(quality, np.float32),
+        media=np.arange(count) if media is None else np.array(media, np.int64),
+        start_seconds=times[:, 0],
+        end_seconds=times[:, 1],
+    )
+
+
+def crowd(people, each, *, noise=0.5, seed=3):
+    """``people`` people with ``each`` appearances of cosine about ``1 / (1 + noise^2)`` to one another."""
+    rng = np.random.default_rng(seed)
+    centres = unit(rng.normal(size=(people, DIMENSION)))
+    person = np.repeat(np.arange(people), each)
+    return unit(centres[person] + noise * unit(rng.normal(size=(len(person), DIMENSION)))), person
+
+
+def between(first, second, share):
+    """A direction between two."""
+    return share * first + (1 - share) * second
+
+
+def same_partition(one, other):
+    pairs = set(zip(one.tolist(), other.tolist(), strict=True))
+    return len(pairs) == len(set(one.tolist())) == len(set(other.tolist()))
+
+
+def feed(all_of_them, batches, options=OPTIONS):
+    """Give the batches one after the other, as the application does; the person of each row."""
+    person = np.full(len(all_of_them), -1, np.int64)
+    following = 0
+    for rows in batches:
+        seen = np.flatnonzero(person >= 0)
+        known = KnownPeople.of(person[seen], all_of_them.embeddings[seen], all_of_them.quality[seen], options=options)
+        sightings = Sightings(
+            person=person[seen],
+            media=all_of_them.media[seen],
+            start_seconds=all_of_them.start_seconds[seen],
+            end_seconds=all_of_them.end_seconds[seen],
+        )
+        half = len(known) // 2
+        found = assign(all_of_them[rows], [known[:half], known[half:]], sightings=sightings, options=options)
+        new = found.newcomer >= 0
+        assert (new == (found.person < 0)).all()
+        person[rows] = np.where(new, following + found.newcomer, found.person)
+        following += int(found.newcomer.max(initial=-1)) + 1
+    return person
+
+
+@pytest.mark.parametrize("size", [1, 7, 60])
+def test_batches_of_any_size_find_the_people(size):
+    embeddings, person = crowd(12, 5)
+    order = np.random.default_rng(size).permutation(60)
+    everyone = appearances(embeddings)
+    found = feed(everyone, [order[start : start + size] for start in range(0, 60, size)])
+    assert same_partition(found, person)
+
+
+def test_regroup_finds_the_people():
+    embeddings, person = crowd(12, 9)
+    assert same_partition(regroup(appearances(embeddings), options=OPTIONS), person)
+
+
+def test_more_appearances_than_neighbours_are_one_person():
+    embeddings, person = crowd(2, 200)
+    assert same_partition(regroup(appearances(embeddings), options=OPTIONS), person)
+    assert same_partition(assign(appearances(embeddings), options=OPTIONS).newcomer, person)
+
+
+def test_identical_appearances_are_one_person():
+    assert regroup(appearances(np.ones((40, DIMENSION))), options=OPTIONS).tolist() == [0] * 40
+
+
+def test_groups_are_numbered_in_order_of_first_row():
+    eye = np.eye(DIMENSION)
+    everyone = appearances([eye[4], eye[1], eye[4], eye[0]])
+    assert regroup(everyone, options=OPTIONS).tolist() == [0, 1, 0, 2]
+    assert assign(everyone, options=OPTIONS).newcomer.tolist() == [0, 1, 0, 2]
+
+
+def test_nobody():
+    assert regroup(appearances([]), options=OPTIONS).shape == (0,)
+    found = assign(appearances([]), [KnownPeople.empty(DIMENSION)], options=OPTIONS)
+    assert (found.person.shape, found.newcomer.shape, found.similarity.shape, found.alike.shape) == ((0,),) * 3 + (
+        (0, 2),
+    )
+
+
+def test_an_appearance_without_an_embedding_is_someone_of_its_own():
+    everyone = replace(appearances(np.eye(DIMENSION)[:3]), embeddings=np.zeros((3, DIMENSION), np.float32))
+    assert regroup(everyone, options=OPTIONS).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("times", "together"),
+    [
+        ([(0.0, 4.0), (2.0, 6.0)], False),
+        ([(0.0, 4.0), (4.0, 6.0)], False),
+        ([(0.0, 3.5), (4.0, 6.0)], True),
+        ([(0.0, 0.0), (0.0, 0.0)], False),  # two faces of a still
+    ],
+)
+def test_whoever_is_in_view_at_the_same_time_is_someone_else(times, together):
+    same = np.ones((2, DIMENSION))
+    everyone = appearances(same, media=[5, 5], times=times)
+    assert len(set(regroup(everyone, options=OPTIONS).tolist())) == (1 if together else 2)
+    assert len(set(feed(everyone, [[0], [1]]).tolist())) == (1 if together else 2)
+    assert len(set(feed(replace(everyone, media=np.array([5, 6])), [[0], [1]]).tolist())) == 1
+
+
+def test_two_in_one_picture_stay_apart_through_a_third():
+    # the third picture resembles both, and must not make them one
+    same = np.ones((3, DIMENSION)) + 0.01 * np.eye(3, DIMENSION)
+    found = regroup(appearances(same, media=[5, 5, 6]), options=OPTIONS)
+    assert found[0] != found[1]
+
+
+def test_a_known_person_is_found_and_keeps_its_id():
+    embeddings, person = crowd(6, 4)
+    known = KnownPeople.of(person[::2] + 100, embeddings[::2], np.full(12, 0.8, np.float32))
+    found = assign(appearances(embeddings[1::2]), [known], options=OPTIONS)
+    assert found.person.tolist() == (person[1::2] + 100).tolist()
+    assert (found.newcomer == -1).all()
+    assert (found.similarity > OPTIONS.threshold).all()
+
+
+def test_known_people_are_not_joined_but_reported():
+    eye = np.eye(DIMENSION)
+    people = unit([between(eye[0], eye[1], 0.6), between(eye[1], eye[0], 0.6), eye[5]])
+    known = KnownPeople.of(np.array([31, 17, 8]), people, np.full(3, 0.8, np.float32))
+    found = assign(appearances([eye[0] + eye[1]]), [known], options=OPTIONS)
+    assert found.person[0] in (17, 31)
+    assert found.alike.tolist() == [[17, 31]]
+
+
+def test_alike_people_in_view_together_are_not_reported():
+    eye = np.eye(DIMENSION)
+    people = unit([between(eye[0], eye[1], 0.6), between(eye[1], eye[0], 0.6)])
+    known = KnownPeople.of(np.array([31, 17]), people, np.full(2, 0.8, np.float32))
+    both = Sightings(
+        person=np.array([31, 17, 99]),
+        media=np.array([4, 4, 4]),
+        start_seconds=np.zeros(3),
+        end_seconds=np.ones(3),
+    )
+    found = assign(appearances([eye[0] + eye[1]], media=[6]), [known], sightings=both, options=OPTIONS)
+    assert found.alike.tolist() == []
+
+
+def test_a_poor_appearance_attaches_only_at_more_similarity():
+    eye = np.eye(DIMENSION)
+    known = KnownPeople.of(np.array([7]), unit(eye[:1]), np.array([0.8], np.float32))
+    for cosine, quality, person in ((0.6, 0.8, 7), (0.6, 0.1, -1), (0.75, 0.1, 7)):
+        seen = appearances([cosine * eye[0] + np.sqrt(1 - cosine**2) * eye[1]], quality=[quality])
+        assert assign(seen, [known], options=OPTIONS).person.tolist() == [person]
+
+
+def test_a_poor_appearance_joins_no_two_people():
+    # two people at cosine 0.3, and poor pictures right between them
+    first = np.eye(DIMENSION)[0]
+    second = 0.3 * first + np.sqrt(1 - 0.09) * np.eye(DIMENSION)[1]
+    middle = unit([first + second])[0]
+    everyone = appearances([first, second, *[middle] * 6], quality=[0.8, 0.8, *[0.1] * 6])
+    found = regroup(everyone, options=OPTIONS)
+    assert found[0] != found[1]
+    assert set(found[2:].tolist()) <= {found[0], found[1]}
+    assert len(set(found.tolist())) == 2
+
+
+def test_poor_appearances_do_not_move_a_person():
+    embeddings, _ = crowd(1, 4)
+    quality = np.array([0.8, 0.1, 0.1, 0.1], np.float32)
+    known = KnownPeople.of(np.zeros(4, np.int64), embeddings, quality, options=OPTIONS)
+    assert np.allclose(unit(known.sums), embeddings[:1])
+    assert known.good.tolist() == [True]
+
+
+def test_people_of_poor_appearances_only_are_their_mean():
+    embeddings, _ = crowd(1, 4)
+    known = KnownPeople.of(np.zeros(4, np.int64), embeddings, np.full(4, 0.1, np.float32), options=OPTIONS)
+    assert np.allclose(unit(known.sums), unit(embeddings.mean(axis=0)[None]), atol=1e-6)
+    assert known.good.tolist() == [False]
+
+
+def test_what_a_human_pinned_holds_against_the_embeddings():
+    same, other = np.ones(DIMENSION), np.eye(DIMENSION)[0] - np.eye(DIMENSION)[1]
+    everyone = appearances([same, same, same, other])
+    found = regroup(everyone, pinned=np.array([5, 9, -1, 5]), options=OPTIONS)
+    assert found[0] == found[3]
+    assert found[0] != found[1]
+    assert found[2] in (found[0], found[1])
+
+
+def test_groups_inherit_the_people_they_share_most_with():
+    groups = np.array([0, 0, 0, 1, 1, 2, 3])
+    previous = np.array([10, 10, 11, 11, 11, -1, 10])
+    assert inherit(groups, previous).tolist() == [10, 11, -1, -1]
+    assert inherit(np.zeros(0, np.int64), np.zeros(0, np.int64)).tolist() == []
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40))
+@settings(max_examples=60, deadline=None)
+def test_laws_of_grouping(seed, count):
+    rng = np.random.default_rng(seed)
+    centres = unit(rng.normal(size=(4, DIMENSION)))
+    everyone = appearances(
+        centres[rng.integers(0, 4, count)] + rng.uniform(0.05, 0.2) * rng.normal(size=(count, DIMENSION)),
+        quality=rng.random(count),
+        media=rng.integers(0, 6, count),
+        times=np.sort(rng.integers(0, 9, (count, 2)), axis=1),
+    )
+    pinned = np.where(rng.random(count) < 0.1, np.arange(count) % 3, -1)
+    for labels in (
+        regroup(everyone, options=OPTIONS),
+        feed(everyone, np.array_split(rng.permutation(count), 3)),
+        regroup(everyone, pinned=pinned, options=OPTIONS),
+    ):
+        assert (labels >= 0).all()
+        for first in range(count):
+            for second in range(first):
+                if labels[first] == labels[second] and everyone.media[first] == everyone.media[second]:
+                    pinned_together = labels[pinned >= 0].tolist().count(labels[first]) > 1
+                    apart = (
+                        everyone.start_seconds[first] > everyone.end_seconds[second]
+                        or everyone.start_seconds[second] > everyone.end_seconds[first]
+                    )
+                    assert apart or pinned_together
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_the_order_of_rows_does_not_matter(seed):
+    rng = np.random.default_rng(seed)
+    embeddings, _ = crowd(5, 6, noise=0.9, seed=seed)
+    everyone = appearances(embeddings, quality=rng.random(30))
+    order = rng.permutation(30)
+    assert same_partition(regroup(everyone[order], options=OPTIONS), regroup(everyone, options=OPTIONS)[order])
+
+
+def test_nearest_pairs_name_each_pair_once():
+    units = unit([[1, 0, 0], [1, 0.1, 0], [0, 1, 0], [0, 1, 0.1]])
+    assert nearest_pairs(units, 2, 0.9).tolist() == [[0, 1], [2, 3]]
+    assert nearest_pairs(units[:1], 2, 0.9).shape == (0, 2)
+
+
+def test_joined_groups_know_their_root():
+    groups = Groups(np.eye(4, dtype=np.float32), good=np.ones(4, np.bool_))
+    groups.join(3, 2)
+    groups.join(2, 0)
+    assert groups.roots().tolist() == [0, 1, 0, 0]
+    assert groups.alive().tolist() == [0, 1]
