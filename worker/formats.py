@@ -7,7 +7,7 @@ import itertools
 import json
 from datetime import date, datetime
 from decimal import Decimal
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pyarrow import parquet
@@ -83,13 +83,13 @@ def write_parquet(result: QueryResult, path: Path) -> None:
         raise FacetError(f"{path} cannot be written: {err.strerror or err}") from err
 
 
-def _batches(result: QueryResult) -> Iterator[list[Sequence[object]]]:
+def _batches(result: QueryResult) -> Iterator[list[tuple[Any, ...]]]:
     rows = iter(result)
     while batch := list(itertools.islice(rows, PARQUET_ROWS)):
         yield batch
 
 
-def _record_batch(rows: list[Sequence[object]], schema: pa.Schema) -> pa.RecordBatch:
+def _record_batch(rows: Sequence[Sequence[object]], schema: pa.Schema) -> pa.RecordBatch:
     columns = []
     for index, field in enumerate(schema):
         values = [_arrow_cell(row[index], field.type) for row in rows]

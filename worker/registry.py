@@ -30,7 +30,7 @@ def register(session: Session, release: Release) -> int:
 
     A release with fewer heads switched on is the same release: its rows lack predictions, but those there are the same.
     """
-    maker = json.dumps([release.weights_sha256, PIPELINE_VERSION])
+    maker = json.dumps([release.fingerprint, PIPELINE_VERSION])
     parameters = {
         "fingerprint": hashlib.sha256(maker.encode()).hexdigest(),
         "name": release.name,

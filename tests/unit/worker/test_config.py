@@ -43,4 +43,3 @@ def test_a_value_that_cannot_be_used_is_named(monkeypatch):
     monkeypatch.setenv("FACET_DECODERS", "many")
     with pytest.raises(UsageError, match="FACET_DECODERS='many' cannot be used"):
         settings()
-
