@@ -102,29 +102,33 @@ class _Sheet:
             size: ImageFont.load_default(size=size) for size in (style.text, style.heading, style.title)
         }
         lines = max((len(tile.captions) for tile in tiles), default=0)
-        self._heading_height = style.heading * 2 if any(tile.group for tile in tiles) else 0
         self._line_height = round(style.text * 1.4)
         self._card_height = style.face + lines * self._line_height + (style.gap // 2 if lines else 0)
 
     def draw(self, title: str) -> NDArray[np.uint8]:
         style = self._style
         width = 2 * style.margin + self._columns * (style.face + style.gap) - style.gap
-        rows = 1 + max((run.row for run in self._runs), default=0)
-        top = style.margin + style.title * 2
-        image = Image.new("RGB", (width, top + rows * self._pitch - 2 * style.gap + style.margin), style.paper)
+        *tops, bottom = self._tops(style.margin + style.title * 2)
+        image = Image.new("RGB", (width, bottom + style.margin), style.paper)
         pen = ImageDraw.Draw(image)
         font = self._fonts[style.title]
         pen.text((style.margin, style.margin - 6), _fit(pen, title, font, width - 2 * style.margin), style.ink, font)
         for run in self._runs:
-            self._draw_run(image, pen, run, top + run.row * self._pitch)
+            self._draw_run(image, pen, run, tops[run.row])
         if not self._runs:
-            pen.text((style.margin, top), "no faces", style.faint, self._fonts[style.heading])
+            pen.text((style.margin, tops[0]), "no faces", style.faint, self._fonts[style.heading])
         return np.array(image)
 
-    @property
-    def _pitch(self) -> int:
-        """From the top of a row to the top of the next."""
-        return self._heading_height + self._card_height + 2 * self._style.gap
+    def _tops(self, top: int) -> list[int]:
+        """Where the cards of each row begin, and where the last row ends; rows with a heading leave room for it."""
+        gap = self._style.gap
+        headed = {run.row for run in self._runs if run.heading}
+        tops = []
+        for row in range(1 + max((run.row for run in self._runs), default=0)):
+            top += (self._style.heading * 2 + gap * (row > 0)) * (row in headed)
+            tops.append(top)
+            top += self._card_height + gap
+        return [*tops, top - gap]
 
     def _draw_run(self, image: Image.Image, pen: ImageDraw.ImageDraw, run: _Run, top: int) -> None:
         style = self._style
@@ -133,11 +137,12 @@ class _Sheet:
         right = left + len(run.tiles) * step - style.gap
         if run.heading:
             font = self._fonts[style.heading]
-            pen.text((left, top), _fit(pen, run.heading, font, right - left), style.accent, font)
-            line = top + round(style.heading * 1.5)
+            above = top - 2 * style.heading
+            pen.text((left, above), _fit(pen, run.heading, font, right - left), style.accent, font)
+            line = above + round(style.heading * 1.5)
             pen.line((left, line, right - 1, line), style.edge, 1)
         for place, tile in enumerate(run.tiles):
-            self._draw_tile(image, pen, tile, (left + place * step, top + self._heading_height))
+            self._draw_tile(image, pen, tile, (left + place * step, top))
 
     def _draw_tile(self, image: Image.Image, pen: ImageDraw.ImageDraw, tile: Tile, corner: tuple[int, int]) -> None:
         style = self._style
@@ -164,7 +169,8 @@ def _place(tiles: Sequence[Tile], columns: int) -> Iterator[_Run]:
             run = group[start : start + columns]
             yield _Run(heading if not start else "", run, row, column)
             column += len(run)
-            if column >= columns:
+            # What follows a group of several rows begins a row: beside its rest it would seem to be part of it.
+            if column >= columns or (start and heading):
                 row, column = row + 1, 0
 
 
