@@ -11,20 +11,44 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 THUMBNAIL = (32, 18)
-"""Width and height in pixels: enough for layout and colours, too small for motion of a face to matter."""
-CUT_DIFFERENCE = 30.0
+"""Width and height in pixels: enough for layout and colours, too small for a moving face to matter."""
+CUT_CHANGE = 10.0
+"""Mean colour distance (CIE Lab, where 2 is just visible) times 1 - correlation of brightness.
+
+Chosen on 2049 pairs of frames from within a shot and 508 across cuts, 1/30 to 1 s apart: all 18 cuts of the films are
+found, also those between dark shots, and 99.8 % of those made from unlike films and photos. The false ones, 12 of 13,
+are of a bird that rushes at the camera. A comparison of histograms beside it changed none of this.
+"""
+LEAST_CONTRAST = 1.0
+"""Standard deviation of brightness (Lab) below which a picture has no layout to compare."""
 
 
 class SceneJudge:
     """Compares each frame with the one before it."""
 
     def __init__(self) -> None:
-        self._thumbnail: NDArray[np.float32] | None = None
+        self._before: NDArray[np.float32] | None = None
 
     def is_cut(self, pixels: NDArray[np.uint8]) -> bool:
         """Tell whether a new shot begins with these (H, W, 3) pixels; False for the first frame."""
-        thumbnail = cv2.resize(pixels, THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float32)
-        before, self._thumbnail = self._thumbnail, thumbnail
-        if before is None:
-            return False
-        return bool(np.abs(thumbnail - before).mean() > CUT_DIFFERENCE)
+        before, self._before = self._before, _thumbnail(pixels)
+        return before is not None and _change(before, self._before) > CUT_CHANGE
+
+
+def _thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return (18, 32, 3) in CIE Lab."""
+    small = cv2.resize(pixels, THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float32)
+    return np.asarray(cv2.cvtColor(small / np.float32(255), cv2.COLOR_RGB2Lab), dtype=np.float32)
+
+
+def _change(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    distance = float(np.linalg.norm(one - other, axis=-1).mean())
+    return distance * (1 - _correlation(one[..., 0], other[..., 0]))
+
+
+def _correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """Correlate two pictures of brightness; 0 where one has no contrast, such as a black frame."""
+    deviations = float(one.std()), float(other.std())
+    if min(deviations) < LEAST_CONTRAST:
+        return 0.0
+    return float(((one - one.mean()) * (other - other.mean())).mean()) / (deviations[0] * deviations[1])
