@@ -255,7 +255,7 @@ class Prediction(Base):
     __tablename__ = "prediction"
     __table_args__ = (
         Index("ix_prediction_label", "head", "label", "face_id"),
-        Index("ix_prediction_value", "head", "value", postgresql_where=text("value IS NOT NULL")),
+        Index("ix_prediction_value", "head", "value", "face_id", postgresql_where=text("value IS NOT NULL")),
         CheckConstraint("confidence BETWEEN 0 AND 1", "confidence"),
     )
 

@@ -11,7 +11,8 @@ SELECT
     r.created_at,
     r.metrics,
     r.release_id,
-    r.fingerprint
+    r.fingerprint,
+    r.manifest
 FROM facet.release AS r;
 
 COMMENT ON VIEW facet.releases IS 'A model release: the maker that every derived row names.';
@@ -23,9 +24,11 @@ COMMENT ON COLUMN facet.releases.created_at IS 'When it was registered.';
 COMMENT ON COLUMN facet.releases.metrics IS 'Measured quality of its heads, as its model card tells.';
 COMMENT ON COLUMN facet.releases.release_id IS 'Number of the release in this database.';
 COMMENT ON COLUMN facet.releases.fingerprint IS 'Hash of weights, preprocessing and code: equal only for equal results.';
+COMMENT ON COLUMN facet.releases.manifest IS 'All that it says of itself: detector, trunk, branches, data, licences, hashes.';
 
 
 -- The analysis that speaks for a file: of the active release if there is one, the current sampling first, then the newest.
+-- It is joined on its key, so that a query for nothing but uri, the commonest use of this view, does not look for it.
 CREATE OR REPLACE VIEW facet.media AS
 SELECT
     m.media_id,
@@ -47,14 +50,14 @@ SELECT
     a.sampling,
     a.sample_interval_seconds
 FROM facet.media_file AS m
-LEFT JOIN LATERAL (
-    SELECT a.*
-    FROM facet.analysis AS a
+LEFT JOIN facet.analysis AS a ON a.analysis_id = (
+    SELECT b.analysis_id
+    FROM facet.analysis AS b
     JOIN facet.release AS r USING (release_id)
-    WHERE a.media_id = m.media_id
-    ORDER BY r.active DESC, a.is_current DESC, a.analysis_id DESC
+    WHERE b.media_id = m.media_id
+    ORDER BY r.active DESC, b.is_current DESC, b.analysis_id DESC
     LIMIT 1
-) AS a ON true;
+);
 
 COMMENT ON VIEW facet.media IS 'A file, known by its bytes: submitted twice, it is one row.';
 COMMENT ON COLUMN facet.media.media_id IS 'Number of the file.';
@@ -77,29 +80,37 @@ COMMENT ON COLUMN facet.media.sampling IS 'Which frames were looked at: 2/s or e
 COMMENT ON COLUMN facet.media.sample_interval_seconds IS 'Seconds between two frames that were looked at; null for a still.';
 
 
+-- Counted job by job, so that the latest jobs do not wait for the sums of all.
 CREATE OR REPLACE VIEW facet.jobs AS
 SELECT
     j.job_id,
     j.name,
-    count(i.item_no) AS submitted,
-    count(i.item_no) FILTER (WHERE i.state = 'done') AS done,
-    count(i.item_no) FILTER (WHERE i.state = 'rejected') AS rejected,
-    count(i.item_no) FILTER (WHERE i.state = 'quarantined') AS quarantined,
-    count(i.item_no) FILTER (WHERE i.state = 'pending') AS pending,
+    i.submitted,
+    i.done,
+    i.rejected,
+    i.quarantined,
+    i.pending,
     j.submitted_at,
-    coalesce(j.finished_at, CASE WHEN bool_and(i.state <> 'pending') THEN max(i.finished_at) END) AS finished_at
+    coalesce(j.finished_at, CASE WHEN i.pending = 0 THEN i.finished_at END) AS finished_at
 FROM facet.job AS j
-LEFT JOIN (
+CROSS JOIN LATERAL (
     SELECT
-        i.job_id,
-        i.item_no,
-        CASE WHEN m.reason IS NOT NULL THEN 'rejected' ELSE coalesce(a.state, 'pending') END AS state,
-        coalesce(a.finished_at, m.submitted_at) AS finished_at
-    FROM facet.job_item AS i
-    JOIN facet.media_file AS m USING (media_id)
-    LEFT JOIN facet.analysis AS a USING (analysis_id)
-) AS i USING (job_id)
-GROUP BY j.job_id;
+        count(*) AS submitted,
+        count(*) FILTER (WHERE s.state = 'done') AS done,
+        count(*) FILTER (WHERE s.state = 'rejected') AS rejected,
+        count(*) FILTER (WHERE s.state = 'quarantined') AS quarantined,
+        count(*) FILTER (WHERE s.state = 'pending') AS pending,
+        max(s.finished_at) AS finished_at
+    FROM (
+        SELECT
+            CASE WHEN m.reason IS NOT NULL THEN 'rejected' ELSE coalesce(a.state, 'pending') END AS state,
+            coalesce(a.finished_at, m.submitted_at) AS finished_at
+        FROM facet.job_item AS item
+        JOIN facet.media_file AS m USING (media_id)
+        LEFT JOIN facet.analysis AS a USING (analysis_id)
+        WHERE item.job_id = j.job_id
+    ) AS s
+) AS i;
 
 COMMENT ON VIEW facet.jobs IS 'A submission; submitted = done + rejected + quarantined + pending at every moment.';
 COMMENT ON COLUMN facet.jobs.job_id IS 'Number of the job.';
@@ -158,7 +169,7 @@ COMMENT ON VIEW facet.faces IS
     'A face in a frame, under the active release: every detection, the dropped ones with their reason.';
 COMMENT ON COLUMN facet.faces.face_id IS 'Number of the face.';
 COMMENT ON COLUMN facet.faces.media_id IS 'The file.';
-COMMENT ON COLUMN facet.faces.appearance_id IS 'The appearance it belongs to; null for a dropped face.';
+COMMENT ON COLUMN facet.faces.appearance_id IS 'The appearance it belongs to; null for a face that belongs to none.';
 COMMENT ON COLUMN facet.faces.person_id IS 'The person; null while nobody is assigned.';
 COMMENT ON COLUMN facet.faces.frame_index IS 'Number of the frame in its file, from 0.';
 COMMENT ON COLUMN facet.faces.at_seconds IS 'Time of the frame from the container; 0 for a still.';
@@ -225,8 +236,8 @@ COMMENT ON COLUMN facet.appearances.media_id IS 'The file.';
 COMMENT ON COLUMN facet.appearances.person_id IS 'The person; null while nobody is assigned.';
 COMMENT ON COLUMN facet.appearances.start_seconds IS 'Time of its first face.';
 COMMENT ON COLUMN facet.appearances.end_seconds IS 'Time of its last face.';
-COMMENT ON COLUMN facet.appearances.face_count IS 'Faces in it.';
-COMMENT ON COLUMN facet.appearances.best_face_id IS 'The face that shows most.';
+COMMENT ON COLUMN facet.appearances.face_count IS 'Faces in it, dropped ones included.';
+COMMENT ON COLUMN facet.appearances.best_face_id IS 'Its kept face of the highest quality.';
 COMMENT ON COLUMN facet.appearances.age IS 'Apparent age in years over its faces; null when none was read.';
 COMMENT ON COLUMN facet.appearances.age_low IS 'Lower end of the central 80 % interval of the age.';
 COMMENT ON COLUMN facet.appearances.age_high IS 'Upper end of the central 80 % interval of the age.';
@@ -235,60 +246,83 @@ COMMENT ON COLUMN facet.appearances.gender_confidence IS 'Probability of the lik
 COMMENT ON COLUMN facet.appearances.ethnicity IS 'Label of the head or unknown over its faces; null when the head is off.';
 COMMENT ON COLUMN facet.appearances.ethnicity_confidence IS 'Probability of the likeliest ethnicity, 0 to 1.';
 COMMENT ON COLUMN facet.appearances.emotion IS 'The emotion that it shows most, or unknown; null when the head is off.';
-COMMENT ON COLUMN facet.appearances.emotion_confidence IS 'Share or probability of that emotion, 0 to 1.';
-COMMENT ON COLUMN facet.appearances.emotions IS 'Share of each emotion as {name: share}.';
-COMMENT ON COLUMN facet.appearances.attributes IS 'Facial attributes over its faces as {name: probability}.';
+COMMENT ON COLUMN facet.appearances.emotion_confidence IS 'Share of that emotion, 0 to 1.';
+COMMENT ON COLUMN facet.appearances.emotions IS 'Share of its faces that show each emotion as {name: share}.';
+COMMENT ON COLUMN facet.appearances.attributes IS 'Facial attributes over its faces as {name: mean probability}.';
 COMMENT ON COLUMN facet.appearances.release IS 'The release that made the row.';
 COMMENT ON COLUMN facet.appearances.screen_seconds IS
     'Time in view: from first to last face and one sampling step, for which the last one stands; 0 for a still.';
-COMMENT ON COLUMN facet.appearances.quality IS 'Quality of its faces, 0 to 1.';
+COMMENT ON COLUMN facet.appearances.quality IS 'Quality of its best face, 0 to 1.';
 COMMENT ON COLUMN facet.appearances.embedding IS 'Identity over its faces as a vector of length 1.';
 COMMENT ON COLUMN facet.appearances.ordinal IS 'Number of the appearance in its file, from 0.';
 
 
 -- An appearance counts by its faces and how much they show: twenty clear faces outweigh one blurred one. Labels are elected
--- in subqueries, which PostgreSQL leaves out where the column is not asked for.
+-- in joins of their own, unique by person, which PostgreSQL leaves out where the column is not asked for.
 CREATE OR REPLACE VIEW facet.people AS
 SELECT
     p.person_id,
     p.name,
-    count(*) AS appearance_count,
-    count(DISTINCT a.media_id) AS media_count,
-    sum(a.face_count) AS face_count,
-    (array_agg(a.best_face_id ORDER BY a.quality DESC, a.appearance_id))[1] AS best_face_id,
-    (
-        sum(a.age * a.face_count * greatest(a.quality, 0.01))
-        / sum(a.face_count * greatest(a.quality, 0.01)) FILTER (WHERE a.age IS NOT NULL)
-    )::real AS age,
-    (
-        SELECT g.gender
-        FROM facet.appearances AS g
-        WHERE g.person_id = p.person_id AND g.gender IS NOT NULL
-        GROUP BY g.gender
-        ORDER BY sum(g.face_count * greatest(g.quality, 0.01) * coalesce(g.gender_confidence, 1)) DESC, g.gender
-        LIMIT 1
-    ) AS gender,
-    (
-        SELECT e.ethnicity
-        FROM facet.appearances AS e
-        WHERE e.person_id = p.person_id AND e.ethnicity IS NOT NULL
-        GROUP BY e.ethnicity
-        ORDER BY sum(e.face_count * greatest(e.quality, 0.01) * coalesce(e.ethnicity_confidence, 1)) DESC, e.ethnicity
-        LIMIT 1
-    ) AS ethnicity,
-    a.release,
-    sum(a.screen_seconds) AS screen_seconds,
+    t.appearance_count,
+    t.media_count,
+    t.face_count,
+    t.best_face_id,
+    t.age,
+    gender.label AS gender,
+    ethnicity.label AS ethnicity,
+    t.release,
+    t.screen_seconds,
     p.created_at
 FROM facet.person AS p
-JOIN facet.appearances AS a USING (person_id)
-GROUP BY p.person_id, a.release;
+JOIN (
+    SELECT
+        a.person_id,
+        a.release,
+        count(*) AS appearance_count,
+        count(DISTINCT a.media_id) AS media_count,
+        sum(a.face_count) AS face_count,
+        (array_agg(a.best_face_id ORDER BY a.quality DESC, a.appearance_id))[1] AS best_face_id,
+        (
+            sum(a.age * a.face_count * greatest(a.quality, 0.01))
+            / sum(a.face_count * greatest(a.quality, 0.01)) FILTER (WHERE a.age IS NOT NULL)
+        )::real AS age,
+        sum(a.screen_seconds) AS screen_seconds
+    FROM facet.appearances AS a
+    GROUP BY a.person_id, a.release
+) AS t USING (person_id)
+LEFT JOIN (
+    SELECT DISTINCT ON (person_id) person_id, label
+    FROM (
+        SELECT
+            person_id,
+            gender AS label,
+            sum(face_count * greatest(quality, 0.01) * coalesce(gender_confidence, 1)) AS votes
+        FROM facet.appearances
+        WHERE gender IS NOT NULL
+        GROUP BY person_id, gender
+    ) AS g
+    ORDER BY person_id, votes DESC, label
+) AS gender USING (person_id)
+LEFT JOIN (
+    SELECT DISTINCT ON (person_id) person_id, label
+    FROM (
+        SELECT
+            person_id,
+            ethnicity AS label,
+            sum(face_count * greatest(quality, 0.01) * coalesce(ethnicity_confidence, 1)) AS votes
+        FROM facet.appearances
+        WHERE ethnicity IS NOT NULL
+        GROUP BY person_id, ethnicity
+    ) AS e
+    ORDER BY person_id, votes DESC, label
+) AS ethnicity USING (person_id);
 
 COMMENT ON VIEW facet.people IS 'An identity cluster: one person over all files, under the active release.';
 COMMENT ON COLUMN facet.people.person_id IS 'Number of the person.';
 COMMENT ON COLUMN facet.people.name IS 'Name that somebody gave; null for an unnamed person.';
 COMMENT ON COLUMN facet.people.appearance_count IS 'Appearances in all files.';
 COMMENT ON COLUMN facet.people.media_count IS 'Files the person is in.';
-COMMENT ON COLUMN facet.people.face_count IS 'Faces in all appearances.';
+COMMENT ON COLUMN facet.people.face_count IS 'Faces in all appearances, dropped ones included.';
 COMMENT ON COLUMN facet.people.best_face_id IS 'The best face of the appearance that shows most.';
 COMMENT ON COLUMN facet.people.age IS
     'Apparent age in years, mean over appearances weighted by face_count x quality; null when none was read.';
@@ -311,7 +345,10 @@ SELECT
     q.confidence,
     q.probabilities,
     q.attributes,
-    r.name AS release
+    r.name AS release,
+    jsonb_path_query_first(
+        r.manifest, '$.branches[*] ? (@.task == $head).labels', jsonb_build_object('head', q.head)
+    ) AS labels
 FROM facet.prediction AS q
 JOIN facet.face AS f USING (face_id)
 JOIN facet.release AS r ON r.release_id = f.release_id AND r.active
@@ -325,6 +362,7 @@ COMMENT ON COLUMN facet.predictions.value IS 'The answer of a numeric head: age 
 COMMENT ON COLUMN facet.predictions.low IS 'Lower end of the central 80 % interval of the value.';
 COMMENT ON COLUMN facet.predictions.high IS 'Upper end of the central 80 % interval of the value.';
 COMMENT ON COLUMN facet.predictions.confidence IS 'Probability of the likeliest label, 0 to 1.';
-COMMENT ON COLUMN facet.predictions.probabilities IS 'Of each label, in the order of the release''s labels of the head.';
+COMMENT ON COLUMN facet.predictions.probabilities IS 'Of each label, in the order of labels.';
 COMMENT ON COLUMN facet.predictions.attributes IS 'Of the head attributes: {name: probability}.';
 COMMENT ON COLUMN facet.predictions.release IS 'The release that made the row.';
+COMMENT ON COLUMN facet.predictions.labels IS 'Array of the head''s labels.';

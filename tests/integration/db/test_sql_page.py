@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from db.reader import run_query
+from db.views import VIEWS
+
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "sql.md").read_text(encoding="utf-8")
+QUESTIONS = re.findall(r"^### (.+)\n(?:(?!^#).*\n)*?```sql\n", PAGE, re.MULTILINE)
+QUERIES = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
+
+COLUMNS = """
+SELECT a.attname, format_type(a.atttypid, a.atttypmod), col_description(a.attrelid, a.attnum)
+FROM pg_attribute AS a WHERE a.attrelid = %s::regclass AND a.attnum > 0 ORDER BY a.attnum
+"""
+
+
+def ask(url, query, parameters=None):
+    with run_query(url, query, parameters=parameters, timeout_seconds=30) as result:
+        return list(result)
+
+
+def test_the_page_answers_many_questions():
+    assert len(QUESTIONS) >= 14
+    assert len(QUERIES) >= len(QUESTIONS)
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: " ".join(query.split())[:60])
+def test_every_query_of_the_page_finds_rows(archive_url, query):
+    assert ask(archive_url, query)
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_view_and_column_has_a_comment_and_the_page_says_the_same(archive_url, view):
+    [(comment,)] = ask(archive_url, "SELECT obj_description(%s::regclass)", (f"facet.{view}",))
+    rows = [f"| `{name}` | {kind} | {words} |" for name, kind, words in ask(archive_url, COLUMNS, (f"facet.{view}",))]
+    expected = f"### {view}\n\n{comment}\n\n| column | type | |\n|---|---|---|\n" + "\n".join(rows) + "\n"
+    assert comment
+    assert not any("None |" in row for row in rows)
+    assert expected in PAGE, f"docs/sql.md must hold:\n{expected}"
