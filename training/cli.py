@@ -83,7 +83,7 @@ def evaluate(
     data: DataOption,
     release: ReleaseOption = SHIPPED,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write all figures to this file.")] = None,
-    markdown: Annotated[Path | None, typer.Option("--markdown", help="Also write the model card's tables.")] = None,
+    card: Annotated[Path | None, typer.Option("--card", help="Also renew the figures of this model card.")] = None,
     split: Annotated[str, typer.Option(help="train, val or test, of the sets that have splits.")] = "test",
     record: Annotated[bool, typer.Option("--record", help="Write the overall figures into the release.")] = False,
 ) -> None:
@@ -96,8 +96,8 @@ def evaluate(
     typer.echo(tables.found_faces(found))
     if json_file:
         json_file.write_text(found.to_json())
-    if markdown:
-        markdown.write_text(tables.card(found))
+    if card:
+        card.write_text(tables.fill_card(card.read_text(), found))
     if record:
         exporting.add_metrics(release, found)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from training.data import ETHNICITIES, GENDERS
+from training.errors import TrainingError
 from training.scores import AGE_BANDS
 
 if TYPE_CHECKING:
@@ -93,3 +94,20 @@ def card(found: Evaluation) -> str:
         attributes(found),
     ]
     return "\n\n".join(parts) + "\n"
+
+
+START, END = "<!-- figures: start -->", "<!-- figures: end -->"
+"""Lines between which ``fill_card`` writes; the prose around them is written by hand."""
+
+
+def fill_card(text: str, found: Evaluation) -> str:
+    """Replace the figures of a model card.
+
+    Raises:
+        TrainingError: the card has no place for them.
+    """
+    before, start, rest = text.partition(START)
+    _, end, after = rest.partition(END)
+    if not start or not end:
+        raise TrainingError(f"the card has no lines {START} and {END}; add them where the figures belong")
+    return f"{before}{START}\n{card(found)}{END}{after}"

@@ -13,7 +13,7 @@ import torch
 from models.types import Detections, FaceOutputs, HeadOutput
 from training import data, scores, tables
 from training.crops import NOT_FOUND, View, crop_faces, fill_missing, find_landmarks, show
-from training.errors import DataError
+from training.errors import DataError, TrainingError
 from training.evaluate import evaluate
 from training.recipes import CELEBA_ATTRIBUTES
 
@@ -96,6 +96,17 @@ def test_tables_show_every_group_that_occurs(folder):
     assert "| utkface, gender | accuracy | 40.0 % (" in text
     assert "female / Black / 18-39" in text
     assert "male / Indian" not in text
+
+
+def test_figures_of_a_card_are_replaced_between_their_lines(folder):
+    found = evaluate(MadeRelease(), folder)
+    once = tables.fill_card(f"before\n{tables.START}\nold\n{tables.END}\nafter\n", found)
+    assert once.startswith("before\n")
+    assert once.endswith(f"{tables.END}\nafter\n")
+    assert "old" not in once
+    assert tables.fill_card(once, found) == once
+    with pytest.raises(TrainingError, match="no lines"):
+        tables.fill_card("no place", found)
 
 
 def test_a_folder_without_sets_is_refused(tmp_path):
