@@ -5,9 +5,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := dev,demo,train,monitor
+DEMO ?= demo
 PYTEST_FLAGS ?=
-# The demo keeps to itself: an embedded database under ./demo, whatever FACET_ settings this shell has.
-DEMO := env -u FACET_DATABASE_URL -u FACET_BROKER_URL -u FACET_CROPS_URL FACET_HOME=$(CURDIR)/demo/home $(BIN)/facet
+
+# What this shell has set for a deployment of its own stays out of the tests and the demo.
+unexport FACET_HOME FACET_DATABASE_URL FACET_READER_DATABASE_URL FACET_BROKER_URL FACET_CROPS_URL
+unexport FACET_HEADS FACET_RELEASE FACET_MEDIA_ROOTS
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test fast lint format docs demo clean
@@ -36,15 +39,16 @@ format: setup ## Rewrite the sources in the house format
 docs: setup ## Write docs/commands.md anew from the programs
 	FACET_REWRITE_DOCS=1 $(BIN)/python -m pytest -q tests/unit/house/test_commands_page.py
 
+demo: export FACET_HOME = $(abspath $(DEMO))/home
 demo: setup ## Analyse a small public-domain archive in ./demo and query it
-	$(BIN)/python -m worker.demo demo
-	$(DEMO) analyze demo/archive || test $$? -eq 1  # 1: the archive holds a truncated picture, which is rejected
-	$(DEMO) sql "SELECT uri, kind, status, reason FROM media ORDER BY uri"
-	$(DEMO) sql "SELECT person_id, appearance_count, media_count, age, gender, ethnicity FROM people ORDER BY person_id"
-	$(DEMO) sql "SELECT uri, person_id, round(start_seconds::numeric, 1) AS start, round(end_seconds::numeric, 1) AS stop, \
-	  gender, emotion FROM appearances JOIN media USING (media_id) WHERE kind = 'video' ORDER BY uri, start_seconds"
-	$(DEMO) sheet -o demo/contact-sheet.png
-	@echo "Who was found, one row a person: demo/contact-sheet.png"
+	$(BIN)/python -m worker.demo $(DEMO)
+	$(BIN)/facet analyze $(DEMO)/archive || test $$? -eq 1 # since a damaged picture and a text file are rejected
+	$(BIN)/facet sql "SELECT uri, kind, status, reason FROM media ORDER BY uri"
+	$(BIN)/facet sql "SELECT person_id, appearance_count, media_count, age, gender, ethnicity FROM people ORDER BY 1"
+	$(BIN)/facet sql "SELECT uri, start_seconds, end_seconds, person_id, age, gender, emotion \
+	  FROM appearances JOIN media USING (media_id) WHERE kind = 'video' ORDER BY uri, start_seconds"
+	$(BIN)/facet sheet -o $(DEMO)/contact-sheet.png
+	@echo "Who was found, a picture of each appearance: $(DEMO)/contact-sheet.png"
 
 clean: ## Remove caches, build outputs and the demo; keep .venv
 	rm -rf demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -121,7 +121,8 @@ def wait_until_healthy(
     while (check := health_check(stage, service, environment)).returncode != 0:
         alive = process is None or process.poll() is None
         if not alive or time.monotonic() > deadline:
-            pytest.fail(f"{service} {'is not healthy' if alive else 'ended'}: {check.stdout}{check.stderr}")
+            said = f"{check.stdout}{check.stderr}\n{log_tail(stage, service)}"
+            pytest.fail(f"{service} {'is not healthy' if alive else 'ended'}: {said}")
         time.sleep(0.5)
 
 
@@ -179,7 +180,8 @@ def stop(stage: Stage, service: str, process: subprocess.Popen[bytes]) -> None:
 
 
 def log_tail(stage: Stage, service: str) -> str:
-    return (stage.folder / f"{service}.log").read_text(errors="replace")[-3000:]
+    log = stage.folder / f"{service}.log"
+    return log.read_text(errors="replace")[-3000:] if log.exists() else ""
 
 
 @pytest.fixture
