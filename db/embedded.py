@@ -1,8 +1,9 @@
 """A PostgreSQL of our own, from a wheel: started with the first program that needs it, stopped with the last.
 
 Every program that uses the server holds a shared lock on a file beside its data. The one that leaves last can take the
-lock for itself alone, and stops the server. The kernel drops the locks of a program that dies, so nobody's crash keeps
-the server up or stops it under another. The server runs in a session of its own, so Ctrl-C does not reach it.
+lock for itself alone, and stops the server. The kernel drops the locks of a program that dies, so nobody's crash stops
+the server under another; if the last one is killed, the server runs on until the next one leaves. The server runs in a
+session of its own, so Ctrl-C does not reach it.
 """
 
 from __future__ import annotations

@@ -33,10 +33,14 @@ EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
 END $$
 """
 
-# Which user migrates is the server's affair; a superuser is a member of every role already.
+# Who may create a role is not yet one who may become it (PostgreSQL 16), but may let himself; a superuser is everybody.
 _JOIN_READER = f"""
 DO $$ BEGIN
-    IF NOT pg_has_role(current_user, '{READER}', 'SET') THEN
+    IF NOT pg_has_role(
+        current_user,
+        '{READER}',
+        CASE WHEN current_setting('server_version_num')::int < 160000 THEN 'MEMBER' ELSE 'SET' END
+    ) THEN
         EXECUTE format('GRANT {READER} TO %I', current_user);
     END IF;
 END $$
@@ -48,9 +52,17 @@ _GRANTS = (
     f"GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {SCHEMA} TO {WORKER}",
 )
 
+# At the end of the path, so that in a database shared with other programs these go on finding their own tables; and not
+# at all where an administrator has set a path.
 _SEARCH_PATH = f"""
 DO $$ BEGIN
-    EXECUTE format('ALTER DATABASE %I SET search_path = {SCHEMA}, public', current_database());
+    IF NOT EXISTS (
+        SELECT FROM pg_db_role_setting AS s JOIN pg_database AS d ON d.oid = s.setdatabase AND s.setrole = 0,
+            unnest(s.setconfig) AS setting
+        WHERE d.datname = current_database() AND setting LIKE 'search_path=%'
+    ) THEN
+        EXECUTE format('ALTER DATABASE %I SET search_path = "$user", public, {SCHEMA}', current_database());
+    END IF;
 END $$
 """
 

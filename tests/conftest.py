@@ -52,6 +52,9 @@ def clean_database(database_url: str) -> str:
     tables = ", ".join(str(table) for table in Base.metadata.sorted_tables)
     engine = make_engine(database_url)
     with engine.begin() as connection:
+        connection.execute(
+            text("SET LOCAL lock_timeout = '20s'")
+        )  # a test that left a transaction open is named at once
         connection.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
     engine.dispose()
     return database_url

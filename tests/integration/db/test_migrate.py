@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -10,6 +13,7 @@ from db import migrate
 from db.base import SCHEMA, Base
 from db.engine import make_engine
 from db.errors import DatabaseUnreachable, DatabaseUnsuitable, SchemaMissing, SchemaNewer, SchemaOutdated
+from db.reader import run_query
 from db.views import drop_views
 
 
@@ -25,8 +29,8 @@ def empty_url(database_url):
 
 
 def run(url, *statements):
-    engine = make_engine(url)
-    with engine.begin() as connection:
+    engine = make_engine(url).execution_options(isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
         rows = [connection.exec_driver_sql(statement) for statement in statements]
         result = rows[-1].fetchall() if rows[-1].returns_rows else []
     engine.dispose()
@@ -165,6 +169,53 @@ def test_an_owner_who_may_not_make_roles_still_gets_tables(empty_url, database_u
     assert migrate.upgrade(poor).is_current
     assert {record.action for record in caplog.records} >= {"set_search_path"}
     assert run(poor, "SELECT * FROM facet.faces") == []
+
+
+def test_an_owner_who_may_make_roles_gets_a_reader(empty_url, database_url):
+    server = "ALTER ROLE {0} RENAME TO {1}"
+    run(
+        database_url,
+        server.format("facet_reader", "kept_reader"),
+        server.format("facet_worker", "kept_worker"),
+        "CREATE ROLE role_maker LOGIN CREATEROLE",
+        "ALTER DATABASE empty OWNER TO role_maker",
+    )
+    run(empty_url, "CREATE EXTENSION vector")
+    try:
+        owner = empty_url.replace("//postgres@", "//role_maker@")
+        assert migrate.upgrade(owner).is_current
+        with run_query(owner, "SELECT current_user::text, count(*) FROM faces") as result:
+            assert list(result) == [("facet_reader", 0)]
+        assert run(owner, "SHOW search_path") == [("facet,public",)]
+    finally:
+        run(
+            database_url,
+            "DROP DATABASE empty WITH (FORCE)",
+            "DROP ROLE IF EXISTS facet_reader, facet_worker",
+            "DROP ROLE role_maker",
+            server.format("kept_reader", "facet_reader"),
+            server.format("kept_worker", "facet_worker"),
+        )
+
+
+def test_other_programs_find_the_views_after_their_own_tables(empty_url):
+    migrate.upgrade(empty_url)
+    with psycopg.connect(empty_url.replace("+psycopg", "")) as connection:
+        assert connection.execute("SHOW search_path").fetchone() == ('"$user", public, facet',)
+        assert connection.execute("SELECT count(*) FROM faces").fetchone() == (0,)
+
+
+def test_a_path_set_by_an_administrator_stays(empty_url):
+    run(empty_url, "ALTER DATABASE empty SET search_path = elsewhere")
+    migrate.upgrade(empty_url)
+    with psycopg.connect(empty_url.replace("+psycopg", "")) as connection:
+        assert connection.execute("SHOW search_path").fetchone() == ("elsewhere",)
+
+
+def test_programs_that_upgrade_at_once_wait_for_each_other(empty_url):
+    with ThreadPoolExecutor(4) as pool:
+        states = list(pool.map(migrate.upgrade, [empty_url] * 4))
+    assert all(state.is_current for state in states)
 
 
 def test_no_server_is_unreachable():
