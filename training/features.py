@@ -70,8 +70,10 @@ class Features:
 
     def batch(self, rows: NDArray[np.int64], mirror: NDArray[np.bool_]) -> Tensor:
         """Read rows, each plain or mirrored: (B, C, h, w) half precision."""
-        parts = [(self.mirrored if flip else self.plain)[row] for row, flip in zip(rows, mirror, strict=True)]
-        return torch.from_numpy(np.stack(parts)).permute(0, 3, 1, 2)
+        found = np.empty((len(rows), *self.plain.shape[1:]), dtype=np.float16)
+        found[~mirror] = self.plain[rows[~mirror]]
+        found[mirror] = self.mirrored[rows[mirror]]
+        return torch.from_numpy(found).permute(0, 3, 1, 2)
 
 
 def extract(trunk: SFace, pixels: NDArray[np.uint8], taps: tuple[Tap, ...], cache: Path) -> dict[Tap, Features]:

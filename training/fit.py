@@ -150,7 +150,7 @@ class _Training:
         self.weights = class_weights(examples.targets[rows], options.balance)
         steps = options.epochs * max(1, len(rows) // options.batch)
         groups = parameter_groups(head, options)
-        self.optimiser = torch.optim.AdamW(groups, weight_decay=options.weight_decay)
+        self.optimiser = torch.optim.AdamW(groups, weight_decay=options.weight_decay, fused=True)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimiser, [group["lr"] for group in groups], total_steps=steps + 1, pct_start=0.1
         )
@@ -165,10 +165,10 @@ class _Training:
         return float(np.mean(losses))
 
     def _step(self, batch: NDArray[np.int64], random: np.random.Generator) -> float:
-        maps = maps_of(self.examples.features, batch, random.random(len(batch)) < 0.5)
+        maps = _bfloat16(maps_of(self.examples.features, batch, random.random(len(batch)) < 0.5))
         maps, targets = augment(maps, self.examples.targets[batch], self.options, random)
         with torch.autocast("cpu", torch.bfloat16):
-            logits = self.head(_bfloat16(maps))
+            logits = self.head(maps)
         loss = LOSSES[self.options.loss](logits, targets, self.weights)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]

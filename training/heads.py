@@ -33,17 +33,25 @@ class TrainedBranch(nn.Module):
         super().__init__()
         self.branch = Branch(spec)
         self.dropout = nn.Dropout(dropout)
+        self.cells = spec.pool**2
         self.register_buffer("mean", torch.zeros(spec.features))
         self.register_buffer("spread", torch.ones(spec.features))
 
     def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
         """Map features by depth to (B, K) logits."""
-        x = self.dropout((self.branch.features(maps) - self.mean) / self.spread)
+        x = self._drop_channels((self.branch.features(maps) - self.mean) / self.spread)
         first, *rest = self.branch.head
         x = first(x)
         for layer in rest:
             x = layer(self.dropout(x) if isinstance(layer, nn.Linear) else x)
         return torch.as_tensor(x)
+
+    def _drop_channels(self, x: Tensor) -> Tensor:
+        """Drop a channel in all its cells at once: neighbouring cells say much the same, and nine times fewer draws."""
+        if not self.training or x.shape[1] % self.cells:
+            return x
+        kept: Tensor = self.dropout(x.new_ones(len(x), x.shape[1] // self.cells))
+        return (x.reshape(*kept.shape, self.cells) * kept[..., None]).flatten(1)
 
     @torch.no_grad()
     def standardise(self, maps: Mapping[str, Tensor]) -> None:
