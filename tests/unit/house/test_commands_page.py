@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "docs/commands.md"
-PROGRAMS = {"facet": "worker.cli.main"}
+PROGRAMS = {"facet": "worker.cli.main", "facet-train": "training.cli"}
 SETTINGS = ROOT / "worker/config.py"
 
 OPENING = """\
@@ -76,6 +76,8 @@ def default(option: Any) -> str:
     if isinstance(option.default, Enum):
         choices = ", ".join(choice.value for choice in type(option.default))
         return f" One of {choices}; default: {option.default.value}."
+    if isinstance(option.default, Path) and option.default.is_relative_to(ROOT):
+        return f" Default: {option.default.relative_to(ROOT)} of this program."
     return "" if option.default is None or option.default is False else f" Default: {option.default}."
 
 

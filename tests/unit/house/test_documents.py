@@ -12,9 +12,7 @@ ROOT = Path(__file__).resolve().parents[3]
 README_LINES = 150
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s#]+)(?:#[^)]*)?\)")
-PLACE = re.compile(
-    r"`((?:worker|models|training|db|tests|docs|benchmarks)/[\w./-]*|[A-Z]+\.md|[a-z-]+\.(?:toml|txt|yml))`"
-)
+PLACE = re.compile(r"`((?:worker|models|training|db|tests|docs|benchmarks)/[\w./-]*|[A-Z]+\.md|pyproject\.toml)`")
 MAKE_COMMAND = re.compile(r"(?:^|`)make ([a-z-]+)", re.MULTILINE)
 
 
