@@ -15,6 +15,7 @@ from sqlalchemy import text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.exc import DBAPIError
 
+from db import tables  # noqa: F401 - fills the metadata
 from db.base import SCHEMA, Base
 
 if TYPE_CHECKING:

@@ -90,8 +90,10 @@ class Worker:
                 raise
             except DBAPIError as err:
                 raise database_away(err) from err
-            except Exception:
-                logger.exception("a batch failed", extra={"action": "batch_failed", "owner": self._owner})
+            except Exception as err:
+                facts = {"action": "batch_failed", "owner": self._owner}
+                trace = logger.isEnabledFor(logging.DEBUG)
+                logger.warning("a batch failed and is tried again: %r", err, exc_info=trace, extra=facts)
         return None
 
     def _reconcile(self) -> None:

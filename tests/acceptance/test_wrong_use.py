@@ -99,16 +99,16 @@ def test_a_head_that_does_not_exist(facet, tmp_path):
 
 
 def test_a_query_that_is_no_sql_and_one_that_writes(facet):
-    assert "syntax" in one_line(facet("sql", "SELEC 1", status=1))
+    assert "expected one SELECT" in one_line(facet("sql", "SELEC 1", status=1))
     one_line(facet("sql", "DELETE FROM media_file", status=1))
 
 
 def test_a_full_disk_says_so_and_keeps_the_work(facet, shared_data):
     facet.settings["FACET_CROPS_URL"] = "/dev/full/crops"
-    line = one_line(facet("analyze", shared_data / "hard_inputs" / "exif_orientation", status=1))
+    line = one_line(facet("analyze", shared_data / "hard_inputs" / "uniface", status=1))
     assert "FACET_CROPS_URL" in line
     del facet.settings["FACET_CROPS_URL"]
-    facet("analyze", shared_data / "hard_inputs" / "exif_orientation")
+    facet("analyze", shared_data / "hard_inputs" / "uniface")
     assert facet.value("SELECT sum(pending) FROM jobs") == 0
 
 

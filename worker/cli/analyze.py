@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -78,20 +78,22 @@ def check_paths(paths: list[str]) -> None:
 
 def _run(config: Settings, paths: list[str], fps: float | None, name: str, stop: threading.Event) -> Summary:
     from worker.database import open_database  # noqa: PLC0415 - see check_paths
-    from worker.runner import Worker, load  # noqa: PLC0415
 
-    with Console(stderr=True).status("starting the database and loading the network ..."):
-        opened = open_database(config)
-        database = opened.__enter__()
-    try:
-        worker = Worker(config, database, load(config))
+    with ExitStack() as opened:
+        with Console(stderr=True).status("starting the database and loading the network ..."):
+            database = opened.enter_context(open_database(config))
+            worker = _make_worker(config, database)
         job_id = submit_paths(config, database, worker.release_id, paths, fps, name)
         with progress_bar() as bar:
             _work(worker, database, job_id, stop, bar)
         with database.sessions.begin() as session:
             return summarise_job(session, job_id)
-    finally:
-        opened.__exit__(None, None, None)
+
+
+def _make_worker(config: Settings, database: Database) -> Worker:
+    from worker.runner import Worker, load  # noqa: PLC0415 - see check_paths
+
+    return Worker(config, database, load(config))
 
 
 def submit_paths(
