@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, cast, get_args
+from typing import Annotated, cast, get_args
 
 import torch
 import typer
@@ -18,17 +18,15 @@ from rich.logging import RichHandler
 from models.errors import ModelError
 from models.manifest import DETECTOR_FILE, TRUNK_FILE
 from models.release import load_release
-from training import evaluate as measuring
 from training import export as exporting
 from training import tables
 from training.data import Split
 from training.errors import RecipeError, TrainingError
+from training.evaluate import SETS, EvaluateOptions, Evaluation
+from training.evaluate import evaluate as measure_release
 from training.recipes import RECIPES, find
 from training.train import bench
 from training.train import train as train_heads
-
-if TYPE_CHECKING:
-    from training.evaluate import Evaluation
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Train, measure and assemble releases.", add_completion=False
@@ -83,23 +81,31 @@ def evaluate(
     data: DataOption,
     release: ReleaseOption = SHIPPED,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write all figures to this file.")] = None,
-    card: Annotated[Path | None, typer.Option("--card", help="Also renew the figures of this model card.")] = None,
     split: Annotated[str, typer.Option(help="train, val or test, of the sets that have splits.")] = "test",
-    record: Annotated[bool, typer.Option("--record", help="Write the overall figures into the release.")] = False,
+    only: Annotated[list[str] | None, typer.Option("--set", help="Only this set; may be given again.")] = None,
+    cache: Annotated[Path | None, typer.Option("--cache", help="Keep aligned crops in this folder.")] = None,
 ) -> None:
     """Measure a release on every labelled set that the folder holds, as its users get it."""
     if split not in get_args(Split):
         raise RecipeError(f"no split {split!r}; expected one of {', '.join(get_args(Split))}")
-    found: Evaluation = measuring.evaluate(load_release(release), data, split=cast("Split", split))
-    typer.echo(tables.overall(found))
-    typer.echo("")
-    typer.echo(tables.found_faces(found))
+    chosen = EvaluateOptions(split=cast("Split", split), sets=tuple(only or SETS), cache=cache)
+    found = measure_release(load_release(release), data, chosen)
+    typer.echo(f"{tables.overall(found)}\n\n{tables.found_faces(found)}")
     if json_file:
         json_file.write_text(found.to_json())
-    if card:
-        card.write_text(tables.fill_card(card.read_text(), found))
-    if record:
-        exporting.add_metrics(release, found)
+
+
+@app.command(epilog="Example: facet-train card figures.json --card docs/model-card.md")
+def card(
+    figures: Annotated[list[Path], typer.Argument(help="What facet-train evaluate --json wrote; several are joined.")],
+    file: Annotated[Path, typer.Option("--card", help="Model card whose figures are renewed.")],
+    release: ReleaseOption = SHIPPED,
+) -> None:
+    """Write measured figures into a release and its model card."""
+    found = Evaluation.join([Evaluation.from_json(path.read_text()) for path in figures])
+    file.write_text(tables.fill_card(file.read_text(), found))
+    exporting.add_metrics(release, found)
+    typer.echo(f"renewed {file} and the metrics of {release}")
 
 
 @app.command(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from pydantic import TypeAdapter
 
 from models.types import FaceOutputs, HeadOutput
 from training.crops import crop_faces
@@ -27,7 +28,7 @@ from training.scores import Row, celeba_rows, fer_rows, utkface_rows
 from training.verification import verify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -68,6 +69,24 @@ class Evaluation:
     def to_json(self) -> str:
         """Write everything as JSON, two spaces deep."""
         return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Evaluation:
+        """Read what ``to_json`` wrote."""
+        return TypeAdapter(cls).validate_json(text)
+
+    @classmethod
+    def join(cls, parts: Sequence[Evaluation]) -> Evaluation:
+        """Put figures of several sets together.
+
+        Raises:
+            DataError: they are not of one release and split.
+        """
+        makers = {(part.release, part.weights_sha256, part.split) for part in parts}
+        if len(makers) != 1:
+            raise DataError(f"got figures of {sorted(makers)}, expected those of one release, weights and split")
+        sets = tuple(facts for part in parts for facts in part.sets)
+        return replace(parts[0], sets=sets, rows=tuple(row for part in parts for row in part.rows))
 
     def find(self, data: str, task: str, name: str, group: str = "all") -> Figure | None:
         """Return one figure, or None where it was not measured."""
@@ -135,28 +154,39 @@ SETS = ("utkface", "fer2013", "celeba10k", "lfw", "widerface_subset")
 """Folders that are looked for."""
 
 
-def evaluate(release: Release, data: Path, *, split: Split = "test", cache: Path | None = None) -> Evaluation:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateOptions:
+    """What is measured."""
+
+    split: Split = "test"
+    """Of the sets that have splits."""
+    sets: tuple[str, ...] = SETS
+    cache: Path | None = None
+    """Folder for aligned crops; None cuts them anew."""
+
+
+def evaluate(release: Release, data: Path, options: EvaluateOptions | None = None) -> Evaluation:
     """Measure a release on every set that a data folder holds.
 
     Args:
         release: as loaded for analysis.
         data: folder with any of SETS, in the layout of docs/training.md.
-        split: of the sets that have splits.
-        cache: folder for aligned crops; None cuts them anew.
+        options: what to measure; None for all that is there.
 
     Raises:
         DataError: the folder holds none of the sets.
     """
-    present = [name for name in SETS if (data / name).is_dir()]
+    chosen = options or EvaluateOptions()
+    present = [name for name in SETS if name in chosen.sets and (data / name).is_dir()]
     if not present:
-        raise DataError(f"{data} holds no data set; expected at least one folder of {', '.join(SETS)}")
-    evaluator = _Evaluator(release, data, split, cache, [])
+        raise DataError(f"{data} holds no data set; expected at least one folder of {', '.join(chosen.sets)}")
+    evaluator = _Evaluator(release, data, chosen.split, chosen.cache, [])
     readers: dict[str, Callable[[], list[Row]]] = {name: getattr(evaluator, name) for name in present}
     rows: list[Row] = []
     for name, read in readers.items():
         rows += read()
         _log.info("evaluated a data set", extra={"action": "evaluated", "set": name})
-    return Evaluation(release.name, release.weights_sha256, split, tuple(evaluator.sets), tuple(rows))
+    return Evaluation(release.name, release.weights_sha256, chosen.split, tuple(evaluator.sets), tuple(rows))
 
 
 def infer(release: Release, crops: NDArray[np.uint8]) -> FaceOutputs:

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from training import cli
 
-COMMANDS = ("list", "train", "evaluate", "export", "convert")
+COMMANDS = ("list", "train", "evaluate", "card", "export", "convert")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

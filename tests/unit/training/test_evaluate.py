@@ -14,7 +14,7 @@ from models.types import Detections, FaceOutputs, HeadOutput
 from training import data, scores, tables
 from training.crops import NOT_FOUND, View, crop_faces, fill_missing, find_landmarks, show
 from training.errors import DataError, TrainingError
-from training.evaluate import evaluate
+from training.evaluate import Evaluation, evaluate
 from training.recipes import CELEBA_ATTRIBUTES
 
 POINTS = torch.tensor([[0.35, 0.4], [0.65, 0.4], [0.5, 0.6], [0.38, 0.78], [0.62, 0.78]])
@@ -100,13 +100,23 @@ def test_tables_show_every_group_that_occurs(folder):
 
 def test_figures_of_a_card_are_replaced_between_their_lines(folder):
     found = evaluate(MadeRelease(), folder)
-    once = tables.fill_card(f"before\n{tables.START}\nold\n{tables.END}\nafter\n", found)
+    once = tables.fill_card(f"before\n{tables.START}\nstale\n{tables.END}\nafter\n", found)
     assert once.startswith("before\n")
     assert once.endswith(f"{tables.END}\nafter\n")
-    assert "old" not in once
+    assert "stale" not in once
     assert tables.fill_card(once, found) == once
     with pytest.raises(TrainingError, match="no lines"):
         tables.fill_card("no place", found)
+
+
+def test_figures_survive_json_and_are_joined_of_one_release_only(folder):
+    found = evaluate(MadeRelease(), folder)
+    again = Evaluation.from_json(found.to_json())
+    assert again.find("utkface", "gender", "accuracy") == found.find("utkface", "gender", "accuracy")
+    joined = Evaluation.join([again, replace(again, rows=again.rows[:1], sets=())])
+    assert len(joined.rows) == len(found.rows) + 1
+    with pytest.raises(DataError, match="one release"):
+        Evaluation.join([again, replace(again, weights_sha256="1")])
 
 
 def test_a_folder_without_sets_is_refused(tmp_path):
