@@ -13,7 +13,7 @@ import socket
 from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import redis
 from celery import Celery, signals
@@ -66,6 +66,7 @@ def register_task(app: Celery, options: TaskOptions, run: Callable[[], None]) ->
     app.task(
         run,
         name=options.name,
+        shared=False,
         time_limit=options.time_limit,
         acks_late=options.acks_late,
         ignore_result=options.ignore_result,
@@ -102,8 +103,15 @@ def make_app(config: Settings) -> Celery:
         worker_send_task_events=True,
         worker_soft_shutdown_timeout=30.0,
     )
-    register_task(app, TaskOptions(name=DRAIN, time_limit=HARD_LIMIT_SECONDS), lambda: _drain(app))
-    register_task(app, TaskOptions(name=RECONCILE, time_limit=60), lambda: _reconcile(config))
+
+    def drain() -> None:
+        _drain(app)
+
+    def reconcile() -> None:
+        _reconcile(config)
+
+    register_task(app, TaskOptions(name=DRAIN, time_limit=HARD_LIMIT_SECONDS), drain)
+    register_task(app, TaskOptions(name=RECONCILE, time_limit=60), reconcile)
     return app
 
 
@@ -162,17 +170,17 @@ def check_broker(url: str) -> None:
 
 
 _context = ExitStack()
-_workers: dict[int, Worker] = {}
+_workers: dict[int, tuple[Worker, Database]] = {}
 
 
 def _worker() -> tuple[Worker, Database]:
     """Give this process its worker: loaded once, at the first message."""
-    state: Any = _workers.get(os.getpid())
+    state = _workers.get(os.getpid())
     if state is None:
         config = settings()
         database = _context.enter_context(open_database(config))
-        state = _workers[os.getpid()] = (Worker(config, database, load(config)), database)  # type: ignore[assignment]
-    return state  # type: ignore[no-any-return]
+        state = _workers[os.getpid()] = (Worker(config, database, load(config)), database)
+    return state
 
 
 def _drain(app: Celery) -> None:
@@ -220,9 +228,10 @@ def check_worker(config: Settings) -> None:
     Raises:
         FacetError: none answers.
     """
-    nodes = f"facet-*@{socket.gethostname()}"
-    if not make_app(config).control.ping(pattern=nodes, matcher="glob", timeout=5, limit=1):
-        raise FacetError(f"no worker answers as {nodes}; start one with `facet worker`")
+    host = socket.gethostname()
+    replies = make_app(config).control.ping(timeout=5)
+    if not any(node.endswith(f"@{host}") for reply in replies for node in reply):
+        raise FacetError(f"no worker answers on {host}; start one with `facet worker`")
 
 
 def run_beat(config: Settings) -> None:
