@@ -63,7 +63,7 @@ class Features:
     plain: NDArray[np.float16]
     """(N, h, w, C); channels last, as the trunk computes them."""
     mirrored: NDArray[np.float16]
-    """(N, h, w, C) of the crops flipped left to right."""
+    """(N, h, w, C) of the crops flipped left to right; the plain ones again where mirrored ones were not asked for."""
 
     def __len__(self) -> int:
         return len(self.plain)
@@ -76,7 +76,9 @@ class Features:
         return torch.from_numpy(found).permute(0, 3, 1, 2)
 
 
-def extract(trunk: SFace, pixels: NDArray[np.uint8], taps: tuple[Tap, ...], cache: Path) -> dict[Tap, Features]:
+def extract(
+    trunk: SFace, pixels: NDArray[np.uint8], taps: tuple[Tap, ...], cache: Path, *, mirror: bool = True
+) -> dict[Tap, Features]:
     """Run the trunk over crops and their mirror images, or read what an earlier run left in the cache folder.
 
     Args:
@@ -84,14 +86,13 @@ def extract(trunk: SFace, pixels: NDArray[np.uint8], taps: tuple[Tap, ...], cach
         pixels: (N, 3, 112, 112) RGB crops.
         taps: what to keep.
         cache: folder for the arrays; a map of (512, 14, 14) is 200 kB a face.
+        mirror: whether mirrored crops are wanted.
     """
     cache.mkdir(parents=True, exist_ok=True)
     key = _key(trunk, pixels)
-    found = {
-        tap: [_array(trunk, pixels, _Request(taps, mirror, cache, key))[tap] for mirror in (False, True)]
-        for tap in taps
-    }
-    return {tap: Features(plain=plain, mirrored=mirrored) for tap, (plain, mirrored) in found.items()}
+    plain = _array(trunk, pixels, _Request(taps, mirror=False, cache=cache, key=key))
+    mirrored = _array(trunk, pixels, _Request(taps, mirror=True, cache=cache, key=key)) if mirror else plain
+    return {tap: Features(plain=plain[tap], mirrored=mirrored[tap]) for tap in taps}
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,8 @@ class FitOptions:
     stage_rate: float = 0.3
     """Learning rate of own convolutions, as a share of that of the linear layers."""
     weight_decay: float = 0.05
+    mirror: bool = True
+    """Half of the faces are shown mirrored; False saves the trunk's second pass."""
     mixup: float = 0.0
     """Parameter of the symmetric beta distribution that mixes pairs of examples; 0 mixes none."""
     noise: float = 0.0
@@ -165,7 +167,9 @@ class _Training:
         return float(np.mean(losses))
 
     def _step(self, batch: NDArray[np.int64], random: np.random.Generator) -> float:
-        maps = _bfloat16(maps_of(self.examples.features, batch, random.random(len(batch)) < 0.5))
+        maps = _bfloat16(
+            maps_of(self.examples.features, batch, self.options.mirror & (random.random(len(batch)) < 0.5))
+        )
         maps, targets = augment(maps, self.examples.targets[batch], self.options, random)
         with torch.autocast("cpu", torch.bfloat16):
             logits = self.head(maps)

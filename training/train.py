@@ -56,10 +56,10 @@ class Bench:
     cache: Path
     """Folder for crops and features; tens of gigabytes for recipes with own stages."""
 
-    def features(self, faces: FaceSet, taps: tuple[Tap, ...]) -> dict[Tap, Features]:
+    def features(self, faces: FaceSet, taps: tuple[Tap, ...], *, mirror: bool = True) -> dict[Tap, Features]:
         """Cut, run and cache what the taps give of a data set."""
         crops = crop_faces(faces, self.detector, self.cache / "crops")
-        return extract(self.trunk, crops.pixels, taps, self.cache / "features")
+        return extract(self.trunk, crops.pixels, taps, self.cache / "features", mirror=mirror)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ def train_head(recipe: HeadRecipe, bench: Bench, seed: int = 0) -> TrainedHead:
         DataError: the data set is missing.
     """
     faces = READERS[recipe.data](bench.data)
-    found = bench.features(faces, recipe.taps())
+    found = bench.features(faces, recipe.taps(), mirror=recipe.fit.mirror)
     soft = targets(recipe.spec.task, faces, len(recipe.spec.labels))
     rows = {split: labelled(recipe.spec.task, soft, np.flatnonzero(faces.split == split)) for split in ("train", "val")}
     features = {tap.depth: values for tap, values in found.items()}

@@ -22,10 +22,10 @@ def test_every_command_has_help_with_an_example(command):
 def test_list_names_every_recipe_and_head():
     result = CliRunner().invoke(cli.app, ["list"])
     assert result.exit_code == 0
-    assert "frozen" in result.output
+    assert "default" in result.output
     assert "ethnicity" in result.output
     listed = json.loads(CliRunner().invoke(cli.app, ["list", "--json"]).output)
-    assert {head["spec"]["task"] for head in listed["frozen"]["heads"]} >= {"age", "emotion"}
+    assert {head["spec"]["task"] for head in listed["default"]["heads"]} >= {"age", "emotion"}
 
 
 @pytest.mark.parametrize(

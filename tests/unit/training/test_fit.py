@@ -149,17 +149,17 @@ def test_every_recipe_is_complete(name):
 
 def test_a_recipe_is_registered_once_and_has_each_task_once():
     with pytest.raises(RecipeError, match="exists already"):
-        register(find("frozen"))
+        register(find("default"))
     with pytest.raises(RecipeError, match="each once"):
-        Recipe(name="twice", heads=find("frozen").heads[:1] * 2, summary="")
+        Recipe(name="twice", heads=find("default").heads[:1] * 2, summary="")
 
 
 def test_an_unknown_recipe_lists_the_known_ones():
-    with pytest.raises(RecipeError, match="frozen"):
-        find("forzen")
+    with pytest.raises(RecipeError, match="default"):
+        find("defualt")
 
 
 def test_only_keeps_the_heads_that_are_asked_for():
-    assert [head.spec.task for head in find("frozen").only("age", "gender").heads] == ["age", "gender"]
+    assert [head.spec.task for head in find("default").only("age", "gender").heads] == ["age", "gender"]
     with pytest.raises(RecipeError, match="no head 'hair'"):
-        find("frozen").only("hair")
+        find("default").only("hair")
