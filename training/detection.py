@@ -14,7 +14,7 @@ from training.crops import read_image
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from models.detector import FaceDetector
+    from models.release import Release
     from training.data import Photo
 
 MIN_SIDE = 16
@@ -55,10 +55,25 @@ def tally(photo: Photo, boxes: NDArray[np.float32]) -> PhotoResult:
     return PhotoResult(int(wanted.sum()), int((taken & wanted).sum()), false_positives)
 
 
-def detect_photos(photos: list[Photo], detector: FaceDetector) -> list[PhotoResult]:
-    """Run the detector over photos, one by one because their sizes differ."""
-    results = []
+@dataclass(frozen=True, slots=True)
+class DetectionResult:
+    """What was found in all photos; the i-th results are of one photo."""
+
+    detected: list[PhotoResult]
+    """Of all boxes."""
+    kept: list[PhotoResult]
+    """Of the boxes that the release's quality check does not drop."""
+
+
+def detect_photos(photos: list[Photo], release: Release) -> DetectionResult:
+    """Find the faces of photos, one by one because their sizes differ."""
+    result = DetectionResult([], [])
     for photo in photos:
         frame = torch.from_numpy(read_image(photo.path)).permute(2, 0, 1)[None].contiguous()
-        results.append(tally(photo, detector.detect(frame).boxes.numpy()))
-    return results
+        faces = release.detector.detect(frame)
+        quality = release.quality(faces, release.align(frame, faces), (frame.shape[2], frame.shape[3]))
+        boxes = faces.boxes.numpy()
+        kept = np.array([reason is None for reason in quality.dropped], dtype=np.bool_)
+        result.detected.append(tally(photo, boxes))
+        result.kept.append(tally(photo, boxes[kept]))
+    return result
