@@ -1,4 +1,4 @@
-"""How far jobs are: their sums, their pace, and what is slow or stuck."""
+"""How far jobs are: their sums, their pace, and what is slow, stuck or went wrong."""
 
 from __future__ import annotations
 
@@ -6,78 +6,75 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
+from db.queries import count_units, read_failures, read_jobs, read_pace, read_troubled_units
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from db.queries import FailedFile, JobCounts, Pace, TroubledUnit
+
 LATEST_JOBS = 10
-PACE_SECONDS = 60  # the pace is taken over the units that ended in this time
+SHOWN_FAILURES = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobStatus:
-    """A job in numbers; submitted = done + rejected + quarantined + pending."""
+    """A job in numbers, at the pace of the last minute."""
 
-    job_id: int
-    name: str
-    submitted: int
-    done: int
-    rejected: int
-    quarantined: int
-    pending: int
-    faces: int
-    units_open: int
-    units_ended_lately: int
-    faces_lately: int
-    retrying: int
-    """Units that failed before and wait for another attempt."""
-    last_error: str | None
+    counts: JobCounts
+    units: dict[str, int]
+    """Its units by state."""
+    pace: Pace
+    failures: list[FailedFile]
+    """The latest files that ended rejected or quarantined."""
+    troubled: list[TroubledUnit]
+    """Units that are slow, abandoned or failing."""
+
+    @property
+    def units_open(self) -> int:
+        """Units that have not ended."""
+        return self.units.get("pending", 0) + self.units.get("leased", 0)
 
     @property
     def faces_per_second(self) -> float | None:
-        """Pace of the last minute; None while nothing ended."""
-        return self.faces_lately / PACE_SECONDS if self.units_ended_lately and self.pending else None
+        """Pace of the last minute; None when nothing is left, or nothing ended."""
+        return self.pace.faces / self.pace.seconds if self.units_open and self.pace.units else None
 
     @property
     def time_left(self) -> str | None:
-        """Time until it has ended at the last minute's pace; None where that says nothing."""
-        if not self.pending or not self.units_ended_lately:
+        """Time until it has ended at that pace; None where that says nothing."""
+        if not self.units_open or not self.pace.units:
             return None
-        return str(timedelta(seconds=round(self.units_open * PACE_SECONDS / self.units_ended_lately)))
+        return str(timedelta(seconds=round(self.units_open * self.pace.seconds / self.pace.units)))
 
     @property
     def notes(self) -> list[str]:
         """What needs somebody's eye."""
-        notes = []
-        if self.pending and not self.units_ended_lately:
+        notes = [f"{file.uri}: {file.state}: {file.reason}" for file in self.failures]
+        notes += [
+            f"{unit.uri}: {unit.trouble} after {unit.attempts} attempts: {unit.last_error}" for unit in self.troubled
+        ]
+        if self.units_open and not self.pace.units:
             notes.append("no unit ended in the last minute; is a worker running? (`facet worker`)")
-        if self.retrying:
-            notes.append(f"{self.retrying} units failed and are tried again; the last error: {self.last_error}")
         return notes
 
     def as_dict(self) -> dict[str, object]:
         """Give all of it for JSON."""
-        derived = {"faces_per_second": self.faces_per_second, "time_left": self.time_left, "notes": self.notes}
-        return asdict(self) | derived
+        derived = {"faces_per_second": self.faces_per_second, "time_left": self.time_left}
+        failures, troubled = map(asdict, self.failures), map(asdict, self.troubled)
+        return asdict(self.counts) | {"units": self.units, "failures": [*failures], "troubled": [*troubled]} | derived
 
 
 def read_status(session: Session, job_id: int | None = None) -> list[JobStatus]:
     """Read one job, or the latest ones, newest first."""
-    rows = session.execute(
-        text("""
-        SELECT j.job_id, j.name, j.submitted, j.done, j.rejected, j.quarantined, j.pending, u.*
-        FROM jobs j CROSS JOIN LATERAL (
-            SELECT coalesce(sum(face_count), 0) AS faces,
-                   count(*) FILTER (WHERE state IN ('pending', 'leased')) AS units_open,
-                   count(*) FILTER (WHERE finished_at > now() - make_interval(secs => :pace)) AS units_ended_lately,
-                   coalesce(sum(face_count) FILTER (WHERE finished_at > now() - make_interval(secs => :pace)), 0)
-                       AS faces_lately,
-                   count(*) FILTER (WHERE state = 'pending' AND attempts > 0) AS retrying,
-                   max(last_error) FILTER (WHERE state = 'pending' AND attempts > 0) AS last_error
-            FROM unit WHERE analysis_id IN (SELECT analysis_id FROM job_item i WHERE i.job_id = j.job_id)) u
-        WHERE cast(:job AS bigint) IS NULL OR j.job_id = :job
-        ORDER BY j.job_id DESC LIMIT :limit"""),
-        {"job": job_id, "pace": PACE_SECONDS, "limit": LATEST_JOBS},
-    ).all()
-    return [JobStatus(**row._mapping) for row in rows]  # noqa: SLF001 - the documented way to read a Row by name
+    shown = SHOWN_FAILURES if job_id is not None else 0
+    return [
+        JobStatus(
+            counts=counts,
+            units=count_units(session, job_id=counts.job_id),
+            pace=read_pace(session, job_id=counts.job_id),
+            failures=read_failures(session, job_id=counts.job_id, limit=shown),
+            troubled=read_troubled_units(session, job_id=counts.job_id, limit=SHOWN_FAILURES),
+        )
+        for counts in read_jobs(session, job_id=job_id, limit=LATEST_JOBS)
+    ]

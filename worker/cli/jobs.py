@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console, Group
 from rich.live import Live
+from rich.text import Text
 
 from worker.cli.analyze import EveryFrame, Fps, Name, Paths, check_paths, submit_paths
 from worker.cli.output import JsonFlag, console, print_json, table
 from worker.config import settings
 from worker.database import Database, open_database
+from worker.errors import UsageError
 from worker.home import make_home
 
 if TYPE_CHECKING:
@@ -77,6 +79,8 @@ def status(
             return
         with database.sessions.begin() as session:
             found = read_status(session, job)
+    if job is not None and not found:
+        raise UsageError(f"there is no job {job}; see `facet status`")
     if as_json:
         print_json([one.as_dict() for one in found])
     else:
@@ -92,29 +96,22 @@ def _watch(database: Database, job: int | None) -> bool:
             with database.sessions.begin() as session:
                 found = read_status(session, job)
             live.update(_draw(found), refresh=True)
-            if not any(one.pending for one in found):
+            if not any(one.counts.pending for one in found):
                 break
             time.sleep(WATCH_SECONDS)
     console().print(_draw(found))
-    return all(one.submitted == one.done for one in found)
+    return all(one.counts.submitted == one.counts.done for one in found)
 
 
 def _draw(found: list[JobStatus]) -> RenderableType:
-    columns = ("job", "name", "submitted", "done", "rejected", "quarantined", "pending", "faces", "faces/s", "left")
-    rows = [
-        (
-            one.job_id,
-            one.name,
-            one.submitted,
-            one.done,
-            one.rejected,
-            one.quarantined,
-            one.pending,
-            one.faces,
-            one.faces_per_second,
-            one.time_left,
-        )
-        for one in found
-    ]
-    notes = [f"job {one.job_id}: {note}" for one in found for note in one.notes]
+    columns = ("job", "name", "submitted", "done", "rejected", "quarantined", "pending", "units", "faces/s", "left")
+    rows = [_row(one) for one in found]
+    notes = [Text(f"job {one.counts.job_id}: {note}") for one in found for note in one.notes]
     return Group(table("Jobs", columns, rows), *notes)
+
+
+def _row(one: JobStatus) -> tuple[object, ...]:
+    counts = one.counts
+    sums = (counts.submitted, counts.done, counts.rejected, counts.quarantined, counts.pending)
+    ended = sum(one.units.values()) - one.units_open
+    return counts.job_id, counts.name, *sums, f"{ended}/{sum(one.units.values())}", one.faces_per_second, one.time_left
