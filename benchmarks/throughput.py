@@ -29,6 +29,7 @@ from worker.config import Settings
 from worker.database import open_database
 from worker.decode.client import Decoder
 from worker.runner import Worker, load
+from worker.submit import Submission
 from worker.values import DecodeLimits, DecodeRequest
 
 
@@ -119,7 +120,10 @@ def measure(clip: Path, seconds: float, fps: float) -> dict[str, object]:
             worker = Worker(config, database, release)
             totals: list[object] = []
             started = time.perf_counter()
-            submit_paths(config, database, worker.release_id, [str(film)], fps, "benchmark")
+            submission = Submission(
+                name="benchmark", release_id=worker.release_id, frames_per_second=fps, unit_seconds=config.unit_seconds
+            )
+            submit_paths(config, database, [str(film)], submission)
             worker.drain(threading.Event(), lambda t: totals.__setitem__(slice(None), [t]))
             worker.identifier.finish()
             spent = time.perf_counter() - started

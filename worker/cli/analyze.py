@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import signal
 import threading
 import time
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from worker.database import Database
     from worker.pipeline import Totals
     from worker.runner import Worker
+    from worker.submit import Submission
 
 SHOWN_FAILURES = 20
 ALL_FAILURES = "facet sql \"SELECT uri, status, reason FROM media WHERE status <> 'done'\""
@@ -78,12 +80,16 @@ def check_paths(paths: list[str]) -> None:
 
 def _run(config: Settings, paths: list[str], fps: float | None, name: str, stop: threading.Event) -> Summary:
     from worker.database import open_database  # noqa: PLC0415 - see check_paths
+    from worker.submit import Submission  # noqa: PLC0415
 
     with ExitStack() as opened:
         with Console(stderr=True).status("starting the database and loading the network ..."):
             database = opened.enter_context(open_database(config))
             worker = _make_worker(config, database)
-        job_id = submit_paths(config, database, worker.release_id, paths, fps, name)
+        submission = Submission(
+            name=name, release_id=worker.release_id, frames_per_second=fps, unit_seconds=config.unit_seconds
+        )
+        job_id = submit_paths(config, database, paths, submission, stop)
         with progress_bar() as bar:
             _work(worker, database, job_id, stop, bar)
         with database.sessions.begin() as session:
@@ -97,16 +103,17 @@ def _make_worker(config: Settings, database: Database) -> Worker:
 
 
 def submit_paths(
-    config: Settings, database: Database, release_id: int, paths: list[str], fps: float | None, name: str
+    config: Settings, database: Database, paths: list[str], submission: Submission, stop: threading.Event | None = None
 ) -> int:
-    """Write a job for what the paths name; returns its id."""
+    """Write a job for what the paths name, until told to stop; returns its id."""
     from worker.decode.client import Decoder  # noqa: PLC0415 - see check_paths
     from worker.ingest import IngestOptions, discover  # noqa: PLC0415
     from worker.runner import decode_limits  # noqa: PLC0415
-    from worker.submit import Submission, SubmitCounts, submit  # noqa: PLC0415
+    from worker.submit import SubmitCounts, submit  # noqa: PLC0415
 
-    submission = Submission(name=name, release_id=release_id, frames_per_second=fps, unit_seconds=config.unit_seconds)
-    items = discover(paths, IngestOptions(roots=config.media_roots), config.staging)
+    stopped = stop or threading.Event()
+    found = discover(paths, IngestOptions(roots=config.media_roots), config.staging)
+    items = itertools.takewhile(lambda _: not stopped.is_set(), found)
     with Console(stderr=True).status("reading files ...") as status, Decoder(decode_limits(config)) as decoder:
 
         def tell(counts: SubmitCounts) -> None:

@@ -47,6 +47,7 @@ def submit(
     from worker import tasks  # noqa: PLC0415 - the network and the broker are loaded by the commands that need them
     from worker.registry import register as register_release  # noqa: PLC0415
     from worker.runner import load  # noqa: PLC0415
+    from worker.submit import Submission  # noqa: PLC0415
 
     config = settings()
     check_paths(paths)
@@ -56,7 +57,13 @@ def submit(
         with database.sessions.begin() as session:
             release_id = register_release(session, load(config))
         job_name = name or Path(paths[0]).name or paths[0]
-        job_id = submit_paths(config, database, release_id, paths, None if every_frame else fps, job_name)
+        submission = Submission(
+            name=job_name,
+            release_id=release_id,
+            frames_per_second=None if every_frame else fps,
+            unit_seconds=config.unit_seconds,
+        )
+        job_id = submit_paths(config, database, paths, submission)
         bell.ring(database)
         typer.echo(f"job {job_id} submitted; see it with: facet status {job_id} --watch")
         if wait and not _watch(database, job_id):
