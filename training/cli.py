@@ -69,7 +69,8 @@ def train(
     chosen = find(recipe)
     if head:
         chosen = chosen.only(*head)
-    trained = train_heads(chosen, bench(SHIPPED, data, cache), seed)
+    stand = bench(SHIPPED, data, cache, smallest_search=chosen.smallest_search)
+    trained = train_heads(chosen, stand, seed)
     exporting.export(out.name, SHIPPED, [found.branch for found in trained], out)
     for found in trained:
         typer.echo(f"{found.branch.spec.task}: held-out score {found.held_out_score:.4f} after {found.epochs} epochs")

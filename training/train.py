@@ -38,8 +38,6 @@ _log = logging.getLogger(__name__)
 
 STANDARDISED_ON = 1024
 """Training faces whose features set mean and deviation."""
-SMALLEST_VIEW = 32
-"""Pixels; below any view, so that views are searched in their own size."""
 INTERVAL_SHARE = 0.8
 """Share of ages that lie within the age head's interval."""
 
@@ -151,11 +149,14 @@ def _interval_temperature(spec: BranchSpec, logits: Tensor, soft: Tensor) -> flo
     return TEMPERATURES[min(place, len(TEMPERATURES) - 1)]
 
 
-def bench(release: Path, data: Path, cache: Path) -> Bench:
+def bench(release: Path, data: Path, cache: Path, *, smallest_search: int | None) -> Bench:
     """Set up training on a release's trunk and detector.
 
-    Small images are shown to the detector in the sizes of ``training.crops.LADDERS``; the release's policy would scale
-    them up first, which finds the same faces in six times the time.
+    Args:
+        release: folder.
+        data: folder of the data sets.
+        cache: folder for crops and features.
+        smallest_search: pixels, see ``Recipe.smallest_search``.
 
     Raises:
         WeightsError: a file of the release is damaged or exchanged.
@@ -163,7 +164,8 @@ def bench(release: Path, data: Path, cache: Path) -> Bench:
     manifest = read_manifest(release)
     device = resolve_device()
     files = {name: read_weights(release / name, manifest.files[name]) for name in (DETECTOR_FILE, TRUNK_FILE)}
-    detector = FaceDetector(files[DETECTOR_FILE], replace(manifest.detection, min_side=SMALLEST_VIEW), device)
+    policy = manifest.detection if smallest_search is None else replace(manifest.detection, min_side=smallest_search)
+    detector = FaceDetector(files[DETECTOR_FILE], policy, device)
     trunk = SFace()
     load_into(trunk, files[TRUNK_FILE], "trunk")
     return Bench(ready(trunk, device), detector, data, cache)
