@@ -27,10 +27,9 @@ fast: setup ## Run the unit tests, which need no service
 	$(BIN)/python -m pytest tests/unit $(PYTEST_FLAGS)
 
 lint: setup ## Check style, format, types and the import contract
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	@status=0; for check in 'ruff check .' 'ruff format --check .' mypy lint-imports; do \
+	  echo "$$check"; $(BIN)/$$check || status=1; \
+	done; exit $$status
 
 format: setup ## Rewrite the sources in the house format
 	$(BIN)/ruff check --fix .
