@@ -152,7 +152,7 @@ class Pipeline:
 
     def _infer(self) -> None:
         for inferred in self._recognizer.infer():
-            if inferred.result.unit.unit_id in self._flying:  # not abandoned meanwhile
+            if self._flying.get(inferred.result.unit.unit_id) is inferred.result:  # not abandoned meanwhile
                 self._writer.add_crops(inferred)
                 self._store_if_complete(inferred.result)
 

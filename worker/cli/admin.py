@@ -65,7 +65,7 @@ def list_releases(as_json: JsonFlag = False) -> None:
     """List the releases that results were made with."""
     config = settings()
     make_home(config.home)
-    columns = ("release", "active", "weights_sha256", "code_version", "created_at")
+    columns = ("release_id", "release", "active", "weights_sha256", "code_version", "created_at")
     with open_database(config) as opened, opened.sessions.begin() as session:
         rows = session.execute(text(f"SELECT {', '.join(columns)} FROM releases ORDER BY created_at")).all()  # noqa: S608 - constant names
     if as_json:
@@ -74,16 +74,18 @@ def list_releases(as_json: JsonFlag = False) -> None:
         console().print(table("Releases", columns, [tuple(row) for row in rows]))
 
 
-@releases.command(epilog="Example: facet releases activate default-1")
+@releases.command(epilog="Example: facet releases activate 2")
 def activate(
-    name: Annotated[str, typer.Argument(help="Name of a release, or the start of its weights' SHA-256.")],
+    name: Annotated[str, typer.Argument(help="Number or name of a release, as in `facet releases list`.")],
 ) -> None:
     """Choose the release whose results the views show; results of the others stay."""
     config = settings()
     make_home(config.home)
     with open_database(config) as opened, opened.sessions.begin() as session:
         found = session.execute(
-            text("SELECT release_id, name FROM release WHERE name = :name OR weights_sha256 = :name"),
+            text(
+                "SELECT release_id, name FROM release WHERE name = :name OR weights_sha256 = :name OR fingerprint = :name"
+            ),
             {"name": name},
         ).all()
         if len(found) != 1:

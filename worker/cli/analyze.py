@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from rich.progress import Progress
+    from sqlalchemy.orm import Session
 
     from worker.database import Database
     from worker.pipeline import Totals
@@ -93,6 +94,7 @@ def _run(config: Settings, paths: list[str], fps: float | None, name: str, stop:
         with progress_bar() as bar:
             _work(worker, database, job_id, stop, bar)
         with database.sessions.begin() as session:
+            _warn_if_hidden(session, worker)
             return summarise_job(session, job_id)
 
 
@@ -100,6 +102,19 @@ def _make_worker(config: Settings, database: Database) -> Worker:
     from worker.runner import Worker, load  # noqa: PLC0415 - see check_paths
 
     return Worker(config, database, load(config))
+
+
+def _warn_if_hidden(session: Session, worker: Worker) -> None:
+    """The views show one release; after an upgrade that may be the one before."""
+    from worker.registry import active_release  # noqa: PLC0415 - see check_paths
+
+    active_id, active_name = active_release(session)
+    if active_id != worker.release_id:
+        typer.echo(
+            f"the views show release {active_name}, these results are of another one; see `facet releases list` and "
+            "`facet releases activate`",
+            err=True,
+        )
 
 
 def submit_paths(
