@@ -83,9 +83,7 @@ def activate(
     make_home(config.home)
     with open_database(config) as opened, opened.sessions.begin() as session:
         found = session.execute(
-            text(
-                "SELECT release_id, name FROM release WHERE name = :name OR weights_sha256 = :name OR fingerprint = :name"
-            ),
+            text("SELECT release_id, name FROM release WHERE name = :name OR cast(release_id AS text) = :name"),
             {"name": name},
         ).all()
         if len(found) != 1:
