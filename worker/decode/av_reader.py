@@ -9,6 +9,7 @@ import av.error
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from worker.decode.confine import memory_left
 from worker.decode.container import moving_picture, open_film, pixel_aspect, too_many_pixels
 from worker.decode.orientation import UPRIGHT, from_display_matrix, upright
 from worker.decode.sampling import Sampled, Sampler
@@ -28,6 +29,9 @@ ROUGH_SEEK = frozenset({"mpeg"})
 so it goes one key frame further."""
 ONE_THREAD_PIXELS = 700_000
 """Up to 960 x 720 a second thread costs a quarter more CPU time for each frame than it saves in waiting."""
+SPARE_BYTES = 16 << 20
+SPARE_FRAME_BYTES = 8
+"""For each pixel: some frames of the decoder. With less memory left, a failure is taken for want of memory."""
 GUESSED_RATE = 25.0
 """Frames per second of a film that tells neither stamps nor a rate."""
 
@@ -44,6 +48,7 @@ class AvReader:
         self._location = location
         self._most_pixels = most_pixels
         self._alive = alive
+        self.orientation = UPRIGHT
         # one for all frames: each frame would make its own, whose threads outlive it
         self._converter = VideoReformatter()
         self.damaged = 0
@@ -68,9 +73,16 @@ class AvReader:
         if hasattr(self, "container"):
             self.container.close()
 
-    def first_frame(self) -> VideoFrame | None:
-        """Decode the first frame that can be decoded; the reader is then somewhere behind it."""
-        return next(self._decoded(), None)
+    def look(self) -> tuple[int, int] | None:
+        """Decode the first frame that can be decoded and note which way is up; return its width and height.
+
+        The reader is then somewhere behind it.
+        """
+        first = next(self._decoded(), None)
+        if first is None:
+            return None
+        self.orientation = _orientation(first)
+        return first.width, first.height
 
     def sequence(self, frames_per_second: float | None, end_seconds: float | None) -> Iterator[Sampled]:
         """Yield sampled frames from the start of the file, counted as they come."""
@@ -130,23 +142,31 @@ class AvReader:
             self._alive()
             try:
                 packet = next(packets, None)
-            except av.error.MemoryError:
-                raise
-            except av.error.FFmpegError:
-                self.damaged += 1
+            except av.error.FFmpegError as err:
+                self._damage(err)
                 return
             if packet is None:
                 return
             try:
                 frames = packet.decode()
-            except av.error.MemoryError:
-                raise
-            except av.error.FFmpegError:
-                self.damaged += 1
+            except av.error.FFmpegError as err:
+                self._damage(err)
                 continue
             for frame in frames:
                 self.damaged += frame.is_corrupt
                 yield frame
+
+    def _damage(self, err: av.error.FFmpegError) -> None:
+        """Count a failure, unless it is for want of memory: decoders call that damaged data, too.
+
+        Raises:
+            MemoryError: there is less left than a few frames need, or a thread could not be started.
+        """
+        context = self.stream.codec_context
+        need = SPARE_BYTES + SPARE_FRAME_BYTES * context.width * context.height
+        if isinstance(err, MemoryError | BlockingIOError) or memory_left() < need:
+            raise MemoryError(str(err)) from err
+        self.damaged += 1
 
     def _pixels(self, frame: VideoFrame) -> NDArray[np.uint8]:
         """Return a frame in RGB, upright, with square pixels, as (H, W, 3)."""
@@ -154,11 +174,14 @@ class AvReader:
             raise too_many_pixels(frame.width, frame.height, self._most_pixels)
         width = round(frame.width * pixel_aspect(self.stream))
         rgb = self._converter.reformat(frame, format="rgb24", width=width, height=frame.height, threads=1)
-        return upright(rgb.to_ndarray().astype(np.uint8, copy=False), orientation_of(frame))
+        return upright(rgb.to_ndarray().astype(np.uint8, copy=False), self.orientation)
 
 
-def orientation_of(frame: VideoFrame) -> int:
-    """Return the EXIF orientation that the film's display matrix means."""
+def _orientation(frame: VideoFrame) -> int:
+    """Return the EXIF orientation that the film's display matrix means.
+
+    Not for every frame: a frame whose side data was looked at refers to itself and stays until the next collection.
+    """
     known: Any = frame.side_data  # its published type knows fewer kinds than it holds
     return from_display_matrix(bytes(known["DISPLAYMATRIX"])) if "DISPLAYMATRIX" in known else UPRIGHT
 

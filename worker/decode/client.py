@@ -221,8 +221,12 @@ class DecodeStream:
         while (message := self._child.receive(wall_seconds)).kind is MessageKind.ALIVE:
             pass
         if message.kind is MessageKind.REJECTED:
+            code, text = str(message.meta.get("code")), str(message.meta.get("message"))
+            if code == "out_of_memory" and self._engine == "decord":  # which takes what it can get; PyAV needs little
+                self._child.kill()
+                raise DecoderCrashed(code, text)
             self._open = False
-            raise MediaRejected(str(message.meta.get("code")), str(message.meta.get("message")))
+            raise MediaRejected(code, text)
         return message
 
     def _read_frame(self, message: Message) -> DecodedFrame:

@@ -6,6 +6,7 @@ import ctypes
 import os
 import resource
 import signal
+import sys
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
@@ -42,6 +43,12 @@ def confine(memory_bytes: int) -> None:
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, OPEN_FILES)
+
+
+def memory_left() -> int:
+    """Return the bytes that this process may still map for data."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit - _mapped_bytes()["VmData"]
 
 
 def _limit(which: int, value: int) -> None:

@@ -30,7 +30,11 @@ STDERR_LINES = 3
 
 INHERITED = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
 CHILD_ENVIRONMENT = {
-    "MALLOC_ARENA_MAX": "2",  # each arena reserves 64 MiB and keeps what it once used
+    # each arena reserves 64 MiB; what is mapped goes back to the system: a child that once read a large picture, or
+    # decord which buffers at will, would else keep hundreds of megabytes from the next file
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 20),
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "PYTHONUTF8": "1",

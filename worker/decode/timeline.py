@@ -33,8 +33,10 @@ class Timeline:
     """(K,) presentation stamps of the frames that decoding can start at, ascending."""
     key_seek_stamps: NDArray[np.int64]
     """(K,) where to send the demuxer for each of them: their decoding stamps."""
-    has_hidden: bool
-    """True where an edit list hides frames: a reader that shows them all counts differently."""
+    is_plain: bool
+    """False where an edit list hides frames, or where frames come after a key frame and are shown before it.
+
+    A reader that goes by its own count takes the wrong frames then."""
 
     def __len__(self) -> int:
         return len(self.stamps)
@@ -78,7 +80,7 @@ def scan(
     """
     shown = array("q")
     keys: list[tuple[int, int]] = []
-    tells, hidden, last_decoding = True, 0, None
+    tells, is_plain, last_decoding = True, True, None
     try:
         for packet in container.demux(stream):
             if not packet.size:
@@ -90,10 +92,10 @@ def scan(
             if packet.dts is not None:
                 tells = tells and (last_decoding is None or packet.dts >= last_decoding)
                 last_decoding = packet.dts
+            is_plain = is_plain and not packet.is_discard and not (keys and packet.pts < keys[-1][0])
             if packet.is_keyframe:
                 keys.append((packet.pts, packet.pts if packet.dts is None else packet.dts))
             if packet.is_discard:
-                hidden += 1
                 continue
             shown.append(packet.pts)
             if len(shown) > most_frames:
@@ -104,12 +106,12 @@ def scan(
     stamps = np.unique(np.array(shown, dtype=np.int64))
     if not tells or not len(stamps) or len(stamps) != len(shown) or stream.time_base is None:
         return None
-    return _timeline(stamps, sorted(keys), stream.time_base, has_hidden=hidden > 0)
+    return _timeline(stamps, sorted(keys), stream.time_base, is_plain=is_plain)
 
 
 def _timeline(
-    stamps: NDArray[np.int64], keys: list[tuple[int, int]], time_base: Fraction, *, has_hidden: bool
+    stamps: NDArray[np.int64], keys: list[tuple[int, int]], time_base: Fraction, *, is_plain: bool
 ) -> Timeline:
     pairs = np.array(keys, dtype=np.int64).reshape(-1, 2)
     seconds = (stamps - stamps[0]) * time_base.numerator / time_base.denominator
-    return Timeline(stamps, seconds, pairs[:, 0], pairs[:, 1], has_hidden)
+    return Timeline(stamps, seconds, pairs[:, 0], pairs[:, 1], is_plain)

@@ -6,7 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from worker.decode import decord_reader
-from worker.decode.av_reader import AvReader, orientation_of, threads_for
+from worker.decode.av_reader import AvReader, threads_for
 from worker.decode.container import (
     container_and_codec,
     container_format,
@@ -55,11 +55,10 @@ class Video:
         self._limits = limits
         self._alive = alive
         self._reader = AvReader(location, limits.pixels_per_frame, alive)
-        first = self._reader.first_frame()
-        if first is None:
+        size = self._reader.look()
+        if size is None:
             raise MediaRejected("corrupt", "no frame of the film can be decoded")
-        self._orientation = orientation_of(first)
-        self._size = first.width, first.height
+        self._size = size
         self._with_decord = with_decord and self._plain()
         self._decord: DecordReader | None = None
         self._scanned = False
@@ -95,7 +94,7 @@ class Video:
         if not len(wanted):
             return
         following = int(wanted[0])
-        if self._with_decord and not timeline.has_hidden:
+        if self._with_decord and timeline.is_plain:
             try:
                 for sampled in self._open_decord(timeline).frames(wanted):
                     yield sampled
@@ -110,10 +109,11 @@ class Video:
             yield from self._reader.range(timeline, following, request.frames_per_second, request.end_seconds)
 
     def _plain(self) -> bool:
-        """Whether decord is exact for this container and codec, upright and with square pixels."""
+        """Whether decord is exact for this film and keeps to some bound of memory."""
         kind = container_and_codec(self._reader.container, self._reader.stream)
-        upright = self._orientation == UPRIGHT and pixel_aspect(self._reader.stream) == 1
-        return upright and kind in decord_reader.EXACT
+        upright = self._reader.orientation == UPRIGHT and pixel_aspect(self._reader.stream) == 1
+        small = self._size[0] * self._size[1] <= decord_reader.MOST_PIXELS
+        return upright and small and kind in decord_reader.EXACT
 
     def _open_decord(self, timeline: Timeline) -> DecordReader:
         if self._decord is None:
@@ -136,7 +136,7 @@ class Video:
     def _describe(self) -> MediaInfo:
         container, stream = self._reader.container, self._reader.stream
         width, height = round(self._size[0] * pixel_aspect(stream)), self._size[1]
-        if swaps_sides(self._orientation):
+        if swaps_sides(self._reader.orientation):
             width, height = height, width
         return MediaInfo(
             kind="video",
