@@ -79,10 +79,14 @@ class Server:
 
     def _answer(self, request: Request) -> None:
         source = self._open(request)
-        self._say(MessageKind.INFO, {"info": asdict(source.info), "engine": source.engine})
-        if request.operation == "frames":
-            self._stream(source, request.decode)
-        self._say(MessageKind.END, {"damaged": source.damaged})
+        try:
+            self._say(MessageKind.INFO, {"info": asdict(source.info), "engine": source.engine})
+            if request.operation == "frames":
+                self._stream(source, request.decode)
+            self._say(MessageKind.END, {"damaged": source.damaged})
+        finally:
+            if source is not self._film:
+                source.close()
 
     def _stream(self, source: Still | Video, wanted: DecodeRequest) -> None:
         """Send the frames of the range; the one before it is looked at only to see whether a shot begins."""

@@ -32,6 +32,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF", "PSD", "
 ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
 """Whose further images are later moments, not other pictures."""
 ORIENTATION_TAG = 0x0112
+SIGNATURE_BYTES = 16
+"""What Pillow shows its plug-ins."""
 SHORTEST_SECONDS = 0.011
 DEFAULT_SECONDS = 0.1
 """Animations that ask for 10 ms or less a frame are shown at 100 ms by the browsers, and were made for that."""
@@ -55,6 +57,7 @@ class Still:
         self._orientation = _orientation(self._image)
         width, height = self._image.size
         if width * height > limits.pixels_per_frame:
+            self._image.close()
             raise MediaRejected(
                 "too_many_pixels", f"{width} x {height} pixels, at most {limits.pixels_per_frame} allowed"
             )
@@ -106,25 +109,38 @@ def _open(location: str) -> Image.Image:
     if not Path(location).stat().st_size:
         raise MediaRejected("empty", "the file has no bytes")
     try:
-        return Image.open(location, formats=FORMATS)
+        return _guarded(partial(Image.open, location, formats=FORMATS))
     except UnidentifiedImageError as err:
+        if _has_known_signature(location):
+            raise MediaRejected("corrupt", "begins like a picture, but its header cannot be read") from err
         raise MediaRejected("unsupported_format", "no picture format that is read here") from err
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
-        raise MediaRejected("too_many_pixels", str(err)) from err
+
+
+def _has_known_signature(location: str) -> bool:
+    with Path(location).open("rb") as file:
+        head = file.read(SIGNATURE_BYTES)
+    accepts = (Image.OPEN[name][1] for name in FORMATS)
+    return any(accept(head) is True for accept in accepts if accept)
 
 
 def _guarded(step: Callable[[], T]) -> T:
     """Run one step of Pillow and say what its errors mean."""
     try:
         return step()
+    except (UnidentifiedImageError, FileNotFoundError, PermissionError):
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
-        raise MediaRejected("too_many_pixels", str(err)) from err
+        raise MediaRejected("too_many_pixels", f"more than the {Image.MAX_IMAGE_PIXELS} pixels allowed") from err
     except (OSError, SyntaxError, ValueError, EOFError, struct.error) as err:
-        code = "truncated" if "truncated" in str(err) else "corrupt"
-        raise MediaRejected(code, str(err)) from err
+        text = " ".join(str(err).split())
+        if "memory" in text.lower():  # libheif's word for it
+            raise MemoryError(text) from err
+        raise MediaRejected("truncated" if "truncated" in text else "corrupt", text) from err
 
 
 def _orientation(image: Image.Image) -> int:
+    if image.format == "TIFF":
+        return UPRIGHT  # Pillow turns these itself
     try:
         value = image.getexif().get(ORIENTATION_TAG, 1)
     except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
