@@ -54,9 +54,7 @@ def list_recipes(*, as_json: JsonOption = False) -> None:
             typer.echo(f"  {head.spec.task:<11} {len(head.spec.labels):>3} labels, {depths}, from {head.data}")
 
 
-@app.command(
-    epilog="Example: facet-train train default --data ../shared/data --cache /tmp/facet-cache --out /tmp/release"
-)
+@app.command(epilog="Example: facet-train train default --data data --cache cache --out out/release")
 def train(
     recipe: Annotated[str, typer.Argument(help="Name of a recipe; see facet-train list.")],
     data: DataOption,
@@ -77,7 +75,7 @@ def train(
     typer.echo(f"wrote {out}")
 
 
-@app.command(epilog="Example: facet-train evaluate --data ../shared/data --json figures.json")
+@app.command(epilog="Example: facet-train evaluate --data data --json figures.json")
 def evaluate(
     data: DataOption,
     release: ReleaseOption = SHIPPED,
@@ -109,9 +107,7 @@ def card(
     typer.echo(f"renewed {file} and the metrics of {release}")
 
 
-@app.command(
-    epilog="Example: facet-train export mixed --take age=/tmp/release --take emotion=/tmp/other --out /tmp/mixed"
-)
+@app.command(epilog="Example: facet-train export mixed --take age=out/release --take emotion=out/other --out out/mixed")
 def export(
     name: Annotated[str, typer.Argument(help="Name of the new release.")],
     take: Annotated[list[str], typer.Option("--take", help="HEAD=RELEASE; may be given again.")],
@@ -123,7 +119,7 @@ def export(
     for choice in take:
         task, found, folder = choice.partition("=")
         if not found:
-            raise RecipeError(f"--take got {choice!r}, expected HEAD=RELEASE, such as age=/tmp/release")
+            raise RecipeError(f"--take got {choice!r}, expected HEAD=RELEASE, such as age=out/release")
         branches += exporting.branches_of(Path(folder), [task])
     manifest = exporting.export(name, base, branches, out)
     typer.echo(f"wrote {out} with heads {', '.join(spec.task for spec in manifest.branches)}")

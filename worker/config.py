@@ -24,7 +24,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="FACET_", frozen=True, env_ignore_empty=True)
 
     home: Path = Field(default_factory=lambda: Path.home() / ".facet")
-    """Folder of everything that has no address of its own: embedded database, crops, staging."""
+    """Folder of everything that has no address of its own: embedded database, crops, staging; unset: ``~/.facet``."""
     database_url: str | None = None
     """PostgreSQL with pgvector, ``postgresql://user:password@host/name``; unset: embedded under home."""
     reader_database_url: str | None = None

@@ -16,6 +16,7 @@ from worker.crops import CropStore
 from worker.database import database_away
 from worker.errors import FacetError, UsageError
 from worker.finish import finish_forgotten
+from worker.heap import keep_heap
 from worker.leases import LeaseHolder, make_owner
 from worker.people import Identifier
 from worker.pipeline import Pipeline, PipelineOptions, Totals
@@ -39,6 +40,7 @@ def load(settings: Settings) -> Release:
     Raises:
         UsageError: there is none, its files are damaged, a head is unknown or the device is not there.
     """
+    keep_heap()
     try:
         return load_release(settings.release, device=settings.device, heads=settings.heads)
     except ModelError as err:

@@ -156,6 +156,12 @@ def _refuse(session: Session, item: Refused) -> int:
     """Give the media row of a refused file; one that was accepted before under the same bytes is not touched."""
     reason = f"{item.code}: {item.message}"
     parameters = {"sha256": item.sha256, "uri": item.uri, "size": item.byte_size, "reason": reason}
+    if item.sha256 is None:  # never read to its end, so its name is all that tells it from others
+        known = text("""SELECT media_id FROM media_file
+                        WHERE sha256 IS NULL AND uri = :uri AND reason = :reason LIMIT 1""")
+        media_id = session.execute(known, parameters).scalar()
+        if media_id is not None:
+            return int(media_id)
     statement = text("""INSERT INTO media_file (sha256, uri, byte_size, reason) VALUES (:sha256, :uri, :size, :reason)
                         ON CONFLICT (sha256) DO UPDATE SET reason = coalesce(media_file.reason, excluded.reason)
                         RETURNING media_id""")

@@ -23,13 +23,13 @@ from sqlalchemy import text
 from worker.config import settings
 from worker.database import open_database
 from worker.errors import FacetError, RetryableError, UsageError
-from worker.runner import Worker, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from worker.config import Settings
     from worker.database import Database
+    from worker.runner import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -177,6 +177,8 @@ def _worker() -> tuple[Worker, Database]:
     """Give this process its worker: loaded once, at the first message."""
     state = _workers.get(os.getpid())
     if state is None:
+        from worker.runner import Worker, load  # noqa: PLC0415 - health checks and the parent need no torch
+
         config = settings()
         database = _context.enter_context(open_database(config))
         state = _workers[os.getpid()] = (Worker(config, database, load(config)), database)
@@ -229,7 +231,10 @@ def check_worker(config: Settings) -> None:
         FacetError: none answers.
     """
     host = socket.gethostname()
-    replies = make_app(config).control.ping(timeout=5)
+    try:
+        replies = make_app(config).control.ping(timeout=5)
+    except BrokerError as err:
+        raise RetryableError(f"the broker does not answer: {err}; start it or correct FACET_BROKER_URL") from err
     if not any(node.endswith(f"@{host}") for reply in replies for node in reply):
         raise FacetError(f"no worker answers on {host}; start one with `facet worker`")
 

@@ -52,7 +52,7 @@ def flower(
     port: Annotated[int, typer.Option(help="Port of the page.", min=1, max=65535)] = 5555,
     address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
-    """Serve Celery's monitoring page (needs the extra `facet[monitor]`)."""
+    """Serve Celery's monitoring page (needs the extra called monitor)."""
     from worker import tasks  # noqa: PLC0415
 
     tasks.run_flower(settings(), address, port)

@@ -37,7 +37,7 @@ def test_a_second_attempt_writes_the_same_place(tmp_path, crops):
 
 def test_missing_and_damaged_strips_say_what_to_do(tmp_path):
     store = CropStore(str(tmp_path))
-    with pytest.raises(FacetError, match="missing.*analyse its file again"):
+    with pytest.raises(FacetError, match=r"missing.*analyse its file again"):
         store.read("x/0-0.png", 112)
     (tmp_path / "bad.png").write_bytes(b"no picture")
     with pytest.raises(FacetError, match="damaged"):
