@@ -10,7 +10,7 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from worker.decode.confine import memory_left
-from worker.decode.container import moving_picture, open_film, pixel_aspect, too_many_pixels
+from worker.decode.container import moving_picture, open_film, pixel_aspect, too_many_frames, too_many_pixels
 from worker.decode.orientation import UPRIGHT, from_display_matrix, upright
 from worker.decode.sampling import Sampled, Sampler
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from worker.decode.timeline import Timeline
+    from worker.values import DecodeLimits
 
 SEEK_TRIES = 3
 """Key frames, nearest first, that are tried before decoding from the start of the file."""
@@ -44,9 +45,9 @@ def threads_for(width: int, height: int) -> int:
 class AvReader:
     """An opened film that can be read again and again."""
 
-    def __init__(self, location: str, most_pixels: int, alive: Callable[[], None]) -> None:
+    def __init__(self, location: str, limits: DecodeLimits, alive: Callable[[], None]) -> None:
         self._location = location
-        self._most_pixels = most_pixels
+        self._limits = limits
         self._alive = alive
         self.orientation = UPRIGHT
         # one for all frames: each frame would make its own, whose threads outlive it
@@ -61,9 +62,9 @@ class AvReader:
         self.container = open_film(self._location)
         self.stream = moving_picture(self.container)
         context = self.stream.codec_context
-        if context.width * context.height > self._most_pixels:
-            raise too_many_pixels(context.width, context.height, self._most_pixels)
-        context.options = {"max_pixels": str(self._most_pixels)}
+        if context.width * context.height > self._limits.pixels_per_frame:
+            raise too_many_pixels(context.width, context.height, self._limits.pixels_per_frame)
+        context.options = {"max_pixels": str(self._limits.pixels_per_frame)}
         context.thread_type = "AUTO"
         context.thread_count = threads_for(context.width, context.height)
         self.damaged = 0
@@ -84,12 +85,22 @@ class AvReader:
         self.orientation = _orientation(first)
         return first.width, first.height
 
-    def sequence(self, frames_per_second: float | None, end_seconds: float | None) -> Iterator[Sampled]:
-        """Yield sampled frames from the start of the file, counted as they come."""
+    def sequence(
+        self, frames_per_second: float | None, end_seconds: float | None, *, stamped: bool
+    ) -> Iterator[Sampled]:
+        """Yield sampled frames from the start of the file, counted as they come.
+
+        Args:
+            frames_per_second: sampling.
+            end_seconds: first time stamp no longer wanted.
+            stamped: whether the frames' stamps mean anything; else they come at the film's rate.
+        """
         self.rewind()
         sampler = Sampler(frames_per_second)
-        clock = _Clock(float(self.stream.average_rate or GUESSED_RATE))
+        clock = _Clock(float(self.stream.average_rate or GUESSED_RATE), stamped=stamped)
         for index, frame in enumerate(self._decoded()):
+            if index >= self._limits.frames_per_file:
+                raise too_many_frames(self._limits.frames_per_file)
             at_seconds = clock.seconds(frame)
             if end_seconds is not None and at_seconds >= end_seconds:
                 return
@@ -170,8 +181,8 @@ class AvReader:
 
     def _pixels(self, frame: VideoFrame) -> NDArray[np.uint8]:
         """Return a frame in RGB, upright, with square pixels, as (H, W, 3)."""
-        if frame.width * frame.height > self._most_pixels:
-            raise too_many_pixels(frame.width, frame.height, self._most_pixels)
+        if frame.width * frame.height > self._limits.pixels_per_frame:
+            raise too_many_pixels(frame.width, frame.height, self._limits.pixels_per_frame)
         width = round(frame.width * pixel_aspect(self.stream))
         rgb = self._converter.reformat(frame, format="rgb24", width=width, height=frame.height, threads=1)
         return upright(rgb.to_ndarray().astype(np.uint8, copy=False), self.orientation)
@@ -189,15 +200,18 @@ def _orientation(frame: VideoFrame) -> int:
 class _Clock:
     """Seconds from the first frame for stamps that may be missing or start again: they never go back."""
 
-    def __init__(self, rate: float) -> None:
+    def __init__(self, rate: float, *, stamped: bool) -> None:
         self._step = 1 / rate
+        self._stamped = stamped
         self._origin: float | None = None
         self._last = -self._step
 
     def seconds(self, frame: VideoFrame) -> float:
         """Return the time of the next frame."""
         expected = self._last + self._step
-        stamp = expected if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
+        stamp = expected
+        if self._stamped and frame.pts is not None and frame.time_base is not None:
+            stamp = float(frame.pts * frame.time_base)
         if self._origin is None:
             self._origin = stamp
         if stamp - self._origin <= self._last:  # the clock started again

@@ -104,6 +104,11 @@ def too_many_pixels(width: int, height: int, most: int) -> MediaRejected:
     return MediaRejected("too_many_pixels", f"{width} x {height} pixels, at most {most} are allowed")
 
 
+def too_many_frames(most: int) -> MediaRejected:
+    """Return the refusal of a film that is too long."""
+    return MediaRejected("too_many_frames", f"more than the {most} frames that one file may have")
+
+
 def _lacks_index(path: Path) -> bool:
     """Tell whether an MP4 or QuickTime file ends before its ``moov`` box."""
     end = path.stat().st_size

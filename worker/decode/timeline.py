@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from av.error import FFmpegError
 
+from worker.decode.container import too_many_frames
 from worker.decode.sampling import taken
-from worker.errors import MediaRejected
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -99,7 +99,7 @@ def scan(
                 continue
             shown.append(packet.pts)
             if len(shown) > most_frames:
-                raise MediaRejected("too_many_frames", f"more than the {most_frames} frames that one file may have")
+                raise too_many_frames(most_frames)
     except FFmpegError:
         # a file that breaks off tells as much as was read; decoding will meet the same end
         tells = tells and bool(shown)

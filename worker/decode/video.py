@@ -54,7 +54,7 @@ class Video:
         self._location = location
         self._limits = limits
         self._alive = alive
-        self._reader = AvReader(location, limits.pixels_per_frame, alive)
+        self._reader = AvReader(location, limits, alive)
         size = self._reader.look()
         if size is None:
             raise MediaRejected("corrupt", "no frame of the film can be decoded")
@@ -88,7 +88,9 @@ class Video:
         """
         timeline = self._read_timeline()
         if timeline is None:
-            yield from self._reader.sequence(request.frames_per_second, request.end_seconds)
+            yield from self._reader.sequence(
+                request.frames_per_second, request.end_seconds, stamped=not self._is_silent()
+            )
             return
         wanted = timeline.wanted(request.frames_per_second, request.start_seconds, request.end_seconds)
         if not len(wanted):
@@ -108,6 +110,9 @@ class Video:
         if following < len(timeline):
             yield from self._reader.range(timeline, following, request.frames_per_second, request.end_seconds)
 
+    def _is_silent(self) -> bool:
+        return container_and_codec(self._reader.container, self._reader.stream) in SILENT
+
     def _plain(self) -> bool:
         """Whether decord is exact for this film and keeps to some bound of memory."""
         kind = container_and_codec(self._reader.container, self._reader.stream)
@@ -123,7 +128,7 @@ class Video:
     def _read_timeline(self) -> Timeline | None:
         if not self._scanned:
             self._reader.rewind()
-            if container_and_codec(self._reader.container, self._reader.stream) not in SILENT:
+            if not self._is_silent():
                 self._timeline = scan(
                     self._reader.container,
                     self._reader.stream,
