@@ -8,16 +8,24 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torchvision.ops import batched_nms
 
+from models.batches import powers_of_two
+from models.boxes import suppress
+from models.geometry import ARCFACE_TEMPLATE
 from models.precision import compute_dtype
-from models.retinaface import RawFaces, RetinaFace
+from models.retinaface import MEAN_RGB, RawFaces, RetinaFace
 from models.types import Detections
 from models.weights import load_into
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+CPU_BATCH_PIXELS = 1 << 20  # four frames of 640 x 360: the maps of more no longer fit the caches
+GPU_BATCH_PIXELS = 1 << 24  # about 4 GB of maps
+MOST_CANDIDATES = 8000  # of one batch, before overlaps are resolved; a crowd of 400 faces has 2000
+CONFIRM_MARGIN = 24  # pixels of plain colour around a crop: with fewer, more that is no face is found again
+CONFIRM_DISTANCE = 15.0  # root mean square distance of the landmarks from the template, crop pixels
+CONFIRM_THRESHOLD = 0.05
 VARIANCES = (0.1, 0.2)  # of offsets and of log sizes, as the network was trained
 
 
@@ -29,10 +37,17 @@ class DetectionPolicy:
     """Lowest score kept, 0..1."""
     nms: float = 0.4
     """Of two boxes that overlap more (intersection over union), the weaker is dropped."""
-    max_side: int = 1280
+    max_side: int = 1600
     """Longest side in pixels that is searched; larger frames are scaled down."""
-    min_side: int = 320
+    min_side: int = 480
     """Shortest longest side in pixels that is searched; smaller frames are scaled up."""
+    one_look_side: int = 640
+    """Longest side in pixels up to which frames are looked at once. The network takes a face much larger than its
+    largest anchor, 512 pixels, for several small ones; so larger frames are looked at again for their large faces."""
+    second_look_side: int = 480
+    """Longest side in pixels of the second look."""
+    large_face: int = 320
+    """Shorter side in pixels, as searched, from which on a face is left to the second look."""
 
 
 class FaceDetector:
@@ -58,23 +73,75 @@ class FaceDetector:
         Returns:
             Faces on the CPU in pixels of `frames`, by frame and in it by falling score.
         """
-        if frames.shape[0] == 0:
-            return Detections.empty()
-        scaled = _scaled(frames, self.policy).to(self.device)
-        raw = self._network(scaled.contiguous(memory_format=torch.channels_last))
-        found = _strongest(_candidates(raw, self.policy.threshold), self.policy.nms)
-        to_source = torch.tensor([frames.shape[3] / scaled.shape[3], frames.shape[2] / scaled.shape[2]])
-        return Detections(found.frame, found.boxes * to_source.repeat(2), found.landmarks * to_source, found.scores)
+        longest = max(frames.shape[2:])
+        side = min(max(longest, self.policy.min_side), self.policy.max_side)
+        area = frames.shape[2] * frames.shape[3] * (side / longest) ** 2
+        parts = [self._search(frames, rows, side) for rows in powers_of_two(len(frames), _batch(area, self.device))]
+        return Detections.cat([Detections.empty(), *parts])
+
+    def _search(self, frames: Tensor, rows: slice, side: int) -> Detections:
+        """Search some of the frames, scaled to a longest side, once or twice."""
+        pixels = _resized(frames[rows].to(self.device), side)
+        found = self._look(pixels, frames.shape)
+        if side > self.policy.one_look_side:
+            again = self._look(_resized(pixels, self.policy.second_look_side), frames.shape)
+            limit = self.policy.large_face * max(frames.shape[2:]) / side
+            # Each look is trusted with its sizes; between them both are, and the stronger box remains.
+            found = Detections.cat([found[_sides(found) < limit], again[_sides(again) > limit / 2]])
+        found = _strongest(found, self.policy.nms)
+        return Detections(found.frame + rows.start, found.boxes, found.landmarks, found.scores)
+
+    def _look(self, pixels: Tensor, source: torch.Size) -> Detections:
+        """Return all candidates of scaled frames, in pixels of the source."""
+        found = _candidates(self._network(pixels), self.policy.threshold)
+        scale = torch.tensor([source[3] / pixels.shape[3], source[2] / pixels.shape[2]], device=self.device)
+        return Detections(found.frame, found.boxes * scale.repeat(2), found.landmarks * scale, found.scores)
+
+    @torch.inference_mode()
+    def confirm(self, crops: Tensor) -> Tensor:
+        """Look again at aligned faces: a face is found in its own crop, where it belongs; most other things are not.
+
+        Args:
+            crops: (N, 3, 112, 112) uint8, aligned to ARCFACE_TEMPLATE; N may be 0.
+
+        Returns:
+            (N,) float32 on the CPU: the best score of a face that lies on the template, 0 where there is none.
+        """
+        side = crops.shape[-1] + 2 * CONFIRM_MARGIN
+        batches = powers_of_two(len(crops), _batch(side * side, self.device))
+        parts = [self._confirm(crops[rows]) for rows in batches]
+        return torch.cat([torch.zeros(0), *parts])
+
+    def _confirm(self, crops: Tensor) -> Tensor:
+        side = crops.shape[-1] + 2 * CONFIRM_MARGIN
+        framed = torch.tensor(MEAN_RGB, device=self.device).to(crops.dtype).repeat(len(crops), side, side, 1)
+        framed = framed.permute(0, 3, 1, 2)
+        framed[:, :, CONFIRM_MARGIN:-CONFIRM_MARGIN, CONFIRM_MARGIN:-CONFIRM_MARGIN] = crops.to(self.device)
+        found = _candidates(self._network(framed), CONFIRM_THRESHOLD)
+        apart = found.landmarks - (ARCFACE_TEMPLATE.to(self.device) + CONFIRM_MARGIN)
+        scores = found.scores * (apart.square().sum(2).mean(1).sqrt() < CONFIRM_DISTANCE)
+        of_crop = found.frame == torch.arange(len(crops), device=self.device)[:, None]
+        return torch.cat((scores * of_crop, scores.new_zeros(len(crops), 1)), 1).amax(1).cpu()
 
 
-def _scaled(frames: Tensor, policy: DetectionPolicy) -> Tensor:
-    height, width = frames.shape[2:]
-    longest = max(height, width)
-    wanted = min(max(longest, policy.min_side), policy.max_side)
-    if wanted == longest:
+def _sides(found: Detections) -> Tensor:
+    return (found.boxes[:, 2:] - found.boxes[:, :2]).amin(1)
+
+
+def _batch(pixels: float, device: torch.device) -> int:
+    """Return how many frames of so many pixels are searched at once: a power of two."""
+    limit = CPU_BATCH_PIXELS if device.type == "cpu" else GPU_BATCH_PIXELS
+    return 1 << max(0, int(limit / pixels).bit_length() - 1)
+
+
+def _resized(frames: Tensor, longest: int) -> Tensor:
+    """Scale (B, 3, H, W) uint8 frames to a longest side in pixels."""
+    scale = longest / max(frames.shape[2:])
+    if scale == 1:
         return frames
-    size = [max(1, round(side * wanted / longest)) for side in (height, width)]
-    return functional.interpolate(frames, size=size, mode="bilinear", antialias=wanted < longest)
+    size = [max(1, round(side * scale)) for side in frames.shape[2:]]
+    pixels = frames if frames.device.type == "cpu" else frames.float()  # only the CPU resizes bytes
+    return functional.interpolate(pixels, size=size, mode="bilinear", antialias=scale < 1)
 
 
 def _candidates(raw: list[RawFaces], threshold: float) -> Detections:
@@ -103,7 +170,7 @@ def _decode(level: RawFaces, at: Tensor) -> Detections:
 
 def _strongest(found: Detections, overlap: float) -> Detections:
     """Keep the strongest of overlapping boxes, ordered by frame and falling score, on the CPU."""
-    keep = batched_nms(found.boxes, found.scores, found.frame, overlap)
-    kept = found[keep]
-    order = torch.argsort(kept.frame, stable=True)
-    return Detections(*(column[order].cpu() for column in (kept.frame, kept.boxes, kept.landmarks, kept.scores)))
+    if len(found) > MOST_CANDIDATES:
+        found = found[found.scores.topk(MOST_CANDIDATES).indices]
+    kept = suppress(found.boxes, found.scores, found.frame, overlap).to(found.frame.device)
+    return Detections(*(column[kept].cpu() for column in (found.frame, found.boxes, found.landmarks, found.scores)))

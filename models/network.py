@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor, nn
 
+from models.batches import powers_of_two
 from models.branches import interpret
 from models.precision import compute_dtype
 from models.sface import EMBEDDING_DEPTH, EMBEDDING_SIZE
@@ -66,7 +67,7 @@ class SharedNetwork:
         Returns:
             Embeddings and heads on the CPU; embeddings are (N, 0) when identity is off.
         """
-        parts = [self._run(crops[start : start + self.batch]) for start in range(0, len(crops), self.batch)]
+        parts = [self._run(crops[rows]) for rows in powers_of_two(len(crops), self.batch)]
         found = {task: [part[task] for part in parts] for task in ("", *self.tasks)}
         embeddings = torch.cat([torch.zeros(0, EMBEDDING_SIZE if self._identity else 0), *found.pop("")])
         return FaceOutputs(embeddings, {task: self._answer(task, logits) for task, logits in found.items()})

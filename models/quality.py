@@ -12,6 +12,8 @@ from torch.nn import functional
 from models.geometry import ARCFACE_TEMPLATE, similarity_transforms
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from models.types import Detections
 
 
@@ -26,10 +28,12 @@ class QualityPolicy:
     max_misfit: float = 16.0
     """Root mean square distance of the landmarks from the template after alignment, in crop pixels; more is
     'implausible_landmarks'."""
-    max_turn: float = 0.55
+    max_turn: float = 1.0
     """Distance of the nose from the middle of the eyes along their axis, in eye distances; more is 'profile'."""
-    min_sharpness: float = 3.0
+    min_sharpness: float = 1.5
     """Root mean square of the crop's Laplacian, in grey levels; less is 'too_blurred'."""
+    min_confirmation: float = 0.5
+    """Score with which the detector must find the face again in its aligned crop; less is 'unconfirmed'."""
     good_side: float = 80.0
     """Shorter side in pixels from which on size no longer lowers the quality."""
     good_sharpness: float = 20.0
@@ -41,12 +45,19 @@ class FaceQuality:
     """What quality says of N faces."""
 
     scores: Tensor
-    """(N,) float32 in 0..1, on the CPU."""
+    """(N,) float32 in 0..1, on the CPU; 0 for a dropped face."""
     dropped: tuple[str | None, ...]
-    """N reasons: too_small, outside_frame, implausible_landmarks, profile or too_blurred; None for a kept face."""
+    """N reasons: too_small, outside_frame, implausible_landmarks, profile, too_blurred or unconfirmed; None for a face
+    that is kept."""
 
 
-def measure(detections: Detections, crops: Tensor, frame_size: tuple[int, int], policy: QualityPolicy) -> FaceQuality:
+def measure(
+    detections: Detections,
+    crops: Tensor,
+    frame_size: tuple[int, int],
+    policy: QualityPolicy,
+    confirm: Callable[[Tensor], Tensor],
+) -> FaceQuality:
     """Judge faces.
 
     Args:
@@ -54,6 +65,8 @@ def measure(detections: Detections, crops: Tensor, frame_size: tuple[int, int], 
         crops: (N, 3, S, S) uint8, their aligned crops.
         frame_size: height and width of their frames in pixels.
         policy: the release's.
+        confirm: looks again at crops, (K, 3, S, S) to (K,) scores; asked only about faces that nothing else speaks
+            against.
     """
     side, inside = _extent(detections.boxes, frame_size)
     misfit, turn = _pose(detections.landmarks)
@@ -65,11 +78,15 @@ def measure(detections: Detections, crops: Tensor, frame_size: tuple[int, int], 
         "profile": turn > policy.max_turn,
         "too_blurred": sharp < policy.min_sharpness,
     }
-    size_share = (side / policy.good_side).clamp(0, 1)
-    sharp_share = (sharp / policy.good_sharpness).clamp(0, 1)
-    pose_share = (1 - turn / policy.max_turn).clamp(0, 1)
-    scores = (size_share * sharp_share * pose_share).pow(1 / 3) * inside * detections.scores
-    return FaceQuality(scores.float(), _first_reason(verdicts, len(detections)))
+    kept = ~torch.stack(list(verdicts.values())).any(0)
+    confirmed = torch.zeros(len(detections))
+    confirmed[kept] = confirm(crops[kept.to(crops.device)])
+    verdicts["unconfirmed"] = kept & (confirmed < policy.min_confirmation)
+    kept = kept & ~verdicts["unconfirmed"]
+    shares = (side / policy.good_side, sharp / policy.good_sharpness, 1 - turn / policy.max_turn)
+    size, detail, pose = (share.clamp(0, 1) for share in shares)
+    scores = (size * detail * pose).pow(1 / 3) * inside * torch.minimum(detections.scores, confirmed)
+    return FaceQuality((scores * kept).float(), _first_reason(verdicts, len(detections)))
 
 
 def _first_reason(verdicts: dict[str, Tensor], count: int) -> tuple[str | None, ...]:

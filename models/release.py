@@ -84,7 +84,7 @@ class Release:
 
     def quality(self, detections: Detections, crops: Tensor, frame_size: tuple[int, int]) -> FaceQuality:
         """Judge N faces by their crops and the (height, width) of their frames."""
-        return quality.measure(detections, crops, frame_size, self.manifest.quality)
+        return quality.measure(detections, crops, frame_size, self.manifest.quality, self.detector.confirm)
 
     def infer(self, crops: Tensor) -> FaceOutputs:
         """Run all heads over (N, 3, 112, 112) uint8 crops in one pass; N may be 0."""

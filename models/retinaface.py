@@ -97,6 +97,9 @@ class RetinaFace(nn.Module):
     def forward(self, frames: Tensor) -> list[RawFaces]:
         """Search frames of any size.
 
+        They are continued to the right and below with the mean colour, to whole cells of the coarsest stride: each map
+        is then exactly twice as wide as the next.
+
         Args:
             frames: (B, 3, H, W) RGB 0..255, uint8 or float.
         """
@@ -110,7 +113,9 @@ class RetinaFace(nn.Module):
         A row of pixels at once: three values at a time would cost as much as a quarter of the network.
         """
         rows = frames.permute(0, 2, 3, 1).flatten(2).to(self.mean.dtype) - self.mean.repeat(frames.shape[3])
-        return rows.view(frames.shape[0], *frames.shape[2:], 3).permute(0, 3, 1, 2)
+        below, right = (-side % STRIDES[-1] for side in frames.shape[2:])
+        rows = functional.pad(rows, [0, 3 * right, 0, below])
+        return rows.view(*rows.shape[:2], -1, 3).permute(0, 3, 1, 2)
 
     def _pyramid(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         fine = self.stage1(x)
