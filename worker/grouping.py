@@ -1,8 +1,11 @@
 """Joins groups of embeddings from the most similar pair down, under constraints.
 
-The similarity of two groups is the cosine of their quality-weighted mean embeddings. Means are kept as sums, so a
-group costs one vector however many members it has. Only neighbouring groups in a graph of nearest neighbours are
-compared, and the graph is drawn anew until nothing joins any more: memory grows with groups times neighbours.
+The similarity of two groups is the cosine of their quality-weighted mean embeddings. As noise averages out of a mean, a
+picture is better compared with it than with any member; but the means of two large groups of different people come
+closer too, so the mean cosine between members must pass a bound of its own. Both follow from a sum of embeddings and a
+sum of weights: a group costs one vector however many members it has. Only neighbouring groups in a graph of nearest
+neighbours are compared, and the graph is drawn anew until nothing joins any more: memory grows with groups times
+neighbours.
 """
 
 from __future__ import annotations
@@ -29,6 +32,20 @@ _EDGE_MARGIN = 0.1
 _MOST_ROUNDS = 8
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """When two groups join."""
+
+    threshold: float
+    """Least cosine of their means."""
+    mean_threshold: float
+    """Least mean cosine between their members."""
+    neighbours: int
+    """How many nearest groups each is compared with."""
+    apart: bool = False
+    """Whether two good groups stay two, so that only groups of low quality attach."""
+
+
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """Two groups that are similar enough, but pinned to different people."""
@@ -42,16 +59,23 @@ class Groups:
     """G groups that may join; group numbers are rows of ``sums``."""
 
     def __init__(
-        self, sums: NDArray[np.float32], *, good: NDArray[np.bool_], pins: NDArray[np.int64] | None = None
+        self,
+        sums: NDArray[np.float32],
+        weights: NDArray[np.float32],
+        *,
+        good: NDArray[np.bool_],
+        pins: NDArray[np.int64] | None = None,
     ) -> None:
         """Start with one group per row.
 
         Args:
-            sums: (G, D) quality-weighted sums of the members' embeddings.
+            sums: (G, D) weighted sums of the members' embeddings.
+            weights: (G,) sums of the weights.
             good: (G,) False where all members are of low quality.
             pins: (G,) number of the person that a group is known to be, -1 for none; different pins never join.
         """
         self.sums = np.array(sums, np.float32)
+        self.weights = np.array(weights, np.float32)
         self.good = np.array(good, np.bool_)
         self.pins = np.full(len(sums), -1, np.int64) if pins is None else np.array(pins, np.int64)
         self.refusals: list[Refusal] = []
@@ -104,8 +128,10 @@ class Groups:
         keep, gone = (first, second) if first < second else (second, first)
         if self.good[keep] == self.good[gone]:
             self.sums[keep] += self.sums[gone]
+            self.weights[keep] += self.weights[gone]
         elif self.good[gone]:
             self.sums[keep] = self.sums[gone]
+            self.weights[keep] = self.weights[gone]
         self.good[keep] |= self.good[gone]
         self.pins[keep] = max(self.pins[keep], self.pins[gone])
         self._parents[gone] = keep
@@ -114,32 +140,24 @@ class Groups:
             self._sightings.setdefault(keep, {}).setdefault(media, []).extend(intervals)
         return keep
 
-    def agglomerate(self, threshold: float, *, neighbours: int, apart: bool = False) -> None:
-        """Join the most similar groups until none reaches the threshold.
-
-        Args:
-            threshold: cosine of two means from which they are one person.
-            neighbours: how many nearest groups each is compared with.
-            apart: whether two good groups stay two, so that only groups of low quality attach.
-        """
+    def agglomerate(self, rule: Rule) -> None:
+        """Join the most similar groups until no two may join."""
         for _ in range(_MOST_ROUNDS):
             rows = self.alive()
             units = self.directions(rows)
-            edges = rows[nearest_pairs(units, neighbours, threshold - _EDGE_MARGIN)]
-            if not self._join_along(edges, threshold, apart=apart):
+            edges = rows[nearest_pairs(units, rule.neighbours, rule.threshold - _EDGE_MARGIN)]
+            if not self._join_along(edges, rule):
                 return
 
-    def _join_along(self, edges: Edges, threshold: float, *, apart: bool) -> int:
+    def _join_along(self, edges: Edges, rule: Rule) -> int:
         """Join along the edges, best first, redrawing the edges of what joined; the number of joins."""
         near = _adjacency(edges)
-        heap = list(self._entries(edges, threshold))
+        heap = list(self._entries(edges, rule))
         heapq.heapify(heap)
         joins = 0
         while heap:
             cost, first, second, stamp = heapq.heappop(heap)
-            if stamp != self._stamp(first, second) or (apart and self.good[first] and self.good[second]):
-                continue
-            if self.meet(first, second):
+            if stamp != self._stamp(first, second) or self.meet(first, second):
                 continue
             if self.are_pinned_apart(first, second):
                 self.refusals.append(Refusal(first, second, -cost))
@@ -148,15 +166,23 @@ class Groups:
             joins += 1
             _contract(near, kept, first + second - kept)
             fresh = np.array([(kept, other) for other in sorted(near[kept])], np.int64).reshape(-1, 2)
-            for entry in self._entries(fresh, threshold):
+            for entry in self._entries(fresh, rule):
                 heapq.heappush(heap, entry)
         return joins
 
-    def _entries(self, edges: Edges, threshold: float) -> Iterator[tuple[float, int, int, tuple[int, int]]]:
-        similarity = np.einsum("ed,ed->e", self.directions(edges[:, 0]), self.directions(edges[:, 1]))
-        for row in np.flatnonzero(similarity >= threshold):
-            first, second = (int(group) for group in edges[row])
-            yield -float(similarity[row]), first, second, self._stamp(first, second)
+    def _entries(self, edges: Edges, rule: Rule) -> Iterator[tuple[float, int, int, tuple[int, int]]]:
+        """What the rule lets join along the edges: cost, groups, and the state they were judged in."""
+        first, second = edges.T
+        product = np.einsum("ed,ed->e", self.sums[first], self.sums[second])
+        lengths = np.linalg.norm(self.sums[first], axis=1) * np.linalg.norm(self.sums[second], axis=1)
+        similarity = product / np.maximum(lengths, 1e-12)
+        mean = product / np.maximum(self.weights[first] * self.weights[second], 1e-12)
+        alike = (similarity >= rule.threshold) & (mean >= rule.mean_threshold)
+        if rule.apart:
+            alike &= ~(self.good[first] & self.good[second])
+        for row in np.flatnonzero(alike):
+            one, two = int(first[row]), int(second[row])
+            yield -float(similarity[row]), one, two, self._stamp(one, two)
 
     def _stamp(self, first: int, second: int) -> tuple[int, int]:
         return int(self._versions[first]), int(self._versions[second])

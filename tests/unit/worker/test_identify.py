@@ -21,7 +21,7 @@ from worker.identify import (
 )
 
 DIMENSION = 64
-OPTIONS = IdentifyOptions(threshold=0.5, low_quality=0.3, low_quality_threshold=0.7, neighbours=5)
+OPTIONS = IdentifyOptions(threshold=0.5, mean_threshold=0.3, low_quality=0.3, low_quality_threshold=0.7, neighbours=5)
 
 
 def unit(vectors):
@@ -216,6 +216,20 @@ def test_people_of_poor_appearances_only_are_their_mean():
     assert known.good.tolist() == [False]
 
 
+def test_large_groups_of_look_alikes_stay_apart():
+    # the means of two families come close, though their members resemble one another little across
+    rng = np.random.default_rng(11)
+    shared, *own = unit(rng.normal(size=(3, DIMENSION)))
+    centres = unit([between(shared, one, 0.65) for one in own])
+    noise = unit(rng.normal(size=(40, DIMENSION)))
+    members = unit(np.repeat(centres, 20, axis=0) + 1.0 * noise)
+    assert unit(members[:20].mean(axis=0)) @ unit(members[20:].mean(axis=0)) > OPTIONS.threshold
+    strict = replace(OPTIONS, threshold=0.45, mean_threshold=0.40)
+    labels = regroup(appearances(members), options=strict)
+    assert not set(labels[:20].tolist()) & set(labels[20:].tolist())
+    assert len(set(regroup(appearances(members), options=replace(strict, mean_threshold=0.0)).tolist())) == 1
+
+
 def test_what_a_human_pinned_holds_against_the_embeddings():
     same, other = np.ones(DIMENSION), np.eye(DIMENSION)[0] - np.eye(DIMENSION)[1]
     everyone = appearances([same, same, same, other])
@@ -278,7 +292,7 @@ def test_nearest_pairs_name_each_pair_once():
 
 
 def test_joined_groups_know_their_root():
-    groups = Groups(np.eye(4, dtype=np.float32), good=np.ones(4, np.bool_))
+    groups = Groups(np.eye(4, dtype=np.float32), np.ones(4, np.float32), good=np.ones(4, np.bool_))
     groups.join(3, 2)
     groups.join(2, 0)
     assert groups.roots().tolist() == [0, 1, 0, 0]
