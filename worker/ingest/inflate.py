@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 WINDOW_BYTES = 1 << 27
 """Memory that an archive may ask of its own unpacking (xz dictionary, zstd window): what ``xz -9`` needs, doubled."""
+ZSTD_BYTES = 1 << 10
+"""Read at a time: four bytes may inflate to 128 KiB, so this to 32 MiB."""
 
 BROKEN = (EOFError, OSError, lzma.LZMAError, zstandard.ZstdError)
 """What the readers here raise for damaged bytes; ``zlib.error`` comes as OSError or BadZipFile from their modules."""
@@ -86,9 +88,7 @@ def unpacked(file: BinaryIO, archive: ArchiveFormat) -> Readable:
         "gzip": lambda raw: gzip.GzipFile(fileobj=raw, mode="rb"),
         "bzip2": lambda raw: bz2.BZ2File(raw, "rb"),
         "xz": _Xz,
-        "zstd": lambda raw: zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES).stream_reader(
-            raw, read_across_frames=True
-        ),
+        "zstd": _Zstd,
     }
     return openers[archive](file)
 
@@ -120,3 +120,31 @@ class _Xz:
     @staticmethod
     def _new() -> lzma.LZMADecompressor:
         return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=WINDOW_BYTES)
+
+
+class _Zstd:
+    """A zstd file, read so that its end is told from being cut off, which the library's own reader does not do."""
+
+    def __init__(self, raw: BinaryIO) -> None:
+        self._raw = raw
+        self._decoder = self._new()
+        self._fresh = True
+        self._inflated = io.BytesIO()
+
+    def read(self, size: int, /) -> bytes:
+        while not (chunk := self._inflated.read(size)):
+            packed = self._decoder.unused_data if self._decoder.eof else b""
+            packed = packed or self._raw.read(ZSTD_BYTES)
+            if not packed:
+                if self._decoder.eof or self._fresh:
+                    return b""
+                raise EOFError("the compressed file ends too early")
+            if self._decoder.eof:
+                self._decoder = self._new()
+            self._fresh = False
+            self._inflated = io.BytesIO(self._decoder.decompress(packed))
+        return chunk
+
+    @staticmethod
+    def _new() -> zstandard.ZstdDecompressionObj:
+        return zstandard.ZstdDecompressor(max_window_size=WINDOW_BYTES).decompressobj()
