@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 THUMBNAIL = (32, 18)
 """Width and height in pixels: enough for layout and colours, too small for a moving face to matter."""
+SAMPLES = 4
+"""Pixels that are averaged, along each side, for one of the thumbnail: a large picture has more than are needed."""
 CUT_CHANGE = 10.0
 """Mean colour distance (CIE Lab, where 2 is just visible) times 1 - correlation of brightness.
 
@@ -37,7 +39,9 @@ class SceneJudge:
 
 def _thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return (18, 32, 3) in CIE Lab."""
-    small = cv2.resize(pixels, THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float32)
+    step = max(min(pixels.shape[1] // (THUMBNAIL[0] * SAMPLES), pixels.shape[0] // (THUMBNAIL[1] * SAMPLES)), 1)
+    coarse = np.ascontiguousarray(pixels[::step, ::step])
+    small = cv2.resize(coarse, THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float32)
     return np.asarray(cv2.cvtColor(small / np.float32(255), cv2.COLOR_RGB2Lab), dtype=np.float32)
 
 
