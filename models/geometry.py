@@ -119,24 +119,32 @@ def _reduced(frame: Tensor, first: tuple[int, int], cells: tuple[int, int], step
         frame: (3, H, W) uint8.
         first: x and y of the first cell's corner; may lie outside.
         cells: how many, along x and y.
-        step: distance of the samples in pixels, and how many samples a cell has along each side.
+        step: side in pixels of what is filtered to one sample at first, and how many samples a cell has along each
+            side.
     """
     stride, samples = step
     (columns, *pad_x), (rows, *pad_y) = (
-        _span(corner + stride // 2, count * samples, stride, limit)
+        _span(corner, count * samples, stride, limit)
         for corner, count, limit in zip(first, cells, (frame.shape[2], frame.shape[1]), strict=True)
     )
-    patch = functional.pad(frame[:, rows, columns].float(), [*pad_x, *pad_y])
+    patch = functional.pad(_filtered(frame[:, rows, columns], stride), [*pad_x, *pad_y])
     return functional.avg_pool2d(patch, samples) if samples > 1 else patch
 
 
+def _filtered(part: Tensor, stride: int) -> Tensor:
+    """Scale (3, h, w) bytes down by a whole number; bytes, because as floats a huge face would not fit the memory."""
+    if stride == 1 or part.numel() == 0:
+        return part.float()
+    size = [side // stride for side in part.shape[1:]]
+    pixels = part if part.device.type == "cpu" else part.float()  # only the CPU scales bytes
+    return functional.interpolate(pixels[None], size=size, mode="bilinear", antialias=True)[0].float()
+
+
 def _span(start: int, count: int, stride: int, limit: int) -> tuple[slice, int, int]:
-    """Find which of `count` samples lie in 0..limit: their slice, and how many are missing before and after it."""
+    """Find which of `count` samples lie in 0..limit: their pixels, and how many are missing before and after them."""
     low = min(max(0, -(start // stride)), count)
-    high = min(max(low, -((start - limit) // stride)), count)
-    if low == high:
-        return slice(0, 0), count, 0
-    return slice(start + low * stride, start + (high - 1) * stride + 1, stride), low, count - high
+    high = max(low, min(count, (limit - start) // stride))
+    return slice(start + low * stride, start + high * stride), low, count - high
 
 
 def _patch_side(size: int) -> int:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from models.batches import powers_of_two
 from models.branches import interpret
 from models.precision import compute_dtype
-from models.sface import EMBEDDING_DEPTH, EMBEDDING_SIZE
+from models.sface import EMBEDDING_DEPTH, EMBEDDING_SIZE, LAST_MAP
 from models.types import FaceOutputs
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 CPU_BATCH = 8  # faces whose maps still fit the second-level cache of two cores; measured in docs/releases.md
 GPU_BATCH = 256
+HEAD_BATCH = 64  # faces; linear layers read all their weights once a batch, so it should be large
 
 
 class SharedNetwork:
@@ -46,11 +47,11 @@ class SharedNetwork:
         for branch in branches:
             branch.set_trunk_precision(self._dtype)
         self._identity = identity
-        self._depths = {depth for branch in branches for depth in branch.spec.depths}
-        if identity:
-            self._depths.add(EMBEDDING_DEPTH)
+        depths = {depth for branch in branches for depth in branch.spec.depths}
+        self._embeds = identity or EMBEDDING_DEPTH in depths
+        self._maps = depths - {EMBEDDING_DEPTH} | ({LAST_MAP} if self._embeds else set())
         self._device = device
-        self.batch = CPU_BATCH if device.type == "cpu" else GPU_BATCH
+        self._batch = CPU_BATCH if device.type == "cpu" else GPU_BATCH
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -67,17 +68,27 @@ class SharedNetwork:
         Returns:
             Embeddings and heads on the CPU; embeddings are (N, 0) when identity is off.
         """
-        parts = [self._run(crops[rows]) for rows in powers_of_two(len(crops), self.batch)]
+        starts = range(0, len(crops), HEAD_BATCH)
+        parts = [self._run(crops[start : start + HEAD_BATCH].to(self._device)) for start in starts]
         found = {task: [part[task] for part in parts] for task in ("", *self.tasks)}
         embeddings = torch.cat([torch.zeros(0, EMBEDDING_SIZE if self._identity else 0), *found.pop("")])
         return FaceOutputs(embeddings, {task: self._answer(task, logits) for task, logits in found.items()})
 
     def _run(self, crops: Tensor) -> dict[str, Tensor]:
         """Return logits by task, and the embeddings under the empty name, float32 on the CPU."""
-        pixels = crops.to(self._device).contiguous(memory_format=torch.channels_last)
-        maps = self._trunk.forward_intermediates(pixels, self._depths)
+        maps = self._run_trunk(crops.contiguous(memory_format=torch.channels_last))
+        if self._embeds:
+            maps[EMBEDDING_DEPTH] = self._trunk.embed(maps[LAST_MAP])
         embeddings = maps[EMBEDDING_DEPTH] if self._identity else torch.zeros(len(crops), 0)
         return {"": embeddings.cpu()} | {task: branch(maps).cpu() for task, branch in self._branches.items()}
+
+    def _run_trunk(self, crops: Tensor) -> dict[str, Tensor]:
+        """Run the trunk in small batches, whose maps stay in the caches; what follows it likes large ones."""
+        parts = [
+            self._trunk.forward_intermediates(crops[rows], self._maps)
+            for rows in powers_of_two(len(crops), self._batch)
+        ]
+        return {depth: torch.cat([part[depth] for part in parts]) for depth in self._maps}
 
     def _answer(self, task: str, logits: list[Tensor]) -> HeadOutput:
         spec = self._branches[task].spec

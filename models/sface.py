@@ -39,6 +39,8 @@ MAP_SHAPES = _shapes()
 """Depths at which a branch may leave, in order, and the (C, h, w) of the map there: conv_1 (32, 112, 112), conv_2
 (64, 112, 112), conv_3-4 (128, 56, 56), conv_5-6 (256, 28, 28), conv_7-12 (512, 14, 14), conv_13-14 (1024, 7, 7)."""
 
+LAST_MAP = "conv_14"
+
 DEPTHS = (*MAP_SHAPES, EMBEDDING_DEPTH)
 """All depths; the last is the L2-normalised embedding itself, (N, 128)."""
 
@@ -74,7 +76,7 @@ class SFace(nn.Module):
             outputs, stride = _LAYERS[number - 1]
             layers[f"conv_{number}"] = Separable(_LAYERS[number - 2][0], outputs, stride)
         self.layers = nn.ModuleDict(layers)
-        channels, height, width = MAP_SHAPES["conv_14"]
+        channels, height, width = MAP_SHAPES[LAST_MAP]
         self.linear = nn.Linear(channels * height * width, EMBEDDING_SIZE)
 
     def forward(self, crops: Tensor) -> Tensor:
@@ -100,12 +102,13 @@ class SFace(nn.Module):
         # 127.5 and all differences from it have 8 significant bits: exact in bfloat16.
         x = crops.to(self.linear.weight.dtype) - GREY
         for name in DEPTHS[: deepest + 1]:
-            x = self._embed(x) if name == EMBEDDING_DEPTH else self.layers[name](x)
+            x = self.embed(x) if name == EMBEDDING_DEPTH else self.layers[name](x)
             if name in depths:
                 found[name] = x
         return found
 
-    def _embed(self, x: Tensor) -> Tensor:
+    def embed(self, x: Tensor) -> Tensor:
+        """Map the (N, 1024, 7, 7) maps of LAST_MAP to (N, 128) L2-normalised float32 embeddings."""
         return functional.normalize(self.linear(x.flatten(1)).float())
 
 

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from models.geometry import ARCFACE_TEMPLATE, align, invert, similarity_transforms
+
+
+def turned(points: torch.Tensor, degrees: float, scale: float, shift: tuple[float, float]) -> torch.Tensor:
+    angle = math.radians(degrees)
+    turn = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
+    return scale * points @ turn.T + torch.tensor(shift)
+
+
+CASES = [(0.0, 1.0, (0.0, 0.0)), (30.0, 2.5, (311.0, 97.0)), (-170.0, 0.13, (11.0, 5.0)), (90.0, 17.0, (-40.0, 9.0))]
+
+
+@pytest.mark.parametrize(("degrees", "scale", "shift"), CASES)
+def test_transform_undoes_a_similarity(degrees, scale, shift):
+    landmarks = turned(ARCFACE_TEMPLATE, degrees, scale, shift)[None]
+    transform = similarity_transforms(landmarks, ARCFACE_TEMPLATE)[0]
+    back = landmarks[0] @ transform[:, :2].T + transform[:, 2]
+    assert torch.allclose(back, ARCFACE_TEMPLATE, atol=1e-3)
+
+
+def test_transforms_are_of_each_face_alone():
+    landmarks = torch.stack([turned(ARCFACE_TEMPLATE, *case) for case in CASES])
+    together = similarity_transforms(landmarks, ARCFACE_TEMPLATE)
+    alone = torch.cat([similarity_transforms(one[None], ARCFACE_TEMPLATE) for one in landmarks])
+    assert torch.equal(together, alone)
+
+
+def test_a_mirrored_face_is_not_mirrored_back():
+    landmarks = (ARCFACE_TEMPLATE * torch.tensor([-1.0, 1.0]))[None]
+    transform = similarity_transforms(landmarks, ARCFACE_TEMPLATE)[0, :, :2]
+    assert torch.linalg.det(transform) > 0
+
+
+def test_inverse():
+    transform = similarity_transforms(turned(ARCFACE_TEMPLATE, 20.0, 3.0, (7.0, 8.0))[None], ARCFACE_TEMPLATE)
+    there_and_back = invert(invert(transform))
+    assert torch.allclose(there_and_back, transform, atol=1e-4)
+
+
+def test_landmarks_in_one_point_are_no_error():
+    transform = similarity_transforms(torch.full((1, 5, 2), 9.0), ARCFACE_TEMPLATE)
+    assert transform.isfinite().all()
+    assert align(
+        torch.zeros(1, 3, 20, 30, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64), torch.full((1, 5, 2), 9.0)
+    ).shape == (1, 3, 112, 112)
+
+
+def test_no_face():
+    crops = align(torch.zeros(2, 3, 41, 53, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64), torch.zeros(0, 5, 2))
+    assert crops.shape == (0, 3, 112, 112)
+    assert crops.dtype == torch.uint8
+
+
+def test_a_face_that_lies_on_the_template_is_copied():
+    frames = torch.randint(0, 256, (3, 3, 112, 112), dtype=torch.uint8)
+    crops = align(frames, torch.tensor([2, 0]), ARCFACE_TEMPLATE.expand(2, 5, 2))
+    assert (crops.int() - frames[[2, 0]].int()).abs().max() <= 1
+
+
+def test_a_shift_by_whole_pixels_is_exact_and_outside_is_black():
+    frame = torch.randint(1, 256, (1, 3, 131, 149), dtype=torch.uint8)
+    crop = align(frame, torch.tensor([0]), (ARCFACE_TEMPLATE + torch.tensor([60.0, -10.0]))[None])[0]
+    assert (crop[:, 10:, :89].int() - frame[0, :, :102, 60:].int()).abs().max() <= 1
+    assert crop[:, :9].max() == 0
+    assert crop[:, :, 90:].max() == 0
+
+
+def test_a_face_far_outside_is_black():
+    frame = torch.full((1, 3, 31, 37), 255, dtype=torch.uint8)
+    for shift in (-5000.0, 5000.0):
+        assert align(frame, torch.tensor([0]), (ARCFACE_TEMPLATE + shift)[None]).max() == 0
+
+
+@pytest.mark.parametrize("scale", [2, 3, 7, 9, 17])
+def test_a_large_face_is_averaged_not_sampled(scale):
+    """A checkerboard finer than the crop becomes grey; picking pixels would leave black and white."""
+    y, x = torch.meshgrid(torch.arange(112 * scale), torch.arange(112 * scale), indexing="ij")
+    frame = ((x + y) % 2 * 255).to(torch.uint8).expand(1, 3, -1, -1)
+    crop = align(frame, torch.tensor([0]), (ARCFACE_TEMPLATE * scale)[None])[0]
+    inner = crop[:, 4:-4, 4:-4].float()
+    assert (inner - 127.5).abs().max() < 20
+
+
+@pytest.mark.parametrize("degrees", [0.0, 33.0])
+def test_crops_of_one_scene_at_many_sizes_agree(photo, degrees):
+    eyes = turned(ARCFACE_TEMPLATE - 56, degrees, 1.7, (225.0, 120.0))
+    crops = []
+    for scale in (0.5, 1.0, 2.0, 5.0):
+        frame = torch.nn.functional.interpolate(photo.float(), scale_factor=scale, mode="bilinear", antialias=True)
+        crops.append(align(frame.round().to(torch.uint8), torch.tensor([0]), (eyes * scale)[None])[0].float())
+    for crop in crops:
+        assert (crop - crops[1]).abs().mean() < 6
+
+
+def test_a_crop_is_the_same_in_any_company(photo):
+    landmarks = torch.stack(
+        [turned(ARCFACE_TEMPLATE - 56, a, s, (230.0, 130.0)) for a, s in ((0.0, 0.4), (50.0, 3.5), (9.0, 1.3))]
+    )
+    index = torch.zeros(3, dtype=torch.int64)
+    together = align(photo, index, landmarks)
+    assert torch.equal(together, torch.cat([align(photo, index[:1], one[None]) for one in landmarks]))
+    assert torch.equal(together, align(photo.contiguous(memory_format=torch.channels_last), index, landmarks))

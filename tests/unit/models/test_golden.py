@@ -1,0 +1,61 @@
+"""The networks give what the published files give; golden.npz was made from those with OpenCV's cv2.dnn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from models.manifest import DETECTOR_FILE, TRUNK_FILE
+from models.release import DEFAULT
+from models.retinaface import RetinaFace
+from models.sface import SFace
+from models.weights import load_into, read_weights
+
+GOLDEN = Path(__file__).with_name("golden.npz")
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, torch.Tensor]:
+    with np.load(GOLDEN) as arrays:
+        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+
+
+def pattern() -> torch.Tensor:
+    y, x = np.mgrid[:112, :112]
+    planes = [(x * 7 + y * 13 + c * 29 + x * y // 5) % 256 for c in range(3)]
+    return torch.from_numpy(np.stack(planes).astype(np.uint8))
+
+
+def trunk() -> SFace:
+    network = SFace()
+    load_into(network, read_weights(DEFAULT / TRUNK_FILE), "trunk")
+    return network.eval()
+
+
+@torch.no_grad()
+def test_trunk_gives_the_published_embeddings(golden, photo):
+    crops = torch.stack((pattern(), photo[0, :, 56:168, 170:282]))
+    found = trunk()(crops)
+    # weights are stored in float16
+    assert (found - golden["embeddings"]).abs().max() < 0.001
+
+
+@torch.no_grad()
+def test_trunk_in_bfloat16_stays_close(golden, photo):
+    network = trunk().to(torch.bfloat16)
+    crops = torch.stack((pattern(), photo[0, :, 56:168, 170:282]))
+    assert ((network(crops) * golden["embeddings"]).sum(1) > 0.999).all()
+
+
+@torch.no_grad()
+def test_detector_gives_the_published_scores_and_offsets(golden, photo):
+    network = RetinaFace()
+    load_into(network, read_weights(DEFAULT / DETECTOR_FILE), "detector")
+    raw = network.eval()(photo[:, :, 32:192, 144:304])
+    scores = torch.cat([level.logits.reshape(-1) for level in raw]).sigmoid()
+    offsets = torch.cat([level.offsets.reshape(-1, 14) for level in raw])
+    assert (scores[golden["anchors"]] - golden["scores"]).abs().max() < 1e-4
+    assert (offsets[golden["anchors"]] - golden["offsets"]).abs().max() < 1e-3
