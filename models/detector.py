@@ -147,7 +147,7 @@ def _resized(frames: Tensor, longest: int) -> Tensor:
 
 
 def _rounded_up(frames: Tensor) -> Tensor:
-    """Add plain grey at the right and at the bottom, up to whole steps: each new size costs the CPU a second to plan."""
+    """Add plain grey at the right and at the bottom, up to whole steps: a new size costs the CPU a second to plan."""
     height, width = frames.shape[2:]
     return functional.pad(frames, (0, -width % SIZE_STEP, 0, -height % SIZE_STEP), value=GREY)
 
