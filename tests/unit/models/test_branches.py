@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from models.branches import Branch, BranchSpec, interpret, quantile
+from models.sface import DEPTHS, MAP_SHAPES, SFace, depth_rank
+
+EMOTION = BranchSpec(task="emotion", kind="softmax", labels=("a", "b", "c"), depths=("conv_12",), pool=2, hidden=7)
+AGE = BranchSpec(task="age", kind="age", labels=tuple(str(year) for year in range(117)), depths=("conv_14",), hidden=5)
+SPECS = {
+    "one map": EMOTION,
+    "linear only": replace(EMOTION, hidden=0),
+    "two maps": replace(EMOTION, depths=("conv_7", "conv_13"), pool=3),
+    "a whole map": replace(EMOTION, depths=("conv_14",), pool=7),
+    "embedding": replace(EMOTION, depths=("embedding",)),
+    "map and embedding": replace(EMOTION, depths=("conv_10", "embedding")),
+    "own layers": replace(EMOTION, depths=("conv_11",), stages=((512, 1), (64, 2)), pool=1),
+}
+
+
+def maps(count: int) -> dict[str, torch.Tensor]:
+    found = {depth: torch.rand(count, *shape) for depth, shape in MAP_SHAPES.items()}
+    return found | {"embedding": torch.nn.functional.normalize(torch.rand(count, 128))}
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_every_shape_of_branch_gives_logits(spec):
+    branch = Branch(spec)
+    assert branch.features(maps(5)).shape == (5, spec.features)
+    assert branch(maps(5)).shape == (5, 3)
+    assert branch(maps(0)).shape == (0, 3)
+
+
+def test_features_are_the_mean_of_each_cell():
+    found = maps(3)
+    features = Branch(EMOTION).features(found)
+    corner = found["conv_12"][:, :, :7, 7:].mean((2, 3))  # row 0, column 1 of 2 x 2
+    assert torch.allclose(features.view(3, 512, 2, 2)[:, :, 0, 1], corner, atol=1e-5)
+
+
+def test_own_layers_take_the_trunks_weights():
+    trunk, branch = SFace(), Branch(replace(EMOTION, depths=("conv_12",), stages=((1024, 2), (1024, 1)), pool=7))
+    for stage, name in zip(branch.stages, ("conv_13", "conv_14"), strict=True):
+        stage.load_state_dict(trunk.layers[name].state_dict())
+    crops = torch.randint(0, 256, (2, 3, 112, 112), dtype=torch.uint8)
+    with torch.no_grad():
+        found = trunk.forward_intermediates(crops, ("conv_12", "conv_14"))
+        assert torch.allclose(branch.features(found), found["conv_14"].flatten(1), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"labels": ()},
+        {"depths": ()},
+        {"depths": ("conv_15",)},
+        {"depths": ("conv_3", "conv_4"), "stages": ((8, 1),)},
+        {"depths": ("embedding",), "stages": ((8, 1),)},
+        {"pool": 0},
+        {"temperature": 0.0},
+        {"thresholds": (0.5,)},
+        {"kind": "age"},
+    ],
+)
+def test_impossible_branches_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"branch|depth"):
+        replace(EMOTION, **wrong)
+
+
+def test_depths_and_their_maps():
+    assert depth_rank("conv_1") == 0
+    assert DEPTHS[-1] == "embedding"
+    found = SFace().forward_intermediates(torch.zeros(2, 3, 112, 112, dtype=torch.uint8), DEPTHS)
+    assert {depth: tuple(x.shape[1:]) for depth, x in found.items()} == MAP_SHAPES | {"embedding": (128,)}
+
+
+def test_the_trunk_stops_at_the_deepest_depth():
+    trunk = SFace()
+    trunk.layers["conv_9"].register_forward_hook(lambda *_: pytest.fail("ran deeper than asked"))
+    assert set(trunk.forward_intermediates(torch.zeros(1, 3, 112, 112), ("conv_8", "conv_2"))) == {"conv_2", "conv_8"}
+
+
+def test_softmax_abstains_below_its_threshold():
+    spec = replace(EMOTION, abstain=0.6, temperature=2.0)
+    output = interpret(spec, torch.tensor([[4.0, 0.0, 0.0], [0.2, 0.0, 0.1]]))
+    assert torch.allclose(output.probabilities[0], torch.tensor([2.0, 0.0, 0.0]).softmax(0))
+    assert output.abstains.tolist() == [False, True]
+    assert interpret(EMOTION, torch.zeros(2, 3)).abstains is None
+
+
+def test_attributes_stand_alone():
+    output = interpret(replace(EMOTION, kind="multilabel"), torch.tensor([[0.0, 9.0, -9.0]]))
+    assert torch.allclose(output.probabilities, torch.tensor([[0.5, 0.9999, 0.0001]]), atol=1e-4)
+    assert output.abstains is None
+
+
+def test_age_is_a_mean_with_an_interval():
+    logits = torch.full((2, 117), -30.0)
+    logits[0, 40] = 30.0  # certain
+    logits[1, 20:31] = 0.0  # eleven years alike
+    output = interpret(replace(AGE, abstain=5.0), logits)
+    assert torch.allclose(output.value, torch.tensor([40.0, 25.0]), atol=1e-3)
+    assert torch.allclose(output.low, torch.tensor([39.6, 20.6]), atol=1e-2)
+    assert torch.allclose(output.high, torch.tensor([40.4, 29.4]), atol=1e-2)
+    assert output.abstains.tolist() == [False, True]
+
+
+def test_quantiles_stay_on_the_scale():
+    years = torch.arange(117.0)
+    ends = torch.eye(117)[[0, 116]]
+    assert quantile(ends, years, 0.1).tolist() == pytest.approx([0.0, 115.6], abs=1e-3)
+    assert (quantile(ends * 0.999, years, 0.9999) <= 116.5).all()
+
+
+@pytest.mark.parametrize("spec", [EMOTION, AGE, replace(EMOTION, kind="multilabel", abstain=None)])
+def test_no_face(spec):
+    output = interpret(spec, torch.zeros(0, len(spec.labels)))
+    assert output.probabilities.shape == (0, len(spec.labels))
+    assert (output.value is None) == (spec.kind != "age")

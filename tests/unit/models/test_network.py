@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from models.branches import Branch, BranchSpec
+from models.network import SharedNetwork
+from models.precision import compute_dtype, resolve_device
+from models.release import load_release
+from models.sface import SFace
+
+CPU = torch.device("cpu")
+SPEC = BranchSpec(task="mood", kind="softmax", labels=("x", "y"), depths=("conv_9",), pool=2, hidden=3)
+
+
+def noise(count: int) -> torch.Tensor:
+    return torch.randint(0, 256, (count, 3, 112, 112), generator=torch.Generator().manual_seed(5)).to(torch.uint8)
+
+
+@pytest.fixture(scope="module")
+def faces(release, photo) -> torch.Tensor:
+    """Eleven crops: the photo's face, turned and darkened, so that no two are alike."""
+    found = release.detector.detect(photo)
+    crop = release.align(photo, found)[0].float()
+    views = [crop * (1 - 0.06 * step) if step % 2 else crop.roll(step, 2) * (1 - 0.03 * step) for step in range(11)]
+    return torch.stack(views).to(torch.uint8)
+
+
+def test_all_heads_answer_in_one_pass(release, faces):
+    outputs = release.infer(faces)
+    assert len(outputs) == 11
+    assert outputs.embeddings.shape == (11, 128)
+    assert torch.allclose(outputs.embeddings.norm(dim=1), torch.ones(11), atol=1e-4)
+    assert tuple(outputs.heads) == release.heads
+    for task, head in outputs.heads.items():
+        assert head.labels == release.labels(task)
+        assert head.probabilities.shape == (11, len(head.labels))
+        assert head.probabilities.dtype == torch.float32
+        if release.spec(task).kind != "multilabel":
+            assert torch.allclose(head.probabilities.sum(1), torch.ones(11), atol=1e-4)
+
+
+def test_no_face(release):
+    outputs = release.infer(noise(0))
+    assert outputs.embeddings.shape == (0, 128)
+    for task, head in outputs.heads.items():
+        assert head.probabilities.shape == (0, len(release.labels(task)))
+
+
+def test_what_is_said_of_a_face_does_not_depend_on_the_batch(release, faces):
+    together = release.infer(faces)
+    for row in (0, 7, 10):
+        alone = release.infer(faces[row : row + 1])
+        assert (alone.embeddings[0] @ together.embeddings[row]) > 0.9995
+        for task, head in alone.heads.items():
+            assert (head.probabilities[0] - together.heads[task].probabilities[row]).abs().max() < 0.03
+
+
+def test_fast_numbers_agree_with_float32(release, faces, float32):
+    exact, found = load_release(device="cpu").infer(faces), release.infer(faces)
+    assert ((exact.embeddings * found.embeddings).sum(1) > 0.998).all()
+    for task, head in exact.heads.items():
+        assert (head.probabilities - found.heads[task].probabilities).abs().max() < 0.06
+        if head.value is not None:
+            assert (head.value - found.heads[task].value).abs().max() < 1.0
+
+
+def test_more_faces_than_the_heads_take_at_once(release):
+    crops = noise(67)
+    outputs = release.infer(crops)
+    again = release.infer(crops[64:])
+    assert torch.allclose(outputs.embeddings[64:], again.embeddings, atol=0.03)
+
+
+def test_without_identity_the_trunk_stops_early():
+    trunk = SFace()
+    for name in ("conv_10", "conv_14"):
+        trunk.layers[name].register_forward_hook(lambda *_: pytest.fail("ran deeper than its heads need"))
+    outputs = SharedNetwork(trunk, [Branch(SPEC)], CPU, identity=False).infer(noise(3))
+    assert outputs.embeddings.shape == (3, 0)
+    assert outputs.heads["mood"].probabilities.shape == (3, 2)
+
+
+@pytest.mark.parametrize("identity", [True, False])
+def test_a_branch_at_the_embedding_reads_what_is_stored(identity):
+    branch = Branch(replace(SPEC, depths=("embedding",)))
+    network = SharedNetwork(SFace(), [branch], CPU, identity=True)
+    outputs = network.infer(noise(3))
+    expected = branch({"embedding": outputs.embeddings}).softmax(1)
+    assert torch.allclose(outputs.heads["mood"].probabilities, expected, atol=1e-5)
+
+
+def test_own_layers_run_in_the_trunks_precision():
+    spec = replace(SPEC, stages=((16, 1),))
+    outputs = SharedNetwork(SFace(), [Branch(spec)], CPU).infer(noise(2))
+    assert outputs.heads["mood"].probabilities.dtype == torch.float32
+
+
+def test_devices():
+    assert resolve_device("cpu") == CPU
+    assert resolve_device("auto").type in {"cpu", "cuda"}
+    assert compute_dtype(CPU) in {torch.float32, torch.bfloat16}
+
+
+@pytest.mark.gpu
+def test_gpu_agrees_with_cpu(release, faces):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    found, expected = load_release(device="cuda").infer(faces), release.infer(faces)
+    assert ((found.embeddings * expected.embeddings).sum(1) > 0.998).all()

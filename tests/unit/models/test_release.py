@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+
+from models.branches import Branch, BranchSpec
+from models.errors import ModelError, ReleaseError, WeightsError
+from models.manifest import DETECTOR_FILE, FILE, TRUNK_FILE, Manifest, branch_file, read_manifest
+from models.release import DEFAULT, load_release, write_release
+from models.weights import load_into, read_weights, sha256_of
+
+SPEC = BranchSpec(task="mood", kind="softmax", labels=("x", "y"), depths=("conv_9",), pool=2, hidden=3, abstain=0.7)
+
+
+def kept() -> dict[str, dict[str, torch.Tensor]]:
+    return {name: read_weights(DEFAULT / name) for name in (DETECTOR_FILE, TRUNK_FILE)}
+
+
+def test_the_shipped_release_says_what_it_is(release):
+    manifest = release.manifest
+    assert manifest.files == {path.name: sha256_of(path.read_bytes()) for path in DEFAULT.glob("*.safetensors")}
+    assert set(manifest.licences) >= {"detector", "trunk"}
+    assert release.name == "default"
+    assert len(release.weights_sha256) == len(release.fingerprint) == 64
+    assert Manifest(**{f: getattr(manifest, f) for f in manifest.__slots__}) == manifest
+    assert json.loads(manifest.to_json()) == json.loads((DEFAULT / FILE).read_text())
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in DEFAULT.iterdir()))
+@pytest.mark.parametrize("place", [0.0, 0.31, 0.77, 1.0])
+def test_a_flipped_byte_is_refused(folder, name, place):
+    data = bytearray((folder / name).read_bytes())
+    data[int(place * (len(data) - 1))] ^= 1
+    (folder / name).write_bytes(data)
+    if name == FILE and json.loads(data if _is_json(data) else "0") == json.loads((DEFAULT / FILE).read_text()):
+        pytest.skip("this byte is white space")
+    with pytest.raises(ModelError):
+        load_release(folder, device="cpu")
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        json.loads(data)
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in DEFAULT.iterdir()))
+def test_a_missing_or_cut_file_is_refused(folder, name):
+    data = (folder / name).read_bytes()
+    (folder / name).write_bytes(data[: len(data) // 2])
+    with pytest.raises(ModelError):
+        load_release(folder, device="cpu")
+    (folder / name).unlink()
+    with pytest.raises(ModelError, match=name):
+        load_release(folder, device="cpu")
+
+
+def test_a_changed_threshold_is_refused(folder):
+    text = (folder / FILE).read_text()
+    (folder / FILE).write_text(text.replace('"threshold": 0.6', '"threshold": 0.1'))
+    with pytest.raises(ReleaseError, match="changed"):
+        load_release(folder, device="cpu")
+
+
+def test_a_release_of_another_format_is_refused(folder):
+    (folder / FILE).write_text('{"format": 2}')
+    with pytest.raises(ReleaseError, match="format 2"):
+        read_manifest(folder)
+
+
+def test_what_is_written_is_read(tmp_path):
+    branch = Branch(SPEC)
+    manifest = replace(read_manifest(DEFAULT), name="tiny", branches=(SPEC,), metrics={"mood": {"accuracy": 0.5}})
+    written = write_release(tmp_path / "new", manifest, kept() | {branch_file("mood"): branch.state_dict()})
+    assert read_manifest(tmp_path / "new") == written
+    release = load_release(tmp_path / "new", device="cpu")
+    assert release.heads == ("mood",)
+    assert release.labels("mood") == ("x", "y")
+    assert release.threshold("mood") == 0.7
+    assert write_release(tmp_path / "again", manifest, kept() | {branch_file("mood"): branch.state_dict()}) == written
+
+
+def test_a_release_may_have_no_branch(tmp_path):
+    write_release(tmp_path, Manifest(name="bare"), kept())
+    release = load_release(tmp_path, device="cpu")
+    assert release.heads == ()
+    assert release.infer(torch.zeros(2, 3, 112, 112, dtype=torch.uint8)).embeddings.shape == (2, 128)
+
+
+def test_weights_must_be_those_that_the_manifest_names(tmp_path):
+    with pytest.raises(ReleaseError, match="expected"):
+        write_release(tmp_path, replace(Manifest(name="x"), branches=(SPEC,)), kept())
+
+
+def test_the_fingerprint_changes_with_what_changes_rows():
+    base = read_manifest(DEFAULT)
+    assert base.fingerprint == replace(base, name="other", metrics={}, data={}).fingerprint
+    assert base.fingerprint != replace(base, detection=replace(base.detection, threshold=0.5)).fingerprint
+    assert base.fingerprint != base.with_files({DETECTOR_FILE: "0" * 64}).fingerprint
+    assert base.weights_sha256 != base.with_files({DETECTOR_FILE: "0" * 64}).weights_sha256
+
+
+def test_heads_can_be_switched_off(release):
+    assert load_release(device="cpu", heads=frozenset()).heads == ()
+    first = release.heads[0]
+    one = load_release(device="cpu", heads=frozenset({first}))
+    assert one.heads == (first,)
+    assert one.weights_sha256 == release.weights_sha256
+    with pytest.raises(ReleaseError, match="no head"):
+        load_release(device="cpu", heads=frozenset({"shoe_size"}))
+    with pytest.raises(ReleaseError, match="switched on"):
+        one.labels("shoe_size")
+
+
+def test_a_head_that_is_off_is_not_read(release, folder):
+    task = release.heads[0]
+    (folder / branch_file(task)).unlink()
+    assert task not in load_release(folder, device="cpu", heads=frozenset(release.heads[1:])).heads
+
+
+@pytest.mark.parametrize("device", ["toaster", "cuda:99x"])
+def test_an_unknown_device_is_refused(device):
+    with pytest.raises(ReleaseError, match="device"):
+        load_release(device=device)
+
+
+def test_weights_of_another_network_are_refused():
+    layer = torch.nn.Linear(3, 2)
+    for tensors, problem in (
+        ({"weight": torch.zeros(2, 3)}, "lacks bias"),
+        ({"weight": torch.zeros(2, 3), "bias": torch.zeros(2), "x": torch.zeros(1)}, "unknown x"),
+        ({"weight": torch.zeros(3, 2), "bias": torch.zeros(2)}, "shape"),
+    ):
+        with pytest.raises(WeightsError, match=problem):
+            load_into(layer, tensors, "layer")
