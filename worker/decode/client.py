@@ -178,7 +178,8 @@ class DecodeStream:
         """
         decode = self._request.decode
         self._open = False
-        if decode.kind != "video" or self._request.engine == "pyav" or self._engine == "pyav":
+        tried = self._request.engine == "pyav" or self._engine == "pyav"
+        if decode.kind != "video" or tried or crash.code == "not_found":
             raise crash
         logger.warning("film read on without decord", extra={"action": "decord_crashed", "reason": crash.reason})
         if self._last is not None:  # its last frame comes again, unseen: the next is judged against it
@@ -226,6 +227,8 @@ class DecodeStream:
                 self._child.kill()
                 raise DecoderCrashed(code, text)
             self._open = False
+            if code == "not_found":  # a disk may be away for a while: worth another try, and not the file's fault
+                raise DecoderCrashed(code, text)
             raise MediaRejected(code, text)
         return message
 

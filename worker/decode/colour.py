@@ -28,7 +28,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 def _from_wide_grey(image: Image.Image) -> Image.Image:
     """Scale to eight bits by the range that the values show: 1, 255, 65535, else their own."""
-    values = np.nan_to_num(np.asarray(image, dtype=np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+    values = np.array(image, dtype=np.float32)
+    np.nan_to_num(values, copy=False, nan=0.0, posinf=0.0, neginf=0.0)
     low, high = float(values.min()), float(values.max())
     if image.mode.startswith("I;16"):
         low, high = 0.0, 65535.0
@@ -36,8 +37,9 @@ def _from_wide_grey(image: Image.Image) -> Image.Image:
         ranges = (1.0, 255.0, 65535.0) if image.mode == "F" else (255.0, 65535.0)
         top = next((top for top in ranges if low >= 0 and high <= top), None)
         low, high = (low, high) if top is None else (0.0, top)
-    scaled = (values - low) * (255.0 / max(high - low, 1e-6))
-    return Image.fromarray(np.rint(scaled).astype(np.uint8)).convert("RGB")
+    values -= low  # in place: these pictures are large
+    values *= 255.0 / max(high - low, 1e-6)
+    return Image.fromarray(np.rint(values, out=values).astype(np.uint8)).convert("RGB")
 
 
 def _from_cmyk(image: Image.Image) -> Image.Image:
@@ -59,7 +61,7 @@ def _transformed(image: Image.Image, source: ImageCms.ImageCmsProfile) -> Image.
 
 
 def _on_background(image: Image.Image) -> Image.Image:
-    layer = image.convert("RGBA")
+    layer = image if image.mode == "RGBA" else image.convert("RGBA")
     canvas = Image.new("RGB", image.size, BACKGROUND)
-    canvas.paste(layer, mask=layer.getchannel("A"))
+    canvas.paste(layer, mask=layer)
     return canvas

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from worker.errors import MediaRejected
+from worker.errors import DecoderCrashed, MediaRejected
 from worker.values import DecodeRequest
 
 IRREGULAR = np.cumsum([0, *np.random.default_rng(0).integers(5, 120, 59)]).tolist()
@@ -136,7 +136,12 @@ def test_what_is_no_film(films, decoder, read, tmp_path):
     assert reason(decoder, read, tmp_path / "empty.mp4") == "empty"
     assert reason(decoder, read, tmp_path / "list.m3u8") == "corrupt"
     assert reason(decoder, read, tmp_path / "cut.mp4") == "truncated"
-    assert reason(decoder, read, tmp_path / "nowhere.mp4") == "not_found"
+
+
+def test_a_file_that_is_gone_may_come_back(decoder, read, tmp_path):
+    with pytest.raises(DecoderCrashed) as caught:
+        read(decoder, tmp_path / "nowhere.mp4")
+    assert caught.value.code == "not_found"
 
 
 def test_limits_of_pixels_and_frames(films, decoder, read):

@@ -1,0 +1,17 @@
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[4]
+
+
+def test_the_page_lists_the_reasons_that_the_code_gives():
+    page = (ROOT / "docs" / "media.md").read_text()
+    listed = set(re.findall(r"^\| `([a-z_]+)` \|", page, re.MULTILINE))
+    calls = r'(?:MediaRejected|DecoderCrashed|Other|ArchiveRefused|Refused|_reject)\((?:[a-z.()]+, )?\s*"([a-z_]+)"'
+    pairs = r'(?:return|refusal =) \(?"([a-z_]+)", '
+    given = set()
+    for source in [*(ROOT / "worker" / "decode").glob("*.py"), *(ROOT / "worker" / "ingest").glob("*.py")]:
+        text = source.read_text()
+        given |= set(re.findall(calls, text)) | set(re.findall(pairs, text))
+    given |= {"truncated", "unreadable"}  # chosen by conditions
+    assert given == listed
