@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import tempfile
 import threading
 import time
@@ -69,7 +70,7 @@ class Memory:
         self._thread.join()
 
     def _sample(self) -> None:
-        while not self._stop.wait(0.2):
+        while not self._stop.wait(2.0):
             self.peak_bytes = max(self.peak_bytes, sum(map(_pss, _family())))
 
 
@@ -163,4 +164,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if "OMP_WAIT_POLICY" not in os.environ:  # as the program does; OpenMP reads it before this line could set it
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+        os.execv(sys.executable, [sys.executable, *sys.argv])
     main()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 
 import typer
@@ -32,6 +33,9 @@ app.add_typer(admin.database, name="db")
 
 def main() -> None:
     """Run a command; errors are one line on standard error, and the exit status says what kind they are."""
+    # Threads of the network that wait shall sleep: decoding needs their core. Spinning made it four times slower on two
+    # busy cores. OpenMP reads this when torch is loaded, which is later.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
