@@ -31,6 +31,21 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF", "PSD", "
 """Pillow's names; formats that need another program (EPS) or have no signature (TGA) stay out."""
 ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
 """Whose further images are later moments, not other pictures."""
+BROKEN = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    AssertionError,
+    RuntimeError,
+    struct.error,
+)
+"""What broken files make Pillow's plug-ins raise: met when bytes of good files were changed at random,
+or of the same kind. Want of memory is not among them."""
 ORIENTATION_TAG = 0x0112
 SIGNATURE_BYTES = 16
 """What Pillow shows its plug-ins."""
@@ -91,7 +106,7 @@ class Still:
                 _guarded(self._image.load)
             if taken:
                 yield Sampled(index, at_seconds, self._pixels())
-            at_seconds += _duration(self._image)
+            at_seconds += _guarded(partial(_duration, self._image))
 
     def _frame_count(self) -> int:
         if self._image.format not in ANIMATED:
@@ -131,7 +146,7 @@ def _guarded(step: Callable[[], T]) -> T:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
         raise MediaRejected("too_many_pixels", f"more than the {Image.MAX_IMAGE_PIXELS} pixels allowed") from err
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as err:
+    except BROKEN as err:
         text = " ".join(str(err).split())
         if "memory" in text.lower():  # libheif's word for it
             raise MemoryError(text) from err
@@ -143,7 +158,7 @@ def _orientation(image: Image.Image) -> int:
         return UPRIGHT  # Pillow turns these itself
     try:
         value = image.getexif().get(ORIENTATION_TAG, 1)
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError, struct.error):
+    except BROKEN:
         return UPRIGHT  # broken EXIF says nothing
     return value if value in range(1, 9) else UPRIGHT
 

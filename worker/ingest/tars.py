@@ -23,7 +23,7 @@ HEADER_BYTES = 1 << 20
 LONG_HEADERS = frozenset(
     {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
 )
-BROKEN = (tarfile.TarError, zlib.error, *BROKEN_STREAM)
+BROKEN = (tarfile.TarError, zlib.error, ValueError, LookupError, OverflowError, RecursionError, *BROKEN_STREAM)
 """What reading a member raises when the archive is damaged."""
 
 

@@ -27,6 +27,8 @@ ENTRY_BYTES = 46
 DIRECTORY_BYTES = 512 << 20
 """Python keeps the directory in memory, some five times as large."""
 
+BROKEN_DIRECTORY = (zipfile.BadZipFile, struct.error, ValueError, EOFError, NotImplementedError, LookupError)
+"""What it raises for a damaged directory."""
 BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
 """What ``zipfile`` raises for damaged or unknown members."""
 
@@ -41,9 +43,9 @@ def zip_members(path: Path, budget: Budget) -> Iterator[Member]:
     try:
         with zipfile.ZipFile(path) as archive:
             for info in archive.infolist():
-                if not info.is_dir():
+                if not info.filename.endswith("/"):
                     yield _member(archive, info, budget)
-    except (zipfile.BadZipFile, struct.error, ValueError, EOFError) as err:
+    except BROKEN_DIRECTORY as err:
         raise ArchiveRefused("corrupt", f"not a zip archive that can be read ({err})") from err
 
 

@@ -291,3 +291,20 @@ def test_many_members_keep_little_memory(tmp_path):
     tracemalloc.stop()
     assert count == 5000
     assert peak < 4_000_000
+
+
+@pytest.mark.parametrize("packer", PACKERS)
+def test_bytes_changed_at_random_give_items_and_no_traceback(tmp_path, packer):
+    import random
+
+    chance = random.Random(5)
+    members = {"a.jpg": jpeg(1), "b/c.jpg": jpeg(2) + bytes(900), "d.zip": zipped({"x.jpg": jpeg(3)}), "e.txt": b"text"}
+    data = PACKERS[packer](members)
+    path = tmp_path / "archive"
+    for _ in range(60):
+        changed = bytearray(data)
+        for _ in range(chance.choice((1, 2, 5, 30))):
+            place = chance.randrange(len(changed))
+            changed[place : place + 4] = chance.choice((b"\xff" * 4, bytes(4), chance.randbytes(4)))
+        path.write_bytes(changed)
+        assert list(discover([str(path)], IngestOptions(), tmp_path / "staging"))
