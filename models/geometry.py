@@ -6,6 +6,8 @@ Coordinates are measured from the image's upper left corner, so a pixel's centre
 from __future__ import annotations
 
 import math
+from collections import defaultdict
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -19,8 +21,9 @@ ARCFACE_TEMPLATE = 0.5 + torch.tensor(
 """(5, 2) float32: where the landmarks of a 112 x 112 crop come to lie. Source: ArcFace (insightface, MIT), where pixel
 centres are whole numbers, hence the half pixel."""
 
-_CHUNK = 32  # faces that are resampled together: 40 MB of source patches
-_CELL = 8  # samples along one side that are enough to average one patch pixel
+_CHUNK = 32  # faces that are drawn together: at most 40 MB of patches
+_FINE = 1.25  # patch pixels to a crop pixel up to which one place is enough
+_PATCH_STEP = 64  # pixels between the sides that patches may have; the largest is 320, for a face turned by 45 degrees
 Matrix = list[list[float]]
 """A (2, 3) transform as plain numbers: cheaper than tensors for what is computed face by face."""
 
@@ -61,6 +64,30 @@ def invert(transforms: Tensor) -> Tensor:
     return torch.cat((turn, -turn @ transforms[:, :, 2:].double()), 2).float()
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Where one crop's pixels come from."""
+
+    row: int
+    """Of the crop."""
+    frame: int
+    factor: int
+    """Whole number by which the surroundings are scaled down first; 1 where the face is smaller than the crop."""
+    first: tuple[int, int]
+    """x and y of the surroundings' corner in the frame; may lie outside."""
+    cells: tuple[int, int]
+    """Width and height of the surroundings once scaled down."""
+    to_patch: Matrix
+    """Crop to scaled-down surroundings."""
+    smooth: bool
+    """Whether a crop's pixel is the mean of four places."""
+
+    @property
+    def side(self) -> int:
+        """Side of the square patch that holds the surroundings: one of few, so that many faces share a batch."""
+        return -(-max(self.cells) // _PATCH_STEP) * _PATCH_STEP
+
+
 def align(
     frames: Tensor,
     frame_index: Tensor,
@@ -70,8 +97,8 @@ def align(
 ) -> Tensor:
     """Cut faces out of frames so that their landmarks lie on the template.
 
-    A face larger than the crop is averaged down first, so nothing aliases; what lies outside the frame is black. A
-    face's crop does not depend on the other faces of the call.
+    A face larger than the crop is scaled down first, so nothing aliases; what lies outside the frame is black. A face's
+    crop does not depend on the other faces of the call.
 
     Args:
         frames: (B, 3, H, W) uint8.
@@ -84,93 +111,65 @@ def align(
         (N, 3, size, size) uint8, on the device of the frames.
     """
     to_source = invert(similarity_transforms(landmarks, template))
-    faces = list(zip(frame_index.tolist(), to_source.tolist(), strict=True))
-    crops = [frames.new_zeros(0, 3, size, size)]
-    for start in range(0, len(faces), _CHUNK):
-        patches = [_patch(frames[frame], matrix, size) for frame, matrix in faces[start : start + _CHUNK]]
-        to_patch = torch.tensor([matrix for _, matrix in patches], device=frames.device)
-        crops.append(_resample(_stack([patch for patch, _ in patches], size), to_patch, size))
-    return torch.cat(crops)
+    crops = frames.new_empty(len(landmarks), 3, size, size)
+    groups: dict[tuple[bool, int], list[_Plan]] = defaultdict(list)
+    for row, (frame, matrix) in enumerate(zip(frame_index.tolist(), to_source.tolist(), strict=True)):
+        plan = _plan(row, frame, matrix, size)
+        groups[plan.smooth, plan.side].append(plan)
+    for plans in groups.values():
+        for start in range(0, len(plans), _CHUNK):
+            chunk = plans[start : start + _CHUNK]
+            crops[[plan.row for plan in chunk]] = _draw(frames, chunk, size)
+    return crops
 
 
-def _patch(frame: Tensor, to_source: Matrix, size: int) -> tuple[Tensor, Matrix]:
-    """Copy a face's surroundings, averaged down by the whole part of the crop's reduction.
-
-    Returns:
-        The (3, h, w) float32 patch, which fits `_patch_side`, and the transform from crop to patch pixels.
-    """
+def _plan(row: int, frame: int, to_source: Matrix, size: int) -> _Plan:
     (a, b, x), (c, d, y) = to_source
-    factor = max(1, int(math.hypot(a, c)))
-    stride = max(1, factor // _CELL)
-    factor -= factor % stride
+    scale = math.hypot(a, c)  # source pixels along the side of a crop's pixel
+    factor = max(1, int(scale))
     # The crop's square, turned, and one more pixel on each side because bilinear sampling reads neighbours.
     left, right = (x + size * (f(a, 0.0) + f(b, 0.0)) for f in (min, max))
     top, bottom = (y + size * (f(c, 0.0) + f(d, 0.0)) for f in (min, max))
     first = (math.floor(left) - factor, math.floor(top) - factor)
     cells = (math.ceil((right - first[0]) / factor) + 1, math.ceil((bottom - first[1]) / factor) + 1)
-    patch = _reduced(frame, first, cells, (stride, factor // stride))
-    return patch, [[a / factor, b / factor, (x - first[0]) / factor], [c / factor, d / factor, (y - first[1]) / factor]]
+    to_patch = [[a / factor, b / factor, (x - first[0]) / factor], [c / factor, d / factor, (y - first[1]) / factor]]
+    return _Plan(row, frame, factor, first, cells, to_patch, scale > _FINE * factor)
 
 
-def _reduced(frame: Tensor, first: tuple[int, int], cells: tuple[int, int], step: tuple[int, int]) -> Tensor:
-    """Average square cells of a frame to one pixel each; outside the frame is 0.
-
-    Args:
-        frame: (3, H, W) uint8.
-        first: x and y of the first cell's corner; may lie outside.
-        cells: how many, along x and y.
-        step: side in pixels of what is filtered to one sample at first, and how many samples a cell has along each
-            side.
-    """
-    stride, samples = step
-    (columns, *pad_x), (rows, *pad_y) = (
-        _span(corner, count * samples, stride, limit)
-        for corner, count, limit in zip(first, cells, (frame.shape[2], frame.shape[1]), strict=True)
-    )
-    patch = functional.pad(_filtered(frame[:, rows, columns], stride), [*pad_x, *pad_y])
-    return functional.avg_pool2d(patch, samples) if samples > 1 else patch
+def _draw(frames: Tensor, plans: list[_Plan], size: int) -> Tensor:
+    """Draw the crops of plans that are alike in smoothness and side: (len(plans), 3, size, size) uint8."""
+    side = plans[0].side
+    patches = torch.zeros(len(plans), 3, side, side, device=frames.device)
+    for patch, plan in zip(patches, plans, strict=True):
+        _fill(patch, frames[plan.frame], plan)
+    to_patch = torch.tensor([plan.to_patch for plan in plans], device=frames.device) * (2 / side)
+    across, down, shift = (column[..., None, None] for column in to_patch.unbind(2))  # each (N, 2, 1, 1)
+    centres = torch.arange(size, device=frames.device) + 0.5
+    offsets = [(x, y) for x in (-0.25, 0.25) for y in (-0.25, 0.25)] if plans[0].smooth else [(0.0, 0.0)]
+    drawn = torch.zeros(len(plans), 3, size, size, device=frames.device)
+    for x, y in offsets:
+        places = across * (centres + x) + (down * (centres + y)[:, None] + (shift - 1))
+        drawn += functional.grid_sample(patches, places.permute(0, 2, 3, 1), align_corners=False)
+    return drawn.div_(len(offsets)).round_().to(torch.uint8)
 
 
-def _filtered(part: Tensor, stride: int) -> Tensor:
-    """Scale (3, h, w) bytes down by a whole number; bytes, because as floats a huge face would not fit the memory."""
-    if stride == 1 or part.numel() == 0:
-        return part.float()
-    size = [side // stride for side in part.shape[1:]]
-    pixels = part if part.device.type == "cpu" else part.float()  # only the CPU scales bytes
-    return functional.interpolate(pixels[None], size=size, mode="bilinear", antialias=True)[0].float()
+def _fill(patch: Tensor, frame: Tensor, plan: _Plan) -> None:
+    """Copy a face's surroundings out of a (3, H, W) frame into a black patch, scaled down; outside is left black."""
+    spans = zip(plan.first, plan.cells, (frame.shape[2], frame.shape[1]), strict=True)
+    (source_x, target_x), (source_y, target_y) = (_span(*values, plan.factor) for values in spans)
+    part = frame[:, source_y, source_x]
+    if part.numel() == 0:
+        return
+    if plan.factor > 1:
+        # Bytes are scaled as bytes: as floats, a face of 10,000 pixels would not fit the memory. Only a CPU can.
+        pixels = part if part.device.type == "cpu" else part.float()
+        cells = [length // plan.factor for length in part.shape[1:]]
+        part = functional.interpolate(pixels[None], size=cells, mode="bilinear", antialias=True)[0]
+    patch[:, target_y, target_x] = part
 
 
-def _span(start: int, count: int, stride: int, limit: int) -> tuple[slice, int, int]:
-    """Find which of `count` samples lie in 0..limit: their pixels, and how many are missing before and after them."""
-    low = min(max(0, -(start // stride)), count)
-    high = max(low, min(count, (limit - start) // stride))
-    return slice(start + low * stride, start + high * stride), low, count - high
-
-
-def _patch_side(size: int) -> int:
-    """Return the side that holds every patch, at most twice the crop's scale and turned by 45 degrees."""
-    return math.ceil(2 * math.sqrt(2) * size) + 4
-
-
-def _stack(patches: list[Tensor], size: int) -> Tensor:
-    """Lay patches into the corners of equal squares, so that a face is resampled alike in any company."""
-    side = _patch_side(size)
-    stack = patches[0].new_zeros(len(patches), 3, side, side)
-    for row, patch in zip(stack, patches, strict=True):
-        row[:, : patch.shape[1], : patch.shape[2]] = patch
-    return stack
-
-
-def _resample(patches: Tensor, to_patch: Tensor, size: int) -> Tensor:
-    """Draw crops from (N, 3, P, P) patches; those that are still reduced take the mean of 2 x 2 samples a pixel."""
-    crops = patches.new_empty(len(patches), 3, size, size, dtype=torch.uint8)
-    reduced = to_patch[:, :, 0].norm(dim=1) > 1
-    for samples, rows in ((1, ~reduced), (2, reduced)):
-        if bool(rows.any()):
-            at = (torch.arange(size * samples, device=patches.device) + 0.5) / samples
-            y, x = torch.meshgrid(at, at, indexing="ij")
-            places = torch.stack((x, y, torch.ones_like(x)), -1) @ to_patch[rows, None].mT
-            grid = places * (2 / patches.shape[-1]) - 1
-            drawn = functional.grid_sample(patches[rows], grid, align_corners=False)
-            crops[rows] = functional.avg_pool2d(drawn, samples).round_().to(torch.uint8)
-    return crops
+def _span(first: int, count: int, limit: int, factor: int) -> tuple[slice, slice]:
+    """Find which of `count` cells from `first` on lie wholly in 0..limit: their pixels, and their places."""
+    low = min(max(0, -(first // factor)), count)
+    high = max(low, min(count, (limit - first) // factor))
+    return slice(first + low * factor, first + high * factor), slice(low, high)
