@@ -29,10 +29,11 @@ def resolve_device(name: str = "auto") -> torch.device:
 def compute_dtype(device: torch.device) -> torch.dtype:
     """Return bfloat16 where the device multiplies it faster than float32, else float32.
 
-    On a CPU that takes AMX tiles or AVX-512 bf16 instructions; others emulate bfloat16 and are slower with it.
+    On a CPU that takes AMX tiles or AVX-512 bf16 instructions; others emulate bfloat16 and are slower with it. A torch
+    too old to tell (before `torch.cpu.get_capabilities`) means float32.
     """
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    capabilities = torch.cpu.get_capabilities()
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     fast = capabilities.get("amx_bf16", False) or capabilities.get("avx512_bf16", False)
     return torch.bfloat16 if fast else torch.float32

@@ -34,6 +34,10 @@ class QualityPolicy:
     """Root mean square of the crop's Laplacian, in grey levels; less is 'too_blurred'."""
     min_confirmation: float = 0.5
     """Score with which the detector must find the face again in its aligned crop; less is 'unconfirmed'."""
+    sure_score: float = 0.99
+    """Detection score from which on a face whose landmarks fit well is not looked at again."""
+    sure_misfit: float = 6.0
+    """How well they must fit, like max_misfit."""
     good_side: float = 80.0
     """Shorter side in pixels from which on size no longer lowers the quality."""
     good_sharpness: float = 20.0
@@ -66,7 +70,7 @@ def measure(
         frame_size: height and width of their frames in pixels.
         policy: the release's.
         confirm: looks again at crops, (K, 3, S, S) to (K,) scores; asked only about faces that nothing else speaks
-            against.
+            for or against.
     """
     side, inside = _extent(detections.boxes, frame_size)
     misfit, turn = _pose(detections.landmarks)
@@ -79,8 +83,9 @@ def measure(
         "too_blurred": sharp < policy.min_sharpness,
     }
     kept = ~torch.stack(list(verdicts.values())).any(0)
-    confirmed = torch.zeros(len(detections))
-    confirmed[kept] = confirm(crops[kept.to(crops.device)])
+    confirmed = detections.scores.clone()
+    unsure = kept & ((confirmed < policy.sure_score) | (misfit > policy.sure_misfit))
+    confirmed[unsure] = confirm(crops[unsure.to(crops.device)])
     verdicts["unconfirmed"] = kept & (confirmed < policy.min_confirmation)
     kept = kept & ~verdicts["unconfirmed"]
     shares = (side / policy.good_side, sharp / policy.good_sharpness, 1 - turn / policy.max_turn)

@@ -112,10 +112,13 @@ class RetinaFace(nn.Module):
 
         A row of pixels at once: three values at a time would cost as much as a quarter of the network.
         """
-        rows = frames.permute(0, 2, 3, 1).flatten(2).to(self.mean.dtype) - self.mean.repeat(frames.shape[3])
-        below, right = (-side % STRIDES[-1] for side in frames.shape[2:])
-        rows = functional.pad(rows, [0, 3 * right, 0, below])
-        return rows.view(*rows.shape[:2], -1, 3).permute(0, 3, 1, 2)
+        count, _, height, width = frames.shape
+        below, right = (-side % STRIDES[-1] for side in (height, width))
+        rows = self.mean.new_empty(count, height + below, 3 * (width + right))
+        rows[:, height:], rows[:, :height, 3 * width :] = 0, 0
+        inside = rows[:, :height, : 3 * width]
+        inside.copy_(frames.permute(0, 2, 3, 1).reshape(count, height, -1)).sub_(self.mean.repeat(width))
+        return rows.view(count, height + below, -1, 3).permute(0, 3, 1, 2)
 
     def _pyramid(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         fine = self.stage1(x)

@@ -39,8 +39,8 @@ def trunk() -> SFace:
 def test_trunk_gives_the_published_embeddings(golden, photo):
     crops = torch.stack((pattern(), photo[0, :, 56:168, 170:282]))
     found = trunk()(crops)
-    # weights are stored in float16
-    assert (found - golden["embeddings"]).abs().max() < 0.001
+    # large weights are stored in float16
+    assert (found - golden["embeddings"]).abs().max() < 0.0005
 
 
 @torch.no_grad()

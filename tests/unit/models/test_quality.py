@@ -58,14 +58,17 @@ def test_a_face_that_is_not_found_again_is_unconfirmed():
     assert quality.scores.tolist() == [0.0]
 
 
-def test_only_faces_without_another_reason_are_looked_at_again():
+def test_only_faces_in_doubt_are_looked_at_again():
+    """Not the small one, which is dropped anyway, and not the third, of which the detector is sure."""
     asked = []
 
     def confirm(crops: torch.Tensor) -> torch.Tensor:
         asked.append(len(crops))
         return torch.ones(len(crops))
 
-    measure(detections(face(0.1), face(1.0)), sharp(2), (500, 900), POLICY, confirm)
+    found = detections(face(0.1), face(1.0), face(1.0))
+    found.scores[2] = 0.995
+    measure(found, sharp(3), (500, 900), POLICY, confirm)
     assert asked == [1]
 
 
