@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from worker.decode.client import Decoder
-from worker.errors import DecoderCrashed, MediaError
+from worker.errors import MediaError, MediaRejected
 from worker.frame_queue import ByteQueue
 from worker.values import DecodedFrame, DecodeLimits, DecodeRequest, MediaInfo
 
@@ -111,9 +111,9 @@ class DecodePool:
                     if not self._events.put(UnitFrame(unit.unit_id, frame), frame.pixels.nbytes):
                         return False
                     waited += time.perf_counter() - ready
+            if stream.damaged:
+                error = MediaRejected("damaged", f"{stream.damaged} packets or frames could not be decoded")
         except MediaError as err:
             error = err
-        except FileNotFoundError as err:
-            error = DecoderCrashed("missing", f"{unit.location} is gone; restore it or submit it again: {err.strerror}")
         spent = time.perf_counter() - started - waited
         return self._events.put(UnitDecoded(unit.unit_id, error, spent), 0)

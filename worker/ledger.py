@@ -208,10 +208,3 @@ def close_analysis(session: Session, analysis_id: int, outcome: AnalysisOutcome)
                 WHERE a.analysis_id = :id"""),
         {"id": analysis_id, "state": outcome.state, "reason": outcome.reason},
     )
-
-
-def open_units(session: Session, release_id: int) -> int:
-    """Count the units of a release that have not ended, whether due, waiting or held."""
-    statement = text("""SELECT count(*) FROM unit JOIN analysis a USING (analysis_id)
-                        WHERE a.release_id = :id AND unit.state IN ('pending', 'leased')""")
-    return int(session.execute(statement, {"id": release_id}).scalar_one())

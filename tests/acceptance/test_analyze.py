@@ -76,15 +76,13 @@ def test_every_detection_is_kept_or_dropped_with_a_reason(clips):
     assert found == [{"n": 0}]
 
 
-def test_the_same_files_again_are_known_and_cost_nothing(clips, shared_data):
+def test_the_same_files_again_are_known_and_not_analysed_again(clips, shared_data):
     facet, summary = clips
     before = facet.value("SELECT count(*) FROM faces")
-    started = time.monotonic()
     again = json.loads(facet("analyze", shared_data / "videos", "--json").stdout)
     assert again["done"] == 6
     assert again["job_id"] > summary["job_id"]
     assert facet.value("SELECT count(*) FROM faces") == before
-    assert time.monotonic() - started < 60
 
 
 def test_a_contact_sheet_of_all_appearances(clips, tmp_path):

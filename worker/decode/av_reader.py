@@ -68,6 +68,7 @@ class AvReader:
         context.thread_type = "AUTO"
         context.thread_count = threads_for(context.width, context.height)
         self.damaged = 0
+        self._heard_start = False
 
     def close(self) -> None:
         """Release the file."""
@@ -131,6 +132,7 @@ class AvReader:
 
     def _from(self, timeline: Timeline, stamp: int) -> Iterator[VideoFrame]:
         """Decode from the last key frame at or before a stamp, or from one before it, or from the start."""
+        self._hear_start()
         nearest = int(np.searchsorted(timeline.key_stamps, stamp, side="right")) - 1
         if self.container.format.name in ROUGH_SEEK:
             nearest -= 1
@@ -145,6 +147,17 @@ class AvReader:
                 return chain([first], frames)
         self.rewind()
         return self._decoded()
+
+    def _hear_start(self) -> None:
+        """Decode the first frame before any seek.
+
+        What a stream tells its decoder only there (x264 names its version, on which the reading of 4:4:4 pictures
+        depends) is otherwise never heard, and later ranges come out as noise.
+        """
+        if not self._heard_start:
+            self.rewind()  # the packets may have been read through, for the timeline
+            next(self._decoded(), None)
+            self.damaged, self._heard_start = 0, True
 
     def _decoded(self) -> Iterator[VideoFrame]:
         """Decode from here to the end of the file, or to where it breaks off; damage is counted and passed over."""

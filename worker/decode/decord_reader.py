@@ -54,7 +54,10 @@ def load() -> None:
 
 
 class DecordReader:
-    """An opened film. Remembers its place, so that asking in ascending order decodes each frame once."""
+    """An opened film. Remembers its place, so that asking in ascending order decodes each frame once.
+
+    The first frame is decoded before any seek, for the reason that ``AvReader`` gives.
+    """
 
     def __init__(self, location: str, timeline: Timeline, threads: int, alive: Callable[[], None]) -> None:
         """Open a film.
@@ -84,6 +87,8 @@ class DecordReader:
         try:
             self._reader: Any = decord.VideoReader(location, num_threads=threads, fault_tol=ANY_LOSS)
             count = len(self._reader)
+            self._reader.seek_accurate(0)
+            self._reader.next()  # see the class
         except self._errors as err:
             raise DecordFailed(str(err)) from err
         if count != len(timeline):

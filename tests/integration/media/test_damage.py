@@ -3,12 +3,15 @@
 import random
 
 import numpy as np
+import pillow_heif
 import pytest
 from PIL import Image
 
 from worker.decode.client import Decoder
 from worker.errors import MediaRejected
 from worker.values import DecodeLimits, DecodeRequest
+
+pillow_heif.register_heif_opener()  # Pillow writes HEIF with it
 
 LIMITS = DecodeLimits(memory_bytes=512 << 20, wall_seconds=20)
 
