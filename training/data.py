@@ -29,6 +29,8 @@ ETHNICITIES = ("White", "Black", "Asian", "Indian", "Other")
 """UTKFace's five, in its order."""
 EMOTIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 """FER+'s eight, in its order; its 'unknown' and 'not a face' votes are no classes of the head."""
+ORIGINAL_EMOTIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear")
+"""FER2013's own seven, under FER+'s names and in its order: the labels of the head `emotion7`."""
 MAX_AGE = 116
 """Years; the oldest age in UTKFace's labels."""
 
@@ -111,6 +113,8 @@ class CelebA(FaceSet):
 
     attributes: NDArray[np.float32]
     """(N, 40) 0 or 1, in the order of ``names``."""
+    identity: NDArray[np.int64]
+    """(N,) number of the person."""
     names: tuple[str, ...]
     """The forty names; the one field that has no N rows."""
 
@@ -195,6 +199,7 @@ def read_celeba(data: Path) -> CelebA:
         files=common.files,
         split=common.split,
         attributes=np.array([[row[name] for name in names] for row in rows], dtype=np.float32),
+        identity=np.array([row["identity"] for row in rows], dtype=np.int64),
         names=names,
     )
 

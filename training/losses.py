@@ -38,28 +38,86 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
     return functional.one_hot(labels.long(), classes).float()
 
 
-def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Mean cross-entropy against soft targets; ``weights`` (K,) multiply each class's share."""
-    return -(targets * weights * functional.log_softmax(logits.float(), dim=1)).sum(dim=1).mean()
+def cross_entropy_rows(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Cross-entropy of each row against soft targets: (N,); ``weights`` (K,) multiply each class's share."""
+    return -(targets * weights * functional.log_softmax(logits.float(), dim=1)).sum(dim=1)
 
 
-def age_loss(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy of the distribution plus the absolute error of its mean.
+def age_rows(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Cross-entropy of each row's distribution plus the absolute error of its mean: (N,).
 
     Source: Gao et al. 2018, 'Age Estimation Using Expectation of Label Distribution Learning'.
     """
-    error = (expected_age(torch.softmax(logits.float(), dim=1)) - expected_age(targets)).abs().mean()
-    return cross_entropy(logits, targets, weights) + AGE_L1_WEIGHT * error
+    error = (expected_age(torch.softmax(logits.float(), dim=1)) - expected_age(targets)).abs()
+    return cross_entropy_rows(logits, targets, weights) + AGE_L1_WEIGHT * error
 
 
-def binary(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Mean binary cross-entropy over rows and columns; ``weights`` (K,) multiply the columns."""
+def binary_rows(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Mean binary cross-entropy over the columns of each row: (N,); ``weights`` (K,) multiply the columns."""
     losses = functional.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none")
-    return (losses * weights).mean()
+    return (losses * weights).mean(dim=1)
+
+
+ROW_LOSSES: dict[LossName, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
+    "cross_entropy": cross_entropy_rows,
+    "age": age_rows,
+    "binary": binary_rows,
+}
+"""(N, K) logits, (N, K) targets and (K,) weights to (N,) losses."""
+
+
+def _mean_of(rows: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    return lambda logits, targets, weights: rows(logits, targets, weights).mean()
 
 
 LOSSES: dict[LossName, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
-    "cross_entropy": cross_entropy,
-    "age": age_loss,
-    "binary": binary,
+    name: _mean_of(rows) for name, rows in ROW_LOSSES.items()
 }
+"""The same, averaged over the rows."""
+
+
+def effective_number_weights(targets: Tensor, beta: float = 0.999) -> Tensor:
+    """Weigh classes by the inverse of how many different examples they amount to: (N, K) targets to (K,) weights.
+
+    The weights average 1 over the classes. Classes without an example weigh as much as those with one.
+
+    Args:
+        targets: shares or yes/no of each class.
+        beta: 0 weighs all classes alike; towards 1 the weights become the inverse counts.
+
+    Source: Cui et al. 2019, 'Class-Balanced Loss Based on Effective Number of Samples'.
+    """
+    counts = targets.sum(dim=0).clamp(min=1)
+    weights = (1 - beta) / (1 - beta**counts)
+    return weights / weights.mean()
+
+
+def adjust_logits(logits: Tensor, targets: Tensor, strength: float = 1.0) -> Tensor:
+    """Add the logarithm of each class's share to (B, K) training logits: rare classes are learnt as if frequent.
+
+    Args:
+        logits: of a batch; use them unadjusted when answering.
+        targets: (N, K) of the whole training split.
+        strength: 1 aims at balanced accuracy, 0 at accuracy.
+
+    Source: Menon et al. 2021, 'Long-Tail Learning via Logit Adjustment'; Ren et al. 2020, 'Balanced Meta-Softmax'.
+    """
+    share = targets.mean(dim=0).clamp(min=1e-6)
+    return logits + strength * (share / share.sum()).log().to(logits.device)
+
+
+def sampling_weights(targets: Tensor, balance: float) -> Tensor:
+    """Return the probability with which each row is drawn: (N, K) targets to (N,) that sum to 1.
+
+    Args:
+        targets: shares of each class; rows of zeros are never drawn.
+        balance: 0 draws all rows alike, 1 all classes; between them classes by their share to the power of the rest.
+    """
+    share = targets.mean(dim=0).clamp(min=1e-12)
+    weights = targets @ share**-balance
+    return weights / weights.sum()
+
+
+def draw_rows(targets: Tensor, count: int, balance: float, generator: torch.Generator) -> Tensor:
+    """Draw the (count,) rows of one epoch with replacement, balanced as ``sampling_weights`` says."""
+    return torch.multinomial(sampling_weights(targets, balance), count, replacement=True, generator=generator)

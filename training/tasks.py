@@ -8,7 +8,16 @@ import numpy as np
 import torch
 
 from models.branches import interpret
-from training.data import CelebA, Fer2013, UtkFace, read_celeba, read_fer2013, read_utkface
+from training.data import (
+    EMOTIONS,
+    ORIGINAL_EMOTIONS,
+    CelebA,
+    Fer2013,
+    UtkFace,
+    read_celeba,
+    read_fer2013,
+    read_utkface,
+)
 from training.errors import RecipeError
 from training.losses import age_distribution, one_hot
 
@@ -44,6 +53,12 @@ def emotion_targets(faces: Fer2013) -> Tensor:
     return torch.from_numpy(votes / np.maximum(votes.sum(axis=1, keepdims=True), 1.0)).float()
 
 
+def original_emotion_targets(faces: Fer2013) -> Tensor:
+    """Turn FER2013's own labels into (N, 7) one-hot targets, in the order of ORIGINAL_EMOTIONS."""
+    order = torch.tensor([EMOTIONS.index(name) for name in ORIGINAL_EMOTIONS])
+    return (torch.from_numpy(faces.original)[:, None] == order).float()
+
+
 def targets(task: str, faces: FaceSet, classes: int) -> Tensor:
     """Return the (N, classes) float32 soft targets of a task.
 
@@ -56,6 +71,8 @@ def targets(task: str, faces: FaceSet, classes: int) -> Tensor:
         return age_distribution(torch.from_numpy(faces.age), classes, AGE_SPREAD_YEARS)
     if isinstance(faces, Fer2013) and task == "emotion":
         return emotion_targets(faces)
+    if isinstance(faces, Fer2013) and task == "emotion7":
+        return original_emotion_targets(faces)
     if isinstance(faces, CelebA) and task == "attributes":
         return torch.from_numpy(faces.attributes)
     raise RecipeError(f"{faces.name} has no labels for {task!r}")

@@ -144,3 +144,9 @@ def test_shared_sets_have_the_sizes_their_documents_promise(shared_data):
     faces, pairs = data.read_lfw(shared_data)
     assert (len(pairs.same), int(pairs.same.sum())) == (6_000, 3_000)
     assert all(path.is_file() for path in faces.paths()[::500])
+
+
+def test_the_original_seven_are_one_hot_in_the_order_of_their_head(fer2013):
+    soft = targets("emotion7", data.read_fer2013(fer2013), 7)
+    assert [data.ORIGINAL_EMOTIONS[n] for n in soft.argmax(1)] == ["happiness", "anger", "fear"]
+    assert soft.sum(1).tolist() == [1, 1, 1]

@@ -188,6 +188,7 @@ def test_attributes_are_matched_by_name():
         files=np.array(["a", "b"]),
         split=np.array(["test", "test"]),
         attributes=np.array([[1, 0], [1, 1]], dtype=np.float32),
+        identity=np.array([3, 5]),
         names=("Young", "Bald"),
     )
     head = HeadOutput(("Bald", "Young"), torch.tensor([[0.1, 0.9], [0.2, 0.8]]))
