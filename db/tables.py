@@ -1,5 +1,7 @@
 """The base tables: what was submitted (media, jobs), the ledger (analyses, units) and what was found (faces and on).
 
+People and what humans said about them are in ``db.identity``.
+
 Users never read these: the views of ``db.views`` are the interface. Words and ranges are checked by the server, so that
 no program, ours included, can store a state that the accounting does not know.
 """
@@ -21,6 +23,12 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from db.base import Base, Count, Created, Embedding, Json, JsonObject, Real, Reals, RowId, one_of
+from db.identity import Alike, Correction, CorrectionAnchor, Person, Proposal, ProposalChange
+
+__all__ = (
+    "Alike", "Analysis", "Appearance", "Correction", "CorrectionAnchor", "Face", "Job", "JobItem", "MediaFile",
+    "Person", "Prediction", "Proposal", "ProposalChange", "Release", "SceneCut", "Unit",
+)  # fmt: skip
 
 MediaKind = Literal["image", "video"]
 AnalysisState = Literal["pending", "done", "rejected", "quarantined"]
@@ -120,6 +128,11 @@ class Analysis(Base):
         Index("uq_analysis_current", "media_id", "release_id", unique=True, postgresql_where=text("is_current")),
         Index("ix_analysis_unfinished", "analysis_id", postgresql_where=text("state = 'pending'")),
         Index("ix_analysis_failed", "finished_at", postgresql_where=text("state IN ('rejected', 'quarantined')")),
+        Index(
+            "ix_analysis_superseded",
+            "release_id",
+            postgresql_where=text("state = 'done' AND NOT is_current AND NOT retired"),
+        ),
         CheckConstraint(one_of("state", ANALYSIS_STATES), "state"),
         CheckConstraint("(state = 'pending') = (finished_at IS NULL)", "finished_at"),
         CheckConstraint("state NOT IN ('rejected', 'quarantined') OR reason IS NOT NULL", "reason"),
@@ -132,6 +145,8 @@ class Analysis(Base):
     state: Mapped[AnalysisState] = mapped_column(Text, server_default=text("'pending'"))
     reason: Mapped[str | None]
     is_current: Mapped[bool] = mapped_column(server_default=text("false"))
+    # Its appearances no longer count for their people, because another analysis of the file took its place.
+    retired: Mapped[bool] = mapped_column(server_default=text("false"))
     frame_count: Mapped[Count]
     face_count: Mapped[Count]
     sample_interval_seconds: Mapped[float | None]
@@ -281,6 +296,12 @@ class Appearance(Base):
         Index("ix_appearance_media_id", "media_id", "start_seconds"),
         Index("ix_appearance_person_id", "person_id"),
         Index("ix_appearance_best_face_id", "best_face_id"),
+        Index(
+            "ix_appearance_waiting",
+            "release_id",
+            "appearance_id",
+            postgresql_where=text("person_id IS NULL AND embedding IS NOT NULL"),
+        ),
         CheckConstraint("end_seconds >= start_seconds", "range"),
         CheckConstraint("face_count > 0", "face_count"),
     )
@@ -310,14 +331,3 @@ class Appearance(Base):
     quality: Mapped[Real]
     embedding: Mapped[Embedding | None]
     person_id: Mapped[int | None] = mapped_column(ForeignKey("facet.person.person_id", ondelete="SET NULL"))
-
-
-class Person(Base):
-    """An identity cluster, with the name that somebody gave it."""
-
-    __tablename__ = "person"
-
-    person_id: Mapped[RowId]
-    release_id: Mapped[int] = mapped_column(ForeignKey("facet.release.release_id"), index=True)
-    name: Mapped[str | None]
-    created_at: Mapped[Created]

@@ -223,3 +223,62 @@ def test_no_server_is_unreachable():
         migrate.current_state("postgresql://someone:secret@localhost:1/facet")
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def upgrade_to(url, revision):
+    engine = make_engine(url, search_path="public")
+    with engine.connect() as connection:
+        connection.execute(text("CREATE SCHEMA IF NOT EXISTS facet"))
+        connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector WITH SCHEMA public"))
+        connection.commit()
+        command.upgrade(migrate.alembic_config(connection), revision)
+        connection.commit()
+    engine.dispose()
+
+
+NAMED_BEFORE = """
+INSERT INTO facet.release (fingerprint, name, weights_sha256, code_version, active) VALUES ('f', 'r', 'w', '1', true);
+INSERT INTO facet.person (release_id, name) VALUES (1, NULL), (1, 'Ada'), (1, 'Bo');
+INSERT INTO facet.media_file (sha256, uri, location, kind) VALUES (repeat('a', 64), 'u', 'u', 'image');
+INSERT INTO facet.analysis (media_id, release_id, sampling, state, finished_at, is_current)
+    VALUES (1, 1, '2/s', 'done', now(), true), (1, 1, '1/s', 'done', now(), false);
+INSERT INTO facet.unit (analysis_id, state) VALUES (1, 'done'), (2, 'done');
+INSERT INTO facet.face (face_id, analysis_id, unit_id, media_id, release_id, at_seconds, x1, y1, x2, y2, landmarks,
+                        detection_score, quality)
+    SELECT n, n, n, 1, 1, n, 10 * n, 2, 30, 40, array_fill(0::real, ARRAY[10]), 0.9, 0.5 FROM generate_series(1, 2) AS n;
+INSERT INTO facet.appearance (analysis_id, media_id, release_id, start_seconds, end_seconds, face_count, best_face_id,
+                              quality, person_id)
+    SELECT n, 1, 1, 0, 1, 1, n, 0.5, 2 FROM generate_series(1, 2) AS n;
+"""
+
+
+def test_names_given_before_there_were_corrections_become_corrections(empty_url):
+    upgrade_to(empty_url, "0001")
+    run(empty_url, NAMED_BEFORE)
+    assert migrate.current_state(empty_url).position == "old"
+    assert migrate.upgrade(empty_url).is_current
+    assert run(empty_url, "SELECT kind, name, people, undone_at FROM facet.correction ORDER BY correction_id") == [
+        ("name", "Ada", [2], None),
+        ("name", "Bo", [3], None),
+    ]
+    anchors = "SELECT correction_id, side, media_id, at_seconds, x1, x2, appearance_id FROM facet.correction_anchor"
+    assert run(empty_url, anchors) == [(1, 0, 1, 1.0, 10.0, 30.0, 1)]  # the analysis that is shown
+    assert run(empty_url, "SELECT name, revision FROM facet.person ORDER BY person_id") == [
+        (None, 0),
+        ("Ada", 0),
+        ("Bo", 0),
+    ]
+
+
+def test_a_step_down_keeps_names_and_appearances(empty_url):
+    upgrade_to(empty_url, "0001")
+    run(empty_url, NAMED_BEFORE)
+    migrate.upgrade(empty_url)
+    engine = make_engine(empty_url, search_path="public")
+    with engine.connect() as connection:
+        drop_views(connection)
+        connection.commit()
+        command.downgrade(migrate.alembic_config(connection), "0001")
+    engine.dispose()
+    assert run(empty_url, "SELECT name FROM facet.person ORDER BY person_id") == [(None,), ("Ada",), ("Bo",)]
+    assert run(empty_url, "SELECT count(*) FROM facet.appearance WHERE person_id = 2") == [(2,)]
