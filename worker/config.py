@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker.errors import UsageError
+from worker.values import VideoReader  # noqa: TC001 - pydantic reads it
 
 GIB = 1 << 30
 
@@ -49,6 +50,8 @@ class Settings(BaseSettings):
     """Address space that one decode child may use for a file."""
     decode_wall_seconds: float = Field(default=60.0, gt=0)
     """Longest silence of a decode child before it is killed."""
+    video_reader: VideoReader = "pyav"
+    """``pyav``, or ``decord``: decord first for the films that it can read exactly, PyAV wherever it fails."""
     queue_bytes: int = Field(default=GIB // 4, ge=1 << 20)
     """Decoded frames that may wait between decode and detect."""
     unit_seconds: float = Field(default=60.0, gt=0)

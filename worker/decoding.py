@@ -15,6 +15,7 @@ from worker.values import DecodedFrame, DecodeLimits, DecodeRequest, MediaInfo
 
 if TYPE_CHECKING:
     from worker.ledger import LeasedUnit
+    from worker.values import VideoReader
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,11 @@ DecodeEvent = UnitOpened | UnitFrame | UnitDecoded | DecodeFailed
 class DecodePool:
     """Decodes units on several children at once; events of one unit arrive in order."""
 
-    def __init__(self, decoders: int, limits: DecodeLimits, queue_bytes: int) -> None:
+    def __init__(
+        self, decoders: int, limits: DecodeLimits, queue_bytes: int, video_reader: VideoReader = "pyav"
+    ) -> None:
         self._limits = limits
+        self._video_reader: VideoReader = video_reader
         self._units: queue.SimpleQueue[LeasedUnit | None] = queue.SimpleQueue()
         self._events: ByteQueue[DecodeEvent] = ByteQueue(queue_bytes)
         self._threads = [
@@ -100,6 +104,7 @@ class DecodePool:
             start_seconds=unit.start_seconds,
             end_seconds=unit.end_seconds,
             limits=self._limits,
+            video_reader=self._video_reader,
         )
         error: MediaError | None = None
         started, waited = time.perf_counter(), 0.0

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from models.release import Release
     from worker.decoding import DecodeEvent
     from worker.leases import LeaseHolder
-    from worker.values import DecodedFrame
+    from worker.values import DecodedFrame, VideoReader
     from worker.writer import Writer
 
 LINGER_SECONDS = 0.03  # a batch that is not full waits this long for one more frame
@@ -40,6 +40,7 @@ class PipelineOptions:
 
     decoders: int = 1
     limits: DecodeLimits = field(default_factory=DecodeLimits)
+    video_reader: VideoReader = "pyav"
     queue_bytes: int = 256 << 20
     detect_batch: int = 16
     infer_batch: int = 32
@@ -76,7 +77,8 @@ class Pipeline:
         Raises:
             RetryableError: database or crop store is away.
         """
-        pool = DecodePool(self._options.decoders, self._options.limits, self._options.queue_bytes)
+        wanted = self._options
+        pool = DecodePool(wanted.decoders, wanted.limits, wanted.queue_bytes, wanted.video_reader)
         try:
             while not stop.is_set() and (self._lease(pool) or self._flying):
                 event = pool.next_event(LINGER_SECONDS)

@@ -115,7 +115,10 @@ class Worker:
     def _drain(self, stop: StopSignal, on_progress: Callable[[Totals], None], seconds: float) -> None:
         settings = self._settings
         options = PipelineOptions(
-            decoders=settings.decoders, limits=decode_limits(settings), queue_bytes=settings.queue_bytes
+            decoders=settings.decoders,
+            limits=decode_limits(settings),
+            video_reader=settings.video_reader,
+            queue_bytes=settings.queue_bytes,
         )
 
         def tick(totals: Totals) -> None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MediaKind = Literal["image", "video"]
+VideoReader = Literal["pyav", "decord"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,8 @@ class DecodeRequest:
     end_seconds: float | None = None
     """First time stamp no longer wanted (exclusive); None to the end."""
     limits: DecodeLimits = DecodeLimits()
+    video_reader: VideoReader = "pyav"
+    """Asked first for films; ``decord`` only where it is known to be exact."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,13 +104,14 @@ class Server:
         """Open a file, or go on with the film of the request before: its ranges come one after the other."""
         wanted = request.decode
         stat = Path(wanted.location).stat()
-        key = (wanted.location, stat.st_ino, stat.st_size, stat.st_mtime_ns, wanted.limits, request.engine)
+        with_decord = request.engine == "auto" and wanted.video_reader == "decord"
+        key = (wanted.location, stat.st_ino, stat.st_size, stat.st_mtime_ns, wanted.limits, with_decord)
         if self._film is not None and (wanted.kind, key) == ("video", self._film_key):
             return self._film
         self._close_film()
         if wanted.kind == "image":
             return Still(wanted.location, wanted.limits)
-        self._film = Video(wanted.location, wanted.limits, self._alive, with_decord=request.engine == "auto")
+        self._film = Video(wanted.location, wanted.limits, self._alive, with_decord=with_decord)
         self._film_key = key
         return self._film
 
@@ -141,7 +142,7 @@ def _private_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 def _load_codecs() -> None:
-    """Load every library that decodes, decord last, and make them silent."""
+    """Load every library that decodes, decord last (see there), and make them silent."""
     av.logging.set_level(None)
     cv2.setNumThreads(1)
     stills.prepare()

@@ -48,7 +48,12 @@ def confine(memory_bytes: int) -> None:
 def memory_left() -> int:
     """Return the bytes that this process may still map for data."""
     limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
-    return sys.maxsize if limit == resource.RLIM_INFINITY else limit - _mapped_bytes()["VmData"]
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit - memory_mapped()
+
+
+def memory_mapped() -> int:
+    """Return the bytes of data that this process has mapped."""
+    return _mapped_bytes()["VmData"]
 
 
 def _limit(which: int, value: int) -> None:

@@ -1,12 +1,15 @@
-"""Frames by number from decord, which reads the common films fastest and says least about what it did."""
+"""Frames by number from decord, on request only: it says little of what it did, so its words and memory are watched."""
 
 from __future__ import annotations
 
+import os
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from worker.decode.confine import memory_mapped
 from worker.decode.sampling import Sampled
 
 if TYPE_CHECKING:
@@ -26,8 +29,11 @@ pictures, which the timeline tells; none in 490 runs over those named here.
 MOST_PIXELS = 1280 * 720
 """Of a picture. decord makes room for every packet that it reads ahead of its decoder, as many as the scheduler lets
 it: 250 to 900 MB were seen with 1920 x 1080. PyAV needs 50 and is as fast."""
+MOST_BYTES = 384 << 20
+"""That it may map while it reads a film; on a busy machine 2 GB were seen with 640 x 360."""
 ANY_LOSS = 1e-9
 """Share of frames that decord may replace by their neighbours without saying so: none."""
+_MOST_WORDS = 2000  # bytes
 STEP_FRAMES = 100
 """Decoded without a sign of life: at most seconds, even for the largest pictures."""
 
@@ -51,6 +57,28 @@ def load() -> None:
         if hidden is not None:
             sys.modules["nvidia"] = hidden
     decord.logging.set_level(decord.logging.QUIET)
+
+
+@contextmanager
+def overheard() -> Iterator[list[str]]:
+    """Collect what is written to standard error meanwhile; the list is filled at the end.
+
+    decord tells some of its failures nowhere else.
+    """
+    heard, said = os.pipe2(os.O_NONBLOCK)
+    kept = os.dup(2)
+    words: list[str] = []
+    os.dup2(said, 2)
+    try:
+        yield words
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(said)
+        text = os.read(heard, _MOST_WORDS).decode(errors="replace").strip()
+        os.close(heard)
+        if text:
+            words.append(text)
 
 
 class DecordReader:
@@ -84,6 +112,7 @@ class DecordReader:
         self._timeline = timeline
         self._alive = alive
         self._position = 0
+        self._most_bytes = memory_mapped() + MOST_BYTES
         try:
             self._reader: Any = decord.VideoReader(location, num_threads=threads, fault_tol=ANY_LOSS)
             count = len(self._reader)
@@ -102,9 +131,14 @@ class DecordReader:
         """
         for index in indices.tolist():
             try:
-                pixels = self._read(index)
+                with overheard() as words:
+                    pixels = self._read(index)
             except self._errors as err:
                 raise DecordFailed(str(err)) from err
+            if words:  # such as that it skipped fewer frames than it was asked to; it raises nothing then
+                raise DecordFailed(words[0])
+            if memory_mapped() > self._most_bytes:
+                raise DecordFailed("it reads too far ahead")
             if pixels.ndim != 3 or pixels.shape[2] != 3:
                 raise DecordFailed(f"pixels of shape {pixels.shape}")
             yield Sampled(index, float(self._timeline.seconds[index]), np.ascontiguousarray(pixels))

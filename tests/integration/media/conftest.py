@@ -91,20 +91,21 @@ def decoder():
         yield decoder
 
 
-@pytest.fixture(scope="session")
-def read():
+@pytest.fixture(scope="session", params=["pyav", "decord"])
+def read(request):
     """Read (index, seconds, number shown, scene cut) of each frame of a request."""
 
     def read(decoder, path, rate=None, start=None, end=None, **limits):
-        request = DecodeRequest(
+        wanted = DecodeRequest(
             location=str(path),
             kind="video",
+            video_reader=request.param,
             frames_per_second=rate,
             start_seconds=start,
             end_seconds=end,
             limits=DecodeLimits(**limits),
         )
-        with decoder.open(request) as stream:
+        with decoder.open(wanted) as stream:
             return [(f.index, f.at_seconds, number_of(f.pixels), f.scene_cut) for f in stream]
 
     return read

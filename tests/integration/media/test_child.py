@@ -40,7 +40,7 @@ def still(path, limits=SHORT):
 
 
 def film(path, limits=SHORT):
-    return DecodeRequest(location=str(path), kind="video", frames_per_second=None, limits=limits)
+    return DecodeRequest(location=str(path), kind="video", frames_per_second=None, limits=limits, video_reader="decord")
 
 
 def test_one_child_serves_many_files(picture, films):
