@@ -1,7 +1,7 @@
 """Branches: what is said of a face by a small network that leaves the trunk at a depth of its own.
 
 A branch averages maps of the trunk over a grid of P x P cells and reads them with one or two linear layers. Before
-that it may run convolutions of its own, shaped like the trunk's, where the trunk's later layers had to be relearnt.
+that it may run convolutions of its own on the first of these maps, where the trunk's later layers had to be relearnt.
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.sface import EMBEDDING_DEPTH, EMBEDDING_SIZE, MAP_SHAPES, Separable, depth_rank
+from models.sface import SFACE, Separable
 from models.types import HeadOutput
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from models.trunk import TrunkLayout
 
 Kind = Literal["softmax", "age", "multilabel"]
 
@@ -33,9 +35,10 @@ class BranchSpec:
     labels: tuple[str, ...]
     """K names, in the order of the outputs."""
     depths: tuple[str, ...]
-    """Where the branch leaves the trunk (`models.sface.DEPTHS`); features of several depths are concatenated."""
+    """Where the branch leaves the trunk, of its layout's depths; features of several depths are concatenated."""
     stages: tuple[tuple[int, int], ...] = ()
-    """(outputs, stride) of each own depthwise-separable layer; these need exactly one depth, which has a map."""
+    """(outputs, stride) of each own depthwise-separable layer. They run on the map of the first depth, and what they
+    give takes its place; the other depths are read as they are."""
     pool: int = 1
     """Side P of the grid over which maps are averaged; the embedding is taken as it is."""
     hidden: int = 0
@@ -53,21 +56,28 @@ class BranchSpec:
             message = f"branch {self.task!r}: {problem}"
             raise ValueError(message)
 
-    @property
-    def features(self) -> int:
-        """Length of the vector that the linear layers read."""
-        if self.stages:
-            return self.stages[-1][0] * self.pool**2
-        return sum(EMBEDDING_SIZE if d == EMBEDDING_DEPTH else MAP_SHAPES[d][0] * self.pool**2 for d in self.depths)
+    def feature_count(self, layout: TrunkLayout) -> int:
+        """Return the length of the vector that the linear layers read on a trunk of this layout."""
+        read = self.depths[1:] if self.stages else self.depths
+        own = self.stages[-1][0] * self.pool**2 if self.stages else 0
+        return own + sum(layout.feature_count(depth, self.pool) for depth in read)
+
+    def check_fits(self, layout: TrunkLayout) -> None:
+        """Refuse a trunk that lacks what the branch reads.
+
+        Raises:
+            ValueError: a depth is unknown, or the own stages' depth has no map.
+        """
+        for depth in self.depths:
+            layout.rank(depth)
+        if self.stages and self.depths[0] not in layout.maps:
+            message = f"branch {self.task!r}: own stages need a map, {self.depths[0]!r} has none"
+            raise ValueError(message)
 
     def _problems(self) -> list[str]:
-        if not self.labels or not self.depths:
-            return ["needs at least one label and one depth"]
-        for depth in self.depths:
-            depth_rank(depth)
         checks = {
-            "own stages need exactly one depth that has a map": not self.stages
-            or (len(self.depths) == 1 and self.depths[0] in MAP_SHAPES),
+            "needs at least one label and one depth": bool(self.labels and self.depths),
+            "depths must differ": len(set(self.depths)) == len(self.depths),
             "pool, temperature must be positive": self.pool > 0 and self.temperature > 0,
             "thresholds must be given for each label or not at all": len(self.thresholds) in {0, len(self.labels)},
             "labels of an age must be numbers": self.kind != "age" or all(x.isdecimal() for x in self.labels),
@@ -78,27 +88,39 @@ class BranchSpec:
 class Branch(nn.Module):
     """Maps of the trunk to the logits of one task."""
 
-    def __init__(self, spec: BranchSpec) -> None:
+    def __init__(self, spec: BranchSpec, layout: TrunkLayout = SFACE) -> None:
+        """Make a branch with random weights.
+
+        Args:
+            spec: what it is.
+            layout: of the trunk that it reads.
+
+        Raises:
+            ValueError: the trunk lacks what the branch reads.
+        """
         super().__init__()
+        spec.check_fits(layout)
         self.spec = spec
-        self.stages = nn.Sequential(*_stages(spec))
+        self.feature_count = spec.feature_count(layout)
+        self.stages = nn.Sequential(*_stages(spec, layout))
         if spec.hidden:
-            layers: list[nn.Module] = [nn.Linear(spec.features, spec.hidden), nn.PReLU(spec.hidden)]
+            layers: list[nn.Module] = [nn.Linear(self.feature_count, spec.hidden), nn.PReLU(spec.hidden)]
             self.head = nn.Sequential(*layers, nn.Linear(spec.hidden, len(spec.labels)))
         else:
-            self.head = nn.Sequential(nn.Linear(spec.features, len(spec.labels)))
+            self.head = nn.Sequential(nn.Linear(self.feature_count, len(spec.labels)))
 
     def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
         """Return (N, K) float32 logits.
 
         Args:
-            maps: what `SFace.forward_intermediates` returned for at least this branch's depths.
+            maps: what `Trunk.forward_intermediates` returned for at least this branch's depths.
         """
         return torch.as_tensor(self.head(self.features(maps)))
 
     def features(self, maps: Mapping[str, Tensor]) -> Tensor:
-        """Return the (N, spec.features) float32 vectors that the linear layers read, depth after depth, (C, P, P)."""
-        return torch.cat([self._pooled(self.stages(maps[depth])) for depth in self.spec.depths], 1)
+        """Return the (N, feature_count) float32 vectors that the linear layers read, depth after depth, (C, P, P)."""
+        first, *others = (maps[depth] for depth in self.spec.depths)
+        return torch.cat([self._pooled(x) for x in (self.stages(first), *others)], 1)
 
     def _pooled(self, x: Tensor) -> Tensor:
         has_map = x.dim() == 4
@@ -111,9 +133,9 @@ class Branch(nn.Module):
         self.stages.to(dtype).to(memory_format=torch.channels_last)
 
 
-def _stages(spec: BranchSpec) -> list[nn.Module]:
+def _stages(spec: BranchSpec, layout: TrunkLayout) -> list[nn.Module]:
     stages: list[nn.Module] = []
-    inputs = MAP_SHAPES[spec.depths[0]][0] if spec.stages else 0
+    inputs = layout.maps[spec.depths[0]][0] if spec.stages else 0
     for outputs, stride in spec.stages:
         stages.append(Separable(inputs, outputs, stride))
         inputs = outputs

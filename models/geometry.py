@@ -13,13 +13,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.sface import CROP_SIDE
-
-ARCFACE_TEMPLATE = 0.5 + torch.tensor(
-    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+ARCFACE_SIDE = 112  # pixels
+ARCFACE_POINTS = (
+    (38.7946, 52.1963),
+    (74.0318, 52.0014),
+    (56.5252, 72.2366),
+    (42.0493, 92.8655),
+    (71.2299, 92.7041),
 )
-"""(5, 2) float32: where the landmarks of a 112 x 112 crop come to lie. Source: ArcFace (insightface, MIT), where pixel
-centres are whole numbers, hence the half pixel."""
+"""Where the landmarks of a 112 x 112 crop come to lie. Source: ArcFace (insightface, MIT), plus 0.5 in each number
+because pixel centres are whole numbers there."""
+
+ARCFACE_TEMPLATE = torch.tensor(ARCFACE_POINTS)
+"""(5, 2) float32: the same as a tensor."""
 
 _CHUNK = 32  # faces that are drawn together: at most 40 MB of patches
 _FINE = 1.25  # patch pixels to a crop pixel up to which one place is enough
@@ -93,7 +99,7 @@ def align(
     frame_index: Tensor,
     landmarks: Tensor,
     template: Tensor = ARCFACE_TEMPLATE,
-    size: int = CROP_SIDE,
+    size: int = ARCFACE_SIDE,
 ) -> Tensor:
     """Cut faces out of frames so that their landmarks lie on the template.
 

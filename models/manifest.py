@@ -13,13 +13,15 @@ from pydantic import TypeAdapter, ValidationError
 from models.branches import BranchSpec  # noqa: TC001 - pydantic reads the annotation
 from models.detector import DetectionPolicy
 from models.errors import ReleaseError
-from models.geometry import ARCFACE_TEMPLATE
 from models.quality import QualityPolicy
-from models.sface import CROP_SIDE
+from models.sface import SFACE
+from models.trunks import layout_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from models.trunk import TrunkLayout
 
 FILE = "release.json"
 FORMAT = 1
@@ -29,12 +31,17 @@ TRUNK_FILE = "trunk.safetensors"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alignment:
-    """How crops are cut; this code knows one way and refuses a release that was trained on another."""
+    """How crops are cut: as the trunk takes them. Written out, so that a change of either is noticed."""
 
-    template: tuple[tuple[float, float], ...] = tuple((round(x, 4), round(y, 4)) for x, y in ARCFACE_TEMPLATE.tolist())
+    template: tuple[tuple[float, float], ...] = SFACE.template
     """Five landmarks in crop pixels."""
-    side: int = CROP_SIDE
+    side: int = SFACE.side
     """Pixels."""
+
+    @classmethod
+    def of(cls, layout: TrunkLayout) -> Alignment:
+        """Return the alignment of a trunk's crops."""
+        return cls(template=layout.template, side=layout.side)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +52,7 @@ class Manifest:
     format: int = FORMAT
     detector: str = "retinaface-mobilenet-0.25"
     trunk: str = "sface-2021dec"
+    """Name of the trunk and its weights, see `models.trunk.TrunkName`."""
     detection: DetectionPolicy = field(default_factory=DetectionPolicy)
     alignment: Alignment = field(default_factory=Alignment)
     quality: QualityPolicy = field(default_factory=QualityPolicy)
@@ -57,6 +65,15 @@ class Manifest:
     """What it was trained and measured on, with the terms of each set."""
     licences: dict[str, str] = field(default_factory=dict)
     """Licence and source of each weights file."""
+
+    @property
+    def layout(self) -> TrunkLayout:
+        """Layout of the trunk.
+
+        Raises:
+            ReleaseError: this program has no such trunk.
+        """
+        return layout_of(self.trunk)
 
     @property
     def weights_sha256(self) -> str:
@@ -73,6 +90,32 @@ class Manifest:
         """Return the JSON text of `release.json`, with its own hash."""
         content = _plain(self)
         return json.dumps({"manifest_sha256": _hash(content), **content}, indent=2, allow_nan=False) + "\n"
+
+    def on_trunk(self, name: str) -> Manifest:
+        """Return a copy for another trunk, without branches, which are for one trunk only.
+
+        Raises:
+            ReleaseError: this program has no such trunk.
+        """
+        return replace(self, trunk=name, alignment=Alignment.of(layout_of(name)), branches=(), files={}, metrics={})
+
+    def check(self) -> None:
+        """Refuse what contradicts itself.
+
+        Raises:
+            ReleaseError: trunk, alignment and branches do not fit together.
+        """
+        expected = Alignment.of(self.layout)
+        if self.alignment != expected:
+            raise ReleaseError(
+                f"release {self.name} cuts crops by {self.alignment}, its trunk {self.trunk} takes {expected}: "
+                "restore it, or update this program"
+            )
+        for spec in self.branches:
+            try:
+                spec.check_fits(self.layout)
+            except ValueError as err:
+                raise ReleaseError(f"release {self.name} on trunk {self.trunk}: {err}") from err
 
     def with_files(self, hashes: Mapping[str, str]) -> Manifest:
         """Return a copy that names these files."""
@@ -116,8 +159,7 @@ def _parse(content: dict[str, Any], path: Path) -> Manifest:
         first = err.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
         raise ReleaseError(f"{path}: {place}: {first['msg']}: restore it, or write it with models.release") from err
-    if manifest.alignment != Alignment():
-        raise ReleaseError(f"{path} was trained on crops of another alignment than {Alignment()}: update this program")
+    manifest.check()
     return manifest
 
 

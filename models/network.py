@@ -10,14 +10,14 @@ from torch import Tensor, nn
 from models.batches import powers_of_two
 from models.branches import interpret
 from models.precision import compute_dtype
-from models.sface import EMBEDDING_DEPTH, EMBEDDING_SIZE, LAST_MAP
+from models.trunk import EMBEDDING_DEPTH
 from models.types import FaceOutputs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.branches import Branch
-    from models.sface import SFace
+    from models.trunk import Trunk, TrunkLayout
     from models.types import HeadOutput
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -31,7 +31,7 @@ class SharedNetwork:
     """Trunk and branches, in the number format and memory layout that their device likes best."""
 
     def __init__(
-        self, trunk: SFace, branches: Sequence[Branch], device: torch.device, *, identity: bool = True
+        self, trunk: Trunk, branches: Sequence[Branch], device: torch.device, *, identity: bool = True
     ) -> None:
         """Take over trunk and branches, whose weights are converted in place.
 
@@ -49,7 +49,7 @@ class SharedNetwork:
         self._identity = identity
         depths = {depth for branch in branches for depth in branch.spec.depths}
         self._embeds = identity or EMBEDDING_DEPTH in depths
-        self._maps = depths - {EMBEDDING_DEPTH} | ({LAST_MAP} if self._embeds else set())
+        self._maps = depths - {EMBEDDING_DEPTH} | ({trunk.layout.last_map} if self._embeds else set())
         self._device = device
         self._batch = CPU_BATCH if device.type == "cpu" else GPU_BATCH
 
@@ -58,12 +58,17 @@ class SharedNetwork:
         """Tasks of the branches."""
         return tuple(self._branches)
 
+    @property
+    def layout(self) -> TrunkLayout:
+        """The trunk's."""
+        return self._trunk.layout
+
     @torch.inference_mode()
     def infer(self, crops: Tensor) -> FaceOutputs:
         """Say everything about aligned faces.
 
         Args:
-            crops: (N, 3, 112, 112) uint8 RGB, on any device; N may be 0.
+            crops: (N, 3, S, S) uint8 RGB, S the side of the trunk's layout, on any device; N may be 0.
 
         Returns:
             Embeddings and heads on the CPU; embeddings are (N, 0) when identity is off.
@@ -71,14 +76,15 @@ class SharedNetwork:
         starts = range(0, len(crops), HEAD_BATCH)
         parts = [self._run(crops[start : start + HEAD_BATCH].to(self._device)) for start in starts]
         found = {task: [part[task] for part in parts] for task in ("", *self.tasks)}
-        embeddings = torch.cat([torch.zeros(0, EMBEDDING_SIZE if self._identity else 0), *found.pop("")])
+        size = self.layout.embedding_size if self._identity else 0
+        embeddings = torch.cat([torch.zeros(0, size), *found.pop("")])
         return FaceOutputs(embeddings, {task: self._answer(task, logits) for task, logits in found.items()})
 
     def _run(self, crops: Tensor) -> dict[str, Tensor]:
         """Return logits by task, and the embeddings under the empty name, float32 on the CPU."""
         maps = self._run_trunk(crops.contiguous(memory_format=torch.channels_last))
         if self._embeds:
-            maps[EMBEDDING_DEPTH] = self._trunk.embed(maps[LAST_MAP])
+            maps[EMBEDDING_DEPTH] = self._trunk.embed(maps[self.layout.last_map])
         embeddings = maps[EMBEDDING_DEPTH] if self._identity else torch.zeros(len(crops), 0)
         return {"": embeddings.cpu()} | {task: branch(maps).cpu() for task, branch in self._branches.items()}
 

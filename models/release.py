@@ -6,25 +6,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from models import manifest as manifests
 from models import quality
 from models.branches import Branch, BranchSpec
 from models.detector import FaceDetector
 from models.errors import ReleaseError
-from models.geometry import align
+from models.geometry import ARCFACE_POINTS, ARCFACE_TEMPLATE, align
 from models.network import SharedNetwork
 from models.precision import resolve_device
-from models.sface import SFace
+from models.trunks import create_trunk
 from models.weights import load_into, read_weights, write_weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import torch
     from torch import Tensor
 
     from models.manifest import Manifest
     from models.quality import FaceQuality
+    from models.trunk import TrunkLayout
     from models.types import Detections, FaceOutputs
 
 DEFAULT = Path(__file__).parent / "releases" / "default"
@@ -78,16 +80,23 @@ class Release:
         spec = self.spec(task)
         return spec.abstain or 0.0 if spec.kind == "softmax" else 0.0
 
+    @property
+    def layout(self) -> TrunkLayout:
+        """The trunk's: crops, depths and length of the embedding."""
+        return self.network.layout
+
     def align(self, frames: Tensor, detections: Detections) -> Tensor:
-        """Cut (N, 3, 112, 112) uint8 crops of N faces out of the (B, 3, H, W) uint8 frames in which they were found."""
-        return align(frames, detections.frame, detections.landmarks)
+        """Cut the crops that the trunk takes, (N, 3, S, S) uint8, of N faces out of (B, 3, H, W) uint8 frames."""
+        template = torch.tensor(self.layout.template)
+        return align(frames, detections.frame, detections.landmarks, template, self.layout.side)
 
     def quality(self, detections: Detections, crops: Tensor, frame_size: tuple[int, int]) -> FaceQuality:
         """Judge N faces by their crops and the (height, width) of their frames."""
-        return quality.measure(detections, crops, frame_size, self.manifest.quality, self.detector.confirm)
+        usual = usual_crops(crops, self.layout)
+        return quality.measure(detections, usual, frame_size, self.manifest.quality, self.detector.confirm)
 
     def infer(self, crops: Tensor) -> FaceOutputs:
-        """Run all heads over (N, 3, 112, 112) uint8 crops in one pass; N may be 0."""
+        """Run all heads over (N, 3, S, S) uint8 crops in one pass; N may be 0."""
         return self.network.infer(crops)
 
 
@@ -110,10 +119,18 @@ def load_release(
     manifest = manifests.read_manifest(folder)
     place = resolve_device(device)
     detector = FaceDetector(_weights(folder, manifest, manifests.DETECTOR_FILE), manifest.detection, place)
-    trunk = SFace()
+    trunk = create_trunk(manifest.trunk)
     load_into(trunk, _weights(folder, manifest, manifests.TRUNK_FILE), "trunk")
     branches = [_branch(folder, manifest, spec) for spec in _switched_on(manifest, heads)]
     return Release(manifest, detector, SharedNetwork(trunk, branches, place, identity=identity), place)
+
+
+def usual_crops(crops: Tensor, layout: TrunkLayout) -> Tensor:
+    """Turn a trunk's crops into the (N, 3, 112, 112) ones on ARCFACE_TEMPLATE by which quality is judged."""
+    if layout.template == ARCFACE_POINTS:
+        return crops
+    landmarks = torch.tensor(layout.template).expand(len(crops), -1, -1)
+    return align(crops, torch.arange(len(crops)), landmarks, ARCFACE_TEMPLATE)
 
 
 def write_release(folder: Path, manifest: Manifest, weights: Mapping[str, Mapping[str, Tensor]]) -> Manifest:
@@ -129,8 +146,9 @@ def write_release(folder: Path, manifest: Manifest, weights: Mapping[str, Mappin
         The manifest as written.
 
     Raises:
-        ReleaseError: weights and manifest do not name the same files.
+        ReleaseError: weights and manifest do not name the same files, or the manifest contradicts itself.
     """
+    manifest.check()
     wanted = {
         manifests.DETECTOR_FILE,
         manifests.TRUNK_FILE,
@@ -159,7 +177,7 @@ def _switched_on(manifest: Manifest, heads: frozenset[str] | None) -> list[Branc
 
 
 def _branch(folder: Path, manifest: Manifest, spec: BranchSpec) -> Branch:
-    branch = Branch(spec)
+    branch = Branch(spec, manifest.layout)
     load_into(branch, _weights(folder, manifest, manifests.branch_file(spec.task)), f"branch {spec.task}")
     return branch
 

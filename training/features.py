@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from models.sface import SFace
+    from models.trunk import Trunk
 
 _log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class Features:
 
 
 def extract(
-    trunk: SFace, pixels: NDArray[np.uint8], taps: tuple[Tap, ...], cache: Path, *, mirror: bool = True
+    trunk: Trunk, pixels: NDArray[np.uint8], taps: tuple[Tap, ...], cache: Path, *, mirror: bool = True
 ) -> dict[Tap, Features]:
     """Run the trunk over crops and their mirror images, or read what an earlier run left in the cache folder.
 
@@ -107,14 +107,14 @@ class _Request:
         return self.cache / f"{self.key}-{tap.depth}-{tap.pool or 'map'}-{variant}.npy"
 
 
-def _array(trunk: SFace, pixels: NDArray[np.uint8], request: _Request) -> dict[Tap, NDArray[np.float16]]:
+def _array(trunk: Trunk, pixels: NDArray[np.uint8], request: _Request) -> dict[Tap, NDArray[np.float16]]:
     missing = tuple(tap for tap in request.taps if not request.path(tap).is_file())
     if missing:
         _compute(trunk, pixels, missing, request)
     return {tap: np.load(request.path(tap), mmap_mode="r") for tap in request.taps}
 
 
-def _compute(trunk: SFace, pixels: NDArray[np.uint8], taps: tuple[Tap, ...], request: _Request) -> None:
+def _compute(trunk: Trunk, pixels: NDArray[np.uint8], taps: tuple[Tap, ...], request: _Request) -> None:
     partial = {tap: request.path(tap).with_suffix(".partial") for tap in taps}
     shapes = {tap: (len(pixels), *tap.shape[1:], tap.shape[0]) for tap in taps}
     arrays = {tap: open_memmap(partial[tap], "w+", np.float16, shapes[tap]) for tap in taps}
@@ -130,7 +130,7 @@ def _compute(trunk: SFace, pixels: NDArray[np.uint8], taps: tuple[Tap, ...], req
 
 
 @torch.inference_mode()
-def run_trunk(trunk: SFace, crops: Tensor, taps: tuple[Tap, ...]) -> dict[Tap, Tensor]:
+def run_trunk(trunk: Trunk, crops: Tensor, taps: tuple[Tap, ...]) -> dict[Tap, Tensor]:
     """Run the trunk once over (N, 3, 112, 112) crops and cut out each tap: (N, C, h, w) float32 in fp16's range."""
     parameter = next(trunk.parameters())
     images = crops.to(parameter.device).contiguous(memory_format=torch.channels_last)
@@ -138,12 +138,12 @@ def run_trunk(trunk: SFace, crops: Tensor, taps: tuple[Tap, ...]) -> dict[Tap, T
     return {tap: tap.of(maps).float().clamp(-_FP16_MAX, _FP16_MAX).cpu() for tap in taps}
 
 
-def ready(trunk: SFace, device: torch.device) -> SFace:
+def ready(trunk: Trunk, device: torch.device) -> Trunk:
     """Put a trunk on a device in the number format that the device multiplies fastest."""
     return trunk.to(device, compute_dtype(device)).to(memory_format=torch.channels_last).eval()
 
 
-def _key(trunk: SFace, pixels: NDArray[np.uint8]) -> str:
+def _key(trunk: Trunk, pixels: NDArray[np.uint8]) -> str:
     digest = hashlib.sha256(str(pixels.shape).encode())
     for row in np.linspace(0, max(len(pixels) - 1, 0), _PROBES).astype(int)[: len(pixels)]:
         digest.update(np.ascontiguousarray(pixels[row]).tobytes())

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from models.branches import BranchSpec
-    from models.sface import SFace
+    from models.trunk import Trunk
 
 _LEAST_SPREAD = 1e-3
 """Standard deviation of a feature below which it counts as constant."""
@@ -34,8 +34,8 @@ class TrainedBranch(nn.Module):
         self.branch = Branch(spec)
         self.dropout = nn.Dropout(dropout)
         self.cells = spec.pool**2
-        self.register_buffer("mean", torch.zeros(spec.features))
-        self.register_buffer("spread", torch.ones(spec.features))
+        self.register_buffer("mean", torch.zeros(self.branch.feature_count))
+        self.register_buffer("spread", torch.ones(self.branch.feature_count))
 
     def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
         """Map features by depth to (B, K) logits."""
@@ -61,7 +61,7 @@ class TrainedBranch(nn.Module):
         self.spread.copy_(features.std(dim=0).clamp(min=_LEAST_SPREAD))
 
     @torch.no_grad()
-    def start_from(self, trunk: SFace) -> None:
+    def start_from(self, trunk: Trunk) -> None:
         """Copy the trunk's layers behind the branch's depth into its own stages, where there are any."""
         if not self.branch.spec.stages:
             return

@@ -14,7 +14,7 @@ from models.branches import Branch, interpret
 from models.detector import FaceDetector
 from models.manifest import DETECTOR_FILE, TRUNK_FILE, read_manifest
 from models.precision import resolve_device
-from models.sface import SFace
+from models.trunks import create_trunk
 from models.weights import load_into, read_weights
 from training.calibration import TEMPERATURES, abstention_threshold, fit_temperature
 from training.crops import crop_faces
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from models.branches import BranchSpec
+    from models.trunk import Trunk
     from training.data import FaceSet
     from training.recipes import HeadRecipe, Recipe
 
@@ -46,7 +47,7 @@ INTERVAL_SHARE = 0.8
 class Bench:
     """What training stands on."""
 
-    trunk: SFace
+    trunk: Trunk
     """Frozen, on its device and in its number format."""
     detector: FaceDetector
     data: Path
@@ -101,7 +102,7 @@ def train_head(recipe: HeadRecipe, bench: Bench, seed: int = 0) -> TrainedHead:
 
 
 def new_head(
-    recipe: HeadRecipe, trunk: SFace, features: dict[str, Features], rows: NDArray[np.int64], seed: int
+    recipe: HeadRecipe, trunk: Trunk, features: dict[str, Features], rows: NDArray[np.int64], seed: int
 ) -> TrainedBranch:
     """Make an untrained head whose inputs are standardised on some training faces."""
     torch.manual_seed(seed)
@@ -166,6 +167,6 @@ def bench(release: Path, data: Path, cache: Path, *, smallest_search: int | None
     files = {name: read_weights(release / name, manifest.files[name]) for name in (DETECTOR_FILE, TRUNK_FILE)}
     policy = manifest.detection if smallest_search is None else replace(manifest.detection, min_side=smallest_search)
     detector = FaceDetector(files[DETECTOR_FILE], policy, device)
-    trunk = SFace()
+    trunk = create_trunk(manifest.trunk)
     load_into(trunk, files[TRUNK_FILE], "trunk")
     return Bench(ready(trunk, device), detector, data, cache)

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from models.branches import Branch, BranchSpec, interpret, quantile
-from models.sface import DEPTHS, MAP_SHAPES, SFace, depth_rank
+from models.dlib29 import DLIB29
+from models.sface import MAP_SHAPES, SFACE, SFace
 
 EMOTION = BranchSpec(task="emotion", kind="softmax", labels=("a", "b", "c"), depths=("conv_12",), pool=2, hidden=7)
 AGE = BranchSpec(task="age", kind="age", labels=tuple(str(year) for year in range(117)), depths=("conv_14",), hidden=5)
@@ -18,6 +19,9 @@ SPECS = {
     "embedding": replace(EMOTION, depths=("embedding",)),
     "map and embedding": replace(EMOTION, depths=("conv_10", "embedding")),
     "own layers": replace(EMOTION, depths=("conv_11",), stages=((512, 1), (64, 2)), pool=1),
+    "own layers, a map and the embedding": replace(
+        EMOTION, depths=("conv_12", "conv_14", "embedding"), stages=((24, 2),), pool=3
+    ),
 }
 
 
@@ -29,7 +33,7 @@ def maps(count: int) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
 def test_every_shape_of_branch_gives_logits(spec):
     branch = Branch(spec)
-    assert branch.features(maps(5)).shape == (5, spec.features)
+    assert branch.features(maps(5)).shape == (5, spec.feature_count(SFACE)) == (5, branch.feature_count)
     assert branch(maps(5)).shape == (5, 3)
     assert branch(maps(0)).shape == (0, 3)
 
@@ -56,9 +60,7 @@ def test_own_layers_take_the_trunks_weights():
     [
         {"labels": ()},
         {"depths": ()},
-        {"depths": ("conv_15",)},
-        {"depths": ("conv_3", "conv_4"), "stages": ((8, 1),)},
-        {"depths": ("embedding",), "stages": ((8, 1),)},
+        {"depths": ("conv_3", "conv_3")},
         {"pool": 0},
         {"temperature": 0.0},
         {"thresholds": (0.5,)},
@@ -70,17 +72,27 @@ def test_impossible_branches_are_refused(wrong):
         replace(EMOTION, **wrong)
 
 
-def test_depths_and_their_maps():
-    assert depth_rank("conv_1") == 0
-    assert DEPTHS[-1] == "embedding"
-    found = SFace().forward_intermediates(torch.zeros(2, 3, 112, 112, dtype=torch.uint8), DEPTHS)
-    assert {depth: tuple(x.shape[1:]) for depth, x in found.items()} == MAP_SHAPES | {"embedding": (128,)}
+@pytest.mark.parametrize("depths", [("conv_15",), ("conv_12", "layer1"), ("embedding",), ("embedding", "conv_14")])
+def test_a_trunk_without_what_a_branch_reads_is_refused(depths):
+    spec = replace(EMOTION, depths=depths, stages=((8, 1),))
+    with pytest.raises(ValueError, match=r"depth 'conv_15'|depth 'layer1'|'embedding' has none"):
+        Branch(spec)
 
 
-def test_the_trunk_stops_at_the_deepest_depth():
-    trunk = SFace()
-    trunk.layers["conv_9"].register_forward_hook(lambda *_: pytest.fail("ran deeper than asked"))
-    assert set(trunk.forward_intermediates(torch.zeros(1, 3, 112, 112), ("conv_8", "conv_2"))) == {"conv_2", "conv_8"}
+def test_own_layers_stand_before_pooled_maps():
+    spec = SPECS["own layers, a map and the embedding"]
+    branch, found = Branch(spec), maps(2)
+    features = branch.features(found)
+    own = torch.nn.functional.adaptive_avg_pool2d(branch.stages(found["conv_12"]), 3)
+    pooled = torch.nn.functional.adaptive_avg_pool2d(found["conv_14"], 3)
+    expected = torch.cat([own.flatten(1), pooled.flatten(1), found["embedding"]], 1)
+    assert torch.allclose(features, expected)
+
+
+def test_a_branch_reads_any_trunk():
+    spec = replace(EMOTION, depths=("conv_21", "conv_29"), stages=((24, 2),), pool=2)
+    found = {depth: torch.rand(3, *DLIB29.maps[depth]) for depth in spec.depths}
+    assert Branch(spec, DLIB29).features(found).shape == (3, (24 + 256) * 4)
 
 
 def test_softmax_abstains_below_its_threshold():
