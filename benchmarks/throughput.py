@@ -55,8 +55,9 @@ def loop(clip: Path, film: Path, seconds: float) -> float:
 
 @dataclass
 class Memory:
-    """Samples the memory of this process and all below it, PostgreSQL among them."""
+    """Samples the memory of this process and all below it, and of the PostgreSQL that serves the folder."""
 
+    folder: str
     peak_bytes: int = 0
     _stop: threading.Event = field(default_factory=threading.Event)
 
@@ -71,13 +72,20 @@ class Memory:
 
     def _sample(self) -> None:
         while not self._stop.wait(2.0):
-            self.peak_bytes = max(self.peak_bytes, sum(map(_pss, _family())))
+            self.peak_bytes = max(self.peak_bytes, sum(map(_pss, _family(self.folder))))
 
 
-def _family() -> list[psutil.Process]:
-    me = psutil.Process()
-    postgres = [p for p in psutil.process_iter(["name"]) if p.info["name"] == "postgres"]
-    return [me, *me.children(recursive=True), *postgres]
+def _family(folder: str) -> list[psutil.Process]:
+    servers = [p for p in psutil.process_iter(["cmdline"]) if any(folder in word for word in p.info["cmdline"] or ())]
+    found = [psutil.Process(), *(p for p in servers if p.name() == "postgres")]
+    return [one for parent in found for one in (parent, *_children(parent))]
+
+
+def _children(process: psutil.Process) -> list[psutil.Process]:
+    try:
+        return process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
 
 
 def _pss(process: psutil.Process) -> int:
@@ -115,7 +123,7 @@ def measure(clip: Path, seconds: float, fps: float) -> dict[str, object]:
         length = loop(clip, film, seconds)
         config = Settings(home=Path(folder) / "home")
         alone = decode_alone(film, fps)
-        with Memory() as memory, open_database(config) as database:
+        with Memory(folder) as memory, open_database(config) as database:
             release = load(config)
             network = network_alone(release)
             worker = Worker(config, database, release)

@@ -24,6 +24,7 @@ from training.data import Split
 from training.errors import RecipeError, TrainingError
 from training.evaluate import SETS, EvaluateOptions, Evaluation
 from training.evaluate import evaluate as measure_release
+from training.joint import train_jointly
 from training.recipes import RECIPES, find
 from training.train import bench
 from training.train import train as train_heads
@@ -67,11 +68,14 @@ def train(
     chosen = find(recipe)
     if head:
         chosen = chosen.only(*head)
-    stand = bench(SHIPPED, data, cache, smallest_search=chosen.smallest_search)
-    trained = train_heads(chosen, stand, seed)
+    if chosen.joint is None:
+        trained = train_heads(chosen, bench(SHIPPED, data, cache, smallest_search=chosen.smallest_search), seed)
+    else:
+        stands = [bench(SHIPPED, data, cache, smallest_search=search) for search in chosen.joint.searches]
+        trained = train_jointly(chosen, stands, cache / "runs" / f"{chosen.name}-{seed}", seed)
     exporting.export(out.name, SHIPPED, [found.branch for found in trained], out)
     for found in trained:
-        typer.echo(f"{found.branch.spec.task}: held-out score {found.held_out_score:.4f} after {found.epochs} epochs")
+        typer.echo(f"{found.branch.spec.task}: held-out score {found.held_out_score:.4f} after {found.took}")
     typer.echo(f"wrote {out}")
 
 

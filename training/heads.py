@@ -20,6 +20,11 @@ _LEAST_SPREAD = 1e-3
 """Standard deviation of a feature below which it counts as constant."""
 
 
+def _narrowed(theirs: Tensor, own: Tensor) -> Tensor:
+    """Cut the first rows and columns of a tensor to the shape of another."""
+    return theirs[tuple(slice(size) for size in own.shape)].to(own.dtype)
+
+
 class TrainedBranch(nn.Module):
     """Branch whose pooled features are brought to mean 0 and deviation 1 before its linear layers.
 
@@ -62,13 +67,16 @@ class TrainedBranch(nn.Module):
 
     @torch.no_grad()
     def start_from(self, trunk: Trunk) -> None:
-        """Copy the trunk's layers behind the branch's depth into its own stages, where there are any."""
-        if not self.branch.spec.stages:
-            return
-        names = list(trunk.layers)
-        first = names.index(self.branch.spec.depths[0]) + 1
-        for stage, name in zip(self.branch.stages, names[first:], strict=False):
-            stage.load_state_dict(trunk.layers[name].state_dict())
+        """Copy the trunk's last layers into the branch's own stages, where there are any.
+
+        A stage that is narrower than the trunk's layer starts from its first channels.
+        """
+        stages = list(self.branch.stages)
+        names = list(trunk.layers)[-len(stages) :] if stages else []
+        for stage, name in zip(stages, names, strict=True):
+            theirs = trunk.layers[name].state_dict()
+            own = {key: _narrowed(theirs[key], value) for key, value in stage.state_dict().items()}
+            stage.load_state_dict(own)
 
     @torch.no_grad()
     def shipped(self) -> Branch:

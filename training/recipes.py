@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from models.branches import BranchSpec
-from training.data import EMOTIONS, ETHNICITIES, GENDERS, MAX_AGE
+from training.data import EMOTIONS, ETHNICITIES, GENDERS, MAX_AGE, ORIGINAL_EMOTIONS
 from training.errors import RecipeError
 from training.features import Tap
 from training.fit import FitOptions
+from training.joint_options import JointOptions
 
 DataName = Literal["utkface", "fer2013", "celeba10k"]
 
@@ -90,6 +91,8 @@ class Recipe:
     heads: tuple[HeadRecipe, ...]
     summary: str
     """One line for ``facet-train list``."""
+    joint: JointOptions | None = None
+    """Set: all branches are trained in one run on crops that change each time; unset: each on frozen features."""
     smallest_search: int | None = 32
     """Pixels to which images are scaled up before faces are looked for while training: 32 leaves the views of
     ``training.crops`` as they are. None does as the release does for its users, which takes five times as long."""
@@ -180,6 +183,11 @@ EMOTION = HeadRecipe(
     fit=FitOptions(loss="cross_entropy", mixup=0.2, epochs=14, mirror=False),
     answers_accuracy=0.88,
 )
+EMOTION7 = HeadRecipe(
+    spec=BranchSpec(task="emotion7", kind="softmax", labels=ORIGINAL_EMOTIONS, depths=("conv_12",), pool=3, hidden=256),
+    data="fer2013",
+    fit=FitOptions(loss="cross_entropy", mixup=0.2, epochs=14, mirror=False),
+)
 ATTRIBUTES = HeadRecipe(
     spec=BranchSpec(
         task="attributes", kind="multilabel", labels=CELEBA_ATTRIBUTES, depths=BOTH_MAPS, pool=3, hidden=256
@@ -240,19 +248,29 @@ RELEARNT = register(
         heads=tuple(
             replace(
                 head,
-                spec=replace(head.spec, depths=("conv_12",), stages=((1024, 2), (1024, 1))),
-                fit=replace(head.fit, epochs=8, learning_rate=5e-4, mirror=False),
+                spec=replace(head.spec, depths=depths, stages=((256, 2), (256, 1)), pool=3),
+                fit=replace(head.fit, weight_decay=0.05, mixup=0.2),
                 copies=True,
             )
-            for head in (GENDER, AGE, ETHNICITY, EMOTION)
+            for head, depths in (
+                (GENDER, BOTH_MAPS),
+                (AGE, BOTH_MAPS),
+                (ETHNICITY, BOTH_MAPS),
+                (EMOTION, ("conv_10", "conv_12")),
+                (EMOTION7, ("conv_10", "conv_12")),
+                (ATTRIBUTES, BOTH_MAPS),
+            )
         ),
-        summary="own copies of the trunk's last two layers in each branch: for a GPU",
+        summary="own narrow copies of the trunk's last layers, on crops that change each time",
+        joint=JointOptions(steps=2600, batch={"utkface": 64, "fer2013": 96, "celeba10k": 24}),
+        smallest_search=None,
     )
 )
-"""Branches that relearn the trunk's layers from the 14 x 14 map on.
+"""Branches that relearn the trunk's layers from the 14 x 14 maps on, beside what the frozen maps say.
 
-Source: as ``default``; the stages start from the trunk's weights and learn at a third of the rate.
-Command: ``facet-train train relearnt --data D --cache C --out R --head emotion``
-Hours: 0.2 for each head of UTKFace and 0.3 for emotion on two CPU cores, after 0.4 for crops and features.
+Source: as ``default``; the stages start from the first channels of the trunk's and learn at a third of the rate;
+augmentation as in training.augment.
+Command: ``facet-train train relearnt --data D --cache C --out R``
+Hours: not measured yet.
 Expected: not measured yet.
 """

@@ -67,7 +67,8 @@ class TrainedHead:
 
     branch: Branch
     held_out_score: float
-    epochs: int
+    took: str
+    """How long training went on until that score, such as `12 epochs`."""
 
 
 def train(recipe: Recipe, bench: Bench, seed: int = 0) -> list[TrainedHead]:
@@ -98,7 +99,7 @@ def train_head(recipe: HeadRecipe, bench: Bench, seed: int = 0) -> TrainedHead:
     branch.spec = calibrated(recipe, logits, soft[rows["val"]])
     facts = {"action": "head_trained", "task": recipe.spec.task, "held_out": best.score, "epochs": best.epochs}
     _log.info("trained a head", extra=facts)
-    return TrainedHead(branch, best.score, best.epochs)
+    return TrainedHead(branch, best.score, f"{best.epochs} epochs")
 
 
 def new_head(

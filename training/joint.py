@@ -1,0 +1,405 @@
+"""Training several branches in one run, on crops that are changed anew each time.
+
+Each step draws a batch from every data set, changes the crops, runs the frozen trunk once over all of them, and lets
+each branch learn from the rows of its own set. All randomness follows from the seed and the number of the step, so a
+run that was interrupted goes on exactly as if it had not been: its checkpoints hold weights, moments and scores, no
+random state.
+"""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+import logging
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from training.augment import augment
+from training.crops import crop_faces
+from training.errors import TrainingError
+from training.fit import class_weights, parameter_groups
+from training.heads import TrainedBranch
+from training.losses import LOSSES
+from training.tasks import READERS, labelled, score, targets
+from training.train import TrainedHead, calibrated
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from models.trunk import Trunk
+    from training.data import FaceSet
+    from training.joint_options import JointOptions
+    from training.recipes import DataName, HeadRecipe, Recipe
+    from training.train import Bench
+
+_log = logging.getLogger(__name__)
+
+_TRUNK_BATCH = 32
+"""Crops whose maps still fit the caches of a few CPU cores."""
+_EVAL_BATCH = 128
+_STANDARDISED_ON = 768
+_CHECKPOINT = "checkpoint.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class FaceViews:
+    """One data set, its faces cut in several ways."""
+
+    faces: FaceSet
+    pixels: tuple[NDArray[np.uint8], ...]
+    """One (N, 3, S, S) for each of ``JointOptions.searches``."""
+
+
+@dataclass(frozen=True, slots=True)
+class JointHead:
+    """A branch after training, with the averaged weights that scored best."""
+
+    head: TrainedBranch
+    score: float
+    step: int
+
+
+class _Task:
+    """One branch with its rows, targets and running mean."""
+
+    def __init__(self, recipe: HeadRecipe, trunk: Trunk, faces: FaceSet, seed: int) -> None:
+        self.recipe, self.name = recipe, recipe.spec.task
+        self.soft = targets(self.name, faces, len(recipe.spec.labels))
+        rows = labelled(self.name, self.soft, np.flatnonzero(faces.split == "train"))
+        rows = np.random.default_rng(seed).permutation(rows)
+        held = max(1, round(len(rows) * recipe.fit.held_out))
+        self.held, self.rows = np.sort(rows[:held]), rows[held:]
+        self.may_learn = np.zeros(len(faces), np.bool_)
+        self.may_learn[self.rows] = True
+        self.weights = class_weights(self.soft[self.rows], recipe.fit.balance)
+        torch.manual_seed(seed)
+        self.head = TrainedBranch(recipe.spec, dropout=recipe.dropout)
+        if recipe.copies:
+            self.head.start_from(trunk)
+        self.average = copy.deepcopy(self.head)
+        self.best = copy.deepcopy(self.head.state_dict())
+        self.score, self.step = -math.inf, 0
+        self.judge = score(recipe.spec)
+
+    def standardise(self, maps: Mapping[str, Tensor]) -> None:
+        self.head.standardise(maps)
+        self.average.load_state_dict(self.head.state_dict())
+
+    @torch.no_grad()
+    def follow(self, step: int) -> None:
+        """Move the running mean; its first steps follow faster, so that it forgets the random start."""
+        decay = min(self.recipe.fit.average, (step + 1) / (step + 10))
+        for mean, now in zip(self.average.parameters(), self.head.parameters(), strict=True):
+            mean.lerp_(now, 1 - decay)
+
+
+class JointRun:
+    """A run that can be interrupted at any step.
+
+    Args of the constructor: recipes of the branches, the frozen trunk, the data sets by name, the options, a folder for
+    checkpoint and log, and the seed.
+    """
+
+    def __init__(
+        self,
+        recipes: Sequence[HeadRecipe],
+        trunk: Trunk,
+        views: Mapping[DataName, FaceViews],
+        options: JointOptions,
+        folder: Path,
+        seed: int = 0,
+    ) -> None:
+        """Set the run up and go on from its checkpoint, if there is one.
+
+        Raises:
+            TrainingError: the checkpoint belongs to other branches or options.
+        """
+        self._trunk, self._views, self._options, self._seed = trunk, views, options, seed
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self._tasks = [_Task(recipe, trunk, views[recipe.data].faces, seed) for recipe in recipes]
+        self._depths = {depth for recipe in recipes for depth in recipe.spec.depths}
+        self._pools = {name: self._pool(name) for name in views}
+        groups = [group for task in self._tasks for group in parameter_groups(task.head, task.recipe.fit)]
+        self._optimiser = torch.optim.AdamW(groups, weight_decay=recipes[0].fit.weight_decay)
+        self._peaks = [float(group["lr"]) for group in groups]
+        self.step = 0
+        if self._path.is_file():
+            self._load()
+        else:
+            self._standardise()
+
+    @property
+    def _path(self) -> Path:
+        return self._folder / _CHECKPOINT
+
+    def run(self, until: int | None = None, checkpoint_seconds: float = 300.0) -> list[JointHead]:
+        """Train to the end, or to a step; a checkpoint is written at the end and now and then."""
+        end = min(until or self._options.steps, self._options.steps)
+        saved = time.monotonic()
+        with Progress(console=Console(stderr=True), disable=not Console(stderr=True).is_terminal) as bar:
+            shown = bar.add_task("training", total=self._options.steps, completed=self.step)
+            while self.step < end and not self._finished():
+                losses = self._train_step()
+                self.step += 1
+                bar.update(shown, completed=self.step)
+                if self.step % self._options.evaluate_every == 0 or self.step == self._options.steps:
+                    self._evaluate(losses)
+                if time.monotonic() - saved > checkpoint_seconds:
+                    self._save()
+                    saved = time.monotonic()
+        self._save()
+        return [self._result(task) for task in self._tasks]
+
+    def _result(self, task: _Task) -> JointHead:
+        head = copy.deepcopy(task.head)
+        head.load_state_dict(task.best)
+        return JointHead(head, task.score, task.step)
+
+    def _finished(self) -> bool:
+        waited = self._options.patience * self._options.evaluate_every
+        return all(self.step - task.step >= waited and task.step > 0 for task in self._tasks)
+
+    def _pool(self, name: DataName) -> NDArray[np.int64]:
+        """Rows of a data set from which at least one branch learns."""
+        learns = [task.may_learn for task in self._tasks if task.recipe.data == name]
+        return np.flatnonzero(np.any(learns, axis=0))
+
+    def _rows(self, name: DataName) -> NDArray[np.int64]:
+        """Rows of a data set in this step: each once in every round, in an order that only seed and round decide."""
+        pool, size = self._pools[name], self._options.batch[name]
+        per_round = max(1, len(pool) // size)
+        place, number = self.step % per_round, self.step // per_round
+        order = np.random.default_rng((self._seed, number, len(pool))).permutation(pool)
+        return order[place * size : (place + 1) * size]
+
+    def _train_step(self) -> dict[str, float]:
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self.step)
+        torch.manual_seed(self._seed * 1_000_003 + self.step)  # dropout and mixing
+        rows = {name: self._rows(name) for name in self._views}
+        crops = torch.cat([self._draw(name, rows[name], generator) for name in rows])
+        maps = self.maps(augment(crops, self._options.augment, generator))
+        places = _slices({name: len(found) for name, found in rows.items()})
+        losses = {}
+        for task in self._tasks:
+            own = {depth: found[places[task.recipe.data]] for depth, found in maps.items()}
+            loss = self._loss(task, own, rows[task.recipe.data])
+            loss.backward()  # type: ignore[no-untyped-call]
+            losses[task.name] = loss.item()
+        for group, peak in zip(self._optimiser.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * _one_cycle(self.step / self._options.steps)
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
+        for task in self._tasks:
+            task.follow(self.step)
+        return losses
+
+    def _draw(self, name: DataName, rows: NDArray[np.int64], generator: torch.Generator) -> Tensor:
+        """Take each face from one of its views."""
+        pixels = self._views[name].pixels
+        which = torch.randint(len(pixels), (len(rows),), generator=generator).tolist()
+        return torch.from_numpy(np.stack([pixels[view][row] for view, row in zip(which, rows.tolist(), strict=True)]))
+
+    def _loss(self, task: _Task, maps: Mapping[str, Tensor], rows: NDArray[np.int64]) -> Tensor:
+        soft, keep = task.soft[rows], torch.from_numpy(task.may_learn[rows])
+        maps = {depth: maps[depth][keep] for depth in task.recipe.spec.depths}
+        soft = soft[keep]
+        if task.recipe.fit.mixup:
+            maps, soft = _mix(maps, soft, task.recipe.fit.mixup, (self._seed, self.step))
+        task.head.train()
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = task.head(maps)
+        return LOSSES[task.recipe.fit.loss](logits, soft, task.weights)
+
+    @torch.no_grad()
+    def maps(self, crops: Tensor) -> dict[str, Tensor]:
+        """Run the frozen trunk over (N, 3, S, S) crops."""
+        parts = [
+            self._trunk.forward_intermediates(part.contiguous(memory_format=torch.channels_last), self._depths)
+            for part in torch.split(crops, _TRUNK_BATCH)
+        ]
+        return {depth: torch.cat([part[depth] for part in parts]) for depth in self._depths}
+
+    def logits(self, task: str, rows: NDArray[np.int64], head: torch.nn.Module) -> Tensor:
+        """Apply a head to unchanged crops, cut as users get them: (M, K) float32."""
+        return self._logits({task: head}, self._task(task).recipe.data, rows)[task]
+
+    def soft(self, task: str) -> Tensor:
+        """Return the (N, K) targets of a branch."""
+        return self._task(task).soft
+
+    def validation_rows(self, task: str) -> NDArray[np.int64]:
+        """Return the labelled rows of the validation split, of which training has seen none."""
+        found = self._task(task)
+        faces = self._views[found.recipe.data].faces
+        return labelled(task, found.soft, np.flatnonzero(faces.split == "val"))
+
+    def _task(self, name: str) -> _Task:
+        return next(task for task in self._tasks if task.name == name)
+
+    @torch.inference_mode()
+    def _logits(
+        self, heads: Mapping[str, torch.nn.Module], name: DataName, rows: NDArray[np.int64]
+    ) -> dict[str, Tensor]:
+        pixels = self._views[name].pixels[-1]
+        found: dict[str, list[Tensor]] = {task: [] for task in heads}
+        for head in heads.values():
+            head.eval()
+        for start in range(0, len(rows), _EVAL_BATCH):
+            maps = self.maps(torch.from_numpy(np.array(pixels[rows[start : start + _EVAL_BATCH]])))
+            with torch.autocast("cpu", torch.bfloat16):
+                for task, head in heads.items():
+                    found[task].append(head(maps).float())
+        return {task: torch.cat(parts) for task, parts in found.items()}
+
+    def _evaluate(self, losses: Mapping[str, float]) -> None:
+        for name in self._views:
+            tasks = [task for task in self._tasks if task.recipe.data == name]
+            rows = np.unique(np.concatenate([task.held for task in tasks]))
+            logits = self._logits({task.name: task.average for task in tasks}, name, rows)
+            for task in tasks:
+                own = np.isin(rows, task.held)
+                reached = task.judge(logits[task.name][own], task.soft[rows[own]])
+                if reached > task.score:
+                    task.score, task.step = reached, self.step
+                    task.best = copy.deepcopy(task.average.state_dict())
+                self._log(task, losses[task.name], reached)
+
+    def _log(self, task: _Task, loss: float, reached: float) -> None:
+        path = self._folder / "log.csv"
+        fresh = not path.is_file()
+        with path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if fresh:
+                writer.writerow(["time", "step", "task", "loss", "held_out", "best"])
+            writer.writerow([f"{time.time():.0f}", self.step, task.name, f"{loss:.4f}", f"{reached:.4f}", task.score])
+        facts = {"action": "evaluated", "task": task.name, "step": self.step, "held_out": round(reached, 4)}
+        _log.info("looked at the held-out rows", extra=facts)
+
+    def _standardise(self) -> None:
+        """Bring each branch's features to mean 0 and deviation 1 on some unchanged crops."""
+        for task in self._tasks:
+            rows = np.random.default_rng(self._seed).choice(task.rows, min(len(task.rows), _STANDARDISED_ON), False)
+            pixels = self._views[task.recipe.data].pixels[-1]
+            maps = self.maps(torch.from_numpy(np.array(pixels[np.sort(rows)])))
+            with torch.no_grad():
+                task.standardise({depth: maps[depth].float() for depth in task.recipe.spec.depths})
+
+    def _facts(self) -> dict[str, Any]:
+        specs = {task.name: repr(task.recipe) for task in self._tasks}
+        return {"tasks": specs, "options": repr(self._options), "seed": self._seed}
+
+    def _save(self) -> None:
+        tensors: dict[str, Tensor] = {}
+        for task in self._tasks:
+            for kind, state in (
+                ("head", task.head.state_dict()),
+                ("average", task.average.state_dict()),
+                ("best", task.best),
+            ):
+                tensors |= {f"{task.name}/{kind}/{key}": value.contiguous() for key, value in state.items()}
+        for number, state in self._optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser/{number}/{key}": value.contiguous() for key, value in state.items()}
+        progress = {task.name: [task.score, task.step] for task in self._tasks}
+        state = {"facts": self._facts(), "step": self.step, "progress": progress}
+        partial = self._path.with_suffix(".partial")
+        save_file({key: value.clone() for key, value in tensors.items()}, partial, {"state": json.dumps(state)})
+        partial.replace(self._path)
+
+    def _load(self) -> None:
+        with safe_open(self._path, framework="pt") as file:
+            state = json.loads(file.metadata()["state"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no mapping
+        if state["facts"] != self._facts():
+            raise TrainingError(
+                f"{self._path} belongs to another run (branches, options or seed differ); "
+                "choose another folder, or remove it to start again"
+            )
+        self.step = int(state["step"])
+        for task in self._tasks:
+            task.head.load_state_dict(_below(tensors, f"{task.name}/head/"))
+            task.average.load_state_dict(_below(tensors, f"{task.name}/average/"))
+            task.best = _below(tensors, f"{task.name}/best/")
+            task.score, task.step = float(state["progress"][task.name][0]), int(state["progress"][task.name][1])
+        moments: dict[int, dict[str, Tensor]] = {}
+        for key, value in _below(tensors, "optimiser/").items():
+            number, _, kind = key.partition("/")
+            moments.setdefault(int(number), {})[kind] = value
+        known = self._optimiser.state_dict()
+        self._optimiser.load_state_dict({"state": moments, "param_groups": known["param_groups"]})
+
+
+def train_jointly(recipe: Recipe, benches: Sequence[Bench], folder: Path, seed: int = 0) -> list[TrainedHead]:
+    """Train all branches of a recipe in one run, and calibrate each on its validation split.
+
+    Args:
+        recipe: one whose ``joint`` is set.
+        benches: one for each of its ``searches``.
+        folder: for checkpoint and log.
+        seed: of everything random.
+
+    Raises:
+        DataError: a data set is missing.
+        TrainingError: the recipe is not for joint training, or the folder holds another run.
+    """
+    if recipe.joint is None:
+        raise TrainingError(f"recipe {recipe.name!r} says nothing of joint training")
+    views = {name: face_views(name, benches) for name in dict.fromkeys(head.data for head in recipe.heads)}
+    run = JointRun(recipe.heads, benches[-1].trunk, views, recipe.joint, folder, seed)
+    return [_calibrated(run, head, found) for head, found in zip(recipe.heads, run.run(), strict=True)]
+
+
+def face_views(name: DataName, benches: Sequence[Bench]) -> FaceViews:
+    """Cut the faces of a data set as each bench's detector finds them."""
+    faces = READERS[name](benches[0].data)
+    crops = (crop_faces(faces, stand.detector, stand.cache / "crops") for stand in benches)
+    return FaceViews(faces, tuple(found.pixels for found in crops))
+
+
+def _calibrated(run: JointRun, recipe: HeadRecipe, found: JointHead) -> TrainedHead:
+    branch = found.head.shipped()
+    rows = run.validation_rows(recipe.spec.task)
+    branch.spec = calibrated(recipe, run.logits(recipe.spec.task, rows, branch), run.soft(recipe.spec.task)[rows])
+    return TrainedHead(branch, found.score, f"{found.step} steps")
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _slices(lengths: Mapping[DataName, int]) -> dict[DataName, slice]:
+    places, start = {}, 0
+    for name, length in lengths.items():
+        places[name] = slice(start, start + length)
+        start += length
+    return places
+
+
+def _mix(
+    maps: Mapping[str, Tensor], soft: Tensor, strength: float, seed: tuple[int, int]
+) -> tuple[dict[str, Tensor], Tensor]:
+    random = np.random.default_rng(seed)
+    share = float(random.beta(strength, strength))
+    other = torch.from_numpy(random.permutation(len(soft)))
+    return {d: m * share + m[other] * (1 - share) for d, m in maps.items()}, soft * share + soft[other] * (1 - share)
+
+
+def _one_cycle(progress: float, warm: float = 0.08) -> float:
+    """Share of the peak learning rate: a linear rise, then half a cosine to zero."""
+    if progress < warm:
+        return 0.04 + 0.96 * progress / warm
+    return 0.5 * (1 + math.cos(math.pi * (progress - warm) / (1 - warm)))
