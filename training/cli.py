@@ -18,14 +18,16 @@ from rich.logging import RichHandler
 from models.errors import ModelError
 from models.manifest import DETECTOR_FILE, TRUNK_FILE
 from models.release import load_release
+from training import depth_grid, tables
+from training import depth_search as searching
 from training import export as exporting
-from training import tables
 from training.data import Split
 from training.errors import RecipeError, TrainingError
 from training.evaluate import SETS, EvaluateOptions, Evaluation
 from training.evaluate import evaluate as measure_release
 from training.joint import train_jointly
-from training.recipes import RECIPES, find
+from training.probes import ProbeOptions
+from training.recipes import RECIPES, Recipe, find
 from training.train import bench
 from training.train import train as train_heads
 
@@ -57,7 +59,7 @@ def list_recipes(*, as_json: JsonOption = False) -> None:
 
 @app.command(epilog="Example: facet-train train default --data data --cache cache --out out/release")
 def train(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe; see facet-train list.")],
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or depths.json of a depth search.")],
     data: DataOption,
     cache: CacheOption,
     out: OutOption,
@@ -65,7 +67,7 @@ def train(
     seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
 ) -> None:
     """Train the branches of a recipe on the shipped release's trunk and write a release with them."""
-    chosen = find(recipe)
+    chosen = find_or_searched(recipe)
     if head:
         chosen = chosen.only(*head)
     if chosen.joint is None:
@@ -77,6 +79,44 @@ def train(
     for found in trained:
         typer.echo(f"{found.branch.spec.task}: held-out score {found.held_out_score:.4f} after {found.took}")
     typer.echo(f"wrote {out}")
+
+
+def find_or_searched(recipe: str) -> Recipe:
+    """Return a recipe by name, or the default with the winners of a depth search, given its depths.json."""
+    if not recipe.endswith(".json"):
+        return find(recipe)
+    try:
+        return depth_grid.winning(find("default"), depth_grid.from_json(Path(recipe).read_text()))
+    except OSError as err:
+        raise RecipeError(f"{recipe} cannot be read ({err.strerror}); expected depths.json of a depth search") from err
+
+
+@app.command("depth-search", epilog="Example: facet-train depth-search --data data --cache cache --out out/depths")
+def depth_search(  # noqa: PLR0913 - the options of a command are its arguments
+    *,
+    data: DataOption,
+    cache: CacheOption,
+    out: Annotated[Path, typer.Option("--out", help="Folder for tables and plot; a stopped search goes on there.")],
+    tasks: Annotated[list[str] | None, typer.Option("--tasks", help="Only this task; may be given again.")] = None,
+    trunk: Annotated[str, typer.Option(help="Name of a trunk; see facet-train describe.")] = "sface",
+    weights: Annotated[Path | None, typer.Option(help="The trunk's safetensors; sface is shipped.")] = None,
+    faces: Annotated[int, typer.Option(help="Most faces of each data set.")] = 4000,
+    folds: Annotated[int, typer.Option(help="Parts of the cross-validation.")] = 5,
+    linear: Annotated[bool, typer.Option("--linear", help="Linear probes instead of Gaussian kernels.")] = False,
+) -> None:
+    """Find the depth and the pooling at which each attribute leaves the trunk best, by cross-validation."""
+    options = depth_grid.SearchOptions(
+        tasks=tuple(tasks or depth_grid.SEARCHED), folds=folds, faces=faces, probe=ProbeOptions(linear=linear)
+    )
+    stand = bench(SHIPPED, data, cache, smallest_search=find("default").smallest_search)
+    if weights:
+        stand = dataclasses.replace(stand, trunk=searching.read_trunk(trunk, weights))
+    elif trunk != "sface":
+        raise RecipeError(f"trunk {trunk!r} is not shipped; give its weights with --weights FILE.safetensors")
+    grid = searching.search(stand, trunk, options, out)
+    files = searching.write_results(grid, out)
+    typer.echo(f"{depth_grid.depth_table(grid)}\n\n{depth_grid.winner_table(grid)}")
+    typer.echo(f"wrote {', '.join(str(path) for path in files)}")
 
 
 @app.command(epilog="Example: facet-train evaluate --data data --json figures.json")

@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 import torch
 
-from models.geometry import ARCFACE_TEMPLATE, align
-from models.sface import CROP_SIDE
+from models.geometry import align
+from models.sface import SFACE
 from training.errors import DataError
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.detector import FaceDetector
+    from models.trunk import TrunkLayout
     from models.types import Detections
     from training.data import FaceSet
 
@@ -65,7 +66,7 @@ class Crops:
     """Aligned faces of one data set, in its order."""
 
     pixels: NDArray[np.uint8]
-    """(N, 3, 112, 112) RGB."""
+    """(N, 3, S, S) RGB; S is the side of the trunk's crops."""
     found_by: NDArray[np.uint8]
     """(N,) place of the view that showed the face, or NOT_FOUND."""
 
@@ -160,31 +161,39 @@ def fill_missing(landmarks: NDArray[np.float32], sizes: NDArray[np.float32]) -> 
     return filled
 
 
-def cut(images: list[NDArray[np.uint8]], landmarks: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Cut (N, 3, 112, 112) aligned crops of N (H, W, 3) images at (N, 5, 2) landmarks."""
-    crops = np.zeros((len(images), 3, CROP_SIDE, CROP_SIDE), dtype=np.uint8)
+def cut(
+    images: list[NDArray[np.uint8]], landmarks: NDArray[np.float32], layout: TrunkLayout = SFACE
+) -> NDArray[np.uint8]:
+    """Cut (N, 3, S, S) crops, aligned as a trunk takes them, of N (H, W, 3) images at (N, 5, 2) landmarks."""
+    crops = no_crops(len(images), layout)
+    template = torch.tensor(layout.template)
     for rows in _batches(images, np.arange(len(images))):
         frames = torch.from_numpy(np.stack([images[row] for row in rows])).permute(0, 3, 1, 2).contiguous()
         points = torch.from_numpy(landmarks[rows])
-        crops[rows] = align(frames, torch.arange(len(rows)), points, ARCFACE_TEMPLATE, CROP_SIDE).numpy()
+        crops[rows] = align(frames, torch.arange(len(rows)), points, template, layout.side).numpy()
     return crops
 
 
-def crop_faces(faces: FaceSet, detector: FaceDetector, cache: Path | None = None) -> Crops:
-    """Cut the faces of a data set, or read them from the cache folder if they were cut before.
+def no_crops(count: int, layout: TrunkLayout) -> NDArray[np.uint8]:
+    """Return (count, 3, S, S) black crops."""
+    return np.zeros((count, 3, layout.side, layout.side), dtype=np.uint8)
+
+
+def crop_faces(faces: FaceSet, detector: FaceDetector, cache: Path | None = None, layout: TrunkLayout = SFACE) -> Crops:
+    """Cut the faces of a data set as a trunk takes them, or read them from the cache folder if they were cut before.
 
     Raises:
         DataError: an image cannot be read, or none shows a face.
     """
     if len(faces) == 0:
-        return Crops(np.zeros((0, 3, CROP_SIDE, CROP_SIDE), dtype=np.uint8), np.zeros(0, dtype=np.uint8))
-    path = cache and cache / f"{faces.name}-{_key(faces, detector)}"
+        return Crops(no_crops(0, layout), np.zeros(0, dtype=np.uint8))
+    path = cache and cache / f"{faces.name}-{_key(faces, detector, layout)}"
     if path and path.with_suffix(".found.npy").is_file():
         return Crops(np.load(path.with_suffix(".pixels.npy"), mmap_mode="r"), np.load(path.with_suffix(".found.npy")))
     images = [read_image(name) for name in faces.paths()]
     landmarks, found_by = find_landmarks(images, detector, LADDERS[faces.name])
     sizes = np.array([image.shape[1::-1] for image in images], dtype=np.float32)
-    crops = Crops(cut(images, fill_missing(landmarks, sizes)), found_by)
+    crops = Crops(cut(images, fill_missing(landmarks, sizes), layout), found_by)
     facts = {"action": "crops_cut", "set": faces.name, "faces": len(crops), "missed": crops.missed}
     _log.info("cut the faces of a data set", extra=facts)
     if path:
@@ -194,12 +203,14 @@ def crop_faces(faces: FaceSet, detector: FaceDetector, cache: Path | None = None
     return crops
 
 
-def _key(faces: FaceSet, detector: FaceDetector) -> str:
+def _key(faces: FaceSet, detector: FaceDetector, layout: TrunkLayout) -> str:
     """Name everything that the crops depend on, but the pixels themselves."""
-    facts = {
+    facts: dict[str, object] = {
         "files": hashlib.sha256("\n".join(faces.files.tolist()).encode()).hexdigest(),
         "root": str(faces.root.resolve()),
         "views": [asdict(view) for view in LADDERS[faces.name]],
         "detector": repr(detector.policy),
     }
+    if layout.template != SFACE.template:
+        facts["alignment"] = [layout.side, layout.template]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]

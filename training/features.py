@@ -17,7 +17,7 @@ from numpy.lib.format import open_memmap
 from torch.nn import functional
 
 from models.precision import compute_dtype
-from models.sface import MAP_SHAPES
+from models.trunk import EMBEDDING_DEPTH
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from models.trunk import Trunk
+    from models.trunk import Trunk, TrunkLayout
 
 _log = logging.getLogger(__name__)
 
@@ -44,15 +44,18 @@ class Tap:
     pool: int | None = None
     """Cells along each side after average pooling; None keeps the whole map."""
 
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """(C, h, w) of what is kept."""
-        channels, height, width = MAP_SHAPES[self.depth]
+    def shape(self, layout: TrunkLayout) -> tuple[int, int, int]:
+        """(C, h, w) of what is kept; the embedding is a map of one cell."""
+        if self.depth == EMBEDDING_DEPTH:
+            return layout.embedding_size, 1, 1
+        channels, height, width = layout.maps[self.depth]
         return (channels, height, width) if self.pool is None else (channels, self.pool, self.pool)
 
     def of(self, maps: dict[str, Tensor]) -> Tensor:
         """Cut the tap out of maps by depth: (N, C, h, w)."""
         found = maps[self.depth]
+        if found.dim() == 2:
+            return found[:, :, None, None]
         return found if self.pool is None else functional.adaptive_avg_pool2d(found.float(), self.pool)
 
 
@@ -83,7 +86,7 @@ def extract(
 
     Args:
         trunk: in evaluation mode.
-        pixels: (N, 3, 112, 112) RGB crops.
+        pixels: (N, 3, S, S) RGB crops.
         taps: what to keep.
         cache: folder for the arrays; a map of (512, 14, 14) is 200 kB a face.
         mirror: whether mirrored crops are wanted.
@@ -116,13 +119,14 @@ def _array(trunk: Trunk, pixels: NDArray[np.uint8], request: _Request) -> dict[T
 
 def _compute(trunk: Trunk, pixels: NDArray[np.uint8], taps: tuple[Tap, ...], request: _Request) -> None:
     partial = {tap: request.path(tap).with_suffix(".partial") for tap in taps}
-    shapes = {tap: (len(pixels), *tap.shape[1:], tap.shape[0]) for tap in taps}
+    kept = {tap: tap.shape(trunk.layout) for tap in taps}
+    shapes = {tap: (len(pixels), height, width, channels) for tap, (channels, height, width) in kept.items()}
     arrays = {tap: open_memmap(partial[tap], "w+", np.float16, shapes[tap]) for tap in taps}
     for start in range(0, len(pixels), BATCH):
         crops = torch.from_numpy(np.array(pixels[start : start + BATCH]))
         maps = run_trunk(trunk, crops.flip(3) if request.mirror else crops, taps)
-        for tap, kept in maps.items():
-            arrays[tap][start : start + BATCH] = kept.permute(0, 2, 3, 1).to(torch.float16).numpy()
+        for tap, found in maps.items():
+            arrays[tap][start : start + BATCH] = found.permute(0, 2, 3, 1).to(torch.float16).numpy()
     del arrays
     for tap in taps:
         partial[tap].rename(request.path(tap))  # a file of the final name is complete
@@ -131,7 +135,7 @@ def _compute(trunk: Trunk, pixels: NDArray[np.uint8], taps: tuple[Tap, ...], req
 
 @torch.inference_mode()
 def run_trunk(trunk: Trunk, crops: Tensor, taps: tuple[Tap, ...]) -> dict[Tap, Tensor]:
-    """Run the trunk once over (N, 3, 112, 112) crops and cut out each tap: (N, C, h, w) float32 in fp16's range."""
+    """Run the trunk once over (N, 3, S, S) crops and cut out each tap: (N, C, h, w) float32 in fp16's range."""
     parameter = next(trunk.parameters())
     images = crops.to(parameter.device).contiguous(memory_format=torch.channels_last)
     maps = trunk.forward_intermediates(images, {tap.depth for tap in taps})

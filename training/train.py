@@ -57,7 +57,7 @@ class Bench:
 
     def features(self, faces: FaceSet, taps: tuple[Tap, ...], *, mirror: bool = True) -> dict[Tap, Features]:
         """Cut, run and cache what the taps give of a data set."""
-        crops = crop_faces(faces, self.detector, self.cache / "crops")
+        crops = crop_faces(faces, self.detector, self.cache / "crops", self.trunk.layout)
         return extract(self.trunk, crops.pixels, taps, self.cache / "features", mirror=mirror)
 
 
