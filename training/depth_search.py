@@ -33,7 +33,7 @@ from training.depth_grid import (
 )
 from training.features import Tap, ready
 from training.losses import expected_age
-from training.probes import assign_folds, cross_validate, kernel, roles
+from training.probes import Question, assign_folds, cross_validate, kernel, roles
 from training.tasks import READERS, labelled, targets
 
 if TYPE_CHECKING:
@@ -111,13 +111,30 @@ def _search_set(bench: Bench, tasks: list[_Folds], faces: FaceSet, journal: Jour
     if all(journal.has(folds.task, tap.depth, (tap.pool or 0)) for folds in tasks for tap in taps):
         return
     for tap, features in bench.features(faces, taps, mirror=False).items():
-        left = [folds for folds in tasks if not journal.has(folds.task, tap.depth, (tap.pool or 0))]
+        left = [folds for folds in tasks if not journal.has(folds.task, tap.depth, tap.pool or 0)]
         similar = kernel(features.plain, options.probe) if left else torch.empty(0)
-        for folds in left:
-            count = layout.feature_count(tap.depth, (tap.pool or 0))
-            journal.add(cell := Cell(folds.task, tap.depth, (tap.pool or 0), count, folds.scores(similar)))
-            place = f"{cell.task} at {cell.depth}, {cell.pool}x{cell.pool}"
-            _log.info("searched %s: %.4f", place, cell.mean, extra={"action": "cell_searched"})
+        for together in _same_rows(left):
+            for task, scores in zip(together, _scores(together, similar), strict=True):
+                count = layout.feature_count(tap.depth, tap.pool or 0)
+                journal.add(cell := Cell(task.task, tap.depth, tap.pool or 0, count, scores))
+                place = f"{cell.task} at {cell.depth}, {cell.pool}x{cell.pool}"
+                _log.info("searched %s: %.4f", place, cell.mean, extra={"action": "cell_searched"})
+
+
+def _same_rows(tasks: list[_Folds]) -> list[list[_Folds]]:
+    """Put tasks together that label the same faces: they share all the costly work."""
+    found: dict[bytes, list[_Folds]] = {}
+    for folds in tasks:
+        found.setdefault(folds.rows.tobytes(), []).append(folds)
+    return list(found.values())
+
+
+def _scores(tasks: list[_Folds], similar: Tensor) -> list[tuple[float, ...]]:
+    """Cross-validate tasks on the same faces with the (N, N) kernel of one tap."""
+    rows, options = torch.from_numpy(tasks[0].rows), tasks[0].options
+    known = similar if len(rows) == len(similar) else similar[rows][:, rows]
+    questions = [Question(task.targets, SCORES[SEARCHED[task.task].spec.kind]) for task in tasks]
+    return cross_validate(known, questions, tasks[0].roles, options.probe)
 
 
 def taps_of(layout: TrunkLayout) -> Iterator[Tap]:
@@ -151,14 +168,6 @@ class _Folds:
         fold = assign_folds(len(rows), options.folds, options.seed, people)
         wanted = expected_age(soft[rows])[:, None] if task == "age" else soft[rows]
         return cls(task, rows, wanted, roles(fold, options.folds, options.seed), options)
-
-    def scores(self, similar: Tensor) -> tuple[float, ...]:
-        """Cross-validate the task with the (N, N) kernel of one tap."""
-        rows = torch.from_numpy(self.rows)
-        known = similar if len(rows) == len(similar) else similar[rows][:, rows]
-        return cross_validate(
-            known, self.targets, self.roles, SCORES[SEARCHED[self.task].spec.kind], self.options.probe
-        )
 
 
 def _share_right(said: Tensor, wanted: Tensor) -> float:

@@ -7,6 +7,7 @@ Source: Saunders et al. 1998, 'Ridge Regression Learning Algorithm in Dual Varia
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -79,42 +80,51 @@ def kernel(features: NDArray[np.float16], options: ProbeOptions) -> Tensor:
     return torch.exp(-distances / distances.mean())
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a probe is asked: targets, and what judges the predictions."""
+
+    targets: Tensor
+    """(N, K) float32."""
+    score: Callable[[Tensor, Tensor], float]
+    """Judges (M, K) predictions against (M, K) targets; higher is better."""
+
+
 def cross_validate(
-    similar: Tensor,
-    targets: Tensor,
-    fold_roles: NDArray[np.int8],
-    score: Callable[[Tensor, Tensor], float],
-    options: ProbeOptions,
-) -> tuple[float, ...]:
+    similar: Tensor, questions: Sequence[Question], fold_roles: NDArray[np.int8], options: ProbeOptions
+) -> list[tuple[float, ...]]:
     """Fit a probe for each fold and strength; score each fold with the strength that its judging rows chose.
 
     Args:
         similar: (N, N) from ``kernel``.
-        targets: (N, K) float32.
+        questions: about the same N faces; they share the factorisations, which cost most.
         fold_roles: (F, N), see ``roles``.
-        score: judges (M, K) predictions against (M, K) targets; higher is better.
         options: how to fit.
 
     Returns:
-        F scores on the rows that the fold's probe has not seen.
+        For each question F scores on the rows that the fold's probe has not seen.
     """
-    return tuple(_fold_score(similar, targets, torch.from_numpy(role), score, options) for role in fold_roles)
+    targets = torch.cat([question.targets for question in questions], dim=1)
+    folds = [_fold_scores(similar, targets, questions, torch.from_numpy(role), options) for role in fold_roles]
+    return list(zip(*folds, strict=True))
 
 
-def _fold_score(
-    similar: Tensor,
-    targets: Tensor,
-    role: Tensor,
-    score: Callable[[Tensor, Tensor], float],
-    options: ProbeOptions,
-) -> float:
+def _fold_scores(
+    similar: Tensor, targets: Tensor, questions: Sequence[Question], role: Tensor, options: ProbeOptions
+) -> list[float]:
+    """Return each question's score in one fold."""
     learnt, judged, tested = (torch.nonzero(role == which)[:, 0] for which in (TRAIN, JUDGE, TEST))
     centre = targets[learnt].mean(dim=0)
     known = similar[learnt][:, learnt]
-    found: list[tuple[float, float]] = []
+    asked = torch.cat([judged, tested])
+    crossed = similar[asked][:, learnt]
+    best = [(-math.inf, -math.inf)] * len(questions)
     for strength in options.strengths:
         factor = torch.linalg.cholesky(known + strength * torch.eye(len(learnt)))
-        duals = torch.cholesky_solve(targets[learnt] - centre, factor)
-        said = [similar[rows][:, learnt] @ duals + centre for rows in (judged, tested)]
-        found.append((score(said[0], targets[judged]), score(said[1], targets[tested])))
-    return max(found, key=lambda pair: pair[0])[1]
+        said = crossed @ torch.cholesky_solve(targets[learnt] - centre, factor) + centre
+        answers = torch.split(said, [question.targets.shape[1] for question in questions], dim=1)
+        for place, (question, answer) in enumerate(zip(questions, answers, strict=True)):
+            found = question.score(answer[: len(judged)], question.targets[judged])
+            if found > best[place][0]:
+                best[place] = (found, question.score(answer[len(judged) :], question.targets[tested]))
+    return [score for _, score in best]

@@ -12,7 +12,7 @@ from training import depth_grid, depth_search
 from training.depth_grid import Cell, Grid, Journal, SearchOptions, Settings
 from training.errors import RecipeError
 from training.losses import one_hot
-from training.probes import TEST, ProbeOptions, assign_folds, cross_validate, kernel, roles
+from training.probes import TEST, ProbeOptions, Question, assign_folds, cross_validate, kernel, roles
 from training.recipes import find
 
 OPTIONS = SearchOptions(tasks=("gender", "age"), folds=3, faces=50)
@@ -58,8 +58,12 @@ def test_probes_find_what_is_there_and_nothing_else(linear):
     features[..., 0] += 3 * labels[:, None, None]
     options = ProbeOptions(linear=linear)
     soft, fold_roles = one_hot(torch.from_numpy(labels), 2), roles(assign_folds(300, 3, 0), 3, 0)
-    judge = depth_search.SCORES["softmax"]
-    found, nothing = (cross_validate(kernel(x, options), soft, fold_roles, judge, options) for x in (features, noise))
+    question = Question(soft, depth_search.SCORES["softmax"])
+    (found,), (nothing, again) = (
+        cross_validate(kernel(x, options), questions, fold_roles, options)
+        for x, questions in ((features, [question]), (noise, [question] * 2))
+    )
+    assert nothing == again
     assert min(found) > 0.85
     assert np.mean(nothing) == pytest.approx(0.5, abs=0.15)
 
