@@ -144,6 +144,6 @@ class ProposalChange(Base):
         ForeignKey("facet.appearance.appearance_id", ondelete="CASCADE"), primary_key=True, autoincrement=False
     )
     from_person_id: Mapped[int]
-    # Null for somebody new: then the number says which of the new people.
-    to_person_id: Mapped[int | None]
-    newcomer: Mapped[int | None]
+    # -1 for somebody new; then the number says which of the new people, and is -1 otherwise.
+    to_person_id: Mapped[int]
+    newcomer: Mapped[int]

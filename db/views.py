@@ -20,7 +20,7 @@ from db.roles import grant_roles
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-VIEWS = ("releases", "media", "jobs", "faces", "appearances", "people", "predictions")
+VIEWS = ("releases", "media", "jobs", "faces", "appearances", "people", "corrections", "predictions")
 REPLACED_TOO_MUCH = "42P16"
 """PostgreSQL's code for a view that may not be replaced, because a column would go or change its type."""
 _SQL_FILE = Path(__file__).parent / "sql" / "views.sql"

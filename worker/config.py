@@ -60,6 +60,12 @@ class Settings(BaseSettings):
     """How long a worker holds a unit without a heartbeat."""
     max_attempts: int = Field(default=3, ge=1)
     """Attempts after which a unit is quarantined."""
+    regroup_hours: float = Field(default=24.0, ge=0)
+    """Hours between two full regroupings of people by ``facet beat``; 0 for none."""
+    regroup_alarm_share: float = Field(default=0.1, ge=0, le=1)
+    """Share of appearances that may change their person, or of people that may vanish, before somebody has to look."""
+    regroup_alarm_floor: int = Field(default=20, ge=0)
+    """Appearances or people of whom so many always may: in a small archive they are a large share."""
 
     @field_validator("heads", mode="before")
     @classmethod

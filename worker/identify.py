@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from worker.constraints import Constraints
+
 # Weight of an embedding of quality 0 in a mean.
 _LEAST_WEIGHT = 0.02
 
@@ -163,6 +165,8 @@ def assign(
     known: Iterable[KnownPeople] = (),
     *,
     sightings: Sightings | None = None,
+    constraints: Constraints | None = None,
+    pinned: NDArray[np.int64] | None = None,
     options: IdentifyOptions | None = None,
 ) -> Assignment:
     """Give each new appearance a known or a new person.
@@ -174,10 +178,12 @@ def assign(
         new: N appearances, best all those of an analysis at once.
         known: blocks of known people, each person in one block; only the few that resemble a new appearance are held.
         sightings: where known people are already in view in the media of the new appearances; others are ignored.
+        constraints: what humans said, over the N rows.
+        pinned: (N,) known person that a new appearance is, as humans said, whatever it resembles; -1 for none.
         options: thresholds.
     """
     options = options or IdentifyOptions()
-    near = _candidates(new, known, options)
+    near = _candidates(new, known, options, wanted=pinned)
     weights = _weights(new.quality)
     groups = Groups(
         np.concatenate([near.sums, new.embeddings * weights[:, None]]),
@@ -190,6 +196,10 @@ def assign(
         places = {int(person): row for row, person in enumerate(near.person)}
         rows = np.array([places.get(person, -1) for person in sightings.person.tolist()], np.int64)
         _see(groups, sightings[rows >= 0], rows[rows >= 0])
+    _obey(groups, constraints, np.arange(len(near), len(groups)))
+    if pinned is not None:
+        for row in np.flatnonzero(pinned >= 0).tolist():
+            groups.unite(int(np.flatnonzero(near.person == pinned[row])[0]), len(near) + row)
     _group(groups, options)
     roots = groups.roots()[len(near) :]
     person = groups.pins[roots]
@@ -204,37 +214,30 @@ def assign(
 def regroup(
     appearances: AppearanceEmbeddings,
     *,
-    pinned: NDArray[np.int64] | None = None,
+    constraints: Constraints | None = None,
     options: IdentifyOptions | None = None,
 ) -> NDArray[np.int64]:
     """Group all appearances from scratch.
 
     Args:
         appearances: N appearances.
-        pinned: (N,) person that a human gave an appearance, -1 for none: equal numbers stay together and different
-            ones apart, whatever the embeddings say.
+        constraints: what humans said, over the N rows; it holds whatever the embeddings say.
         options: thresholds.
 
     Returns:
         (N,) int64 group of each appearance, 0.. in order of first row.
     """
     options = options or IdentifyOptions()
-    pins = np.full(len(appearances), -1, np.int64) if pinned is None else pinned
     weights = _weights(appearances.quality)
     groups = Groups(
         appearances.embeddings * weights[:, None],
         weights,
         good=appearances.quality >= options.low_quality,
-        pins=pins,
     )
     _, file, counts = np.unique(appearances.media, return_inverse=True, return_counts=True)
     shared = np.flatnonzero(counts[file] > 1)  # alone in a file, nobody can meet anybody
     _see(groups, appearances[shared], shared)
-    first_of: dict[int, int] = {}
-    for row in np.flatnonzero(pins >= 0).tolist():
-        first = first_of.setdefault(int(pins[row]), row)
-        if first != row:
-            groups.join(first, row)
+    _obey(groups, constraints, np.arange(len(groups)))
     _group(groups, options)
     return _number(groups.roots())
 
@@ -261,6 +264,11 @@ def inherit(groups: NDArray[np.int64], previous: NDArray[np.int64]) -> NDArray[n
     return people
 
 
+def _obey(groups: Groups, constraints: Constraints | None, rows: NDArray[np.int64]) -> None:
+    if constraints is not None:
+        groups.obey(constraints, rows)
+
+
 def _group(groups: Groups, options: IdentifyOptions) -> None:
     """First the good ones among themselves, then the others attach without moving them."""
     rule = Rule(threshold=options.threshold, mean_threshold=options.mean_threshold, neighbours=options.neighbours)
@@ -273,8 +281,14 @@ def _group(groups: Groups, options: IdentifyOptions) -> None:
         groups.agglomerate(replace(rule, threshold=options.low_quality_threshold, apart=True))
 
 
-def _candidates(new: AppearanceEmbeddings, known: Iterable[KnownPeople], options: IdentifyOptions) -> KnownPeople:
-    """The known people that a new appearance resembles, at most ``neighbours`` for each."""
+def _candidates(
+    new: AppearanceEmbeddings,
+    known: Iterable[KnownPeople],
+    options: IdentifyOptions,
+    *,
+    wanted: NDArray[np.int64] | None = None,
+) -> KnownPeople:
+    """The known people that a new appearance resembles, at most ``neighbours`` for each, and those that are wanted."""
     best = KnownPeople.empty(new.embeddings.shape[1])
     queries = np.ascontiguousarray(new.embeddings)
     for block in known:
@@ -284,7 +298,9 @@ def _candidates(new: AppearanceEmbeddings, known: Iterable[KnownPeople], options
         if not count or not len(new):
             continue
         similarity, found = faiss.knn(queries, units, count, metric=faiss.METRIC_INNER_PRODUCT)
-        best = people[np.unique(found[similarity >= options.threshold - 0.1])]
+        near = found[similarity >= options.threshold - 0.1]
+        asked = np.flatnonzero(np.isin(people.person, wanted)) if wanted is not None else near[:0]
+        best = people[np.union1d(near, asked)]
     return best
 
 

@@ -8,23 +8,40 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import text
 
-from db.copy import allocate_ids, copy_rows
-from worker.identify import AppearanceEmbeddings, KnownPeople, Sightings, assign
+from db.arrays import read_rows
+from worker.anchors import is_spoken_of, read_words
+from worker.known import PeopleInMemory, lock_people, refresh_people, try_lock_people
+from worker.naming import people_of, settle_names
+from worker.placing import ROW, ROW_COLUMNS, place, read_these
+from worker.replay import replay
+from worker.ruling import violators
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from numpy.typing import NDArray
-    from sqlalchemy import Row
     from sqlalchemy.orm import Session, sessionmaker
 
-    from worker.identify import Assignment
+    from worker.replay import Said
 
-IDENTIFY_LOCK = 0x70656F70  # "peop": two workers that named the same stranger at once would make two people of one
-BATCH_APPEARANCES = 2000  # per transaction
-BLOCK_APPEARANCES = 50_000  # known appearances in memory at a time: 25 MB of embeddings
+    Ids = NDArray[np.int64]
+
+BATCH_APPEARANCES = 2000  # per transaction, but an analysis is never cut
 PAUSE_FACTOR = 10  # identifying takes at most a tenth of a worker's time while it analyses
 LEAST_PAUSE_SECONDS = 2.0
+
+_WAITING = f"""
+    SELECT {ROW_COLUMNS} FROM facet.appearance s
+    WHERE s.person_id IS NULL AND s.embedding IS NOT NULL AND s.analysis_id IN (
+        SELECT w.analysis_id FROM facet.appearance w JOIN facet.analysis a USING (analysis_id)
+        WHERE w.release_id = %(release_id)s AND w.person_id IS NULL AND w.embedding IS NOT NULL AND a.is_current
+        ORDER BY w.appearance_id LIMIT %(limit)s)
+    ORDER BY s.appearance_id"""  # noqa: S608 - constant columns
+# Analyses whose file has another current one by now; they stand in for it until its appearances have their people.
+_SUPERSEDED = text("""
+    SELECT a.analysis_id, a.media_id FROM analysis a
+    WHERE a.release_id = :release_id AND a.state = 'done' AND NOT a.is_current AND NOT a.retired AND NOT EXISTS (
+        SELECT FROM analysis b JOIN appearance s USING (analysis_id)
+        WHERE b.media_id = a.media_id AND b.release_id = a.release_id AND b.is_current
+          AND s.person_id IS NULL AND s.embedding IS NOT NULL)""")
 
 
 class Identifier:
@@ -33,6 +50,7 @@ class Identifier:
     def __init__(self, sessions: sessionmaker[Session], release_id: int) -> None:
         self._sessions = sessions
         self._release_id = release_id
+        self._known = PeopleInMemory(release_id)
         self._next_at = time.monotonic() + LEAST_PAUSE_SECONDS
 
     def now_and_then(self) -> None:
@@ -41,8 +59,8 @@ class Identifier:
         if started < self._next_at:
             return
         with self._sessions.begin() as session:
-            if _lock(session, wait=False):
-                identify_pending(session, self._release_id)
+            if try_lock_people(session):
+                identify_pending(session, self._known)
         spent = time.monotonic() - started
         self._next_at = time.monotonic() + max(LEAST_PAUSE_SECONDS, PAUSE_FACTOR * spent)
 
@@ -51,95 +69,67 @@ class Identifier:
         total = 0
         while True:
             with self._sessions.begin() as session:
-                _lock(session, wait=True)
-                done = identify_pending(session, self._release_id)
+                lock_people(session)
+                done = identify_pending(session, self._known)
             total += done
             if not done:
                 return total
 
 
-def _lock(session: Session, *, wait: bool) -> bool:
-    if wait:
-        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": IDENTIFY_LOCK})
-        return True
-    return bool(session.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": IDENTIFY_LOCK}).scalar_one())
-
-
-def identify_pending(session: Session, release_id: int) -> int:
+def identify_pending(session: Session, known: PeopleInMemory) -> int:
     """Give the oldest appearances without a person one, known or new; the caller holds the lock.
 
     Returns:
-        How many there were, at most BATCH_APPEARANCES.
+        How many there were: some BATCH_APPEARANCES, 0 where none is left.
     """
-    rows = session.execute(
-        text("""SELECT appearance_id, cast(embedding AS real[]) AS embedding, quality, media_id,
-                       start_seconds, end_seconds
-                FROM appearance WHERE release_id = :release_id AND person_id IS NULL AND embedding IS NOT NULL
-                ORDER BY appearance_id LIMIT :limit"""),
-        {"release_id": release_id, "limit": BATCH_APPEARANCES},
-    ).all()
-    if not rows:
-        return 0
-    new = AppearanceEmbeddings(
-        embeddings=np.array([row.embedding for row in rows], np.float32),
-        quality=np.array([row.quality for row in rows], np.float32),
-        media=np.array([row.media_id for row in rows], np.int64),
-        start_seconds=np.array([row.start_seconds for row in rows], np.float64),
-        end_seconds=np.array([row.end_seconds for row in rows], np.float64),
-    )
-    sightings = _sightings(session, release_id, np.unique(new.media))
-    assignment = assign(new, _known(session, release_id), sightings=sightings)
-    _write(session, release_id, [int(row.appearance_id) for row in rows], assignment)
+    bounds = {"release_id": known.release_id, "limit": BATCH_APPEARANCES}
+    rows = read_rows(session, _WAITING, ROW, bounds)
+    if len(rows):
+        said = said_of(session, known.release_id, rows["media_id"])
+        place(session, known, rows, said)
+        settle(session, known, said)
+    retire_superseded(session, known)
     return len(rows)
 
 
-def _known(session: Session, release_id: int) -> Iterator[KnownPeople]:
-    """Read the people that have appearances, block by block, each person whole."""
-    statement = text("""SELECT person_id, cast(embedding AS real[]) AS embedding, quality FROM appearance
-                        WHERE release_id = :release_id AND person_id IS NOT NULL AND embedding IS NOT NULL
-                        ORDER BY person_id""").execution_options(yield_per=5000)
-    block: list[Row[tuple[int, list[float], float]]] = []
-    for row in session.execute(statement, {"release_id": release_id}):
-        if len(block) >= BLOCK_APPEARANCES and row.person_id != block[-1].person_id:
-            yield _people(block)
-            block = []
-        block.append(row)
-    if block:
-        yield _people(block)
+def catch_up(session: Session, known: PeopleInMemory) -> None:
+    """Identify everything that is pending if files were analysed again; the caller holds the lock.
+
+    Whoever changes people by hand does so after their new appearances have taken the place of the old ones.
+    """
+    statement = text("""SELECT EXISTS (SELECT FROM analysis WHERE release_id = :release_id AND state = 'done'
+                        AND NOT is_current AND NOT retired)""")
+    while session.execute(statement, {"release_id": known.release_id}).scalar_one():
+        if not identify_pending(session, known):
+            return
 
 
-def _people(block: Sequence[Row[tuple[int, list[float], float]]]) -> KnownPeople:
-    return KnownPeople.of(
-        np.array([row.person_id for row in block], np.int64),
-        np.array([row.embedding for row in block], np.float32),
-        np.array([row.quality for row in block], np.float32),
-    )
+def said_of(session: Session, release_id: int, media: Ids) -> Said | None:
+    """Give what humans said, or None where it has nothing to do with some files."""
+    return replay(read_words(session, release_id)) if is_spoken_of(session, media) else None
 
 
-def _sightings(session: Session, release_id: int, media: NDArray[np.int64]) -> Sightings:
-    rows = session.execute(
-        text("""SELECT person_id, media_id, start_seconds, end_seconds FROM appearance
-                WHERE release_id = :release_id AND person_id IS NOT NULL AND media_id = ANY(:media)"""),
-        {"release_id": release_id, "media": media.tolist()},
+def settle(session: Session, known: PeopleInMemory, said: Said | None) -> None:
+    """Let who contradicts what humans said find another person, and the names go where they belong."""
+    if said is None:
+        return
+    leaving = violators(said, people_of(session, said.appearance))
+    if len(leaving):
+        place(session, known, read_these(session, leaving), said)
+    settle_names(session, known.release_id, said)
+
+
+def retire_superseded(session: Session, known: PeopleInMemory) -> None:
+    """Let appearances of earlier analyses no longer count, once those of the current one have their people."""
+    superseded = session.execute(_SUPERSEDED, {"release_id": known.release_id}).all()
+    if not superseded:
+        return
+    analyses = [row.analysis_id for row in superseded]
+    session.execute(text("UPDATE analysis SET retired = true WHERE analysis_id = ANY(:ids)"), {"ids": analyses})
+    people = session.scalars(
+        text("SELECT DISTINCT person_id FROM appearance WHERE analysis_id = ANY(:ids) AND person_id IS NOT NULL"),
+        {"ids": analyses},
     ).all()
-    return Sightings(
-        person=np.array([row.person_id for row in rows], np.int64),
-        media=np.array([row.media_id for row in rows], np.int64),
-        start_seconds=np.array([row.start_seconds for row in rows], np.float64),
-        end_seconds=np.array([row.end_seconds for row in rows], np.float64),
-    )
-
-
-def _write(session: Session, release_id: int, appearance_ids: list[int], assignment: Assignment) -> None:
-    newcomers = int(assignment.newcomer.max(initial=-1)) + 1
-    ids = np.array(allocate_ids(session, "person", newcomers), np.int64)
-    copy_rows(session, "person", ("person_id", "release_id"), [(int(person_id), release_id) for person_id in ids])
-    people = assignment.person.copy()
-    new = assignment.newcomer >= 0
-    people[new] = ids[assignment.newcomer[new]]
-    session.execute(
-        text("""UPDATE appearance SET person_id = pair.person_id
-                FROM unnest(cast(:appearances AS bigint[]), cast(:people AS bigint[])) AS pair(appearance_id, person_id)
-                WHERE appearance.appearance_id = pair.appearance_id"""),
-        {"appearances": appearance_ids, "people": people.tolist()},
-    )
+    refresh_people(session, np.array(people, np.int64))
+    said = said_of(session, known.release_id, np.array([row.media_id for row in superseded], np.int64))
+    settle(session, known, said)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from worker.errors import UsageError
 from worker.finish import HeadSpec
 
 if TYPE_CHECKING:
@@ -57,8 +58,14 @@ def register(session: Session, release: Release) -> int:
 
 
 def active_release(session: Session) -> tuple[int, str]:
-    """Give number and name of the release that the views show; there is one as soon as one is registered."""
-    row = session.execute(text("SELECT release_id, name FROM release WHERE active")).one()
+    """Give number and name of the release that the views show.
+
+    Raises:
+        UsageError: nothing was analysed yet, so there is none.
+    """
+    row = session.execute(text("SELECT release_id, name FROM release WHERE active")).first()
+    if row is None:
+        raise UsageError("no release is active, because nothing was analysed yet; run `facet analyze` first")
     return int(row.release_id), str(row.name)
 
 

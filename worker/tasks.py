@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 DRAIN = "facet.drain"
 RECONCILE = "facet.reconcile"
+REGROUP = "facet.regroup"
 QUEUE = "facet"
 MOST_BELLS = 32  # messages per ring: enough to wake that many processes, and each drains until nothing is due
 DRAIN_SECONDS = 120.0  # after this a process takes no more units and lets other messages through
@@ -89,7 +90,7 @@ def make_app(config: Settings) -> Celery:
     app = Celery("facet", broker=config.broker_url, set_as_current=False)
     app.conf.update(
         accept_content=["json"],
-        beat_schedule={"reconcile": {"task": RECONCILE, "schedule": RECONCILE_SECONDS, "options": {"expires": 60}}},
+        beat_schedule=_schedule(config),
         broker_connection_retry_on_startup=True,
         broker_transport_options={"visibility_timeout": VISIBILITY_SECONDS},
         enable_utc=True,
@@ -110,9 +111,24 @@ def make_app(config: Settings) -> Celery:
     def reconcile() -> None:
         _reconcile(config)
 
+    def regroup() -> None:
+        _regroup(config)
+
     register_task(app, TaskOptions(name=DRAIN, time_limit=HARD_LIMIT_SECONDS), drain)
     register_task(app, TaskOptions(name=RECONCILE, time_limit=60), reconcile)
+    register_task(app, TaskOptions(name=REGROUP, time_limit=HARD_LIMIT_SECONDS), regroup)
     return app
+
+
+def _schedule(config: Settings) -> dict[str, dict[str, object]]:
+    """Give what beat does at regular times, in the form that Celery reads."""
+    entries: dict[str, dict[str, object]] = {
+        "reconcile": {"task": RECONCILE, "schedule": RECONCILE_SECONDS, "options": {"expires": 60}}
+    }
+    if config.regroup_hours:
+        seconds = 3600 * config.regroup_hours
+        entries["regroup"] = {"task": REGROUP, "schedule": seconds, "options": {"expires": seconds}}
+    return entries
 
 
 class Bell:
@@ -207,6 +223,21 @@ def _reconcile(config: Settings) -> None:
         rung = Bell(config).ring(database)
     if rung:
         logger.info("rang for waiting units", extra={"action": "rang", "messages": rung})
+
+
+def _regroup(config: Settings) -> None:
+    from worker.proposals import regroup_people  # noqa: PLC0415 - the parent and health checks need no faiss
+    from worker.regroup import alarm_of  # noqa: PLC0415
+
+    with open_database(config) as database:
+        with database.sessions.begin() as session:
+            release = session.execute(text("SELECT release_id FROM release WHERE active")).scalar()
+        if release is not None:
+            done = regroup_people(database.sessions, release, alarm_of(config))
+            facts = {"action": "regrouped", "changed": done.changed, "proposal_id": done.proposal_id}
+            logger.info("people were regrouped", extra=facts)
+            if done.proposal_id is not None:
+                logger.warning("regrouping waits as proposal %s: %s", done.proposal_id, done.reason, extra=facts)
 
 
 def run_worker(config: Settings, concurrency: int) -> None:

@@ -334,6 +334,46 @@ COMMENT ON COLUMN facet.people.screen_seconds IS 'Time in view over all appearan
 COMMENT ON COLUMN facet.people.created_at IS 'When the person was first told apart.';
 
 
+CREATE OR REPLACE VIEW facet.corrections AS
+SELECT
+    c.correction_id,
+    c.kind,
+    c.people[1] AS person_id,
+    c.name,
+    c.reason,
+    c.created_at,
+    c.undone_at,
+    k.appearance_count,
+    k.media_count,
+    c.people,
+    c.undo_reason,
+    r.name AS release
+FROM facet.correction AS c
+JOIN facet.release AS r USING (release_id)
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE a.side = 0) AS appearance_count, count(DISTINCT a.media_id) AS media_count
+    FROM facet.correction_anchor AS a
+    WHERE a.correction_id = c.correction_id
+) AS k;
+
+COMMENT ON VIEW facet.corrections IS
+    'What somebody said about people; it holds for everything that is analysed or grouped later, until it is undone.';
+COMMENT ON COLUMN facet.corrections.correction_id IS 'Number of the correction.';
+COMMENT ON COLUMN facet.corrections.kind IS
+    'name, merge (all of people are one), split (some appearances are a new person) or not (some are not this person).';
+COMMENT ON COLUMN facet.corrections.person_id IS 'The person it was said of.';
+COMMENT ON COLUMN facet.corrections.name IS 'The name that was given, or that a merged person kept.';
+COMMENT ON COLUMN facet.corrections.reason IS 'Why, in the words of whoever said it.';
+COMMENT ON COLUMN facet.corrections.created_at IS 'When it was said.';
+COMMENT ON COLUMN facet.corrections.undone_at IS 'When it was taken back; null while it holds.';
+COMMENT ON COLUMN facet.corrections.appearance_count IS
+    'Appearances it is about: those that were named, joined, split off or sent away.';
+COMMENT ON COLUMN facet.corrections.media_count IS 'Files it speaks of.';
+COMMENT ON COLUMN facet.corrections.people IS 'Everybody it changed, the person it was said of first.';
+COMMENT ON COLUMN facet.corrections.undo_reason IS 'Why it was taken back.';
+COMMENT ON COLUMN facet.corrections.release IS 'The release whose people it was said of; it holds for all releases.';
+
+
 CREATE OR REPLACE VIEW facet.predictions AS
 SELECT
     q.face_id,

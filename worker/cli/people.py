@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from sqlalchemy import text
 
+from worker.cli import corrections, regrouping
 from worker.cli.output import JsonFlag, console, print_json, table
 from worker.config import settings
 from worker.database import open_database
@@ -18,8 +19,6 @@ app = typer.Typer(help="People: identity clusters over everything stored.", no_a
 COLUMNS = (
     "person_id", "name", "appearance_count", "media_count", "face_count", "age", "gender", "ethnicity", "best_face_id",
 )  # fmt: skip
-
-Person = Annotated[int, typer.Argument(help="Number of a person, as in `facet people list`.")]
 
 
 @app.command("list", epilog="Example: facet people list --limit 50")
@@ -37,7 +36,7 @@ def list_people(
 
 
 @app.command(epilog="Example: facet people show 3")
-def show(person: Person, as_json: JsonFlag = False) -> None:
+def show(person: corrections.Person, as_json: JsonFlag = False) -> None:
     """Show where a person appears."""
     config = settings()
     make_home(config.home)
@@ -52,20 +51,12 @@ def show(person: Person, as_json: JsonFlag = False) -> None:
     _show(f"Person {person}", columns, [tuple(row) for row in rows], as_json=as_json)
 
 
-@app.command(epilog="Example: facet people name 3 'Grace Hopper'")
-def name(person: Person, new_name: Annotated[str, typer.Argument(metavar="NAME", help="The name.")]) -> None:
-    """Give a person a name; the views show it from now on."""
-    config = settings()
-    make_home(config.home)
-    with open_database(config) as database, database.sessions.begin() as session:
-        statement = text("UPDATE person SET name = :name WHERE person_id = :person RETURNING 1")
-        if session.execute(statement, {"name": new_name, "person": person}).first() is None:
-            raise UsageError(f"there is no person {person}; see `facet people list`")
-    typer.echo(f"person {person} is {new_name}")
-
-
 def _show(title: str, columns: tuple[str, ...], rows: list[tuple[object, ...]], *, as_json: bool) -> None:
     if as_json:
         print_json([dict(zip(columns, row, strict=True)) for row in rows])
     else:
         console().print(table(title, columns, rows))
+
+
+corrections.register(app)
+regrouping.register(app)

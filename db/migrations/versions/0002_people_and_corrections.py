@@ -114,8 +114,8 @@ CREATE TABLE facet.regroup_change (
     proposal_id BIGINT NOT NULL,
     appearance_id BIGINT NOT NULL,
     from_person_id BIGINT NOT NULL,
-    to_person_id BIGINT,
-    newcomer BIGINT,
+    to_person_id BIGINT NOT NULL,
+    newcomer BIGINT NOT NULL,
     CONSTRAINT pk_regroup_change PRIMARY KEY (proposal_id, appearance_id),
     CONSTRAINT fk_regroup_change_proposal_id_regroup_proposal FOREIGN KEY(proposal_id)
         REFERENCES facet.regroup_proposal (proposal_id) ON DELETE CASCADE,

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from db.base import Base
 from db.copy import allocate_ids, copy_rows
 from db.engine import make_engine, session_factory
-from db.tables import Analysis, Appearance, Job, JobItem, MediaFile, Person, Release, Unit
+from db.tables import Analysis, Appearance, Correction, Job, JobItem, MediaFile, Person, Release, Unit
 
 EMOTIONS = ("neutral", "happiness", "sadness")
 BRANCHES = [{"task": "gender", "labels": ["female", "male"]}, {"task": "emotion", "labels": list(EMOTIONS)}]
@@ -195,6 +195,9 @@ def write_archive(session):
     archive.file(EMPTY, "done")
     archive.file(QUARANTINED[0], "quarantined", QUARANTINED[1])
     archive.file(WAITING, "pending")
+    ada = archive.person("Ada")
+    said = Correction(release_id=ada.release_id, kind="name", name="Ada", people=[ada.person_id], reason="a caption")
+    archive.add(said)
     refused = archive.add(MediaFile(uri=REFUSED[0], reason=REFUSED[1]))
     archive.item(REFUSED[0], refused)
     archive.item(APPEARANCES[0][0] + " again", first.analysis.media, first.analysis)

@@ -245,7 +245,7 @@ INSERT INTO facet.analysis (media_id, release_id, sampling, state, finished_at, 
 INSERT INTO facet.unit (analysis_id, state) VALUES (1, 'done'), (2, 'done');
 INSERT INTO facet.face (face_id, analysis_id, unit_id, media_id, release_id, at_seconds, x1, y1, x2, y2, landmarks,
                         detection_score, quality)
-    SELECT n, n, n, 1, 1, n, 10 * n, 2, 30, 40, array_fill(0::real, ARRAY[10]), 0.9, 0.5 FROM generate_series(1, 2) AS n;
+    SELECT n, n, n, 1, 1, n, 10 * n, 2, 30, 40, array_fill(0::real, ARRAY[10]), 0.9, 0.5 FROM generate_series(1, 2) n;
 INSERT INTO facet.appearance (analysis_id, media_id, release_id, start_seconds, end_seconds, face_count, best_face_id,
                               quality, person_id)
     SELECT n, 1, 1, 0, 1, 1, n, 0.5, 2 FROM generate_series(1, 2) AS n;

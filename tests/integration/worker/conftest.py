@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 from sqlalchemy import text
 
+from db.copy import allocate_ids, copy_rows
 from db.engine import make_engine, session_factory
 from worker.ledger import Lease
 
@@ -78,3 +80,129 @@ def archive(clean_database: str) -> Iterator[Archive]:
         ).scalar_one()
     yield Archive(sessions, int(release_id), int(job_id))
     engine.dispose()
+
+
+PLACES = 6  # faces side by side in a frame
+SIDE_PIXELS = 100.0
+
+
+@dataclass
+class Seen:
+    """A face of somebody at a place of a file, as every analysis of the file finds it again."""
+
+    somebody: int
+    at_seconds: float
+    place: int
+    quality: float
+    embedding: np.ndarray
+
+
+@dataclass
+class Crowd:
+    """Made people in made files, already analysed; writes what the stages before identification would."""
+
+    session: Session
+    release_id: int
+    random: np.random.Generator
+    centres: np.ndarray
+    files: dict[int, list[Seen]]
+    noise: float = 0.45
+
+    @classmethod
+    def of(cls, session: Session, release_id: int, seed: int = 3, people: int = 8) -> Crowd:
+        random = np.random.default_rng(seed)
+        centres = random.standard_normal((people, 128))
+        return cls(session, release_id, random, centres / np.linalg.norm(centres, axis=1, keepdims=True), {})
+
+    def look(self, somebody: int, noise: float | None = None) -> np.ndarray:
+        """A picture of somebody: pictures of one have a cosine of 0.8 or so, of two 0."""
+        noisy = self.random.standard_normal(128)
+        seen = self.centres[somebody] + (self.noise if noise is None else noise) * noisy / np.linalg.norm(noisy)
+        return (seen / np.linalg.norm(seen)).astype(np.float32)
+
+    def photo(self, *somebody: int, quality: float = 0.8) -> int:
+        """A photo of some people, side by side; returns the file."""
+        return self.add([Seen(one, 0.0, place, quality, self.look(one)) for place, one in enumerate(somebody)])
+
+    def film(self, *somebody: int) -> int:
+        """A film in which they are in view one after the other; returns the file."""
+        return self.add([Seen(one, 10.0 * n, n % PLACES, 0.8, self.look(one)) for n, one in enumerate(somebody)])
+
+    def add(self, seen: list[Seen]) -> int:
+        media_id = self.session.execute(
+            text("""INSERT INTO media_file (sha256, uri, location, kind)
+                    SELECT encode(sha256(n::text::bytea), 'hex'), '/crowd/' || n, '/crowd/' || n, 'video'
+                    FROM nextval('facet.person_revision') n RETURNING media_id""")
+        ).scalar_one()
+        self.files[int(media_id)] = seen
+        self.analyse(int(media_id))
+        return int(media_id)
+
+    def analyse(self, media_id: int, *, jitter: float = 0.0, release_id: int | None = None) -> None:
+        """Analyse a file, once more if it was: its faces get new ids, and boxes and times that differ a little."""
+        release_id = self.release_id if release_id is None else release_id
+        session, seen = self.session, self.files[media_id]
+        session.execute(
+            text("UPDATE analysis SET is_current = false WHERE media_id = :m AND release_id = :r"),
+            {"m": media_id, "r": release_id},
+        )
+        analysis_id, unit_id = session.execute(
+            text("""WITH a AS (INSERT INTO analysis (media_id, release_id, sampling, state, finished_at, is_current,
+                                                     sample_interval_seconds)
+                               SELECT :m, :r, count(*) || '/s', 'done', now(), true, 0.5 FROM analysis
+                               WHERE media_id = :m AND release_id = :r RETURNING analysis_id),
+                         u AS (INSERT INTO unit (analysis_id, state) SELECT analysis_id, 'done' FROM a
+                               RETURNING analysis_id, unit_id)
+                    SELECT analysis_id, unit_id FROM u"""),
+            {"m": media_id, "r": release_id},
+        ).one()
+        faces = allocate_ids(session, "face", len(seen))
+        ids = allocate_ids(session, "appearance", len(seen))
+        key = (analysis_id, media_id, release_id)
+        rows = []
+        for n, one in enumerate(seen):
+            x, y = one.place * 2 * SIDE_PIXELS + self.random.uniform(0, jitter, 2)
+            at = one.at_seconds + self.random.uniform(0, 0.4 if jitter else 0)
+            box = (x, y, x + SIDE_PIXELS, y + SIDE_PIXELS)
+            rows.append((faces[n], *key, unit_id, n, at, *box, [0.0] * 10, 0.9, one.quality, ids[n]))
+        columns = ("face_id", "analysis_id", "media_id", "release_id", "unit_id", "frame_index", "at_seconds", "x1",
+                   "y1", "x2", "y2", "landmarks", "detection_score", "quality", "appearance_id")  # fmt: skip
+        columns_of = ("appearance_id", "analysis_id", "media_id", "release_id", "ordinal", "start_seconds",
+                      "end_seconds", "face_count", "best_face_id", "quality", "embedding")  # fmt: skip
+        times = [(row[6], row[6] + 1.0) for row in rows]
+        copy_rows(
+            session,
+            "appearance",
+            columns_of,
+            [(ids[n], *key, n, *times[n], 1, faces[n], one.quality, one.embedding) for n, one in enumerate(seen)],
+        )
+        copy_rows(session, "face", columns, rows)
+
+    def who(self) -> dict[tuple[int, int], int]:
+        """The person of every appearance that counts, by file and number in it."""
+        rows = self.session.execute(
+            text("""SELECT media_id, ordinal, person_id FROM appearance JOIN analysis USING (analysis_id, media_id)
+                    WHERE is_current AND analysis.release_id = :r ORDER BY 1, 2"""),
+            {"r": self.release_id},
+        )
+        return {(row.media_id, row.ordinal): row.person_id for row in rows}
+
+    def ids(self, person_id: int) -> list[int]:
+        """The appearances of a person that count."""
+        return list(
+            self.session.scalars(
+                text("""SELECT appearance_id FROM appearance JOIN analysis USING (analysis_id)
+                        WHERE is_current AND person_id = :p ORDER BY 1"""),
+                {"p": person_id},
+            )
+        )
+
+    def names(self) -> dict[int, str]:
+        rows = self.session.execute(text("SELECT person_id, name FROM person WHERE name IS NOT NULL ORDER BY 1"))
+        return {row.person_id: row.name for row in rows}
+
+
+@pytest.fixture
+def crowd(archive: Archive) -> Iterator[Crowd]:
+    with archive.sessions() as session:
+        yield Crowd.of(session, archive.release_id)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from worker.constraints import Constraints
 from worker.grouping import Groups, nearest_pairs
 from worker.identify import (
     AppearanceEmbeddings,
@@ -52,6 +53,14 @@ def crowd(people, each, *, noise=0.5, seed=3):
 def between(first, second, share):
     """A direction between two."""
     return share * first + (1 - share) * second
+
+
+def together(numbers):
+    """Equal numbers are one person and different ones are not, -1 is anybody."""
+    rows = np.flatnonzero(numbers >= 0)
+    pairs = [(a, b) for a in rows for b in rows if a < b and numbers[a] != numbers[b]]
+    silent = np.full(len(numbers), -1, np.int64)
+    return Constraints(together=numbers, name=silent, apart=np.array(pairs, np.int64).reshape(-1, 2))
 
 
 def same_partition(one, other):
@@ -233,7 +242,7 @@ def test_large_groups_of_look_alikes_stay_apart():
 def test_what_a_human_pinned_holds_against_the_embeddings():
     same, other = np.ones(DIMENSION), np.eye(DIMENSION)[0] - np.eye(DIMENSION)[1]
     everyone = appearances([same, same, same, other])
-    found = regroup(everyone, pinned=np.array([5, 9, -1, 5]), options=OPTIONS)
+    found = regroup(everyone, constraints=together(np.array([5, 9, -1, 5])), options=OPTIONS)
     assert found[0] == found[3]
     assert found[0] != found[1]
     assert found[2] in (found[0], found[1])
@@ -261,7 +270,7 @@ def test_laws_of_grouping(seed, count):
     for labels in (
         regroup(everyone, options=OPTIONS),
         feed(everyone, np.array_split(rng.permutation(count), 3)),
-        regroup(everyone, pinned=pinned, options=OPTIONS),
+        regroup(everyone, constraints=together(pinned), options=OPTIONS),
     ):
         assert (labels >= 0).all()
         for first in range(count):

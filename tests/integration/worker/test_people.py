@@ -1,0 +1,191 @@
+"""People and corrections on a real PostgreSQL: what humans said holds, survives, and can be undone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+
+from worker import corrections
+from worker.errors import UsageError
+from worker.history import read_history
+from worker.known import PeopleInMemory, refresh_people
+from worker.people import identify_pending
+
+DUMP = (
+    "SELECT person_id, release_id, name, created_at, embedding_weight, is_good, correction_id FROM person ORDER BY 1",
+    "SELECT appearance_id, person_id FROM appearance ORDER BY 1",
+)
+
+
+def identify(crowd, release_id=None):
+    known = PeopleInMemory(release_id or crowd.release_id)
+    while identify_pending(crowd.session, known):
+        pass
+    crowd.session.flush()
+
+
+def dump(crowd):
+    """Everything that users see of who is who."""
+    return [[tuple(row) for row in crowd.session.execute(text(query))] for query in DUMP]
+
+
+def sums(crowd):
+    rows = crowd.session.execute(text("SELECT cast(embedding_sum AS real[]) FROM person ORDER BY person_id")).scalars()
+    return np.array(list(rows), np.float32)
+
+
+@pytest.fixture
+def people(crowd):
+    """Three people, four pictures each, and one picture with all three; gives the person of each."""
+    for _ in range(4):
+        for somebody in range(3):
+            crowd.photo(somebody)
+    crowd.photo(0, 1, 2)
+    identify(crowd)
+    last = max(crowd.files)
+    return [crowd.who()[last, somebody] for somebody in range(3)]
+
+
+def test_people_are_found_and_summed_up(crowd, people):
+    assert len(set(people)) == 3
+    assert [len(crowd.ids(person)) for person in people] == [5, 5, 5]
+    before = sums(crowd)
+    refresh_people(crowd.session, np.array(people))
+    assert np.allclose(before, sums(crowd), atol=1e-5)
+
+
+def test_a_name_is_given_and_taken_back(crowd, people):
+    before = dump(crowd)
+    number = corrections.name_person(crowd.session, people[0], " Ada ", reason="her daughter said so")
+    assert crowd.names() == {people[0]: "Ada"}
+    [told] = read_history(crowd.session)
+    assert (told.what, told.reason, told.lost) == (f"person {people[0]} is called Ada", "her daughter said so", 0)
+    assert corrections.undo_correction(crowd.session) == number
+    assert dump(crowd) == before
+    [told] = read_history(crowd.session)
+    assert told.undone_at is not None
+
+
+def test_a_merge_keeps_the_first_number_and_the_first_name(crowd, people):
+    corrections.name_person(crowd.session, people[1], "Bo")
+    before = dump(crowd)
+    corrections.merge_people(crowd.session, people[:2])
+    assert len(crowd.ids(people[0])) == 10
+    assert crowd.ids(people[1]) == []
+    assert crowd.names() == {people[0]: "Bo"}
+    shown = crowd.session.scalars(text("SELECT person_id FROM people ORDER BY 1")).all()
+    assert shown == [people[0], people[2]]
+    corrections.undo_correction(crowd.session)
+    assert dump(crowd) == before
+
+
+def test_a_split_makes_a_new_person_and_its_undo_takes_it_away(crowd, people):
+    corrections.name_person(crowd.session, people[0], "Ada")
+    before = dump(crowd)
+    some = crowd.ids(people[0])[:2]
+    _, new = corrections.split_person(crowd.session, people[0], some)
+    assert crowd.ids(new) == some
+    assert crowd.names() == {people[0]: "Ada"}
+    corrections.undo_correction(crowd.session)
+    assert dump(crowd) == before
+
+
+def test_not_sends_appearances_to_whom_they_resemble_or_to_somebody_new(crowd, people):
+    corrections.merge_people(crowd.session, people[:2])
+    before = dump(crowd)
+    of_the_second = crowd.ids(people[0])[-1:]
+    _, now = corrections.not_person(crowd.session, people[0], of_the_second)
+    assert now[of_the_second[0]] not in people
+    corrections.undo_correction(crowd.session)
+    assert dump(crowd) == before
+
+
+def test_wrong_use_is_told(crowd, people):
+    session = crowd.session
+    first, second = crowd.ids(people[0]), crowd.ids(people[1])
+    for wrong, message in (
+        (lambda: corrections.name_person(session, 999, "Ada"), "there is no person 999"),
+        (lambda: corrections.name_person(session, people[0], " "), "the name is empty"),
+        (lambda: corrections.merge_people(session, [people[0], people[0]]), "fewer than two"),
+        (lambda: corrections.split_person(session, people[0], second[:1]), "are not of person"),
+        (lambda: corrections.split_person(session, people[0], []), "none; expected"),
+        (lambda: corrections.not_person(session, people[0], first), "all 5 appearances"),
+        (lambda: corrections.undo_correction(session), "no correction holds"),
+        (lambda: corrections.undo_correction(session, 7), "there is no correction 7"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            wrong()
+
+
+def test_what_was_built_upon_is_undone_last(crowd, people):
+    first = corrections.merge_people(crowd.session, people[:2])
+    second = corrections.name_person(crowd.session, people[0], "Ada")
+    other = corrections.name_person(crowd.session, people[2], "Eve")
+    with pytest.raises(UsageError, match=f"undo {second} first"):
+        corrections.undo_correction(crowd.session, first)
+    corrections.undo_correction(crowd.session, second)
+    with pytest.raises(UsageError, match="was undone"):
+        corrections.undo_correction(crowd.session, second)
+    corrections.undo_correction(crowd.session, first)
+    assert len(crowd.ids(people[1])) == 5
+    assert crowd.names() == {people[2]: "Eve"}
+    assert corrections.undo_correction(crowd.session) == other
+
+
+def test_corrections_survive_another_analysis(crowd, people):
+    corrections.merge_people(crowd.session, people[:2])
+    corrections.name_person(crowd.session, people[0], "Ada")
+    _, new = corrections.split_person(crowd.session, people[2], crowd.ids(people[2])[:2])
+    before = crowd.who()
+    for media_id in crowd.files:
+        crowd.analyse(media_id, jitter=12.0)
+        identify(crowd)
+    assert crowd.who() == before
+    assert crowd.names() == {people[0]: "Ada"}
+    assert [told.lost for told in read_history(crowd.session)] == [0, 0, 0]
+    corrections.undo_correction(crowd.session)
+    assert crowd.ids(new) == []
+    assert len(crowd.ids(people[2])) == 5
+    refreshed = sums(crowd)
+    refresh_people(crowd.session, np.array([*people, new]))
+    assert np.allclose(refreshed[: len(people)], sums(crowd)[: len(people)], atol=1e-5)
+
+
+def test_corrections_hold_for_another_release(crowd, people):
+    corrections.merge_people(crowd.session, people[:2])
+    corrections.name_person(crowd.session, people[0], "Ada")
+    other = crowd.session.execute(
+        text("""INSERT INTO release (fingerprint, name, weights_sha256, code_version)
+                VALUES ('g', 'next', repeat('1', 64), '0') RETURNING release_id""")
+    ).scalar_one()
+    for media_id in crowd.files:
+        crowd.analyse(media_id, jitter=12.0, release_id=other)
+    identify(crowd, other)
+    crowd.session.execute(text("UPDATE release SET active = false"))
+    crowd.session.execute(text("UPDATE release SET active = true WHERE release_id = :r"), {"r": other})
+    found = crowd.session.execute(text("SELECT name, appearance_count FROM people ORDER BY person_id")).all()
+    assert [tuple(row) for row in found] == [("Ada", 10), (None, 5)]
+
+
+def test_a_place_whose_file_is_not_analysed_is_counted_and_waits(crowd, people):
+    corrections.name_person(crowd.session, people[0], "Ada")
+    media_id = next(iter(crowd.files))
+    crowd.session.execute(text("UPDATE analysis SET is_current = false WHERE media_id = :m"), {"m": media_id})
+    assert [told.lost for told in read_history(crowd.session)] == [1]
+    crowd.analyse(media_id)
+    identify(crowd)
+    assert [told.lost for told in read_history(crowd.session)] == [0]
+
+
+def test_who_was_analysed_again_and_is_not_there_any_more_is_left_out_of_the_sums(crowd, people):
+    media_id = crowd.photo(0)
+    identify(crowd)
+    assert crowd.who()[media_id, 0] == people[0]
+    before = sums(crowd)
+    crowd.files[media_id] = []
+    crowd.analyse(media_id)
+    identify(crowd)
+    assert not np.allclose(before, sums(crowd), atol=1e-3)
+    refresh_people(crowd.session, np.array(people))
+    assert len(crowd.ids(people[0])) == 5

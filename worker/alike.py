@@ -1,0 +1,77 @@
+"""Pairs of people who have come to look like one: suggestions to merge."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sqlalchemy import text
+
+from worker.anchors import read_words
+from worker.naming import people_of
+from worker.registry import active_release
+from worker.replay import replay
+from worker.ruling import group_people
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+_PAIRS = text("""
+    SELECT p.person_id, p.name, q.person_id AS other_id, q.name AS other_name,
+           1 - (p.embedding_sum <=> q.embedding_sum) AS similarity,
+           (SELECT count(*) FROM appearances a WHERE a.person_id = p.person_id) AS appearances,
+           (SELECT count(*) FROM appearances a WHERE a.person_id = q.person_id) AS other_appearances
+    FROM person_alike k
+    JOIN person p ON p.person_id = k.first_person_id
+    JOIN person q ON q.person_id = k.second_person_id
+    WHERE p.release_id = :release_id AND p.embedding_weight > 0 AND q.embedding_weight > 0
+      AND (p.name IS NULL OR q.name IS NULL OR p.name = q.name)
+    ORDER BY similarity DESC, p.person_id, q.person_id""")
+
+
+@dataclass(frozen=True, slots=True)
+class AlikePerson:
+    """One of two who look alike."""
+
+    person_id: int
+    name: str | None
+    appearances: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlikePair:
+    """Two people who may be one."""
+
+    first: AlikePerson
+    second: AlikePerson
+    similarity: float
+    """Cosine of their mean embeddings."""
+
+
+def read_alike(session: Session, *, limit: int = 20) -> list[AlikePair]:
+    """Read pairs of the active release, the most alike first; whom humans told apart or named differently is left out.
+
+    Args:
+        session: an open session.
+        limit: at most so many.
+    """
+    release_id, _ = active_release(session)
+    apart = _told_apart(session, release_id)
+    pairs: list[AlikePair] = []
+    for row in session.execute(_PAIRS, {"release_id": release_id}):
+        if (row.person_id, row.other_id) not in apart:
+            first = AlikePerson(row.person_id, row.name, row.appearances)
+            second = AlikePerson(row.other_id, row.other_name, row.other_appearances)
+            pairs.append(AlikePair(first, second, float(row.similarity)))
+        if len(pairs) == limit:
+            break
+    return pairs
+
+
+def _told_apart(session: Session, release_id: int) -> set[tuple[int, int]]:
+    """Pairs of people, smaller id first, some of whose appearances humans told apart."""
+    said = replay(read_words(session, release_id))
+    home = group_people(said.group, people_of(session, said.appearance))
+    pairs = np.sort(home[said.apart], axis=1)
+    return {(int(one), int(other)) for one, other in pairs}

@@ -1,0 +1,132 @@
+"""``facet people regroup|proposals|alike``: grouping everybody from scratch, and what waits for somebody's word."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from worker.alike import read_alike
+from worker.cli.corrections import transaction
+from worker.cli.output import JsonFlag, console, print_json, table
+from worker.config import settings
+from worker.database import open_database
+from worker.errors import UsageError
+from worker.home import make_home
+from worker.proposals import Proposal, Regrouped, apply_proposal, discard_proposal, read_proposals, regroup_people
+from worker.registry import active_release
+from worker.regroup import alarm_of
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to those on people."""
+    app.command(epilog="Example: facet people regroup")(regroup)
+    app.command(epilog="Example: facet people proposals")(proposals)
+    app.command(epilog="Example: facet people alike --limit 10")(alike)
+
+
+def regroup(
+    yes: Annotated[bool, typer.Option("--yes", help="Apply it however much it changes.")] = False,
+    apply: Annotated[int | None, typer.Option(metavar="N", help="Apply proposal N instead of a new one.")] = None,
+    discard: Annotated[int | None, typer.Option(metavar="N", help="Let proposal N go.")] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Group all appearances from scratch; people keep their numbers and names, and corrections hold.
+
+    If more changes than the settings allow, nothing does: the result waits as a proposal. Exit status 1 says so.
+    """
+    if sum((yes, apply is not None, discard is not None)) > 1:
+        raise UsageError("--yes, --apply and --discard were given together; expected one of them")
+    if apply is not None:
+        _apply(apply, as_json=as_json)
+    elif discard is not None:
+        _discard(discard, as_json=as_json)
+    else:
+        _regroup(force=yes, as_json=as_json)
+
+
+def _regroup(*, force: bool, as_json: bool) -> None:
+    config = settings()
+    make_home(config.home)
+    with open_database(config) as database:
+        with database.sessions.begin() as session:
+            release_id, _ = active_release(session)
+        done = regroup_people(database.sessions, release_id, alarm_of(config), force=force)
+    if as_json:
+        print_json(asdict(done))
+    else:
+        _tell(done)
+    if done.proposal_id is not None:
+        raise typer.Exit(1)
+
+
+def _tell(done: Regrouped) -> None:
+    people = f"{done.people_before} people before, {done.people_after} after"
+    changed = f"{done.changed} of {done.appearances} appearances"
+    if done.proposal_id is None:
+        typer.echo(f"{changed} changed their person; {people} ({done.seconds:.1f} s)")
+        return
+    number = done.proposal_id
+    typer.echo(
+        f"nothing was changed: {done.reason}, more than allowed; {people}. It waits as proposal {number}: "
+        f"`facet people proposals` shows it, `facet people regroup --apply {number}` or `--discard {number}` decides"
+    )
+
+
+def _apply(number: int, *, as_json: bool) -> None:
+    with transaction() as session:
+        proposal = apply_proposal(session, number)
+    if as_json:
+        print_json(asdict(proposal))
+    else:
+        typer.echo(f"proposal {number} is applied: {proposal.changed_count} appearances changed their person")
+
+
+def _discard(number: int, *, as_json: bool) -> None:
+    with transaction() as session:
+        discard_proposal(session, number)
+    if as_json:
+        print_json({"discarded": number})
+    else:
+        typer.echo(f"proposal {number} is discarded")
+
+
+def proposals(as_json: JsonFlag = False) -> None:
+    """Show the regrouping that waits because it would change much, and its largest changes."""
+    with transaction() as session:
+        found = read_proposals(session)
+    if as_json:
+        print_json([asdict(proposal) for proposal in found])
+        return
+    if not found:
+        typer.echo("no proposal waits")
+    for proposal in found:
+        _show(proposal)
+
+
+def _show(proposal: Proposal) -> None:
+    columns = ("from", "name", "to", "name", "appearances")
+    rows = [(s.from_person_id, s.from_name, s.to_person_id or "new", s.to_name, s.appearances) for s in proposal.shifts]
+    title = f"Proposal {proposal.proposal_id} of {proposal.created_at:%Y-%m-%d %H:%M} UTC: {proposal.reason}"
+    console().print(table(title, columns, rows))
+    typer.echo(f"{proposal.people_before} people before, {proposal.people_after} after")
+
+
+def alike(
+    limit: Annotated[int, typer.Option(help="At most so many pairs, the most alike first.", min=1)] = 20,
+    as_json: JsonFlag = False,
+) -> None:
+    """List pairs of people who have come to look like one; `facet people merge` joins those who are."""
+    with transaction() as session:
+        found = read_alike(session, limit=limit)
+    if as_json:
+        print_json([asdict(pair) for pair in found])
+        return
+    columns = ("person", "name", "appearances", "person", "name", "appearances", "similarity")
+    rows = [
+        (p.first.person_id, p.first.name, p.first.appearances, p.second.person_id, p.second.name,
+         p.second.appearances, p.similarity)
+        for p in found
+    ]  # fmt: skip
+    console().print(table("People who look alike", columns, rows))

@@ -1,0 +1,68 @@
+"""The history of corrections: what was said when, why, and whether it holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from worker.anchors import read_words
+from worker.registry import active_release
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+    from worker.replay import Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correction:
+    """A correction, as history tells it."""
+
+    correction_id: int
+    kind: Kind
+    people: tuple[int, ...]
+    """Everybody it changed, the person it was said of first."""
+    name: str | None
+    reason: str | None
+    appearances: int
+    """Places that it is about, the rest of the person left out."""
+    lost: int
+    """Of all its places, those where no appearance is found now; it waits for them."""
+    created_at: datetime
+    undone_at: datetime | None
+    undo_reason: str | None
+
+    @property
+    def what(self) -> str:
+        """The correction in words."""
+        person, others = self.people[0], ", ".join(str(other) for other in self.people[1:])
+        called = f" and is called {self.name}" if self.name is not None else ""
+        if self.kind == "name":
+            return f"person {person} is called {self.name}"
+        if self.kind == "merge":
+            return f"{others} and {person} are one person{called}"
+        if self.kind == "split":
+            return f"{self.appearances} appearances of person {person} are person {others}"
+        return f"{self.appearances} appearances are not person {person}" + (f" but {others}" if others else "")
+
+
+def read_history(session: Session, *, limit: int = 50) -> list[Correction]:
+    """Read the latest corrections, undone ones included, newest first."""
+    rows = session.execute(
+        text("""SELECT c.correction_id, c.kind, c.people, c.name, c.reason, c.created_at, c.undone_at, c.undo_reason,
+                       (SELECT count(*) FROM correction_anchor k
+                        WHERE k.correction_id = c.correction_id AND k.side = 0) AS appearances
+                FROM correction c ORDER BY c.correction_id DESC LIMIT :limit"""),
+        {"limit": limit},
+    ).all()
+    if not rows:
+        return []
+    lost = {word.correction_id: word.lost for word in read_words(session, active_release(session)[0])}
+    return [
+        Correction(**{**row._mapping, "people": tuple(row.people)}, lost=lost.get(row.correction_id, 0))  # noqa: SLF001 - the documented way to read a Row by name
+        for row in rows
+    ]

@@ -1,0 +1,204 @@
+"""The known people: what each looks like, summed up in the database and held in memory by whoever identifies.
+
+A person's row keeps the weighted sum of its appearances' embeddings, so that a new appearance is compared with one
+vector for each person. Every change takes a new revision from a sequence; all changes are made under one lock, so
+whoever has read up to a revision finds what came later above it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sqlalchemy import text
+
+from db.arrays import read_blocks, read_rows, write_rows
+from db.base import EMBEDDING_DIMENSION
+from worker.identify import KnownPeople
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+    from sqlalchemy.orm import Session
+
+    from db.arrays import ColumnType
+
+    Ids = NDArray[np.int64]
+
+IDENTIFY_LOCK = 0x70656F70  # "peop": two workers that named the same stranger at once would make two people of one
+
+_SUMS: Mapping[str, ColumnType] = {
+    "person_id": "bigint", "embedding_sum": "vector", "embedding_weight": "real", "is_good": "boolean",
+}  # fmt: skip
+_MEMBERS: Mapping[str, ColumnType] = {"person_id": "bigint", "quality": "real", "embedding": "vector"}
+_NEWER = (
+    "SELECT person_id, embedding_sum, embedding_weight, is_good FROM facet.person "
+    "WHERE release_id = %(release_id)s AND revision > %(revision)s"
+)
+_STAGE = """CREATE TEMPORARY TABLE IF NOT EXISTS person_sum (
+    person_id bigint, embedding_sum vector, embedding_weight real, is_good boolean) ON COMMIT DELETE ROWS"""
+
+
+def lock_people(session: Session) -> None:
+    """Wait until no one else changes who is who, and hold that until the transaction ends."""
+    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": IDENTIFY_LOCK})
+
+
+def try_lock_people(session: Session) -> bool:
+    """Do the same if nobody holds it; False where somebody does."""
+    return bool(session.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": IDENTIFY_LOCK}).scalar_one())
+
+
+class PeopleInMemory:
+    """The people of a release that have appearances, and how to learn what changed."""
+
+    def __init__(self, release_id: int) -> None:
+        self.release_id = release_id
+        self._revision = 0
+        self._count = 0
+        self._rows: dict[int, int] = {}
+        self._people = KnownPeople.empty(EMBEDDING_DIMENSION)
+
+    def forget(self) -> None:
+        """Read everything anew at the next call."""
+        self._revision, self._count, self._rows = 0, 0, {}
+
+    def refresh(self, session: Session) -> KnownPeople:
+        """Read what changed since the last call; the caller holds the lock.
+
+        Returns:
+            Everybody, as views of what is held here: true until the next call. A person without appearances is a zero
+            vector, which resembles nobody.
+        """
+        refresh_unsummed(session, self.release_id)
+        newest = session.execute(
+            text("SELECT coalesce(max(revision), 0) FROM person WHERE release_id = :release_id"),
+            {"release_id": self.release_id},
+        ).scalar_one()
+        if newest > self._revision:
+            bounds = {"release_id": self.release_id, "revision": self._revision}
+            for block in read_blocks(session, _NEWER, _SUMS, bounds):
+                self._take(block)
+            self._revision = newest
+        return self._people[: self._count]
+
+    def find(self, person_ids: Ids) -> KnownPeople:
+        """Give those of some people that are held, in no order."""
+        rows = [self._rows[person] for person in person_ids.tolist() if person in self._rows]
+        return self._people[np.array(rows, np.int64)]
+
+    def _take(self, block: NDArray[np.void]) -> None:
+        rows = np.array([self._rows.get(person, -1) for person in block["person_id"].tolist()], np.int64)
+        fresh = rows < 0
+        rows[fresh] = self._count + np.arange(int(fresh.sum()))
+        self._count += int(fresh.sum())
+        self._rows.update(zip(block["person_id"][fresh].tolist(), rows[fresh].tolist(), strict=True))
+        self._make_room()
+        self._people.person[rows] = block["person_id"]
+        self._people.sums[rows] = block["embedding_sum"]
+        self._people.weights[rows] = block["embedding_weight"]
+        self._people.good[rows] = block["is_good"]
+
+    def _make_room(self) -> None:
+        """Let the arrays grow by half where they are full."""
+        held = len(self._people)
+        if self._count > held:
+            room = max(self._count, held + held // 2) - held
+            self._people = KnownPeople.cat([self._people, unseen_people(np.zeros(room, np.int64))])
+
+
+def refresh_unsummed(session: Session, release_id: int) -> None:
+    """Sum up people that a program without sums made."""
+    unsummed = text("SELECT person_id FROM person WHERE release_id = :release_id AND revision = 0")
+    people = session.scalars(unsummed, {"release_id": release_id}).all()
+    if people:
+        refresh_people(session, np.array(people, np.int64))
+
+
+def refresh_people(session: Session, person_ids: Ids) -> None:
+    """Sum up people anew from their appearances: after some were taken from them, in the same transaction.
+
+    Args:
+        session: an open session; the lock of people is taken, if it is not held already.
+        person_ids: (P,) whose appearances changed; the same number twice and people who are gone do no harm.
+    """
+    lock_people(session)
+    wanted = np.unique(person_ids[person_ids >= 0])
+    if not len(wanted):
+        return
+    members = read_rows(
+        session,
+        """SELECT person_id, quality, embedding FROM facet.appearance JOIN facet.analysis USING (analysis_id)
+            WHERE person_id = ANY(%(people)s) AND is_current AND embedding IS NOT NULL ORDER BY appearance_id""",
+        _MEMBERS,
+        {"people": wanted.tolist()},
+    )
+    known = KnownPeople.of(members["person_id"], members["embedding"], members["quality"])
+    store_sums(session, KnownPeople.cat([known, unseen_people(np.setdiff1d(wanted, known.person))]))
+
+
+def unseen_people(person_ids: Ids) -> KnownPeople:
+    """Give people without an appearance: zero vectors, which resemble nobody."""
+    return KnownPeople(
+        person=person_ids,
+        sums=np.zeros((len(person_ids), EMBEDDING_DIMENSION), np.float32),
+        weights=np.zeros(len(person_ids), np.float32),
+        good=np.zeros(len(person_ids), np.bool_),
+    )
+
+
+def sum_up(before: KnownPeople, more: KnownPeople) -> KnownPeople:
+    """Join two sums of each person; appearances of low quality count only where there are no good ones.
+
+    Args:
+        before: (P,) what was known; who is not in ``more`` is left out.
+        more: (Q,) what is new.
+
+    Returns:
+        (Q,) in the order of ``more``.
+    """
+    sums, weights, good = more.sums.copy(), more.weights.copy(), more.good.copy()
+    order = np.argsort(more.person)
+    kept = before[np.isin(before.person, more.person)]
+    rows = order[np.searchsorted(more.person[order], kept.person)]
+    known = kept.weights > 0
+    same, better = known & (kept.good == good[rows]), known & kept.good & ~good[rows]
+    sums[rows[same]] += kept.sums[same]
+    weights[rows[same]] += kept.weights[same]
+    sums[rows[better]] = kept.sums[better]
+    weights[rows[better]] = kept.weights[better]
+    good[rows[better]] = True
+    return KnownPeople(person=more.person, sums=sums, weights=weights, good=good)
+
+
+def store_sums(session: Session, people: KnownPeople) -> None:
+    """Write the sums of people under a new revision; the caller holds the lock."""
+    session.execute(text(_STAGE))
+    session.execute(text("DELETE FROM pg_temp.person_sum"))
+    write_rows(session, "pg_temp.person_sum", _SUMS, _columns(people))
+    session.execute(
+        text("""UPDATE person SET embedding_sum = s.embedding_sum, embedding_weight = s.embedding_weight,
+                        is_good = s.is_good, revision = r.number
+                 FROM pg_temp.person_sum s, (SELECT nextval('facet.person_revision') AS number) r
+                 WHERE person.person_id = s.person_id""")
+    )
+
+
+def insert_people(session: Session, release_id: int, people: KnownPeople) -> None:
+    """Make people, with their sums, under a new revision; the caller holds the lock and took the ids."""
+    if not len(people):
+        return
+    revision = session.execute(text("SELECT nextval('facet.person_revision')")).scalar_one()
+    columns: dict[str, ColumnType] = {**_SUMS, "release_id": "bigint", "revision": "bigint"}
+    numbers = {"release_id": np.full(len(people), release_id), "revision": np.full(len(people), revision)}
+    write_rows(session, "facet.person", columns, _columns(people) | numbers)
+
+
+def _columns(people: KnownPeople) -> dict[str, NDArray[Any]]:
+    return {
+        "person_id": people.person,
+        "embedding_sum": people.sums,
+        "embedding_weight": people.weights,
+        "is_good": people.good,
+    }

@@ -1,0 +1,259 @@
+"""Regroupings that wait for somebody's word, because they would change more than a stated share."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sqlalchemy import text
+
+from db.arrays import read_rows, write_rows
+from worker.errors import RetryableError, UsageError
+from worker.known import PeopleInMemory, lock_people
+from worker.people import identify_pending
+from worker.registry import active_release
+from worker.regroup import Regrouping, apply, compute, is_current, take_snapshot
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
+    from sqlalchemy import Row
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from db.arrays import ColumnType
+    from worker.regroup import Alarm
+
+MOST_TRIES = 3
+_CHANGES: Mapping[str, ColumnType] = {
+    "appearance_id": "bigint", "from_person_id": "bigint", "to_person_id": "bigint", "newcomer": "bigint",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Regrouped:
+    """What became of a regrouping."""
+
+    changed: int
+    """Appearances that changed their person, or would."""
+    appearances: int
+    people_before: int
+    people_after: int
+    proposal_id: int | None
+    """Number of the proposal, where it waits; None where it was applied."""
+    reason: str | None
+    """Why it waits."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shift:
+    """Appearances that would go from one person to another."""
+
+    from_person_id: int
+    from_name: str | None
+    to_person_id: int | None
+    """None for somebody new."""
+    to_name: str | None
+    appearances: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A regrouping that waits."""
+
+    proposal_id: int
+    created_at: datetime
+    reason: str
+    appearance_count: int
+    changed_count: int
+    people_before: int
+    people_after: int
+    shifts: list[Shift]
+    """The largest changes."""
+
+
+def regroup_people(sessions: sessionmaker[Session], release_id: int, alarm: Alarm, *, force: bool = False) -> Regrouped:
+    """Group everybody of a release from scratch; what changes too much is stored as a proposal.
+
+    Args:
+        sessions: of the database.
+        release_id: the release.
+        alarm: what is too much.
+        force: apply it all the same.
+
+    Raises:
+        RetryableError: people were corrected again and again while it was computed.
+    """
+    started = time.monotonic()
+    known = PeopleInMemory(release_id)
+    for _ in range(MOST_TRIES):
+        _identify_all(sessions, known)
+        with sessions() as session:
+            session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+            snapshot = take_snapshot(session, release_id)
+        regrouping = compute(snapshot)
+        with sessions.begin() as session:
+            lock_people(session)
+            if is_current(session, regrouping):
+                return conclude(session, known, regrouping, None if force else alarm.reason(regrouping), started)
+    raise RetryableError("people were changed again and again while they were regrouped; run it again when it is quiet")
+
+
+def _identify_all(sessions: sessionmaker[Session], known: PeopleInMemory) -> None:
+    while True:
+        with sessions.begin() as session:
+            lock_people(session)
+            if not identify_pending(session, known):
+                return
+
+
+def conclude(
+    session: Session, known: PeopleInMemory, regrouping: Regrouping, reason: str | None, started: float
+) -> Regrouped:
+    """Apply a regrouping, or store it as a proposal if there is a reason; the caller holds the lock."""
+    proposal_id = None
+    if reason is None:
+        apply(session, known, regrouping)
+        _close(session, regrouping.release_id, "discarded")
+    else:
+        proposal_id = _store(session, regrouping, reason)
+    return Regrouped(
+        changed=len(regrouping),
+        appearances=regrouping.appearance_count,
+        people_before=regrouping.people_before,
+        people_after=regrouping.people_after,
+        proposal_id=proposal_id,
+        reason=reason,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _close(session: Session, release_id: int, state: str) -> None:
+    """Settle the proposal that is open, if there is one: at most one is, since a newer one makes it pointless."""
+    session.execute(
+        text("""UPDATE regroup_proposal SET state = :state, settled_at = clock_timestamp()
+                WHERE release_id = :release_id AND state = 'open'"""),
+        {"release_id": release_id, "state": state},
+    )
+
+
+def _store(session: Session, regrouping: Regrouping, reason: str) -> int:
+    _close(session, regrouping.release_id, "discarded")
+    proposal_id = session.execute(
+        text("""INSERT INTO regroup_proposal (release_id, reason, fingerprint, last_appearance_id, appearance_count,
+                                              changed_count, people_before, people_after)
+                VALUES (:release_id, :reason, :fingerprint, :last, :count, :changed, :before, :after)
+                RETURNING proposal_id"""),
+        {
+            "release_id": regrouping.release_id,
+            "reason": reason,
+            "fingerprint": regrouping.fingerprint,
+            "last": regrouping.last_appearance_id,
+            "count": regrouping.appearance_count,
+            "changed": len(regrouping),
+            "before": regrouping.people_before,
+            "after": regrouping.people_after,
+        },
+    ).scalar_one()
+    columns: dict[str, ColumnType] = {"proposal_id": "bigint", **_CHANGES}
+    rows = {
+        "proposal_id": np.full(len(regrouping), proposal_id),
+        "appearance_id": regrouping.appearance,
+        "from_person_id": regrouping.before,
+        "to_person_id": regrouping.after,
+        "newcomer": regrouping.newcomer,
+    }
+    write_rows(session, "facet.regroup_change", columns, rows)
+    return int(proposal_id)
+
+
+def apply_proposal(session: Session, proposal_id: int) -> Proposal:
+    """Apply a proposal.
+
+    Raises:
+        UsageError: there is no such proposal that is open, or it no longer fits what is stored.
+    """
+    lock_people(session)
+    row = _open(session, proposal_id)
+    changes = read_rows(
+        session,
+        f"SELECT {', '.join(_CHANGES)} FROM facet.regroup_change WHERE proposal_id = %(id)s ORDER BY appearance_id",  # noqa: S608 - constant columns
+        _CHANGES,
+        {"id": proposal_id},
+    )
+    regrouping = Regrouping(
+        release_id=row.release_id,
+        appearance=changes["appearance_id"],
+        before=changes["from_person_id"],
+        after=changes["to_person_id"],
+        newcomer=changes["newcomer"],
+        appearance_count=row.appearance_count,
+        people_before=row.people_before,
+        people_after=row.people_after,
+        last_appearance_id=row.last_appearance_id,
+        fingerprint=row.fingerprint,
+    )
+    if not is_current(session, regrouping):
+        raise UsageError(
+            f"proposal {proposal_id} of {row.created_at:%Y-%m-%d %H:%M} UTC no longer fits: people were changed since; "
+            "run `facet people regroup` for a new one"
+        )
+    shown = _proposal(session, row)
+    apply(session, PeopleInMemory(row.release_id), regrouping)
+    _close(session, row.release_id, "applied")
+    return shown
+
+
+def discard_proposal(session: Session, proposal_id: int) -> None:
+    """Let a proposal go.
+
+    Raises:
+        UsageError: there is no such proposal that is open.
+    """
+    _close(session, _open(session, proposal_id).release_id, "discarded")
+
+
+def read_proposals(session: Session) -> list[Proposal]:
+    """Read what waits for the active release: at most one."""
+    if session.execute(text("SELECT NOT EXISTS (SELECT FROM release WHERE active)")).scalar_one():
+        return []
+    release_id, _ = active_release(session)
+    rows = session.execute(
+        text("SELECT * FROM regroup_proposal WHERE release_id = :release_id AND state = 'open'"),
+        {"release_id": release_id},
+    ).all()
+    return [_proposal(session, row) for row in rows]
+
+
+def _open(session: Session, proposal_id: int) -> Row[tuple[object, ...]]:
+    statement = text("SELECT * FROM regroup_proposal WHERE proposal_id = :id AND state = 'open' FOR UPDATE")
+    row = session.execute(statement, {"id": proposal_id}).first()
+    if row is None:
+        raise UsageError(f"there is no open proposal {proposal_id}; see `facet people proposals`")
+    return row
+
+
+def _proposal(session: Session, row: Row[tuple[object, ...]]) -> Proposal:
+    shifts = session.execute(
+        text("""SELECT s.from_person_id, p.name AS from_name, s.to_person_id, q.name AS to_name, s.appearances
+                FROM (SELECT from_person_id, nullif(to_person_id, -1) AS to_person_id, count(*) AS appearances
+                      FROM regroup_change WHERE proposal_id = :id GROUP BY 1, 2, newcomer
+                      ORDER BY 3 DESC, 1, 2 LIMIT 20) s
+                LEFT JOIN person p ON p.person_id = s.from_person_id
+                LEFT JOIN person q ON q.person_id = s.to_person_id
+                ORDER BY s.appearances DESC, 1, 3"""),
+        {"id": row.proposal_id},
+    )
+    return Proposal(
+        proposal_id=row.proposal_id,
+        created_at=row.created_at,
+        reason=row.reason,
+        appearance_count=row.appearance_count,
+        changed_count=row.changed_count,
+        people_before=row.people_before,
+        people_after=row.people_after,
+        shifts=[Shift(**shift._mapping) for shift in shifts],  # noqa: SLF001 - the documented way to read a Row by name
+    )
