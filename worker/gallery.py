@@ -5,68 +5,145 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+import numpy as np
 from sqlalchemy import text
 
 from worker.sheets import Tile
 
 if TYPE_CHECKING:
-    import numpy as np
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
     from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
     from worker.crops import CropStore
+    from worker.search import AppearanceHit, Found, PersonHit
+
+    Crop = NDArray[np.uint8]
 
 CROP_SIZE = 112  # pixels; aligned crops are squares of this side
 
+_NO_CROP = np.full((CROP_SIZE, CROP_SIZE, 3), 200, np.uint8)  # plain grey where the crop store no longer has a face
+
+# People by the number of their appearances, each with the best face first.
 _QUERY = text("""
-    SELECT a.person_id, p.name, a.gender, a.gender_confidence, a.age, a.age_low, a.age_high, a.emotion,
-           a.emotion_confidence, a.ethnicity, a.ethnicity_confidence, a.start_seconds, m.kind, m.uri,
-           f.crop_uri, f.crop_index
+    SELECT a.person_id, p.name, p.appearance_count, a.quality, a.gender, a.gender_confidence, a.age, a.age_low,
+           a.age_high, a.emotion, a.emotion_confidence, a.ethnicity, a.ethnicity_confidence, a.start_seconds,
+           m.kind, m.uri, f.crop_uri, f.crop_index
     FROM appearances a
-    JOIN face f ON f.face_id = a.best_face_id AND f.crop_uri IS NOT NULL
+    JOIN LATERAL (
+        SELECT crop_uri, crop_index FROM face WHERE face.appearance_id = a.appearance_id AND crop_uri IS NOT NULL
+        ORDER BY face_id = a.best_face_id DESC, quality DESC, face_id LIMIT 1
+    ) f ON true
     JOIN media m ON m.media_id = a.media_id
     LEFT JOIN people p ON p.person_id = a.person_id
     WHERE (cast(:person AS bigint) IS NULL OR a.person_id = :person)
       AND (cast(:job AS bigint) IS NULL OR a.media_id IN (SELECT media_id FROM job_item WHERE job_id = :job))
-    ORDER BY p.appearance_count DESC NULLS LAST, a.person_id, a.media_id, a.start_seconds
+    ORDER BY p.appearance_count DESC NULLS LAST, a.person_id, a.quality DESC, a.appearance_id
     LIMIT :limit""")
 
+_CROPS = text("""
+    SELECT DISTINCT ON (a.appearance_id) a.appearance_id, f.crop_uri, f.crop_index
+    FROM appearances a JOIN face f ON f.appearance_id = a.appearance_id AND f.crop_uri IS NOT NULL
+    WHERE a.appearance_id = ANY(:appearances)
+    ORDER BY a.appearance_id, f.face_id = a.best_face_id DESC, f.quality DESC, f.face_id""")
 
-def load_tiles(
-    session: Session, crops: CropStore, *, job_id: int | None = None, person_id: int | None = None, limit: int = 200
-) -> list[Tile]:
-    """Read the best face of each appearance, those of one person next to each other, the most seen person first."""
-    rows = session.execute(_QUERY, {"job": job_id, "person": person_id, "limit": limit}).all()
+_BEST = text("""
+    SELECT DISTINCT ON (person_id) person_id, appearance_id FROM appearances
+    WHERE person_id = ANY(:people) ORDER BY person_id, quality DESC, appearance_id""")
 
-    @lru_cache(maxsize=8)
-    def strip(name: str) -> NDArray[np.uint8]:
-        return crops.read(name, CROP_SIZE)
 
-    return [
-        Tile(pixels=strip(row.crop_uri)[row.crop_index], captions=_captions(row), group=_group(row)) for row in rows
-    ]
+class Gallery:
+    """Reads crops, and makes tiles of them.
+
+    Args:
+        session: that may read the tables.
+        crops: of the same deployment.
+    """
+
+    def __init__(self, session: Session, crops: CropStore) -> None:
+        self._session = session
+        # Crops of one strip follow each other where they belong to one file.
+        self._strip = lru_cache(maxsize=8)(lambda name: crops.read(name, CROP_SIZE))
+
+    def tiles(self, *, job_id: int | None = None, person_id: int | None = None, limit: int = 200) -> list[Tile]:
+        """Give the best face of each appearance, best first within a person, the most seen person first."""
+        rows = self._session.execute(_QUERY, {"job": job_id, "person": person_id, "limit": limit}).all()
+        return [
+            Tile(pixels=self._strip(row.crop_uri)[row.crop_index], captions=_captions(row), group=_group(row))
+            for row in rows
+        ]
+
+    def best_of_person(self, person_id: int) -> Crop | None:
+        """Give the best face of a person, None where its crop is gone."""
+        rows = self._session.execute(_BEST, {"people": [person_id]}).all()
+        return self.best_of_appearance(int(rows[0].appearance_id)) if rows else None
+
+    def best_of_appearance(self, appearance_id: int) -> Crop | None:
+        """Give the best face of an appearance, None where its crop is gone."""
+        return self._crops([appearance_id]).get(appearance_id)
+
+    def found(self, found: Found) -> list[Tile]:
+        """Give what a search found: people by their best face, then appearances."""
+        ids = [hit.person_id for hit in found.people]
+        best = {row.person_id: row.appearance_id for row in self._session.execute(_BEST, {"people": ids})}
+        crops = self._crops([*best.values(), *(hit.appearance_id for hit in found.appearances)])
+        people = [(crops.get(best.get(hit.person_id, -1)), "people", _person_captions(hit)) for hit in found.people]
+        seen = [(crops.get(hit.appearance_id), "appearances", _hit_captions(hit)) for hit in found.appearances]
+        return [
+            Tile(pixels=_NO_CROP if crop is None else crop, captions=captions, group=group)
+            for crop, group, captions in (*people, *seen)
+        ]
+
+    def _crops(self, appearances: Sequence[int]) -> dict[int, Crop]:
+        rows = self._session.execute(_CROPS, {"appearances": list(appearances)}).all()
+        rows = sorted(rows, key=lambda row: str(row.crop_uri))
+        return {row.appearance_id: self._strip(row.crop_uri)[row.crop_index] for row in rows}
 
 
 def _group(row: Row[tuple[object, ...]]) -> str:
     if row.person_id is None:
         return "nobody yet"
-    return f"{row.name} (person {row.person_id})" if row.name else f"person {row.person_id}"
+    who = f"{row.name} (person {row.person_id})" if row.name else f"person {row.person_id}"
+    return f"{who}: {row.appearance_count}"
 
 
 def _captions(row: Row[tuple[object, ...]]) -> tuple[str, ...]:
-    place = row.uri.replace("\\", "/").rpartition("/")[2]
-    lines = [place if row.kind == "image" else f"{place} {_clock(row.start_seconds)}"]
+    lines = [_place(row.uri, row.kind, row.start_seconds)]
     if row.age is not None:
         lines.append(f"{row.age:.0f} y ({row.age_low:.0f}-{row.age_high:.0f})")
-    for label, confidence in (
-        (row.gender, row.gender_confidence),
-        (row.ethnicity, row.ethnicity_confidence),
-        (row.emotion, row.emotion_confidence),
+    for what, label, confidence in (
+        ("gender", row.gender, row.gender_confidence),
+        ("ethnicity", row.ethnicity, row.ethnicity_confidence),
+        ("emotion", row.emotion, row.emotion_confidence),
     ):
         if label is not None:
-            lines.append(f"{label} {confidence:.2f}")
-    return tuple(lines)
+            lines.append(f"{what if label == 'unknown' else label} {'? ' * (label == 'unknown')}{confidence:.2f}")
+    return (*lines, f"quality {row.quality:.2f}")
+
+
+def _person_captions(hit: PersonHit) -> tuple[str, ...]:
+    return (
+        hit.name or f"person {hit.person_id}",
+        *_likeness(hit),
+        f"{hit.appearance_count} appearance{'s' * (hit.appearance_count != 1)}",
+    )
+
+
+def _hit_captions(hit: AppearanceHit) -> tuple[str, ...]:
+    who = hit.name or ("nobody yet" if hit.person_id is None else f"person {hit.person_id}")
+    return (who, *_likeness(hit), _place(hit.uri, hit.kind, hit.start_seconds))
+
+
+def _likeness(hit: PersonHit | AppearanceHit) -> tuple[str, ...]:
+    chance = () if hit.probability is None else (f"same: {100 * hit.probability:.1f} %",)
+    return (f"similarity {hit.similarity:.2f}", *chance)
+
+
+def _place(uri: str, kind: str, start_seconds: float) -> str:
+    name = uri.replace("\\", "/").rpartition("/")[2]
+    return name if kind == "image" else f"{_clock(start_seconds)} {name}"
 
 
 def _clock(seconds: float) -> str:

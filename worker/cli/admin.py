@@ -49,6 +49,23 @@ def check() -> None:
         typer.echo(f"{masked(url)} answers, and its tables are current")
 
 
+@database.command(epilog="Example: facet db index")
+def index(
+    drop: Annotated[bool, typer.Option("--drop", help="Drop it: searches compare with everybody again.")] = False,
+) -> None:
+    """Index appearances for `facet search`, while others go on working; worthwhile from some 300,000 on."""
+    from db import nearest  # noqa: PLC0415 - loaded by the command that needs it
+
+    config = settings()
+    make_home(config.home)
+    with open_database(config) as opened:
+        if drop:
+            nearest.drop_index(opened.url)
+        else:
+            nearest.build_index(opened.url)
+    typer.echo("the index of appearances is " + ("dropped" if drop else "made"))
+
+
 @database.command(epilog='Example: psql "$(facet db url --libpq)"')
 def url(
     libpq: Annotated[bool, typer.Option("--libpq", help="In the form that psql takes, with the password.")] = False,

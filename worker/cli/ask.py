@@ -97,13 +97,13 @@ def sheet(
 ) -> None:
     """Draw a contact sheet: the best face of each appearance, grouped by person."""
     from worker.crops import CropStore  # noqa: PLC0415 - the picture libraries are loaded by the command that needs them
-    from worker.gallery import load_tiles  # noqa: PLC0415
+    from worker.gallery import Gallery  # noqa: PLC0415
     from worker.sheets import contact_sheet, write_png  # noqa: PLC0415
 
     config = settings()
     make_home(config.home)
     with open_database(config) as database, database.sessions.begin() as session:
-        tiles = load_tiles(session, CropStore(config.crops), job_id=job, person_id=person, limit=limit)
+        tiles = Gallery(session, CropStore(config.crops)).tiles(job_id=job, person_id=person, limit=limit)
     if not tiles:
         raise UsageError("there is no face to draw; analyse something first, or see `facet people list`")
     try:

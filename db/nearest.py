@@ -1,0 +1,78 @@
+"""The index of appearances by embedding: optional, approximate, for archives where looking at every row takes long.
+
+It is not made with the tables: an archive of some hundred thousand appearances is searched exactly in a moment, and an
+index would slow down every unit that is stored. Faces never get one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from db.base import SCHEMA
+from db.engine import make_engine
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+INDEX = "ix_appearance_embedding"
+NEIGHBOURS = 16
+"""Links of each row on each level: pgvector's default."""
+BUILD_CANDIDATES = 128
+"""Rows looked at to find the links of a new one: twice pgvector's default, for recall (docs/identity.md)."""
+BUILD_MEMORY = "1GB"
+"""While it is built; a million rows need 0.8 GB, with less the build is many times slower."""
+
+INDEX_READY = f"""
+SELECT EXISTS (
+    SELECT FROM pg_index AS i
+    JOIN pg_class AS c ON c.oid = i.indexrelid
+    JOIN pg_namespace AS n ON n.oid = c.relnamespace
+    WHERE n.nspname = '{SCHEMA}' AND c.relname = '{INDEX}' AND i.indisvalid
+)
+"""  # noqa: S608 - constant names
+"""A query for whether there is a whole one."""
+
+
+def build_index(url: str) -> None:
+    """Make the index while others read and write, in place of an unfinished one; one that is whole stays.
+
+    Args:
+        url: address of the database, as the owner of the tables.
+    """
+    engine = make_engine(url)
+    try:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            if connection.execute(text(INDEX_READY)).scalar_one():
+                return
+            connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {SCHEMA}.{INDEX}"))
+            connection.execute(text(f"SET maintenance_work_mem = '{BUILD_MEMORY}'"))
+            connection.execute(text(_create(connection)))
+    finally:
+        engine.dispose()
+
+
+def drop_index(url: str) -> None:
+    """Drop the index: searches are exact again.
+
+    Args:
+        url: address of the database, as the owner of the tables.
+    """
+    engine = make_engine(url)
+    try:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text(f"DROP INDEX CONCURRENTLY IF EXISTS {SCHEMA}.{INDEX}"))
+    finally:
+        engine.dispose()
+
+
+def _create(connection: Connection) -> str:
+    """The statement; the operator class by the schema that the extension was installed in."""
+    schema = connection.execute(
+        text("SELECT nspname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'vector'")
+    ).scalar_one()
+    return (
+        f"CREATE INDEX CONCURRENTLY {INDEX} ON {SCHEMA}.appearance USING hnsw (embedding {schema}.vector_ip_ops) "
+        f"WITH (m = {NEIGHBOURS}, ef_construction = {BUILD_CANDIDATES})"
+    )

@@ -1,0 +1,266 @@
+"""Draws what was found on the frames of a film or photo: a box and a label around everybody in view.
+
+Boxes lie where faces were found; between two sampled faces of an appearance they are interpolated. An appearance ends
+with its last face and never spans a cut, so nothing is drawn where nobody was seen. Frames are decoded in a confined
+child, one at a time, and encoded here; sound is left out, since copying it would mean to read the file unconfined.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import TYPE_CHECKING, Literal
+
+import av
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
+
+    from av.container import OutputContainer
+    from av.video.stream import VideoStream
+    from numpy.typing import NDArray
+
+    from worker.values import DecodedFrame
+
+    Pixels = NDArray[np.uint8]
+    Colour = tuple[int, int, int]
+
+TICKS = 60_000
+"""Time stamps per second: exact for the usual rates, 29.97 among them, and as fine as MPEG-4 part 2 can tell."""
+QUALITY = {"crf": "20", "preset": "veryfast"}
+"""Of H.264: no visible loss; twice as fast as the default preset for a tenth more bytes."""
+GUESSED_RATE = 25
+SAME_MOMENT_SECONDS = 1e-3
+"""Below any frame interval: a database and a container may round a time stamp differently."""
+TEXT_SHARE = 1 / 32
+"""Height of the letters in the shorter side of the frame."""
+LEAST_TEXT = 11
+"""Pixels: smaller letters cannot be read."""
+COLOURS: tuple[Colour, ...] = (
+    (230, 97, 1), (94, 160, 255), (60, 190, 110), (240, 200, 40), (214, 90, 180), (90, 210, 220), (170, 130, 250),
+    (200, 220, 90), (250, 130, 120), (150, 170, 190),
+)  # fmt: skip
+"""RGB, apart from each other and from skin; the tenth person after another has the same."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Subject:
+    """An appearance as it is drawn."""
+
+    number: int
+    """Of the person, or of the appearance where there is none: equal numbers share a colour."""
+    lines: tuple[str, ...]
+    """Label: who it is, then what is said of the appearance."""
+    at_seconds: NDArray[np.float64]
+    """(F,) ascending times of its faces."""
+    boxes: NDArray[np.float32]
+    """(F, 4) x1, y1, x2, y2 in pixels of the upright frame."""
+
+    def box_at(self, seconds: float) -> NDArray[np.float64] | None:
+        """Give the (4,) box at a time, None while the appearance is not in view."""
+        if not self.at_seconds[0] - SAME_MOMENT_SECONDS <= seconds <= self.at_seconds[-1] + SAME_MOMENT_SECONDS:
+            return None
+        return np.array([np.interp(seconds, self.at_seconds, edge) for edge in self.boxes.T])
+
+
+@dataclass(slots=True)
+class Painter:
+    """Draws on frames of one size; labels are drawn once for each subject."""
+
+    subjects: Sequence[Subject]
+    size: tuple[int, int]
+    """Width and height in pixels."""
+    _labels: dict[int, Pixels] = field(default_factory=dict)
+
+    def paint(self, pixels: Pixels, seconds: float) -> Pixels:
+        """Draw everybody in view at a time.
+
+        Args:
+            pixels: (H, W, 3) uint8 RGB, left as it is.
+            seconds: time of the frame.
+
+        Returns:
+            (H, W, 3): a copy, or the frame itself where nobody is in view.
+        """
+        boxes = [(place, subject.box_at(seconds)) for place, subject in enumerate(self.subjects)]
+        seen = [(place, np.round(box).astype(int)) for place, box in boxes if box is not None]
+        if not seen:
+            return pixels
+        drawn = pixels.copy()
+        for place, box in seen:
+            _frame(drawn, box, self._line, COLOURS[self.subjects[place].number % len(COLOURS)])
+        taken: list[tuple[int, int, int, int]] = []
+        for place, box in seen:
+            label = self._label(place)
+            corner = _free_corner(box, label.shape, self.size, taken)
+            _paste(drawn, label, corner)
+            taken.append((*corner, corner[0] + label.shape[1], corner[1] + label.shape[0]))
+        return drawn
+
+    @property
+    def _line(self) -> int:
+        """Width of a box's line in pixels."""
+        return max(1, round(min(self.size) / 240))
+
+    def _label(self, place: int) -> Pixels:
+        if place not in self._labels:
+            subject = self.subjects[place]
+            height = max(LEAST_TEXT, round(min(self.size) * TEXT_SHARE))
+            self._labels[place] = _write(subject.lines, height, COLOURS[subject.number % len(COLOURS)])
+        return self._labels[place]
+
+
+def annotate_film(frames: Iterable[DecodedFrame], subjects: Sequence[Subject], rate: float | None, path: Path) -> int:
+    """Write a film with everybody in view drawn on its frames, one frame in memory at a time.
+
+    Args:
+        frames: all frames in order of time, with at least one; where sizes differ, the first one's is kept.
+        subjects: who is drawn, the first on top of the list of labels.
+        rate: frames per second as the container says, None where it does not; only a hint to the encoder.
+        path: file to write; its ending names the container: mp4, mov, mkv.
+
+    Returns:
+        How many frames were written.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    count, last_tick = 0, -1
+    painter: Painter | None = None
+    with _writer(path) as container:
+        stream: VideoStream | None = None
+        for frame in frames:
+            if stream is None or painter is None:
+                painter = Painter(subjects, (frame.pixels.shape[1], frame.pixels.shape[0]))
+                stream = _video_stream(container, painter.size, rate)
+            tick = max(round(frame.at_seconds * TICKS), last_tick + 1)
+            picture = _even(painter.paint(_sized(frame.pixels, painter.size), frame.at_seconds))
+            _encode(container, stream, picture, tick)
+            count, last_tick = count + 1, tick
+        if stream is not None:
+            container.mux(stream.encode(None))
+    return count
+
+
+def annotate_still(pixels: Pixels, subjects: Sequence[Subject], path: Path) -> None:
+    """Write a photo with everybody drawn on it, in the format that the ending names.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB.
+        subjects: who is drawn.
+        path: file to write.
+
+    Raises:
+        OSError: the file cannot be written.
+        ValueError: Pillow knows no format of this ending.
+    """
+    painter = Painter(subjects, (pixels.shape[1], pixels.shape[0]))
+    Image.fromarray(painter.paint(pixels, 0.0)).save(path)
+
+
+@contextmanager
+def _writer(path: Path) -> Iterator[OutputContainer]:
+    """Open a container under another name, so that no half film is ever taken for a whole one."""
+    part = path.with_name(f".{path.name}.part{path.suffix}")
+    try:
+        with av.open(str(part), "w") as container:
+            yield container
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _video_stream(container: OutputContainer, size: tuple[int, int], rate: float | None) -> VideoStream:
+    """Add H.264, or MPEG-4 part 2 where PyAV was built without an H.264 encoder."""
+    codec: Literal["libx264", "mpeg4"] = "libx264" if "libx264" in av.codecs_available else "mpeg4"
+    hint = Fraction(rate or GUESSED_RATE).limit_denominator(1001)
+    stream = container.add_stream(codec, rate=hint, options=QUALITY if codec == "libx264" else {})
+    stream.width, stream.height = (side + side % 2 for side in size)
+    stream.pix_fmt = "yuv420p"
+    stream.codec_context.time_base = Fraction(1, TICKS)
+    if codec == "mpeg4":
+        stream.bit_rate = 4 * stream.width * stream.height  # about as large as the other at 25 frames a second
+    return stream
+
+
+def _encode(container: OutputContainer, stream: VideoStream, pixels: Pixels, tick: int) -> None:
+    picture = av.VideoFrame.from_ndarray(pixels, "rgb24")
+    picture.pts, picture.time_base = tick, Fraction(1, TICKS)
+    container.mux(stream.encode(picture))
+
+
+def _sized(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    if (pixels.shape[1], pixels.shape[0]) == size:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+
+
+def _even(pixels: Pixels) -> Pixels:
+    """Repeat the last row and column where a side is odd: colours are stored for squares of two pixels."""
+    height, width = pixels.shape[:2]
+    if height % 2 == 0 and width % 2 == 0:
+        return pixels
+    return np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+
+
+def _frame(pixels: Pixels, box: NDArray[np.int_], line: int, colour: Colour) -> None:
+    """Draw a rectangle's edges, as far as they lie inside."""
+    x1, y1, x2, y2 = (max(int(edge), 0) for edge in box)
+    for rows, columns in (
+        (slice(y1, y1 + line), slice(x1, x2)),
+        (slice(max(y2 - line, 0), y2), slice(x1, x2)),
+        (slice(y1, y2), slice(x1, x1 + line)),
+        (slice(y1, y2), slice(max(x2 - line, 0), x2)),
+    ):
+        pixels[rows, columns] = colour
+
+
+def _write(lines: Sequence[str], height: int, colour: Colour) -> Pixels:
+    """Draw lines of text on a dark ground with a stripe in the subject's colour: (H, W, 3)."""
+    font = ImageFont.load_default(size=height)
+    texts = [" ".join(line.split())[:60] for line in lines]
+    step, margin, stripe = round(height * 1.25), max(2, height // 4), max(2, height // 5)
+    width = max((round(font.getlength(line)) for line in texts), default=0) + 2 * margin + stripe
+    label = Image.new("RGB", (width, step * len(texts) + margin), (24, 26, 30))
+    pen = ImageDraw.Draw(label)
+    pen.rectangle((0, 0, stripe - 1, label.height), colour)
+    for number, line in enumerate(texts):
+        pen.text((stripe + margin, margin // 2 + number * step), line, (255, 255, 255), font)
+    return np.array(label)
+
+
+def _free_corner(
+    box: NDArray[np.int_],
+    label: tuple[int, ...],
+    size: tuple[int, int],
+    taken: Sequence[tuple[int, int, int, int]],
+) -> tuple[int, int]:
+    """Find a place for a label: above its box, below, beside or in it, where it hides no other one."""
+    height, width = label[:2]
+    x1, y1, x2, y2 = (int(edge) for edge in box)
+    wishes = [(x1, y1 - height), (x1, y2), (x2, y1), (x1 - width, y1), (x1, y1), (x1, y2 - height)]
+    places = [_inside(corner, (width, height), size) for corner in wishes]
+    rooms = [(x, y, x + width, y + height) for x, y in places]
+    # Where the frame's edge pushed it over its own face it is still better than over another's label.
+    free = [room for room in rooms if not any(_overlap(room, other) for other in taken)]
+    clear = [room for room in free if not _overlap(room, (x1, y1, x2, y2))]
+    return (clear or free or rooms)[0][:2]
+
+
+def _inside(corner: tuple[int, int], label: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
+    x, y = (max(0, min(at, side - length)) for at, length, side in zip(corner, label, size, strict=True))
+    return x, y
+
+
+def _overlap(first: tuple[int, int, int, int], second: tuple[int, int, int, int]) -> bool:
+    return first[0] < second[2] and second[0] < first[2] and first[1] < second[3] and second[1] < first[3]
+
+
+def _paste(pixels: Pixels, label: Pixels, corner: tuple[int, int]) -> None:
+    x, y = corner
+    room = pixels[y : y + label.shape[0], x : x + label.shape[1]]
+    room[:] = label[: room.shape[0], : room.shape[1]]

@@ -1,0 +1,117 @@
+"""``facet annotate``: a film or photo with what was found drawn on it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from worker.config import Settings, settings
+from worker.database import open_database
+from worker.errors import FacetError, MediaError, UsageError
+from worker.home import make_home
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from worker.annotate import Subject
+    from worker.database import Database
+    from worker.decode.client import DecodeStream
+    from worker.subjects import StoredMedia
+    from worker.values import DecodedFrame
+
+FILMS = (".mp4", ".mov", ".mkv")
+STILLS = (".png", ".jpg", ".jpeg", ".webp")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog="Example: facet annotate wedding.mp4 -o wedding-people.mp4")(annotate)
+
+
+def annotate(
+    clip: Annotated[str, typer.Argument(help="A film or photo that was analysed: its path, or its media_id.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .mp4, .mov, .mkv; of a photo .png.")],
+) -> None:
+    """Draw boxes and who it is, with age, gender and emotion of each appearance, on the frames of a film or photo."""
+    config = settings()
+    make_home(config.home)
+    with open_database(config) as database:
+        media, subjects = _look_up(config, database, clip)
+    _check_output(media, output)
+    if not Path(media.location).is_file():
+        raise UsageError(f"{media.location} is no longer there; give the path where {media.uri} lies now")
+    count = _draw(config, media, subjects, output)
+    typer.echo(f"{len(subjects)} appearances drawn on {count:,} frame{'s' * (count != 1)}: {output}")
+
+
+def _look_up(config: Settings, database: Database, clip: str) -> tuple[StoredMedia, list[Subject]]:
+    from worker.ingest import Found, IngestOptions, discover  # noqa: PLC0415 - loaded by the command that needs it
+    from worker.subjects import load_subjects, media_by_hash, media_by_id  # noqa: PLC0415
+
+    with database.sessions.begin() as session:
+        if clip.isdecimal() and not Path(clip).exists():
+            media = media_by_id(session, int(clip))
+        else:
+            found = list(discover([clip], IngestOptions(roots=config.media_roots), config.staging))
+            if len(found) != 1 or not isinstance(found[0], Found):
+                raise UsageError(f"{clip} is not one film or photo, expected the path of one, or a media_id")
+            media = media_by_hash(session, found[0].sha256, clip)
+            media = replace(media, location=str(found[0].location))
+        return media, load_subjects(session, media.media_id)
+
+
+def _check_output(media: StoredMedia, output: Path) -> None:
+    endings = STILLS if media.kind == "image" else FILMS
+    if output.suffix.lower() not in endings:
+        what = "photo" if media.kind == "image" else "film"
+        raise UsageError(f"{output} ends in {output.suffix!r}, expected one of {', '.join(endings)} for a {what}")
+    if output.exists() and Path(media.location).exists() and output.samefile(media.location):
+        raise UsageError(f"{output} is the {media.kind} itself; give another name, it would be lost")
+
+
+def _draw(config: Settings, media: StoredMedia, subjects: list[Subject], output: Path) -> int:
+    from worker.annotate import annotate_film, annotate_still  # noqa: PLC0415 - see _look_up
+    from worker.decode.client import Decoder  # noqa: PLC0415
+    from worker.values import DecodeLimits, DecodeRequest  # noqa: PLC0415
+
+    limits = DecodeLimits(memory_bytes=config.decode_memory_bytes, wall_seconds=config.decode_wall_seconds)
+    request = DecodeRequest(location=media.location, kind=media.kind, frames_per_second=None, limits=limits)
+    try:
+        with Decoder(limits) as decoder, decoder.open(request) as stream:
+            if media.kind == "image":
+                annotate_still(next(stream).pixels, subjects, output)
+                return 1
+            with Console(stderr=True).status("drawing ...") as status:
+                frames = _readable(stream, status.update)
+                return annotate_film(frames, subjects, stream.info.frames_per_second, output)
+    except MediaError as err:
+        raise FacetError(f"{media.uri} cannot be drawn on: {err.reason}") from err
+    except OSError as err:
+        raise FacetError(f"{output} cannot be written: {err.strerror or err}") from err
+
+
+def _readable(stream: DecodeStream, tell: Callable[[str], None]) -> Iterator[DecodedFrame]:
+    """Yield frames as far as the film can be read; a film that breaks off is drawn on up to there.
+
+    Raises:
+        MediaError: not even the first frame can be decoded.
+    """
+    seconds = -1
+    while True:
+        try:
+            frame = next(stream, None)
+        except MediaError as err:
+            if seconds < 0:
+                raise
+            typer.echo(f"the film can be read up to second {seconds} only: {err.reason}", err=True)
+            return
+        if frame is None:
+            return
+        if int(frame.at_seconds) > seconds:
+            seconds = int(frame.at_seconds)
+            tell(f"drawing ... {seconds:,} s of film")
+        yield frame

@@ -1,0 +1,226 @@
+"""``facet search``: who in the archive looks like somebody."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from worker.cli.output import JsonFlag, console, print_json, table
+from worker.config import Settings, settings
+from worker.database import open_database
+from worker.errors import FacetError, UsageError
+from worker.home import make_home
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from worker.database import Database
+    from worker.photo import PhotoFace
+    from worker.search import Found, Probe, Searcher, SearchOptions
+
+PEOPLE = ("person_id", "name", "similarity", "probability", "appearance_count", "media_count")
+APPEARANCES = (
+    "appearance_id", "person_id", "name", "similarity", "probability", "uri", "start_seconds", "end_seconds", "quality",
+)  # fmt: skip
+CSV_COLUMNS = (
+    "face", "hit", "person_id", "name", "appearance_id", "media_id", "uri", "start_seconds", "end_seconds", "quality",
+    "similarity", "probability",
+)  # fmt: skip
+
+
+class Format(StrEnum):
+    """How hits are written."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What was found for one face."""
+
+    face: int
+    """Number of the face in the photo, 1 for a person or an appearance."""
+    crop: NDArray[np.uint8] | None
+    """(S, S, 3) RGB of who was looked for; None where the store no longer has it."""
+    found: Found
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Who is looked for: one of photo, person and appearance."""
+
+    photo: str | None
+    person: int | None
+    appearance: int | None
+    face: int | None
+    every: bool
+
+    def __post_init__(self) -> None:
+        given = sum(value is not None for value in (self.photo, self.person, self.appearance))
+        if given != 1:
+            raise UsageError(f"got {given} of PHOTO, --person and --appearance, expected one: who is looked for?")
+        if self.photo is None and (self.face is not None or self.every):
+            raise UsageError("--face and --all choose among the faces of a photo; name a PHOTO, or leave them out")
+        if self.face is not None and self.every:
+            raise UsageError("got --face and --all, expected one of them")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog="Example: facet search grandmother.jpg --where \"kind = 'video'\" -o found.png")(search)
+
+
+def search(  # noqa: PLR0913 - the options of a command are its arguments
+    photo: Annotated[str | None, typer.Argument(help="A photo with the face to look for; it is not stored.")] = None,
+    *,
+    person: Annotated[int | None, typer.Option("--person", help="Look for a person of the archive.")] = None,
+    appearance: Annotated[int | None, typer.Option("--appearance", help="Look for an appearance.")] = None,
+    face: Annotated[
+        int | None, typer.Option("--face", help="Which face of the photo; 1 is the largest.", min=1)
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Look for every face of the photo.")] = False,
+    where: Annotated[
+        str | None, typer.Option("--where", help="SQL condition over the views appearances and media.")
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", help="At most so many of each.", min=1, max=1000)] = 10,
+    prior: Annotated[
+        float | None,
+        typer.Option(
+            "--prior",
+            help="Probability, before looking, that a given person of the archive is the one looked for; "
+            "default: one in their number, at most 0.01.",
+            min=1e-12,
+            max=0.999,
+        ),
+    ] = None,
+    exact: Annotated[bool, typer.Option("--exact", help="Compare with everybody, index or not.")] = False,
+    form: Annotated[Format, typer.Option("--format", help="How hits are written.")] = Format.TABLE,
+    as_json: JsonFlag = False,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Contact sheet (PNG) of the hits.")] = None,
+) -> None:
+    """Find the people and appearances that look most like a face, with the probability to be the same person."""
+    from worker.search import SearchOptions  # noqa: PLC0415 - numpy is loaded by the command that needs it
+
+    wanted = _Wanted(photo, person, appearance, face, every)
+    options = SearchOptions(limit=limit, where=where, prior=prior, exact=exact)
+    config = settings()
+    make_home(config.home)
+    with open_database(config) as database:
+        answers = _answer(config, database, wanted, options)
+        if output is not None:
+            _draw(config, database, answers, output)
+    if as_json or form is Format.JSON:
+        print_json([_document(answer) for answer in answers])
+    elif form is Format.CSV:
+        _write_csv(answers)
+    else:
+        _show(answers)
+
+
+def _answer(config: Settings, database: Database, wanted: _Wanted, options: SearchOptions) -> list[_Answer]:
+    from worker.search import Searcher  # noqa: PLC0415 - see search
+
+    searcher = Searcher(config.reader_database_url or database.url)
+    if wanted.photo is not None:
+        faces = _faces(config, searcher, wanted.photo)
+        chosen = faces if wanted.every else [_chosen(faces, wanted.face or 1)]
+        return [_Answer(one.number, one.crop, searcher.search(one.probe, options)) for one in chosen]
+    probe = _known(searcher, wanted)
+    return [_Answer(1, _crop(config, database, probe), searcher.search(probe, options))]
+
+
+def _known(searcher: Searcher, wanted: _Wanted) -> Probe:
+    if wanted.person is not None:
+        return searcher.person(wanted.person)
+    return searcher.appearance(wanted.appearance or 0)
+
+
+def _faces(config: Settings, searcher: Searcher, photo: str) -> list[PhotoFace]:
+    """Find the faces of a photo with the network that made the archive's embeddings."""
+    trunk = searcher.trunk_sha256()
+    from models.manifest import TRUNK_FILE  # noqa: PLC0415 - the network is loaded by the search that needs it
+    from worker.photo import find_faces, read_photo  # noqa: PLC0415
+    from worker.runner import decode_limits, load  # noqa: PLC0415
+
+    pixels = read_photo(photo, config.media_roots, config.staging, decode_limits(config))
+    release = load(config.model_copy(update={"heads": frozenset()}))
+    if release.manifest.files[TRUNK_FILE] != trunk:
+        raise UsageError(
+            f"release {release.name} is not the one that made the archive's embeddings; set FACET_RELEASE to that one, "
+            "see `facet releases list`"
+        )
+    return list(find_faces(pixels, release))
+
+
+def _chosen(faces: list[PhotoFace], number: int) -> PhotoFace:
+    if number > len(faces):
+        raise UsageError(f"the photo has {len(faces)} faces that can be compared, expected --face 1 to {len(faces)}")
+    return faces[number - 1]
+
+
+def _crop(config: Settings, database: Database, probe: Probe) -> NDArray[np.uint8] | None:
+    from worker.crops import CropStore  # noqa: PLC0415 - the picture libraries are loaded by what needs them
+    from worker.gallery import Gallery  # noqa: PLC0415
+
+    with database.sessions.begin() as session:
+        gallery = Gallery(session, CropStore(config.crops))
+        if probe.person_id is not None:
+            return gallery.best_of_person(probe.person_id)
+        return gallery.best_of_appearance(probe.appearance_id or 0)
+
+
+def _draw(config: Settings, database: Database, answers: list[_Answer], output: Path) -> None:
+    from worker.crops import CropStore  # noqa: PLC0415 - see _crop
+    from worker.gallery import Gallery  # noqa: PLC0415
+    from worker.sheets import Tile, contact_sheet, write_png  # noqa: PLC0415
+
+    tiles = []
+    with database.sessions.begin() as session:
+        gallery = Gallery(session, CropStore(config.crops))
+        for answer in answers:
+            if answer.crop is not None:
+                tiles.append(Tile(pixels=answer.crop, captions=(f"face {answer.face}",), group="looked for"))
+            tiles += gallery.found(answer.found)
+    try:
+        write_png(contact_sheet(tiles, "Facet: who looks like this"), output)
+    except OSError as err:
+        raise FacetError(f"{output} cannot be written: {err.strerror or err}") from err
+    typer.echo(f"{len(tiles)} faces drawn to {output}", err=True)
+
+
+def _document(answer: _Answer) -> dict[str, Any]:
+    return {"face": answer.face, **asdict(answer.found)}
+
+
+def _write_csv(answers: list[_Answer]) -> None:
+    writer = csv.DictWriter(sys.stdout, CSV_COLUMNS, restval="", extrasaction="ignore")
+    writer.writeheader()
+    for answer in answers:
+        for hit in answer.found.people:
+            writer.writerow(asdict(hit) | {"face": answer.face, "hit": "person"})
+        for seen in answer.found.appearances:
+            writer.writerow(asdict(seen) | {"face": answer.face, "hit": "appearance"})
+
+
+def _show(answers: list[_Answer]) -> None:
+    out = console()
+    for answer in answers:
+        found, of_face = answer.found, f" like face {answer.face}" if len(answers) > 1 else ""
+        people = [[getattr(hit, column) for column in PEOPLE] for hit in found.people]
+        seen = [[getattr(hit, column) for column in APPEARANCES] for hit in found.appearances]
+        out.print(table(f"People{of_face}", PEOPLE, people))
+        out.print(table(f"Appearances{of_face}", APPEARANCES, seen))
+        out.print(
+            f"(compared with {found.people_searched:,} people, {'one by one' if found.exact else 'through the index'}; "
+            f"probability: prior {found.prior:.2g} for each, calibrated on photographs)",
+            markup=False,
+        )

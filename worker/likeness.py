@@ -1,0 +1,106 @@
+"""How probable it is that two faces, appearances or people are the same person, given how alike they are.
+
+The log of the likelihood ratio (one person against two) is linear in the cosine of the embeddings, in the lower of the
+two qualities and in their product, less where one side is the mean of embeddings that disagree. Bayes' rule does the
+rest, with a prior that the caller states. `benchmarks/likeness_lfw.py` fits and checks the constants.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from worker.columns import Columns
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+
+MOST_PRIOR = 0.01
+"""Prior of small archives: whoever is looked for in one of twenty people is most likely none of them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Pairs(Columns):
+    """N pairs of whom one may be the other."""
+
+    cosine: NDArray[np.float64]
+    """(N,) of the two embeddings."""
+    quality: NDArray[np.float64]
+    """(N,) the lower of the two qualities, in 0..1."""
+    agreement: NDArray[np.float64]
+    """(N,) length of the quality-weighted mean of the unit embeddings of a side, that of both sides multiplied: 1 for
+    single ones, less where the pictures of one side differ."""
+
+    def __post_init__(self) -> None:
+        self._check()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """Nats for one person: their sum is the log of the likelihood ratio."""
+
+    constant: float
+    cosine: float
+    quality: float
+    cosine_quality: float
+    disagreement: float
+    """Of one minus the agreement."""
+    lowest_quality: float
+    """Qualities below count as this one: the fit saw too few."""
+    highest_quality: float
+    trunk_sha256: str
+    """Of the weights of the trunk whose embeddings it speaks of; it says nothing of others."""
+
+    @property
+    def weights(self) -> Floats:
+        """(5,) in the order of the columns of `features`."""
+        return np.array([getattr(self, field.name) for field in fields(self)[:5]])
+
+
+SFACE = Calibration(
+    constant=-25.43,
+    cosine=71.20,
+    quality=15.18,
+    cosine_quality=-37.10,
+    disagreement=-4.87,
+    lowest_quality=0.25,
+    highest_quality=0.85,
+    trunk_sha256="0912870734d2604b8b39c7a2b6b803736d8dc1255e0cca861896b2abf4a96118",
+)
+"""Fitted on LFW's train people with the default release, November 2026; tables in docs/identity.md."""
+
+
+def features(pairs: Pairs, lowest_quality: float, highest_quality: float) -> Floats:
+    """Lay out what the log-ratio is linear in: (N, 5) one, cosine, quality, their product, disagreement."""
+    quality = np.clip(pairs.quality, lowest_quality, highest_quality)
+    cosine = pairs.cosine
+    return np.stack(
+        [np.ones_like(cosine), cosine, quality, cosine * quality, 1.0 - np.minimum(pairs.agreement, 1.0)], axis=1
+    )
+
+
+def probability(pairs: Pairs, prior: float, calibration: Calibration = SFACE) -> Floats:
+    """Give the (N,) probability that each pair is one person.
+
+    Args:
+        pairs: N pairs.
+        prior: probability of it before the faces were looked at, between 0 and 1.
+        calibration: of the trunk that made the embeddings.
+
+    Raises:
+        ValueError: the prior is no probability, or certain already.
+    """
+    if not 0.0 < prior < 1.0:
+        raise ValueError(f"got a prior of {prior}, expected more than 0 and less than 1")
+    ratio = features(pairs, calibration.lowest_quality, calibration.highest_quality) @ calibration.weights
+    result: Floats = 1.0 / (1.0 + np.exp(-np.clip(ratio + np.log(prior / (1.0 - prior)), -500.0, 500.0)))
+    return result
+
+
+def prior_of(people: int) -> float:
+    """Give the prior for a search among so many people: each of them, and somebody unknown, is equally likely."""
+    return min(MOST_PRIOR, 1.0 / (people + 1))

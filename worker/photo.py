@@ -1,0 +1,120 @@
+"""The faces of one photo, as analysis sees them: same confined decoder, detector, aligner, trunk; nothing is stored."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from worker.decode.client import Decoder
+from worker.errors import FacetError, MediaError, UsageError
+from worker.ingest import Found, IngestOptions, discover
+from worker.search import Probe
+from worker.values import DecodeRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from models.release import Release
+    from worker.values import DecodeLimits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PhotoFace:
+    """A face that was kept."""
+
+    number: int
+    """From 1, the largest first."""
+    box: NDArray[np.float32]
+    """(4,) x1, y1, x2, y2 in pixels of the photo."""
+    crop: NDArray[np.uint8]
+    """(S, S, 3) RGB, aligned."""
+    probe: Probe
+
+
+def read_photo(path: str, roots: tuple[Path, ...], staging: Path, limits: DecodeLimits) -> NDArray[np.uint8]:
+    """Decode a photo, of an animated one the first frame, in a child process.
+
+    Args:
+        path: of the file.
+        roots: folders outside of which nothing is opened; none: no restriction.
+        staging: folder for what has to be copied before it is read.
+        limits: of the decoder.
+
+    Returns:
+        (H, W, 3) uint8 RGB, upright.
+
+    Raises:
+        UsageError: the path names nothing, or something else than one picture.
+        FacetError: the picture cannot be decoded.
+    """
+    found = list(discover([path], IngestOptions(roots=roots), staging))
+    if len(found) != 1 or not isinstance(found[0], Found) or found[0].kind != "image":
+        raise UsageError(f"{path} is {_what(found)}, expected one photo; of a film, analyse it and take --appearance")
+    request = DecodeRequest(location=str(found[0].location), kind="image", limits=limits)
+    try:
+        with Decoder(limits) as decoder, decoder.open(request) as stream:
+            frame = next(stream, None)
+    except MediaError as err:
+        raise FacetError(f"{path} cannot be searched for: {err.reason}") from err
+    if frame is None:
+        raise FacetError(f"{path} cannot be searched for: it holds no picture")
+    return frame.pixels
+
+
+def _what(found: Sequence[object]) -> str:
+    if len(found) != 1:
+        return f"{len(found)} files"
+    only = found[0]
+    return f"a {only.kind}" if isinstance(only, Found) else f"no media ({getattr(only, 'message', 'unreadable')})"
+
+
+def find_faces(pixels: NDArray[np.uint8], release: Release) -> tuple[PhotoFace, ...]:
+    """Find and embed the faces of a photo.
+
+    Args:
+        pixels: (H, W, 3) uint8 RGB.
+        release: with an embedding; heads are not asked.
+
+    Returns:
+        Those that analysis would keep, the largest first; at least one.
+
+    Raises:
+        FacetError: there is none; it says what was found and why it was dropped.
+    """
+    frames = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2).to(release.device)
+    detections = release.detector.detect(frames)
+    crops = release.align(frames, detections)
+    quality = release.quality(detections, crops, (pixels.shape[0], pixels.shape[1]))
+    boxes = detections.boxes.cpu().numpy()
+    kept = np.flatnonzero([reason is None for reason in quality.dropped])
+    if not len(kept):
+        raise FacetError(_nobody(boxes, quality.dropped, pixels.shape))
+    sides = np.prod(boxes[kept, 2:] - boxes[kept, :2], axis=1)
+    kept = kept[np.argsort(-sides, kind="stable")]
+    embeddings = release.infer(crops[torch.from_numpy(kept)]).embeddings.float().cpu().numpy()
+    pictures = crops.permute(0, 2, 3, 1).cpu().numpy()
+    return tuple(
+        PhotoFace(
+            number=place + 1,
+            box=boxes[row],
+            crop=pictures[row],
+            probe=Probe(embedding=embeddings[place], quality=float(quality.scores[row])),
+        )
+        for place, row in enumerate(kept.tolist())
+    )
+
+
+def _nobody(boxes: NDArray[np.float32], dropped: Sequence[str | None], shape: tuple[int, ...]) -> str:
+    if not len(boxes):
+        return f"no face was found in the photo of {shape[1]} x {shape[0]} pixels; take another one"
+    facts = "; ".join(
+        f"{reason} ({box[2] - box[0]:.0f} x {box[3] - box[1]:.0f} pixels)"
+        for box, reason in zip(boxes, dropped, strict=True)
+    )
+    return f"the photo has no face that can be compared; found and dropped: {facts}; take a clearer or larger one"

@@ -1,0 +1,360 @@
+"""Who in the archive looks like somebody: nearest people and appearances, each with the probability to be the same.
+
+Everything is asked as `facet sql` asks: one read-only query at a time, by the role that may see the views and nothing
+else. A user's filter therefore can do no harm. Appearances are compared one by one, or, where the archive has an index
+of them (`facet db index`), by the index.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from db.engine import parse_url
+from db.errors import QueryError
+from db.nearest import INDEX_READY
+from db.reader import run_query
+from worker.errors import UsageError
+from worker.likeness import SFACE, Pairs, prior_of, probability
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+TRUNK_FILE = "trunk.safetensors"
+NEAREST_FOR_PEOPLE = 400
+"""Appearances whose people are compared when the index is used."""
+INDEX_CANDIDATES = 400
+"""Rows that the index keeps in mind (hnsw.ef_search): recall and time in docs/identity.md."""
+INDEX_SETTINGS = (
+    "-c hnsw.iterative_scan=strict_order "  # a filter that keeps few rows makes it search on, not come back with few
+    f"-c hnsw.ef_search={INDEX_CANDIDATES} -c hnsw.max_scan_tuples=100000 "
+    "-c enable_sort=off"  # else a planner without statistics reads everything and sorts
+)
+LEAST_WEIGHT = 0.02
+"""Weight of an appearance of quality 0 in its person's mean, as in identification."""
+
+_MEDIA_COLUMNS = (
+    "sha256", "uri", "kind", "width", "height", "duration_seconds", "frames_per_second", "status", "reason",
+    "submitted_at", "finished_at", "format", "byte_size", "frame_count", "sampling", "sample_interval_seconds",
+)  # fmt: skip
+_SEARCHED = f"""
+WITH searched AS (
+    SELECT a.*, {", ".join(f"m.{column}" for column in _MEDIA_COLUMNS)}
+    FROM appearances AS a JOIN media AS m USING (media_id)
+    WHERE a.embedding IS NOT NULL AND a.appearance_id IS DISTINCT FROM %(own_appearance)s::bigint
+        AND (%(own_person)s::bigint IS NULL OR a.person_id IS DISTINCT FROM %(own_person)s::bigint)
+)
+"""  # noqa: S608 - constant names
+_WEIGHT = f"greatest(quality, {LEAST_WEIGHT})"
+_APPEARANCES = """
+SELECT appearance_id, person_id, media_id, uri, kind, start_seconds, end_seconds, age, gender, quality,
+       -(embedding <#> %(probe)s::vector) AS similarity
+FROM searched WHERE (
+{where}
+) ORDER BY (embedding <#> %(probe)s::vector) {exactly} LIMIT {limit}
+"""
+_PEOPLE = f"""
+SELECT person_id, quality, -(total <#> %(probe)s::vector) / nullif(vector_norm(total), 0) AS similarity,
+       vector_norm(total) / weight AS agreement, count(*) OVER () AS people_compared
+FROM (
+    SELECT person_id, max(quality) AS quality, sum({_WEIGHT}) AS weight,
+           sum(embedding * array_fill({_WEIGHT}::real, ARRAY[vector_dims(embedding)])::vector) AS total
+    FROM searched
+    WHERE person_id IS NOT NULL AND (%(people)s::bigint[] IS NULL OR person_id = ANY(%(people)s::bigint[]))
+    GROUP BY person_id HAVING bool_or(
+{{where}}
+    )
+) AS of_person
+ORDER BY similarity DESC NULLS LAST, person_id LIMIT {{limit}}
+"""  # noqa: S608 - constant expressions
+# One look-up for each person: the view sums up everybody otherwise.
+_KNOWN = """
+SELECT p.person_id, p.name, p.appearance_count, p.media_count
+FROM unnest(%(people)s::bigint[]) AS wanted (person_id)
+CROSS JOIN LATERAL (SELECT * FROM people WHERE people.person_id = wanted.person_id OFFSET 0) AS p
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Probe:
+    """Who is looked for."""
+
+    embedding: NDArray[np.float32]
+    """(D,) L2-normalised."""
+    quality: float
+    """In 0..1: of the face, or the best of the person's appearances."""
+    agreement: float = 1.0
+    """As in `worker.likeness.Pairs`."""
+    person_id: int | None = None
+    """Who it is, where that is known: left out of what is found."""
+    appearance_id: int | None = None
+    """Left out as well, also of its person's mean."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchOptions:
+    """What is wanted."""
+
+    limit: int = 10
+    """Most people, and most appearances."""
+    where: str | None = None
+    """SQL condition over the columns of the views ``appearances`` and ``media``. A person passes with one appearance,
+    and is compared as a whole."""
+    prior: float | None = None
+    """Probability that one of the archive's people is the one looked for, before looking; None: `prior_of` their
+    number."""
+    exact: bool = False
+    """Compare with every appearance also where there is an index."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersonHit:
+    """A person who looks like the one looked for."""
+
+    person_id: int
+    quality: float
+    """Of the best appearance."""
+    similarity: float
+    """Cosine to the quality-weighted mean of the person's appearances."""
+    agreement: float
+    """Length of that mean; see `worker.likeness.Pairs`."""
+    people_compared: int
+    """With how many people who pass the filter the one looked for was compared in full."""
+    name: str | None = None
+    appearance_count: int = 0
+    media_count: int = 0
+    probability: float | None = None
+    """That it is the same person; None where the release has no calibration."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AppearanceHit:
+    """An appearance that looks like the one looked for."""
+
+    appearance_id: int
+    person_id: int | None
+    media_id: int
+    uri: str
+    kind: str
+    start_seconds: float
+    end_seconds: float
+    age: float | None
+    gender: str | None
+    quality: float
+    similarity: float
+    """Cosine of the embeddings."""
+    name: str | None = None
+    """Of the person."""
+    probability: float | None = None
+    """That it is the same person; None where the release has no calibration."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What a search came to, the most alike first."""
+
+    people: tuple[PersonHit, ...]
+    appearances: tuple[AppearanceHit, ...]
+    prior: float
+    people_searched: int
+    """People who pass the filter; with the index, the highest number of a person of the archive."""
+    exact: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the archive says of a person."""
+
+    person_id: int
+    name: str | None
+    appearance_count: int
+    media_count: int
+
+    def introduce(self, hit: PersonHit) -> PersonHit:
+        return replace(hit, name=self.name, appearance_count=self.appearance_count, media_count=self.media_count)
+
+
+class Searcher:
+    """Searches one archive.
+
+    Args:
+        url: address of the database, as the reader or as any user who may become the reader.
+        timeout_seconds: longest time that one query may take.
+    """
+
+    def __init__(self, url: str, timeout_seconds: float = 300.0) -> None:
+        self._url = url
+        self._timeout_seconds = timeout_seconds
+
+    def person(self, person_id: int) -> Probe:
+        """Take a person of the archive as who is looked for.
+
+        Raises:
+            UsageError: there is none of this number.
+        """
+        rows = self._ask(
+            "SELECT embedding, quality FROM appearances WHERE person_id = %(id)s AND embedding IS NOT NULL",
+            {"id": person_id},
+        )
+        if not rows:
+            raise UsageError(f"there is no person {person_id} with an embedding; see `facet people list`")
+        weights = np.maximum([row["quality"] for row in rows], LEAST_WEIGHT)
+        total = weights @ np.array([row["embedding"] for row in rows], np.float64)
+        length = float(np.linalg.norm(total))
+        return Probe(
+            embedding=(total / max(length, 1e-12)).astype(np.float32),
+            quality=max(float(row["quality"]) for row in rows),
+            agreement=length / float(weights.sum()),
+            person_id=person_id,
+        )
+
+    def appearance(self, appearance_id: int) -> Probe:
+        """Take an appearance of the archive as who is looked for.
+
+        Raises:
+            UsageError: there is none of this number, or it has no embedding.
+        """
+        rows = self._ask(
+            "SELECT embedding, quality FROM appearances WHERE appearance_id = %(id)s AND embedding IS NOT NULL",
+            {"id": appearance_id},
+        )
+        if not rows:
+            raise UsageError(
+                f"there is no appearance {appearance_id} with an embedding; see `facet people show PERSON`"
+            )
+        embedding = np.array(rows[0]["embedding"], np.float32)
+        return Probe(embedding=embedding, quality=float(rows[0]["quality"]), appearance_id=appearance_id)
+
+    def trunk_sha256(self) -> str:
+        """Give the hash of the weights that made the archive's embeddings.
+
+        Raises:
+            UsageError: nothing was analysed yet.
+        """
+        rows = self._ask(
+            "SELECT manifest -> 'files' ->> %(file)s AS sha FROM releases WHERE active", {"file": TRUNK_FILE}
+        )
+        if not rows:
+            raise UsageError("nothing was analysed yet, so there is nobody to find; run `facet analyze PATH` first")
+        return str(rows[0]["sha"])
+
+    def search(self, probe: Probe, options: SearchOptions | None = None) -> Found:
+        """Find the people and appearances that are most alike.
+
+        Raises:
+            QueryError: the filter is no condition over the views, or takes too long.
+        """
+        options = options or SearchOptions()
+        indexed = not options.exact and self._has_index()
+        with _filter_told(options.where):
+            near = self._nearest(probe, options, indexed=indexed)
+            people = self._people(probe, options, near if indexed else None)
+        near = near[: options.limit]
+        count = self._most_people() if indexed else max((hit.people_compared for hit in people), default=0)
+        prior = prior_of(count) if options.prior is None else options.prior
+        if self.trunk_sha256() == SFACE.trunk_sha256:
+            near, people = _judged_appearances(probe, near, prior), _judged_people(probe, people, prior)
+        known = self._known([*(hit.person_id for hit in near), *(hit.person_id for hit in people)])
+        return Found(
+            people=tuple(known[hit.person_id].introduce(hit) for hit in people),
+            appearances=tuple(
+                hit if hit.person_id is None else replace(hit, name=known[hit.person_id].name) for hit in near
+            ),
+            prior=prior,
+            people_searched=count,
+            exact=not indexed,
+        )
+
+    def _has_index(self) -> bool:
+        return bool(self._ask(INDEX_READY)[0]["exists"])
+
+    def _most_people(self) -> int:
+        """Give the highest number of a person: no fewer than there are people, and to be had without counting them."""
+        rows = self._ask(
+            "SELECT person_id FROM appearances WHERE person_id IS NOT NULL ORDER BY person_id DESC LIMIT 1"
+        )
+        return int(rows[0]["person_id"]) if rows else 0
+
+    def _nearest(self, probe: Probe, options: SearchOptions, *, indexed: bool) -> list[AppearanceHit]:
+        # "+ 0" is no expression that the index knows.
+        query = _SEARCHED + _APPEARANCES.format(
+            where=_condition(options.where),
+            exactly="" if indexed else "+ 0",
+            limit=max(options.limit, NEAREST_FOR_PEOPLE) if indexed else options.limit,
+        )
+        rows = self._ask(query, _parameters(probe), INDEX_SETTINGS if indexed else "")
+        return [AppearanceHit(**row) for row in rows]
+
+    def _people(self, probe: Probe, options: SearchOptions, near: Sequence[AppearanceHit] | None) -> list[PersonHit]:
+        """Compare with everybody, or with those whose appearances the index found."""
+        query = _SEARCHED + _PEOPLE.format(where=_condition(options.where), limit=options.limit)
+        ids = None if near is None else sorted({hit.person_id for hit in near if hit.person_id is not None})
+        return [PersonHit(**row) for row in self._ask(query, _parameters(probe) | {"people": ids})]
+
+    def _known(self, people: Sequence[int | None]) -> dict[int, _Known]:
+        ids = sorted({person for person in people if person is not None})
+        known = [_Known(**row) for row in self._ask(_KNOWN, {"people": ids})] if ids else []
+        return {person.person_id: person for person in known}
+
+    def _ask(
+        self, query: str, parameters: Mapping[str, object] | None = None, settings: str = ""
+    ) -> list[dict[str, Any]]:
+        """Ask one question; rows by name of their columns."""
+        url = parse_url(self._url)
+        if settings:
+            given = str(url.query.get("options", ""))
+            url = url.update_query_dict({"options": f"{given} {settings}".strip()})
+        address = url.render_as_string(hide_password=False)
+        with run_query(address, query, parameters=parameters, timeout_seconds=self._timeout_seconds) as result:
+            return [dict(zip(result.columns, row, strict=True)) for row in result]
+
+
+@contextmanager
+def _filter_told(where: str | None) -> Iterator[None]:
+    """Say what is wrong with a user's condition as such."""
+    try:
+        yield
+    except QueryError as err:
+        if where is None:
+            raise
+        said = " ".join(str(err).split())
+        raise QueryError(
+            f"{said}; expected a condition over the columns of appearances and media (docs/sql.md), "
+            "such as: kind = 'video' AND start_seconds > 60"
+        ) from err
+
+
+def _condition(where: str | None) -> str:
+    """The user's condition as part of a query with parameters, where a percent sign is written twice."""
+    return "true" if where is None else where.replace("%", "%%")
+
+
+def _parameters(probe: Probe) -> dict[str, object]:
+    vector = "[" + ",".join(f"{part:.8g}" for part in probe.embedding.tolist()) + "]"
+    return {"probe": vector, "own_person": probe.person_id, "own_appearance": probe.appearance_id}
+
+
+def _judged_appearances(probe: Probe, hits: list[AppearanceHit], prior: float) -> list[AppearanceHit]:
+    chances = _chances(probe, [(hit.similarity, hit.quality, 1.0) for hit in hits], prior)
+    return [replace(hit, probability=chance) for hit, chance in zip(hits, chances, strict=True)]
+
+
+def _judged_people(probe: Probe, hits: list[PersonHit], prior: float) -> list[PersonHit]:
+    chances = _chances(probe, [(hit.similarity, hit.quality, hit.agreement) for hit in hits], prior)
+    return [replace(hit, probability=chance) for hit, chance in zip(hits, chances, strict=True)]
+
+
+def _chances(probe: Probe, facts: list[tuple[float, float, float]], prior: float) -> list[float]:
+    """Probabilities of hits of which similarity, quality and agreement are known."""
+    similarity, quality, agreement = np.array(facts, np.float64).reshape(-1, 3).T
+    pairs = Pairs(
+        cosine=similarity,
+        quality=np.minimum(quality, probe.quality),
+        agreement=agreement * probe.agreement,
+    )
+    return [float(chance) for chance in probability(pairs, prior)]
