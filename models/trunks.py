@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from models import dlib29, face24, sface, torchvision_trunks  # noqa: F401 - importing them registers them
+import models.dlib29
+import models.face24
+import models.sface
+import models.torchvision_trunks  # noqa: F401 - importing them registers them
 from models.errors import ReleaseError
 from models.trunk import TRUNKS, Trunk, TrunkName
 

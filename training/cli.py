@@ -30,6 +30,7 @@ from training.probes import ProbeOptions
 from training.recipes import RECIPES, Recipe, find
 from training.train import bench
 from training.train import train as train_heads
+from training.trunk_cli import add_trunk_commands
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Train, measure and assemble releases.", add_completion=False
@@ -186,6 +187,9 @@ def convert(
         (TRUNK_FILE, converting.convert_trunk(trunk, folder / TRUNK_FILE)),
     ):
         typer.echo(f"{sha256}  {folder / file}")
+
+
+add_trunk_commands(app)
 
 
 def main() -> None:

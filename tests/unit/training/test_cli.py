@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from training import cli
 
-COMMANDS = ("list", "train", "evaluate", "card", "export", "convert")
+COMMANDS = ("list", "train", "evaluate", "card", "export", "convert", "convert-trunk")
 
 
 @pytest.mark.parametrize("command", COMMANDS)

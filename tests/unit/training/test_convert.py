@@ -14,7 +14,6 @@ from training.convert import (
     _affine,
     _byte_string,
     _Graph,
-    _member,
     convert_detector,
     convert_trunk,
 )
@@ -41,18 +40,6 @@ def test_other_bytes_are_refused(tmp_path, convert, member, packed):
     with pytest.raises(WeightsError, match="SHA-256"):
         convert(source, tmp_path / "out.safetensors")
     assert not (tmp_path / "out.safetensors").exists()
-
-
-def test_a_member_is_read_from_wheel_folder_or_itself(tmp_path):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "b.bin").write_bytes(b"xyz")
-    with zipfile.ZipFile(tmp_path / "p.whl", "w") as wheel:
-        wheel.writestr("a/b.bin", b"xyz")
-    for source in (tmp_path, tmp_path / "p.whl", tmp_path / "a" / "b.bin"):
-        assert _member(source, "a/b.bin") == b"xyz"
-    for source in (tmp_path / "nothing", tmp_path / "a"):
-        with pytest.raises(WeightsError, match="no readable"):
-            _member(source, "a/b.bin")
 
 
 def test_a_byte_string_is_read_and_not_run():
