@@ -11,21 +11,23 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
-import faiss
 import numpy as np
 
 from worker.columns import Columns
-from worker.grouping import Groups, Rule
+from worker.constraints import Constraints
+from worker.grouping import EDGE_MARGIN, Groups, Labels, Rule
+from worker.neighbours import Hits, compare
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
-    from worker.constraints import Constraints
+    from worker.grouping import Refusals
 
 # Weight of an embedding of quality 0 in a mean.
 _LEAST_WEIGHT = 0.02
+_BLOCK_PEOPLE = 16_384  # known people compared at a time: 8 MB of sums of 128 numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,36 +180,27 @@ def assign(
         new: N appearances, best all those of an analysis at once.
         known: blocks of known people, each person in one block; only the few that resemble a new appearance are held.
         sightings: where known people are already in view in the media of the new appearances; others are ignored.
-        constraints: what humans said, over the N rows.
-        pinned: (N,) known person that a new appearance is, as humans said, whatever it resembles; -1 for none.
+        constraints: what humans said about the new appearances.
+        pinned: (N,) person that an appearance is by a human's words, known or not, -1 for none.
         options: thresholds.
     """
     options = options or IdentifyOptions()
-    near = _candidates(new, known, options, wanted=pinned)
-    weights = _weights(new.quality)
-    groups = Groups(
-        np.concatenate([near.sums, new.embeddings * weights[:, None]]),
-        np.concatenate([near.weights, weights]),
-        good=np.concatenate([near.good, new.quality >= options.low_quality]),
-        pins=np.concatenate([near.person, np.full(len(new), -1, np.int64)]),
-    )
-    _see(groups, new, np.arange(len(near), len(groups)))
-    if sightings is not None:
-        places = {int(person): row for row, person in enumerate(near.person)}
-        rows = np.array([places.get(person, -1) for person in sightings.person.tolist()], np.int64)
-        _see(groups, sightings[rows >= 0], rows[rows >= 0])
-    _obey(groups, constraints, np.arange(len(near), len(groups)))
-    if pinned is not None:
-        for row in np.flatnonzero(pinned >= 0).tolist():
-            groups.unite(int(np.flatnonzero(near.person == pinned[row])[0]), len(near) + row)
+    said = constraints or Constraints.none(len(new))
+    pinned = np.full(len(new), -1, np.int64) if pinned is None else pinned
+    near = _candidates(new, known, pinned, options)
+    groups = _assignable(new, near, said, pinned, options)
+    groups.bar(_met(new, near, sightings or Sightings.empty()))
+    groups.bar(said.apart + len(near))
+    groups.unite(np.concatenate([np.full(len(near), -1, np.int64), said.together]))
+    groups.unite(groups.labels.person.copy())
     _group(groups, options)
     roots = groups.roots()[len(near) :]
-    person = groups.pins[roots]
+    person = groups.labels.person[roots]
     return Assignment(
         person=person,
         newcomer=_number(np.where(person < 0, roots, -1)),
         similarity=np.einsum("nd,nd->n", new.embeddings, groups.directions(roots)),
-        alike=_alike(groups),
+        alike=_alike(groups.refusals),
     )
 
 
@@ -221,23 +214,24 @@ def regroup(
 
     Args:
         appearances: N appearances.
-        constraints: what humans said, over the N rows; it holds whatever the embeddings say.
+        constraints: what humans said about them.
         options: thresholds.
 
     Returns:
         (N,) int64 group of each appearance, 0.. in order of first row.
     """
     options = options or IdentifyOptions()
+    said = constraints or Constraints.none(len(appearances))
     weights = _weights(appearances.quality)
     groups = Groups(
         appearances.embeddings * weights[:, None],
         weights,
-        good=appearances.quality >= options.low_quality,
+        appearances.quality >= options.low_quality,
+        Labels(np.full(len(appearances), -1, np.int64), said.name.copy()),
     )
-    _, file, counts = np.unique(appearances.media, return_inverse=True, return_counts=True)
-    shared = np.flatnonzero(counts[file] > 1)  # alone in a file, nobody can meet anybody
-    _see(groups, appearances[shared], shared)
-    _obey(groups, constraints, np.arange(len(groups)))
+    groups.bar(meetings(appearances.media, appearances.start_seconds, appearances.end_seconds))
+    groups.bar(said.apart)
+    groups.unite(said.together)
     _group(groups, options)
     return _number(groups.roots())
 
@@ -254,83 +248,119 @@ def inherit(groups: NDArray[np.int64], previous: NDArray[np.int64]) -> NDArray[n
     """
     people = np.full(int(groups.max(initial=-1)) + 1, -1, np.int64)
     had = previous >= 0
-    pairs, counts = np.unique(np.stack([groups[had], previous[had]], axis=1), axis=0, return_counts=True)
+    ids, person = np.unique(previous[had], return_inverse=True)
+    keys, counts = np.unique(groups[had] * max(len(ids), 1) + person, return_counts=True)
+    group, person = np.divmod(keys, max(len(ids), 1))
+    sole = (np.bincount(group)[group] == 1) & (np.bincount(person)[person] == 1)
+    people[group[sole]] = ids[person[sole]]
+    rest = np.flatnonzero(~sole)
+    rest = rest[np.argsort(-counts[rest], kind="stable")]
     taken: set[int] = set()
-    for row in np.argsort(-counts, kind="stable"):
-        group, person = (int(number) for number in pairs[row])
-        if people[group] < 0 and person not in taken:
-            people[group] = person
-            taken.add(person)
+    for one, two in zip(group[rest].tolist(), person[rest].tolist(), strict=True):
+        if people[one] < 0 and two not in taken:
+            people[one] = ids[two]
+            taken.add(two)
     return people
 
 
-def _obey(groups: Groups, constraints: Constraints | None, rows: NDArray[np.int64]) -> None:
-    if constraints is not None:
-        groups.obey(constraints, rows)
+def meetings(
+    media: NDArray[np.int64], start_seconds: NDArray[np.float64], end_seconds: NDArray[np.float64]
+) -> NDArray[np.int64]:
+    """(B, 2) pairs of rows that are in view in the same media at the same time."""
+    order = np.lexsort((start_seconds, media))
+    _, file = np.unique(media[order], return_inverse=True)
+    moments, place = np.unique(np.concatenate([start_seconds[order], end_seconds[order]]), return_inverse=True)
+    starts, ends = file * len(moments) + place.reshape(2, -1)
+    # in order of start, whoever begins before a row ends comes right after it
+    following = np.searchsorted(starts, ends, side="right") - np.arange(len(order)) - 1
+    following = np.maximum(following, 0)
+    first = np.repeat(np.arange(len(order)), following)
+    offset = np.arange(len(first)) - np.repeat(np.cumsum(following) - following, following)
+    return np.stack([order[first], order[first + 1 + offset]], axis=1)
 
 
 def _group(groups: Groups, options: IdentifyOptions) -> None:
     """First the good ones among themselves, then the others attach without moving them."""
     rule = Rule(threshold=options.threshold, mean_threshold=options.mean_threshold, neighbours=options.neighbours)
-    poor = ~groups.good
-    sums = groups.sums[poor].copy()
-    groups.sums[poor] = 0.0  # a zero vector resembles nobody
     groups.agglomerate(rule)
-    groups.sums[poor] = sums
-    if poor.any():
-        groups.agglomerate(replace(rule, threshold=options.low_quality_threshold, apart=True))
+    if not groups.good.all():
+        groups.agglomerate(replace(rule, threshold=options.low_quality_threshold, poor=True))
+
+
+def _assignable(
+    new: AppearanceEmbeddings,
+    near: KnownPeople,
+    said: Constraints,
+    pinned: NDArray[np.int64],
+    options: IdentifyOptions,
+) -> Groups:
+    """Known people and new appearances, in this order, as groups; only the latter look for neighbours at first."""
+    weights = _weights(new.quality)
+    groups = Groups(
+        np.concatenate([near.sums, new.embeddings * weights[:, None]]),
+        np.concatenate([near.weights, weights]),
+        np.concatenate([near.good, new.quality >= options.low_quality]),
+        Labels(
+            np.concatenate([near.person, pinned]),
+            np.concatenate([np.full(len(near), -1, np.int64), said.name]),
+        ),
+    )
+    groups.moved[: len(near)] = False
+    return groups
 
 
 def _candidates(
-    new: AppearanceEmbeddings,
-    known: Iterable[KnownPeople],
-    options: IdentifyOptions,
-    *,
-    wanted: NDArray[np.int64] | None = None,
+    new: AppearanceEmbeddings, known: Iterable[KnownPeople], pinned: NDArray[np.int64], options: IdentifyOptions
 ) -> KnownPeople:
-    """The known people that a new appearance resembles, at most ``neighbours`` for each, and those that are wanted."""
-    best = KnownPeople.empty(new.embeddings.shape[1])
-    queries = np.ascontiguousarray(new.embeddings)
+    """The known people that a new appearance is pinned to or resembles, at most ``neighbours`` for each."""
+    near, hits = KnownPeople.empty(new.embeddings.shape[1]), Hits.cat([])
     for block in known:
-        people = KnownPeople.cat([best, block])
-        units = np.ascontiguousarray(people.sums / np.maximum(np.linalg.norm(people.sums, axis=1), 1e-12)[:, None])
-        count = min(options.neighbours, len(people))
-        if not count or not len(new):
-            continue
-        similarity, found = faiss.knn(queries, units, count, metric=faiss.METRIC_INNER_PRODUCT)
-        near = found[similarity >= options.threshold - 0.1]
-        asked = np.flatnonzero(np.isin(people.person, wanted)) if wanted is not None else near[:0]
-        best = people[np.union1d(near, asked)]
-    return best
+        for start in range(0, len(block), _BLOCK_PEOPLE):
+            people = block[start : start + _BLOCK_PEOPLE]
+            units = people.sums / np.maximum(np.linalg.norm(people.sums, axis=1), 1e-12)[:, None]
+            found = compare(new.embeddings, units, least=options.threshold - EDGE_MARGIN)
+            found = Hits(found.asking, found.found + len(near), found.similarity)
+            hits = Hits.cat([hits, found]).best(options.neighbours)
+            near = KnownPeople.cat([near, people])
+            kept = np.union1d(hits.found, np.flatnonzero(np.isin(near.person, pinned)))
+            hits = Hits(hits.asking, np.searchsorted(kept, hits.found), hits.similarity)
+            near = near[kept]
+    return near
 
 
 def _weights(quality: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.maximum(quality, np.float32(_LEAST_WEIGHT))
 
 
-def _see(groups: Groups, seen: AppearanceEmbeddings | Sightings, members: NDArray[np.int64]) -> None:
-    for group, media, start, end in zip(
-        members.tolist(),
-        seen.media.tolist(),
-        seen.start_seconds.tolist(),
-        seen.end_seconds.tolist(),
-        strict=True,
-    ):
-        groups.see(group, media, start, end)
+def _met(new: AppearanceEmbeddings, near: KnownPeople, sightings: Sightings) -> NDArray[np.int64]:
+    """(B, 2) pairs of rows of known people and new appearances, in this order, that are in view at the same time."""
+    order = np.argsort(near.person)
+    place = np.searchsorted(near.person, sightings.person, sorter=order)
+    known = np.isin(sightings.person, near.person)
+    row = np.concatenate([order[place[known]], np.arange(len(near), len(near) + len(new))])
+    seen = sightings[known]
+    pairs = meetings(
+        np.concatenate([seen.media, new.media]),
+        np.concatenate([seen.start_seconds, new.start_seconds]),
+        np.concatenate([seen.end_seconds, new.end_seconds]),
+    )
+    return row[pairs]
 
 
 def _number(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """Labels as 0.. in order of first row; -1 stays."""
-    numbers: dict[int, int] = {-1: -1}
-    return np.array([numbers.setdefault(int(label), len(numbers) - 1) for label in labels], np.int64)
+    found, first, number = np.unique(labels, return_index=True, return_inverse=True)
+    none = int(len(found) > 0 and found[0] < 0)
+    rank = np.full(len(found), -1, np.int64)
+    rank[none:][np.argsort(first[none:])] = np.arange(len(found) - none)
+    return rank[number]
 
 
-def _alike(groups: Groups) -> NDArray[np.int64]:
-    """Pairs of pinned people that would have joined."""
-    best: dict[tuple[int, int], float] = {}
-    for refusal in groups.refusals:
-        first, second = sorted((int(groups.pins[refusal.first]), int(groups.pins[refusal.second])))
-        if 0 <= first < second:
-            best[first, second] = max(refusal.similarity, best.get((first, second), -1.0))
-    pairs = sorted(best, key=lambda pair: -best[pair])
-    return np.array(pairs, np.int64).reshape(-1, 2)
+def _alike(refusals: list[Refusals]) -> NDArray[np.int64]:
+    """(K, 2) pairs of known people that would have joined, the most similar pair first."""
+    if not refusals:
+        return np.zeros((0, 2), np.int64)
+    person = np.concatenate([refusal.person for refusal in refusals])
+    order = np.argsort(-np.concatenate([refusal.similarity for refusal in refusals]), kind="stable")
+    _, first = np.unique(person[order], axis=0, return_index=True)
+    return person[order][np.sort(first)]

@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.constraints import Constraints
-from worker.grouping import Groups, nearest_pairs
 from worker.identify import (
     AppearanceEmbeddings,
     IdentifyOptions,
@@ -292,17 +291,3 @@ def test_the_order_of_rows_does_not_matter(seed):
     everyone = appearances(embeddings, quality=rng.random(30))
     order = rng.permutation(30)
     assert same_partition(regroup(everyone[order], options=OPTIONS), regroup(everyone, options=OPTIONS)[order])
-
-
-def test_nearest_pairs_name_each_pair_once():
-    units = unit([[1, 0, 0], [1, 0.1, 0], [0, 1, 0], [0, 1, 0.1]])
-    assert nearest_pairs(units, 2, 0.9).tolist() == [[0, 1], [2, 3]]
-    assert nearest_pairs(units[:1], 2, 0.9).shape == (0, 2)
-
-
-def test_joined_groups_know_their_root():
-    groups = Groups(np.eye(4, dtype=np.float32), np.ones(4, np.float32), good=np.ones(4, np.bool_))
-    groups.join(3, 2)
-    groups.join(2, 0)
-    assert groups.roots().tolist() == [0, 1, 0, 0]
-    assert groups.alive().tolist() == [0, 1]

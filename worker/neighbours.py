@@ -1,0 +1,182 @@
+"""Who is near whom: pairs of vectors of high cosine, exactly for few and within cells for many.
+
+Few vectors are all compared. Many are first sorted into cells (spherical k-means), and each vector looks at the members
+of the cells whose centres are nearest to it, as in an inverted file. The work goes cell by cell, so that it is products
+of matrices: ten times faster than a search row by row, and no matrix is larger than a block.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import faiss
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+# Up to so many products all are computed: 50,000 vectors among themselves, some seconds on two cores.
+EXACT_PRODUCTS = 50_000**2
+# Cells that each vector looks at. Of the pairs of one person in a million pictures that reach the first threshold,
+# docs/identity.md says how many are found.
+PROBES = 32
+_CELLS_PER_ROOT = 2  # cells per square root of the vectors: smaller ones are searched with less waste
+_BLOCK_ROWS = 4096  # times as many members: 16 million scores, 64 MB
+_CHUNK_ROWS = 131_072  # vectors whose cells are looked up at a time
+_TRAINING_ROWS = 64  # vectors per cell that the centres are computed from; more hardly move them
+_TRAINING_ROUNDS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """Vectors sorted by cell."""
+
+    centres: NDArray[np.float32]
+    """(C, D) normalised."""
+    packed: NDArray[np.float32]
+    """(N, D) the vectors, cell after cell."""
+    order: NDArray[np.int64]
+    """(N,) row of each packed vector."""
+    starts: NDArray[np.int64]
+    """(C + 1,) where each cell begins in ``packed``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hits:
+    """H pairs of a row that asks and a row that it is near to."""
+
+    asking: NDArray[np.int64]
+    """(H,)."""
+    found: NDArray[np.int64]
+    """(H,)."""
+    similarity: NDArray[np.float32]
+    """(H,) cosine."""
+
+    @classmethod
+    def cat(cls, parts: Sequence[Hits]) -> Hits:
+        """Join any number of values; none gives no hits."""
+        parts = [cls(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)), *parts]
+        return cls(
+            np.concatenate([part.asking for part in parts]),
+            np.concatenate([part.found for part in parts]),
+            np.concatenate([part.similarity for part in parts]),
+        )
+
+    def best(self, count: int) -> Hits:
+        """The ``count`` most similar of each that asks."""
+        order = np.lexsort((-self.similarity, self.asking))
+        asking = self.asking[order]
+        first = np.flatnonzero(np.diff(asking, prepend=-1))
+        rank = np.arange(len(asking)) - np.repeat(first, np.diff(first, append=len(asking)))
+        kept = order[rank < count]
+        return Hits(self.asking[kept], self.found[kept], self.similarity[kept])
+
+
+def compare(vectors: NDArray[np.float32], others: NDArray[np.float32], *, least: float) -> Hits:
+    """All pairs of rows of (A, D) and (B, D) normalised vectors whose cosine is at least ``least``."""
+    parts = []
+    for start in range(0, len(vectors), _BLOCK_ROWS):
+        product = vectors[start : start + _BLOCK_ROWS] @ others.T
+        flat = np.flatnonzero(product >= least)
+        row, column = np.divmod(flat, len(others))
+        parts.append(Hits(start + row, column, product.ravel()[flat]))
+    return Hits.cat(parts)
+
+
+def is_exact(count: int, asking: int) -> bool:
+    """Whether ``asking`` of ``count`` vectors are compared with all, so that no pair is missed."""
+    return count * asking <= EXACT_PRODUCTS
+
+
+def near_pairs(
+    units: NDArray[np.float32],
+    asking: NDArray[np.int64],
+    *,
+    count: int,
+    least: float,
+    seed: int = 0,
+) -> NDArray[np.int64]:
+    """Pairs of rows that are near each other.
+
+    Args:
+        units: (N, D) normalised, or zero for a row that is near nobody.
+        asking: (A,) rows whose neighbours are wanted.
+        count: how many nearest rows each is paired with.
+        least: cosine that they must reach.
+        seed: other cells for another number; pairs that one misses another may find.
+
+    Returns:
+        (E, 2) pairs, each once, smaller row first, in order.
+    """
+    if is_exact(len(units), len(asking)):
+        found = _exact(units, asking, count, least)
+    else:
+        found = _by_cell(_cells(units, seed), asking, count, least)
+    keys = [np.minimum(hits.asking, hits.found) << 32 | np.maximum(hits.asking, hits.found) for hits in found]
+    pairs = np.unique(np.concatenate([np.zeros(0, np.int64), *keys]))
+    return np.stack([pairs >> 32, pairs & 0xFFFFFFFF], axis=1)
+
+
+def _exact(units: NDArray[np.float32], asking: NDArray[np.int64], count: int, least: float) -> Iterator[Hits]:
+    """Compare all that ask with all."""
+    for start in range(0, len(asking), _BLOCK_ROWS):
+        rows = asking[start : start + _BLOCK_ROWS]
+        blocks = range(0, len(units), _BLOCK_ROWS)
+        hits = [_look(units[rows], rows, units[b : b + _BLOCK_ROWS], np.arange(b, len(units)), least) for b in blocks]
+        yield Hits.cat([hit.best(count) for hit in hits]).best(count)
+
+
+def _by_cell(cells: _Cells, asking: NDArray[np.int64], count: int, least: float) -> Iterator[Hits]:
+    """Compare all that ask with the members of the nearest cells."""
+    wanted = np.zeros(len(cells.order), np.bool_)
+    wanted[asking] = True
+    places = np.flatnonzero(wanted[cells.order])
+    for start in range(0, len(places), _CHUNK_ROWS):
+        chunk = places[start : start + _CHUNK_ROWS]
+        vectors, rows = cells.packed[chunk], cells.order[chunk]
+        _, probed = faiss.knn(vectors, cells.centres, PROBES, metric=faiss.METRIC_INNER_PRODUCT)
+        visits = np.argsort(probed.ravel(), kind="stable") // PROBES
+        ends = np.cumsum(np.bincount(probed.ravel(), minlength=len(cells.centres)))
+        hits = []
+        for cell, visitors in enumerate(np.split(visits, ends[:-1])):
+            members = slice(*cells.starts[cell : cell + 2])
+            found = _look(vectors[visitors], rows[visitors], cells.packed[members], cells.order[members], least)
+            hits.append(found.best(count))
+        yield Hits.cat(hits).best(count)
+
+
+def _cells(units: NDArray[np.float32], seed: int) -> _Cells:
+    """Sort the vectors into cells."""
+    number = max(PROBES, round(_CELLS_PER_ROOT * len(units) ** 0.5))
+    step = max(1, len(units) // (number * _TRAINING_ROWS))
+    # by a coordinate, so that the sample does not depend on the order of rows
+    sample = units[np.argsort(units[:, seed % units.shape[1]], kind="stable")[::step]]
+    means = faiss.Kmeans(units.shape[1], number, niter=_TRAINING_ROUNDS, spherical=True, seed=seed + 1)
+    means.train(sample)
+    centres = np.asarray(means.centroids, np.float32)
+    cell = np.concatenate(
+        [
+            faiss.knn(units[start : start + _CHUNK_ROWS], centres, 1, metric=faiss.METRIC_INNER_PRODUCT)[1]
+            for start in range(0, len(units), _CHUNK_ROWS)
+        ]
+    )[:, 0]
+    order = np.argsort(cell, kind="stable")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(cell, minlength=number))])
+    return _Cells(centres, units[order], order, starts)
+
+
+def _look(
+    vectors: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    others: NDArray[np.float32],
+    names: NDArray[np.int64],
+    least: float,
+) -> Hits:
+    """Compare vectors that have these row numbers with others of those; nobody is near itself."""
+    hits = compare(vectors, others, least=least)
+    asking, found = rows[hits.asking], names[hits.found]
+    other = asking != found
+    return Hits(asking[other], found[other], hits.similarity[other])
