@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, cast, get_args
+from typing import Annotated
 
 import torch
 import typer
@@ -16,12 +16,11 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from models.errors import ModelError
-from models.manifest import DETECTOR_FILE, TRUNK_FILE
+from models.manifest import DETECTOR_FILE, TRUNK_FILE, read_manifest
 from models.release import load_release
 from training import depth_grid, tables
 from training import depth_search as searching
 from training import export as exporting
-from training.data import Split
 from training.errors import RecipeError, TrainingError
 from training.evaluate import SETS, EvaluateOptions, Evaluation
 from training.evaluate import evaluate as measure_release
@@ -99,8 +98,7 @@ def depth_search(  # noqa: PLR0913 - the options of a command are its arguments
     cache: CacheOption,
     out: Annotated[Path, typer.Option("--out", help="Folder for tables and plot; a stopped search goes on there.")],
     tasks: Annotated[list[str] | None, typer.Option("--tasks", help="Only this task; may be given again.")] = None,
-    trunk: Annotated[str, typer.Option(help="Name of a trunk; see facet-train describe.")] = "sface",
-    weights: Annotated[Path | None, typer.Option(help="The trunk's safetensors; sface is shipped.")] = None,
+    release: Annotated[Path, typer.Option("--release", help="Release whose trunk is searched.")] = SHIPPED,
     faces: Annotated[int, typer.Option(help="Most faces of each data set.")] = 4000,
     folds: Annotated[int, typer.Option(help="Parts of the cross-validation.")] = 5,
     linear: Annotated[bool, typer.Option("--linear", help="Linear probes instead of Gaussian kernels.")] = False,
@@ -109,34 +107,39 @@ def depth_search(  # noqa: PLR0913 - the options of a command are its arguments
     options = depth_grid.SearchOptions(
         tasks=tuple(tasks or depth_grid.SEARCHED), folds=folds, faces=faces, probe=ProbeOptions(linear=linear)
     )
-    stand = bench(SHIPPED, data, cache, smallest_search=find("default").smallest_search)
-    if weights:
-        stand = dataclasses.replace(stand, trunk=searching.read_trunk(trunk, weights))
-    elif trunk != "sface":
-        raise RecipeError(f"trunk {trunk!r} is not shipped; give its weights with --weights FILE.safetensors")
-    grid = searching.search(stand, trunk, options, out)
+    stand = bench(release, data, cache, smallest_search=find("default").smallest_search)
+    grid = searching.search(stand, read_manifest(release).trunk, options, out)
     files = searching.write_results(grid, out)
     typer.echo(f"{depth_grid.depth_table(grid)}\n\n{depth_grid.winner_table(grid)}")
     typer.echo(f"wrote {', '.join(str(path) for path in files)}")
 
 
 @app.command(epilog="Example: facet-train evaluate --data data --json figures.json")
-def evaluate(
+def evaluate(  # noqa: PLR0913 - the options of a command are its arguments
+    *,
     data: DataOption,
     release: ReleaseOption = SHIPPED,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write all figures to this file.")] = None,
-    split: Annotated[str, typer.Option(help="train, val or test, of the sets that have splits.")] = "test",
+    split: Annotated[str, typer.Option(help="Rows of this split, or all; without any, a set is whole.")] = "test",
     only: Annotated[list[str] | None, typer.Option("--set", help="Only this set; may be given again.")] = None,
     cache: Annotated[Path | None, typer.Option("--cache", help="Keep aligned crops in this folder.")] = None,
+    sizes: Annotated[bool, typer.Option("--sizes", help="Also by size of the face, on shrunken images.")] = False,
+    plot_folder: Annotated[Path | None, typer.Option("--plots", help="Draw PNG files into this folder.")] = None,
 ) -> None:
     """Measure a release on every labelled set that the folder holds, as its users get it."""
-    if split not in get_args(Split):
-        raise RecipeError(f"no split {split!r}; expected one of {', '.join(get_args(Split))}")
-    chosen = EvaluateOptions(split=cast("Split", split), sets=tuple(only or SETS), cache=cache)
+    if unknown := sorted(set(only or SETS) - set(SETS)):
+        raise RecipeError(f"no sets {', '.join(unknown)}; known are {', '.join(SETS)}")
+    chosen = EvaluateOptions(split=split, sets=tuple(only or SETS), cache=cache, sizes=sizes)
     found = measure_release(load_release(release), data, chosen)
-    typer.echo(f"{tables.overall(found)}\n\n{tables.found_faces(found)}")
+    parts = (tables.overall(found), tables.operating(found), tables.by_size(found), tables.found_faces(found))
+    typer.echo("\n\n".join(part for part in parts if part))
     if json_file:
         json_file.write_text(found.to_json())
+    if plot_folder:
+        from training import plots  # noqa: PLC0415 - matplotlib is an extra
+
+        for name, figure in plots.evaluation_figures(found).items():
+            typer.echo(f"drew {plots.save(figure, plot_folder / name)}")
 
 
 @app.command(epilog="Example: facet-train card figures.json --card docs/model-card.md")

@@ -57,8 +57,13 @@ LADDERS: dict[str, tuple[View, ...]] = {
     "fer2013": (View(side=144, margin=48), View(side=96, margin=48), View(side=192, margin=64)),
     "celeba10k": (View(side=109, margin=0), View(side=218, margin=0), View(side=218, margin=40)),
     "lfw": (View(side=128, margin=0), View(side=256, margin=0), View(side=256, margin=64)),
+    "fairface": (View(side=224, margin=0), View(side=224, margin=56), View(side=448, margin=0)),
+    "adience": (View(side=256, margin=0), View(side=256, margin=64), View(side=480, margin=0)),
+    "imdb_crop": (View(side=256, margin=0), View(side=256, margin=64), View(side=480, margin=0)),
+    "wiki_crop": (View(side=256, margin=0), View(side=256, margin=64), View(side=480, margin=0)),
 }
-"""Views of each set in the order they are tried, by recall on 400 images of each."""
+"""Views of each set in the order they are tried, by recall on 400 images of each of the first four; the others'
+follow from the sizes of their images."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """Labelled face data sets as typed columns, with their official splits.
 
 Each reader takes the folder that holds the data sets (``utkface/``, ``fer2013/``, ``celeba10k/``, ``lfw/``) and reads
-label files only: pixels are read by ``training.crops``. The terms of every set are in the model card; none may be
+label files only: pixels are read by ``training.crops``. A label file without splits is all test. Readers of larger sets
+are in ``training.people``. The terms of every set are in the model card; none may be
 redistributed.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
@@ -21,12 +23,16 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+_log = logging.getLogger(__name__)
+
 Split = Literal["train", "val", "test"]
 
 GENDERS = ("male", "female")
 """UTKFace's order, which is the head's."""
 ETHNICITIES = ("White", "Black", "Asian", "Indian", "Other")
 """UTKFace's five, in its order."""
+RACES = ("White", "Black", "Latino_Hispanic", "East Asian", "Southeast Asian", "Indian", "Middle Eastern")
+"""FairFace's seven, labels of a head `ethnicity7`."""
 EMOTIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 """FER+'s eight, in its order; its 'unknown' and 'not a face' votes are no classes of the head."""
 ORIGINAL_EMOTIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear")
@@ -58,7 +64,7 @@ class FaceSet:
     """Folder that ``files`` are relative to."""
     files: NDArray[np.str_]
     split: NDArray[np.str_]
-    """'train', 'val' or 'test'."""
+    """'train', 'val' or 'test'; rows of any other split can be measured, but nothing is trained on them."""
 
     def __post_init__(self) -> None:
         lengths = {f.name: len(getattr(self, f.name)) for f in fields(self) if f.name not in _WHOLE}
@@ -82,15 +88,30 @@ class FaceSet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UtkFace(FaceSet):
-    """UTKFace: one age, gender and ethnicity per face."""
+class People(FaceSet):
+    """Faces with age, gender and ethnicity, as far as a set labels them."""
 
     age: NDArray[np.float32]
-    """(N,) years, 0..116."""
+    """(N,) years, 0..116; not a number where there is no label."""
     gender: NDArray[np.int64]
-    """(N,) index into GENDERS."""
+    """(N,) index into GENDERS, or UNKNOWN."""
     ethnicity: NDArray[np.int64]
-    """(N,) index into ETHNICITIES."""
+    """(N,) index into ETHNICITIES, or UNKNOWN."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UtkFace(People):
+    """UTKFace: one age, gender and ethnicity per face."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BinnedPeople(People):
+    """FairFace and Adience: ages in ranges, of which ``age`` is the middle."""
+
+    age_span: NDArray[np.float32]
+    """(N, 2) first and last year that the label allows; not a number where there is none."""
+    race: NDArray[np.int64]
+    """(N,) index into RACES, or UNKNOWN."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,9 +168,10 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 
 
 def _columns(name: str, root: Path, rows: list[dict[str, str]]) -> FaceSet:
-    splits = np.array([row["split"] for row in rows], dtype=np.str_)
-    if strange := set(splits.tolist()) - set(get_args(Split)):
-        raise DataError(f"{root}: got splits {sorted(strange)}, expected {get_args(Split)}")
+    splits = np.array([row.get("split") or "test" for row in rows], dtype=np.str_)
+    if strange := sorted(set(splits.tolist()) - set(get_args(Split))):
+        facts = {"action": "strange_splits", "set": name, "splits": strange}
+        _log.warning("%s has splits %s, which nothing is trained on", name, ", ".join(strange), extra=facts)
     files = np.array([f"images/{row['file']}" for row in rows], dtype=np.str_)
     return FaceSet(name=name, root=root, files=files, split=splits)
 
@@ -157,7 +179,7 @@ def _columns(name: str, root: Path, rows: list[dict[str, str]]) -> FaceSet:
 def read_utkface(data: Path) -> UtkFace:
     """Read UTKFace without byte-identical copies, copies with contradicting labels and files without labels."""
     rows = read_rows(data / "utkface" / "labels.csv")
-    rows = [row for row in rows if row["dup"] not in ("dup", "conflict") and row["race"]]
+    rows = [row for row in rows if row.get("dup") not in ("dup", "conflict") and row["race"]]
     common = _columns("utkface", data / "utkface", rows)
     return UtkFace(
         name=common.name,

@@ -14,10 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from models.precision import resolve_device
 from models.trunk import EMBEDDING_DEPTH
-from models.trunks import create_trunk
-from models.weights import load_into, read_weights
 from training.data import CelebA
 from training.depth_grid import (
     SEARCHED,
@@ -31,7 +28,7 @@ from training.depth_grid import (
     to_json,
     winner_table,
 )
-from training.features import Tap, ready
+from training.features import Tap
 from training.losses import expected_age
 from training.probes import Question, assign_folds, cross_validate, kernel, roles
 from training.tasks import READERS, labelled, targets
@@ -44,7 +41,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from models.branches import Kind
-    from models.trunk import Trunk, TrunkLayout
+    from models.trunk import TrunkLayout
     from training.data import FaceSet
     from training.train import Bench
 
@@ -76,18 +73,6 @@ def search(bench: Bench, trunk: str, options: SearchOptions, out: Path) -> Grid:
         tasks = [task for task in options.tasks if SEARCHED[task].data == data]
         _search_set(bench, [_Folds.of(task, faces, options) for task in tasks], faces, journal)
     return Grid(settings, tuple(journal.cells))
-
-
-def read_trunk(name: str, weights: Path) -> Trunk:
-    """Make a trunk ready to run, with weights from a safetensors file.
-
-    Raises:
-        ReleaseError: this program has no such trunk.
-        WeightsError: the file is missing, or holds another network.
-    """
-    trunk = create_trunk(name)
-    load_into(trunk, read_weights(weights), f"trunk {name}")
-    return ready(trunk, resolve_device())
 
 
 def write_results(grid: Grid, out: Path) -> list[Path]:

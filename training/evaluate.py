@@ -4,28 +4,30 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING
+import sys
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
-from pydantic import TypeAdapter
+from pydantic import TypeAdapter, ValidationError
+from rich.console import Console
+from rich.progress import track
 
 from models.types import FaceOutputs, HeadOutput
 from training.crops import crop_faces
-from training.data import (
-    Split,
-    read_celeba,
-    read_fer2013,
-    read_lfw,
-    read_utkface,
-    read_wider,
-)
+from training.curves import Confusion, Curve  # noqa: TC001 - pydantic reads the annotations
+from training.data import read_celeba, read_fer2013, read_lfw, read_utkface, read_wider
 from training.detection import PhotoResult, detect_photos
 from training.errors import DataError
-from training.metrics import Figure, measure
-from training.scores import Row, celeba_rows, fer_rows, utkface_rows
-from training.verification import verify
+from training.findings import Findings, Row
+from training.metrics import Figure, measure, measure_mean
+from training.operating import operating_point
+from training.outcomes import Outcomes  # noqa: TC001 - pydantic reads the annotations
+from training.people import read_adience, read_fairface
+from training.scores import attribute_findings, emotion_findings, people_findings
+from training.sizes import size_findings
+from training.verification import verification_findings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.release import Release
-    from training.data import FaceSet
+    from training.data import FaceSet, People
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +56,8 @@ class SetFacts:
     """Images whose face was found after more resizing or framing."""
     missed: int
     """Images in which no face was found: cut at the median landmarks of the others, and scored like all others."""
+    measured: str = "all rows"
+    """Which rows of the set were measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +69,28 @@ class Evaluation:
     split: str
     sets: tuple[SetFacts, ...]
     rows: tuple[Row, ...]
+    confusions: tuple[Confusion, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    outcomes: tuple[Outcomes, ...] = ()
+    temperatures: dict[str, float] = field(default_factory=dict)
+    """What the logits of each head are divided by, as the release was calibrated."""
 
     def to_json(self) -> str:
-        """Write everything as JSON, two spaces deep."""
-        return json.dumps(asdict(self), indent=2)
+        """Write everything as JSON."""
+        return json.dumps(asdict(self), indent=1)
 
     @classmethod
     def from_json(cls, text: str) -> Evaluation:
-        """Read what ``to_json`` wrote."""
-        return TypeAdapter(cls).validate_json(text)
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            DataError: it is something else.
+        """
+        try:
+            return TypeAdapter(cls).validate_json(text)
+        except ValidationError as err:
+            first = err.errors()[0]
+            raise DataError(f"this is no JSON of facet-train evaluate ({first['loc']}: {first['msg']})") from err
 
     @classmethod
     def join(cls, parts: Sequence[Evaluation]) -> Evaluation:
@@ -85,8 +102,14 @@ class Evaluation:
         makers = {(part.release, part.weights_sha256, part.split) for part in parts}
         if len(makers) != 1:
             raise DataError(f"got figures of {sorted(makers)}, expected those of one release, weights and split")
-        sets = tuple(facts for part in parts for facts in part.sets)
-        return replace(parts[0], sets=sets, rows=tuple(row for part in parts for row in part.rows))
+        return replace(
+            parts[0],
+            sets=tuple(facts for part in parts for facts in part.sets),
+            rows=tuple(row for part in parts for row in part.rows),
+            confusions=tuple(one for part in parts for one in part.confusions),
+            curves=tuple(one for part in parts for one in part.curves),
+            outcomes=tuple(one for part in parts for one in part.outcomes),
+        )
 
     def find(self, data: str, task: str, name: str, group: str = "all") -> Figure | None:
         """Return one figure, or None where it was not measured."""
@@ -94,56 +117,85 @@ class Evaluation:
         return next((r.figure for r in self.rows if (r.data, r.task, r.measure, r.group) == wanted), None)
 
 
+Faces = TypeVar("Faces", bound="FaceSet")
+
+ALL_ROWS = "all"
+"""As a split: every row of every set."""
+
+
+def chosen_rows(faces: Faces, split: str) -> tuple[Faces, str]:
+    """Return the faces of a split and what they are; all faces where the set has no such split."""
+    rows = np.flatnonzero(faces.split == split)
+    if split == ALL_ROWS:
+        return faces, "all rows"
+    if len(rows) == 0 and len(faces):
+        there = ", ".join(sorted(set(faces.split.tolist())))
+        _log.warning("%s has no %s rows, so all of its rows are measured (%s)", faces.name, split, there)
+        return faces, f"all rows ({there}): none is of split {split}"
+    return faces[rows], f"split {split}"
+
+
 @dataclass(slots=True)
 class _Evaluator:
     release: Release
     data: Path
-    split: Split
-    cache: Path | None
+    options: EvaluateOptions
     sets: list[SetFacts]
 
-    def outputs(self, faces: FaceSet) -> FaceOutputs:
+    def outputs(self, faces: FaceSet, measured: str = "all rows") -> FaceOutputs:
         """Detect, align and infer the faces of a set, and note how they were found."""
-        crops = crop_faces(faces, self.release.detector, self.cache)
+        crops = crop_faces(faces, self.release.detector, self.options.cache, self.release.layout)
         by_view = np.bincount(crops.found_by, minlength=256)
         later = int(by_view[1:255].sum())
-        self.sets.append(SetFacts(faces.name, len(faces), int(by_view[0]), later, crops.missed))
+        self.sets.append(SetFacts(faces.name, len(faces), int(by_view[0]), later, crops.missed, measured))
         return infer(self.release, crops.pixels)
 
-    def utkface(self) -> list[Row]:
-        every = read_utkface(self.data)
-        faces = every[every.rows(self.split)]
-        return utkface_rows(self.outputs(faces).heads, faces)
+    def utkface(self) -> Findings:
+        return self._people(read_utkface(self.data))
 
-    def fer2013(self) -> list[Row]:
-        every = read_fer2013(self.data)
-        faces = every[every.rows(self.split)]
-        heads = self.outputs(faces).heads
-        return fer_rows(heads["emotion"], faces) if "emotion" in heads else []
+    def fairface(self) -> Findings:
+        return self._people(read_fairface(self.data))
 
-    def celeba10k(self) -> list[Row]:
-        every = read_celeba(self.data)
-        faces = every[every.rows(self.split)]
-        heads = self.outputs(faces).heads
-        return celeba_rows(heads["attributes"], faces) if "attributes" in heads else []
+    def adience(self) -> Findings:
+        return self._people(read_adience(self.data))
 
-    def lfw(self) -> list[Row]:
+    def _people(self, every: People) -> Findings:
+        faces, measured = chosen_rows(every, self.options.split)
+        heads = self.outputs(faces, measured).heads
+        parts = [people_findings(heads, faces)]
+        if "ethnicity" in heads and (judging := self._judging(every, faces)) is not None:
+            judged = self.outputs(judging, "split val: thresholds of ethnicity only").heads["ethnicity"]
+            parts.append(operating_point(heads["ethnicity"], faces, judged, judging))
+        if self.options.sizes:
+            parts.append(size_findings(self.release, faces))
+        return Findings.join(parts)
+
+    def _judging(self, every: People, measured: People) -> People | None:
+        """Return validation faces that are not measured, to choose thresholds on; None where there are none."""
+        if not self.options.operating_points or (measured.split == "val").any():
+            return None
+        rows = every.rows("val")
+        return every[rows] if len(rows) else None
+
+    def fer2013(self) -> Findings:
+        faces, measured = chosen_rows(read_fer2013(self.data), self.options.split)
+        return emotion_findings(self.outputs(faces, measured).heads, faces)
+
+    def celeba10k(self) -> Findings:
+        faces, measured = chosen_rows(read_celeba(self.data), self.options.split)
+        heads = self.outputs(faces, measured).heads
+        return attribute_findings(heads["attributes"], faces) if "attributes" in heads else Findings()
+
+    def lfw(self) -> Findings:
         faces, pairs = read_lfw(self.data)
-        found = verify(self.outputs(faces).embeddings.numpy(), pairs)
-        spread = float(found.fold_accuracy.std(ddof=1) / np.sqrt(len(found.fold_accuracy)))
-        error = Figure(spread, float("nan"), float("nan"), len(found.fold_accuracy))
-        accuracy = measure(np.mean, found.correct)
-        return [
-            Row("lfw", "verification", "accuracy", accuracy),
-            Row("lfw", "verification", "standard error over folds", error),
-        ]
+        return verification_findings(self.outputs(faces, "the pairs of View 2").embeddings.numpy(), faces, pairs)
 
-    def widerface_subset(self) -> list[Row]:
+    def widerface_subset(self) -> Findings:
         found = detect_photos(read_wider(self.data), self.release)
-        return photo_rows("all boxes", found.detected) + photo_rows("faces kept", found.kept)
+        return Findings(rows=(*photo_rows("all boxes", found.detected), *photo_rows("faces kept", found.kept)))
 
 
-SETS = ("utkface", "fer2013", "celeba10k", "lfw", "widerface_subset")
+SETS = ("utkface", "fairface", "adience", "fer2013", "celeba10k", "lfw", "widerface_subset")
 """Folders that are looked for."""
 
 
@@ -151,11 +203,15 @@ SETS = ("utkface", "fer2013", "celeba10k", "lfw", "widerface_subset")
 class EvaluateOptions:
     """What is measured."""
 
-    split: Split = "test"
-    """Of the sets that have splits."""
+    split: str = "test"
+    """Of the sets that have splits; ALL_ROWS for everything. Sets without a row of it are measured whole."""
     sets: tuple[str, ...] = SETS
     cache: Path | None = None
     """Folder for aligned crops; None cuts them anew."""
+    sizes: bool = False
+    """Whether faces are also measured by size, which shows every image of people's sets three more times."""
+    operating_points: bool = True
+    """Whether thresholds for each ethnicity are chosen on the validation split."""
 
 
 def evaluate(release: Release, data: Path, options: EvaluateOptions | None = None) -> Evaluation:
@@ -173,13 +229,24 @@ def evaluate(release: Release, data: Path, options: EvaluateOptions | None = Non
     present = [name for name in SETS if name in chosen.sets and (data / name).is_dir()]
     if not present:
         raise DataError(f"{data} holds no data set; expected at least one folder of {', '.join(chosen.sets)}")
-    evaluator = _Evaluator(release, data, chosen.split, chosen.cache, [])
-    readers: dict[str, Callable[[], list[Row]]] = {name: getattr(evaluator, name) for name in present}
-    rows: list[Row] = []
-    for name, read in readers.items():
-        rows += read()
-        _log.info("evaluated a data set", extra={"action": "evaluated", "set": name})
-    return Evaluation(release.name, release.weights_sha256, chosen.split, tuple(evaluator.sets), tuple(rows))
+    evaluator = _Evaluator(release, data, chosen, [])
+    parts: list[Findings] = []
+    for name in track(present, console=Console(stderr=True), disable=not sys.stderr.isatty()):
+        read: Callable[[], Findings] = getattr(evaluator, name)
+        parts.append(read())
+        _log.info("evaluated %s", name, extra={"action": "evaluated", "set": name})
+    found = Findings.join(parts)
+    return Evaluation(
+        release.name,
+        release.weights_sha256,
+        chosen.split,
+        tuple(evaluator.sets),
+        found.rows,
+        found.confusions,
+        found.curves,
+        found.outcomes,
+        {spec.task: spec.temperature for spec in release.manifest.branches},
+    )
 
 
 def photo_rows(which: str, tallies: list[PhotoResult]) -> list[Row]:
@@ -187,7 +254,7 @@ def photo_rows(which: str, tallies: list[PhotoResult]) -> list[Row]:
     faces = np.array([t.faces for t in tallies])
     found = np.array([t.found for t in tallies])
     recall = measure(lambda f, n: float(f.sum() / max(n.sum(), 1)), found, faces)
-    false = measure(np.mean, np.array([t.false_positives for t in tallies]))
+    false = measure_mean(np.array([t.false_positives for t in tallies]))
     return [
         Row("widerface_subset", f"detection, {which}", "recall of faces of 16 px or more", recall),
         Row("widerface_subset", f"detection, {which}", "false positives per photo", false),
@@ -195,7 +262,7 @@ def photo_rows(which: str, tallies: list[PhotoResult]) -> list[Row]:
 
 
 def infer(release: Release, crops: NDArray[np.uint8]) -> FaceOutputs:
-    """Run (N, 3, 112, 112) crops through a release in batches."""
+    """Run (N, 3, S, S) crops through a release in batches."""
     starts = range(0, max(len(crops), 1), BATCH)
     parts = [release.infer(torch.from_numpy(np.array(crops[start : start + BATCH]))) for start in starts]
     heads = {task: _join([part.heads[task] for part in parts]) for task in parts[0].heads}

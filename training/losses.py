@@ -27,6 +27,20 @@ def age_distribution(years: Tensor, classes: int, spread_years: float) -> Tensor
     return torch.softmax(-0.5 * ((ages - years[:, None].float()) / spread_years) ** 2, dim=1)
 
 
+def age_span_distribution(first: Tensor, last: Tensor, classes: int, spread_years: float) -> Tensor:
+    """Spread ranges of ages over their years and, falling like a Gaussian, over their neighbours.
+
+    Args:
+        first: (N,) first year of each range.
+        last: (N,) last year; a range of one year gives what ``age_distribution`` gives.
+        classes: years 0..classes - 1.
+        spread_years: of the Gaussian beyond both ends.
+    """
+    ages = torch.arange(classes, dtype=torch.float32, device=first.device)
+    outside = torch.relu(first[:, None].float() - ages) + torch.relu(ages - last[:, None].float())
+    return torch.softmax(-0.5 * (outside / spread_years) ** 2, dim=1)
+
+
 def expected_age(probabilities: Tensor) -> Tensor:
     """Mean of each distribution over ages 0, 1, 2, ...: (N, K) to (N,) years."""
     ages = torch.arange(probabilities.shape[1], dtype=probabilities.dtype, device=probabilities.device)

@@ -15,7 +15,7 @@ from training.features import Tap
 from training.fit import FitOptions
 from training.joint_options import JointOptions
 
-DataName = Literal["utkface", "fer2013", "celeba10k"]
+DataName = Literal["utkface", "fer2013", "celeba10k", "fairface", "adience", "imdb_crop", "wiki_crop"]
 
 CELEBA_ATTRIBUTES = (
     "5_o_Clock_Shadow",

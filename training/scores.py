@@ -1,108 +1,145 @@
-"""Rows of figures from what a release says of labelled faces."""
+"""Findings from what a release says of labelled faces."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
-from training.data import EMOTIONS, ETHNICITIES, GENDERS, UNKNOWN
+from models.types import HeadOutput
+from training.age_bins import FOURTEEN, NINE, AgeBins
+from training.curves import abstention_curve, calibration_curve, confusion
+from training.data import EMOTIONS, ETHNICITIES, GENDERS, ORIGINAL_EMOTIONS, UNKNOWN
+from training.findings import Findings, Row
 from training.metrics import (
-    Figure,
-    accuracy,
     balanced_accuracy,
     balanced_column_accuracy,
     calibration_error,
-    coverage,
-    mean_absolute_error,
-    mean_column_accuracy,
     measure,
+    measure_mean,
     root_mean_square_error,
 )
+from training.outcomes import Outcomes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from models.types import HeadOutput
-    from training.data import CelebA, Fer2013, UtkFace
+    from training.data import CelebA, FaceSet, Fer2013, People
 
 AGE_BANDS = (("0-17", 0, 18), ("18-39", 18, 40), ("40-59", 40, 60), ("60+", 60, 200))
 """Name, first year and first year of the next: minors, then bands with some hundred test faces each."""
 MULTI_LABEL_DRAWS = 200
-"""Bootstrap resamples of the forty attributes, whose statistic is forty times as long."""
+"""Bootstrap resamples of the forty attributes' balanced accuracy, whose statistic is forty times as long."""
+
+Groups = dict[str, "NDArray[np.bool_]"]
+"""(N,) members by name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One figure and what it is of."""
-
-    data: str
-    task: str
-    measure: str
-    figure: Figure
-    group: str = "all"
-    """'all', or the values of gender, ethnicity and age band, such as 'female / Asian / 18-39'."""
-
-
-def class_rows(data: str, task: str, head: HeadOutput, truth: NDArray[np.int64]) -> list[Row]:
-    """Accuracy, balanced accuracy, calibration, and what abstention does, of a head with K classes.
+def class_findings(
+    data: str, task: str, head: HeadOutput, truth: NDArray[np.int64], members: tuple[FaceSet, Groups]
+) -> Findings:
+    """Accuracy, calibration, abstention and confusions of a head with K classes, and its accuracy by group.
 
     Args:
         data: name of the data set.
         task: name of the task.
         head: N answers.
-        truth: (N,) class numbers, UNKNOWN where there is none: these rows are left out.
+        truth: (N,) class numbers, UNKNOWN where there is none: these faces are left out.
+        members: the N faces and their groups.
     """
     known = truth != UNKNOWN
+    faces, groups = members[0][known], {name: found[known] for name, found in members[1].items()}
     probabilities = head.probabilities.numpy()[known]
     truth = truth[known]
+    if len(truth) == 0:
+        return Findings()
     said, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
     correct = said == truth
     rows = [
-        Row(data, task, "accuracy", measure(accuracy, said, truth)),
+        Row(data, task, "accuracy", measure_mean(correct)),
         Row(data, task, "balanced accuracy", measure(balanced_accuracy, said, truth)),
         Row(data, task, "calibration error", measure(calibration_error, confidence, correct)),
     ]
     if head.abstains is not None:
         answered = ~head.abstains.numpy()[known]
-        rows.append(Row(data, task, "answered", measure(np.mean, answered)))
-        rows.append(Row(data, task, "accuracy of answers", measure(np.mean, correct[answered])))
-    return rows
+        rows.append(Row(data, task, "answered", measure_mean(answered)))
+        rows.append(Row(data, task, "accuracy of answers", measure_mean(correct[answered])))
+    place = (data, task, "accuracy")
+    return Findings(
+        rows=(*rows, *group_rows(place, correct, groups)),
+        confusions=(confusion(data, task, head.labels, said, truth),),
+        curves=(
+            calibration_curve(data, task, confidence, correct),
+            abstention_curve(data, task, confidence, (~correct).astype(np.float32)),
+        ),
+        outcomes=(Outcomes.of(place, correct, faces.files.tolist(), groups, higher_is_better=True),),
+    )
 
 
-def age_rows(data: str, head: HeadOutput, years: NDArray[np.float32]) -> list[Row]:
-    """Errors of the age in years, and how often the 80 % interval holds it."""
-    value = _column(head.value)
+def group_rows(place: tuple[str, str, str], values: NDArray[np.generic], groups: Groups) -> list[Row]:
+    """Average the outcomes of each group: data, task and measure, (N,) values, members by group."""
+    return [Row(*place, measure_mean(values[found]), name) for name, found in groups.items() if found.any()]
+
+
+def age_findings(data: str, head: HeadOutput, years: NDArray[np.float32], members: tuple[FaceSet, Groups]) -> Findings:
+    """Errors of the age in years, in bins and by group, and how often the 80 % interval holds it."""
+    known = np.isfinite(years)
+    if not known.all():
+        chosen = {name: found[known] for name, found in members[1].items()}
+        return age_findings(data, _of_rows(head, known), years[known], (members[0][known], chosen))
+    if len(years) == 0:
+        return Findings()
+    value = np.asarray(head.value, dtype=np.float32)
+    errors = np.abs(value - years)
+    place = (data, "age", "mean absolute error")
     rows = [
-        Row(data, "age", "mean absolute error", measure(mean_absolute_error, value, years)),
+        Row(*place, measure_mean(errors)),
         Row(data, "age", "root mean square error", measure(root_mean_square_error, value, years)),
     ]
+    curves = []
     if head.low is not None and head.high is not None:
-        inside = measure(coverage, head.low.numpy(), head.high.numpy(), years)
-        rows.append(Row(data, "age", "80 % interval holds it", inside))
-    return rows
+        low, high = head.low.numpy(), head.high.numpy()
+        rows.append(Row(data, "age", "80 % interval holds it", measure_mean((low <= years) & (years <= high))))
+        curves.append(abstention_curve(data, "age", low - high, errors))
+    faces, groups = members
+    binned = [_bin_findings(data, head, years, bins) for bins in (NINE, FOURTEEN)]
+    outcome = Outcomes.of(place, errors, faces.files.tolist(), groups, higher_is_better=False)
+    own = Findings(rows=tuple(rows), curves=tuple(curves), outcomes=(outcome,))
+    return Findings.join([own, *binned, Findings(rows=tuple(group_rows(place, errors, groups)))])
 
 
-def _column(values: object) -> NDArray[np.float32]:
-    return np.asarray(values, dtype=np.float32)
+def _of_rows(head: HeadOutput, rows: NDArray[np.bool_]) -> HeadOutput:
+    chosen = torch.from_numpy(rows)
+    others = (head.value, head.low, head.high, head.abstains)
+    return HeadOutput(head.labels, head.probabilities[chosen], *(None if x is None else x[chosen] for x in others))
 
 
-def utkface_rows(heads: dict[str, HeadOutput], faces: UtkFace) -> list[Row]:
-    """Gender, ethnicity and age on UTKFace, for all faces and by group."""
-    rows: list[Row] = []
-    if "gender" in heads:
-        rows += class_rows(faces.name, "gender", heads["gender"], faces.gender)
-    if "ethnicity" in heads:
-        rows += class_rows(faces.name, "ethnicity", heads["ethnicity"], faces.ethnicity)
+def _bin_findings(data: str, head: HeadOutput, years: NDArray[np.float32], bins: AgeBins) -> Findings:
+    """Accuracy of the most probable bin, exact and off by at most one."""
+    said, truth = bins.most_probable(head.probabilities.numpy()), bins.of_years(years)
+    rows = (
+        Row(data, "age", f"accuracy of {bins.name}", measure_mean(said == truth)),
+        Row(data, "age", f"accuracy of {bins.name}, one off counts", measure_mean(np.abs(said - truth) <= 1)),
+    )
+    return Findings(rows=rows, confusions=(confusion(data, f"age, {bins.name}", bins.labels, said, truth),))
+
+
+def people_findings(heads: Mapping[str, HeadOutput], faces: People) -> Findings:
+    """Gender, ethnicity and age, for all faces and by group; labels that a set lacks are UNKNOWN or not a number."""
+    members = (faces, dict(groups(faces)))
+    parts = []
+    for task, truth in (("gender", faces.gender), ("ethnicity", faces.ethnicity)):
+        if task in heads:
+            parts.append(class_findings(faces.name, task, heads[task], truth, members))
     if "age" in heads:
-        rows += age_rows(faces.name, heads["age"], faces.age)
-    return rows + [row for group, members in groups(faces) for row in _group_rows(heads, faces, group, members)]
+        parts.append(age_findings(faces.name, heads["age"], faces.age, members))
+    return Findings.join(parts)
 
 
-def groups(faces: UtkFace) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+def groups(faces: People) -> Iterator[tuple[str, NDArray[np.bool_]]]:
     """Yield each gender, ethnicity, age band and each combination of the three that occurs, with its members."""
     bands = {name: (faces.age >= first) & (faces.age < end) for name, first, end in AGE_BANDS}
     genders = {name: faces.gender == number for number, name in enumerate(GENDERS)}
@@ -117,53 +154,56 @@ def groups(faces: UtkFace) -> Iterator[tuple[str, NDArray[np.bool_]]]:
                     yield f"{gender} / {ethnicity} / {band}", members
 
 
-def _group_rows(heads: dict[str, HeadOutput], faces: UtkFace, group: str, members: NDArray[np.bool_]) -> Iterator[Row]:
-    for task, truth in (("gender", faces.gender), ("ethnicity", faces.ethnicity)):
-        if task in heads:
-            said = heads[task].probabilities.numpy().argmax(axis=1)
-            yield Row(faces.name, task, "accuracy", measure(accuracy, said[members], truth[members]), group)
-    if "age" in heads:
-        value = _column(heads["age"].value)[members]
-        yield Row(
-            faces.name, "age", "mean absolute error", measure(mean_absolute_error, value, faces.age[members]), group
-        )
+def emotion_findings(heads: Mapping[str, HeadOutput], faces: Fer2013) -> Findings:
+    """Emotion against FER+'s majority, and against FER2013's own seven labels.
+
+    The seven come from the head `emotion7` where there is one, else from the eight without contempt.
+    """
+    parts = []
+    if "emotion" in heads:
+        parts.append(class_findings("ferplus", "emotion", heads["emotion"], faces.majority, (faces, {})))
+    if "emotion7" in heads:
+        labels = heads["emotion7"].labels
+        number = np.array([labels.index(EMOTIONS[n]) if EMOTIONS[n] in labels else UNKNOWN for n in range(8)])
+        parts.append(class_findings("fer2013", "emotion7", heads["emotion7"], number[faces.original], (faces, {})))
+    elif "emotion" in heads:
+        parts.append(_derived_seven(heads["emotion"], faces))
+    return Findings.join(parts)
 
 
-def fer_rows(head: HeadOutput, faces: Fer2013) -> list[Row]:
-    """Emotion against FER+'s majority, and against FER2013's own seven labels, derived from the eight."""
-    rows = class_rows("ferplus", "emotion", head, faces.majority)
-    seven = [EMOTIONS.index(name) for name in EMOTIONS if name != "contempt"]
-    said = np.array(seven)[head.probabilities.numpy()[:, seven].argmax(axis=1)]
-    rows.append(Row("fer2013", "emotion", "accuracy of seven", measure(accuracy, said, faces.original)))
-    rows.append(
-        Row("fer2013", "emotion", "balanced accuracy of seven", measure(balanced_accuracy, said, faces.original))
+def _derived_seven(head: HeadOutput, faces: Fer2013) -> Findings:
+    seven = [head.labels.index(name) for name in ORIGINAL_EMOTIONS]
+    number = np.array([EMOTIONS.index(name) for name in ORIGINAL_EMOTIONS])
+    said = number[head.probabilities.numpy()[:, seven].argmax(axis=1)]
+    correct = said == faces.original
+    place = ("fer2013", "emotion", "accuracy of seven")
+    balanced = measure(balanced_accuracy, said, faces.original)
+    return Findings(
+        rows=(Row(*place, measure_mean(correct)), Row("fer2013", "emotion", "balanced accuracy of seven", balanced)),
+        confusions=(confusion("fer2013", "emotion, seven", EMOTIONS, said, faces.original),),
+        outcomes=(Outcomes.of(place, correct, faces.files.tolist(), {}, higher_is_better=True),),
     )
-    return rows
 
 
-def celeba_rows(head: HeadOutput, faces: CelebA) -> list[Row]:
+def attribute_findings(head: HeadOutput, faces: CelebA) -> Findings:
     """Mean accuracy over the attributes that the release and the data set share, and each one's."""
     shared = [name for name in faces.names if name in head.labels]
     probabilities = head.probabilities.numpy()[:, [head.labels.index(name) for name in shared]]
     truth = faces.attributes[:, [faces.names.index(name) for name in shared]]
-    draws = MULTI_LABEL_DRAWS
-    rows = [
-        Row(faces.name, "attributes", "mean accuracy", measure(mean_column_accuracy, probabilities, truth)),
-        Row(
-            faces.name,
-            "attributes",
-            "mean balanced accuracy",
-            measure(balanced_column_accuracy, probabilities, truth, draws=draws),
+    correct = (probabilities > 0.5) == (truth > 0.5)
+    place = (faces.name, "attributes", "mean accuracy")
+    balanced = measure(balanced_column_accuracy, probabilities, truth, draws=MULTI_LABEL_DRAWS)
+    sureness = (np.abs(probabilities - 0.5) + 0.5).astype(np.float32)
+    return Findings(
+        rows=(
+            Row(*place, measure_mean(correct.mean(axis=1))),
+            Row(faces.name, "attributes", "mean balanced accuracy", balanced),
+            *_attribute_rows(faces.name, shared, correct),
         ),
-    ]
-    return rows + _attribute_rows(faces.name, shared, probabilities, truth)
+        curves=(calibration_curve(faces.name, "attributes", sureness.ravel(), correct.ravel()),),
+        outcomes=(Outcomes.of(place, correct.mean(axis=1), faces.files.tolist(), {}, higher_is_better=True),),
+    )
 
 
-def _attribute_rows(
-    data: str, names: Sequence[str], probabilities: NDArray[np.float32], truth: NDArray[np.float32]
-) -> list[Row]:
-    said, yes = probabilities > 0.5, truth > 0.5
-    return [
-        Row(data, "attributes", "accuracy", measure(accuracy, said[:, k], yes[:, k], draws=MULTI_LABEL_DRAWS), name)
-        for k, name in enumerate(names)
-    ]
+def _attribute_rows(data: str, names: Sequence[str], correct: NDArray[np.bool_]) -> list[Row]:
+    return [Row(data, "attributes", "accuracy", measure_mean(correct[:, k]), name) for k, name in enumerate(names)]

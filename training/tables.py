@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from training.data import ETHNICITIES, GENDERS
 from training.errors import TrainingError
+from training.operating import MOST_FALSE, TASK
 from training.scores import AGE_BANDS
 
 if TYPE_CHECKING:
@@ -46,8 +47,8 @@ def overall(found: Evaluation) -> str:
 
 def found_faces(found: Evaluation) -> str:
     """How the faces of each set were found."""
-    head = ("set", "images", "found at once", "found resized or framed", "not found (cut at typical landmarks)")
-    facts = ((s.data, s.images, s.first_view, s.later_views, s.missed) for s in found.sets)
+    head = ("set", "images", "found at once", "found resized or framed", "not found (cut at typical landmarks)", "rows")
+    facts = ((s.data, s.images, s.first_view, s.later_views, s.missed, s.measured) for s in found.sets)
     return table(head, [[str(value) for value in row] for row in facts])
 
 
@@ -79,6 +80,29 @@ def attributes(found: Evaluation) -> str:
     return table(("attribute", "accuracy"), [(r.group, shown(r.measure, r.figure)) for r in rows])
 
 
+def by_size(found: Evaluation) -> str:
+    """Figures by the shorter side of the face in its frame; empty where sizes were not measured."""
+    rows = [row for row in found.rows if row.task.endswith(", by size")]
+    columns = list(dict.fromkeys((row.data, row.task, row.measure) for row in rows))
+    lines = []
+    for group in dict.fromkeys(row.group for row in rows):
+        figures = [(place[2], found.find(*place, group)) for place in columns]
+        counts = [figure.count for _, figure in figures if figure]
+        lines.append([group, str(max(counts, default=0)), *(shown(m, f) if f and f.count else "" for m, f in figures)])
+    head = ("face", "shown", *(f"{data}, {task.removesuffix(', by size')}: {name}" for data, task, name in columns))
+    return table(head, lines) if lines else ""
+
+
+def operating(found: Evaluation) -> str:
+    """Ethnicity label by label; empty where no thresholds could be chosen."""
+    labels = [row for row in found.rows if row.task == TASK and row.measure == "true positives"]
+    rows = []
+    for row in labels:
+        false = found.find(row.data, TASK, "false positives", row.group)
+        rows.append([f"{row.data}, {row.group}", shown("", row.figure), shown("", false) if false else ""])
+    return table(("set, label", "true positives", "false positives"), rows) if rows else ""
+
+
 def card(found: Evaluation) -> str:
     """All tables of the model card."""
     parts = [
@@ -93,6 +117,11 @@ def card(found: Evaluation) -> str:
         "### Each attribute (CelebA)",
         attributes(found),
     ]
+    optional = (
+        (f"### Ethnicity label by label: at most {MOST_FALSE:.0%} false on validation faces", operating(found)),
+        ("### By size of the face", by_size(found)),
+    )
+    parts += [part for title, text in optional if text for part in (title, text)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -11,15 +11,18 @@ from models.branches import interpret
 from training.data import (
     EMOTIONS,
     ORIGINAL_EMOTIONS,
+    UNKNOWN,
+    BinnedPeople,
     CelebA,
     Fer2013,
-    UtkFace,
+    People,
     read_celeba,
     read_fer2013,
     read_utkface,
 )
 from training.errors import RecipeError
-from training.losses import age_distribution, one_hot
+from training.losses import age_span_distribution, one_hot
+from training.people import read_adience, read_fairface, read_imdb, read_wiki
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,6 +46,10 @@ READERS: dict[DataName, Callable[[Path], FaceSet]] = {
     "utkface": read_utkface,
     "fer2013": read_fer2013,
     "celeba10k": read_celeba,
+    "fairface": read_fairface,
+    "adience": read_adience,
+    "imdb_crop": read_imdb,
+    "wiki_crop": read_wiki,
 }
 
 
@@ -59,16 +66,32 @@ def original_emotion_targets(faces: Fer2013) -> Tensor:
     return (torch.from_numpy(faces.original)[:, None] == order).float()
 
 
+def known_one_hot(labels: NDArray[np.int64], classes: int) -> Tensor:
+    """Turn (N,) class numbers into (N, classes) targets; rows of UNKNOWN are zero."""
+    numbers = torch.from_numpy(labels)
+    return one_hot(numbers.clamp(min=0), classes) * (numbers != UNKNOWN)[:, None]
+
+
+def age_targets(faces: People, classes: int) -> Tensor:
+    """Turn ages or ranges of ages into (N, classes) distributions over years; rows without an age are zero."""
+    span = faces.age_span if isinstance(faces, BinnedPeople) else np.stack([faces.age] * 2, axis=1)
+    known = torch.from_numpy(np.isfinite(span).all(axis=1))
+    first, last = torch.from_numpy(np.nan_to_num(span)).unbind(1)
+    return age_span_distribution(first, last, classes, AGE_SPREAD_YEARS) * known[:, None]
+
+
 def targets(task: str, faces: FaceSet, classes: int) -> Tensor:
     """Return the (N, classes) float32 soft targets of a task.
 
     Raises:
         RecipeError: the data set does not label this task.
     """
-    if isinstance(faces, UtkFace) and task in ("gender", "ethnicity"):
-        return one_hot(torch.from_numpy(getattr(faces, task)), classes)
-    if isinstance(faces, UtkFace) and task == "age":
-        return age_distribution(torch.from_numpy(faces.age), classes, AGE_SPREAD_YEARS)
+    if isinstance(faces, People) and task in ("gender", "ethnicity"):
+        return known_one_hot(getattr(faces, task), classes)
+    if isinstance(faces, BinnedPeople) and task == "ethnicity7":
+        return known_one_hot(faces.race, classes)
+    if isinstance(faces, People) and task == "age":
+        return age_targets(faces, classes)
     if isinstance(faces, Fer2013) and task == "emotion":
         return emotion_targets(faces)
     if isinstance(faces, Fer2013) and task == "emotion7":

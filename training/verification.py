@@ -7,10 +7,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from training.findings import Findings, Row
+from training.metrics import Figure, measure, measure_mean, true_positives_at
+from training.outcomes import Outcomes
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from training.data import Pairs
+    from training.data import FaceSet, Pairs
+
+FALSE_ACCEPTANCE = 0.001
+"""Share of pairs of different people that may be taken for one person: 3 of View 2's 3000."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,3 +55,23 @@ def verify(embeddings: NDArray[np.float32], pairs: Pairs) -> Verification:
     correct = (similarity > thresholds[np.searchsorted(folds, pairs.fold)]) == pairs.same
     accuracy = np.array([correct[pairs.fold == fold].mean() for fold in folds])
     return Verification(correct, accuracy, thresholds)
+
+
+def verification_findings(embeddings: NDArray[np.float32], faces: FaceSet, pairs: Pairs) -> Findings:
+    """Accuracy over ten folds, and how many same pairs are accepted where hardly any other is."""
+    found = verify(embeddings, pairs)
+    spread = float(found.fold_accuracy.std(ddof=1) / np.sqrt(len(found.fold_accuracy)))
+    similarity = similarities(embeddings, pairs)
+    accepted = measure(lambda s, same: true_positives_at(s, same, FALSE_ACCEPTANCE), similarity, pairs.same)
+    place = ("lfw", "verification", "accuracy")
+    names = [f"{faces.files[a]} {faces.files[b]}" for a, b in zip(pairs.left, pairs.right, strict=True)]
+    rows = (
+        Row(*place, measure_mean(found.correct)),
+        Row("lfw", "verification", "standard error over folds", _alone(spread, len(found.fold_accuracy))),
+        Row("lfw", "verification", "true positives at 0.1 % false ones", accepted),
+    )
+    return Findings(rows=rows, outcomes=(Outcomes.of(place, found.correct, names, {}, higher_is_better=True),))
+
+
+def _alone(value: float, count: int) -> Figure:
+    return Figure(value, float("nan"), float("nan"), count)

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from training import cli
 
-COMMANDS = ("list", "train", "evaluate", "card", "export", "convert", "convert-trunk")
+COMMANDS = ("list", "train", "depth-search", "evaluate", "card", "export", "convert", "convert-trunk")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -32,7 +32,14 @@ def test_list_names_every_recipe_and_head():
     ("arguments", "status", "said"),
     [
         (["train", "nothing", "--data", "d", "--cache", "c", "--out", "o"], 2, "known are"),
-        (["evaluate", "--data", "d", "--split", "exam"], 2, "expected one of train, val, test"),
+        (["evaluate", "--data", "d", "--set", "fair"], 2, "known are utkface"),
+        (["train", "nothing.json", "--data", "d", "--cache", "c", "--out", "o"], 2, "depth search"),
+        (["depth-search", "--data", "d", "--cache", "c", "--out", "o", "--tasks", "hair"], 2, "no tasks hair"),
+        (
+            ["depth-search", "--data", "d", "--cache", "c", "--out", "o", "--release", "m"],
+            1,
+            "give the folder of a release",
+        ),
         (["export", "x", "--take", "age", "--out", "o"], 2, "HEAD=RELEASE"),
         (["evaluate", "--data", "d", "--release", "missing"], 1, "missing"),
         (["list", "--color"], 2, "--color"),

@@ -131,11 +131,18 @@ def test_a_missing_set_is_named(read, tmp_path):
         read(tmp_path)
 
 
-def test_a_strange_split_is_refused(utkface):
+def test_a_strange_split_is_told_and_teaches_nothing(utkface, caplog):
     path = utkface / "utkface" / "labels.csv"
     path.write_text(path.read_text().replace(",train,", ",trian,", 1))
-    with pytest.raises(DataError, match="trian"):
-        data.read_utkface(utkface)
+    faces = data.read_utkface(utkface)
+    assert "trian" in caplog.text
+    assert len(faces.rows("train")) == 0
+
+
+def test_labels_without_splits_are_all_test(utkface):
+    path = utkface / "utkface" / "labels.csv"
+    path.write_text("file,age,gender,race\na.jpg,31,1,2\nb.jpg,7,0,4\n")
+    assert data.read_utkface(utkface).split.tolist() == ["test", "test"]
 
 
 def test_shared_sets_have_the_sizes_their_documents_promise(shared_data):

@@ -10,6 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from models.geometry import align
+from models.manifest import Manifest
+from models.sface import SFACE
 from models.types import Detections, FaceOutputs, HeadOutput
 from training import data, scores, tables
 from training.crops import NOT_FOUND, View, crop_faces, fill_missing, find_landmarks, show
@@ -40,6 +43,11 @@ class MadeRelease:
     name = "made"
     weights_sha256 = "0" * 64
     detector = MiddleDetector()
+    layout = SFACE
+    manifest = Manifest(name="made")
+
+    def align(self, frames, detections):
+        return align(frames, detections.frame, detections.landmarks)
 
     def infer(self, crops):
         count = len(crops)
@@ -175,7 +183,7 @@ def test_seven_emotions_leave_contempt_out():
         majority=np.array([data.EMOTIONS.index("contempt"), data.UNKNOWN]),
         original=np.array([data.EMOTIONS.index("anger"), data.EMOTIONS.index("fear")]),
     )
-    rows = scores.fer_rows(HeadOutput(data.EMOTIONS, probabilities), faces)
+    rows = scores.emotion_findings({"emotion": HeadOutput(data.EMOTIONS, probabilities)}, faces).rows
     found = {(row.data, row.measure): row.figure for row in rows}
     assert (found["ferplus", "accuracy"].value, found["ferplus", "accuracy"].count) == (1.0, 1)
     assert found["fer2013", "accuracy of seven"].value == pytest.approx(0.5)
@@ -192,7 +200,7 @@ def test_attributes_are_matched_by_name():
         names=("Young", "Bald"),
     )
     head = HeadOutput(("Bald", "Young"), torch.tensor([[0.1, 0.9], [0.2, 0.8]]))
-    rows = {(row.measure, row.group): row.figure.value for row in scores.celeba_rows(head, faces)}
+    rows = {(row.measure, row.group): row.figure.value for row in scores.attribute_findings(head, faces).rows}
     assert rows["mean accuracy", "all"] == pytest.approx(3 / 4)
     assert rows["accuracy", "Bald"] == pytest.approx(1 / 2)
     assert replace(faces, names=("Young", "Other")).names != faces.names
