@@ -21,6 +21,7 @@ from models.release import load_release
 from training import depth_grid, tables
 from training import depth_search as searching
 from training import export as exporting
+from training.compare_cli import add_compare_command
 from training.errors import RecipeError, TrainingError
 from training.evaluate import SETS, EvaluateOptions, Evaluation
 from training.evaluate import evaluate as measure_release
@@ -193,6 +194,7 @@ def convert(
 
 
 add_trunk_commands(app)
+add_compare_command(app)
 
 
 def main() -> None:

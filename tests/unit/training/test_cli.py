@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from training import cli
 
-COMMANDS = ("list", "train", "depth-search", "evaluate", "card", "export", "convert", "convert-trunk")
+COMMANDS = ("list", "train", "depth-search", "evaluate", "compare", "card", "export", "convert", "convert-trunk")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -40,6 +40,7 @@ def test_list_names_every_recipe_and_head():
             1,
             "give the folder of a release",
         ),
+        (["compare", "a", "b"], 2, "--data"),
         (["export", "x", "--take", "age", "--out", "o"], 2, "HEAD=RELEASE"),
         (["evaluate", "--data", "d", "--release", "missing"], 1, "missing"),
         (["list", "--color"], 2, "--color"),
