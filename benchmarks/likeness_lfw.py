@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FIT_PRIOR = 0.01  # the prior under which the fit's loss is taken: where a search decides
 PRIORS = (0.01, 0.001, 0.0001)
 IMAGES_OF_A_PERSON = (1, 1, 2, 3, 5, 10)  # drawn for each template; half of people have a single image anyway
-UNLIKE = 0.25  # cosine below which only a share of the pairs of two people is kept
+UNLIKE = 0.3  # cosine below which only a share of the pairs of two people is kept
 SHARE = 0.002
 QUERIES = 1000  # per block
 QUALITIES = (0.25, 0.85)  # 1 % and 98 % of the images, shrunken ones included, lie outside
@@ -83,7 +83,7 @@ def main() -> None:
         np.unique(columns["name"], return_inverse=True)[1],
     )
     train = np.array(split_of(root, names)) == "train"
-    seen, held_out = draw(everyone[train], rounds=2, seed=0), draw(everyone[~train], rounds=6, seed=1)
+    seen, held_out = draw(everyone[train], rounds=5, seed=0), draw(everyone[~train], rounds=6, seed=1)
     for name, trials in (("train", seen), ("held out", held_out)):
         print(f"{name}: {trials.same.sum():,} trials of one person, {trials.weight[~trials.same].sum():,.0f} of two")
     print_fits(seen, held_out)

@@ -62,11 +62,11 @@ class Calibration:
 
 
 SFACE = Calibration(
-    constant=-25.43,
-    cosine=71.20,
-    quality=15.18,
-    cosine_quality=-37.10,
-    disagreement=-4.87,
+    constant=-20.71,
+    cosine=59.17,
+    quality=10.68,
+    cosine_quality=-25.77,
+    disagreement=-2.40,
     lowest_quality=0.25,
     highest_quality=0.85,
     trunk_sha256="0912870734d2604b8b39c7a2b6b803736d8dc1255e0cca861896b2abf4a96118",
