@@ -47,12 +47,18 @@ def holders(said: Said, person: Ids) -> dict[int, str]:
     return {int(who): said.words[place].name or "" for place, who in enumerate(bearers) if who >= 0}
 
 
-def settle_names(session: Session, release_id: int, said: Said) -> None:
+def settle_names(session: Session, release_id: int, said: Said, person: Ids) -> None:
     """Give names to who bears them and take them from all others; the caller holds the lock.
 
     A name all of whose places are lost for now (their files are being analysed again) stays where it is.
+
+    Args:
+        session: an open session.
+        release_id: the release whose people they are.
+        said: what humans said.
+        person: (M,) person of each appearance in ``said``, -1 for none.
     """
-    bearers = holders(said, people_of(session, said.appearance))
+    bearers = holders(said, person)
     waiting = [word.name for word in said.words if word.name and not len(word.subject)]
     session.execute(
         text("""UPDATE person SET name = NULL

@@ -113,10 +113,12 @@ def settle(session: Session, known: PeopleInMemory, said: Said | None) -> None:
     """Let who contradicts what humans said find another person, and the names go where they belong."""
     if said is None:
         return
-    leaving = violators(said, people_of(session, said.appearance))
+    person = people_of(session, said.appearance)
+    leaving = violators(said, person)
     if len(leaving):
         place(session, known, read_these(session, leaving), said)
-    settle_names(session, known.release_id, said)
+        person = people_of(session, said.appearance)
+    settle_names(session, known.release_id, said, person)
 
 
 def retire_superseded(session: Session, known: PeopleInMemory) -> None:

@@ -6,10 +6,10 @@ places under the last word that was said of it.
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
+import faiss
 import numpy as np
 import pytest
 from sqlalchemy import text
@@ -20,7 +20,7 @@ from worker.known import PeopleInMemory, lock_people
 from worker.people import identify_pending
 from worker.regroup import apply, compute, is_current, take_snapshot
 
-SEQUENCES = 20
+SEQUENCES = 1000
 STEPS = 6
 NAMES = ("Ada", "Bo", "Eve")
 DUMP = """SELECT person_id, name, created_at, is_good, correction_id, NULL FROM person
@@ -45,16 +45,23 @@ class Play:
     known: PeopleInMemory
     random: np.random.Generator
     words: list[Word] = field(default_factory=list)
+    who: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        self.look()
+
+    def look(self):
+        self.who = self.crowd.who()
 
     @property
     def session(self):
         return self.crowd.session
 
     def person(self):
-        return int(self.random.choice(sorted(set(self.crowd.who().values()))))
+        return int(self.random.choice(sorted(set(self.who.values()))))
 
     def members(self, *people):
-        return {place for place, person in self.crowd.who().items() if person in people}
+        return {place for place, person in self.who.items() if person in people}
 
     def some(self, person):
         """Some, but not all, appearances of a person, and the places they are at."""
@@ -128,9 +135,11 @@ class Play:
         """After a regrouping in between, the next one gives what it would have given without the correction."""
         branch = self.session.begin_nested()
         self.regroup()
+        self.look()
         expected = self.partition()
         branch.rollback()
         self.known.forget()
+        self.look()
         count = len(self.words)
         self.correct()
         self.check()
@@ -141,6 +150,7 @@ class Play:
             self.words[-1].undone = True
             self.check()
         self.regroup()
+        self.look()
         assert self.partition() == expected
 
     def regroup(self):
@@ -171,12 +181,13 @@ class Play:
 
     def partition(self):
         groups = {}
-        for place, person in self.crowd.who().items():
+        for place, person in self.who.items():
             groups.setdefault(person, set()).add(place)
         return sorted(map(sorted, groups.values()))
 
     def check(self):
-        who = self.crowd.who()
+        self.look()
+        who = self.who
         assert None not in who.values()
         pairs, called = {}, {}
         for place, word in enumerate(self.words):
@@ -221,6 +232,15 @@ STEPS_THAT_CAN_HAPPEN = {
 
 
 @pytest.fixture
+def one_thread():
+    """Searching fifty appearances takes two threads longer than one."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    yield
+    faiss.omp_set_num_threads(threads)
+
+
+@pytest.fixture
 def small_crowd(crowd):
     """Six people, two pairs of whom look rather alike, so that grouping alone makes mistakes."""
     for one, other in ((0, 1), (2, 3)):
@@ -237,14 +257,13 @@ def small_crowd(crowd):
 
 
 @pytest.mark.slow
-def test_random_sequences(small_crowd):
+def test_random_sequences(small_crowd, one_thread):
     """Each sequence starts with the same small archive, and is rolled back at its end."""
     crowd, session = small_crowd, small_crowd.session
-    known = PeopleInMemory(crowd.release_id)
     lock_people(session)
-    identify_pending(session, known)
+    identify_pending(session, PeopleInMemory(crowd.release_id))
     names, weights = list(STEPS_THAT_CAN_HAPPEN), np.array(list(STEPS_THAT_CAN_HAPPEN.values()))
-    files, begun = dict(crowd.files), time.monotonic()
+    files = dict(crowd.files)
     for seed in range(SEQUENCES):
         start = session.begin_nested()
         crowd.files = dict(files)
@@ -257,4 +276,3 @@ def test_random_sequences(small_crowd):
             except AssertionError as err:
                 raise AssertionError(f"sequence {seed}, {step} after {len(play.words)} words: {err}") from err
         start.rollback()
-    assert time.monotonic() - begun < 1e9
