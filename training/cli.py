@@ -25,6 +25,7 @@ from training.compare_cli import add_compare_command
 from training.errors import RecipeError, TrainingError
 from training.evaluate import SETS, EvaluateOptions, Evaluation
 from training.evaluate import evaluate as measure_release
+from training.identity_cli import add_identity_command
 from training.joint import train_jointly
 from training.probes import ProbeOptions
 from training.recipes import RECIPES, Recipe, find
@@ -195,6 +196,7 @@ def convert(
 
 add_trunk_commands(app)
 add_compare_command(app)
+add_identity_command(app)
 
 
 def main() -> None:
