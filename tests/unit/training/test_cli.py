@@ -9,7 +9,18 @@ from typer.testing import CliRunner
 
 from training import cli
 
-COMMANDS = ("list", "train", "depth-search", "evaluate", "compare", "identity", "card", "export", "convert", "convert-trunk")
+COMMANDS = (
+    "list",
+    "train",
+    "depth-search",
+    "evaluate",
+    "compare",
+    "identity",
+    "card",
+    "export",
+    "convert",
+    "convert-trunk",
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

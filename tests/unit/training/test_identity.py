@@ -54,7 +54,7 @@ def log(folder):
 
 @pytest.mark.parametrize("objective", ["softmax", "arcface"])
 def test_people_are_told_apart(tmp_path, objective):
-    run(tmp_path, replace(OPTIONS, objective=objective, steps=25))
+    run(tmp_path, replace(OPTIONS, objective=objective, steps=40))
     lines = log(tmp_path)
     assert float(lines[-1]["agreement"]) > 0.9
     assert float(lines[-1]["loss"]) < float(lines[0]["loss"])
