@@ -6,11 +6,15 @@ import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sqlalchemy.orm import Session
+
+from db.engine import make_engine
 from db.errors import DatabaseError
 from db.migrate import current_state
 from worker.database import database_address, masked
 from worker.errors import FacetError
 from worker.home import make_home
+from worker.proposals import read_proposals
 from worker.runner import load
 
 if TYPE_CHECKING:
@@ -37,6 +41,7 @@ def examine(config: Settings) -> list[Finding]:
         ("home", _home),
         ("disk", _disk),
         ("database", _database),
+        ("people", _people),
         ("broker", _broker),
         ("release", _release),
     ]
@@ -69,6 +74,18 @@ def _database(config: Settings) -> str:
             raise FacetError(f"the tables of {masked(url)} are {state.position}; run `facet db upgrade`")
         kind = "configured" if config.database_url is not None else "embedded"
         return f"{kind}, tables {state.position}"
+
+
+def _people(config: Settings) -> str:
+    with database_address(config) as url:
+        if not current_state(url).is_current:
+            return "not looked at: the tables are not there yet"
+        engine = make_engine(url)
+        with Session(engine) as session:
+            waiting = read_proposals(session)
+        engine.dispose()
+    told = [f"proposal {one.proposal_id} waits: {one.reason}; see `facet people proposals`" for one in waiting]
+    return "; ".join(told) or "no regrouping waits"
 
 
 def _broker(config: Settings) -> str:
