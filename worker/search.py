@@ -30,6 +30,8 @@ NEAREST_FOR_PEOPLE = 400
 """Appearances whose people are compared when the index is used."""
 INDEX_CANDIDATES = 400
 """Rows that the index keeps in mind (hnsw.ef_search): recall and time in docs/identity.md."""
+EXACT_SETTINGS = "-c work_mem=256MB -c jit=off"
+"""Sums of 300,000 people stay in memory; compiling the query takes longer than it saves."""
 INDEX_SETTINGS = (
     "-c hnsw.iterative_scan=strict_order "  # a filter that keeps few rows makes it search on, not come back with few
     f"-c hnsw.ef_search={INDEX_CANDIDATES} -c hnsw.max_scan_tuples=100000 "
@@ -287,14 +289,14 @@ class Searcher:
             exactly="" if indexed else "+ 0",
             limit=max(options.limit, NEAREST_FOR_PEOPLE) if indexed else options.limit,
         )
-        rows = self._ask(query, _parameters(probe), INDEX_SETTINGS if indexed else "")
+        rows = self._ask(query, _parameters(probe), INDEX_SETTINGS if indexed else EXACT_SETTINGS)
         return [AppearanceHit(**row) for row in rows]
 
     def _people(self, probe: Probe, options: SearchOptions, near: Sequence[AppearanceHit] | None) -> list[PersonHit]:
         """Compare with everybody, or with those whose appearances the index found."""
         query = _SEARCHED + _PEOPLE.format(where=_condition(options.where), limit=options.limit)
         ids = None if near is None else sorted({hit.person_id for hit in near if hit.person_id is not None})
-        return [PersonHit(**row) for row in self._ask(query, _parameters(probe) | {"people": ids})]
+        return [PersonHit(**row) for row in self._ask(query, _parameters(probe) | {"people": ids}, EXACT_SETTINGS)]
 
     def _known(self, people: Sequence[int | None]) -> dict[int, _Known]:
         ids = sorted({person for person in people if person is not None})

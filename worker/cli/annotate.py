@@ -65,7 +65,8 @@ def _look_up(config: Settings, database: Database, clip: str) -> tuple[StoredMed
 
 
 def _check_output(media: StoredMedia, output: Path) -> None:
-    endings = STILLS if media.kind == "image" else FILMS
+    # An animated picture may become a film; as a still it is drawn as it begins.
+    endings = (*STILLS, *FILMS) if media.kind == "image" else FILMS
     if output.suffix.lower() not in endings:
         what = "photo" if media.kind == "image" else "film"
         raise UsageError(f"{output} ends in {output.suffix!r}, expected one of {', '.join(endings)} for a {what}")
@@ -82,7 +83,7 @@ def _draw(config: Settings, media: StoredMedia, subjects: list[Subject], output:
     request = DecodeRequest(location=media.location, kind=media.kind, frames_per_second=None, limits=limits)
     try:
         with Decoder(limits) as decoder, decoder.open(request) as stream:
-            if media.kind == "image":
+            if output.suffix.lower() in STILLS:
                 annotate_still(next(stream).pixels, subjects, output)
                 return 1
             with Console(stderr=True).status("drawing ...") as status:

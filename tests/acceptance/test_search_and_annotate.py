@@ -1,0 +1,144 @@
+"""``facet search`` and ``facet annotate`` on the demonstration's archive, as a user runs them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from worker.demo import build_archive
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def demo(shared_facet, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("demo") / "archive"
+    build_archive(folder)
+    done = shared_facet("analyze", folder, "--json", status=1)  # half a picture is among them
+    assert json.loads(done.stdout)["people"] == 2, done.stderr
+    return shared_facet, folder
+
+
+@pytest.fixture(scope="module")
+def hopper(demo):
+    """The person of Grace Hopper's portrait."""
+    facet, _ = demo
+    return facet.value(
+        "SELECT person_id FROM appearances JOIN media USING (media_id) WHERE uri LIKE '%portraits/grace-hopper.jpg'"
+    )
+
+
+def turned(folder, tmp_path):
+    """Another picture of her: mirrored, greyer, smaller."""
+    with Image.open(folder / "portraits" / "grace-hopper.jpg") as image:
+        small = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).convert("L").resize((256, 300))
+    small.save(tmp_path / "her.png")
+    return tmp_path / "her.png"
+
+
+def test_a_photo_finds_its_person_and_stores_nothing(demo, hopper, tmp_path):
+    facet, folder = demo
+    before = facet.rows("SELECT (SELECT count(*) FROM media) m, (SELECT count(*) FROM faces) f")
+    (answer,) = json.loads(facet("search", turned(folder, tmp_path), "--json", "-o", tmp_path / "found.png").stdout)
+    best, *others = answer["people"]
+    assert best["person_id"] == hopper
+    assert best["probability"] > 0.95
+    assert all(other["probability"] < 0.05 for other in others)
+    assert answer["appearances"][0]["person_id"] == hopper
+    assert facet.rows("SELECT (SELECT count(*) FROM media) m, (SELECT count(*) FROM faces) f") == before
+    with Image.open(tmp_path / "found.png") as sheet:
+        assert sheet.width > 500
+
+
+def test_a_filter_and_csv(demo, hopper):
+    facet, _ = demo
+    done = facet("search", "--person", hopper, "--where", "kind = 'video' AND start_seconds > 2", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    seen = [row for row in rows if row["hit"] == "appearance"]
+    assert seen
+    assert all(float(row["start_seconds"]) > 2 for row in seen)
+    assert all(float(row["probability"]) < 0.05 for row in rows)  # everybody else is somebody else
+
+
+def test_the_index_can_be_made_and_dropped(demo, hopper):
+    facet, _ = demo
+    before = json.loads(facet("search", "--person", hopper, "--json").stdout)[0]
+    facet("db", "index")
+    after = json.loads(facet("search", "--person", hopper, "--json").stdout)[0]
+    facet("db", "check")
+    facet("db", "index", "--drop")
+    assert (before["exact"], after["exact"]) == (True, False)
+    assert [hit["person_id"] for hit in after["people"]] == [hit["person_id"] for hit in before["people"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        ((), 2, "expected one"),
+        (("--person", "999"), 2, "facet people list"),
+        (("places/coffee.jpg",), 1, "no face"),
+        (("films/two-pioneers.mp4",), 2, "expected one photo"),
+        (("damaged/half-a-picture.jpg",), 1, "truncated"),
+        (("portraits/grace-hopper.jpg", "--face", "9"), 2, "--face 1 to"),
+        (("portraits/grace-hopper.jpg", "--where", "nothing > 1"), 1, "expected a condition"),
+    ],
+)
+def test_wrong_use_is_one_line(demo, words, status, said):
+    facet, folder = demo
+    paths = [folder / word if "/" in word else word for word in words]
+    done = facet("search", *paths, status=status)
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_film_is_drawn_on_where_somebody_is_in_view(demo, tmp_path):
+    facet, folder = demo
+    facet("annotate", folder / "films" / "two-pioneers.mp4", "-o", tmp_path / "drawn.mp4")
+    drawn, times = pixels(tmp_path / "drawn.mp4")
+    plain, expected = pixels(folder / "films" / "two-pioneers.mp4")
+    assert times == pytest.approx(expected, abs=1e-3)
+    changed = np.array([(np.abs(a.astype(int) - b) > 60).mean() > 0.002 for a, b in zip(drawn, plain, strict=True)])
+    spans = facet.rows(
+        "SELECT start_seconds, end_seconds FROM appearances JOIN media USING (media_id) WHERE uri LIKE '%two-pioneers%'"
+    )
+    within = np.array(
+        [any(s["start_seconds"] <= at + 1e-3 and at - 1e-3 <= s["end_seconds"] for s in spans) for at in times]
+    )
+    assert np.array_equal(changed, within)
+
+
+def test_a_file_is_known_by_its_number_and_by_its_bytes(demo, tmp_path):
+    facet, folder = demo
+    copy = tmp_path / "renamed.jpg"
+    copy.write_bytes((folder / "portraits" / "grace-hopper.jpg").read_bytes())
+    facet("annotate", copy, "-o", tmp_path / "by-bytes.png")
+    number = facet.value("SELECT media_id FROM media WHERE uri LIKE '%grace-hopper.jpg'")
+    facet("annotate", number, "-o", tmp_path / "by-number.png")
+    assert (tmp_path / "by-bytes.png").read_bytes() == (tmp_path / "by-number.png").read_bytes()
+
+
+def test_an_animated_still_becomes_a_film(demo, tmp_path):
+    facet, folder = demo
+    facet("annotate", folder / "films" / "admiral.gif", "-o", tmp_path / "drawn.mp4")
+    assert len(pixels(tmp_path / "drawn.mp4")[1]) == 12
+
+
+def test_what_was_not_analysed_is_said(demo, tmp_path):
+    facet, folder = demo
+    done = facet("annotate", turned(folder, tmp_path), "-o", tmp_path / "out.png", status=2)
+    assert "facet analyze" in done.stderr
+    done = facet("annotate", folder / "films" / "two-pioneers.mp4", "-o", tmp_path / "out.png", status=2)
+    assert "expected one of" in done.stderr
+
+
+def pixels(path):
+    """Frames and times of a film."""
+    with av.open(str(path)) as container:
+        frames = list(container.decode(video=0))
+        return [frame.to_ndarray(format="rgb24") for frame in frames], [frame.time for frame in frames]
