@@ -51,6 +51,8 @@ _SEVEN_AS_EMOTION = {
 }
 _WHOLE = ("name", "root", "names")
 """Fields of a FaceSet that describe all rows at once."""
+_CELEBA_FACTS = ("file", "identity", "split", "official_partition")
+"""Columns of CelebA's label file that are no attributes."""
 UNKNOWN = -1
 """Stands for a class label that a file does not have."""
 
@@ -135,7 +137,7 @@ class CelebA(FaceSet):
     attributes: NDArray[np.float32]
     """(N, 40) 0 or 1, in the order of ``names``."""
     identity: NDArray[np.int64]
-    """(N,) number of the person."""
+    """(N,) number of the person, or UNKNOWN."""
     names: tuple[str, ...]
     """The forty names; the one field that has no N rows."""
 
@@ -152,6 +154,15 @@ class Pairs:
     """(P,) True where both show one person."""
     fold: NDArray[np.int64]
     """(P,) 0..9."""
+
+    def __len__(self) -> int:
+        return len(self.same)
+
+    def among(self, there: NDArray[np.bool_]) -> Pairs:
+        """Return the pairs of which both images are there, with rows counted among these: (N,) to fewer pairs."""
+        kept = there[self.left] & there[self.right]
+        row = np.cumsum(there) - 1
+        return Pairs(row[self.left[kept]], row[self.right[kept]], self.same[kept], self.fold[kept])
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
@@ -214,14 +225,14 @@ def read_celeba(data: Path) -> CelebA:
     """Read the forty attributes of CelebA's first 10,000 images; splits share no identity."""
     rows = read_rows(data / "celeba10k" / "attributes.csv")
     common = _columns("celeba10k", data / "celeba10k", rows)
-    names = tuple(rows[0])[4:] if rows else ()
+    names = tuple(name for name in (rows[0] if rows else ()) if name not in _CELEBA_FACTS)
     return CelebA(
         name=common.name,
         root=common.root,
         files=common.files,
         split=common.split,
         attributes=np.array([[row[name] for name in names] for row in rows], dtype=np.float32),
-        identity=np.array([row["identity"] for row in rows], dtype=np.int64),
+        identity=np.array([row.get("identity") or UNKNOWN for row in rows], dtype=np.int64),
         names=names,
     )
 

@@ -187,8 +187,11 @@ class _Evaluator:
         return attribute_findings(heads["attributes"], faces) if "attributes" in heads else Findings()
 
     def lfw(self) -> Findings:
-        faces, pairs = read_lfw(self.data)
-        return verification_findings(self.outputs(faces, "the pairs of View 2").embeddings.numpy(), faces, pairs)
+        every, pairs = read_lfw(self.data)
+        there = np.array([path.is_file() for path in every.paths()], dtype=np.bool_)
+        faces, found = every[there], pairs.among(there)
+        measured = f"{len(found)} of {len(pairs)} pairs of View 2"
+        return verification_findings(self.outputs(faces, measured).embeddings.numpy(), faces, found)
 
     def widerface_subset(self) -> Findings:
         found = detect_photos(read_wider(self.data), self.release)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from training.crops import crop_faces
-from training.data import FaceSet, read_celeba, read_rows, read_utkface
+from training.data import UNKNOWN, FaceSet, read_celeba, read_rows, read_utkface
 from training.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def read_celeba_people(data: Path) -> NamedFaces:
     """Read the training split of CelebA, which shares no person with the others."""
     every = read_celeba(data)
     faces = every[every.rows("train")]
-    return NamedFaces(faces, np.array([f"celeba {number}" for number in faces.identity], dtype=np.str_))
+    return NamedFaces(faces, np.array([f"celeba {n}" if n != UNKNOWN else "" for n in faces.identity], dtype=np.str_))
 
 
 def read_lfw_people(data: Path) -> NamedFaces:

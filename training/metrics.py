@@ -71,7 +71,12 @@ def measure_mean(values: Array, draws: int = DRAWS, seed: int = 0) -> Figure:
 
 
 def true_positives_at(similarity: NDArray[np.float32], same: NDArray[np.bool_], false_positives: float) -> float:
-    """Share of same pairs that are accepted at the lowest threshold accepting at most a share of the other pairs."""
+    """Share of same pairs that are accepted at the lowest threshold accepting at most a share of the other pairs.
+
+    Not a number where pairs of one kind are missing.
+    """
+    if same.all() or not same.any():
+        return float("nan")
     others = np.sort(similarity[~same])[::-1]
     allowed = int(false_positives * len(others))
     threshold = others[min(allowed, len(others) - 1)]

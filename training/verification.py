@@ -69,7 +69,12 @@ def held_back_accuracy(embeddings: NDArray[np.float32], pairs: Pairs) -> Figure:
 
 
 def verification_findings(embeddings: NDArray[np.float32], faces: FaceSet, pairs: Pairs) -> Findings:
-    """Accuracy over ten folds, and how many same pairs are accepted where hardly any other is."""
+    """Accuracy over ten folds, and how many same pairs are accepted where hardly any other is.
+
+    Nothing where the pairs are all of one kind, or of one fold: there is no threshold to choose.
+    """
+    if len(np.unique(pairs.fold)) < 2 or pairs.same.all() or not pairs.same.any():
+        return Findings()
     found = verify(embeddings, pairs)
     spread = float(found.fold_accuracy.std(ddof=1) / np.sqrt(len(found.fold_accuracy)))
     similarity = similarities(embeddings, pairs)

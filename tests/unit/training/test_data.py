@@ -97,6 +97,13 @@ def test_celeba_names_come_from_the_header(tmp_path):
     assert faces.names == ("Bald", "Young")
     assert faces.attributes.tolist() == [[0, 1], [1, 0]]
     assert faces[faces.rows("test")].names == ("Bald", "Young")
+    assert faces.identity.tolist() == [3, 5]
+
+
+def test_celeba_may_be_of_unknown_people(tmp_path):
+    write(tmp_path / "celeba10k" / "attributes.csv", "file,split,Bald\na.jpg,test,1\n")
+    faces = data.read_celeba(tmp_path)
+    assert (faces.names, faces.identity.tolist()) == (("Bald",), [data.UNKNOWN])
 
 
 def test_lfw_pairs_and_folds(tmp_path):
@@ -107,6 +114,10 @@ def test_lfw_pairs_and_folds(tmp_path):
     assert found.fold.tolist() == [0, 0, 1, 1]
     assert str(faces.files[found.right[1]]) == "images/E_F/E_F_0004.jpg"
     assert len(faces) == len(set(faces.files.tolist())) == 6
+    there = faces.files != faces.files[found.right[1]]
+    fewer = found.among(there)
+    assert (fewer.same.tolist(), fewer.fold.tolist()) == ([True, True, False], [0, 1, 1])
+    assert faces[there].files[fewer.right].tolist() == faces.files[found.right[[0, 2, 3]]].tolist()
 
 
 def test_lfw_with_fewer_pairs_than_promised_is_refused(tmp_path):

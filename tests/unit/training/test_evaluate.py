@@ -14,10 +14,11 @@ from models.geometry import align
 from models.manifest import Manifest
 from models.sface import SFACE
 from models.types import Detections, FaceOutputs, HeadOutput
-from training import data, scores, tables
+from training import data, plots, scores, tables
 from training.crops import NOT_FOUND, View, crop_faces, fill_missing, find_landmarks, show
 from training.errors import DataError, TrainingError
-from training.evaluate import Evaluation, evaluate
+from training.evaluate import EvaluateOptions, Evaluation, evaluate
+from training.operating import TASK
 from training.recipes import CELEBA_ATTRIBUTES
 
 POINTS = torch.tensor([[0.35, 0.4], [0.65, 0.4], [0.5, 0.6], [0.38, 0.78], [0.62, 0.78]])
@@ -204,3 +205,69 @@ def test_attributes_are_matched_by_name():
     assert rows["mean accuracy", "all"] == pytest.approx(3 / 4)
     assert rows["accuracy", "Bald"] == pytest.approx(1 / 2)
     assert replace(faces, names=("Young", "Other")).names != faces.names
+
+
+def test_a_set_without_the_wanted_split_is_measured_whole_and_says_so(folder):
+    path = folder / "utkface" / "labels.csv"
+    path.write_text(path.read_text().replace(",test,", ",holdout,"))
+    found = evaluate(MadeRelease(), folder)
+    assert found.sets[0].measured == "all rows (holdout): none is of split test"
+    assert found.find("utkface", "gender", "accuracy").count == 5
+    named = evaluate(MadeRelease(), folder, EvaluateOptions(split="holdout"))
+    assert (named.sets[0].measured, named.sets[0].images) == ("split holdout", 5)
+    assert "holdout" in tables.found_faces(named)
+
+
+def test_thresholds_of_ethnicity_come_from_validation_rows(folder):
+    path = folder / "utkface" / "labels.csv"
+    path.write_text(path.read_text().replace(",test,", ",val,", 2))
+    found = evaluate(MadeRelease(), folder)
+    assert [facts.measured for facts in found.sets] == ["split test", "split val: thresholds of ethnicity only"]
+    assert found.find("utkface", TASK, "left without a label").count == 3
+    assert "utkface, White" in tables.operating(found)
+    plain = evaluate(MadeRelease(), folder, EvaluateOptions(operating_points=False))
+    assert plain.find("utkface", TASK, "left without a label") is None
+
+
+def test_sizes_and_plots(folder, tmp_path):
+    found = evaluate(MadeRelease(), folder, EvaluateOptions(sizes=True))
+    text = tables.by_size(found)
+    assert "| 24-31 px |" in text
+    figures = plots.evaluation_figures(found)
+    assert {"sizes.png", "groups.png", "calibration.png", "abstention.png"} <= set(figures)
+    assert "confusion-utkface-age-nine-bins.png" in figures
+    for name, figure in figures.items():
+        assert plots.save(figure, tmp_path / "plots" / name).stat().st_size > 1000
+
+
+def test_lfw_is_measured_on_the_pairs_that_are_there(tmp_path):
+    root = tmp_path / "lfw"
+    people = [f"P_{n}" for n in range(4)]
+    for number, person in enumerate(people):
+        for place in (1, 2):
+            image(root / "images" / person / f"{person}_{place:04d}.jpg", 48, 90 + 40 * number)
+    lines = ["P_0\t1\t2", "P_1\t1\tP_2\t1", "P_3\t1\t2", "P_0\t2\tP_3\t2"]
+    (root / "pairs.txt").write_text("\n".join(["2\t1", *lines, ""]))
+    assert evaluate(MadeRelease(), tmp_path).find("lfw", "verification", "accuracy").count == 4
+    (root / "images" / "P_1" / "P_1_0001.jpg").unlink()
+    found = evaluate(MadeRelease(), tmp_path)
+    assert found.sets[0].measured == "3 of 4 pairs of View 2"
+    assert found.find("lfw", "verification", "true positives at 0.1 % false ones").count == 3
+
+
+def test_an_extra_head_of_seven_is_measured_instead_of_the_derived_seven():
+    faces = data.Fer2013(
+        name="fer2013",
+        root=None,
+        files=np.array(["a", "b"]),
+        split=np.array(["test", "test"]),
+        votes=np.zeros((2, 8), dtype=np.float32),
+        other_votes=np.zeros(2, dtype=np.float32),
+        majority=np.array([data.UNKNOWN, data.UNKNOWN]),
+        original=np.array([data.EMOTIONS.index("anger"), data.EMOTIONS.index("fear")]),
+    )
+    labels = tuple(reversed(data.ORIGINAL_EMOTIONS))
+    head = HeadOutput(labels, torch.eye(7)[[labels.index("anger"), labels.index("sadness")]])
+    rows = scores.emotion_findings({"emotion7": head}, faces).rows
+    assert {row.task for row in rows} == {"emotion7"}
+    assert next(row for row in rows if row.measure == "accuracy").figure.value == pytest.approx(0.5)
