@@ -40,11 +40,11 @@ class Correction:
     def what(self) -> str:
         """The correction in words."""
         person, others = self.people[0], ", ".join(str(other) for other in self.people[1:])
-        called = f" and is called {self.name}" if self.name is not None else ""
+        called = f", called {self.name}" if self.name is not None else ""
         if self.kind == "name":
             return f"person {person} is called {self.name}"
         if self.kind == "merge":
-            return f"{others} and {person} are one person{called}"
+            return f"people {others} are person {person}{called}"
         if self.kind == "split":
             return f"{self.appearances} appearances of person {person} are person {others}"
         return f"{self.appearances} appearances are not person {person}" + (f" but {others}" if others else "")

@@ -66,7 +66,7 @@ def merge(
     """Make people one: the first keeps its number, and its name if it has one."""
     with transaction() as session:
         correction = merge_people(session, [person, *others], reason=reason)
-    _tell(f"{', '.join(map(str, others))} and {person} are person {person}", correction, as_json=as_json)
+    _tell(f"people {', '.join(map(str, others))} are person {person}", correction, as_json=as_json)
 
 
 def split(person: Person, appearances: Appearances, reason: Reason = None, as_json: JsonFlag = False) -> None:

@@ -42,8 +42,8 @@ def show(person: corrections.Person, as_json: JsonFlag = False) -> None:
     make_home(config.home)
     columns = ("appearance_id", "uri", "start_seconds", "end_seconds", "face_count", "age", "gender", "emotion")
     with open_database(config) as database, database.sessions.begin() as session:
-        statement = text("""SELECT appearance_id, uri, start_seconds, end_seconds, face_count, age, gender, emotion
-                            FROM appearances JOIN media USING (media_id) WHERE person_id = :person
+        statement = text("""SELECT appearance_id, uri, start_seconds, end_seconds, a.face_count, age, gender, emotion
+                            FROM appearances a JOIN media USING (media_id) WHERE person_id = :person
                             ORDER BY uri, start_seconds""")
         rows = session.execute(statement, {"person": person}).all()
     if not rows:

@@ -108,9 +108,9 @@ def proposals(as_json: JsonFlag = False) -> None:
 def _show(proposal: Proposal) -> None:
     columns = ("from", "name", "to", "name", "appearances")
     rows = [(s.from_person_id, s.from_name, s.to_person_id or "new", s.to_name, s.appearances) for s in proposal.shifts]
-    title = f"Proposal {proposal.proposal_id} of {proposal.created_at:%Y-%m-%d %H:%M} UTC: {proposal.reason}"
-    console().print(table(title, columns, rows))
+    typer.echo(f"proposal {proposal.proposal_id} of {proposal.created_at:%Y-%m-%d %H:%M} UTC: {proposal.reason}")
     typer.echo(f"{proposal.people_before} people before, {proposal.people_after} after")
+    console().print(table("Largest changes", columns, rows))
 
 
 def alike(

@@ -1,0 +1,104 @@
+"""``facet people``: the commands on a real PostgreSQL, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import pytest
+from typer.testing import CliRunner
+
+from worker.cli.main import app
+from worker.config import settings
+from worker.errors import UsageError
+from worker.known import PeopleInMemory, lock_people
+from worker.people import identify_pending
+
+
+@pytest.fixture
+def facet(crowd, clean_database, tmp_path, monkeypatch):
+    """Runs a command on three people with three pictures each; gives what it prints, read if it is JSON."""
+    for _ in range(3):
+        crowd.photo(0, 1, 2)
+    lock_people(crowd.session)
+    identify_pending(crowd.session, PeopleInMemory(crowd.release_id))
+    crowd.session.commit()
+    monkeypatch.setenv("FACET_DATABASE_URL", clean_database)
+    monkeypatch.setenv("FACET_HOME", str(tmp_path))
+    monkeypatch.setenv("FACET_REGROUP_ALARM_FLOOR", "0")
+    settings.cache_clear()
+
+    def run(line, status=0):
+        done = CliRunner().invoke(app, ["people", *shlex.split(line)])
+        if isinstance(done.exception, UsageError):
+            raise done.exception
+        assert done.exit_code == status, done.output
+        return json.loads(done.stdout) if "--json" in line else done.stdout
+
+    yield run
+    settings.cache_clear()
+
+
+def test_people_are_listed_and_shown(facet):
+    assert [row["appearance_count"] for row in facet("list --json")] == [3, 3, 3]
+    shown = facet("show 1 --json")
+    assert [(row["uri"].startswith("/crowd/"), row["face_count"]) for row in shown] == [(True, 1)] * 3
+
+
+def test_corrections_are_said_told_and_undone(facet):
+    assert facet("name 1 'Ada Lovelace' --reason caption") == "person 1 is Ada Lovelace (correction 1)\n"
+    assert facet("merge 1 2").startswith("people 2 are person 1")
+    some = ",".join(str(row["appearance_id"]) for row in facet("show 1 --json")[:2])
+    split = facet(f"split 1 --appearances {some} --json")
+    assert [row["appearance_count"] for row in facet("list --json")] == [4, 3, 2]
+    assert facet(f"show {split['person_id']} --json")
+    one = facet("show 1 --json")[0]["appearance_id"]
+    assert list(facet(f"not 1 --appearances {one} --json")["person_ids"]) == [str(one)]
+    told = facet("history --json")
+    assert [row["kind"] for row in told] == ["not", "split", "merge", "name"]
+    assert told[-1]["reason"] == "caption"
+    assert told[1]["what"] == f"2 appearances of person 1 are person {split['person_id']}"
+    assert told[2]["what"] == "people 2 are person 1, called Ada Lovelace"
+    for _ in range(4):
+        facet("undo --reason 'only a test'")
+    assert [row["appearance_count"] for row in facet("list --json")] == [3, 3, 3]
+    assert [row["name"] for row in facet("list --json")] == [None] * 3
+    assert "only a test" in json.dumps(facet("history --json"))
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("name 9 Ada", "there is no person 9"),
+        ("show 9", "there is no person 9"),
+        ("split 1 --appearances 1,x", "cannot be read; expected numbers"),
+        ("undo", "no correction holds"),
+        ("regroup --apply 3", "no open proposal 3"),
+        ("regroup --yes --discard 3", "expected one of them"),
+    ],
+)
+def test_wrong_use_says_what_to_do(facet, line, message):
+    with pytest.raises(UsageError, match=message):
+        facet(line)
+
+
+def test_a_regrouping_that_changes_much_waits(facet, crowd):
+    for _ in range(2):
+        appearance = facet("show 1 --json")[0]["appearance_id"]
+        facet(f"split 1 --appearances {appearance}")
+    assert facet("regroup").startswith("0 of 9 appearances")
+    for number in (2, 1):
+        crowd.session.connection().exec_driver_sql(
+            f"UPDATE correction SET undone_at = now() WHERE correction_id = {number}"
+        )
+    crowd.session.commit()  # as if the places of the corrections were lost
+    waiting = facet("regroup --json", status=1)
+    assert waiting["proposal_id"] == 1
+    assert facet("proposals --json")[0]["changed_count"] == 2
+    assert "2 of 9 appearances would change their person" in facet("proposals")
+    assert facet("regroup --discard 1") == "proposal 1 is discarded\n"
+    assert facet("proposals") == "no proposal waits\n"
+    facet("regroup", status=1)
+    assert facet("regroup --apply 2").startswith("proposal 2 is applied: 2 appearances")
+    assert [row["appearance_count"] for row in facet("list --json")] == [3, 3, 3]
+    assert facet("alike --json") == []
