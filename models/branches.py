@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.sface import SFACE, Separable
+from models.trunk import EMBEDDING_DEPTH
 from models.types import HeadOutput
 
 if TYPE_CHECKING:
@@ -113,24 +114,49 @@ class Branch(nn.Module):
         """Return (N, K) float32 logits.
 
         Args:
-            maps: what `Trunk.forward_intermediates` returned for at least this branch's depths.
+            maps: what `Trunk.forward_intermediates` returned for at least this branch's depths. What own stages do not
+                run on may be `averaged` already.
         """
-        return torch.as_tensor(self.head(self.features(maps)))
+        first, *others = self.head
+        x = first(self.features(maps)).float()
+        for layer in others:
+            x = layer(x)
+        return torch.as_tensor(x)
 
     def features(self, maps: Mapping[str, Tensor]) -> Tensor:
-        """Return the (N, feature_count) float32 vectors that the linear layers read, depth after depth, (C, P, P)."""
+        """Return the (N, feature_count) vectors that the linear layers read, depth after depth, (C, P, P) in each."""
         first, *others = (maps[depth] for depth in self.spec.depths)
-        return torch.cat([self._pooled(x) for x in (self.stages(first), *others)], 1)
+        parts = [averaged(x, self.spec.pool) for x in (self.stages(first), *others)]
+        return torch.cat([part.to(self.dtype) for part in parts], 1)
 
-    def _pooled(self, x: Tensor) -> Tensor:
-        has_map = x.dim() == 4
-        if has_map and x.shape[-1] != self.spec.pool:
-            x = functional.adaptive_avg_pool2d(x, self.spec.pool)
-        return x.flatten(1).float()
+    @property
+    def dtype(self) -> torch.dtype:
+        """Number format of the first linear layer."""
+        return next(self.head.parameters()).dtype
 
     def set_trunk_precision(self, dtype: torch.dtype) -> None:
-        """Run own convolutions in the trunk's precision; the linear layers stay float32, they cost next to nothing."""
+        """Run what is wide in the trunk's precision: own convolutions, and the layer from maps to a hidden layer.
+
+        The others stay float32: they are small, and logits and stored embeddings are worth it.
+        """
         self.stages.to(dtype).to(memory_format=torch.channels_last)
+        if self.spec.hidden and self.spec.depths != (EMBEDDING_DEPTH,):
+            self.head[0].to(dtype)
+
+
+def averaged(x: Tensor, pool: int) -> Tensor:
+    """Average (N, C, h, w) maps over a grid of cells and flatten them.
+
+    Args:
+        x: maps; an embedding, or what was averaged already, has two dimensions and stays as it is.
+        pool: cells along each side.
+
+    Returns:
+        (N, C * pool * pool), cells of a channel side by side.
+    """
+    if x.dim() == 4 and x.shape[-1] != pool:
+        x = functional.adaptive_avg_pool2d(x, pool)
+    return x.flatten(1)
 
 
 def _stages(spec: BranchSpec, layout: TrunkLayout) -> list[nn.Module]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.batches import powers_of_two
-from models.branches import interpret
+from models.branches import averaged, interpret
 from models.precision import compute_dtype
 from models.trunk import EMBEDDING_DEPTH
 from models.types import FaceOutputs
@@ -86,7 +86,20 @@ class SharedNetwork:
         if self._embeds:
             maps[EMBEDDING_DEPTH] = self._trunk.embed(maps[self.layout.last_map])
         embeddings = maps[EMBEDDING_DEPTH] if self._identity else torch.zeros(len(crops), 0)
-        return {"": embeddings.cpu()} | {task: branch(maps).cpu() for task, branch in self._branches.items()}
+        return {"": embeddings.cpu()} | {task: logits.cpu() for task, logits in self._heads(maps).items()}
+
+    def _heads(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return logits by task; what several branches read alike is averaged once."""
+        logits, known = {}, {}
+        for task, branch in self._branches.items():
+            spec = branch.spec
+            read = {depth: maps[depth] for depth in spec.depths}
+            for depth in spec.depths[1 if spec.stages else 0 :]:
+                if (depth, spec.pool) not in known:
+                    known[depth, spec.pool] = averaged(maps[depth], spec.pool)
+                read[depth] = known[depth, spec.pool]
+            logits[task] = branch(read)
+        return logits
 
     def _run_trunk(self, crops: Tensor) -> dict[str, Tensor]:
         """Run the trunk in small batches, whose maps stay in the caches; what follows it likes large ones."""

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.branches import Branch, BranchSpec, interpret, quantile
+from models.branches import Branch, BranchSpec, averaged, interpret, quantile
 from models.dlib29 import DLIB29
 from models.sface import MAP_SHAPES, SFACE, SFace
 
@@ -87,6 +87,26 @@ def test_own_layers_stand_before_pooled_maps():
     pooled = torch.nn.functional.adaptive_avg_pool2d(found["conv_14"], 3)
     expected = torch.cat([own.flatten(1), pooled.flatten(1), found["embedding"]], 1)
     assert torch.allclose(features, expected)
+
+
+def test_maps_may_be_averaged_before():
+    spec = SPECS["own layers, a map and the embedding"]
+    branch, found = Branch(spec), maps(2)
+    assert torch.equal(branch(found | {"conv_14": averaged(found["conv_14"], spec.pool)}), branch(found))
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_a_branch_in_bfloat16_stays_close(name):
+    torch.manual_seed(11)
+    branch, found = Branch(SPECS[name]).eval(), maps(4)
+    with torch.no_grad():
+        expected = branch(found)
+        branch.set_trunk_precision(torch.bfloat16)
+        logits = branch({depth: x if depth == "embedding" else x.bfloat16() for depth, x in found.items()})
+    assert logits.dtype == torch.float32
+    assert (logits - expected).abs().max() < 0.02
+    stays = branch.spec.hidden == 0 or branch.spec.depths == ("embedding",)
+    assert branch.dtype == (torch.float32 if stays else torch.bfloat16)
 
 
 def test_a_branch_reads_any_trunk():
