@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
-ColumnType = Literal["bigint", "real", "double precision", "boolean", "vector"]
+ColumnType = Literal["bigint", "integer", "real", "double precision", "boolean", "vector"]
 
 BLOCK_ROWS = 50_000
 """Rows in one block: 28 MB with an embedding."""
@@ -24,8 +24,12 @@ BLOCK_ROWS = 50_000
 # Source: PostgreSQL's documentation of COPY (binary format) and pgvector's vector_send: int16 dimension, int16 unused.
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
-_WIRE: Mapping[ColumnType, str] = {"bigint": ">i8", "real": ">f4", "double precision": ">f8", "boolean": "?"}
-_NATIVE: Mapping[ColumnType, str] = {"bigint": "<i8", "real": "<f4", "double precision": "<f8", "boolean": "?"}
+_WIRE: Mapping[ColumnType, str] = {
+    "bigint": ">i8", "integer": ">i4", "real": ">f4", "double precision": ">f8", "boolean": "?",
+}  # fmt: skip
+_NATIVE: Mapping[ColumnType, str] = {
+    "bigint": "<i8", "integer": "<i4", "real": "<f4", "double precision": "<f8", "boolean": "?",
+}  # fmt: skip
 
 
 def read_blocks(
