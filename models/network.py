@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from models.batches import powers_of_two
 from models.branches import averaged, interpret
+from models.folding import fold_batch_norm, freeze
+from models.graphs import Graphed
 from models.precision import compute_dtype
 from models.trunk import EMBEDDING_DEPTH
 from models.types import FaceOutputs
@@ -19,8 +21,6 @@ if TYPE_CHECKING:
     from models.branches import Branch
     from models.trunk import Trunk, TrunkLayout
     from models.types import HeadOutput
-
-Module = TypeVar("Module", bound=nn.Module)
 
 CPU_BATCH = 8  # faces whose maps still fit the second-level cache of two cores; measured in docs/releases.md
 GPU_BATCH = 256
@@ -42,8 +42,8 @@ class SharedNetwork:
             identity: whether embeddings are given; without, the trunk runs only as deep as the branches need.
         """
         self._dtype = compute_dtype(device)
-        self._trunk = _fixed(trunk).to(device, self._dtype).to(memory_format=torch.channels_last)
-        self._branches = {branch.spec.task: _fixed(branch).to(device) for branch in branches}
+        self._trunk = fold_batch_norm(freeze(trunk)).to(device, self._dtype).to(memory_format=torch.channels_last)
+        self._branches = {branch.spec.task: freeze(branch).to(device) for branch in branches}
         for branch in branches:
             branch.set_trunk_precision(self._dtype)
         self._identity = identity
@@ -52,6 +52,7 @@ class SharedNetwork:
         self._maps = depths - {EMBEDDING_DEPTH} | ({trunk.layout.last_map} if self._embeds else set())
         self._device = device
         self._batch = CPU_BATCH if device.type == "cpu" else GPU_BATCH
+        self._forward = Graphed(self._intermediates) if device.type == "cuda" else self._intermediates
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -103,16 +104,12 @@ class SharedNetwork:
 
     def _run_trunk(self, crops: Tensor) -> dict[str, Tensor]:
         """Run the trunk in small batches, whose maps stay in the caches; what follows it likes large ones."""
-        parts = [
-            self._trunk.forward_intermediates(crops[rows], self._maps)
-            for rows in powers_of_two(len(crops), self._batch)
-        ]
+        parts = [self._forward(crops[rows]) for rows in powers_of_two(len(crops), self._batch)]
         return {depth: torch.cat([part[depth] for part in parts]) for depth in self._maps}
+
+    def _intermediates(self, crops: Tensor) -> dict[str, Tensor]:
+        return self._trunk.forward_intermediates(crops, self._maps)
 
     def _answer(self, task: str, logits: list[Tensor]) -> HeadOutput:
         spec = self._branches[task].spec
         return interpret(spec, torch.cat([torch.zeros(0, len(spec.labels)), *logits]))
-
-
-def _fixed(module: Module) -> Module:
-    return module.eval().requires_grad_(requires_grad=False)

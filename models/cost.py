@@ -1,0 +1,106 @@
+"""What a trunk and its branches cost: weights and multiply-adds, counted without computing anything.
+
+Multiply-adds are those of convolutions and matrix products, from `torch.utils.flop_counter` (which counts each as two),
+run over tensors that have shapes only. PyTorch's counter knows every form of these operations, grouped convolutions
+among them, and sees what really runs, so that it cannot drift from the networks as a counter of our own could. Sums,
+activations, averaging and normalisation are not counted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from models.branches import Branch, BranchSpec
+from models.trunk import EMBEDDING_DEPTH
+from models.trunks import create_trunk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from models.trunk import Trunk
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """Of a trunk or a branch."""
+
+    weights: int
+    """Numbers in convolutions and linear layers."""
+    others: int
+    """Other learnt numbers: batch normalisation, slopes of PReLU."""
+    macs: int
+    """Multiply-adds for one face."""
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkCost:
+    """Of a trunk and its branches."""
+
+    trunk: Cost
+    """Up to the embedding."""
+    depths: dict[str, int]
+    """Multiply-adds of the trunk up to each depth, in order."""
+    branches: dict[str, Cost]
+    """By task."""
+    specs: tuple[BranchSpec, ...]
+
+    def macs(self, tasks: Collection[str] | None = None, *, identity: bool = True) -> int:
+        """Return the multiply-adds for a face with some heads on.
+
+        Args:
+            tasks: of the heads; None for all.
+            identity: whether embeddings are given; without, the trunk runs only as deep as the heads need.
+        """
+        chosen = [spec for spec in self.specs if tasks is None or spec.task in tasks]
+        read = {depth for spec in chosen for depth in spec.depths} | ({EMBEDDING_DEPTH} if identity else set())
+        deepest = max((self.depths[depth] for depth in read), default=0)
+        return deepest + sum(self.branches[spec.task].macs for spec in chosen)
+
+
+def measure_cost(trunk_name: str, specs: tuple[BranchSpec, ...] = ()) -> NetworkCost:
+    """Count what a trunk and branches on it cost.
+
+    Raises:
+        ReleaseError: this program has no such trunk.
+        ValueError: the trunk lacks what a branch reads.
+    """
+    with torch.device("meta"):
+        trunk = create_trunk(trunk_name).eval()
+        branches = {spec.task: Branch(spec, trunk.layout).eval() for spec in specs}
+        depths = {depth: _trunk_macs(trunk, depth) for depth in trunk.layout.depths}
+        costs = {task: _cost(branch, _branch_macs(branch, trunk)) for task, branch in branches.items()}
+    return NetworkCost(_cost(trunk, depths[EMBEDDING_DEPTH]), depths, costs, specs)
+
+
+def count_weights(module: nn.Module) -> int:
+    """Count the numbers in convolutions and linear layers."""
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    return sum(parameter.numel() for layer in layers for parameter in layer.parameters(recurse=False))
+
+
+def _cost(module: nn.Module, macs: int) -> Cost:
+    weights = count_weights(module)
+    return Cost(weights=weights, others=sum(p.numel() for p in module.parameters()) - weights, macs=macs)
+
+
+def _trunk_macs(trunk: Trunk, depth: str) -> int:
+    crops = torch.empty(1, 3, trunk.layout.side, trunk.layout.side, dtype=torch.uint8)
+    return _count(lambda: trunk.forward_intermediates(crops, (depth,)))
+
+
+def _branch_macs(branch: Branch, trunk: Trunk) -> int:
+    layout = trunk.layout
+    shapes = {**layout.maps, EMBEDDING_DEPTH: (layout.embedding_size,)}
+    maps = {depth: torch.empty(1, *shapes[depth]) for depth in branch.spec.depths}
+    return _count(lambda: branch(maps))
+
+
+def _count(run: Callable[[], object]) -> int:
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        run()
+    return int(counter.get_total_flops()) // 2

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import pytest
+
+from models.branches import BranchSpec
+from models.cost import count_weights, measure_cost
+from models.face24 import Face24, Relearnt
+from models.manifest import read_manifest
+from models.release import DEFAULT
+from models.trunks import list_trunks
+
+SPEC = BranchSpec(task="mood", kind="softmax", labels=("x", "y", "z"), depths=("conv_12",), pool=2, hidden=7)
+
+
+@pytest.mark.parametrize(
+    ("name", "weights", "macs"),
+    [
+        ("sface", 9_618_688, 574_138_880),
+        ("dlib29", 5_607_488, 270_854_144),
+        ("face24", 3_528_416, 727_154_688),
+        ("resnet18", 11_166_912, 1_813_561_344),
+    ],
+)
+def test_trunks_cost_what_is_known_of_them(name, weights, macs):
+    cost = measure_cost(name)
+    assert (cost.trunk.weights, cost.trunk.macs) == (weights, macs)
+
+
+@pytest.mark.parametrize("name", list_trunks())
+def test_deeper_costs_more(name):
+    depths = list(measure_cost(name).depths.values())
+    assert depths == sorted(depths)
+    assert depths[0] > 0
+
+
+def test_a_branch_costs_its_layers():
+    own = BranchSpec(
+        task="own", kind="softmax", labels=("x", "y"), depths=("conv_12", "conv_14"), stages=((24, 2),), pool=3
+    )
+    cost = measure_cost("sface", (SPEC, own))
+    mood = cost.branches["mood"]
+    assert mood.macs == 512 * 4 * 7 + 7 * 3
+    assert mood.weights == mood.macs + 7 + 3
+    assert mood.others == 7
+    assert cost.branches["own"].macs == 49 * (512 * 9 + 512 * 24) + (24 + 1024) * 9 * 2
+
+
+def test_heads_that_are_off_cost_nothing():
+    cost = measure_cost("sface", (SPEC,))
+    assert cost.macs(()) == cost.trunk.macs
+    assert cost.macs((), identity=False) == 0
+    assert cost.macs() == cost.trunk.macs + cost.branches["mood"].macs
+    assert cost.macs(identity=False) == cost.depths["conv_12"] + cost.branches["mood"].macs
+
+
+def test_the_shipped_release_is_one_pass_of_less_than_a_gmac():
+    manifest = read_manifest(DEFAULT)
+    assert measure_cost(manifest.trunk, manifest.branches).macs() <= 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("depth", "classes", "expected"),
+    [("conv22", 14, 889_230), ("bn320", 2, 642), ("bn320", 9, 2_889), ("conv19", 7, 1_312_967)],
+)
+def test_face24_relearns_what_the_paper_says(depth, classes, expected):
+    assert count_weights(Relearnt(Face24(), depth, classes)) == expected
+
+
+def test_face24_relearns_after_conv19_as_printed_but_for_conv21():
+    trunk = Face24()
+    assert count_weights(Relearnt(trunk, "conv19", 7)) - count_weights(trunk.layers["conv21"].conv) == 1_018_055
