@@ -276,11 +276,10 @@ def shipped(seen: Seen) -> dict[str, object]:
         kept=np.ones(count, np.bool_),
         embeddings=np.ones((count, 1), np.float32),
     )
-    heads = {
-        task: HeadRows(labels, seen.probabilities[task].astype(np.float32)) for task, labels in seen.labels.items()
-    }
-    value, low, high = seen.age.T.astype(np.float32)
-    heads["age"] = HeadRows((), seen.probabilities["age"].astype(np.float32), value, low, high)
+    given = {task: rows.astype(np.float32) for task, rows in seen.probabilities.items()}
+    heads = {task: HeadRows(labels, given[task]) for task, labels in seen.labels.items()}
+    ages = tuple(map(str, range(given["age"].shape[1])))
+    heads["age"] = HeadRows(ages, given["age"], *seen.age.T.astype(np.float32))
     (one,) = summarise(faces, heads)
     return {"age": one.age.value, **{task: getattr(one, task).label for task in seen.labels}}
 
