@@ -71,11 +71,7 @@ class PeopleInMemory:
             Everybody, as views of what is held here: true until the next call. A person without appearances is a zero
             vector, which resembles nobody.
         """
-        refresh_unsummed(session, self.release_id)
-        newest = session.execute(
-            text("SELECT coalesce(max(revision), 0) FROM person WHERE release_id = :release_id"),
-            {"release_id": self.release_id},
-        ).scalar_one()
+        newest = _newest(session, self.release_id)
         if newest > self._revision:
             bounds = {"release_id": self.release_id, "revision": self._revision}
             for block in read_blocks(session, _NEWER, _SUMS, bounds):
@@ -108,12 +104,16 @@ class PeopleInMemory:
             self._people = KnownPeople.cat([self._people, unseen_people(np.zeros(room, np.int64))])
 
 
-def refresh_unsummed(session: Session, release_id: int) -> None:
-    """Sum up people that a program without sums made."""
-    unsummed = text("SELECT person_id FROM person WHERE release_id = :release_id AND revision = 0")
-    people = session.scalars(unsummed, {"release_id": release_id}).all()
-    if people:
+def _newest(session: Session, release_id: int) -> int:
+    """Give the latest revision, after summing up people that a program without sums made."""
+    bounds = text("SELECT coalesce(max(revision), 0), min(revision) FROM person WHERE release_id = :release_id")
+    newest, oldest = session.execute(bounds, {"release_id": release_id}).one()
+    if oldest == 0:
+        unsummed = text("SELECT person_id FROM person WHERE release_id = :release_id AND revision = 0")
+        people = session.scalars(unsummed, {"release_id": release_id}).all()
         refresh_people(session, np.array(people, np.int64))
+        return _newest(session, release_id)
+    return int(newest)
 
 
 def refresh_people(session: Session, person_ids: Ids) -> None:
