@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # Neighbours this far under the threshold are drawn too: their similarity grows as noise averages out.
-EDGE_MARGIN = 0.1
+EDGE_MARGIN = 0.05
 # The graph is drawn until nothing joins; on LFW two or three times suffice.
 _MOST_DRAWS = 8
 # In one round a group takes in so much of its own weight, so that thousands of pictures of one person need tens of

@@ -136,16 +136,17 @@ class KnownPeople(Columns):
             quality: (N,).
             options: the same as for `assign`.
         """
-        people, member = np.unique(person, return_inverse=True)
+        order = np.argsort(person, kind="stable")
+        people, starts = np.unique(person[order], return_index=True)
+        if not len(people):
+            return cls.empty(embeddings.shape[1])
+        quality = quality[order]
         good_row = quality >= (options or IdentifyOptions()).low_quality
-        good = np.zeros(len(people), np.bool_)
-        np.logical_or.at(good, member, good_row)
-        counts = good_row == good[member]
-        sums = np.zeros((len(people), embeddings.shape[1]), np.float32)
-        weights = np.zeros(len(people), np.float32)
-        np.add.at(sums, member[counts], embeddings[counts] * _weights(quality[counts])[:, None])
-        np.add.at(weights, member[counts], _weights(quality[counts]))
-        return cls(person=people, sums=sums, weights=weights, good=good)
+        good = np.logical_or.reduceat(good_row, starts)
+        counts = good_row == np.repeat(good, np.diff(starts, append=len(order)))
+        weights = np.where(counts, _weights(quality), np.float32(0))
+        sums = np.add.reduceat(embeddings[order] * weights[:, None], starts)
+        return cls(person=people, sums=sums, weights=np.add.reduceat(weights, starts), good=good)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -318,8 +319,9 @@ def _candidates(
         for start in range(0, len(block), _BLOCK_PEOPLE):
             people = block[start : start + _BLOCK_PEOPLE]
             units = people.sums / np.maximum(np.linalg.norm(people.sums, axis=1), 1e-12)[:, None]
-            found = compare(new.embeddings, units, least=options.threshold - EDGE_MARGIN)
-            found = Hits(found.asking, found.found + len(near), found.similarity)
+            least = options.threshold - EDGE_MARGIN
+            found = compare(new.embeddings, units, count=options.neighbours, least=least)
+            found = found.of(np.arange(len(new)), len(near) + np.arange(len(people)))
             hits = Hits.cat([hits, found]).best(options.neighbours)
             near = KnownPeople.cat([near, people])
             kept = np.union1d(hits.found, np.flatnonzero(np.isin(near.person, pinned)))

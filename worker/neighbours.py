@@ -65,6 +65,10 @@ class Hits:
             np.concatenate([part.similarity for part in parts]),
         )
 
+    def of(self, asking: NDArray[np.int64], found: NDArray[np.int64]) -> Hits:
+        """The same hits by the numbers that the rows of two blocks have elsewhere."""
+        return Hits(asking[self.asking], found[self.found], self.similarity)
+
     def best(self, count: int) -> Hits:
         """The ``count`` most similar of each that asks."""
         order = np.lexsort((-self.similarity, self.asking))
@@ -75,14 +79,20 @@ class Hits:
         return Hits(self.asking[kept], self.found[kept], self.similarity[kept])
 
 
-def compare(vectors: NDArray[np.float32], others: NDArray[np.float32], *, least: float) -> Hits:
-    """All pairs of rows of (A, D) and (B, D) normalised vectors whose cosine is at least ``least``."""
+def compare(vectors: NDArray[np.float32], others: NDArray[np.float32], *, count: int, least: float) -> Hits:
+    """Compare all of (A, D) with all of (B, D) normalised vectors.
+
+    Returns:
+        For each of A the ``count`` most similar whose cosine is at least ``least``; sometimes a few more.
+    """
     parts = []
     for start in range(0, len(vectors), _BLOCK_ROWS):
         product = vectors[start : start + _BLOCK_ROWS] @ others.T
-        flat = np.flatnonzero(product >= least)
-        row, column = np.divmod(flat, len(others))
-        parts.append(Hits(start + row, column, product.ravel()[flat]))
+        near = product >= least
+        if np.count_nonzero(near) > 2 * count * len(product):  # sorting so many would take longer than comparing them
+            near &= product >= np.partition(product, -count, axis=1)[:, -count, None]
+        row, column = np.nonzero(near)
+        parts.append(Hits(start + row, column, product[row, column]).best(count))
     return Hits.cat(parts)
 
 
@@ -111,22 +121,31 @@ def near_pairs(
     Returns:
         (E, 2) pairs, each once, smaller row first, in order.
     """
+    most = count + 1  # since each is nearest to itself
     if is_exact(len(units), len(asking)):
-        found = _exact(units, asking, count, least)
+        found = _exact(units, asking, most, least)
     else:
-        found = _by_cell(_cells(units, seed), asking, count, least)
-    keys = [np.minimum(hits.asking, hits.found) << 32 | np.maximum(hits.asking, hits.found) for hits in found]
-    pairs = np.unique(np.concatenate([np.zeros(0, np.int64), *keys]))
+        found = _by_cell(_cells(units, seed), asking, most, least)
+    keys = [np.zeros(0, np.int64)]
+    for hits in found:
+        other = hits.asking != hits.found
+        ends = np.stack([hits.asking[other], hits.found[other]])
+        keys.append(ends.min(axis=0) << 32 | ends.max(axis=0))
+    pairs = np.unique(np.concatenate(keys))
     return np.stack([pairs >> 32, pairs & 0xFFFFFFFF], axis=1)
 
 
 def _exact(units: NDArray[np.float32], asking: NDArray[np.int64], count: int, least: float) -> Iterator[Hits]:
     """Compare all that ask with all."""
+    everyone = np.arange(len(units))
     for start in range(0, len(asking), _BLOCK_ROWS):
         rows = asking[start : start + _BLOCK_ROWS]
-        blocks = range(0, len(units), _BLOCK_ROWS)
-        hits = [_look(units[rows], rows, units[b : b + _BLOCK_ROWS], np.arange(b, len(units)), least) for b in blocks]
-        yield Hits.cat([hit.best(count) for hit in hits]).best(count)
+        vectors = units[rows]
+        hits = [
+            compare(vectors, units[begin : begin + _BLOCK_ROWS], count=count, least=least).of(rows, everyone[begin:])
+            for begin in range(0, len(units), _BLOCK_ROWS)
+        ]
+        yield Hits.cat(hits).best(count)
 
 
 def _by_cell(cells: _Cells, asking: NDArray[np.int64], count: int, least: float) -> Iterator[Hits]:
@@ -143,8 +162,8 @@ def _by_cell(cells: _Cells, asking: NDArray[np.int64], count: int, least: float)
         hits = []
         for cell, visitors in enumerate(np.split(visits, ends[:-1])):
             members = slice(*cells.starts[cell : cell + 2])
-            found = _look(vectors[visitors], rows[visitors], cells.packed[members], cells.order[members], least)
-            hits.append(found.best(count))
+            found = compare(vectors[visitors], cells.packed[members], count=count, least=least)
+            hits.append(found.of(rows[visitors], cells.order[members]))
         yield Hits.cat(hits).best(count)
 
 
@@ -166,17 +185,3 @@ def _cells(units: NDArray[np.float32], seed: int) -> _Cells:
     order = np.argsort(cell, kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(cell, minlength=number))])
     return _Cells(centres, units[order], order, starts)
-
-
-def _look(
-    vectors: NDArray[np.float32],
-    rows: NDArray[np.int64],
-    others: NDArray[np.float32],
-    names: NDArray[np.int64],
-    least: float,
-) -> Hits:
-    """Compare vectors that have these row numbers with others of those; nobody is near itself."""
-    hits = compare(vectors, others, least=least)
-    asking, found = rows[hits.asking], names[hits.found]
-    other = asking != found
-    return Hits(asking[other], found[other], hits.similarity[other])

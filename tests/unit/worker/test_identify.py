@@ -17,6 +17,7 @@ from worker.identify import (
     Sightings,
     assign,
     inherit,
+    meetings,
     regroup,
 )
 
@@ -245,6 +246,99 @@ def test_what_a_human_pinned_holds_against_the_embeddings():
     assert found[0] == found[3]
     assert found[0] != found[1]
     assert found[2] in (found[0], found[1])
+
+
+def test_what_humans_said_is_stronger_than_being_in_view_at_once():
+    everyone = appearances(np.eye(DIMENSION)[:3], media=[5, 5, 6])
+    said = Constraints(together=np.array([2, 2, -1]), name=np.full(3, -1), apart=np.zeros((0, 2), np.int64))
+    assert regroup(everyone, constraints=said, options=OPTIONS).tolist() == [0, 0, 1]
+    assert assign(everyone, constraints=said, options=OPTIONS).newcomer.tolist() == [0, 0, 1]
+
+
+def test_different_names_never_join_and_equal_names_say_nothing():
+    eye = np.eye(DIMENSION)
+    everyone = appearances([eye[0], eye[0], eye[0], eye[1]])
+    said = Constraints(together=np.full(4, -1), name=np.array([3, 4, -1, 3]), apart=np.zeros((0, 2), np.int64))
+    for found in (
+        regroup(everyone, constraints=said, options=OPTIONS),
+        assign(everyone, constraints=said, options=OPTIONS).newcomer,
+    ):
+        assert found[0] != found[1]
+        assert found[2] in (found[0], found[1])
+        assert found[3] not in found[:3]
+
+
+def test_who_humans_set_apart_stays_so_through_a_third():
+    same = np.ones((4, DIMENSION)) + 0.01 * np.eye(4, DIMENSION)
+    said = replace(Constraints.none(4), apart=np.array([[0, 3]]))
+    for found in (
+        regroup(appearances(same), constraints=said, options=OPTIONS),
+        assign(appearances(same), constraints=said, options=OPTIONS).newcomer,
+    ):
+        assert found[0] != found[3]
+        assert len(set(found.tolist())) == 2
+
+
+def test_a_pinned_appearance_is_that_person_whatever_it_resembles():
+    eye = np.eye(DIMENSION)
+    known = KnownPeople.of(np.array([7, 9]), unit(eye[:2]), np.full(2, 0.8, np.float32))
+    # the first is pinned to someone it does not resemble, the second to someone who has no appearance yet
+    seen = appearances([eye[0], eye[0], eye[0], eye[5]], quality=[0.8, 0.8, 0.8, 0.1])
+    found = assign(seen, [known[:1], known[1:]], pinned=np.array([9, 12, -1, 7]), options=OPTIONS)
+    assert found.person.tolist()[:2] == [9, 12]
+    assert found.person[2] in (7, 9, 12)
+    assert found.person[3] == 7
+    assert found.newcomer.tolist() == [-1] * 4
+
+
+def test_all_of_a_pinned_group_are_that_person():
+    eye = np.eye(DIMENSION)
+    said = replace(Constraints.none(3), together=np.array([0, 0, -1]))
+    known = KnownPeople.of(np.array([7]), unit(eye[3:4]), np.full(1, 0.8, np.float32))
+    found = assign(appearances(eye[:3]), [known], constraints=said, pinned=np.array([7, -1, -1]), options=OPTIONS)
+    assert found.person.tolist() == [7, 7, -1]
+
+
+def test_meetings_are_all_pairs_in_view_at_once():
+    rng = np.random.default_rng(2)
+    media, times = rng.integers(0, 4, 60), np.sort(rng.integers(0, 40, (60, 2)), axis=1).astype(float)
+    found = {tuple(sorted(pair)) for pair in meetings(media, times[:, 0], times[:, 1]).tolist()}
+    assert found == {
+        (a, b)
+        for b in range(60)
+        for a in range(b)
+        if media[a] == media[b] and times[a, 0] <= times[b, 1] and times[b, 0] <= times[a, 1]
+    }
+    assert meetings(media[:0], times[:0, 0], times[:0, 1]).shape == (0, 2)
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=30, deadline=None)
+def test_poor_appearances_never_change_who_the_good_ones_are(seed):
+    rng = np.random.default_rng(seed)
+    embeddings, _ = crowd(6, 6, noise=0.9, seed=seed)
+    poor = rng.random(36) < 0.5
+    embeddings[poor] = unit(embeddings[poor] + embeddings[rng.permutation(36)[: poor.sum()]])  # between two people
+    everyone = appearances(embeddings, quality=np.where(poor, 0.1, 0.8))
+    assert same_partition(regroup(everyone, options=OPTIONS)[~poor], regroup(everyone[~poor], options=OPTIONS))
+    assert same_partition(
+        assign(everyone, options=OPTIONS).newcomer[~poor], assign(everyone[~poor], options=OPTIONS).newcomer
+    )
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=50, deadline=None)
+def test_people_are_inherited_by_largest_overlap(seed):
+    rng = np.random.default_rng(seed)
+    groups = np.unique(rng.integers(0, 9, 60), return_inverse=True)[1]
+    previous = rng.integers(-1, 9, 60) * 10
+    pairs = [(group, had) for group, had in zip(groups.tolist(), previous.tolist(), strict=True) if had >= 0]
+    expected, taken = [-1] * (groups.max() + 1), set()
+    for group, had in sorted(set(pairs), key=lambda pair: (-pairs.count(pair), pair)):
+        if expected[group] < 0 and had not in taken:
+            expected[group] = had
+            taken.add(had)
+    assert inherit(groups, previous).tolist() == expected
 
 
 def test_groups_inherit_the_people_they_share_most_with():

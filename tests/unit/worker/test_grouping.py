@@ -1,0 +1,118 @@
+"""Groups join along edges, and what was barred stays so whatever joins."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from worker.edges import CLOSED, Edges
+from worker.grouping import Groups, Labels, Rule
+
+RULE = Rule(threshold=0.5, mean_threshold=0.3, neighbours=5)
+NONE = np.zeros((0, 2), np.int64)
+
+
+def groups_of(vectors, *, weights=None, good=None):
+    sums = np.array(vectors, np.float32)
+    count = len(sums)
+    return Groups(
+        sums,
+        np.ones(count, np.float32) if weights is None else np.array(weights, np.float32),
+        np.ones(count, np.bool_) if good is None else np.array(good),
+        Labels(np.full(count, -1, np.int64), np.full(count, -1, np.int64)),
+    )
+
+
+def test_equal_edges_are_one_and_barred_if_any_was():
+    edges = Edges(np.array([[3, 1], [1, 3], [0, 2], [4, 4]]), np.array([[2, 0], [1, 4]]))
+    assert edges.pairs().tolist() == [[0, 2], [1, 3], [1, 4]]
+    assert edges.bars().tolist() == [[0, 2], [1, 4]]
+    assert (edges.likeness == CLOSED).all()
+
+
+def test_joining_carries_bars_along():
+    edges = Edges(np.array([[0, 1], [1, 2], [0, 3]]), np.array([[0, 2]]))
+    into = np.array([0, 0, 2, 3])
+    changed = edges.relabel(into, np.array([True, True, False, False]))
+    ends = np.stack([edges.first[changed], edges.second[changed]], axis=1)
+    assert sorted(ends.tolist()) == [[0, 2], [0, 3]]
+    assert edges.bars().tolist() == [[0, 2]]
+
+
+def test_who_was_barred_and_is_joined_all_the_same_leaves_no_bar():
+    edges = Edges(NONE, np.array([[0, 1], [1, 2]]))
+    edges.relabel(np.array([0, 0, 2]), np.array([True, True, False]))
+    assert edges.bars().tolist() == [[0, 2]]
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=50, deadline=None)
+def test_edges_stay_those_of_the_joined_groups(seed):
+    rng = np.random.default_rng(seed)
+    pairs, bars = rng.integers(0, 30, (60, 2)), rng.integers(0, 30, (9, 2))
+    edges, now = Edges(pairs, bars), np.arange(30)
+    for _ in range(6):
+        roots = np.unique(now)
+        gone, kept = np.array_split(rng.permutation(roots)[: 2 * (len(roots) // 4)], 2)
+        into = np.arange(30)
+        into[gone] = kept
+        edges.relabel(into, np.isin(np.arange(30), [*gone, *kept]))
+        now = into[now]
+        for found, given_pairs in ((edges.bars(), bars), (edges.pairs(), np.concatenate([pairs, bars]))):
+            ends = np.sort(now[given_pairs], axis=1)
+            wanted = {tuple(pair) for pair in ends[ends[:, 0] != ends[:, 1]].tolist()}
+            assert {tuple(pair) for pair in found.tolist()} == wanted
+            assert len(found) == len(wanted)
+
+
+def test_united_groups_are_a_sum():
+    groups = groups_of(np.eye(5, 7), weights=[1, 2, 3, 4, 5])
+    groups.unite(np.array([6, -1, 6, 6, -1]))
+    assert groups.roots().tolist() == [0, 1, 0, 0, 4]
+    assert groups.sums[0].tolist() == [1, 0, 1, 1, 0, 0, 0]
+    assert groups.weights[0] == 8
+    assert groups.lengths[0] == pytest.approx(3**0.5)
+
+
+def test_poor_members_do_not_move_a_good_mean():
+    groups = groups_of(np.eye(4, 7), good=[False, True, False, False])
+    groups.unite(np.array([0, 0, 0, 1]))
+    assert groups.sums[0].tolist() == np.eye(4, 7)[1].tolist()
+    assert groups.good.tolist() == [True, True, False, False]
+    groups.unite(np.array([0, -1, -1, 0]))
+    assert groups.sums[0].tolist() == np.eye(4, 7)[1].tolist()
+
+
+def test_a_thousand_pictures_of_one_person_join_in_few_rounds(monkeypatch):
+    rng = np.random.default_rng(1)
+    vectors = np.eye(1, 64) + 0.1 * rng.normal(size=(1000, 64))
+    groups = groups_of(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+    rounds, join = [], groups._join
+    monkeypatch.setattr(groups, "_join", lambda into: rounds.append(0) or join(into))
+    groups.agglomerate(RULE)
+    assert set(groups.roots().tolist()) == {groups.roots()[0]}
+    assert len(rounds) < 60
+
+
+def test_two_who_meet_do_not_follow_a_third_in_one_round():
+    # one heavy group, and light ones that resemble it most; every second one is in view beside the one before
+    light = 21
+    vectors = np.concatenate([[[100.0, 0.0]], np.stack([np.ones(light), np.linspace(0.3, 0.31, light)], axis=1)])
+    lengths = np.linalg.norm(vectors, axis=1)
+    groups = groups_of(vectors, weights=lengths)
+    pairs = np.stack([np.arange(1, light, 2), np.arange(2, light + 1, 2)], axis=1)
+    groups.bar(pairs)
+    groups.agglomerate(RULE)
+    roots = groups.roots()
+    assert (roots[pairs[:, 0]] != roots[pairs[:, 1]]).all()
+
+
+def test_labels_keep_groups_apart_and_are_handed_on():
+    groups = groups_of([[1, 0.1], [1, 0.2], [1, 0.3], [1, 0.4]])
+    groups.labels.name[:] = [7, -1, 8, -1]
+    groups.agglomerate(RULE)
+    roots = groups.roots()
+    assert roots[0] != roots[2]
+    assert set(groups.labels.name[roots].tolist()) == {7, 8}
