@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -126,41 +127,29 @@ def _native(wire: NDArray[Any], columns: Mapping[str, ColumnType]) -> NDArray[An
 
 
 def _chunks(session: Session, query: str, parameters: Mapping[str, object] | None) -> Iterator[bytes]:
-    """Yield the bytes of the rows, without header and trailer."""
+    """Yield the bytes of the rows and of the trailer."""
     try:
         with (
             _driver(session).cursor() as cursor,
             cursor.copy(f"COPY ({query}) TO STDOUT (FORMAT BINARY)".encode(), parameters) as copy,
         ):
-            skip = len(_HEADER)
-            for chunk in copy:
-                data = bytes(chunk)[skip:]
-                skip = max(0, skip - len(chunk))
-                if data != _TRAILER:
-                    yield data
+            chunks = iter(copy)
+            yield bytes(next(chunks))[len(_HEADER) :]  # the header, alone or before the first row
+            yield from map(bytes, chunks)
     except psycopg.Error as err:
         raise _as_sqlalchemy(session, query, err) from err
 
 
 def _cut(chunks: Iterator[bytes], row_bytes: int) -> Iterator[bytes]:
-    """Join chunks, each a row or more, to blocks of rows."""
-    waiting: list[bytes] = []
-    count = 0
-    for chunk in chunks:
-        waiting.append(chunk)
-        count += len(chunk)
-        if count >= BLOCK_ROWS * row_bytes:
-            yield _whole(waiting, row_bytes)
-            waiting, count = [], 0
-    if count:
-        yield _whole(waiting, row_bytes)
-
-
-def _whole(chunks: list[bytes], row_bytes: int) -> bytes:
-    joined = b"".join(chunks)
-    if len(joined) % row_bytes:
-        raise ValueError(f"{len(joined)} bytes are no rows of {row_bytes}: a column is null or of another length")
-    return joined
+    """Join chunks, mostly rows, to blocks of rows; the trailer is left out."""
+    while waiting := list(islice(chunks, BLOCK_ROWS)):
+        joined = b"".join(waiting)
+        if len(joined) % row_bytes == len(_TRAILER):
+            joined = joined.removesuffix(_TRAILER)
+        if len(joined) % row_bytes:
+            raise ValueError(f"{len(joined)} bytes are no rows of {row_bytes}: a column is null or of another length")
+        if joined:
+            yield joined
 
 
 def _driver(session: Session) -> psycopg.Connection[Any]:

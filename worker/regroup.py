@@ -114,13 +114,14 @@ class Snapshot:
 
 def take_snapshot(session: Session, release_id: int) -> Snapshot:
     """Read everybody; the session's transaction must be REPEATABLE READ, or hold the lock of people."""
-    bounds = {"release_id": release_id}
-    who = read_rows(session, _WHO_IS_WHO, _WHO, bounds)
-    blocks = [embeddings_of(rows) for rows in read_blocks(session, _EVERYBODY, ROW, bounds)]
-    fingerprint = _fingerprint(session, who["appearance_id"], who["person_id"])
+    ids, blocks = [], []
+    for rows in read_blocks(session, _EVERYBODY, ROW, {"release_id": release_id}):
+        ids.append(np.stack([rows["appearance_id"], rows["person_id"]]))
+        blocks.append(embeddings_of(rows))
+    appearance, person = np.concatenate(ids, axis=1)
+    fingerprint = _fingerprint(session, appearance, person)
     said = replay(read_words(session, release_id))
-    embeddings = AppearanceEmbeddings.cat(blocks)
-    return Snapshot(release_id, who["appearance_id"], who["person_id"], embeddings, said, fingerprint)
+    return Snapshot(release_id, appearance, person, AppearanceEmbeddings.cat(blocks), said, fingerprint)
 
 
 def compute(snapshot: Snapshot) -> Regrouping:
