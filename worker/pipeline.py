@@ -153,10 +153,12 @@ class Pipeline:
             self._store_if_complete(result)
 
     def _infer(self) -> None:
-        for inferred in self._recognizer.infer():
-            if self._flying.get(inferred.result.unit.unit_id) is inferred.result:  # not abandoned meanwhile
-                self._writer.add_crops(inferred)
-                self._store_if_complete(inferred.result)
+        inferred = self._recognizer.infer()
+        chunks = [chunk for chunk in inferred if self._flying.get(chunk.result.unit.unit_id) is chunk.result]
+        for chunk in chunks:  # all crops of a unit are handed over before it is stored
+            self._writer.add_crops(chunk)
+        for chunk in chunks:
+            self._store_if_complete(chunk.result)
 
     def _flush(self) -> None:
         """Nothing came for a moment: run what waits, full batch or not."""

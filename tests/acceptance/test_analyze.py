@@ -8,6 +8,9 @@ import time
 
 import pytest
 
+from models.sface import CROP_SIDE
+from worker.crops import CropStore
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 SUMS = "SELECT submitted = done + rejected + quarantined + pending AS equal FROM jobs"
@@ -74,6 +77,16 @@ def test_every_detection_is_kept_or_dropped_with_a_reason(clips):
     facet, _ = clips
     found = facet.rows("SELECT count(*) AS n FROM faces WHERE (dropped_reason IS NULL) <> (embedding IS NOT NULL)")
     assert found == [{"n": 0}]
+
+
+def test_every_kept_face_has_its_crop(clips):
+    facet, _ = clips
+    store = CropStore(str(facet.home / "crops"))
+    names = [
+        str(path.relative_to(facet.home / "crops")) for path in (facet.home / "crops").rglob("*") if path.is_file()
+    ]
+    kept = facet.value("SELECT count(*) FROM faces WHERE dropped_reason IS NULL")
+    assert sum(len(store.read(name, CROP_SIDE)) for name in names) == kept
 
 
 def test_the_same_files_again_are_known_and_not_analysed_again(clips, shared_data):
