@@ -26,7 +26,7 @@ from training.errors import RecipeError, TrainingError
 from training.evaluate import SETS, EvaluateOptions, Evaluation
 from training.evaluate import evaluate as measure_release
 from training.identity_cli import add_identity_command
-from training.joint import train_jointly
+from training.joint_recipe import train_jointly
 from training.probes import ProbeOptions
 from training.recipes import RECIPES, Recipe, find
 from training.train import bench

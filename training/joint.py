@@ -25,13 +25,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from training.augment import augment
-from training.crops import crop_faces
 from training.errors import TrainingError
 from training.fit import class_weights, parameter_groups
 from training.heads import TrainedBranch
 from training.losses import LOSSES
-from training.tasks import READERS, labelled, score, targets
-from training.train import TrainedHead, calibrated
+from training.tasks import labelled, score, targets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,8 +41,7 @@ if TYPE_CHECKING:
     from models.trunk import Trunk
     from training.data import FaceSet
     from training.joint_options import JointOptions
-    from training.recipes import DataName, HeadRecipe, Recipe
-    from training.train import Bench
+    from training.recipes import DataName, HeadRecipe
 
 _log = logging.getLogger(__name__)
 
@@ -341,40 +338,6 @@ class JointRun:
             moments.setdefault(int(number), {})[kind] = value
         known = self._optimiser.state_dict()
         self._optimiser.load_state_dict({"state": moments, "param_groups": known["param_groups"]})
-
-
-def train_jointly(recipe: Recipe, benches: Sequence[Bench], folder: Path, seed: int = 0) -> list[TrainedHead]:
-    """Train all branches of a recipe in one run, and calibrate each on its validation split.
-
-    Args:
-        recipe: one whose ``joint`` is set.
-        benches: one for each of its ``searches``.
-        folder: for checkpoint and log.
-        seed: of everything random.
-
-    Raises:
-        DataError: a data set is missing.
-        TrainingError: the recipe is not for joint training, or the folder holds another run.
-    """
-    if recipe.joint is None:
-        raise TrainingError(f"recipe {recipe.name!r} says nothing of joint training")
-    views = {name: face_views(name, benches) for name in dict.fromkeys(head.data for head in recipe.heads)}
-    run = JointRun(recipe.heads, benches[-1].trunk, views, recipe.joint, folder, seed)
-    return [_calibrated(run, head, found) for head, found in zip(recipe.heads, run.run(), strict=True)]
-
-
-def face_views(name: DataName, benches: Sequence[Bench]) -> FaceViews:
-    """Cut the faces of a data set as each bench's detector finds them."""
-    faces = READERS[name](benches[0].data)
-    crops = (crop_faces(faces, stand.detector, stand.cache / "crops") for stand in benches)
-    return FaceViews(faces, tuple(found.pixels for found in crops))
-
-
-def _calibrated(run: JointRun, recipe: HeadRecipe, found: JointHead) -> TrainedHead:
-    branch = found.head.shipped()
-    rows = run.validation_rows(recipe.spec.task)
-    branch.spec = calibrated(recipe, run.logits(recipe.spec.task, rows, branch), run.soft(recipe.spec.task)[rows])
-    return TrainedHead(branch, found.score, f"{found.step} steps")
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
