@@ -113,7 +113,7 @@ def branches_of(folder: Path, tasks: Sequence[str]) -> list[Branch]:
         raise ReleaseError(f"release {folder} has no heads {missing}; it has {sorted(specs)}")
     branches = []
     for task in tasks:
-        branch = Branch(specs[task])
+        branch = Branch(specs[task], manifest.layout)
         file = branch_file(task)
         load_into(branch, read_weights(folder / file, manifest.files[file]), f"branch {task}")
         branches.append(branch)

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from models.branches import Branch
+from models.sface import SFACE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from models.branches import BranchSpec
-    from models.trunk import Trunk
+    from models.trunk import Trunk, TrunkLayout
 
 _LEAST_SPREAD = 1e-3
 """Standard deviation of a feature below which it counts as constant."""
@@ -34,9 +35,9 @@ class TrainedBranch(nn.Module):
     mean: Tensor
     spread: Tensor
 
-    def __init__(self, spec: BranchSpec, *, dropout: float) -> None:
+    def __init__(self, spec: BranchSpec, *, dropout: float, layout: TrunkLayout = SFACE) -> None:
         super().__init__()
-        self.branch = Branch(spec)
+        self.branch = Branch(spec, layout)
         self.dropout = nn.Dropout(dropout)
         self.cells = spec.pool**2
         self.register_buffer("mean", torch.zeros(self.branch.feature_count))

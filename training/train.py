@@ -107,7 +107,7 @@ def new_head(
 ) -> TrainedBranch:
     """Make an untrained head whose inputs are standardised on some training faces."""
     torch.manual_seed(seed)
-    head = TrainedBranch(recipe.spec, dropout=recipe.dropout)
+    head = TrainedBranch(recipe.spec, dropout=recipe.dropout, layout=trunk.layout)
     if recipe.copies:
         head.start_from(trunk)
     some = np.random.default_rng(seed).permutation(rows)[:STANDARDISED_ON]

@@ -20,6 +20,8 @@ COMMANDS = (
     "export",
     "convert",
     "convert-trunk",
+    "describe",
+    "bench",
 )
 
 

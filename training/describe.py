@@ -1,0 +1,99 @@
+"""What a release or a trunk is made of, and what it costs: the tables of ``facet-train describe``."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from models.cost import Cost, NetworkCost, measure_cost
+from models.manifest import TRUNK_FILE, branch_file, read_manifest
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from models.branches import BranchSpec
+
+_FLOAT32_BYTES = 4
+_MILLION = 1e6
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A trunk and branches with their costs."""
+
+    trunk: str
+    cost: NetworkCost
+    sizes: dict[str, int]
+    """Bytes of the weights file by task, the trunk's under the empty name; in float32 where there is no file."""
+
+    def runs(self) -> dict[str, int]:
+        """Return the multiply-adds for a face by what is switched on."""
+        alone = {f"{task} alone, no identity": self.cost.macs((task,), identity=False) for task in self.cost.branches}
+        without = {
+            f"all but {task}": self.cost.macs([other for other in self.cost.branches if other != task])
+            for task in self.cost.branches
+        }
+        everything = {"identity and all heads": self.cost.macs()} if self.cost.branches else {}
+        all_heads = {"all heads, no identity": self.cost.macs(identity=False)} if self.cost.branches else {}
+        return {"identity alone": self.cost.macs(()), **everything, **all_heads, **without, **alone}
+
+    def plain(self) -> dict[str, Any]:
+        """Return everything as JSON can hold it."""
+        trunk = {"name": self.trunk, **asdict(self.cost.trunk), "bytes": self.sizes[""], "depths": self.cost.depths}
+        branches = [
+            {
+                "task": spec.task,
+                "depths": spec.depths,
+                "stages": spec.stages,
+                **asdict(self.cost.branches[spec.task]),
+                "bytes": self.sizes[spec.task],
+                "share_of_trunk": self._share(spec),
+            }
+            for spec in self.cost.specs
+        ]
+        return {"trunk": trunk, "branches": branches, "macs_per_face": self.runs()}
+
+    def table(self) -> str:
+        """Return two Markdown tables: the parts, and what a face costs."""
+        lines = [
+            "| part | leaves at | own stages | weights | norm, slopes | MMAC a face | of the trunk | MB |",
+            "|---|---|---|---|---|---|---|---|",
+            _row(f"trunk {self.trunk}", "", "", self.cost.trunk, ("100 %", self.sizes[""])),
+        ]
+        for spec in self.cost.specs:
+            stages = ", ".join(f"{outputs}/{stride}" for outputs, stride in spec.stages)
+            share = (f"{self._share(spec):.1%}".replace("%", " %"), self.sizes[spec.task])
+            lines.append(_row(spec.task, "+".join(spec.depths), stages, self.cost.branches[spec.task], share))
+        runs = [f"| {name} | {macs / _MILLION:.1f} |" for name, macs in self.runs().items()]
+        return "\n".join([*lines, "", "| switched on | MMAC a face |", "|---|---|", *runs])
+
+    def _share(self, spec: BranchSpec) -> float:
+        return self.cost.branches[spec.task].macs / self.cost.trunk.macs
+
+
+def describe_release(folder: Path) -> Description:
+    """Describe a release; its weights are not read.
+
+    Raises:
+        ReleaseError: the folder is no release.
+    """
+    manifest = read_manifest(folder)
+    files = {"": TRUNK_FILE, **{spec.task: branch_file(spec.task) for spec in manifest.branches}}
+    sizes = {task: (folder / file).stat().st_size for task, file in files.items()}
+    return Description(manifest.trunk, measure_cost(manifest.trunk, manifest.branches), sizes)
+
+
+def describe_trunk(name: str) -> Description:
+    """Describe a trunk that need not be in any release.
+
+    Raises:
+        ReleaseError: this program has no such trunk.
+    """
+    cost = measure_cost(name)
+    return Description(name, cost, {"": (cost.trunk.weights + cost.trunk.others) * _FLOAT32_BYTES})
+
+
+def _row(name: str, depth: str, stages: str, cost: Cost, share_and_bytes: tuple[str, int]) -> str:
+    share, size = share_and_bytes
+    numbers = f"{cost.weights:,} | {cost.others:,} | {cost.macs / _MILLION:.1f} | {share} | {size / _MILLION:.1f}"
+    return f"| {name} | {depth} | {stages} | {numbers} |"
