@@ -6,10 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from models import manifest as manifests
 from models.branches import Branch, BranchSpec
 from models.errors import ModelError, ReleaseError, WeightsError
 from models.manifest import DETECTOR_FILE, FILE, TRUNK_FILE, Manifest, branch_file, read_manifest
 from models.release import DEFAULT, load_release, write_release
+from models.trunks import create_trunk
 from models.weights import load_into, read_weights, sha256_of
 
 SPEC = BranchSpec(task="mood", kind="softmax", labels=("x", "y"), depths=("conv_9",), pool=2, hidden=3, abstain=0.7)
@@ -138,3 +140,49 @@ def test_weights_of_another_network_are_refused():
     ):
         with pytest.raises(WeightsError, match=problem):
             load_into(layer, tensors, "layer")
+
+
+def test_a_release_may_stand_on_another_trunk(tmp_path, release, photo):
+    torch.manual_seed(6)
+    trunk = create_trunk("dlib29")
+    spec = replace(SPEC, depths=("conv_21", "conv_29"), stages=((24, 2),))
+    branch = Branch(spec, trunk.layout)
+    manifest = replace(read_manifest(DEFAULT).on_trunk("dlib29"), name="light", branches=(spec,))
+    weights = {DETECTOR_FILE: kept()[DETECTOR_FILE], TRUNK_FILE: trunk.state_dict()}
+    write_release(tmp_path, manifest, weights | {branch_file("mood"): branch.state_dict()})
+    light = load_release(tmp_path, device="cpu")
+    found = light.detector.detect(photo)
+    crops = light.align(photo, found)
+    assert crops.shape == (len(found), 3, 150, 150)
+    outputs = light.infer(crops)
+    assert outputs.embeddings.shape == (len(found), 128)
+    with torch.no_grad():
+        expected = torch.nn.functional.normalize(trunk.float()(crops))
+    assert ((outputs.embeddings * expected).sum(1) > 0.99).all()
+    assert outputs.heads["mood"].probabilities.shape == (len(found), 2)
+    # Faces are judged alike whatever the trunk's crops are.
+    size = (photo.shape[2], photo.shape[3])
+    theirs, ours = light.quality(found, crops, size), release.quality(found, release.align(photo, found), size)
+    assert theirs.dropped == ours.dropped
+    assert torch.allclose(theirs.scores, ours.scores, atol=0.05)
+
+
+def test_a_manifest_that_contradicts_its_trunk_is_refused(tmp_path):
+    base = read_manifest(DEFAULT)
+    with pytest.raises(ReleaseError, match="cuts crops by"):
+        write_release(tmp_path, replace(base, trunk="dlib29", branches=()), kept())
+    with pytest.raises(ReleaseError, match="unknown depth 'conv_14'"):
+        write_release(tmp_path, replace(base.on_trunk("dlib29"), branches=base.branches), kept())
+    with pytest.raises(ReleaseError, match="no trunk 'vgg'"):
+        write_release(tmp_path, replace(base, trunk="vgg"), kept())
+
+
+def test_a_manifest_without_a_trunk_means_sface(folder):
+    content = json.loads((folder / FILE).read_text())
+    for key in ("manifest_sha256", "trunk", "alignment"):
+        del content[key]
+    content = {"manifest_sha256": manifests._hash(content), **content}
+    (folder / FILE).write_text(json.dumps(content))
+    found = read_manifest(folder)
+    assert found == read_manifest(DEFAULT)
+    assert found.fingerprint == read_manifest(DEFAULT).fingerprint
