@@ -44,7 +44,7 @@ def depth_figure(grid: Grid) -> Figure:
         panel.set_axis_off()
     for panel, task in zip(panels, grid.tasks, strict=False):
         _draw_task(panel, grid, task)
-    panels[0].legend(title="cells", fontsize=8, title_fontsize=8)
+    panels[0].legend(title="cells", fontsize=8, title_fontsize=8, loc="lower center")
     figure.suptitle(
         f"where to leave {grid.settings.trunk}: mean and deviation over {grid.settings.options.folds} folds"
     )
@@ -80,8 +80,9 @@ def evaluation_figures(found: Evaluation) -> dict[str, Figure]:
         figures["calibration.png"] = _calibration_figure(calibration, found)
     if abstention:
         figures["abstention.png"] = _abstention_figure(abstention)
-    if rows := [row for row in found.rows if row.group in _single_groups(found)]:
-        figures["groups.png"] = _bars_figure(rows, _single_groups(found))
+    singles = _single_groups(found)
+    if rows := [r for r in found.rows if r.group in singles and (r.task, r.measure) in GROUP_MEASURES]:
+        figures["groups.png"] = _bars_figure(rows, singles)
     if rows := [row for row in found.rows if row.task.endswith(", by size") and row.figure.count]:
         figures["sizes.png"] = _bars_figure(rows, list(dict.fromkeys(row.group for row in rows)))
     return figures
