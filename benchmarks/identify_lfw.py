@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,9 @@ MATCHED_AT = (0.363, 0.44, 0.52, 0.6)  # cosines of the table by quality
 SHRINKS = (2, 3, 4, 5)  # factors; the faces of the images are 40 to 80 pixels wide
 SHRUNKEN = 1000  # images of each split that are also looked at shrunken
 ORDERS = 3  # random orders that the ways of coming are averaged over
+JOBS = 100  # that all images come in
+JOB_ORDERS = 5
+POOR = (0.3, 0.45)  # qualities below which images are held for poor; the first is the shipped one
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,12 @@ class Faces:
     def __getitem__(self, rows: NDArray[np.generic]) -> Faces:
         return Faces(self.appearances[rows], self.people[rows])
 
+    @classmethod
+    def cat(cls, parts: Sequence[Faces]) -> Faces:
+        """Join several."""
+        appearances = AppearanceEmbeddings.cat([part.appearances for part in parts])
+        return cls(appearances, np.concatenate([part.people for part in parts]))
+
 
 def main() -> None:
     """Print all tables."""
@@ -66,6 +75,9 @@ def main() -> None:
     print_groups(full)
     print_ways(full["held out"])
     print_quality(full, small)
+    everyone = Faces.cat(list(full.values()))
+    print_jobs(everyone, missing(root, columns))
+    print_poor(Faces.cat([everyone, *small.values()]))
 
 
 def load(root: Path, cache: Path | None, release: Path | None) -> dict[str, NDArray[np.generic]]:
@@ -142,6 +154,15 @@ def faces_of(root: Path, columns: dict[str, NDArray[np.generic]], *, shrunken: b
     everyone = Faces(appearances, np.unique(names, return_inverse=True)[1])
     train, wanted = np.array(split_of(root, names)) == "train", (columns["shrink"] > 1) == shrunken
     return {"train": everyone[train & wanted], "held out": everyone[~train & wanted]}
+
+
+def missing(root: Path, columns: dict[str, NDArray[np.generic]]) -> NDArray[np.int64]:
+    """Who is on the images in which no face was kept: number as in `faces_of`, or -1 for someone without others."""
+    found = set(columns["name"][columns["shrink"] == 1].tolist())
+    people = np.unique([file.split("/")[0] for file in columns["name"].tolist()])
+    paths = [path for path in (root / "images").glob("*/*.jpg") if f"{path.parent.name}/{path.name}" not in found]
+    place = {person: number for number, person in enumerate(people.tolist())}
+    return np.array([place.get(path.parent.name, -1) for path in paths], np.int64)
 
 
 def bcubed(labels: NDArray[np.int64], truth: NDArray[np.int64]) -> tuple[float, float, float]:
@@ -240,6 +261,57 @@ def print_quality(full: dict[str, Faces], small: dict[str, Faces]) -> None:
                 counts = cosines(probes[rows], good)
                 cells = " | ".join(rates(*counts, threshold) for threshold in MATCHED_AT)
                 print(f"| {low}-{high} | {len(rows)} | {cells} |")
+
+
+def print_jobs(faces: Faces, absent: NDArray[np.int64]) -> None:
+    """All images in random order in many jobs, and regrouped then; images without a face are people of their own."""
+    print(
+        f"\n| order | {JOBS} jobs: precision | recall | F | then regrouped: precision | recall | F | difference of F |"
+    )
+    print("|---|" + "---|" * 7)
+    absent = np.where(absent < 0, faces.people.max() + 1 + np.arange(len(absent)), absent)
+    truth = np.concatenate([faces.people, absent])
+    options = IdentifyOptions()
+    for seed in range(JOB_ORDERS):
+        order = np.random.default_rng(seed).permutation(len(faces))
+        regrouped = np.empty(len(faces), np.int64)
+        regrouped[order] = regroup(faces.appearances[order], options=options)
+        labels = in_batches(faces, -(-len(faces) // JOBS), seed, options)
+        one, two = (bcubed(np.append(found, alone(found, absent)), truth) for found in (labels, regrouped))
+        cells = " | ".join(f"{score:.4f}" for score in (*one, *two))
+        print(f"| {seed} | {cells} | {one[2] - two[2]:+.4f} |")
+
+
+def alone(labels: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A label of its own for each of some others."""
+    return labels.max() + 1 + np.arange(len(others))
+
+
+def print_poor(faces: Faces) -> None:
+    """Which groups of good images poor ones join, where they may and where the rule forbids it."""
+    print("\n| poor below | images | rule | with their person | with another | groups of good ones that they join |")
+    print("|---|---|---|---|---|---|")
+    own = replace(faces.appearances, media=np.arange(len(faces)))  # a copy is not beside its original
+    for low in POOR:
+        poor = own.quality < low
+        before = regroup(own[~poor], options=IdentifyOptions(low_quality=low))
+        for rule, below in (("poor ones attach last", low), ("all alike", 0.0)):
+            labels = regroup(own, options=IdentifyOptions(low_quality=below))
+            right, wrong = attached(labels, faces.people, poor)
+            now = labels[~poor]
+            joined = np.unique(np.stack([now, before]), axis=1).shape[1] - len(np.unique(now))
+            print(f"| {low} | {poor.sum()} | {rule} | {right} | {wrong} | {joined} |")
+
+
+def attached(labels: NDArray[np.int64], people: NDArray[np.int64], poor: NDArray[np.bool_]) -> tuple[int, int]:
+    """How many poor images are in a group whose good images are mostly their own person, and mostly another's."""
+    right = wrong = 0
+    for row in np.flatnonzero(poor):
+        beside = people[(labels == labels[row]) & ~poor]
+        if len(beside):
+            own = np.count_nonzero(beside == people[row]) * 2 > len(beside)
+            right, wrong = right + own, wrong + (not own)
+    return int(right), int(wrong)
 
 
 if __name__ == "__main__":
