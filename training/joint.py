@@ -84,7 +84,7 @@ class _Task:
         self.may_learn[self.rows] = True
         self.weights = class_weights(self.soft[self.rows], recipe.fit.balance)
         torch.manual_seed(seed)
-        self.head = TrainedBranch(recipe.spec, dropout=recipe.dropout)
+        self.head = TrainedBranch(recipe.spec, dropout=recipe.dropout, layout=trunk.layout)
         if recipe.copies:
             self.head.start_from(trunk)
         self.average = copy.deepcopy(self.head)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from models.release import Release
 
-PIPELINE_VERSION = 1
+PIPELINE_VERSION = 2
 """Grows when code changes what is stored for the same bytes and weights; the release is another one then."""
 
 REGISTER_LOCK = 0x72656C  # "rel": of two workers that meet an empty database, one makes its release the active one
