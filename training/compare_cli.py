@@ -47,9 +47,7 @@ def _evaluation(path: Path, data: Path | None, cache: Path | None) -> Evaluation
     if path.is_file():
         return Evaluation.from_json(path.read_text())
     if data is None:
-        raise RecipeError(
-            f"{path} is no file of facet-train evaluate --json; to evaluate a release, add --data DIR"
-        )
+        raise RecipeError(f"{path} is no file of facet-train evaluate --json; to evaluate a release, add --data DIR")
     return evaluate(load_release(path), data, EvaluateOptions(cache=cache))
 
 
