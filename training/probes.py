@@ -34,7 +34,7 @@ class ProbeOptions:
     """Whether the probe is linear; else it has a Gaussian kernel as wide as faces are apart on average."""
     strengths: tuple[float, ...] = (0.03, 0.1, 0.5)
     """Ridges that are tried, where a face's kernel with itself is 1; each fold takes what its judging rows like best.
-    Weaker and stronger ones were worse at every depth tried."""
+    Weaker and stronger ones were worse at the two depths tried."""
 
 
 def assign_folds(count: int, folds: int, seed: int, groups: NDArray[np.generic] | None = None) -> NDArray[np.int64]:
