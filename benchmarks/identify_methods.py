@@ -181,9 +181,12 @@ METHODS: dict[str, tuple[Method, tuple[Setting, ...]]] = {
     "Chinese whispers": (whispers, tuple((t,) for t in COSINES)),
     "DBSCAN": (dbscan, tuple(itertools.product((*COSINES, 0.68), (2, 3, 4)))),
     "HDBSCAN, leaves where 1": (hdbscan, tuple(itertools.product((1, 2, 3), (0, 1)))),
-    "Leiden, constant Potts": (leiden, tuple(itertools.product((0.40, 0.44, 0.48, 0.52), (0.1, 0.2, 0.3, 0.4, 0.5)))),
+    "Leiden, constant Potts": (
+        leiden,
+        tuple(itertools.product((0.40, 0.44, 0.48, 0.52, 0.56), (0.02, 0.1, 0.2, 0.3, 0.4))),
+    ),
     "average linkage": (average_linkage, tuple((t,) for t in (0.28, 0.32, 0.36, *COSINES))),
-    "average linkage, k-reciprocal": (reciprocal, tuple(itertools.product(RERANKED, (5, 10, 20, 50)))),
+    "average linkage, k-reciprocal": (reciprocal, tuple(itertools.product(RERANKED, (10, 20, 50, 100)))),
     "Facet": (ours, tuple((t,) for t in COSINES)),
 }
 

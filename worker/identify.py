@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # Weight of an embedding of quality 0 in a mean.
 _LEAST_WEIGHT = 0.02
 _FEW = 10_000  # up to so many the thresholds are as they stand
-_BLOCK_PEOPLE = 16_384  # known people compared at a time: 8 MB of sums of 128 numbers
+_BLOCK_PEOPLE = 4096  # known people compared at a time; the products with 1,000 appearances, 16 MB, stay in cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,20 +333,28 @@ def _candidates(
     """The known people that a new appearance is pinned to or resembles, ``neighbours`` for each, of how many."""
     compared = 0
     near, hits = KnownPeople.empty(new.embeddings.shape[1]), Hits.cat([])
+    pinned = pinned[pinned >= 0]
     for block in known:
         compared += len(block)
-        for start in range(0, len(block), _BLOCK_PEOPLE):
-            people = block[start : start + _BLOCK_PEOPLE]
-            units = people.sums / np.maximum(np.linalg.norm(people.sums, axis=1), 1e-12)[:, None]
-            least = options.threshold - EDGE_MARGIN
-            found = compare(new.embeddings, units, count=options.neighbours, least=least)
-            found = found.of(np.arange(len(new)), len(near) + np.arange(len(people)))
-            hits = Hits.cat([hits, found]).best(options.neighbours)
-            near = KnownPeople.cat([near, people])
-            kept = np.union1d(hits.found, np.flatnonzero(np.isin(near.person, pinned)))
-            hits = Hits(hits.asking, np.searchsorted(kept, hits.found), hits.similarity)
-            near = near[kept]
+        least = options.among(compared).threshold - EDGE_MARGIN
+        found = _alike_people(new, block, options.neighbours, least)
+        hits = Hits.cat([hits, found.of(np.arange(len(new)), len(near) + np.arange(len(block)))])
+        hits = hits.best(options.neighbours)
+        kept = np.union1d(hits.found, np.flatnonzero(np.isin(np.concatenate([near.person, block.person]), pinned)))
+        hits = Hits(hits.asking, np.searchsorted(kept, hits.found), hits.similarity)
+        near = KnownPeople.cat([near[kept[kept < len(near)]], block[kept[kept >= len(near)] - len(near)]])
     return near, compared
+
+
+def _alike_people(new: AppearanceEmbeddings, block: KnownPeople, count: int, least: float) -> Hits:
+    """The people of a block that resemble new appearances, without copying the block."""
+    parts = []
+    for start in range(0, len(block), _BLOCK_PEOPLE):
+        sums = block.sums[start : start + _BLOCK_PEOPLE]
+        units = sums / np.maximum(np.linalg.norm(sums, axis=1), 1e-12)[:, None]
+        found = compare(new.embeddings, units, count=count, least=least)
+        parts.append(found.of(np.arange(len(new)), start + np.arange(len(sums))))
+    return Hits.cat(parts)
 
 
 def _weights(quality: NDArray[np.float32]) -> NDArray[np.float32]:
