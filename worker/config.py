@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
     threads: int | None = Field(default=None, ge=1)
-    """Processor threads of the network; unset: all cores, shared among the processes of one worker."""
+    """Processor threads of detection and network together; unset: all cores, shared by a worker's processes."""
     release: Path | None = None
     """Folder of a model release; unset: the one that is shipped."""
     heads: Annotated[frozenset[str] | None, NoDecode] = None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from models.release import Release
     from worker.decoding import DecodeEvent
     from worker.leases import LeaseHolder
+    from worker.recognition import InferredChunk
     from worker.values import DecodedFrame, VideoReader
     from worker.writer import Writer
 
@@ -86,10 +87,12 @@ class Pipeline:
                     self._flush()
                 else:
                     self._handle(event)
+                self._keep(self._recognizer.finished())
                 on_progress(self.totals)
             if not stop.is_set():
                 self._writer.wait()
         finally:
+            self._recognizer.close()
             pool.close()
 
     def _lease(self, pool: DecodePool) -> bool:
@@ -147,13 +150,12 @@ class Pipeline:
         if not batch:
             return
         self._recognizer.detect(batch)
-        while self._recognizer.full:
-            self._infer()
+        self._keep(self._recognizer.start_full())
         for result in {entry.unit.unit_id: entry for entry, _ in batch}.values():
             self._store_if_complete(result)
 
-    def _infer(self) -> None:
-        inferred = self._recognizer.infer()
+    def _keep(self, inferred: list[InferredChunk]) -> None:
+        """Hand over what the network has done."""
         chunks = [chunk for chunk in inferred if self._flying.get(chunk.result.unit.unit_id) is chunk.result]
         for chunk in chunks:  # all crops of a unit are handed over before it is stored
             self._writer.add_crops(chunk)
@@ -164,8 +166,7 @@ class Pipeline:
         """Nothing came for a moment: run what waits, full batch or not."""
         for shape in list(self._frames):
             self._detect(shape)
-        while self._recognizer.waiting_faces:
-            self._infer()
+        self._recognizer.start_waiting()
 
     def _store_if_complete(self, result: UnitResult) -> None:
         if result.complete and self._flying.pop(result.unit.unit_id, None) is not None:

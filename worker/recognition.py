@@ -1,8 +1,14 @@
-"""Detect, align and infer: frames of any unit go in, chunks of faces come out, batches are filled across units."""
+"""Detect, align and infer: frames of any unit go in, chunks of faces come out, batches are filled across units.
+
+The network runs in a thread of its own beside detection: small layers keep one core busy and hardly two, so two stages
+with half of the cores each do more than one stage with all (docs/benchmarks.md).
+"""
 
 from __future__ import annotations
 
 import time
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,12 +20,17 @@ from worker.values import HeadRows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
     from models.release import Release
     from models.types import FaceOutputs, HeadOutput
     from worker.values import DecodedFrame
+
+
+LANES = 2  # threads that compute at the same time: detection with alignment, and the network
+MOST_RUNNING = 2  # batches handed to the network: one that it computes, one that lies ready
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +44,15 @@ class _Waiting:
 
     def __len__(self) -> int:
         return int(self.crops.shape[0])
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Chunks in the network's hands."""
+
+    taken: list[_Waiting]
+    found: Future[tuple[FaceOutputs, float]]
+    """What it says of all their crops, and the seconds that it took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +71,19 @@ class FaceRecognizer:
     def __init__(self, release: Release, batch: int) -> None:
         self._release = release
         self._batch = batch
-        self._waiting: list[_Waiting] = []
+        self._waiting: deque[_Waiting] = deque()
         self._waiting_faces = 0
+        self._running: deque[_Batch] = deque()
+        self._network = ThreadPoolExecutor(1, "network")
+
+    def close(self) -> None:
+        """Let the network end its batch and drop what it has not begun."""
+        self._network.shutdown(cancel_futures=True)
 
     @property
-    def waiting_faces(self) -> int:
-        """Kept faces that wait for the network."""
-        return self._waiting_faces
+    def busy(self) -> bool:
+        """Whether the network has a batch in hands."""
+        return bool(self._running)
 
     def detect(self, frames: Sequence[tuple[UnitResult, DecodedFrame]]) -> None:
         """Search frames of one size; faces found become chunks of their units and wait for the network."""
@@ -99,29 +125,51 @@ class FaceRecognizer:
             self._waiting_faces += int(kept.size)
             result.faces_waiting += int(kept.size)
 
-    @property
-    def full(self) -> bool:
-        """Enough faces wait to fill a batch."""
-        return self._waiting_faces >= self._batch
+    def start_full(self) -> list[InferredChunk]:
+        """Give the network every full batch that waits; where it lags behind, wait for it and return what it did."""
+        done: list[InferredChunk] = []
+        while self._waiting_faces >= self._batch:
+            if len(self._running) >= MOST_RUNNING:
+                done += self._finish(self._running.popleft())
+            self._start()
+        return done
 
-    def infer(self) -> list[InferredChunk]:
-        """Run the oldest waiting chunks, about one batch of faces, through the network."""
-        taken: list[_Waiting] = []
-        faces = 0
-        while self._waiting and (not taken or faces + len(self._waiting[0]) <= self._batch):
-            taken.append(self._waiting.pop(0))
+    def start_waiting(self) -> None:
+        """Give the network what waits, full batch or not, unless it is busy."""
+        if self._waiting and not self._running:
+            self._start()
+
+    def finished(self) -> list[InferredChunk]:
+        """Return what the network has done since the last call."""
+        done: list[InferredChunk] = []
+        while self._running and self._running[0].found.done():
+            done += self._finish(self._running.popleft())
+        return done
+
+    def _start(self) -> None:
+        """Hand over the oldest waiting chunks, about one batch of faces."""
+        taken = [self._waiting.popleft()]
+        faces = len(taken[0])
+        while self._waiting and faces + len(self._waiting[0]) <= self._batch:
+            taken.append(self._waiting.popleft())
             faces += len(taken[-1])
-        if not taken:
-            return []
-        started = time.perf_counter()
-        outputs = self._release.infer(torch.cat([waiting.crops for waiting in taken]))
-        seconds = (time.perf_counter() - started) / faces
         self._waiting_faces -= faces
+        found = self._network.submit(self._infer, torch.cat([waiting.crops for waiting in taken]))
+        self._running.append(_Batch(taken, found))
+
+    def _infer(self, crops: torch.Tensor) -> tuple[FaceOutputs, float]:
+        started = time.perf_counter()
+        return self._release.infer(crops), time.perf_counter() - started
+
+    def _finish(self, batch: _Batch) -> list[InferredChunk]:
+        """Fill the chunks of a batch when the network is through with it."""
+        outputs, seconds = batch.found.result()
+        share = seconds / sum(map(len, batch.taken))
         done, offset = [], 0
-        for waiting in taken:
+        for waiting in batch.taken:
             _fill(waiting.chunk, outputs, slice(offset, offset + len(waiting)))
             waiting.result.faces_waiting -= len(waiting)
-            waiting.result.spend("infer", seconds * len(waiting))
+            waiting.result.spend("infer", share * len(waiting))
             offset += len(waiting)
             crops = waiting.crops.permute(0, 2, 3, 1).contiguous().cpu().numpy()
             done.append(InferredChunk(waiting.result, waiting.chunk, crops))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from typing import TYPE_CHECKING
 
 import torch
@@ -20,6 +21,7 @@ from worker.heap import keep_heap
 from worker.leases import LeaseHolder, make_owner
 from worker.people import Identifier
 from worker.pipeline import Pipeline, PipelineOptions, Totals
+from worker.recognition import LANES
 from worker.values import DecodeLimits
 from worker.writer import Books, Writer
 
@@ -70,8 +72,8 @@ class Worker:
         with self._sessions.begin() as session:
             self.release_id = registry.register(session, release)
         self.identifier = Identifier(self._sessions, self.release_id)
-        if settings.threads is not None:
-            torch.set_num_threads(settings.threads)
+        threads = settings.threads or os.cpu_count() or 1
+        torch.set_num_threads(max(1, threads // LANES))
 
     def drain(
         self, stop: StopSignal, on_progress: Callable[[Totals], None] = lambda _: None, seconds: float = math.inf
