@@ -58,7 +58,8 @@ class Memory:
     """Samples the memory of this process and all below it, and of the PostgreSQL that serves the folder."""
 
     folder: str
-    peak_bytes: int = 0
+    samples: list[tuple[int, int]] = field(default_factory=list)
+    """Bytes of the worker with its decode children, and of PostgreSQL."""
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Self:
@@ -72,18 +73,31 @@ class Memory:
 
     def _sample(self) -> None:
         while not self._stop.wait(2.0):
-            self.peak_bytes = max(self.peak_bytes, sum(map(_pss, _family(self.folder))))
+            self.samples.append((sum(map(_pss, _family(psutil.Process()))), sum(map(_pss, _servers(self.folder)))))
+
+    @property
+    def peak(self) -> int:
+        """Largest sum, in MB."""
+        return round(max(map(sum, self.samples)) / 1e6)
+
+    def peaks(self, which: int, parts: int = 4) -> list[int]:
+        """Largest sample of the worker (0) or PostgreSQL (1) in each part of the time, in MB."""
+        size = max(1, len(self.samples) // parts)
+        rows = [self.samples[at : at + size] for at in range(0, len(self.samples), size)][:parts]
+        return [round(max(sample[which] for sample in row) / 1e6) for row in rows]
 
 
-def _family(folder: str) -> list[psutil.Process]:
-    servers = [p for p in psutil.process_iter(["cmdline"]) if any(folder in word for word in p.info["cmdline"] or ())]
-    found = [psutil.Process(), *(p for p in servers if p.name() == "postgres")]
-    return [one for parent in found for one in (parent, *_children(parent))]
+def _servers(folder: str) -> list[psutil.Process]:
+    """Return the PostgreSQL processes that serve the folder."""
+    processes = psutil.process_iter(["name", "cmdline"])
+    found = [p for p in processes if p.info["name"] == "postgres" and folder in " ".join(p.info["cmdline"] or ())]
+    return list({one.pid: one for server in found for one in (server, *server.children(recursive=True))}.values())
 
 
-def _children(process: psutil.Process) -> list[psutil.Process]:
+def _family(process: psutil.Process) -> list[psutil.Process]:
+    """Return a process and all below it, PostgreSQL left out."""
     try:
-        return process.children(recursive=True)
+        return [process, *(p for p in process.children(recursive=True) if p.name() != "postgres")]
     except psutil.NoSuchProcess:
         return []
 
@@ -152,7 +166,9 @@ def measure(clip: Path, seconds: float, fps: float) -> dict[str, object]:
             "of decode alone": round(done.frames / spent / alone, 2),
             "network alone faces/s": round(network, 1),
             "of network alone": round(kept / spent / network, 2),
-            "peak MB": round(memory.peak_bytes / 1e6),
+            "peak MB": memory.peak,
+            "worker's, by quarter of time": memory.peaks(0),
+            "PostgreSQL's": memory.peaks(1),
             "share": {name: round(value / whole, 2) for name, value in sorted(done.stage_seconds.items())},
         }
 
@@ -168,7 +184,7 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, torch {torch.__version__}, {arguments.fps:g} frames per second of film\n")
     print("| " + " | ".join(rows[0]) + " |\n|" + "---|" * len(rows[0]))
     for row in rows:
-        print("| " + " | ".join(json.dumps(v) if isinstance(v, dict) else str(v) for v in row.values()) + " |")
+        print("| " + " | ".join(json.dumps(v) if isinstance(v, dict | list) else str(v) for v in row.values()) + " |")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import time
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,7 +18,7 @@ from worker.crops import CropStore
 from worker.database import database_away
 from worker.errors import FacetError, UsageError
 from worker.finish import finish_forgotten
-from worker.heap import keep_heap
+from worker.heap import keep_heap, trim_heap
 from worker.leases import LeaseHolder, make_owner
 from worker.people import Identifier
 from worker.pipeline import Pipeline, PipelineOptions, Totals
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from worker.pipeline import StopSignal
 
 logger = logging.getLogger(__name__)
+
+TRIM_SECONDS = 30.0  # between two trims of the heap; the pages of one come back within a tenth of a second
 
 
 def load(settings: Settings) -> Release:
@@ -71,6 +74,7 @@ class Worker:
         self._owner = make_owner()
         with self._sessions.begin() as session:
             self.release_id = registry.register(session, release)
+        self._trim_at = 0.0
         self.identifier = Identifier(self._sessions, self.release_id)
         threads = settings.threads or os.cpu_count() or 1
         torch.set_num_threads(max(1, threads // LANES))
@@ -100,6 +104,11 @@ class Worker:
                 logger.warning("a batch failed and is tried again: %r", err, exc_info=trace, extra=facts)
         return None
 
+    def _trim(self) -> None:
+        if time.monotonic() >= self._trim_at:
+            trim_heap()
+            self._trim_at = time.monotonic() + TRIM_SECONDS
+
     def _reconcile(self) -> None:
         """Close what dead workers left behind."""
         with self._sessions.begin() as session:
@@ -125,6 +134,7 @@ class Worker:
 
         def tick(totals: Totals) -> None:
             self.identifier.now_and_then()
+            self._trim()
             on_progress(totals)
 
         with LeaseHolder(self._sessions, self._lease(), seconds) as leases:
