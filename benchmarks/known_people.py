@@ -24,8 +24,8 @@ from db.arrays import write_rows
 from db.embedded import EmbeddedPostgres
 from db.engine import make_engine, session_factory
 from db.migrate import upgrade
-from worker.people import Identifier
-from worker.regroup import take_snapshot
+from worker.identity.people import Identifier
+from worker.identity.regroup import take_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -26,15 +26,15 @@ from db.copy import copy_rows
 from db.embedded import EmbeddedPostgres
 from db.engine import make_engine, parse_url, session_factory
 from db.migrate import upgrade
-from worker.likeness import SFACE
-from worker.search import Probe, Searcher, SearchOptions
+from worker.identity.likeness import SFACE
+from worker.identity.search import Probe, Searcher, SearchOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from synthetic_people import Archive
 
-    from worker.search import Found
+    from worker.identity.search import Found
 
 LIMIT = 10
 FILTER = "uri LIKE '%7.jpg'"  # a tenth of the files

@@ -14,7 +14,7 @@ from db.migrate import current_state
 from worker.database import database_address, masked
 from worker.errors import FacetError
 from worker.home import make_home
-from worker.proposals import read_proposals
+from worker.identity.proposals import read_proposals
 from worker.runner import load
 
 if TYPE_CHECKING:

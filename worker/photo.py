@@ -10,8 +10,8 @@ import torch
 
 from worker.decode.client import Decoder
 from worker.errors import FacetError, MediaError, UsageError
+from worker.identity.search import Probe
 from worker.ingest import Found, IngestOptions, discover
-from worker.search import Probe
 from worker.values import DecodeRequest
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from worker.database import database_away
 from worker.errors import FacetError, UsageError
 from worker.finish import finish_forgotten
 from worker.heap import keep_heap, trim_heap
+from worker.identity.people import Identifier
 from worker.leases import LeaseHolder, make_owner
-from worker.people import Identifier
 from worker.pipeline import Pipeline, PipelineOptions, Totals
 from worker.recognition import LANES
 from worker.values import DecodeLimits

@@ -226,8 +226,8 @@ def _reconcile(config: Settings) -> None:
 
 
 def _regroup(config: Settings) -> None:
-    from worker.proposals import regroup_people  # noqa: PLC0415 - the parent and health checks need no faiss
-    from worker.regroup import alarm_of  # noqa: PLC0415
+    from worker.identity.proposals import regroup_people  # noqa: PLC0415 - the parent and health checks need no faiss
+    from worker.identity.regroup import alarm_of  # noqa: PLC0415
 
     with open_database(config) as database:
         with database.sessions.begin() as session:

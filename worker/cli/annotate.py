@@ -17,10 +17,10 @@ from worker.home import make_home
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from worker.annotate import Subject
     from worker.database import Database
     from worker.decode.client import DecodeStream
-    from worker.subjects import StoredMedia
+    from worker.pictures.annotate import Subject
+    from worker.pictures.subjects import StoredMedia
     from worker.values import DecodedFrame
 
 FILMS = (".mp4", ".mov", ".mkv")
@@ -50,7 +50,7 @@ def annotate(
 
 def _look_up(config: Settings, database: Database, clip: str) -> tuple[StoredMedia, list[Subject]]:
     from worker.ingest import Found, IngestOptions, discover  # noqa: PLC0415 - loaded by the command that needs it
-    from worker.subjects import load_subjects, media_by_hash, media_by_id  # noqa: PLC0415
+    from worker.pictures.subjects import load_subjects, media_by_hash, media_by_id  # noqa: PLC0415
 
     with database.sessions.begin() as session:
         if clip.isdecimal() and not Path(clip).exists():
@@ -75,8 +75,8 @@ def _check_output(media: StoredMedia, output: Path) -> None:
 
 
 def _draw(config: Settings, media: StoredMedia, subjects: list[Subject], output: Path) -> int:
-    from worker.annotate import annotate_film, annotate_still  # noqa: PLC0415 - see _look_up
     from worker.decode.client import Decoder  # noqa: PLC0415
+    from worker.pictures.annotate import annotate_film, annotate_still  # noqa: PLC0415 - see _look_up
     from worker.values import DecodeLimits, DecodeRequest  # noqa: PLC0415
 
     limits = DecodeLimits(memory_bytes=config.decode_memory_bytes, wall_seconds=config.decode_wall_seconds)

@@ -97,8 +97,8 @@ def sheet(
 ) -> None:
     """Draw a contact sheet: the best face of each appearance, grouped by person."""
     from worker.crops import CropStore  # noqa: PLC0415 - the picture libraries are loaded by the command that needs them
-    from worker.gallery import Gallery  # noqa: PLC0415
-    from worker.sheets import contact_sheet, write_png  # noqa: PLC0415
+    from worker.pictures.gallery import Gallery  # noqa: PLC0415
+    from worker.pictures.sheets import contact_sheet, write_png  # noqa: PLC0415
 
     config = settings()
     make_home(config.home)

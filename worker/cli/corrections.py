@@ -12,11 +12,11 @@ from sqlalchemy.orm import Session
 
 from worker.cli.output import JsonFlag, console, print_json, table
 from worker.config import settings
-from worker.corrections import merge_people, name_person, not_person, split_person, undo_correction
 from worker.database import open_database
 from worker.errors import UsageError
-from worker.history import read_history
 from worker.home import make_home
+from worker.identity.corrections import merge_people, name_person, not_person, split_person, undo_correction
+from worker.identity.history import read_history
 
 Person = Annotated[int, typer.Argument(help="Number of a person, as in `facet people list`.")]
 Reason = Annotated[str | None, typer.Option(help="Why; kept with the correction.")]

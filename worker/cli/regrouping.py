@@ -7,16 +7,23 @@ from typing import Annotated
 
 import typer
 
-from worker.alike import read_alike
 from worker.cli.corrections import transaction
 from worker.cli.output import JsonFlag, console, print_json, table
 from worker.config import settings
 from worker.database import open_database
 from worker.errors import UsageError
 from worker.home import make_home
-from worker.proposals import Proposal, Regrouped, apply_proposal, discard_proposal, read_proposals, regroup_people
+from worker.identity.alike import read_alike
+from worker.identity.proposals import (
+    Proposal,
+    Regrouped,
+    apply_proposal,
+    discard_proposal,
+    read_proposals,
+    regroup_people,
+)
+from worker.identity.regroup import alarm_of
 from worker.registry import active_release
-from worker.regroup import alarm_of
 
 
 def register(app: typer.Typer) -> None:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from worker.database import Database
+    from worker.identity.search import Found, Probe, Searcher, SearchOptions
     from worker.photo import PhotoFace
-    from worker.search import Found, Probe, Searcher, SearchOptions
 
 PEOPLE = ("person_id", "name", "similarity", "probability", "appearance_count", "media_count")
 APPEARANCES = (
@@ -108,7 +108,7 @@ def search(  # noqa: PLR0913 - the options of a command are its arguments
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Contact sheet (PNG) of the hits.")] = None,
 ) -> None:
     """Find the people and appearances that look most like a face, with the probability to be the same person."""
-    from worker.search import SearchOptions  # noqa: PLC0415 - numpy is loaded by the command that needs it
+    from worker.identity.search import SearchOptions  # noqa: PLC0415 - numpy is loaded by the command that needs it
 
     wanted = _Wanted(photo, person, appearance, face, every)
     options = SearchOptions(limit=limit, where=where, prior=prior, exact=exact)
@@ -127,7 +127,7 @@ def search(  # noqa: PLR0913 - the options of a command are its arguments
 
 
 def _answer(config: Settings, database: Database, wanted: _Wanted, options: SearchOptions) -> list[_Answer]:
-    from worker.search import Searcher  # noqa: PLC0415 - see search
+    from worker.identity.search import Searcher  # noqa: PLC0415 - see search
 
     searcher = Searcher(config.reader_database_url or database.url)
     if wanted.photo is not None:
@@ -169,7 +169,7 @@ def _chosen(faces: list[PhotoFace], number: int) -> PhotoFace:
 
 def _crop(config: Settings, database: Database, probe: Probe) -> NDArray[np.uint8] | None:
     from worker.crops import CropStore  # noqa: PLC0415 - the picture libraries are loaded by what needs them
-    from worker.gallery import Gallery  # noqa: PLC0415
+    from worker.pictures.gallery import Gallery  # noqa: PLC0415
 
     with database.sessions.begin() as session:
         gallery = Gallery(session, CropStore(config.crops))
@@ -180,8 +180,8 @@ def _crop(config: Settings, database: Database, probe: Probe) -> NDArray[np.uint
 
 def _draw(config: Settings, database: Database, answers: list[_Answer], output: Path) -> None:
     from worker.crops import CropStore  # noqa: PLC0415 - see _crop
-    from worker.gallery import Gallery  # noqa: PLC0415
-    from worker.sheets import Tile, contact_sheet, write_png  # noqa: PLC0415
+    from worker.pictures.gallery import Gallery  # noqa: PLC0415
+    from worker.pictures.sheets import Tile, contact_sheet, write_png  # noqa: PLC0415
 
     tiles = []
     with database.sessions.begin() as session:

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from worker import corrections
 from worker.errors import UsageError
-from worker.history import read_history
-from worker.known import PeopleInMemory, refresh_people
-from worker.people import identify_pending
+from worker.identity import corrections
+from worker.identity.history import read_history
+from worker.identity.known import PeopleInMemory, refresh_people
+from worker.identity.people import identify_pending
 
 DUMP = (
     "SELECT person_id, release_id, name, created_at, embedding_weight, is_good, correction_id FROM person ORDER BY 1",

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from worker import corrections, proposals
-from worker.alike import read_alike
 from worker.errors import UsageError
-from worker.known import PeopleInMemory, lock_people, refresh_people
-from worker.people import Identifier, identify_pending
-from worker.proposals import apply_proposal, discard_proposal, read_proposals, regroup_people
-from worker.regroup import Alarm, apply, compute, is_current, take_snapshot
+from worker.identity import corrections, proposals
+from worker.identity.alike import read_alike
+from worker.identity.known import PeopleInMemory, lock_people, refresh_people
+from worker.identity.people import Identifier, identify_pending
+from worker.identity.proposals import apply_proposal, discard_proposal, read_proposals, regroup_people
+from worker.identity.regroup import Alarm, apply, compute, is_current, take_snapshot
 
 NEVER = Alarm(share=1.0, floor=0)
 ALWAYS = Alarm(share=0.0, floor=0)

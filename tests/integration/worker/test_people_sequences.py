@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from worker import corrections
 from worker.errors import UsageError
-from worker.known import PeopleInMemory, lock_people
-from worker.people import identify_pending
-from worker.regroup import apply, compute, is_current, take_snapshot
+from worker.identity import corrections
+from worker.identity.known import PeopleInMemory, lock_people
+from worker.identity.people import identify_pending
+from worker.identity.regroup import apply, compute, is_current, take_snapshot
 
 SEQUENCES = 1000
 STEPS = 4

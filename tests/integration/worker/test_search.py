@@ -14,8 +14,8 @@ from db.copy import copy_rows
 from db.engine import make_engine, session_factory
 from db.errors import QueryError
 from worker.errors import UsageError
-from worker.likeness import SFACE
-from worker.search import LEAST_WEIGHT, Probe, Searcher, SearchOptions
+from worker.identity.likeness import SFACE
+from worker.identity.search import LEAST_WEIGHT, Probe, Searcher, SearchOptions
 
 PEOPLE, FILES = 30, 150
 STRANGERS = 10  # appearances of nobody yet
@@ -157,7 +157,7 @@ def test_the_index_finds_the_same_in_a_small_archive(url):
 
 
 def test_the_index_is_really_used(url):
-    from worker.search import _APPEARANCES, _SEARCHED, INDEX_SETTINGS, _parameters
+    from worker.identity.search import _APPEARANCES, _SEARCHED, INDEX_SETTINGS, _parameters
 
     nearest.build_index(url)
     query = _SEARCHED + _APPEARANCES.format(where="kind = 'video'", exactly="", limit=400)

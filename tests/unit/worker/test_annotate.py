@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worker.annotate import COLOURS, Painter, Subject, annotate_film, annotate_still
+from worker.pictures.annotate import COLOURS, Painter, Subject, annotate_film, annotate_still
 from worker.values import DecodedFrame
 
 GREY = 90

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.edges import CLOSED, Edges
-from worker.grouping import Groups, Labels, Rule
+from worker.identity.edges import CLOSED, Edges
+from worker.identity.grouping import Groups, Labels, Rule
 
 RULE = Rule(threshold=0.5, mean_threshold=0.3, neighbours=5)
 NONE = np.zeros((0, 2), np.int64)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.constraints import Constraints
-from worker.identify import (
+from worker.identity.constraints import Constraints
+from worker.identity.identify import (
     AppearanceEmbeddings,
     IdentifyOptions,
     KnownPeople,

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.identify import KnownPeople
-from worker.known import sum_up, unseen_people
+from worker.identity.identify import KnownPeople
+from worker.identity.known import sum_up, unseen_people
 
 
 def some(random, count, dimension=128):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from worker.naming import holders
-from worker.replay import Word, replay
-from worker.ruling import group_people, rule, violators
+from worker.identity.naming import holders
+from worker.identity.replay import Word, replay
+from worker.identity.ruling import group_people, rule, violators
 
 
 def ids(*appearances):

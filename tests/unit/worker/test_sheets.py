@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worker.sheets import SheetStyle, Tile, contact_sheet, write_png
+from worker.pictures.sheets import SheetStyle, Tile, contact_sheet, write_png
 
 GREEN = (10, 200, 60)
 

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from worker.edges import CLOSED, Edges
-from worker.neighbours import is_exact, near_pairs
+from worker.identity.edges import CLOSED, Edges
+from worker.identity.neighbours import is_exact, near_pairs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

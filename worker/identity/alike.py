@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import text
 
-from worker.anchors import read_words
-from worker.naming import people_of
+from worker.identity.anchors import read_words
+from worker.identity.naming import people_of
+from worker.identity.replay import replay
+from worker.identity.ruling import group_people
 from worker.registry import active_release
-from worker.replay import replay
-from worker.ruling import group_people
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

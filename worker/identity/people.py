@@ -9,18 +9,18 @@ import numpy as np
 from sqlalchemy import text
 
 from db.arrays import read_rows
-from worker.anchors import is_spoken_of, read_words
-from worker.known import PeopleInMemory, lock_people, refresh_people, try_lock_people
-from worker.naming import people_of, settle_names
-from worker.placing import ROW, ROW_COLUMNS, place, read_these
-from worker.replay import replay
-from worker.ruling import violators
+from worker.identity.anchors import is_spoken_of, read_words
+from worker.identity.known import PeopleInMemory, lock_people, refresh_people, try_lock_people
+from worker.identity.naming import people_of, settle_names
+from worker.identity.placing import ROW, ROW_COLUMNS, place, read_these
+from worker.identity.replay import replay
+from worker.identity.ruling import violators
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session, sessionmaker
 
-    from worker.replay import Said
+    from worker.identity.replay import Said
 
     Ids = NDArray[np.int64]
 

@@ -10,11 +10,11 @@ from sqlalchemy import text
 
 from db.arrays import read_rows
 from db.copy import allocate_ids
-from worker.constraints import Constraints
-from worker.identify import AppearanceEmbeddings, KnownPeople, Sightings, assign
-from worker.known import insert_people, refresh_people, store_sums, sum_up
-from worker.naming import people_of
-from worker.ruling import Ruling, rule
+from worker.identity.constraints import Constraints
+from worker.identity.identify import AppearanceEmbeddings, KnownPeople, Sightings, assign
+from worker.identity.known import insert_people, refresh_people, store_sums, sum_up
+from worker.identity.naming import people_of
+from worker.identity.ruling import Ruling, rule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from db.arrays import ColumnType
-    from worker.identify import Assignment
-    from worker.known import PeopleInMemory
-    from worker.replay import Said
+    from worker.identity.identify import Assignment
+    from worker.identity.known import PeopleInMemory
+    from worker.identity.replay import Said
 
     Ids = NDArray[np.int64]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from worker.anchors import read_words
+from worker.identity.anchors import read_words
 from worker.registry import active_release
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from worker.replay import Kind
+    from worker.identity.replay import Kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

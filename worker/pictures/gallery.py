@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import text
 
-from worker.sheets import Tile
+from worker.pictures.sheets import Tile
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from worker.crops import CropStore
-    from worker.search import AppearanceHit, Found, PersonHit
+    from worker.identity.search import AppearanceHit, Found, PersonHit
 
     Crop = NDArray[np.uint8]
 

@@ -17,12 +17,12 @@ from sqlalchemy import text
 
 from db.arrays import read_blocks, read_rows
 from db.copy import allocate_ids
-from worker.anchors import read_words
-from worker.identify import AppearanceEmbeddings, inherit, regroup
-from worker.known import insert_people, refresh_people, unseen_people
-from worker.people import settle
-from worker.placing import ROW, ROW_COLUMNS, embeddings_of, move_appearances, place, read_these
-from worker.replay import replay
+from worker.identity.anchors import read_words
+from worker.identity.identify import AppearanceEmbeddings, inherit, regroup
+from worker.identity.known import insert_people, refresh_people, unseen_people
+from worker.identity.people import settle
+from worker.identity.placing import ROW, ROW_COLUMNS, embeddings_of, move_appearances, place, read_these
+from worker.identity.replay import replay
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from db.arrays import ColumnType
     from worker.config import Settings
-    from worker.known import PeopleInMemory
-    from worker.replay import Said
+    from worker.identity.known import PeopleInMemory
+    from worker.identity.replay import Said
 
     Ids = NDArray[np.int64]
 

@@ -11,10 +11,10 @@ from sqlalchemy import text
 
 from db.arrays import read_rows, write_rows
 from worker.errors import RetryableError, UsageError
-from worker.known import PeopleInMemory, lock_people
-from worker.people import identify_pending
+from worker.identity.known import PeopleInMemory, lock_people
+from worker.identity.people import identify_pending
+from worker.identity.regroup import Regrouping, apply, compute, is_current, take_snapshot
 from worker.registry import active_release
-from worker.regroup import Regrouping, apply, compute, is_current, take_snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from db.arrays import ColumnType
-    from worker.regroup import Alarm
+    from worker.identity.regroup import Alarm
 
 MOST_TRIES = 3
 _CHANGES: Mapping[str, ColumnType] = {

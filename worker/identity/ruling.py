@@ -11,8 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from worker.constraints import Constraints
-    from worker.replay import Said
+    from worker.identity.constraints import Constraints
+    from worker.identity.replay import Said
 
     Ids = NDArray[np.int64]
 

@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from worker.columns import Columns
-from worker.constraints import Constraints
-from worker.grouping import EDGE_MARGIN, Groups, Labels, Rule
-from worker.neighbours import Hits, compare
+from worker.identity.constraints import Constraints
+from worker.identity.grouping import EDGE_MARGIN, Groups, Labels, Rule
+from worker.identity.neighbours import Hits, compare
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
-    from worker.grouping import Refusals
+    from worker.identity.grouping import Refusals
 
 # Weight of an embedding of quality 0 in a mean.
 _LEAST_WEIGHT = 0.02

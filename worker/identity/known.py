@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from db.arrays import read_blocks, read_rows, write_rows
 from db.base import EMBEDDING_DIMENSION
-from worker.identify import KnownPeople
+from worker.identity.identify import KnownPeople
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import text
 
-from worker.annotate import Subject
 from worker.errors import UsageError
+from worker.pictures.annotate import Subject
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import text
 
-from worker.ruling import group_people
+from worker.identity.ruling import group_people
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
-    from worker.replay import Said
+    from worker.identity.replay import Said
 
     Ids = NDArray[np.int64]
 

@@ -1,7 +1,7 @@
 """Corrections: what humans say about people, applied at once, kept as rows, and undone exactly.
 
-Each is a row with time and reason, anchored to places in files (``worker.anchors``). From then on it holds for every
-identification and regrouping (``worker.replay``), until it is undone.
+Each is a row with time and reason, anchored to places in files (``worker.identity.anchors``). From then on it holds for
+every identification and regrouping (``worker.identity.replay``), until it is undone.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ import numpy as np
 from sqlalchemy import text
 
 from db.copy import allocate_ids
-from worker.anchors import read_moves, read_words, write_anchors
 from worker.errors import UsageError
-from worker.identify import KnownPeople
-from worker.known import PeopleInMemory, insert_people, lock_people, refresh_people
-from worker.naming import people_of
-from worker.people import catch_up, settle
-from worker.placing import move_appearances, place, read_these
+from worker.identity.anchors import read_moves, read_words, write_anchors
+from worker.identity.identify import KnownPeople
+from worker.identity.known import PeopleInMemory, insert_people, lock_people, refresh_people
+from worker.identity.naming import people_of
+from worker.identity.people import catch_up, settle
+from worker.identity.placing import move_appearances, place, read_these
+from worker.identity.replay import replay
 from worker.registry import active_release
-from worker.replay import replay
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
-    from worker.replay import Kind, Said
+    from worker.identity.replay import Kind, Said
 
     Ids = NDArray[np.int64]
 
