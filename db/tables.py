@@ -14,25 +14,27 @@ from sqlalchemy import (
     ForeignKey,
     ForeignKeyConstraint,
     Index,
+    Integer,
     SmallInteger,
     Text,
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from db.base import Base, Count, Created, Embedding, Json, JsonObject, Real, Reals, RowId, one_of
 from db.identity import Alike, Correction, CorrectionAnchor, Person, Proposal, ProposalChange
 
 __all__ = (
-    "Alike", "Analysis", "Appearance", "Correction", "CorrectionAnchor", "Face", "Job", "JobItem", "MediaFile",
-    "Person", "Prediction", "Proposal", "ProposalChange", "Release", "SceneCut", "Unit",
+    "Alike", "Analysis", "Appearance", "Correction", "CorrectionAnchor", "Face", "FileRemoval", "Job", "JobItem",
+    "MediaFile", "Person", "Prediction", "Proposal", "ProposalChange", "Release", "SceneCut", "Unit",
 )  # fmt: skip
 
 MediaKind = Literal["image", "video"]
 AnalysisState = Literal["pending", "done", "rejected", "quarantined"]
 UnitState = Literal["pending", "leased", "done", "rejected", "quarantined"]
+RemovalKind = Literal["crops", "strip", "staged"]
 
 ANALYSIS_STATES: tuple[str, ...] = get_args(AnalysisState)
 UNIT_STATES: tuple[str, ...] = get_args(UnitState)
@@ -53,6 +55,8 @@ class Release(Base):
     metrics: Mapped[JsonObject]
     manifest: Mapped[JsonObject]
     active: Mapped[bool] = mapped_column(server_default=text("false"))
+    # The revision at which people were erased last: whoever holds people of before in memory reads all of them anew.
+    people_erased: Mapped[int] = mapped_column(server_default=text("0"))
 
 
 class MediaFile(Base):
@@ -83,6 +87,8 @@ class MediaFile(Base):
     frames_per_second: Mapped[float | None]
     reason: Mapped[str | None]
     submitted_at: Mapped[Created]
+    # Somebody in it was erased: what is known of the others stays, and it is never analysed again.
+    sealed_at: Mapped[datetime | None]
 
     analyses: Mapped[list["Analysis"]] = relationship(back_populates="media", passive_deletes=True)
 
@@ -91,12 +97,22 @@ class Job(Base):
     """A submission."""
 
     __tablename__ = "job"
+    __table_args__ = (
+        CheckConstraint("keep_days > 0", "keep_days"),
+        Index("ix_job_kept", "job_id", postgresql_where=text("keep_days IS NOT NULL")),
+    )
 
     job_id: Mapped[RowId]
     name: Mapped[str]
     submitted_at: Mapped[Created]
     options: Mapped[JsonObject]
     finished_at: Mapped[datetime | None]
+    # Days from submission after which its files are erased, unless another job keeps them longer; null for never.
+    keep_days: Mapped[int | None] = mapped_column(Integer)
+    # Items that were erased, by the state that they had; a pending one counts as rejected.
+    erased_done: Mapped[Count]
+    erased_rejected: Mapped[Count]
+    erased_quarantined: Mapped[Count]
 
     items: Mapped[list["JobItem"]] = relationship(back_populates="job", passive_deletes=True)
 
@@ -331,3 +347,23 @@ class Appearance(Base):
     quality: Mapped[Real]
     embedding: Mapped[Embedding | None]
     person_id: Mapped[int | None] = mapped_column(ForeignKey("facet.person.person_id", ondelete="SET NULL"))
+
+
+class FileRemoval(Base):
+    """A file that an erasure left to be removed, written in its transaction: a crash in between loses none."""
+
+    __tablename__ = "file_removal"
+    __table_args__ = (
+        CheckConstraint(one_of("kind", get_args(RemovalKind)), "kind"),
+        CheckConstraint("(kind = 'strip') = (crops IS NOT NULL)", "crops"),
+    )
+
+    removal_id: Mapped[RowId]
+    kind: Mapped[RemovalKind] = mapped_column(Text)
+    # Of crops: a folder of the crop store, or a strip of it. Of a staged copy: its path without the extension.
+    path: Mapped[str]
+    # Crops of a strip that are blanked; the others stay where they are.
+    crops: Mapped[list[int] | None] = mapped_column(ARRAY(Integer))
+    created_at: Mapped[Created]
+    # A worker that held the file may write until then, so what is found is removed again.
+    again_until: Mapped[datetime | None]

@@ -91,14 +91,16 @@ SELECT
     i.quarantined,
     i.pending,
     j.submitted_at,
-    coalesce(j.finished_at, CASE WHEN i.pending = 0 THEN i.finished_at END) AS finished_at
+    CASE WHEN i.pending = 0 THEN greatest(j.finished_at, i.finished_at) END AS finished_at,
+    j.erased_done + j.erased_rejected + j.erased_quarantined AS erased,
+    j.submitted_at + make_interval(days => j.keep_days) AS keep_until
 FROM facet.job AS j
 CROSS JOIN LATERAL (
     SELECT
-        count(*) AS submitted,
-        count(*) FILTER (WHERE s.state = 'done') AS done,
-        count(*) FILTER (WHERE s.state = 'rejected') AS rejected,
-        count(*) FILTER (WHERE s.state = 'quarantined') AS quarantined,
+        count(*) + j.erased_done + j.erased_rejected + j.erased_quarantined AS submitted,
+        count(*) FILTER (WHERE s.state = 'done') + j.erased_done AS done,
+        count(*) FILTER (WHERE s.state = 'rejected') + j.erased_rejected AS rejected,
+        count(*) FILTER (WHERE s.state = 'quarantined') + j.erased_quarantined AS quarantined,
         count(*) FILTER (WHERE s.state = 'pending') AS pending,
         max(s.finished_at) AS finished_at
     FROM (
@@ -122,6 +124,9 @@ COMMENT ON COLUMN facet.jobs.quarantined IS 'Files set aside because they kept k
 COMMENT ON COLUMN facet.jobs.pending IS 'Files that wait or are being analysed.';
 COMMENT ON COLUMN facet.jobs.submitted_at IS 'When it was submitted.';
 COMMENT ON COLUMN facet.jobs.finished_at IS 'When its last file ended; null while one is pending.';
+COMMENT ON COLUMN facet.jobs.erased IS 'Of all files, those erased since; one that was pending counts as rejected.';
+COMMENT ON COLUMN facet.jobs.keep_until IS
+    'When its files are erased, unless another job keeps them longer; null for never.';
 
 
 CREATE OR REPLACE VIEW facet.faces AS
