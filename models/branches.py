@@ -50,7 +50,8 @@ class BranchSpec:
     """The answer is 'unknown' where the highest probability is lower (softmax) or where the central 80 % interval is
     wider, in years (age); None never abstains."""
     thresholds: tuple[float, ...] = ()
-    """multilabel: the probability from which each label counts as present."""
+    """The probability from which each label counts as present: of a multilabel branch, and of a softmax branch where it
+    is read label by label, so that a face may get two labels or none."""
 
     def __post_init__(self) -> None:
         for problem in self._problems():

@@ -163,19 +163,11 @@ class _Evaluator:
         faces, measured = chosen_rows(every, self.options.split)
         heads = self.outputs(faces, measured).heads
         parts = [people_findings(heads, faces)]
-        if "ethnicity" in heads and (judging := self._judging(every, faces)) is not None:
-            judged = self.outputs(judging, "split val: thresholds of ethnicity only").heads["ethnicity"]
-            parts.append(operating_point(heads["ethnicity"], faces, judged, judging))
+        if "ethnicity" in heads:
+            parts.append(operating_point(heads["ethnicity"], faces, self.release.spec("ethnicity").thresholds))
         if self.options.sizes:
             parts.append(size_findings(self.release, faces))
         return Findings.join(parts)
-
-    def _judging(self, every: People, measured: People) -> People | None:
-        """Return validation faces that are not measured, to choose thresholds on; None where there are none."""
-        if not self.options.operating_points or (measured.split == "val").any():
-            return None
-        rows = every.rows("val")
-        return every[rows] if len(rows) else None
 
     def fer2013(self) -> Findings:
         faces, measured = chosen_rows(read_fer2013(self.data), self.options.split)
@@ -213,8 +205,6 @@ class EvaluateOptions:
     """Folder for aligned crops; None cuts them anew."""
     sizes: bool = False
     """Whether faces are also measured by size, which shows every image of people's sets three more times."""
-    operating_points: bool = True
-    """Whether thresholds for each ethnicity are chosen on the validation split."""
 
 
 def evaluate(release: Release, data: Path, options: EvaluateOptions | None = None) -> Evaluation:

@@ -1,7 +1,7 @@
-"""Ethnicity as a multi-label answer: a threshold for each label, chosen on validation faces.
+"""Ethnicity as a multi-label answer: a threshold for each label, chosen on validation faces and kept in the release.
 
 Where the one most probable label would be a guess, a face may get two labels, or none. A label's threshold is the
-lowest at which at most MOST_FALSE of the validation faces of other labels get it.
+lowest at which at most a stated share of the validation faces of other labels gets it.
 """
 
 from __future__ import annotations
@@ -15,44 +15,43 @@ from training.findings import Findings, Row
 from training.metrics import measure_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from models.types import HeadOutput
     from training.data import People
 
-MOST_FALSE = 0.05
-"""Share of the validation faces of other labels that may get a label."""
 TASK = "ethnicity, label by label"
 
 
-def thresholds(probabilities: NDArray[np.float32], truth: NDArray[np.int64]) -> NDArray[np.float32]:
+def thresholds(probabilities: NDArray[np.float32], truth: NDArray[np.int64], most_false: float) -> NDArray[np.float32]:
     """Choose each label's threshold.
 
     Args:
         probabilities: (N, K) of validation faces.
         truth: (N,) their labels, all known.
+        most_false: share of the faces of other labels that may get a label.
 
     Returns:
         (K,) probability above which the label is given.
     """
     others = [np.sort(probabilities[truth != label, label])[::-1] for label in range(probabilities.shape[1])]
-    return np.array([column[int(MOST_FALSE * len(column))] if len(column) else 0.5 for column in others], np.float32)
+    return np.array([column[int(most_false * len(column))] if len(column) else 0.5 for column in others], np.float32)
 
 
-def operating_point(head: HeadOutput, faces: People, judged: HeadOutput, judging: People) -> Findings:
-    """Measure label by label, with thresholds from other faces.
+def operating_point(head: HeadOutput, faces: People, limits: Sequence[float]) -> Findings:
+    """Measure label by label; nothing where no face has a label or the release no thresholds.
 
     Args:
-        head: answers for the measured faces.
+        head: answers for N faces.
         faces: these.
-        judged: answers for the faces on which thresholds are chosen.
-        judging: these.
+        limits: the threshold of each label.
     """
-    known, fit = faces.ethnicity != UNKNOWN, judging.ethnicity != UNKNOWN
-    if not known.any() or not fit.any():
+    known = faces.ethnicity != UNKNOWN
+    if not known.any() or not limits:
         return Findings()
-    limits = thresholds(judged.probabilities.numpy()[fit], judging.ethnicity[fit])
-    given = head.probabilities.numpy()[known] > limits
+    given = head.probabilities.numpy()[known] > np.array(limits, np.float32)
     truth = faces.ethnicity[known]
     rows = [
         Row(faces.name, TASK, "left without a label", measure_mean(~given.any(axis=1))),

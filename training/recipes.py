@@ -75,6 +75,9 @@ class HeadRecipe:
     answers_accuracy: float | None = None
     """Accuracy on validation data that the answers given must reach; where a head is less sure it says 'unknown'.
     None never abstains."""
+    most_false: float | None = None
+    """Share of the validation faces of other labels that may get a label, where a softmax head is read label by label;
+    None gives the release no thresholds for that."""
     copies: bool = False
     """Own stages start as copies of the trunk's layers behind the depth."""
 
@@ -164,6 +167,7 @@ ETHNICITY = HeadRecipe(
     data="utkface",
     fit=FitOptions(loss="cross_entropy", mixup=0.2, epochs=12),
     answers_accuracy=0.92,
+    most_false=0.05,
 )
 AGE = HeadRecipe(
     spec=BranchSpec(

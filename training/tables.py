@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from training.data import ETHNICITIES, GENDERS
 from training.errors import TrainingError
-from training.operating import MOST_FALSE, TASK
+from training.operating import TASK
 from training.scores import AGE_BANDS
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def card(found: Evaluation) -> str:
         attributes(found),
     ]
     optional = (
-        (f"### Ethnicity label by label: at most {MOST_FALSE:.0%} false on validation faces", operating(found)),
+        ("### Ethnicity label by label, by the release's thresholds", operating(found)),
         ("### By size of the face", by_size(found)),
     )
     parts += [part for title, text in optional if text for part in (title, text)]

@@ -22,6 +22,7 @@ from training.features import Features, Tap, extract, ready
 from training.fit import Examples, fit, logits_of, maps_of
 from training.heads import TrainedBranch
 from training.metrics import coverage
+from training.operating import thresholds
 from training.tasks import READERS, labelled, score, targets
 
 if TYPE_CHECKING:
@@ -131,11 +132,14 @@ def calibrated(recipe: HeadRecipe, logits: Tensor, soft: Tensor) -> BranchSpec:
     if spec.kind == "age":
         return replace(spec, temperature=_interval_temperature(spec, logits, soft))
     spec = replace(spec, temperature=fit_temperature(logits, soft))
-    if recipe.answers_accuracy is None:
-        return spec
-    probabilities = interpret(spec, logits).probabilities.numpy()
-    correct = probabilities.argmax(axis=1) == soft.argmax(dim=1).numpy()
-    return replace(spec, abstain=abstention_threshold(probabilities.max(axis=1), correct, recipe.answers_accuracy))
+    probabilities, truth = interpret(spec, logits).probabilities.numpy(), soft.argmax(dim=1).numpy()
+    if recipe.most_false is not None:
+        spec = replace(spec, thresholds=tuple(thresholds(probabilities, truth, recipe.most_false).tolist()))
+    if recipe.answers_accuracy is not None:
+        correct = probabilities.argmax(axis=1) == truth
+        sure = abstention_threshold(probabilities.max(axis=1), correct, recipe.answers_accuracy)
+        spec = replace(spec, abstain=sure)
+    return spec
 
 
 def _interval_temperature(spec: BranchSpec, logits: Tensor, soft: Tensor) -> float:

@@ -19,7 +19,7 @@ from training.crops import NOT_FOUND, View, crop_faces, fill_missing, find_landm
 from training.errors import DataError, TrainingError
 from training.evaluate import EvaluateOptions, Evaluation, evaluate
 from training.operating import TASK
-from training.recipes import CELEBA_ATTRIBUTES
+from training.recipes import CELEBA_ATTRIBUTES, ETHNICITY
 
 POINTS = torch.tensor([[0.35, 0.4], [0.65, 0.4], [0.5, 0.6], [0.38, 0.78], [0.62, 0.78]])
 
@@ -46,9 +46,13 @@ class MadeRelease:
     detector = MiddleDetector()
     layout = SFACE
     manifest = Manifest(name="made")
+    limits = (0.5,) * len(data.ETHNICITIES)
 
     def align(self, frames, detections):
         return align(frames, detections.frame, detections.landmarks)
+
+    def spec(self, task):
+        return replace(ETHNICITY.spec, thresholds=self.limits)
 
     def infer(self, crops):
         count = len(crops)
@@ -218,15 +222,13 @@ def test_a_set_without_the_wanted_split_is_measured_whole_and_says_so(folder):
     assert "holdout" in tables.found_faces(named)
 
 
-def test_thresholds_of_ethnicity_come_from_validation_rows(folder):
-    path = folder / "utkface" / "labels.csv"
-    path.write_text(path.read_text().replace(",test,", ",val,", 2))
+def test_ethnicity_is_read_label_by_label_with_the_releases_thresholds(folder):
     found = evaluate(MadeRelease(), folder)
-    assert [facts.measured for facts in found.sets] == ["split test", "split val: thresholds of ethnicity only"]
-    assert found.find("utkface", TASK, "left without a label").count == 3
+    assert found.find("utkface", TASK, "left without a label").value == 0
     assert "utkface, White" in tables.operating(found)
-    plain = evaluate(MadeRelease(), folder, EvaluateOptions(operating_points=False))
-    assert plain.find("utkface", TASK, "left without a label") is None
+    release = MadeRelease()
+    release.limits = ()
+    assert evaluate(release, folder).find("utkface", TASK, "left without a label") is None
 
 
 def test_sizes_and_plots(folder, tmp_path):

@@ -112,7 +112,7 @@ def test_a_labels_threshold_lets_few_others_through():
     truth = np.arange(2000) % 2
     first = np.clip(random.normal(0.7 - 0.4 * truth, 0.2), 0, 1).astype(np.float32)
     probabilities = np.stack([first, 1 - first], axis=1)
-    limits = operating.thresholds(probabilities, truth)
+    limits = operating.thresholds(probabilities, truth, 0.05)
     for label in (0, 1):
         assert np.mean(probabilities[truth != label, label] > limits[label]) == pytest.approx(0.05, abs=0.002)
 
@@ -120,9 +120,9 @@ def test_a_labels_threshold_lets_few_others_through():
 def test_operating_points_count_who_is_left_without_a_label():
     said = torch.tensor([[0.9, 0.1], [0.5, 0.5], [0.1, 0.9], [0.2, 0.8]])
     faces = people(age=np.zeros(4), ethnicity=np.array([0, 0, 1, UNKNOWN]))
-    judged = HeadOutput(("x", "y"), torch.tensor([[0.4, 0.6], [0.6, 0.4]]))
-    judging = people(age=np.zeros(2), ethnicity=np.array([0, 1]))
-    rows = operating.operating_point(HeadOutput(("x", "y"), said), faces, judged, judging).rows
+    head = HeadOutput(("x", "y"), said)
+    assert operating.operating_point(head, faces, ()).rows == ()
+    rows = operating.operating_point(head, faces, (0.6, 0.6)).rows
     figures = {(row.measure, row.group): row.figure for row in rows}
     assert figures["left without a label", "all"].value == pytest.approx(1 / 3)
     assert figures["true positives", "x"].value == pytest.approx(1 / 2)
