@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # Each takes a job's number or null for all jobs.
 _JOBS = text("""
-SELECT job_id, name, submitted, done, rejected, quarantined, pending, submitted_at, finished_at
+SELECT job_id, name, submitted, done, rejected, quarantined, cancelled, pending, submitted_at, finished_at
 FROM jobs
 WHERE cast(:job_id AS bigint) IS NULL OR job_id = :job_id
 ORDER BY job_id DESC
@@ -73,7 +73,7 @@ LIMIT :limit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobCounts:
-    """A job; submitted = done + rejected + quarantined + pending."""
+    """A job; submitted = done + rejected + quarantined + cancelled + pending."""
 
     job_id: int
     name: str
@@ -81,6 +81,7 @@ class JobCounts:
     done: int
     rejected: int
     quarantined: int
+    cancelled: int
     pending: int
     submitted_at: datetime
     finished_at: datetime | None

@@ -32,8 +32,8 @@ __all__ = (
 )  # fmt: skip
 
 MediaKind = Literal["image", "video"]
-AnalysisState = Literal["pending", "done", "rejected", "quarantined"]
-UnitState = Literal["pending", "leased", "done", "rejected", "quarantined"]
+AnalysisState = Literal["pending", "done", "rejected", "quarantined", "cancelled"]
+UnitState = Literal["pending", "leased", "done", "rejected", "quarantined", "cancelled"]
 RemovalKind = Literal["crops", "strip", "staged"]
 
 ANALYSIS_STATES: tuple[str, ...] = get_args(AnalysisState)
@@ -113,6 +113,7 @@ class Job(Base):
     erased_done: Mapped[Count]
     erased_rejected: Mapped[Count]
     erased_quarantined: Mapped[Count]
+    cancelled_at: Mapped[datetime | None]
 
     items: Mapped[list["JobItem"]] = relationship(back_populates="job", passive_deletes=True)
 
@@ -183,8 +184,17 @@ class Unit(Base):
         Index(
             "ix_unit_lease",
             text("priority DESC"),
+            "turn",
             "unit_id",
             postgresql_where=text("state IN ('pending', 'leased')"),
+        ),
+        # The few that somebody holds or held: suspects and lost leases are found among a million that wait.
+        Index(
+            "ix_unit_tried",
+            text("priority DESC"),
+            "turn",
+            "unit_id",
+            postgresql_where=text("state IN ('pending', 'leased') AND attempts > 0"),
         ),
         Index("ix_unit_finished_at", "finished_at"),
         CheckConstraint(one_of("state", UNIT_STATES), "state"),
@@ -199,6 +209,8 @@ class Unit(Base):
     end_seconds: Mapped[float | None]
     state: Mapped[UnitState] = mapped_column(Text, server_default=text("'pending'"))
     priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    # Frames of its job that come before it, from where other jobs were when it was submitted: lower ones go first.
+    turn: Mapped[int] = mapped_column(server_default=text("0"))
     attempts: Mapped[Count]
     token: Mapped[int] = mapped_column(server_default=text("0"))
     owner: Mapped[str | None]

@@ -72,8 +72,10 @@ class LeaseHolder:
         """Lease up to ``limit`` due units; one that failed before comes only when nothing else is held."""
         if time.monotonic() >= self._until:
             return []
+        with self._lock:
+            held = tuple(self._held)
         with self._sessions.begin() as session:
-            units = ledger.lease_units(session, self._lease, limit)
+            units = ledger.lease_units(session, self._lease, limit, held=held)
             if not units and not self._held:
                 units = ledger.lease_units(session, self._lease, 1, suspects=True)
         with self._lock:

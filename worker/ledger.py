@@ -16,9 +16,9 @@ from sqlalchemy import text
 from worker.errors import FacetError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
-    from sqlalchemy import Row
+    from sqlalchemy import Row, TextClause
     from sqlalchemy.orm import Session
 
     from worker.values import MediaKind
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 BACKOFF_SECONDS = 2.0  # before the second attempt; doubled for each one after it
 
 Outcome = Literal["done", "rejected", "quarantined"]
+Ending = Literal["done", "rejected", "quarantined", "cancelled"]
 
 
 class LeaseLostError(FacetError):
@@ -63,14 +64,21 @@ class Lease:
     max_attempts: int
 
 
-_LEASE = text("""
+# Both halves stop at the first rows of an index: of those that wait in order of priority and turn, or of the few that
+# somebody held before. Without the word about attempts in each, neither index would be usable.
+_FRESH = "u.state = 'pending' AND u.attempts = 0"
+_SUSPECT = """u.attempts > 0 AND u.attempts < :max_attempts
+            AND ((u.state = 'pending' AND coalesce(u.not_before, '-infinity') <= now())
+              OR (u.state = 'leased' AND u.lease_until < now()))"""
+
+
+def _lease_statement(due: str) -> TextClause:
+    return text(f"""
     WITH due AS (
         SELECT u.unit_id FROM unit u JOIN analysis a USING (analysis_id)
-        WHERE a.release_id = :release_id AND a.state = 'pending'
-          AND ((u.state = 'pending' AND coalesce(u.not_before, '-infinity') <= now())
-            OR (u.state = 'leased' AND u.lease_until < now()))
-          AND (u.attempts > 0) = :suspects AND u.attempts < :max_attempts
-        ORDER BY u.priority DESC, u.unit_id
+        WHERE a.release_id = :release_id AND a.state = 'pending' AND u.state IN ('pending', 'leased') AND {due}
+          AND u.unit_id <> ALL (cast(:held AS bigint[]))
+        ORDER BY u.priority DESC, u.turn, u.unit_id
         LIMIT :limit FOR UPDATE OF u SKIP LOCKED)
     UPDATE unit u
     SET state = 'leased', owner = :owner, token = token + 1, attempts = attempts + 1,
@@ -79,35 +87,48 @@ _LEASE = text("""
     WHERE u.unit_id = due.unit_id AND a.analysis_id = u.analysis_id AND m.media_id = a.media_id
     RETURNING u.unit_id, u.token, u.attempts, u.analysis_id, a.media_id, m.sha256, m.location, m.kind, u.ordinal,
               u.start_seconds, u.end_seconds, CASE a.sampling WHEN 'every' THEN NULL
-              ELSE split_part(a.sampling, '/', 1)::double precision END AS sampling_fps""")
+              ELSE split_part(a.sampling, '/', 1)::double precision END AS sampling_fps, u.priority, u.turn""")  # noqa: S608 - one of the two constants above
+
+
+_LEASE_FRESH = _lease_statement(_FRESH)
+_LEASE_SUSPECT = _lease_statement(_SUSPECT)
+
 
 _EXHAUSTED = text("""
     UPDATE unit u SET state = 'quarantined', finished_at = now(),
         last_error = coalesce(last_error, 'worker_died: ' || attempts || ' workers died or stalled while they held it')
     FROM analysis a
     WHERE a.analysis_id = u.analysis_id AND a.release_id = :release_id
-      AND u.state = 'leased' AND u.lease_until < now() AND u.attempts >= :max_attempts
+      AND u.state = 'leased' AND u.attempts > 0 AND u.lease_until < now() AND u.attempts >= :max_attempts
     RETURNING u.analysis_id""")
 
 
-def lease_units(session: Session, lease: Lease, limit: int, *, suspects: bool = False) -> list[LeasedUnit]:
-    """Take up to ``limit`` units that are due: fresh ones, or (alone) ``suspects`` that failed before."""
-    rows = session.execute(
-        _LEASE,
-        {
-            "release_id": lease.release_id,
-            "owner": lease.owner,
-            "seconds": lease.seconds,
-            "suspects": suspects,
-            "max_attempts": lease.max_attempts,
-            "limit": 1 if suspects else limit,
-        },
-    ).all()
-    return sorted((_unit(row) for row in rows), key=lambda unit: unit.unit_id)
+def lease_units(
+    session: Session, lease: Lease, limit: int, *, suspects: bool = False, held: Collection[int] = ()
+) -> list[LeasedUnit]:
+    """Take up to ``limit`` units that are due, in their order: fresh ones, or one of ``suspects`` that failed before.
+
+    What the worker has in its hands (``held``) is not leased to it again: a unit that was cancelled and submitted anew
+    would meet itself there.
+    """
+    parameters = {
+        "release_id": lease.release_id,
+        "owner": lease.owner,
+        "seconds": lease.seconds,
+        "limit": 1 if suspects else limit,
+        "held": list(held),
+    }
+    if suspects:
+        rows = session.execute(_LEASE_SUSPECT, parameters | {"max_attempts": lease.max_attempts}).all()
+    else:
+        rows = session.execute(_LEASE_FRESH, parameters).all()
+    return [_unit(row) for row in sorted(rows, key=lambda row: (-row.priority, row.turn, row.unit_id))]
 
 
 def _unit(row: Row[tuple[object, ...]]) -> LeasedUnit:
-    return LeasedUnit(**row._mapping)  # noqa: SLF001 - the documented way to read a Row by name
+    facts = dict(row._mapping)  # noqa: SLF001 - the documented way to read a Row by name
+    del facts["priority"], facts["turn"]
+    return LeasedUnit(**facts)
 
 
 def quarantine_exhausted(session: Session, lease: Lease) -> list[int]:
@@ -119,7 +140,7 @@ def quarantine_exhausted(session: Session, lease: Lease) -> list[int]:
 def heartbeat(session: Session, owner: str, seconds: float) -> int:
     """Extend every lease of an owner; returns how many it still holds."""
     statement = text("""UPDATE unit SET lease_until = now() + make_interval(secs => :seconds)
-                        WHERE owner = :owner AND state = 'leased' RETURNING 1""")
+                        WHERE owner = :owner AND state = 'leased' AND attempts > 0 RETURNING 1""")
     return len(session.execute(statement, {"owner": owner, "seconds": seconds}).all())
 
 
@@ -167,7 +188,7 @@ def release_units(session: Session, units: Iterable[LeasedUnit]) -> None:
 class AnalysisOutcome:
     """How an analysis ended, once all of its units have."""
 
-    state: Outcome
+    state: Ending
     reason: str | None
 
 
@@ -175,7 +196,7 @@ def settle_analysis(session: Session, analysis_id: int) -> AnalysisOutcome | Non
     """Say how an analysis ends if its last unit has ended, else None.
 
     Locks the analysis, so that of two workers that end its last two units exactly one settles it. Some readable
-    ranges make a video ``done``, with the unreadable ones named in the reason.
+    ranges make a video ``done``, with the unreadable ones named in the reason; one that was cancelled makes it that.
     """
     locked = text("SELECT state FROM analysis WHERE analysis_id = :id FOR UPDATE")
     if session.execute(locked, {"id": analysis_id}).scalar_one() != "pending":
@@ -183,12 +204,15 @@ def settle_analysis(session: Session, analysis_id: int) -> AnalysisOutcome | Non
     counts = text("""SELECT count(*) FILTER (WHERE state IN ('pending', 'leased')) AS open,
                             count(*) FILTER (WHERE state = 'quarantined') AS quarantined,
                             count(*) FILTER (WHERE state = 'done') AS done,
+                            max(last_error) FILTER (WHERE state = 'cancelled') AS cancelled,
                             string_agg(last_error, '; ' ORDER BY ordinal) AS reason
                      FROM unit WHERE analysis_id = :id""")
     row = session.execute(counts, {"id": analysis_id}).one()
     if row.open:
         return None
-    state: Outcome = "quarantined" if row.quarantined else "done" if row.done else "rejected"
+    if row.cancelled is not None:
+        return AnalysisOutcome(state="cancelled", reason=row.cancelled)
+    state: Ending = "quarantined" if row.quarantined else "done" if row.done else "rejected"
     return AnalysisOutcome(state=state, reason=row.reason)
 
 
@@ -208,3 +232,21 @@ def close_analysis(session: Session, analysis_id: int, outcome: AnalysisOutcome)
                 WHERE a.analysis_id = :id"""),
         {"id": analysis_id, "state": outcome.state, "reason": outcome.reason},
     )
+
+
+def revive_analysis(session: Session, analysis_id: int) -> int:
+    """Make what was cancelled of an analysis due again; returns how many units that are.
+
+    Not of a sealed file: it would bring back who was erased from it.
+    """
+    units = text("""UPDATE unit SET state = 'pending', last_error = NULL, not_before = NULL
+                    WHERE analysis_id = :id AND state = 'cancelled' AND NOT EXISTS
+                        (SELECT FROM analysis JOIN media_file USING (media_id)
+                         WHERE analysis_id = :id AND sealed_at IS NOT NULL)
+                    RETURNING 1""")
+    revived = len(session.execute(units, {"id": analysis_id}).all())
+    if revived:
+        analysis = text("""UPDATE analysis SET state = 'pending', reason = NULL, finished_at = NULL
+                           WHERE analysis_id = :id AND state = 'cancelled'""")
+        session.execute(analysis, {"id": analysis_id})
+    return revived

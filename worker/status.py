@@ -32,7 +32,9 @@ class JobStatus:
 
     @property
     def units_open(self) -> int:
-        """Units that have not ended."""
+        """Units that have not ended; what a cancelled job shares with others is theirs."""
+        if not self.counts.pending:
+            return 0
         return self.units.get("pending", 0) + self.units.get("leased", 0)
 
     @property

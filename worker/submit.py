@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from worker.errors import MediaError, UsageError
+from worker import ledger
+from worker.errors import FacetError, MediaError, UsageError
 from worker.ingest import Found, Refused, plan_ranges
+from worker.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -36,11 +38,17 @@ class Submission:
     """Sampling; None for every frame."""
     unit_seconds: float
     """Length of the ranges into which a video is cut."""
+    priority: int = 0
+    """Units of a higher one come first; those of equal ones take turns."""
 
     @property
     def sampling(self) -> str:
         """The word for it in the table: ``2/s`` or ``every``."""
         return "every" if self.frames_per_second is None else f"{self.frames_per_second:g}/s"
+
+    def turns(self) -> Turns:
+        """Begin to give out the turns of its units."""
+        return Turns(self.release_id, self.priority, self.frames_per_second, self.unit_seconds)
 
 
 @dataclass(slots=True)
@@ -56,6 +64,16 @@ class SubmitCounts:
     """New units of work."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """A job that is being written."""
+
+    submission: Submission
+    decoder: Decoder
+    counts: SubmitCounts
+    turns: Turns
+
+
 def submit(
     sessions: sessionmaker[Session],
     items: Iterable[Found | Refused],
@@ -69,17 +87,19 @@ def submit(
 
     Raises:
         UsageError: nothing was found to submit.
+        FacetError: the job was cancelled meanwhile.
     """
     with sessions.begin() as session:
         counts = SubmitCounts(_insert_job(session, submission))
+    writing = _Writing(submission, decoder, counts, submission.turns())
     batch: list[Found | Refused] = []
     for item in items:
         batch.append(item)
         if len(batch) >= FILES_PER_TRANSACTION:
-            _write(sessions, batch, submission, decoder, counts)
+            _write(sessions, batch, writing)
             batch = []
             on_progress(counts)
-    _write(sessions, batch, submission, decoder, counts)
+    _write(sessions, batch, writing)
     on_progress(counts)
     if not counts.files:
         with sessions.begin() as session:
@@ -90,26 +110,37 @@ def submit(
 
 def _insert_job(session: Session, submission: Submission) -> int:
     statement = text("INSERT INTO job (name, options) VALUES (:name, cast(:options AS jsonb)) RETURNING job_id")
-    options = json.dumps({"sampling": submission.sampling, "release_id": submission.release_id})
+    asked = {"sampling": submission.sampling, "release_id": submission.release_id, "priority": submission.priority}
+    options = json.dumps(asked)
     return int(session.execute(statement, {"name": submission.name, "options": options}).scalar_one())
 
 
-def _write(
-    sessions: sessionmaker[Session],
-    batch: list[Found | Refused],
-    submission: Submission,
-    decoder: Decoder,
-    counts: SubmitCounts,
-) -> None:
-    plans = _plan(sessions, [item for item in batch if isinstance(item, Found)], submission, decoder)
+def lock_submissions(session: Session) -> None:
+    """Wait until nobody writes a submission, and let nobody until the transaction ends."""
+    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": SUBMIT_LOCK})
+
+
+def is_cancelled(session: Session, job_id: int) -> bool:
+    """Whether somebody cancelled a job."""
+    statement = text("SELECT EXISTS (SELECT FROM job WHERE job_id = :job_id AND cancelled_at IS NOT NULL)")
+    return bool(session.execute(statement, {"job_id": job_id}).scalar_one())
+
+
+def _write(sessions: sessionmaker[Session], batch: list[Found | Refused], writing: _Writing) -> None:
+    counts = writing.counts
+    found = [item for item in batch if isinstance(item, Found)]
+    plans = _plan(sessions, found, writing.submission, writing.decoder)
     with sessions.begin() as session:
-        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": SUBMIT_LOCK})
+        lock_submissions(session)
+        if is_cancelled(session, counts.job_id):
+            raise FacetError(f"job {counts.job_id} was cancelled while its files were read; no more of it is submitted")
+        writing.turns.catch_up(session)
         for item in batch:
             counts.files += 1
             if isinstance(item, Refused):
                 media_id, analysis_id = _refuse(session, item), None
             else:
-                media_id, analysis_id = _accept(session, item, plans.get(item.sha256), submission, counts)
+                media_id, analysis_id = _accept(session, item, plans.get(item.sha256), writing)
             counts.refused += analysis_id is None
             _insert_item(session, counts, item.uri, media_id, analysis_id)
 
@@ -169,7 +200,7 @@ def _refuse(session: Session, item: Refused) -> int:
 
 
 def _accept(
-    session: Session, item: Found, plan: Ranges | MediaError | None, submission: Submission, counts: SubmitCounts
+    session: Session, item: Found, plan: Ranges | MediaError | None, writing: _Writing
 ) -> tuple[int, int | None]:
     """Give media and analysis of a file; the analysis is None where the file cannot be opened."""
     media_id = _media(session, item)
@@ -177,6 +208,7 @@ def _accept(
         reason = {"reason": plan.reason, "media_id": media_id}
         session.execute(text("UPDATE media_file SET reason = :reason WHERE media_id = :media_id"), reason)
         return media_id, None
+    submission = writing.submission
     fps = submission.frames_per_second
     analysis = session.execute(
         text("""INSERT INTO analysis (media_id, release_id, sampling, sample_interval_seconds)
@@ -191,9 +223,9 @@ def _accept(
         },
     ).one()
     if analysis.is_new:
-        counts.units += _insert_units(session, analysis.analysis_id, plan or [(None, None)])
+        writing.counts.units += _insert_units(session, analysis.analysis_id, plan or [(None, None)], item, writing)
     else:
-        counts.known += 1
+        _join(session, analysis.analysis_id, item, writing)
     return media_id, int(analysis.analysis_id)
 
 
@@ -215,12 +247,27 @@ def _media(session: Session, item: Found) -> int:
     return int(session.execute(statement, parameters).scalar_one())
 
 
-def _insert_units(session: Session, analysis_id: int, ranges: Ranges) -> int:
+def _join(session: Session, analysis_id: int, item: Found, writing: _Writing) -> None:
+    """Take part in an analysis of another job: what was cancelled of it is due again, and waits no longer than here."""
+    revived = ledger.revive_analysis(session, analysis_id)
+    writing.turns.hasten(session, analysis_id, item.kind)
+    writing.counts.units += revived
+    writing.counts.known += not revived
+
+
+def _insert_units(session: Session, analysis_id: int, ranges: Ranges, item: Found, writing: _Writing) -> int:
     statement = text("""
-        INSERT INTO unit (analysis_id, ordinal, start_seconds, end_seconds)
-        SELECT :id, ordinal - 1, start_seconds, end_seconds
-        FROM unnest(cast(:starts AS double precision[]), cast(:ends AS double precision[]))
-             WITH ORDINALITY AS part(start_seconds, end_seconds, ordinal)""")
-    starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
-    session.execute(statement, {"id": analysis_id, "starts": starts, "ends": ends})
+        INSERT INTO unit (analysis_id, ordinal, start_seconds, end_seconds, priority, turn)
+        SELECT :id, ordinal - 1, start_seconds, end_seconds, :priority, turn
+        FROM unnest(cast(:starts AS double precision[]), cast(:ends AS double precision[]), cast(:turns AS bigint[]))
+             WITH ORDINALITY AS part(start_seconds, end_seconds, turn, ordinal)
+        RETURNING unit_id""")
+    parameters = {
+        "id": analysis_id,
+        "starts": [start for start, _ in ranges],
+        "ends": [end for _, end in ranges],
+        "turns": writing.turns.give(len(ranges), item.kind),
+        "priority": writing.submission.priority,
+    }
+    writing.turns.note(max(session.scalars(statement, parameters)))
     return len(ranges)

@@ -13,13 +13,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """A job in numbers; submitted = done + rejected + quarantined + pending."""
+    """A job in numbers; submitted = done + rejected + quarantined + cancelled + pending."""
 
     job_id: int
     submitted: int
     done: int
     rejected: int
     quarantined: int
+    cancelled: int
     pending: int
     frames: int
     faces: int
@@ -41,7 +42,8 @@ def summarise_job(session: Session, job_id: int) -> Summary:
     """Read a job's outcome."""
     parameters = {"id": job_id}
     job = session.execute(
-        text("SELECT submitted, done, rejected, quarantined, pending FROM jobs WHERE job_id = :id"), parameters
+        text("SELECT submitted, done, rejected, quarantined, cancelled, pending FROM jobs WHERE job_id = :id"),
+        parameters,
     ).one()
     counts = session.execute(
         text("""WITH mine AS (SELECT DISTINCT analysis_id FROM job_item WHERE job_id = :id),

@@ -68,7 +68,7 @@ COMMENT ON COLUMN facet.media.width IS 'Pixels, upright.';
 COMMENT ON COLUMN facet.media.height IS 'Pixels, upright.';
 COMMENT ON COLUMN facet.media.duration_seconds IS 'Length; null for a still and where the container does not say.';
 COMMENT ON COLUMN facet.media.frames_per_second IS 'Frame rate of the file (not of the sampling); null for a still.';
-COMMENT ON COLUMN facet.media.status IS 'pending, done, rejected (see reason) or quarantined (it kept killing its worker).';
+COMMENT ON COLUMN facet.media.status IS 'pending, done, rejected (see reason), quarantined (it kept killing its worker) or cancelled.';
 COMMENT ON COLUMN facet.media.reason IS 'Why it was rejected or quarantined, as code: message.';
 COMMENT ON COLUMN facet.media.submitted_at IS 'When it was submitted first.';
 COMMENT ON COLUMN facet.media.finished_at IS 'When its analysis ended; null while pending.';
@@ -80,7 +80,8 @@ COMMENT ON COLUMN facet.media.sampling IS 'Which frames were looked at: 2/s or e
 COMMENT ON COLUMN facet.media.sample_interval_seconds IS 'Seconds between two frames that were looked at; null for a still.';
 
 
--- Counted job by job, so that the latest jobs do not wait for the sums of all.
+-- Counted job by job, so that the latest jobs do not wait for the sums of all. A file of a cancelled job whose analysis
+-- has not ended counts as cancelled there, also where another job still waits for it.
 CREATE OR REPLACE VIEW facet.jobs AS
 SELECT
     j.job_id,
@@ -93,7 +94,8 @@ SELECT
     j.submitted_at,
     CASE WHEN i.pending = 0 THEN greatest(j.finished_at, i.finished_at) END AS finished_at,
     j.erased_done + j.erased_rejected + j.erased_quarantined AS erased,
-    j.submitted_at + make_interval(days => j.keep_days) AS keep_until
+    j.submitted_at + make_interval(days => j.keep_days) AS keep_until,
+    i.cancelled
 FROM facet.job AS j
 CROSS JOIN LATERAL (
     SELECT
@@ -102,10 +104,15 @@ CROSS JOIN LATERAL (
         count(*) FILTER (WHERE s.state = 'rejected') + j.erased_rejected AS rejected,
         count(*) FILTER (WHERE s.state = 'quarantined') + j.erased_quarantined AS quarantined,
         count(*) FILTER (WHERE s.state = 'pending') AS pending,
-        max(s.finished_at) AS finished_at
+        max(CASE WHEN s.state = 'cancelled' THEN j.cancelled_at ELSE s.finished_at END) AS finished_at,
+        count(*) FILTER (WHERE s.state = 'cancelled') AS cancelled
     FROM (
         SELECT
-            CASE WHEN m.reason IS NOT NULL THEN 'rejected' ELSE coalesce(a.state, 'pending') END AS state,
+            CASE
+                WHEN m.reason IS NOT NULL THEN 'rejected'
+                WHEN j.cancelled_at IS NOT NULL AND coalesce(a.state, 'pending') = 'pending' THEN 'cancelled'
+                ELSE coalesce(a.state, 'pending')
+            END AS state,
             coalesce(a.finished_at, m.submitted_at) AS finished_at
         FROM facet.job_item AS item
         JOIN facet.media_file AS m USING (media_id)
@@ -114,7 +121,7 @@ CROSS JOIN LATERAL (
     ) AS s
 ) AS i;
 
-COMMENT ON VIEW facet.jobs IS 'A submission; submitted = done + rejected + quarantined + pending at every moment.';
+COMMENT ON VIEW facet.jobs IS 'A submission; submitted = done + rejected + quarantined + cancelled + pending, always.';
 COMMENT ON COLUMN facet.jobs.job_id IS 'Number of the job.';
 COMMENT ON COLUMN facet.jobs.name IS 'Name given at submission.';
 COMMENT ON COLUMN facet.jobs.submitted IS 'Files in it; a file met twice counts twice.';
@@ -127,6 +134,7 @@ COMMENT ON COLUMN facet.jobs.finished_at IS 'When its last file ended; null whil
 COMMENT ON COLUMN facet.jobs.erased IS 'Of all files, those erased since; one that was pending counts as rejected.';
 COMMENT ON COLUMN facet.jobs.keep_until IS
     'When its files are erased, unless another job keeps them longer; null for never.';
+COMMENT ON COLUMN facet.jobs.cancelled IS 'Files that were not analysed because the job was cancelled.';
 
 
 CREATE OR REPLACE VIEW facet.faces AS

@@ -13,7 +13,7 @@ from worker.crops import CropStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
-SUMS = "SELECT submitted = done + rejected + quarantined + pending AS equal FROM jobs"
+SUMS = "SELECT submitted = done + rejected + quarantined + cancelled + pending AS equal FROM jobs"
 
 
 @pytest.fixture(scope="module")

@@ -192,6 +192,7 @@ def show(summary: Summary) -> None:
         ("  done", summary.done),
         ("  rejected", summary.rejected),
         ("  quarantined", summary.quarantined),
+        *([("  cancelled", summary.cancelled)] if summary.cancelled else []),
         ("  pending", summary.pending),
         ("frames looked at", summary.frames),
         ("faces found", summary.faces),

@@ -1,8 +1,10 @@
-"""``facet submit`` and ``facet status``."""
+"""``facet submit``, ``facet status`` and ``facet cancel``."""
 
 from __future__ import annotations
 
+import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,15 +23,24 @@ from worker.home import make_home
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from db.queries import JobCounts
     from worker.status import JobStatus
 
 WATCH_SECONDS = 1.0
+
+Priority = Annotated[
+    int,
+    typer.Option(
+        "--priority", help="Jobs of a higher one come first; those of equal ones take turns.", min=-100, max=100
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(epilog="Example: facet submit /archive --name 'Archive 1998' --wait")(submit)
     app.command(epilog="Example: facet status 12 --watch")(status)
+    app.command(epilog="Example: facet cancel 12 --yes")(cancel)
 
 
 def submit(
@@ -37,6 +48,7 @@ def submit(
     fps: Fps = 2.0,
     every_frame: EveryFrame = False,
     name: Name = None,
+    priority: Priority = 0,
     wait: Annotated[bool, typer.Option("--wait", help="Return when the job has ended.")] = False,
 ) -> None:
     """Write a job to the ledger and wake the workers (`facet worker`).
@@ -62,6 +74,7 @@ def submit(
             release_id=release_id,
             frames_per_second=None if every_frame else fps,
             unit_seconds=config.unit_seconds,
+            priority=priority,
         )
         job_id = submit_paths(config, database, paths, submission)
         bell.ring(database)
@@ -94,6 +107,55 @@ def status(
         console().print(_draw(found))
 
 
+def cancel(
+    job: Annotated[int, typer.Argument(help="Number of the job, as in `facet status`.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Stop analysing the files of a job; what is stored stays, and files that another job waits for go on.
+
+    What a worker has in its hands is dropped. Submitting the same files again goes on where this stopped.
+
+    Exit status: 0 also when the job had ended already, 1 when you said no, 2 when there is no such job.
+    """
+    from worker.cancel import cancel_job  # noqa: PLC0415 - help and wrong use need no database
+    from worker.status import read_status  # noqa: PLC0415
+
+    config = settings()
+    make_home(config.home)
+    with open_database(config) as database:
+        with database.sessions.begin() as session:
+            found = read_status(session, job)
+        if not found:
+            raise UsageError(f"there is no job {job}; see `facet status`")
+        counts = found[0].counts
+        if counts.pending and not yes:
+            _ask(counts)
+        done = cancel_job(database.sessions, job)
+    if as_json:
+        print_json(asdict(done))
+    elif done.files or done.shared:
+        typer.echo(
+            f"job {job}: {done.files:,} files cancelled ({done.units:,} units, {done.taken_back:,} of them in work); "
+            f"{done.shared:,} files go on for other jobs"
+        )
+    else:
+        typer.echo(f"job {job} has ended; nothing was left to cancel")
+
+
+def _ask(counts: JobCounts) -> None:
+    """Let the user confirm.
+
+    Raises:
+        UsageError: there is nobody to ask.
+    """
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"{counts.pending:,} files of job {counts.job_id} wait; say --yes to cancel them without asking"
+        )
+    typer.confirm(f"Cancel {counts.pending:,} files of job {counts.job_id} ({counts.name})?", abort=True)
+
+
 def _watch(database: Database, job: int | None) -> bool:
     """Show jobs until they have ended; True when every file of theirs was analysed."""
     from worker.status import read_status  # noqa: PLC0415
@@ -111,7 +173,19 @@ def _watch(database: Database, job: int | None) -> bool:
 
 
 def _draw(found: list[JobStatus]) -> RenderableType:
-    columns = ("job", "name", "submitted", "done", "rejected", "quarantined", "pending", "units", "faces/s", "left")
+    columns = (
+        "job",
+        "name",
+        "submitted",
+        "done",
+        "rejected",
+        "quarantined",
+        "cancelled",
+        "pending",
+        "units",
+        "faces/s",
+        "left",
+    )
     rows = [_row(one) for one in found]
     notes = [Text(f"job {one.counts.job_id}: {note}") for one in found for note in one.notes]
     return Group(table("Jobs", columns, rows), *notes)
@@ -119,6 +193,6 @@ def _draw(found: list[JobStatus]) -> RenderableType:
 
 def _row(one: JobStatus) -> tuple[object, ...]:
     counts = one.counts
-    sums = (counts.submitted, counts.done, counts.rejected, counts.quarantined, counts.pending)
+    sums = (counts.submitted, counts.done, counts.rejected, counts.quarantined, counts.cancelled, counts.pending)
     ended = sum(one.units.values()) - one.units_open
     return counts.job_id, counts.name, *sums, f"{ended}/{sum(one.units.values())}", one.faces_per_second, one.time_left
