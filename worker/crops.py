@@ -6,8 +6,10 @@ Names follow from what was analysed, so a unit that runs twice writes the same b
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import fsspec
@@ -17,6 +19,8 @@ from fsspec.implementations.local import LocalFileSystem
 from worker.errors import FacetError, RetryableError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 STRIP_ROWS = 256  # crops per strip: 256 x 112 rows stay far below the 65,535 that viewers open
@@ -41,7 +45,65 @@ class CropStore:
             RetryableError: the store is full or away.
         """
         strip = crops.reshape(-1, *crops.shape[2:])
-        _, data = cv2.imencode(".png", strip[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, PNG_COMPRESSION])
+        self._put(name, strip[..., ::-1])
+
+    def blank(self, name: str, rows: Sequence[int]) -> bool:
+        """Black out some crops of a strip; all others keep their pixels and their places.
+
+        Returns:
+            Whether the strip is there.
+
+        Raises:
+            RetryableError: the store is full or away.
+            FacetError: the strip is damaged.
+        """
+        fs, root = fsspec.core.url_to_fs(self.url)
+        try:
+            data = fs.cat_file(f"{root}/{name}")
+        except FileNotFoundError:
+            return False
+        except OSError as err:
+            raise self._away(err) from err
+        strip = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        if strip is None:
+            raise FacetError(f"crop strip {name} in {self.url} is damaged; remove it, or erase its file as a whole")
+        crops = strip.reshape(-1, strip.shape[1], *strip.shape[1:])
+        crops[[row for row in rows if row < len(crops)]] = 0
+        self._put(name, strip)
+        return True
+
+    def find(self, path: str) -> list[str]:
+        """Give the names of the strips below a path of the store, or of the one that lies there.
+
+        Raises:
+            RetryableError: the store is away.
+        """
+        fs, root = fsspec.core.url_to_fs(self.url)
+        try:
+            return sorted(f"{path}{found.rpartition(path)[2]}" for found in fs.find(f"{root}/{path}"))
+        except FileNotFoundError:
+            return []
+        except OSError as err:
+            raise self._away(err) from err
+
+    def remove(self, path: str) -> None:
+        """Remove a strip, or all strips below a path, and the folders that are empty then; none is no error.
+
+        Raises:
+            RetryableError: the store is away.
+        """
+        fs, root = fsspec.core.url_to_fs(self.url)
+        try:
+            for name in self.find(path):
+                fs.rm_file(f"{root}/{name}")
+            if isinstance(fs, LocalFileSystem):  # object stores have no folders
+                _remove_empty(Path(root), path)
+        except OSError as err:
+            raise self._away(err) from err
+
+    def _put(self, name: str, strip: NDArray[Any]) -> None:
+        """Write a strip, (rows, H, 3) uint8 BGR."""
+        _, data = cv2.imencode(".png", strip, [cv2.IMWRITE_PNG_COMPRESSION, PNG_COMPRESSION])
         fs, root = fsspec.core.url_to_fs(self.url)
         path = f"{root}/{name}"
         try:
@@ -52,8 +114,11 @@ class CropStore:
             else:
                 fs.pipe_file(path, data.tobytes())
         except OSError as err:
-            what = err.strerror or err
-            raise RetryableError(f"{what}: crops go to {self.url}; free space there or set FACET_CROPS_URL") from err
+            raise self._away(err) from err
+
+    def _away(self, err: OSError) -> RetryableError:
+        what = err.strerror or err
+        return RetryableError(f"{what}: crops go to {self.url}; free space there or set FACET_CROPS_URL")
 
     def read(self, name: str, size: int) -> NDArray[np.uint8]:
         """Read a strip back as (N, size, size, 3) uint8 RGB.
@@ -71,3 +136,17 @@ class CropStore:
             raise FacetError(f"crop strip {name} in {self.url} is damaged; analyse its file again")
         rgb: NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
         return rgb.reshape(-1, size, size, 3)
+
+
+def _remove_empty(root: Path, path: str) -> None:
+    """Remove a folder of the store and those above it, as far as nothing is in them."""
+    folder = root / path
+    while folder != root:
+        if folder.is_dir():
+            try:
+                folder.rmdir()
+            except OSError as err:
+                if err.errno == errno.ENOTEMPTY:
+                    return
+                raise
+        folder = folder.parent

@@ -24,6 +24,8 @@ FILES_PER_TRANSACTION = 50
 SUBMIT_LOCK = (
     0x7375626D  # "subm": batches are written one at a time, so that two jobs with the same files cannot deadlock
 )
+SEALED = "erased: somebody in this file was erased from the results, so it is not analysed again"
+"""Reason of an analysis of a sealed file."""
 
 Ranges = list[tuple[float | None, float | None]]
 
@@ -40,6 +42,8 @@ class Submission:
     """Length of the ranges into which a video is cut."""
     priority: int = 0
     """Units of a higher one come first; those of equal ones take turns."""
+    keep_days: int | None = None
+    """Days after which the job's files are erased, unless another job keeps them longer; None for never."""
 
     @property
     def sampling(self) -> str:
@@ -109,10 +113,12 @@ def submit(
 
 
 def _insert_job(session: Session, submission: Submission) -> int:
-    statement = text("INSERT INTO job (name, options) VALUES (:name, cast(:options AS jsonb)) RETURNING job_id")
+    statement = text("""INSERT INTO job (name, options, keep_days) VALUES (:name, cast(:options AS jsonb), :keep_days)
+                        RETURNING job_id""")
     asked = {"sampling": submission.sampling, "release_id": submission.release_id, "priority": submission.priority}
     options = json.dumps(asked)
-    return int(session.execute(statement, {"name": submission.name, "options": options}).scalar_one())
+    parameters = {"name": submission.name, "options": options, "keep_days": submission.keep_days}
+    return int(session.execute(statement, parameters).scalar_one())
 
 
 def lock_submissions(session: Session) -> None:
@@ -202,9 +208,12 @@ def _refuse(session: Session, item: Refused) -> int:
 def _accept(
     session: Session, item: Found, plan: Ranges | MediaError | None, writing: _Writing
 ) -> tuple[int, int | None]:
-    """Give media and analysis of a file; the analysis is None where the file cannot be opened."""
-    media_id = _media(session, item)
-    if isinstance(plan, MediaError):
+    """Give media and analysis of a file; the analysis is None where the file cannot be opened.
+
+    A sealed file joins an analysis that it has; any other would find who was erased from it, and ends at once.
+    """
+    media_id, sealed = _media(session, item)
+    if isinstance(plan, MediaError) and not sealed:
         reason = {"reason": plan.reason, "media_id": media_id}
         session.execute(text("UPDATE media_file SET reason = :reason WHERE media_id = :media_id"), reason)
         return media_id, None
@@ -222,20 +231,28 @@ def _accept(
             "interval": None if fps is None or item.kind == "image" else 1 / fps,
         },
     ).one()
-    if analysis.is_new:
-        writing.counts.units += _insert_units(session, analysis.analysis_id, plan or [(None, None)], item, writing)
-    else:
+    if not analysis.is_new:
         _join(session, analysis.analysis_id, item, writing)
+    elif sealed or isinstance(plan, MediaError):
+        _reject_sealed(session, analysis.analysis_id)
+    else:
+        writing.counts.units += _insert_units(session, analysis.analysis_id, plan or [(None, None)], item, writing)
     return media_id, int(analysis.analysis_id)
 
 
-def _media(session: Session, item: Found) -> int:
-    """Give the media row of a file; a file that moved is found at its new place from now on."""
+def _reject_sealed(session: Session, analysis_id: int) -> None:
+    statement = text("""UPDATE analysis SET state = 'rejected', reason = :reason, finished_at = now()
+                        WHERE analysis_id = :analysis_id""")
+    session.execute(statement, {"reason": SEALED, "analysis_id": analysis_id})
+
+
+def _media(session: Session, item: Found) -> tuple[int, bool]:
+    """Give the media row of a file and whether it is sealed; one that moved is found at its new place from now on."""
     statement = text("""
         INSERT INTO media_file (sha256, uri, location, kind, format, byte_size)
         VALUES (:sha256, :uri, :location, :kind, :format, :size)
         ON CONFLICT (sha256) DO UPDATE SET location = excluded.location, kind = excluded.kind, reason = NULL
-        RETURNING media_id""")
+        RETURNING media_id, sealed_at IS NOT NULL AS is_sealed""")
     parameters = {
         "sha256": item.sha256,
         "uri": item.uri,
@@ -244,7 +261,8 @@ def _media(session: Session, item: Found) -> int:
         "format": item.format,
         "size": item.byte_size,
     }
-    return int(session.execute(statement, parameters).scalar_one())
+    row = session.execute(statement, parameters).one()
+    return int(row.media_id), bool(row.is_sealed)
 
 
 def _join(session: Session, analysis_id: int, item: Found, writing: _Writing) -> None:

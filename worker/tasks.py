@@ -41,6 +41,8 @@ MOST_BELLS = 32  # messages per ring: enough to wake that many processes, and ea
 DRAIN_SECONDS = 120.0  # after this a process takes no more units and lets other messages through
 HARD_LIMIT_SECONDS = 3600  # of one drain: its budget and the longest unit that was begun within it
 RECONCILE_SECONDS = 30.0
+ERASE_SECONDS = 15.0  # of a reconciliation: it is killed after 60
+BEAT_PATIENCE_SECONDS = 5.0  # for rows that somebody holds: the next reconciliation tries again
 VISIBILITY_SECONDS = 2 * HARD_LIMIT_SECONDS  # a message in work is not delivered again before its task must have ended
 RETRY_SECONDS = 10  # before a task whose database or disk is away tries again
 
@@ -221,8 +223,26 @@ def _due(database: Database) -> bool:
 def _reconcile(config: Settings) -> None:
     with open_database(config) as database:
         rung = Bell(config).ring(database)
+        _erase_due(config, database)
     if rung:
         logger.info("rang for waiting units", extra={"action": "rang", "messages": rung})
+
+
+def _erase_due(config: Settings, database: Database) -> None:
+    """Erase files whose time is over, for some seconds, and remove files that earlier erasures left."""
+    from worker.crops import CropStore  # noqa: PLC0415 - the parent and health checks need no numpy
+    from worker.erasure.erase import Eraser  # noqa: PLC0415
+    from worker.erasure.files import Stores  # noqa: PLC0415
+
+    stores = Stores(CropStore(config.crops), config.staging.absolute())
+    eraser = Eraser(database.sessions, stores, patience_seconds=BEAT_PATIENCE_SECONDS)
+    eraser.finish_files()
+    try:
+        for receipt in eraser.erase_due(ERASE_SECONDS):
+            facts = {"action": "erased", "media": len(receipt.media), "left": receipt.files.left}
+            logger.info("erased files whose time is over", extra=facts)
+    except RetryableError as err:
+        logger.warning("erasure waits: %s", err, extra={"action": "erasure_waits"})
 
 
 def _regroup(config: Settings) -> None:

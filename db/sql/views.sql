@@ -382,7 +382,8 @@ COMMENT ON COLUMN facet.corrections.undone_at IS 'When it was taken back; null w
 COMMENT ON COLUMN facet.corrections.appearance_count IS
     'Appearances it is about: those that were named, joined, split off or sent away.';
 COMMENT ON COLUMN facet.corrections.media_count IS 'Files it speaks of.';
-COMMENT ON COLUMN facet.corrections.people IS 'Everybody it changed, the person it was said of first.';
+COMMENT ON COLUMN facet.corrections.people IS
+    'Everybody it changed, the person it was said of first; 0 for somebody who was erased.';
 COMMENT ON COLUMN facet.corrections.undo_reason IS 'Why it was taken back.';
 COMMENT ON COLUMN facet.corrections.release IS 'The release whose people it was said of; it holds for all releases.';
 

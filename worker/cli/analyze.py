@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,6 +41,11 @@ Fps = Annotated[float, typer.Option("--fps", help="Frames per second of film to 
 EveryFrame = Annotated[bool, typer.Option("--every-frame", help="Look at every frame of film.")]
 Name = Annotated[str | None, typer.Option("--name", help="What to call the job; default: the first path.")]
 
+KeepDays = Annotated[
+    int | None,
+    typer.Option("--keep-days", help="Erase its files after so many days (docs/erasure.md); default: never.", min=1),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -48,7 +53,12 @@ def register(app: typer.Typer) -> None:
 
 
 def analyze(
-    paths: Paths, fps: Fps = 2.0, every_frame: EveryFrame = False, name: Name = None, as_json: JsonFlag = False
+    paths: Paths,
+    fps: Fps = 2.0,
+    every_frame: EveryFrame = False,
+    name: Name = None,
+    keep_days: KeepDays = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Find, describe and identify every face in media files, on this machine, without a broker.
 
@@ -57,7 +67,8 @@ def analyze(
     config = settings()
     check_paths(paths)
     with hold_home(config.home), stop_on_signals() as stop:
-        summary = _run(config, paths, None if every_frame else fps, name or Path(paths[0]).name or paths[0], stop)
+        wanted = _Wanted(paths, None if every_frame else fps, name or Path(paths[0]).name or paths[0], keep_days)
+        summary = _run(config, wanted, stop)
     if as_json:
         print_json(asdict(summary))
     else:
@@ -79,7 +90,18 @@ def check_paths(paths: list[str]) -> None:
     check_arguments(paths)
 
 
-def _run(config: Settings, paths: list[str], fps: float | None, name: str, stop: threading.Event) -> Summary:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What the user asks for."""
+
+    paths: list[str]
+    fps: float | None
+    """None for every frame."""
+    name: str
+    keep_days: int | None
+
+
+def _run(config: Settings, wanted: _Wanted, stop: threading.Event) -> Summary:
     from worker.database import open_database  # noqa: PLC0415 - see check_paths
     from worker.submit import Submission  # noqa: PLC0415
 
@@ -88,9 +110,13 @@ def _run(config: Settings, paths: list[str], fps: float | None, name: str, stop:
             database = opened.enter_context(open_database(config))
             worker = _make_worker(config, database)
         submission = Submission(
-            name=name, release_id=worker.release_id, frames_per_second=fps, unit_seconds=config.unit_seconds
+            name=wanted.name,
+            release_id=worker.release_id,
+            frames_per_second=wanted.fps,
+            unit_seconds=config.unit_seconds,
+            keep_days=wanted.keep_days,
         )
-        job_id = submit_paths(config, database, paths, submission, stop)
+        job_id = submit_paths(config, database, wanted.paths, submission, stop)
         with progress_bar() as bar:
             _work(worker, database, job_id, stop, bar)
         with database.sessions.begin() as session:

@@ -13,7 +13,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from worker.cli.analyze import EveryFrame, Fps, Name, Paths, check_paths, submit_paths
+from worker.cli.analyze import EveryFrame, Fps, KeepDays, Name, Paths, check_paths, submit_paths
 from worker.cli.output import JsonFlag, console, print_json, table
 from worker.config import settings
 from worker.database import Database, open_database
@@ -43,12 +43,13 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: facet cancel 12 --yes")(cancel)
 
 
-def submit(
+def submit(  # noqa: PLR0913, PLR0917 - the options of a command are its arguments
     paths: Paths,
     fps: Fps = 2.0,
     every_frame: EveryFrame = False,
     name: Name = None,
     priority: Priority = 0,
+    keep_days: KeepDays = None,
     wait: Annotated[bool, typer.Option("--wait", help="Return when the job has ended.")] = False,
 ) -> None:
     """Write a job to the ledger and wake the workers (`facet worker`).
@@ -73,8 +74,9 @@ def submit(
             name=job_name,
             release_id=release_id,
             frames_per_second=None if every_frame else fps,
-            unit_seconds=config.unit_seconds,
             priority=priority,
+            unit_seconds=config.unit_seconds,
+            keep_days=keep_days,
         )
         job_id = submit_paths(config, database, paths, submission)
         bell.ring(database)

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from db.errors import DatabaseError
-from worker.cli import admin, analyze, annotate, ask, jobs, people, search, workers
+from worker.cli import admin, analyze, annotate, ask, forget, jobs, people, search, workers
 from worker.errors import FacetError, UsageError
 
 EXIT_FAILED = 1
@@ -24,7 +24,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (analyze, jobs, workers, ask, search, annotate, admin):
+for group in (analyze, jobs, workers, ask, search, annotate, forget, admin):
     group.register(app)
 app.add_typer(people.app, name="people")
 app.add_typer(admin.releases, name="releases")

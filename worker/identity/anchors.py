@@ -30,6 +30,8 @@ LEAST_OVERLAP = 0.3
 detector suppresses boxes from 0.4, and the larger overlap wins."""
 MOST_SECONDS = 0.5
 """How far the time may be off, where the new sampling is not coarser than that: one step of the default sampling."""
+ERASED = 0
+"""Stands in a correction for somebody who was erased; no person has this number."""
 
 _WRITE = text("""
     INSERT INTO correction_anchor (correction_id, anchor_no, side, media_id, at_seconds, x1, y1, x2, y2, appearance_id,

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from db.copy import allocate_ids
 from worker.errors import UsageError
-from worker.identity.anchors import read_moves, read_words, write_anchors
+from worker.identity.anchors import ERASED, read_moves, read_words, write_anchors
 from worker.identity.identify import KnownPeople
 from worker.identity.known import PeopleInMemory, insert_people, lock_people, refresh_people
 from worker.identity.naming import people_of
@@ -254,8 +254,9 @@ def _find(session: Session, correction_id: int | None) -> Row[tuple[int, int, da
 def _refuse_if_built_upon(session: Session, release_id: int, correction_id: int) -> None:
     later = session.scalars(
         text("""SELECT d.correction_id FROM correction c JOIN correction d ON d.correction_id > c.correction_id
-                WHERE c.correction_id = :id AND d.undone_at IS NULL AND d.people && c.people"""),
-        {"id": correction_id},
+                WHERE c.correction_id = :id AND d.undone_at IS NULL
+                  AND d.people && array_remove(c.people, cast(:erased AS bigint))"""),
+        {"id": correction_id, "erased": ERASED},
     ).all()
     words = {word.correction_id: word for word in read_words(session, release_id)}
     own = words[correction_id].appearances

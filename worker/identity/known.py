@@ -56,13 +56,23 @@ class PeopleInMemory:
     def __init__(self, release_id: int) -> None:
         self.release_id = release_id
         self._revision = 0
+        self._erased = 0
         self._count = 0
         self._rows: dict[int, int] = {}
         self._people = KnownPeople.empty(EMBEDDING_DIMENSION)
 
     def forget(self) -> None:
-        """Read everything anew at the next call."""
+        """Keep nobody; read everything anew at the next call."""
         self._revision, self._count, self._rows = 0, 0, {}
+        self._people = KnownPeople.empty(EMBEDDING_DIMENSION)
+
+    def forget_erased(self, session: Session) -> None:
+        """Keep nobody if somebody was erased since the last call: no memory may outlive that for long."""
+        statement = text("SELECT people_erased FROM release WHERE release_id = :release_id")
+        erased = int(session.execute(statement, {"release_id": self.release_id}).scalar_one())
+        if erased > self._revision:
+            self.forget()
+        self._erased = erased
 
     def refresh(self, session: Session) -> KnownPeople:
         """Read what changed since the last call; the caller holds the lock.
@@ -71,7 +81,8 @@ class PeopleInMemory:
             Everybody, as views of what is held here: true until the next call. A person without appearances is a zero
             vector, which resembles nobody.
         """
-        newest = _newest(session, self.release_id)
+        self.forget_erased(session)
+        newest = max(_newest(session, self.release_id), self._erased)
         if newest > self._revision:
             bounds = {"release_id": self.release_id, "revision": self._revision}
             for block in read_blocks(session, _NEWER, _SUMS, bounds):

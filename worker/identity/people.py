@@ -82,6 +82,7 @@ def identify_pending(session: Session, known: PeopleInMemory) -> int:
     Returns:
         How many there were: some BATCH_APPEARANCES, 0 where none is left.
     """
+    known.forget_erased(session)
     bounds = {"release_id": known.release_id, "limit": BATCH_APPEARANCES}
     rows = read_rows(session, _WAITING, ROW, bounds)
     if len(rows):

@@ -1,0 +1,115 @@
+"""``facet forget``: erases files and people, and gives a receipt."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from worker.cli.output import print_json
+from worker.config import settings
+from worker.database import open_database
+from worker.errors import UsageError
+from worker.home import make_home
+
+if TYPE_CHECKING:
+    from worker.erasure.erase import Eraser
+    from worker.erasure.receipt import Receipt
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What shall be erased: exactly one of three."""
+
+    media: list[str]
+    person: int | None
+    due: bool
+
+    def __post_init__(self) -> None:
+        given = bool(self.media) + (self.person is not None) + self.due
+        if given != 1:
+            raise UsageError(f"got {given} of --media, --person and --due, expected one: what shall be erased?")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(epilog="Example: facet forget --media 12 --receipt erased-12.json")(forget)
+
+
+def forget(
+    media: Annotated[
+        list[str] | None,
+        typer.Option("--media", metavar="ID|SHA256|PATH", help="A file, as the view media knows it; may be repeated."),
+    ] = None,
+    person: Annotated[int | None, typer.Option("--person", help="A person, in all files; other people stay.")] = None,
+    due: Annotated[bool, typer.Option("--due", help="All files whose jobs' --keep-days are over.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and change nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; only a terminal is asked.")] = False,
+    receipt: Annotated[
+        Path | None, typer.Option("--receipt", help="New file for the receipt; default: standard output.")
+    ] = None,
+) -> None:
+    """Erase a file or a person from everything that is stored, and print a receipt (JSON).
+
+    Your own files stay: originals, contact sheets, annotated films. What cannot be promised is in docs/erasure.md.
+
+    Exit status: 0 when all is gone, 1 when files are left that could not be removed (the next run tries again) or when
+    the question was answered with no, 2 for wrong use and for what is not there.
+    """
+    wanted = _Wanted(media or [], person, due)
+    if receipt is not None and (receipt.exists() or not receipt.parent.is_dir()):
+        raise UsageError(f"{receipt} exists or has no folder; expected a new file for the receipt")
+    config = settings()
+    make_home(config.home)
+    from worker.crops import CropStore  # noqa: PLC0415 - wrong use is answered before numpy and the like are imported
+    from worker.erasure.erase import Eraser  # noqa: PLC0415
+    from worker.erasure.files import Stores  # noqa: PLC0415
+
+    with open_database(config) as database:
+        eraser = Eraser(database.sessions, Stores(CropStore(config.crops), config.staging.absolute()))
+        trial = replace(eraser, dry_run=True)
+        if dry_run:
+            _tell(_erase(trial, wanted), receipt)
+            return
+        left = eraser.finish_files()
+        if sys.stdin.isatty() and not yes and not _agreed(_erase(trial, wanted)):
+            typer.echo("nothing was erased", err=True)
+            raise typer.Exit(1)
+        done = _erase(eraser, wanted)
+        _tell(done, receipt)
+    if left or done.files.left:
+        typer.echo(f"{left + done.files.left} files could not be removed; run `facet forget --due` later", err=True)
+        raise typer.Exit(1)
+
+
+def _erase(eraser: Eraser, wanted: _Wanted) -> Receipt:
+    from worker.erasure.receipt import join  # noqa: PLC0415 - as above
+
+    if wanted.media:
+        return eraser.erase_media(wanted.media)
+    if wanted.person is not None:
+        return eraser.erase_person(wanted.person)
+    return join([eraser.nothing("due"), *eraser.erase_due()])
+
+
+def _agreed(plan: Receipt) -> bool:
+    rows = ", ".join(f"{count} {table}" for table, count in plan.rows.items()) or "no rows"
+    files = plan.files
+    typer.echo(
+        f"{plan.asked}: {len(plan.media)} files, {len(plan.people)} people; {rows}; {len(files.crops)} strips of crops "
+        f"removed, {len(files.blanked)} changed, {len(files.staged)} staged copies removed",
+        err=True,
+    )
+    return typer.confirm("Erase this for good?", err=True)
+
+
+def _tell(receipt: Receipt, path: Path | None) -> None:
+    if path is None:
+        print_json(receipt.as_dict())
+        return
+    path.write_text(json.dumps(receipt.as_dict(), indent=2) + "\n", encoding="utf-8")
+    typer.echo(f"the receipt is in {path}")

@@ -1,0 +1,139 @@
+"""What an erasure is about to take, as temporary tables: files, analyses, appearances, faces and who is concerned.
+
+Rows are locked without waiting. Workers lock their units in the order in which they end them, so whoever waited for one
+of them while holding another could stand in their way; an erasure lets go of everything and tries again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from worker.identity.anchors import LEAST_OVERLAP, MOST_SECONDS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session
+
+TABLES = ("media", "sealed", "analysis", "appearance", "face", "correction", "person")
+"""Each is a temporary table ``doomed_X`` with the numbers of what goes. ``sealed`` are files that lose somebody;
+``person`` and ``correction`` are those whose appearances and places go, while others of theirs may stay."""
+
+_FILES = "(SELECT id FROM doomed_media UNION SELECT id FROM doomed_sealed)"
+_LOCKS = (
+    f"SELECT FROM media_file WHERE media_id IN {_FILES} FOR UPDATE NOWAIT",
+    f"""SELECT FROM unit WHERE analysis_id IN (SELECT analysis_id FROM analysis WHERE media_id IN {_FILES})
+        FOR UPDATE NOWAIT""",  # noqa: S608 - constants
+    f"SELECT FROM analysis WHERE media_id IN {_FILES} FOR UPDATE NOWAIT",
+)
+
+
+def _same_place(one: str, other: str) -> str:
+    """Give the condition that two rows with a file, a time and a box are one face, as corrections find it again."""
+    width = f"greatest(0, least({one}.x2, {other}.x2) - greatest({one}.x1, {other}.x1))"
+    height = f"greatest(0, least({one}.y2, {other}.y2) - greatest({one}.y1, {other}.y1))"
+    areas = " + ".join(f"({box}.x2 - {box}.x1) * ({box}.y2 - {box}.y1)" for box in (one, other))
+    return f"""{one}.media_id = {other}.media_id
+        AND {one}.at_seconds BETWEEN {other}.at_seconds - {MOST_SECONDS} AND {other}.at_seconds + {MOST_SECONDS}
+        AND {width} * {height} >= {LEAST_OVERLAP} * ({areas} - {width} * {height})"""
+
+
+_OF_MEDIA = (
+    "INSERT INTO doomed_analysis SELECT analysis_id FROM analysis JOIN doomed_media ON id = media_id",
+    "INSERT INTO doomed_appearance SELECT appearance_id FROM appearance JOIN doomed_analysis ON id = analysis_id",
+    "INSERT INTO doomed_face SELECT face_id FROM face JOIN doomed_analysis ON id = analysis_id",
+)
+
+# An analysis that goes on would store the person again, so it ends.
+_OF_SEALED = (
+    """INSERT INTO doomed_analysis
+       SELECT analysis_id FROM analysis JOIN doomed_sealed ON id = media_id WHERE state = 'pending'""",
+    "INSERT INTO doomed_face SELECT face_id FROM face JOIN doomed_appearance ON id = appearance_id",
+    "INSERT INTO doomed_face SELECT face_id FROM face JOIN doomed_analysis ON id = analysis_id ON CONFLICT DO NOTHING",
+)
+
+# The same faces under other releases, and in analyses that were superseded: what lies at the same places. Who is who in
+# the analysis that counts was decided by identification, so there nobody else is taken. An appearance goes when most of
+# its faces lie at such places: somebody who crosses the person for a moment stays.
+_AT_PLACES = f"""
+    INSERT INTO place_match SELECT f.face_id, f.appearance_id
+    FROM face f JOIN analysis a USING (analysis_id)
+    WHERE f.media_id IN (SELECT id FROM doomed_sealed) AND a.state <> 'pending'
+      AND NOT (a.is_current AND a.release_id = :release_id)
+      AND EXISTS (SELECT FROM face d JOIN doomed_face ON id = d.face_id
+                  WHERE d.analysis_id <> f.analysis_id AND {_same_place("d", "f")})"""  # noqa: S608 - constants
+_MATCHED = (
+    """INSERT INTO doomed_appearance
+       SELECT appearance_id FROM place_match WHERE appearance_id IS NOT NULL GROUP BY appearance_id
+       HAVING 2 * count(*) > (SELECT s.face_count FROM appearance s WHERE s.appearance_id = place_match.appearance_id)
+       ON CONFLICT DO NOTHING""",
+    """INSERT INTO doomed_face
+       SELECT face_id FROM face JOIN doomed_appearance ON id = appearance_id ON CONFLICT DO NOTHING""",
+    "INSERT INTO doomed_face SELECT face_id FROM place_match WHERE appearance_id IS NULL ON CONFLICT DO NOTHING",
+    "DROP TABLE place_match",
+)
+
+# A place belongs to whose appearance stood there when it was said; if that appearance is no longer stored, to whoever
+# is found there now.
+_SPOKEN = f"""
+    CREATE TEMPORARY TABLE doomed_anchor ON COMMIT DROP AS
+    SELECT k.correction_id, k.anchor_no, k.from_person_id, k.to_person_id FROM correction_anchor k
+    WHERE k.media_id IN (SELECT id FROM doomed_media)
+       OR k.appearance_id IN (SELECT id FROM doomed_appearance)
+       OR k.media_id IN (SELECT id FROM doomed_sealed)
+          AND NOT EXISTS (SELECT FROM appearance s WHERE s.appearance_id = k.appearance_id)
+          AND EXISTS (SELECT FROM face d JOIN doomed_face ON id = d.face_id
+                      WHERE {_same_place("d", "k")})"""  # noqa: S608 - constants
+_CONCERNED = (
+    "INSERT INTO doomed_correction SELECT DISTINCT correction_id FROM doomed_anchor",
+    """INSERT INTO doomed_person SELECT DISTINCT person_id FROM appearance JOIN doomed_appearance ON id = appearance_id
+       WHERE person_id IS NOT NULL""",
+)
+
+
+def choose_media(session: Session, media_ids: Sequence[int]) -> None:
+    """Doom files with all that was ever found in them.
+
+    Raises:
+        sqlalchemy.exc.OperationalError: ``55P03``, somebody works on one of them at this moment; roll back, try again.
+    """
+    _clear(session)
+    session.execute(text("INSERT INTO doomed_media SELECT unnest(cast(:ids AS bigint[]))"), {"ids": list(media_ids)})
+    _run(session, *_LOCKS, *_OF_MEDIA)
+    _run(session, _SPOKEN, *_CONCERNED)
+
+
+def choose_person(session: Session, person_id: int) -> None:
+    """Doom a person's appearances and faces, and the same faces in every other analysis of the same files.
+
+    Raises:
+        sqlalchemy.exc.OperationalError: as `choose_media`.
+    """
+    _clear(session)
+    person = {"id": person_id}
+    session.execute(
+        text("INSERT INTO doomed_appearance SELECT appearance_id FROM appearance WHERE person_id = :id"), person
+    )
+    session.execute(
+        text("INSERT INTO doomed_sealed SELECT DISTINCT media_id FROM appearance WHERE person_id = :id"), person
+    )
+    _run(session, *_LOCKS, *_OF_SEALED)
+    release = session.execute(text("SELECT release_id FROM person WHERE person_id = :id"), person).scalar_one()
+    _run(session, "CREATE TEMPORARY TABLE place_match (face_id bigint, appearance_id bigint) ON COMMIT DROP")
+    session.execute(text(_AT_PLACES), {"release_id": release})
+    _run(session, *_MATCHED)
+    _run(session, _SPOKEN, *_CONCERNED)
+
+
+def _clear(session: Session) -> None:
+    for name in TABLES:
+        create = f"CREATE TEMPORARY TABLE IF NOT EXISTS doomed_{name} (id bigint PRIMARY KEY) ON COMMIT DELETE ROWS"
+        _run(session, create, f"DELETE FROM doomed_{name}")  # noqa: S608 - constant names
+    _run(session, "DROP TABLE IF EXISTS doomed_anchor")
+
+
+def _run(session: Session, *statements: str) -> None:
+    for statement in statements:
+        session.execute(text(statement))

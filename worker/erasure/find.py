@@ -1,0 +1,72 @@
+"""Finds what somebody wants erased: files by number, hash or path, people by number, and files whose time is over."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from worker.errors import UsageError
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+_SHA256 = re.compile("[0-9a-fA-F]{64}")
+_BY_PATH = text("""
+    SELECT media_id FROM media_file WHERE uri = ANY(:paths) OR location = ANY(:paths)
+    UNION SELECT media_id FROM job_item WHERE uri = ANY(:paths) ORDER BY media_id""")
+
+# A file goes when the last of its jobs lets go of it; a job without a time never does.
+_DUE = text("""
+    SELECT i.media_id FROM job_item i JOIN job j USING (job_id)
+    WHERE j.keep_days IS NOT NULL AND j.submitted_at + make_interval(days => j.keep_days) <= now()
+      AND NOT EXISTS (
+        SELECT FROM job_item other JOIN job k USING (job_id)
+        WHERE other.media_id = i.media_id
+          AND (k.keep_days IS NULL OR k.submitted_at + make_interval(days => k.keep_days) > now()))
+      AND NOT (i.media_id = ANY(:but))
+    GROUP BY i.media_id ORDER BY i.media_id LIMIT :limit""")
+
+
+def find_media(session: Session, wanted: str) -> int:
+    """Find a file by its number, the SHA-256 of its bytes or a path under which it was met; returns its number.
+
+    Raises:
+        UsageError: there is none, or several were met under the path.
+    """
+    if wanted.isdecimal() and len(wanted) < 19:
+        found = session.scalars(text("SELECT media_id FROM media_file WHERE media_id = :id"), {"id": int(wanted)}).all()
+    elif _SHA256.fullmatch(wanted):
+        statement = text("SELECT media_id FROM media_file WHERE sha256 = :sha256")
+        found = session.scalars(statement, {"sha256": wanted.lower()}).all()
+    else:
+        found = session.scalars(_BY_PATH, {"paths": list({wanted, os.path.abspath(wanted)})}).all()  # noqa: PTH100 - resolve() would follow links
+    if not found:
+        raise UsageError(
+            f"there is no file {wanted}; expected a number or sha256 from the view media, or a path as it lists them"
+        )
+    if len(found) > 1:
+        numbers = ", ".join(map(str, found))
+        raise UsageError(f"{len(found)} files were met as {wanted}, expected one; name it by its number: {numbers}")
+    return int(found[0])
+
+
+def find_person(session: Session, person_id: int) -> int:
+    """Check that somebody is there; returns the release whose person it is.
+
+    Raises:
+        UsageError: there is no such person, or none of its appearances is left.
+    """
+    statement = text("""SELECT release_id FROM person p WHERE person_id = :id
+                        AND EXISTS (SELECT FROM appearance s WHERE s.person_id = p.person_id)""")
+    release_id = session.execute(statement, {"id": person_id}).scalar()
+    if release_id is None:
+        raise UsageError(f"there is no person {person_id}; see `facet people list`")
+    return int(release_id)
+
+
+def find_due(session: Session, *, limit: int, but: list[int]) -> list[int]:
+    """Find files that no job keeps any longer, the oldest first, some left out."""
+    return [int(media_id) for media_id in session.scalars(_DUE, {"limit": limit, "but": but})]

@@ -1,0 +1,103 @@
+"""What an erasure says of itself: what was asked, what went, and a hash over all of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErasedFile:
+    """A file that an erasure concerns."""
+
+    media_id: int
+    sha256: str | None
+    """Of its bytes; None where they could never be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlankedStrip:
+    """A strip of crops some of which were blacked out, because the others are other people's."""
+
+    path: str
+    crops: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemovedFiles:
+    """What was done to files of this deployment."""
+
+    crops: tuple[str, ...] = ()
+    """Strips that were removed, as paths below the crop store."""
+    blanked: tuple[BlankedStrip, ...] = ()
+    staged: tuple[str, ...] = ()
+    """Copies of members of archives, as paths below the staging folder."""
+    left: int = 0
+    """Entries that could not be removed: their store is away, or they are on another host. They wait."""
+    watched: int = 0
+    """Folders of crops that are looked into again, because a worker held the file and may still write there."""
+
+    def __add__(self, other: RemovedFiles) -> RemovedFiles:
+        return RemovedFiles(
+            crops=self.crops + other.crops,
+            blanked=self.blanked + other.blanked,
+            staged=self.staged + other.staged,
+            left=self.left + other.left,
+            watched=self.watched + other.watched,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipt:
+    """What was erased."""
+
+    asked: str
+    """In words: ``media 12``."""
+    at: datetime
+    program: str
+    """Version of the program."""
+    dry_run: bool
+    """Nothing was erased: it says what would be."""
+    media: tuple[ErasedFile, ...] = ()
+    """Files that went whole."""
+    sealed: tuple[ErasedFile, ...] = ()
+    """Files that stay without the person; they are never analysed again."""
+    people: tuple[int, ...] = ()
+    """Numbers of people of whom nothing is left."""
+    rows: dict[str, int] = field(default_factory=dict)
+    """Rows that went, by table."""
+    files: RemovedFiles = field(default_factory=RemovedFiles)
+
+    def with_files(self, files: RemovedFiles) -> Receipt:
+        """Give the same receipt with what was done to files."""
+        return replace(self, files=files)
+
+    def as_dict(self) -> dict[str, object]:
+        """Give it for JSON, with ``receipt_sha256`` over everything else; `fingerprint` says how."""
+        content = asdict(self) | {"at": self.at.isoformat()}
+        return content | {"receipt_sha256": fingerprint(content)}
+
+
+def join(receipts: Sequence[Receipt]) -> Receipt:
+    """Make one receipt of several erasures that were asked for at once."""
+    tables = sorted({table for one in receipts for table in one.rows})
+    return replace(
+        receipts[-1],
+        media=tuple(file for one in receipts for file in one.media),
+        sealed=tuple(file for one in receipts for file in one.sealed),
+        people=tuple(person for one in receipts for person in one.people),
+        rows={table: sum(one.rows.get(table, 0) for one in receipts) for table in tables},
+        files=sum((one.files for one in receipts), RemovedFiles()),
+    )
+
+
+def fingerprint(content: dict[str, object]) -> str:
+    """Hash a receipt without its own hash: SHA-256 of its JSON with sorted keys, no blanks, ASCII only."""
+    plain = {name: value for name, value in content.items() if name != "receipt_sha256"}
+    return hashlib.sha256(json.dumps(plain, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -1,0 +1,145 @@
+"""Takes what is doomed out of the tables, in the caller's transaction, and counts it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sqlalchemy import text
+
+from worker.identity.anchors import ERASED
+from worker.identity.known import refresh_people
+from worker.submit import SEALED
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from sqlalchemy import CursorResult
+    from sqlalchemy.orm import Session
+
+# What jobs count stays true without their items. A file that is still pending ends here, hence rejected.
+_COUNT_ITEMS = text("""
+    UPDATE job j SET
+        erased_done = erased_done + s.done,
+        erased_quarantined = erased_quarantined + s.quarantined,
+        erased_rejected = erased_rejected + s.items - s.done - s.quarantined,
+        finished_at = greatest(j.finished_at, s.finished_at)
+    FROM (
+        SELECT i.job_id, count(*) AS items,
+               count(*) FILTER (WHERE m.reason IS NULL AND a.state = 'done') AS done,
+               count(*) FILTER (WHERE m.reason IS NULL AND a.state = 'quarantined') AS quarantined,
+               max(CASE WHEN m.reason IS NULL AND coalesce(a.state, 'pending') = 'pending' THEN now()
+                        ELSE coalesce(a.finished_at, m.submitted_at) END) AS finished_at
+        FROM job_item i JOIN media_file m USING (media_id) LEFT JOIN analysis a USING (analysis_id)
+        WHERE i.media_id IN (SELECT id FROM doomed_media)
+        GROUP BY i.job_id) s
+    WHERE j.job_id = s.job_id""")
+
+# Children first, so that every row is counted by its table and nothing is left to cascades.
+_DELETES: Mapping[str, str] = {
+    "prediction": "DELETE FROM prediction USING doomed_face WHERE face_id = id",
+    "regroup_change": "DELETE FROM regroup_change USING doomed_appearance WHERE appearance_id = id",
+    "correction_anchor": """DELETE FROM correction_anchor k USING doomed_anchor d
+                            WHERE k.correction_id = d.correction_id AND k.anchor_no = d.anchor_no""",
+    "appearance": "DELETE FROM appearance USING doomed_appearance WHERE appearance_id = id",
+    "face": "DELETE FROM face USING doomed_face WHERE face_id = id",
+    "scene_cut": "DELETE FROM scene_cut USING doomed_analysis WHERE analysis_id = id",
+    "unit": "DELETE FROM unit USING doomed_analysis WHERE analysis_id = id",
+    "job_item": "DELETE FROM job_item USING doomed_media WHERE media_id = id",
+    "analysis": "DELETE FROM analysis USING doomed_media WHERE media_id = id",
+    "media_file": "DELETE FROM media_file USING doomed_media WHERE media_id = id",
+}
+
+_SEAL = (
+    "UPDATE media_file SET sealed_at = coalesce(sealed_at, now()) FROM doomed_sealed WHERE media_id = id",
+    """UPDATE analysis SET state = 'rejected', reason = :reason, finished_at = now(), frame_count = 0, face_count = 0
+       FROM doomed_analysis WHERE analysis_id = id""",
+)
+_RECOUNT = (
+    """UPDATE unit u SET face_count = (SELECT count(*) FROM face f WHERE f.unit_id = u.unit_id)
+       FROM analysis a JOIN doomed_sealed ON id = a.media_id
+       WHERE a.analysis_id = u.analysis_id AND u.state = 'done'""",
+    """UPDATE analysis a SET face_count = (SELECT count(*) FROM face f WHERE f.analysis_id = a.analysis_id)
+       FROM doomed_sealed WHERE a.media_id = id AND a.finished_at IS NOT NULL""",
+)
+
+# Whoever lost appearances and has none left, in no analysis and no release; and those whom a correction had emptied
+# before, if no place is left to which its undoing could bring them back.
+_NOBODY = text("""
+    SELECT p.person_id FROM person p
+    WHERE NOT EXISTS (SELECT FROM appearance s WHERE s.person_id = p.person_id) AND (
+        p.person_id IN (SELECT id FROM doomed_person)
+        OR p.person_id IN (
+            SELECT from_person_id FROM doomed_anchor UNION SELECT to_person_id FROM doomed_anchor UNION
+            SELECT unnest(people) FROM correction JOIN doomed_correction ON id = correction_id)
+        AND p.person_id NOT IN (
+            SELECT from_person_id FROM correction_anchor UNION SELECT to_person_id FROM correction_anchor))
+    ORDER BY p.person_id""")
+
+_TELL = """
+    UPDATE release SET people_erased = r.number FROM (SELECT nextval('facet.person_revision') AS number) r
+    WHERE release_id IN (SELECT release_id FROM person WHERE person_id = ANY(:gone))"""
+
+# A proposal that names somebody who is gone no longer fits anyway.
+_DELETE_PEOPLE: Mapping[str, str] = {
+    "regroup_change": "DELETE FROM regroup_change WHERE from_person_id = ANY(:gone) OR to_person_id = ANY(:gone)",
+    "person_alike": "DELETE FROM person_alike WHERE first_person_id = ANY(:gone) OR second_person_id = ANY(:gone)",
+    "person": "DELETE FROM person WHERE person_id = ANY(:gone)",
+}
+
+# The first of a correction's people is whom it was said of, and keeps its place.
+_UNNAME = (
+    """UPDATE correction_anchor SET from_person_id = :erased WHERE from_person_id = ANY(:gone)""",
+    """UPDATE correction_anchor SET to_person_id = :erased WHERE to_person_id = ANY(:gone)""",
+    """UPDATE correction SET people =
+           CASE WHEN people[1] = ANY(:gone) THEN ARRAY[cast(:erased AS bigint)] ELSE people[1:1] END
+           || ARRAY(SELECT p FROM unnest(people[2:]) WITH ORDINALITY AS o (p, place)
+                    WHERE p <> ALL(:gone) ORDER BY place)
+       WHERE people && cast(:gone AS bigint[])""",
+)
+
+
+def count_jobs(session: Session) -> None:
+    """Let jobs keep the count of files that are about to go; call it before `delete`."""
+    session.execute(_COUNT_ITEMS)
+
+
+def delete(session: Session) -> dict[str, int]:
+    """Delete what is doomed; returns how many rows went, by table."""
+    return {table: _changed(session, statement) for table, statement in _DELETES.items()}
+
+
+def seal(session: Session) -> None:
+    """Let files that stay never be analysed again, end those analyses that had begun, and count their faces anew."""
+    for statement in _SEAL:
+        session.execute(text(statement), {"reason": SEALED})
+    for statement in _RECOUNT:
+        session.execute(text(statement))
+
+
+def find_nobodies(session: Session) -> tuple[int, ...]:
+    """Give the people of whom nothing is left; call it after `delete`."""
+    return tuple(int(person) for person in session.scalars(_NOBODY))
+
+
+def refresh_left(session: Session, gone: Sequence[int]) -> None:
+    """Sum up anew who lost appearances and is left."""
+    statement = text("SELECT id FROM doomed_person WHERE id <> ALL(:gone)")
+    refresh_people(session, np.array(session.scalars(statement, {"gone": list(gone)}).all(), np.int64))
+
+
+def delete_people(session: Session, gone: Sequence[int]) -> dict[str, int]:
+    """Delete people of whom nothing is left, and their numbers wherever they stand; returns rows by table.
+
+    Whoever holds people in memory finds a newer ``people_erased`` at their release, and reads everybody anew.
+    """
+    people = {"gone": list(gone), "erased": ERASED}
+    if gone:
+        for statement in (_TELL, *_UNNAME):
+            session.execute(text(statement), people)
+    return {table: _changed(session, statement, people) for table, statement in _DELETE_PEOPLE.items()}
+
+
+def _changed(session: Session, statement: str, parameters: Mapping[str, object] | None = None) -> int:
+    result: CursorResult[tuple[()]] = session.execute(text(statement), parameters or {})  # type: ignore[assignment]
+    return int(result.rowcount)
