@@ -13,7 +13,7 @@ unexport FACET_HOME FACET_DATABASE_URL FACET_READER_DATABASE_URL FACET_BROKER_UR
 unexport FACET_HEADS FACET_RELEASE FACET_MEDIA_ROOTS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test fast lint format docs demo clean
+.PHONY: help setup test fast lint format docs demo chaos clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ demo: setup ## Analyse a small public-domain archive in ./demo and query it
 	  FROM appearances JOIN media USING (media_id) WHERE kind = 'video' ORDER BY uri, start_seconds"
 	$(BIN)/facet sheet -o $(DEMO)/contact-sheet.png
 	@echo "Who was found, a picture of each appearance: $(DEMO)/contact-sheet.png"
+
+chaos: setup ## Kill, pause and confuse workers, Redis and PostgreSQL a hundred times, and compare the rows (20 minutes)
+	$(BIN)/python benchmarks/chaos.py
 
 clean: ## Remove caches, build outputs and the demo; keep .venv
 	rm -rf demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
