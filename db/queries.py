@@ -61,8 +61,8 @@ SELECT u.unit_id, m.uri,
 FROM unit AS u
 JOIN analysis AS a USING (analysis_id)
 JOIN media_file AS m USING (media_id)
-WHERE (
-    u.state = 'pending' AND u.attempts > 0
+WHERE u.state IN ('pending', 'leased') AND u.attempts > 0 AND (
+    u.state = 'pending'
     OR u.state = 'leased' AND (u.lease_until < now() OR u.started_at < now() - make_interval(secs => :slow_seconds))
 )
   AND (cast(:job_id AS bigint) IS NULL OR analysis_id IN (SELECT analysis_id FROM job_item WHERE job_id = :job_id))

@@ -29,7 +29,7 @@ PATIENCE_SECONDS = 60.0  # for such rows: storing a batch takes less than a seco
 _UNITS = text("""
     WITH unwanted AS (
         SELECT u.unit_id, u.state FROM job_item i JOIN analysis a USING (analysis_id) JOIN unit u USING (analysis_id)
-        WHERE i.job_id = :job_id AND i.item_no >= :first AND i.item_no < :first + :items
+        WHERE i.job_id = :job_id AND i.item_no BETWEEN :first AND :last
           AND a.state = 'pending' AND u.state IN ('pending', 'leased')
           AND NOT EXISTS (SELECT FROM job_item o JOIN job j USING (job_id)
                           WHERE o.analysis_id = i.analysis_id AND j.cancelled_at IS NULL)
@@ -43,7 +43,7 @@ _UNITS = text("""
 _ANALYSES = text("""
     WITH unwanted AS (
         SELECT a.analysis_id FROM job_item i JOIN analysis a USING (analysis_id)
-        WHERE i.job_id = :job_id AND i.item_no >= :first AND i.item_no < :first + :items AND a.state = 'pending'
+        WHERE i.job_id = :job_id AND i.item_no BETWEEN :first AND :last AND a.state = 'pending'
           AND NOT EXISTS (SELECT FROM unit u WHERE u.analysis_id = a.analysis_id AND u.state IN ('pending', 'leased'))
           AND EXISTS (SELECT FROM unit u WHERE u.analysis_id = a.analysis_id AND u.state = 'cancelled')
         FOR UPDATE OF a SKIP LOCKED)
@@ -52,7 +52,7 @@ _ANALYSES = text("""
 
 _LEFT = text("""
     SELECT count(*) FROM job_item i JOIN analysis a USING (analysis_id)
-    WHERE i.job_id = :job_id AND i.item_no >= :first AND i.item_no < :first + :items AND a.state = 'pending'
+    WHERE i.job_id = :job_id AND i.item_no BETWEEN :first AND :last AND a.state = 'pending'
       AND EXISTS (SELECT FROM unit u
                   WHERE u.analysis_id = a.analysis_id AND u.state IN ('pending', 'leased', 'cancelled'))
       AND NOT EXISTS (SELECT FROM job_item o JOIN job j USING (job_id)
@@ -123,7 +123,7 @@ def _cancel_items(sessions: sessionmaker[Session], result: Cancelled, first: int
 
 def _try_items(sessions: sessionmaker[Session], result: Cancelled, first: int) -> int:
     """Cancel those of a window that nobody has locked; returns how many files are left."""
-    window = {"job_id": result.job_id, "first": first, "items": ITEMS_PER_TRANSACTION}
+    window = {"job_id": result.job_id, "first": first, "last": first + ITEMS_PER_TRANSACTION - 1}
     reason = {"reason": f"cancelled: job {result.job_id} was cancelled"}
     with sessions.begin() as session:
         lock_submissions(session)

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from db.engine import make_engine
 from db.errors import DatabaseError
 from db.migrate import current_state
+from worker.complaints import read_complaints
 from worker.database import database_address, masked
 from worker.errors import FacetError
 from worker.home import make_home
@@ -41,6 +42,7 @@ def examine(config: Settings) -> list[Finding]:
         ("home", _home),
         ("disk", _disk),
         ("database", _database),
+        ("work", _work),
         ("people", _people),
         ("broker", _broker),
         ("release", _release),
@@ -74,6 +76,19 @@ def _database(config: Settings) -> str:
             raise FacetError(f"the tables of {masked(url)} are {state.position}; run `facet db upgrade`")
         kind = "configured" if config.database_url is not None else "embedded"
         return f"{kind}, tables {state.position}"
+
+
+def _work(config: Settings) -> str:
+    with database_address(config) as url:
+        if not current_state(url).is_current:
+            return "not looked at: the tables are not there yet"
+        engine = make_engine(url)
+        with Session(engine) as session:
+            complaints = read_complaints(session)
+        engine.dispose()
+    if complaints:
+        raise FacetError("; ".join(complaints))
+    return "nothing is stuck"
 
 
 def _people(config: Settings) -> str:

@@ -6,11 +6,13 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from db.health import read_reasons
 from db.queries import count_units, read_failures, read_jobs, read_pace, read_troubled_units
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+    from db.health import Reason
     from db.queries import FailedFile, JobCounts, Pace, TroubledUnit
 
 LATEST_JOBS = 10
@@ -29,6 +31,8 @@ class JobStatus:
     """The latest files that ended rejected or quarantined."""
     troubled: list[TroubledUnit]
     """Units that are slow, abandoned or failing."""
+    reasons: list[Reason]
+    """Why files of it ended rejected or quarantined, the commonest first."""
 
     @property
     def units_open(self) -> int:
@@ -52,7 +56,8 @@ class JobStatus:
     @property
     def notes(self) -> list[str]:
         """What needs somebody's eye."""
-        notes = [f"{file.uri}: {file.state}: {file.reason}" for file in self.failures]
+        notes = [f"{one.files:,} x {one.code}, first at {one.first_at:%Y-%m-%d %H:%M}" for one in self.reasons]
+        notes += [f"{file.uri}: {file.state}: {file.reason}" for file in self.failures]
         notes += [
             f"{unit.uri}: {unit.trouble} after {unit.attempts} attempts: {unit.last_error}" for unit in self.troubled
         ]
@@ -63,8 +68,12 @@ class JobStatus:
     def as_dict(self) -> dict[str, object]:
         """Give all of it for JSON."""
         derived = {"faces_per_second": self.faces_per_second, "time_left": self.time_left}
-        failures, troubled = map(asdict, self.failures), map(asdict, self.troubled)
-        return asdict(self.counts) | {"units": self.units, "failures": [*failures], "troubled": [*troubled]} | derived
+        told = {
+            "failures": [asdict(file) for file in self.failures],
+            "troubled": [asdict(unit) for unit in self.troubled],
+            "reasons": [asdict(reason) for reason in self.reasons],
+        }
+        return asdict(self.counts) | {"units": self.units} | told | derived
 
 
 def read_status(session: Session, job_id: int | None = None) -> list[JobStatus]:
@@ -77,6 +86,12 @@ def read_status(session: Session, job_id: int | None = None) -> list[JobStatus]:
             pace=read_pace(session, job_id=counts.job_id),
             failures=read_failures(session, job_id=counts.job_id, limit=shown),
             troubled=read_troubled_units(session, job_id=counts.job_id, limit=SHOWN_FAILURES),
+            reasons=_reasons(session, counts),
         )
         for counts in read_jobs(session, job_id=job_id, limit=LATEST_JOBS)
     ]
+
+
+def _reasons(session: Session, counts: JobCounts) -> list[Reason]:
+    """Ask only where there are some."""
+    return read_reasons(session, job_id=counts.job_id) if counts.rejected or counts.quarantined else []

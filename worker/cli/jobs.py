@@ -91,6 +91,7 @@ def status(
     as_json: JsonFlag = False,
 ) -> None:
     """Show how far jobs are, what is slow and what went wrong."""
+    from worker.complaints import read_complaints  # noqa: PLC0415
     from worker.status import read_status  # noqa: PLC0415
 
     config = settings()
@@ -100,13 +101,13 @@ def status(
             _watch(database, job)
             return
         with database.sessions.begin() as session:
-            found = read_status(session, job)
+            found, complaints = read_status(session, job), read_complaints(session)
     if job is not None and not found:
         raise UsageError(f"there is no job {job}; see `facet status`")
     if as_json:
         print_json([one.as_dict() for one in found])
     else:
-        console().print(_draw(found))
+        console().print(_draw(found), *(Text(f"all jobs: {one}") for one in complaints), sep="\n")
 
 
 def cancel(

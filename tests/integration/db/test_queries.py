@@ -51,12 +51,18 @@ def test_failures_come_with_their_reasons(session):
     ("change", "trouble"),
     [
         ("attempts = 2, last_error = 'no memory'", "failing"),
-        ("state = 'leased', owner = 'w1', started_at = now(), lease_until = now() - interval '1 s'", "abandoned"),
         (
-            "state = 'leased', owner = 'w1', started_at = now() - interval '1 h', lease_until = now() + interval '1 s'",
+            "state = 'leased', attempts = 1, owner = 'w1', started_at = now(), lease_until = now() - interval '1 s'",
+            "abandoned",
+        ),
+        (
+            "state = 'leased', attempts = 1, owner = 'w1', started_at = '-infinity', lease_until = 'infinity'",
             "slow",
         ),
-        ("state = 'leased', owner = 'w1', started_at = now(), lease_until = now() + interval '1 s'", None),
+        (
+            "state = 'leased', attempts = 1, owner = 'w1', started_at = now(), lease_until = now() + interval '1 s'",
+            None,
+        ),
     ],
 )
 def test_units_in_trouble_are_named(session, change, trouble):

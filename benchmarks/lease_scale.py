@@ -1,0 +1,169 @@
+"""How long leasing, cancelling and looking take while a million units wait.
+
+    .venv/bin/python benchmarks/lease_scale.py [--units 1000000] [--explain]
+
+Makes a job of so many stills, and another release's units in front of it, in a PostgreSQL of its own with the program's
+tables and views; prints the table of docs/benchmarks.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import statistics
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from db.embedded import EmbeddedPostgres
+from db.engine import make_engine, session_factory
+from db.migrate import upgrade
+from worker import ledger
+from worker.cancel import cancel_job
+from worker.complaints import read_complaints
+from worker.ingest import Found
+from worker.status import read_status
+from worker.submit import Submission, submit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.orm import Session, sessionmaker
+
+LIMIT = 10  # units of one lease: what a worker with four decode children takes
+LEASES = 300
+
+
+def main() -> None:
+    """Run all."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--units", type=int, default=1_000_000, help="Units of the large job.")
+    parser.add_argument("--explain", action="store_true", help="Print the plan of a lease.")
+    wanted = parser.parse_args()
+    with TemporaryDirectory(prefix="facet-bench-") as folder, EmbeddedPostgres(Path(folder)) as server:
+        upgrade(server.url)
+        measure(session_factory(make_engine(server.url)), wanted.units, explain=wanted.explain)
+
+
+def measure(sessions: sessionmaker[Session], units: int, *, explain: bool) -> None:
+    """Print the table."""
+    other, release = (make_release(sessions, name) for name in ("old", "new"))
+    large = make_job(sessions, release, units)
+    with sessions.begin() as session:
+        session.connection().exec_driver_sql("ANALYZE")
+    if explain:
+        print_plan(sessions, release)
+    print(f"{units:,} units wait | median ms | 95th percentile ms")
+    show("lease", lambda: lease(sessions, release), LEASES)
+    show("lease, nothing due", lambda: lease(sessions, release, suspects=True), LEASES)
+    show(f"heartbeat of {LEASES * LIMIT:,} units in work", lambda: beat(sessions), 30)
+    show("submit 10 files", lambda: small_job(sessions, release), 10)
+    waits = sorted(order(sessions, release, 500))
+    print(f"ten files submitted behind them are leased as units {waits[0]} to {waits[-1]}")
+    show("what is stuck", lambda: complain(sessions), 10)
+    show("status of the latest jobs", lambda: read(sessions), 3)
+    show("cancel", lambda: cancel_job(sessions, large), 1)
+    make_job(sessions, other, units)
+    small_job(sessions, release)
+    show("lease behind units of another release", lambda: lease(sessions, release), 10)
+
+
+def make_release(sessions: sessionmaker[Session], name: str) -> int:
+    """Write a release."""
+    with sessions.begin() as session:
+        statement = text("""INSERT INTO release (fingerprint, name, weights_sha256, code_version, metrics, manifest)
+                            VALUES (:name, :name, '', '', '{}', '{}') RETURNING release_id""")
+        return int(session.execute(statement, {"name": name}).scalar_one())
+
+
+def make_job(sessions: sessionmaker[Session], release_id: int, units: int) -> int:
+    """Write a job of stills, as submitting them one by one would."""
+    steps = (
+        """INSERT INTO media_file (sha256, uri, location, kind)
+           SELECT encode(sha256((:release || ' ' || n)::bytea), 'hex'), '/large/' || n, '/large/' || n, 'image'
+           FROM generate_series(1, :units) n""",
+        """INSERT INTO analysis (media_id, release_id, sampling) SELECT media_id, :release, '2/s' FROM media_file
+           WHERE media_id > (SELECT max(media_id) - :units FROM media_file) ORDER BY media_id""",
+        """INSERT INTO unit (analysis_id, turn) SELECT analysis_id, row_number() OVER (ORDER BY analysis_id)
+           FROM analysis WHERE release_id = :release""",
+        """INSERT INTO job_item (job_id, item_no, uri, media_id, analysis_id)
+           SELECT :job, row_number() OVER (ORDER BY analysis_id), '', media_id, analysis_id FROM analysis
+           WHERE release_id = :release""",
+    )
+    with sessions.begin() as session:
+        statement = text("INSERT INTO job (name, options) VALUES ('large', '{}') RETURNING job_id")
+        job_id = int(session.execute(statement).scalar_one())
+        for step in steps:
+            session.execute(text(step), {"release": release_id, "units": units, "job": job_id})
+    return job_id
+
+
+_submitted = iter(range(1_000_000_000))
+
+
+def small_job(sessions: sessionmaker[Session], release_id: int) -> None:
+    """Submit ten stills."""
+    names = [f"/small/{next(_submitted)}" for _ in range(10)]
+    files = [Found(n, Path(n), hashlib.sha256(n.encode()).hexdigest(), "image", "jpeg", 1) for n in names]
+    wanted = Submission(name="small", release_id=release_id, frames_per_second=2.0, unit_seconds=60.0)
+    submit(sessions, files, wanted, decoder=None)  # type: ignore[arg-type] - stills are not opened
+
+
+def lease(sessions: sessionmaker[Session], release_id: int, *, suspects: bool = False) -> list[ledger.LeasedUnit]:
+    """Take units as a worker does."""
+    wanted = ledger.Lease(owner="bench", release_id=release_id, seconds=3600, max_attempts=3)
+    with sessions.begin() as session:
+        return ledger.lease_units(session, wanted, LIMIT, suspects=suspects)
+
+
+def order(sessions: sessionmaker[Session], release_id: int, units: int) -> list[int]:
+    """Say when the files of one more small job are leased, counted in units."""
+    while any(unit.location.startswith("/small") for unit in lease(sessions, release_id)):
+        pass
+    small_job(sessions, release_id)
+    leased = [unit.location for _ in range(units // LIMIT) for unit in lease(sessions, release_id)]
+    return [number + 1 for number, location in enumerate(leased) if location.startswith("/small")]
+
+
+def beat(sessions: sessionmaker[Session]) -> None:
+    """Extend all leases."""
+    with sessions.begin() as session:
+        ledger.heartbeat(session, "bench", 3600)
+
+
+def complain(sessions: sessionmaker[Session]) -> None:
+    """Ask what is stuck."""
+    with sessions.begin() as session:
+        read_complaints(session)
+
+
+def read(sessions: sessionmaker[Session]) -> None:
+    """Read what `facet status` shows."""
+    with sessions.begin() as session:
+        read_status(session)
+
+
+def show(what: str, run: Callable[[], object], times: int) -> None:
+    """Time something and print a row."""
+    spent = []
+    for _ in range(times):
+        started = time.perf_counter()
+        run()
+        spent.append(1000 * (time.perf_counter() - started))
+    spent.sort()
+    print(f"{what} | {statistics.median(spent):.1f} | {spent[int(0.95 * (len(spent) - 1))]:.1f}", flush=True)
+
+
+def print_plan(sessions: sessionmaker[Session], release_id: int) -> None:
+    """Print how PostgreSQL finds the next units."""
+    wanted = {"release_id": release_id, "owner": "", "seconds": 1, "limit": LIMIT, "held": []}
+    with sessions() as session:
+        plan = session.scalars(text(f"EXPLAIN (ANALYZE, BUFFERS) {ledger._LEASE_FRESH.text}"), wanted)  # noqa: SLF001
+        print("\n".join(plan))
+
+
+if __name__ == "__main__":
+    main()

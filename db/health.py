@@ -1,0 +1,121 @@
+"""What keeps work from going forward: who is at it, what was left lying, and why files fail.
+
+Functions take a session and never commit. Each reads the few open rows of an index, so that they may be asked often,
+however much is done.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from sqlalchemy.orm import Session
+
+# The first analysis that has not ended is the oldest but for one that was cancelled and taken up again.
+_HEALTH = text("""
+SELECT (SELECT count(*) FROM unit WHERE state = 'pending' AND attempts = 0) AS fresh,
+       tried.*,
+       (SELECT cast(extract(epoch FROM now() - submitted_at) AS float8) FROM analysis
+        WHERE state = 'pending' ORDER BY analysis_id LIMIT 1) AS oldest_seconds,
+       (SELECT cast(extract(epoch FROM now() - max(finished_at)) AS float8) FROM unit) AS silent_seconds
+FROM (
+    SELECT count(*) FILTER (WHERE state = 'pending') AS suspects,
+           count(*) FILTER (WHERE state = 'leased' AND lease_until >= now()) AS in_work,
+           count(*) FILTER (WHERE state = 'leased' AND lease_until < now()) AS abandoned,
+           count(DISTINCT owner) FILTER (WHERE state = 'leased' AND lease_until >= now()) AS workers
+    FROM unit
+    WHERE state IN ('pending', 'leased') AND attempts > 0
+) AS tried
+""")
+
+_OTHER_RELEASES = text("""
+SELECT r.name
+FROM release AS r
+WHERE NOT r.active AND EXISTS (SELECT FROM analysis AS a WHERE a.release_id = r.release_id AND a.state = 'pending')
+ORDER BY r.release_id
+""")
+
+_REASONS = text("""
+SELECT split_part(reason, ':', 1) AS code, count(*) AS files, min(at) AS first_at, max(at) AS last_at,
+       min(reason) AS example
+FROM (
+    SELECT a.media_id, a.reason, a.finished_at AS at FROM analysis AS a WHERE a.state IN ('rejected', 'quarantined')
+    UNION ALL
+    SELECT m.media_id, m.reason, m.submitted_at FROM media_file AS m WHERE m.reason IS NOT NULL
+) AS failed
+WHERE cast(:job_id AS bigint) IS NULL OR media_id IN (SELECT media_id FROM job_item WHERE job_id = :job_id)
+GROUP BY code
+ORDER BY files DESC, code
+LIMIT :limit
+""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerHealth:
+    """The open units of all jobs, and who is at them."""
+
+    fresh: int
+    """Units that nobody began."""
+    suspects: int
+    """Units that failed and wait for another attempt, alone."""
+    in_work: int
+    """Units under a lease."""
+    abandoned: int
+    """Units whose lease ran out: their worker died, or was cut off."""
+    workers: int
+    """Worker processes that hold a lease."""
+    oldest_seconds: float | None
+    """Age of the oldest file that has not ended; None where all have."""
+    silent_seconds: float | None
+    """Time since a unit ended; None where none ever did."""
+
+    @property
+    def waiting(self) -> int:
+        """Units that a worker could take, now or after their pause."""
+        return self.fresh + self.suspects + self.abandoned
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reason:
+    """Files that failed for one reason."""
+
+    code: str
+    files: int
+    first_at: datetime
+    last_at: datetime
+    example: str
+
+
+def read_health(session: Session) -> LedgerHealth:
+    """Return how the ledger stands.
+
+    Args:
+        session: an open session.
+    """
+    return LedgerHealth(**session.execute(_HEALTH).mappings().one())
+
+
+def read_other_releases(session: Session) -> list[str]:
+    """Return the releases, other than the active one, that have files waiting.
+
+    Args:
+        session: an open session.
+    """
+    return [str(name) for name in session.scalars(_OTHER_RELEASES)]
+
+
+def read_reasons(session: Session, *, job_id: int | None = None, limit: int = 5) -> list[Reason]:
+    """Return why files were rejected or quarantined, the commonest reason first.
+
+    Args:
+        session: an open session.
+        job_id: only files of this job.
+        limit: most rows.
+    """
+    rows = session.execute(_REASONS, {"job_id": job_id, "limit": limit})
+    return [Reason(**row) for row in rows.mappings()]

@@ -1,0 +1,67 @@
+"""What is said of work that does not go forward, on a real PostgreSQL."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import text
+
+from db import health
+from db.engine import make_engine, session_factory
+from worker.complaints import complain, read_complaints
+
+
+@pytest.fixture
+def session(archive_url):
+    engine = make_engine(archive_url)
+    with session_factory(engine)() as session:
+        yield session
+        session.rollback()
+    engine.dispose()
+
+
+def units(session, change):
+    session.execute(text(f"UPDATE unit SET {change} WHERE state = 'pending'"))
+
+
+def test_a_unit_that_nobody_takes(session):
+    session.execute(text("UPDATE unit SET finished_at = finished_at - interval '1 hour'"))
+    found = health.read_health(session)
+    assert (found.fresh, found.suspects, found.in_work, found.abandoned, found.workers) == (1, 0, 0, 0, 0)
+    assert found.oldest_seconds > 0
+    (complaint,) = complain(found)
+    assert complaint.startswith("no worker is at work: 1 units wait")
+    assert "start one (`facet worker`)" in complaint
+
+
+def test_a_worker_that_is_at_work_is_no_complaint(session):
+    units(session, "state = 'leased', attempts = 1, owner = 'a', lease_until = now() + interval '1 minute'")
+    found = health.read_health(session)
+    assert (found.in_work, found.workers, found.waiting) == (1, 1, 0)
+    assert complain(found) == []
+
+
+def test_a_lease_that_ran_out_and_a_suspect(session):
+    units(session, "state = 'leased', attempts = 1, owner = 'a', lease_until = now() - interval '1 minute'")
+    assert any("1 units lie beyond their lease" in one for one in read_complaints(session))
+    session.execute(text("UPDATE unit SET state = 'pending' WHERE state = 'leased'"))
+    assert any("1 units failed and are tried again" in one for one in read_complaints(session))
+
+
+def test_files_of_a_release_that_nobody_serves(session):
+    assert not any("not the active one" in one for one in read_complaints(session))
+    session.execute(text("UPDATE release SET active = false"))
+    assert any("not the active one" in one for one in read_complaints(session))
+
+
+def test_an_empty_ledger_complains_of_nothing(session):
+    session.execute(text("DELETE FROM job_item"))
+    session.execute(text("DELETE FROM analysis"))
+    assert read_complaints(session) == []
+
+
+@pytest.mark.parametrize("job_id", [None, 1])
+def test_reasons_are_counted(session, job_id):
+    found = health.read_reasons(session, job_id=job_id)
+    assert sum(one.files for one in found) == 2
+    assert all(one.example.startswith(one.code) and one.first_at <= one.last_at for one in found)
+    assert health.read_reasons(session, job_id=99) == []

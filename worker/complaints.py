@@ -1,0 +1,53 @@
+"""What of the ledger needs somebody's eye, and what to do; ``facet status`` and ``facet doctor`` show it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from db.health import read_health, read_other_releases
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from db.health import LedgerHealth
+
+QUIET_SECONDS = 60.0  # without a lease and a result for so long, nobody is at work: workers ask every half second
+
+
+def read_complaints(session: Session) -> list[str]:
+    """Read what keeps work of all jobs from going forward; nothing where all is well."""
+    health = read_health(session)
+    complaints = complain(health)
+    if health.waiting:
+        complaints += [
+            f"files wait for release {name}, which is not the active one: a worker with its folder as FACET_RELEASE "
+            "takes them, `facet cancel` gives them up"
+            for name in read_other_releases(session)
+        ]
+    return complaints
+
+
+def complain(health: LedgerHealth) -> list[str]:
+    """Say what is wrong with the open units."""
+    complaints = []
+    if health.waiting and not health.workers and (health.silent_seconds or QUIET_SECONDS) >= QUIET_SECONDS:
+        since = "ever" if health.silent_seconds is None else f"for {_span(health.silent_seconds)}"
+        complaints.append(
+            f"no worker is at work: {health.waiting:,} units wait, the oldest since "
+            f"{_span(health.oldest_seconds or 0)}, and none ended {since}; start one (`facet worker`)"
+        )
+    if health.abandoned:
+        complaints.append(
+            f"{health.abandoned:,} units lie beyond their lease: a worker died or was cut off; others take them one "
+            "by one"
+        )
+    if health.suspects:
+        complaints.append(
+            f"{health.suspects:,} units failed and are tried again alone, which is slow; `facet status JOB` says why"
+        )
+    return complaints
+
+
+def _span(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
