@@ -109,7 +109,7 @@ class Job(Base):
     finished_at: Mapped[datetime | None]
     # Days from submission after which its files are erased, unless another job keeps them longer; null for never.
     keep_days: Mapped[int | None] = mapped_column(Integer)
-    # Items that were erased, by the state that they had; a pending one counts as rejected.
+    # Items that were erased, by the state that they had; a pending or cancelled one counts as rejected.
     erased_done: Mapped[Count]
     erased_rejected: Mapped[Count]
     erased_quarantined: Mapped[Count]

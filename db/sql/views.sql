@@ -131,7 +131,8 @@ COMMENT ON COLUMN facet.jobs.quarantined IS 'Files set aside because they kept k
 COMMENT ON COLUMN facet.jobs.pending IS 'Files that wait or are being analysed.';
 COMMENT ON COLUMN facet.jobs.submitted_at IS 'When it was submitted.';
 COMMENT ON COLUMN facet.jobs.finished_at IS 'When its last file ended; null while one is pending.';
-COMMENT ON COLUMN facet.jobs.erased IS 'Of all files, those erased since; one that was pending counts as rejected.';
+COMMENT ON COLUMN facet.jobs.erased IS
+    'Of all files, those erased since; one that was pending or cancelled counts as rejected.';
 COMMENT ON COLUMN facet.jobs.keep_until IS
     'When its files are erased, unless another job keeps them longer; null for never.';
 COMMENT ON COLUMN facet.jobs.cancelled IS 'Files that were not analysed because the job was cancelled.';

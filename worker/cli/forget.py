@@ -48,7 +48,7 @@ def forget(
     person: Annotated[int | None, typer.Option("--person", help="A person, in all files; other people stay.")] = None,
     due: Annotated[bool, typer.Option("--due", help="All files whose jobs' --keep-days are over.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and change nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; only a terminal is asked.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal.")] = False,
     receipt: Annotated[
         Path | None, typer.Option("--receipt", help="New file for the receipt; default: standard output.")
     ] = None,
@@ -76,7 +76,7 @@ def forget(
             _tell(_erase(trial, wanted), receipt)
             return
         left = eraser.finish_files()
-        if sys.stdin.isatty() and not yes and not _agreed(_erase(trial, wanted)):
+        if not yes and not _agreed(_erase(trial, wanted)):
             typer.echo("nothing was erased", err=True)
             raise typer.Exit(1)
         done = _erase(eraser, wanted)
@@ -97,6 +97,13 @@ def _erase(eraser: Eraser, wanted: _Wanted) -> Receipt:
 
 
 def _agreed(plan: Receipt) -> bool:
+    """Let the user confirm.
+
+    Raises:
+        UsageError: there is nobody to ask.
+    """
+    if not sys.stdin.isatty():
+        raise UsageError(f"{plan.asked} would be erased for good; say --yes to do so without asking, or --dry-run")
     rows = ", ".join(f"{count} {table}" for table, count in plan.rows.items()) or "no rows"
     files = plan.files
     typer.echo(

@@ -46,10 +46,12 @@ _OF_MEDIA = (
     "INSERT INTO doomed_face SELECT face_id FROM face JOIN doomed_analysis ON id = analysis_id",
 )
 
-# An analysis that goes on would store the person again, so it ends.
+# An analysis that goes on would store the person again, so it ends; what one that was cancelled has stored is not yet
+# anybody's.
 _OF_SEALED = (
     """INSERT INTO doomed_analysis
-       SELECT analysis_id FROM analysis JOIN doomed_sealed ON id = media_id WHERE state = 'pending'""",
+       SELECT analysis_id FROM analysis JOIN doomed_sealed ON id = media_id
+       WHERE state IN ('pending', 'cancelled')""",
     "INSERT INTO doomed_face SELECT face_id FROM face JOIN doomed_appearance ON id = appearance_id",
     "INSERT INTO doomed_face SELECT face_id FROM face JOIN doomed_analysis ON id = analysis_id ON CONFLICT DO NOTHING",
 )
@@ -60,7 +62,7 @@ _OF_SEALED = (
 _AT_PLACES = f"""
     INSERT INTO place_match SELECT f.face_id, f.appearance_id
     FROM face f JOIN analysis a USING (analysis_id)
-    WHERE f.media_id IN (SELECT id FROM doomed_sealed) AND a.state <> 'pending'
+    WHERE f.media_id IN (SELECT id FROM doomed_sealed) AND a.state NOT IN ('pending', 'cancelled')
       AND NOT (a.is_current AND a.release_id = :release_id)
       AND EXISTS (SELECT FROM face d JOIN doomed_face ON id = d.face_id
                   WHERE d.analysis_id <> f.analysis_id AND {_same_place("d", "f")})"""  # noqa: S608 - constants

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import CursorResult
     from sqlalchemy.orm import Session
 
-# What jobs count stays true without their items. A file that is still pending ends here, hence rejected.
+# What jobs count stays true without their items. A file that is pending or was cancelled ends here, hence rejected.
 _COUNT_ITEMS = text("""
     UPDATE job j SET
         erased_done = erased_done + s.done,
@@ -52,7 +52,8 @@ _DELETES: Mapping[str, str] = {
 
 _SEAL = (
     "UPDATE media_file SET sealed_at = coalesce(sealed_at, now()) FROM doomed_sealed WHERE media_id = id",
-    """UPDATE analysis SET state = 'rejected', reason = :reason, finished_at = now(), frame_count = 0, face_count = 0
+    """UPDATE analysis SET state = CASE state WHEN 'pending' THEN 'rejected' ELSE state END, reason = :reason,
+           finished_at = coalesce(finished_at, now()), frame_count = 0, face_count = 0
        FROM doomed_analysis WHERE analysis_id = id""",
 )
 _RECOUNT = (

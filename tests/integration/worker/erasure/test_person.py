@@ -1,0 +1,127 @@
+"""People who are erased: the others of their files stay."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sqlalchemy import event, text
+from sqlalchemy.exc import ProgrammingError
+
+from worker.erasure.erase import Eraser
+from worker.identity import corrections
+
+
+def test_a_person_goes_and_the_others_of_the_files_stay(house, eraser, people, crop_size):
+    session = house.session
+    corrections.name_person(session, people[0], "Ada", reason="the caption says Ada")
+    corrections.merge_people(session, [people[1], people[0]], reason="Ada again")
+    corrections.undo_correction(session, reason="Ada is not Bo")
+    session.commit()
+    together = sorted(house.crowd.files)[-2]
+    files = {media for (media, _), who in house.crowd.who().items() if who == people[0]}
+    doomed = {
+        "person": {people[0]},
+        "appearance": set(house.crowd.ids(people[0])),
+        "face": set(
+            session.scalars(
+                text("SELECT face_id FROM face JOIN appearance USING (appearance_id) WHERE person_id = :p"),
+                {"p": people[0]},
+            )
+        ),
+    }
+    before, strips = house.everything(), house.strips()
+    session.commit()
+
+    receipt = eraser.erase_person(people[0])
+
+    after = house.everything()
+    assert house.mentions(doomed) == []
+    assert not any("Ada" in row for rows in after.values() for row in rows)
+    for table in ("face", "appearance", "prediction", "person", "scene_cut", "job_item"):
+        assert after[table] <= before[table], table
+    gone = {table: len(before[table]) - len(after[table]) for table in before if len(before[table]) > len(after[table])}
+    assert receipt.rows == gone
+    assert {file.media_id for file in receipt.sealed} == files
+    assert (receipt.media, receipt.people) == ((), (people[0],))
+    # The photo of three keeps the crops of two, pixel by pixel; the strips of photos of nobody else are gone.
+    (blanked,) = receipt.files.blanked
+    expected = house.pixels(together, 3)
+    expected[0] = 0
+    assert np.array_equal(house.stores.crops.read(blanked.path, crop_size), expected)
+    assert house.strips() == strips - set(receipt.files.crops)
+    assert len(receipt.files.crops) == 3
+    counts = """SELECT bool_and(face_count = (SELECT count(*) FROM face f WHERE f.analysis_id = a.analysis_id))
+                FROM analysis a"""
+    assert session.execute(text(counts)).scalar_one()
+    assert house.job()["done"] == 11
+
+
+def test_other_analyses_of_the_same_files_lose_the_person_too(house, eraser, people, archive):
+    session, together = house.session, sorted(house.crowd.files)[-2]
+    other = session.execute(
+        text("""INSERT INTO release (fingerprint, name, weights_sha256, code_version, metrics, manifest)
+                VALUES ('g', 'other', repeat('1', 64), '0', '{}', '{}') RETURNING release_id""")
+    ).scalar_one()
+    house.crowd.analyse(together, release_id=other, jitter=10)
+    house.crowd.analyse(together, jitter=10)
+    house.identify()
+    running = session.execute(
+        text(
+            """INSERT INTO analysis (media_id, release_id, sampling) VALUES (:m, :r, 'every') RETURNING analysis_id"""
+        ),
+        {"m": together, "r": other},
+    ).scalar_one()
+    session.execute(text("INSERT INTO unit (analysis_id) VALUES (:a)"), {"a": running})
+    session.commit()
+    assert session.execute(text("SELECT count(*) FROM face WHERE media_id = :m"), {"m": together}).scalar_one() == 9
+    eraser.erase_person(people[0])
+    left = session.execute(text("SELECT x1 FROM face WHERE media_id = :m"), {"m": together}).scalars().all()
+    assert len(left) == 6
+    assert min(left) > 150  # the person stood at the left edge
+    state, reason = session.execute(
+        text("SELECT state, reason FROM analysis WHERE analysis_id = :a"), {"a": running}
+    ).one()
+    assert (state, reason.partition(":")[0]) == ("rejected", "erased")
+    assert not session.execute(text("SELECT EXISTS (SELECT FROM unit WHERE analysis_id = :a)"), {"a": running}).scalar()
+
+
+@pytest.mark.parametrize(("role", "may"), [("facet_worker", True), ("facet_reader", False)])
+def test_the_worker_role_may_erase_and_the_reader_may_not(house, archive, people, role, may):
+    engine = archive.sessions.kw["bind"]
+    house.session.commit()
+    engine.dispose()
+
+    @event.listens_for(engine, "connect")
+    def become(connection, _):
+        connection.execute(f"SET ROLE {role}")
+        connection.commit()
+
+    eraser = Eraser(archive.sessions, house.stores)
+    if may:
+        assert eraser.erase_person(people[0]).people == (people[0],)
+        return
+    with pytest.raises(ProgrammingError, match="permission denied"):
+        eraser.erase_person(people[0])
+
+
+def test_what_a_cancelled_analysis_had_stored_goes_with_the_person(house, eraser, people):
+    session, together = house.session, sorted(house.crowd.files)[-2]
+    stopped, unit = session.execute(
+        text("""WITH a AS (INSERT INTO analysis (media_id, release_id, sampling, state, reason, finished_at)
+                           VALUES (:m, :r, 'every', 'cancelled', 'cancelled: job 1', now()) RETURNING analysis_id),
+                     u AS (INSERT INTO unit (analysis_id, state) SELECT analysis_id, 'done' FROM a
+                           RETURNING analysis_id, unit_id)
+                SELECT analysis_id, unit_id FROM u"""),
+        {"m": together, "r": house.crowd.release_id},
+    ).one()
+    session.execute(
+        text("""INSERT INTO face (analysis_id, unit_id, media_id, release_id, at_seconds, x1, y1, x2, y2, landmarks,
+                                  detection_score, quality)
+                VALUES (:a, :u, :m, :r, 99, 0, 0, 1, 1, array_fill(0::real, ARRAY[10]), 1, 1)"""),
+        {"a": stopped, "u": unit, "m": together, "r": house.crowd.release_id},
+    )
+    session.commit()
+    eraser.erase_person(people[0])
+    left = session.execute(text("SELECT count(*) FROM face WHERE analysis_id = :a"), {"a": stopped}).scalar_one()
+    state = session.execute(text("SELECT state FROM analysis WHERE analysis_id = :a"), {"a": stopped}).scalar_one()
+    assert (left, state) == (0, "cancelled")
