@@ -48,3 +48,25 @@ def test_a_folder_that_takes_nothing_is_worth_another_try(tmp_path, crops):
     (tmp_path / "crops").write_text("a file where a folder was expected")
     with pytest.raises(RetryableError, match="FACET_CROPS_URL"):
         CropStore(str(tmp_path / "crops")).write("a/0-0.png", crops)
+
+
+@pytest.mark.parametrize("where", ["folder", "memory"])
+def test_crops_are_blanked_and_removed_where_nobody_else_is(tmp_path, crops, where):
+    store = CropStore(str(tmp_path / "crops") if where == "folder" else "memory://crops-to-remove")
+    names = ["ab/abc/1/0-0.png", "ab/abc/1/1-0.png", "ab/abc/12/0-0.png"]
+    for name in names:
+        store.write(name, crops)
+    assert store.blank(names[0], [0])
+    assert not store.blank("ab/abc/9/0-0.png", [0])
+    expected = crops.copy()
+    expected[0] = 0
+    assert np.array_equal(store.read(names[0], 112), expected)
+    assert store.find("ab/abc/1") == names[:2]
+    assert store.find(names[2]) == names[2:]
+    store.remove("ab/abc/1")
+    store.remove("ab/abc/9")
+    assert np.array_equal(store.read(names[2], 112), crops)
+    store.remove(names[2])
+    assert store.find("ab") == []
+    if where == "folder":
+        assert list((tmp_path / "crops").iterdir()) == []

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from sqlalchemy import event, text
 from sqlalchemy.exc import ProgrammingError
 
+from db import nearest
 from worker.erasure.erase import Eraser
 from worker.identity import corrections
+from worker.identity.likeness import SFACE
+from worker.identity.search import Probe, Searcher
 
 
 def test_a_person_goes_and_the_others_of_the_files_stay(house, eraser, people, crop_size):
@@ -54,6 +59,27 @@ def test_a_person_goes_and_the_others_of_the_files_stay(house, eraser, people, c
                 FROM analysis a"""
     assert session.execute(text(counts)).scalar_one()
     assert house.job()["done"] == 11
+
+
+@pytest.mark.parametrize("indexed", [False, True])
+def test_no_search_finds_who_was_erased(house, eraser, people, clean_database, indexed):
+    session = house.session
+    trunk = json.dumps({"files": {"trunk.safetensors": SFACE.trunk_sha256}, "branches": []})
+    session.execute(text("UPDATE release SET manifest = cast(:manifest AS jsonb)"), {"manifest": trunk})
+    session.commit()
+    if indexed:
+        nearest.build_index(clean_database)
+    probe = Probe(embedding=house.crowd.centres[0].astype(np.float32), quality=0.8)
+    assert Searcher(clean_database).search(probe).people[0].person_id == people[0]
+    gone = set(house.crowd.ids(people[0]))
+    session.commit()
+    eraser.erase_person(people[0])
+    found = Searcher(clean_database).search(probe)
+    assert {hit.person_id for hit in found.people} == set(people[1:])
+    assert {hit.appearance_id for hit in found.appearances}.isdisjoint(gone)
+    assert all(hit.similarity < 0.6 for hit in found.appearances)
+    if indexed:
+        nearest.drop_index(clean_database)
 
 
 def test_other_analyses_of_the_same_files_lose_the_person_too(house, eraser, people, archive):
