@@ -33,6 +33,20 @@ FROM (
 ) AS tried
 """)
 
+_SUMS = text("""
+SELECT CASE WHEN state = 'pending' AND attempts > 0 THEN 'suspect'
+            WHEN state = 'leased' AND lease_until < now() THEN 'abandoned'
+            ELSE state END AS state,
+       count(*) AS units, sum(frame_count) AS frames, sum(face_count) AS faces, sum(attempts) AS attempts,
+       count(DISTINCT owner) FILTER (WHERE state = 'leased' AND lease_until >= now()) AS workers,
+       (SELECT cast(extract(epoch FROM now() - submitted_at) AS float8) FROM analysis
+        WHERE state = 'pending' ORDER BY analysis_id LIMIT 1) AS oldest_seconds
+FROM unit
+GROUP BY 1
+""")
+
+UNIT_CONDITIONS = ("pending", "suspect", "leased", "abandoned", "done", "rejected", "quarantined", "cancelled")
+
 _OTHER_RELEASES = text("""
 SELECT r.name
 FROM release AS r
@@ -81,6 +95,21 @@ class LedgerHealth:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerSums:
+    """All units there are."""
+
+    units: dict[str, int]
+    """By state; of those that wait or are leased, suspects and abandoned ones are states of their own."""
+    frames: int
+    faces: int
+    attempts: int
+    workers: int
+    """Worker processes that hold a lease."""
+    oldest_seconds: float | None
+    """Age of the oldest file that has not ended; None where all have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
     """Files that failed for one reason."""
 
@@ -98,6 +127,24 @@ def read_health(session: Session) -> LedgerHealth:
         session: an open session.
     """
     return LedgerHealth(**session.execute(_HEALTH).mappings().one())
+
+
+def sum_ledger(session: Session) -> LedgerSums:
+    """Return the sums over all units, in one pass over them: a second or so for ten million.
+
+    Args:
+        session: an open session.
+    """
+    rows = session.execute(_SUMS).all()
+    counted = {row.state: int(row.units) for row in rows}
+    return LedgerSums(
+        units={state: counted.get(state, 0) for state in UNIT_CONDITIONS},
+        frames=sum(int(row.frames) for row in rows),
+        faces=sum(int(row.faces) for row in rows),
+        attempts=sum(int(row.attempts) for row in rows),
+        workers=sum(int(row.workers) for row in rows),
+        oldest_seconds=rows[0].oldest_seconds if rows else None,
+    )
 
 
 def read_other_releases(session: Session) -> list[str]:

@@ -67,6 +67,11 @@ class Settings(BaseSettings):
     regroup_alarm_floor: int = Field(default=20, ge=0)
     """Appearances or people of whom so many always may: in a small archive they are a large share."""
 
+    metrics_port: int | None = Field(default=None, ge=1, le=65535)
+    """Port where `facet worker`, `facet beat` and `facet analyze` serve figures to Prometheus; unset: none."""
+    metrics_address: str = "127.0.0.1"
+    """Address of that port; ``0.0.0.0`` for other hosts."""
+
     @field_validator("heads", mode="before")
     @classmethod
     def _split_heads(cls, value: object) -> object:

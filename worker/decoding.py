@@ -8,8 +8,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from worker import metrics
 from worker.decode.client import Decoder
-from worker.errors import MediaError, MediaRejected
+from worker.errors import DecoderCrashed, MediaError, MediaRejected
 from worker.frame_queue import ByteQueue
 from worker.values import DecodedFrame, DecodeLimits, DecodeRequest, MediaInfo
 
@@ -120,5 +121,7 @@ class DecodePool:
                 error = MediaRejected("damaged", f"{stream.damaged} packets or frames could not be decoded")
         except MediaError as err:
             error = err
+            if isinstance(err, DecoderCrashed) and err.code != "not_found":
+                metrics.count_killed_child()
         spent = time.perf_counter() - started - waited
         return self._events.put(UnitDecoded(unit.unit_id, error, spent), 0)

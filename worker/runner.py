@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from models.errors import ModelError
 from models.release import load_release
-from worker import ledger, registry
+from worker import ledger, metrics, registry
 from worker.crops import CropStore
 from worker.database import database_away
 from worker.errors import FacetError, UsageError
@@ -108,6 +108,9 @@ class Worker:
         if time.monotonic() >= self._trim_at:
             trim_heap()
             self._trim_at = time.monotonic() + TRIM_SECONDS
+            device = torch.device(self._release.device)
+            if device.type == "cuda":
+                metrics.note_gpu_memory(torch.cuda.memory_reserved(device))
 
     def _reconcile(self) -> None:
         """Close what dead workers left behind."""

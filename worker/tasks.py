@@ -23,6 +23,7 @@ from sqlalchemy import text
 from worker.config import settings
 from worker.database import open_database
 from worker.errors import FacetError, RetryableError, UsageError
+from worker.exporter import count_in_process, serve_ledger, serve_processes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -198,6 +199,7 @@ def _worker() -> tuple[Worker, Database]:
         from worker.runner import Worker, load  # noqa: PLC0415 - health checks and the parent need no torch
 
         config = settings()
+        count_in_process()
         database = _context.enter_context(open_database(config))
         state = _workers[os.getpid()] = (Worker(config, database, load(config)), database)
     return state
@@ -267,8 +269,10 @@ def run_worker(config: Settings, concurrency: int) -> None:
     if config.threads is None:
         os.environ["FACET_THREADS"] = str(max(1, (os.cpu_count() or 1) // concurrency))
         settings.cache_clear()
-    with open_database(config) as database:
+    with open_database(config) as database, serve_processes(config) as listening:
         Bell(config).ring(database)
+        if listening is not None:  # a process that outlives its parent must not keep the port
+            signals.worker_process_init.connect(lambda **_: os.close(listening), weak=False)
         signals.worker_shutting_down.connect(lambda **_: _stopping.set(), weak=False)
         node = f"facet-{os.getpid()}@{socket.gethostname()}"
         options = ["--concurrency", str(concurrency), "--hostname", node, "--loglevel", "WARNING"]
@@ -295,7 +299,11 @@ def run_beat(config: Settings) -> None:
     app = make_app(config)
     check_broker(config.broker_url or "")
     files = ["--schedule", str(config.home / "beat-schedule"), "--pidfile", str(_beat_pid(config))]
-    app.start(["beat", "--loglevel", "WARNING", *files])
+    with ExitStack() as opened:
+        if config.metrics_port is not None:
+            database = opened.enter_context(open_database(config))
+            opened.enter_context(serve_ledger(config, database.sessions))
+        app.start(["beat", "--loglevel", "WARNING", *files])
 
 
 def _beat_pid(config: Settings) -> os.PathLike[str]:

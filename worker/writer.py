@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from sqlalchemy.exc import DBAPIError
 
-from worker import ledger
+from worker import ledger, metrics
 from worker.crops import STRIP_ROWS
 from worker.database import database_away
+from worker.errors import DecoderCrashed
 from worker.finish import finish_analysis
 from worker.recognition import InferredChunk
 from worker.store import store_unit, strip_name
@@ -140,7 +141,9 @@ class Writer:
             self._error = database_away(err)
         except Exception as err:  # noqa: BLE001 - handed to the pipeline's thread, which raises it
             self._error = err
-        self.seconds += time.perf_counter() - started
+        spent = time.perf_counter() - started
+        self.seconds += spent
+        metrics.count_seconds("store", spent)
 
     def _work(self, work: Sequence[InferredChunk | UnitResult | _Failed]) -> None:
         """Do jobs in order, with the complete units among them in one transaction."""
@@ -185,10 +188,21 @@ class Writer:
         if not results:
             return
         with self._books.sessions.begin() as session:
-            for result in results:
-                self._guarded(session, result, write)
-        for result in results:
+            booked = [self._guarded(session, result, write) for result in results]
+        for result, ours in zip(results, booked, strict=True):
             self._books.leases.drop(result.unit)
+            self._count(result, ours=ours)
+
+    def _count(self, result: UnitResult, *, ours: bool) -> None:
+        """Tell the figures how an attempt ended, once that is stored."""
+        reason = None if result.error is None else result.error.code
+        if not ours:
+            metrics.count_unit("lost")
+        elif isinstance(result.error, DecoderCrashed):
+            metrics.count_unit("quarantined" if result.unit.attempts >= self._books.max_attempts else "failed", reason)
+        else:
+            metrics.count_unit("done" if reason is None or result.frame_count else "rejected", reason)
+            metrics.count_work(result.frame_count, result.face_count, result.stage_seconds)
 
     def _store_one(self, session: Session, result: UnitResult) -> None:
         store_unit(session, result, self._books.release_id)
@@ -197,8 +211,8 @@ class Writer:
         reason = result.error.reason if result.error is not None else "unknown: no reason was given"
         ledger.fail_unit(session, result.unit, reason, self._books.max_attempts)
 
-    def _guarded(self, session: Session, result: UnitResult, write: Callable[[Session, UnitResult], None]) -> None:
-        """Write one unit in a savepoint of its own, so that a lost lease loses nothing else."""
+    def _guarded(self, session: Session, result: UnitResult, write: Callable[[Session, UnitResult], None]) -> bool:
+        """Write one unit in a savepoint of its own, so that a lost lease loses nothing else; False when it was lost."""
         try:
             with session.begin_nested():
                 write(session, result)
@@ -206,3 +220,5 @@ class Writer:
         except ledger.LeaseLostError as err:
             facts = {"action": "lease_lost", "unit_id": result.unit.unit_id, "error": str(err)}
             logger.warning("lease lost", extra=facts)
+            return False
+        return True

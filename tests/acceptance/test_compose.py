@@ -66,6 +66,8 @@ class Stage:
             "FACET_MEDIA_ROOTS": str(self.folder),
             "FACET_DEVICE": "cpu",
             "FACET_HEADS": "",
+            "FACET_METRICS_PORT": "",
+            "FACET_METRICS_ADDRESS": "127.0.0.1",
         }
         wanted = SERVICES[service]["environment"]
         assert set(wanted) <= set(here), "the test knows no value for a new setting of the compose file"

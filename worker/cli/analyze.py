@@ -103,11 +103,13 @@ class _Wanted:
 
 def _run(config: Settings, wanted: _Wanted, stop: threading.Event) -> Summary:
     from worker.database import open_database  # noqa: PLC0415 - see check_paths
+    from worker.exporter import serve_analysis  # noqa: PLC0415
     from worker.submit import Submission  # noqa: PLC0415
 
     with ExitStack() as opened:
         with Console(stderr=True).status("starting the database and loading the network ..."):
             database = opened.enter_context(open_database(config))
+            opened.enter_context(serve_analysis(config, database.sessions))
             worker = _make_worker(config, database)
         submission = Submission(
             name=wanted.name,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from worker import metrics
 from worker.decode.process import Child
 from worker.decode.wire import CANCEL, MessageKind, Request, encode_request, info_from_meta
 from worker.errors import DecoderCrashed, MediaRejected
@@ -181,6 +182,7 @@ class DecodeStream:
         tried = self._request.engine == "pyav" or self._engine == "pyav"
         if decode.kind != "video" or tried or crash.code == "not_found":
             raise crash
+        metrics.count_killed_child()
         logger.warning("film read on without decord", extra={"action": "decord_crashed", "reason": crash.reason})
         if self._last is not None:  # its last frame comes again, unseen: the next is judged against it
             decode = replace(decode, start_seconds=self._last[1])

@@ -1,0 +1,172 @@
+"""Serves figures to Prometheus: those of worker processes from their parent, those of the ledger from beat.
+
+Worker processes write their counters to files of their own, which the parent adds up (the client library's
+multi-process mode); a process that was replaced keeps what it counted. The ledger is read by one query, whose answer
+is kept for a time that grows with what it cost.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import psutil
+from sqlalchemy.exc import SQLAlchemyError
+
+from db.health import sum_ledger
+from worker import metrics
+from worker.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from prometheus_client import CollectorRegistry
+    from prometheus_client.core import Metric
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from db.health import LedgerSums
+    from worker.config import Settings
+
+SHARED_FILES = "PROMETHEUS_MULTIPROC_DIR"  # the library looks for it when it is imported
+KEEP_SECONDS = 10.0  # how long an answer of the ledger is served at least
+KEEP_SHARE = 20.0  # and how many times what it took: so the database is asked for at most a twentieth of the time
+
+
+@contextmanager
+def serve_analysis(config: Settings, sessions: sessionmaker[Session]) -> Iterator[None]:
+    """Serve all figures of `facet analyze` while it runs, if a port is set.
+
+    Raises:
+        UsageError: the port cannot be used.
+    """
+    if config.metrics_port is None:
+        yield
+        return
+    registry = _registry()
+    metrics.begin(registry)
+    registry.register(LedgerCollector(sessions))
+    with _serving(config, registry):
+        yield
+
+
+@contextmanager
+def serve_ledger(config: Settings, sessions: sessionmaker[Session]) -> Iterator[None]:
+    """Serve the figures of the ledger."""
+    registry = _registry()
+    registry.register(LedgerCollector(sessions))
+    with _serving(config, registry):
+        yield
+
+
+@contextmanager
+def serve_processes(config: Settings) -> Iterator[int | None]:
+    """Serve the sums of processes that are forked within; gives the socket that they should close, if any."""
+    if config.metrics_port is None:
+        yield None
+        return
+    with ExitStack() as opened:
+        folder = opened.enter_context(TemporaryDirectory(prefix="facet-metrics-"))
+        os.environ[SHARED_FILES] = folder
+        opened.callback(os.environ.pop, SHARED_FILES, None)
+        registry = _registry()
+        registry.register(ProcessCollector(Path(folder)))
+        yield opened.enter_context(_serving(config, registry))
+
+
+def count_in_process() -> None:
+    """Begin to count in a forked process, if its parent serves."""
+    if SHARED_FILES in os.environ:
+        metrics.begin(_registry())
+
+
+class ProcessCollector:
+    """Adds up what the processes wrote; of those that are gone, the counters stay and the gauges go."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        """Read all files."""
+        from prometheus_client import multiprocess  # noqa: PLC0415 - see begin
+
+        for pid in {int(path.stem.rpartition("_")[2]) for path in self._folder.glob("gauge_live*.db")}:
+            if not psutil.pid_exists(pid):
+                multiprocess.mark_process_dead(pid, str(self._folder))
+        found: list[Metric] = list(multiprocess.MultiProcessCollector(None, str(self._folder)).collect())
+        return found
+
+
+class LedgerCollector:
+    """Reads the ledger, not more often than it can bear."""
+
+    def __init__(self, sessions: sessionmaker[Session]) -> None:
+        self._sessions = sessions
+        self._sums: LedgerSums | None = None
+        self._until = 0.0
+
+    def describe(self) -> Iterable[Metric]:
+        """Say nothing at registration, so that no query runs then."""
+        return ()
+
+    def collect(self) -> Iterable[Metric]:
+        """Give the figures; without a database only that it is away."""
+        from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415 - see begin
+
+        sums = self._read()
+        yield GaugeMetricFamily("facet_ledger_up", "Whether the database answers.", value=sums is not None)
+        if sums is None:
+            return
+        units = GaugeMetricFamily("facet_ledger_units", "Units by state.", labels=["state"])
+        for state, count in sums.units.items():
+            units.add_metric([state], count)
+        yield units
+        for name, meaning, value in (
+            ("frames", "Frames looked at, of all units.", sums.frames),
+            ("faces", "Faces found, of all units.", sums.faces),
+            ("attempts", "Attempts at units.", sums.attempts),
+            ("workers", "Worker processes that hold a unit.", sums.workers),
+            ("oldest_waiting_seconds", "Age of the oldest file that has not ended.", sums.oldest_seconds or 0.0),
+        ):
+            yield GaugeMetricFamily(f"facet_ledger_{name}", meaning, value=value)
+
+    def _read(self) -> LedgerSums | None:
+        started = time.monotonic()
+        if started >= self._until:
+            try:
+                with self._sessions() as session:
+                    self._sums = sum_ledger(session)
+            except SQLAlchemyError:
+                self._sums = None
+            spent = time.monotonic() - started
+            self._until = time.monotonic() + max(KEEP_SECONDS, KEEP_SHARE * spent)
+        return self._sums
+
+
+def _registry() -> CollectorRegistry:
+    from prometheus_client import CollectorRegistry  # noqa: PLC0415 - loaded only where figures are wanted
+
+    return CollectorRegistry()
+
+
+@contextmanager
+def _serving(config: Settings, registry: CollectorRegistry) -> Iterator[int]:
+    from prometheus_client import start_http_server  # noqa: PLC0415 - see _registry
+
+    port = config.metrics_port or 0
+    try:
+        server, thread = start_http_server(port, config.metrics_address, registry)
+    except OSError as err:
+        raise UsageError(
+            f"figures cannot be served at {config.metrics_address}:{port}: {err.strerror}; give each program of this "
+            "host a FACET_METRICS_PORT of its own, or none"
+        ) from err
+    try:
+        yield server.socket.fileno()
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,89 @@
+"""What a worker process counts for Prometheus; nothing unless it was told to begin.
+
+The names, and what they mean, are in docs/operations.md. `worker/exporter.py` serves them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from prometheus_client import CollectorRegistry, Counter, Gauge
+
+
+@dataclass(frozen=True, slots=True)
+class Meters:
+    """The counters of this process."""
+
+    units: Counter
+    failures: Counter
+    frames: Counter
+    faces: Counter
+    stage_seconds: Counter
+    killed: Counter
+    gpu_bytes: Gauge
+
+
+_meters: list[Meters] = []  # none, or those of this process
+
+
+def begin(registry: CollectorRegistry) -> None:
+    """Count from now on; harmless when it was said before."""
+    if _meters:
+        return
+    from prometheus_client import Counter, Gauge  # noqa: PLC0415 - whether processes share files is settled before
+
+    _meters.append(
+        Meters(
+            units=Counter("facet_units", "Attempts at units by how they ended.", ["outcome"], registry=registry),
+            failures=Counter("facet_failures", "Units not analysed whole, by reason.", ["reason"], registry=registry),
+            frames=Counter("facet_frames", "Frames looked at.", registry=registry),
+            faces=Counter("facet_faces", "Faces found, kept and dropped.", registry=registry),
+            stage_seconds=Counter("facet_stage_seconds", "Time spent in a stage.", ["stage"], registry=registry),
+            killed=Counter("facet_decode_children_killed", "Decode children that died or hung.", registry=registry),
+            gpu_bytes=Gauge(
+                "facet_gpu_memory_bytes",
+                "GPU memory that the worker's processes hold.",
+                registry=registry,
+                multiprocess_mode="livesum",
+            ),
+        )
+    )
+
+
+def count_unit(outcome: str, reason: str | None = None) -> None:
+    """Count an attempt: done, rejected, failed (it is tried again), quarantined or lost (it is no longer ours)."""
+    for meters in _meters:
+        meters.units.labels(outcome).inc()
+        if reason is not None:
+            meters.failures.labels(reason).inc()
+
+
+def count_work(frames: int, faces: int, stage_seconds: Mapping[str, float]) -> None:
+    """Count what was stored of a unit."""
+    for meters in _meters:
+        meters.frames.inc(frames)
+        meters.faces.inc(faces)
+        for stage, seconds in stage_seconds.items():
+            meters.stage_seconds.labels(stage).inc(seconds)
+
+
+def count_seconds(stage: str, seconds: float) -> None:
+    """Count time that belongs to no single unit."""
+    for meters in _meters:
+        meters.stage_seconds.labels(stage).inc(seconds)
+
+
+def count_killed_child() -> None:
+    """Count a decode child that died or was killed."""
+    for meters in _meters:
+        meters.killed.inc()
+
+
+def note_gpu_memory(held_bytes: int) -> None:
+    """Say how much GPU memory this process holds."""
+    for meters in _meters:
+        meters.gpu_bytes.set(held_bytes)
