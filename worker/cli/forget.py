@@ -97,11 +97,13 @@ def _erase(eraser: Eraser, wanted: _Wanted) -> Receipt:
 
 
 def _agreed(plan: Receipt) -> bool:
-    """Let the user confirm.
+    """Let the user confirm, unless nothing would go.
 
     Raises:
         UsageError: there is nobody to ask.
     """
+    if not (plan.media or plan.sealed):
+        return True
     if not sys.stdin.isatty():
         raise UsageError(f"{plan.asked} would be erased for good; say --yes to do so without asking, or --dry-run")
     rows = ", ".join(f"{count} {table}" for table, count in plan.rows.items()) or "no rows"
