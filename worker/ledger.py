@@ -199,7 +199,7 @@ def settle_analysis(session: Session, analysis_id: int) -> AnalysisOutcome | Non
     ranges make a video ``done``, with the unreadable ones named in the reason; one that was cancelled makes it that.
     """
     locked = text("SELECT state FROM analysis WHERE analysis_id = :id FOR UPDATE")
-    if session.execute(locked, {"id": analysis_id}).scalar_one() != "pending":
+    if session.execute(locked, {"id": analysis_id}).scalar() != "pending":  # erased ones have no row any more
         return None
     counts = text("""SELECT count(*) FILTER (WHERE state IN ('pending', 'leased')) AS open,
                             count(*) FILTER (WHERE state = 'quarantined') AS quarantined,
