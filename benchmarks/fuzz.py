@@ -33,7 +33,6 @@ from typing import TYPE_CHECKING, cast
 import av
 import numpy as np
 import pillow_heif
-import psutil
 from PIL import Image
 
 from worker.decode.client import Decoder
@@ -219,6 +218,14 @@ def look(decoder: Decoder, path: Path, staging: Path) -> Iterator[str]:
             yield f"crash: {err.code}"
 
 
+def peak(pid: int) -> int:
+    """Most bytes that a process ever held; 0 where it is gone or the system does not tell."""
+    with suppress(OSError):
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:")), 0)
+    return 0
+
+
 def judge(decoder: Decoder, path: Path, number: int, seed: str) -> Outcome:
     """Send one file through; whatever is wrong is said, never raised."""
     started, said, wrong = time.perf_counter(), [], ""
@@ -228,15 +235,13 @@ def judge(decoder: Decoder, path: Path, number: int, seed: str) -> Outcome:
         except Exception as err:  # noqa: BLE001 - what is looked for
             wrong = f"{type(err).__name__}: {err}"
     seconds = time.perf_counter() - started
-    most = 0
-    with suppress(psutil.Error):
-        most = psutil.Process(decoder.pid).memory_info().rss if decoder.pid else 0
+    most = peak(decoder.pid) if decoder.pid else 0
     if not wrong and not said:
         wrong = "nothing was said of it"
     if not wrong and seconds > max(1, len(said)) * (LIMITS.wall_seconds + SLACK_SECONDS):
         wrong = f"took {seconds:.1f} s"
     if not wrong and most > LIMITS.memory_bytes:
-        wrong = f"the child holds {most >> 20} MB"
+        wrong = f"the child held {most >> 20} MB"
     crashed = any(word.startswith("crash") for word in said)
     return Outcome(number, seed, tuple(said), seconds, most, wrong, crashed)
 
