@@ -243,7 +243,7 @@ AS_SEARCHED = register(
 Source: as ``default``. Landmarks differ a little with the scale at which a face is found.
 Command: ``facet-train train as-searched --data D --cache C --out R``
 Hours: 1.2 on two CPU cores, nearly all of it detection.
-Expected on UTKFace's test split: what ``default`` scores on crops of its own kind, gender 94.4 % and age 4.39 years.
+Expected on UTKFace's test split: gender 94.0 %, ethnicity 87.8 %, age 4.56 years: no better than ``default``.
 """
 
 RELEARNT = register(
@@ -275,6 +275,7 @@ RELEARNT = register(
 Source: as ``default``; the stages start from the first channels of the trunk's and learn at a third of the rate;
 augmentation as in training.augment.
 Command: ``facet-train train relearnt --data D --cache C --out R``
-Hours: not measured yet.
-Expected: not measured yet.
+Hours: about 1 on two idle CPU cores for the three heads of UTKFace, crops cached; the others were not run.
+Expected: on the training rows held out, after 2400 of the 2600 steps, gender 94.9 %, ethnicity 89.5 %, age 4.36 years:
+no better than the frozen branches so far.
 """
