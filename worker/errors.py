@@ -5,6 +5,7 @@ FacetError                 base; its text is one line: what was found, what was 
 ├── RetryableError         database, broker or disk is away: try again later, lose nothing
 └── MediaError             this file cannot be analysed: record the reason, go on with the next
     ├── MediaRejected      the file is at fault (corrupt, unsupported, over a limit)
+    ├── MediaAway          the file is not on this host: give its unit back, another host may have it
     └── DecoderCrashed     the file killed its decoder, or hung it past its limit: try again, then quarantine
 """
 
@@ -42,6 +43,18 @@ class MediaError(FacetError):
 
 class MediaRejected(MediaError):
     """The file is at fault: corrupt, unsupported or over a limit."""
+
+
+class MediaAway(MediaError):
+    """The file lies where this host cannot read: a mount is missing, or an object store does not answer.
+
+    Attributes:
+        place: what is away: a path or a URL, all below which is away too.
+    """
+
+    def __init__(self, place: str, message: str) -> None:
+        super().__init__("away", message)
+        self.place = place
 
 
 class DecoderCrashed(MediaError):
