@@ -54,6 +54,10 @@ WHERE NOT r.active AND EXISTS (SELECT FROM analysis AS a WHERE a.release_id = r.
 ORDER BY r.release_id
 """)
 
+_AWAY = text("""
+SELECT DISTINCT last_error FROM unit WHERE state = 'pending' AND last_error LIKE 'away: %' ORDER BY 1
+""")
+
 _REASONS = text("""
 SELECT split_part(reason, ':', 1) AS code, count(*) AS files, min(at) AS first_at, max(at) AS last_at,
        min(reason) AS example
@@ -154,6 +158,15 @@ def read_other_releases(session: Session) -> list[str]:
         session: an open session.
     """
     return [str(name) for name in session.scalars(_OTHER_RELEASES)]
+
+
+def read_away(session: Session) -> list[str]:
+    """Return what workers said of files that they could not read and that nobody has taken since.
+
+    Args:
+        session: an open session.
+    """
+    return [str(said).removeprefix("away: ") for said in session.scalars(_AWAY)]
 
 
 def read_reasons(session: Session, *, job_id: int | None = None, limit: int = 5) -> list[Reason]:

@@ -47,7 +47,8 @@ _LEAVE = text("""
     UPDATE unit SET state = 'pending', owner = NULL, lease_until = NULL, attempts = attempts - 1,
         last_error = CASE
             WHEN NOT coalesce(starts_with(last_error, cast(:said AS text)), false) THEN cast(:said AS text) || :host
-            WHEN :host = ANY (string_to_array(substr(last_error, length(cast(:said AS text)) + 1), ', ')) THEN last_error
+            WHEN :host = ANY (string_to_array(substr(last_error, length(cast(:said AS text)) + 1), ', '))
+                THEN last_error
             ELSE last_error || ', ' || :host END
     WHERE unit_id = :unit_id AND token = :token AND state = 'leased'""")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from db.health import read_health, read_other_releases
+from db.health import read_away, read_health, read_other_releases
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -24,6 +24,11 @@ def read_complaints(session: Session) -> list[str]:
             f"files wait for release {name}, which is not the active one: a worker with its folder as FACET_RELEASE "
             "takes them, `facet cancel` gives them up"
             for name in read_other_releases(session)
+        ]
+        complaints += [
+            f"files wait for a host that has them: {said}; mount it there or start `facet worker` where it is, or give "
+            "them up with `facet cancel`"
+            for said in read_away(session)
         ]
     return complaints
 

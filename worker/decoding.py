@@ -12,6 +12,7 @@ from worker import metrics
 from worker.decode.client import Decoder
 from worker.errors import DecoderCrashed, MediaError, MediaRejected
 from worker.frame_queue import ByteQueue
+from worker.sources import Sources
 from worker.values import DecodedFrame, DecodeLimits, DecodeRequest, MediaInfo
 
 if TYPE_CHECKING:
@@ -59,8 +60,14 @@ class DecodePool:
     """Decodes units on several children at once; events of one unit arrive in order."""
 
     def __init__(
-        self, decoders: int, limits: DecodeLimits, queue_bytes: int, video_reader: VideoReader = "pyav"
+        self,
+        decoders: int,
+        limits: DecodeLimits,
+        queue_bytes: int,
+        video_reader: VideoReader = "pyav",
+        sources: Sources | None = None,
     ) -> None:
+        self._sources = sources or Sources()
         self._limits = limits
         self._video_reader: VideoReader = video_reader
         self._units: queue.SimpleQueue[LeasedUnit | None] = queue.SimpleQueue()
@@ -98,8 +105,28 @@ class DecodePool:
 
     def _decode(self, decoder: Decoder, unit: LeasedUnit) -> bool:
         """Decode one unit; False when the pool is being closed."""
-        request = DecodeRequest(
-            location=unit.location,
+        error: MediaError | None = None
+        started, waited = time.perf_counter(), 0.0
+        try:
+            with self._sources.lend(unit.location) as location, decoder.open(self._request(unit, location)) as stream:
+                self._events.put(UnitOpened(unit.unit_id, stream.info), 0)
+                for frame in stream:
+                    ready = time.perf_counter()
+                    if not self._events.put(UnitFrame(unit.unit_id, frame), frame.pixels.nbytes):
+                        return False
+                    waited += time.perf_counter() - ready
+                if stream.damaged:
+                    raise MediaRejected("damaged", f"{stream.damaged} packets or frames could not be decoded")
+        except MediaError as err:
+            error = err
+            if isinstance(err, DecoderCrashed) and err.code != "not_found":
+                metrics.count_killed_child()
+        spent = time.perf_counter() - started - waited
+        return self._events.put(UnitDecoded(unit.unit_id, error, spent), 0)
+
+    def _request(self, unit: LeasedUnit, location: str) -> DecodeRequest:
+        return DecodeRequest(
+            location=location,
             kind=unit.kind,
             frames_per_second=unit.sampling_fps,
             start_seconds=unit.start_seconds,
@@ -107,21 +134,3 @@ class DecodePool:
             limits=self._limits,
             video_reader=self._video_reader,
         )
-        error: MediaError | None = None
-        started, waited = time.perf_counter(), 0.0
-        try:
-            with decoder.open(request) as stream:
-                self._events.put(UnitOpened(unit.unit_id, stream.info), 0)
-                for frame in stream:
-                    ready = time.perf_counter()
-                    if not self._events.put(UnitFrame(unit.unit_id, frame), frame.pixels.nbytes):
-                        return False
-                    waited += time.perf_counter() - ready
-            if stream.damaged:
-                error = MediaRejected("damaged", f"{stream.damaged} packets or frames could not be decoded")
-        except MediaError as err:
-            error = err
-            if isinstance(err, DecoderCrashed) and err.code != "not_found":
-                metrics.count_killed_child()
-        spent = time.perf_counter() - started - waited
-        return self._events.put(UnitDecoded(unit.unit_id, error, spent), 0)

@@ -10,11 +10,13 @@ import threading
 import time
 import uuid
 from contextlib import suppress
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from sqlalchemy.exc import DBAPIError
 
 from worker import ledger
+from worker.absences import Absences
 from worker.errors import FacetError
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session, sessionmaker
 
+    from worker.errors import MediaAway
     from worker.ledger import Lease, LeasedUnit
 
 logger = logging.getLogger(__name__)
@@ -42,12 +45,16 @@ class LeaseHolder:
         sessions: of the ledger's database.
         lease: who leases, and for how long.
         seconds: after them no more units are taken.
+        absences: what this host cannot read, and therefore does not take.
     """
 
-    def __init__(self, sessions: sessionmaker[Session], lease: Lease, seconds: float = math.inf) -> None:
+    def __init__(
+        self, sessions: sessionmaker[Session], lease: Lease, seconds: float = math.inf, absences: Absences | None = None
+    ) -> None:
         self._sessions = sessions
         self._until = time.monotonic() + seconds
         self._lease = lease
+        self._absences = absences or Absences()
         self._held: dict[int, LeasedUnit] = {}
         self._lock = threading.Lock()
         self._stopped = threading.Event()
@@ -74,13 +81,18 @@ class LeaseHolder:
             return []
         with self._lock:
             held = tuple(self._held)
+        lease = replace(self._lease, away=tuple(self._absences.places()))
         with self._sessions.begin() as session:
-            units = ledger.lease_units(session, self._lease, limit, held=held)
+            units = ledger.lease_units(session, lease, limit, held=held)
             if not units and not self._held:
-                units = ledger.lease_units(session, self._lease, 1, suspects=True)
+                units = ledger.lease_units(session, lease, 1, suspects=True)
         with self._lock:
             self._held.update((unit.unit_id, unit) for unit in units)
         return units
+
+    def avoid(self, unit: LeasedUnit, away: MediaAway) -> None:
+        """Take nothing for a while from the place where a unit's file should be."""
+        self._absences.note(unit.unit_id, away)
 
     def drop(self, unit: LeasedUnit) -> None:
         """Forget a unit that ended, here or elsewhere."""

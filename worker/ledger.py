@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import text
 
+from worker.absences import NOT_AWAY
 from worker.errors import FacetError
 
 if TYPE_CHECKING:
@@ -62,6 +63,8 @@ class Lease:
     release_id: int
     seconds: float
     max_attempts: int
+    away: tuple[str, ...] = ()
+    """Places that this worker cannot read: it takes nothing from there."""
 
 
 # Both halves stop at the first rows of an index: of those that wait in order of priority and turn, or of the few that
@@ -92,11 +95,14 @@ def _lease_statement(due: str) -> TextClause:
 
 _LEASE_FRESH = _lease_statement(_FRESH)
 _LEASE_SUSPECT = _lease_statement(_SUSPECT)
+_LEASE_FRESH_HERE = _lease_statement(f"{_FRESH} AND {NOT_AWAY}")
+_LEASE_SUSPECT_HERE = _lease_statement(f"{_SUSPECT} AND {NOT_AWAY}")
 
 
 _EXHAUSTED = text("""
     UPDATE unit u SET state = 'quarantined', finished_at = now(),
-        last_error = coalesce(last_error, 'worker_died: ' || attempts || ' workers died or stalled while they held it')
+        last_error = coalesce(CASE WHEN last_error NOT LIKE 'away: %' THEN last_error END,
+                              'worker_died: ' || attempts || ' workers died or stalled while they held it')
     FROM analysis a
     WHERE a.analysis_id = u.analysis_id AND a.release_id = :release_id
       AND u.state = 'leased' AND u.attempts > 0 AND u.lease_until < now() AND u.attempts >= :max_attempts
@@ -118,10 +124,13 @@ def lease_units(
         "limit": 1 if suspects else limit,
         "held": list(held),
     }
+    statement = _LEASE_SUSPECT if suspects else _LEASE_FRESH
+    if lease.away:  # files are looked at only where some are away: it costs a look at each unit that is passed over
+        statement = _LEASE_SUSPECT_HERE if suspects else _LEASE_FRESH_HERE
+        parameters["away"] = list(lease.away)
     if suspects:
-        rows = session.execute(_LEASE_SUSPECT, parameters | {"max_attempts": lease.max_attempts}).all()
-    else:
-        rows = session.execute(_LEASE_FRESH, parameters).all()
+        parameters["max_attempts"] = lease.max_attempts
+    rows = session.execute(statement, parameters).all()
     return [_unit(row) for row in sorted(rows, key=lambda row: (-row.priority, row.turn, row.unit_id))]
 
 

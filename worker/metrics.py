@@ -55,7 +55,7 @@ def begin(registry: CollectorRegistry) -> None:
 
 
 def count_unit(outcome: str, reason: str | None = None) -> None:
-    """Count an attempt: done, rejected, failed (it is tried again), quarantined or lost (it is no longer ours)."""
+    """Count an attempt: done, rejected, failed (it is tried again), quarantined, left or lost (no longer ours)."""
     for meters in _meters:
         meters.units.labels(outcome).inc()
         if reason is not None:

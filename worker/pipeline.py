@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from worker.decoding import DecodeFailed, DecodePool, UnitDecoded, UnitFrame, UnitOpened
-from worker.errors import DecoderCrashed
+from worker.errors import DecoderCrashed, MediaAway
 from worker.recognition import FaceRecognizer
 from worker.results import UnitResult
+from worker.sources import Sources
 from worker.values import DecodeLimits
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class PipelineOptions:
     queue_bytes: int = 256 << 20
     detect_batch: int = 16
     infer_batch: int = 32
+    sources: Sources = field(default_factory=Sources)
 
 
 @dataclass(slots=True)
@@ -79,7 +81,7 @@ class Pipeline:
             RetryableError: database or crop store is away.
         """
         wanted = self._options
-        pool = DecodePool(wanted.decoders, wanted.limits, wanted.queue_bytes, wanted.video_reader)
+        pool = DecodePool(wanted.decoders, wanted.limits, wanted.queue_bytes, wanted.video_reader, wanted.sources)
         try:
             while not stop.is_set() and (self._lease(pool) or self._flying):
                 event = pool.next_event(LINGER_SECONDS)
@@ -132,13 +134,15 @@ class Pipeline:
     def _end_decode(self, result: UnitResult, event: UnitDecoded) -> None:
         result.decoded, result.error = True, event.error
         result.spend("decode", event.seconds)
-        if isinstance(event.error, DecoderCrashed):
+        if isinstance(event.error, MediaAway):
+            self._leases.avoid(result.unit, event.error)
+        if isinstance(event.error, (DecoderCrashed, MediaAway)):
             self._abandon(result)
         else:
             self._store_if_complete(result)
 
     def _abandon(self, result: UnitResult) -> None:
-        """A file that killed its decoder: whatever was seen of it is dropped, and it is tried again later."""
+        """A file that killed its decoder or went away: what was seen of it is dropped, and it is tried again later."""
         unit_id = result.unit.unit_id
         for shape, batch in self._frames.items():
             self._frames[shape] = [entry for entry in batch if entry[0].unit.unit_id != unit_id]

@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from models.errors import ModelError
 from models.release import load_release
 from worker import ledger, metrics, registry
+from worker.absences import Absences
 from worker.crops import CropStore
 from worker.database import database_away
 from worker.errors import FacetError, UsageError
@@ -23,6 +24,7 @@ from worker.identity.people import Identifier
 from worker.leases import LeaseHolder, make_owner
 from worker.pipeline import Pipeline, PipelineOptions, Totals
 from worker.recognition import LANES
+from worker.sources import Sources
 from worker.values import DecodeLimits
 from worker.writer import Books, Writer
 
@@ -75,6 +77,7 @@ class Worker:
         with self._sessions.begin() as session:
             self.release_id = registry.register(session, release)
         self._trim_at = 0.0
+        self.absences = Absences()
         self.identifier = Identifier(self._sessions, self.release_id)
         threads = settings.threads or os.cpu_count() or 1
         torch.set_num_threads(max(1, threads // LANES))
@@ -133,6 +136,7 @@ class Worker:
             limits=decode_limits(settings),
             video_reader=settings.video_reader,
             queue_bytes=settings.queue_bytes,
+            sources=Sources(roots=tuple(map(str, settings.media_roots)), staging=settings.staging),
         )
 
         def tick(totals: Totals) -> None:
@@ -140,7 +144,7 @@ class Worker:
             self._trim()
             on_progress(totals)
 
-        with LeaseHolder(self._sessions, self._lease(), seconds) as leases:
+        with LeaseHolder(self._sessions, self._lease(), seconds, self.absences) as leases:
             crops = CropStore(settings.crops)
             books = Books(self._sessions, leases, crops, self.release_id, self._heads, settings.max_attempts)
             with Writer(books) as writer:

@@ -45,12 +45,13 @@ class Sources:
         Raises:
             MediaAway: it does.
         """
+        if not self.roots:
+            return
         real = Path(location).resolve()
-        allowed = [Path(root).resolve() for root in (*self.roots, *([self.staging] if self.staging else []))]
-        if self.roots and not any(real.is_relative_to(root) for root in allowed):
-            place = next(
-                part
-                for part in (*reversed(real.parents), real)
-                if not any(root.is_relative_to(part) for root in allowed)
-            )
+        allowed = [Path(root).resolve() for root in self.roots]
+        if self.staging is not None:
+            allowed.append(self.staging.resolve())
+        if not any(real.is_relative_to(root) for root in allowed):
+            ways = (*reversed(real.parents), real)
+            place = next(way for way in ways if not any(root.is_relative_to(way) for root in allowed))
             raise MediaAway(str(place), f"{place} is outside of FACET_MEDIA_ROOTS of this host; add it there")

@@ -20,6 +20,7 @@ from celery import Celery, signals
 from kombu.exceptions import OperationalError as BrokerError
 from sqlalchemy import text
 
+from worker.absences import NOT_AWAY
 from worker.config import settings
 from worker.database import open_database
 from worker.errors import FacetError, RetryableError, UsageError
@@ -211,15 +212,17 @@ def _drain(app: Celery) -> None:
     if _stopping.is_set():
         return
     worker.identifier.finish()
-    if _due(database):
+    if _due(database, worker.absences.places()):
         app.send_task(DRAIN)
 
 
-def _due(database: Database) -> bool:
+def _due(database: Database, away: list[str]) -> bool:
+    """Whether a unit waits that this host may be able to read."""
     with database.sessions.begin() as session:
-        statement = text("""SELECT EXISTS (SELECT FROM unit WHERE state = 'pending'
-                            AND coalesce(not_before, '-infinity') <= now())""")
-        return bool(session.execute(statement).scalar_one())
+        statement = text(f"""SELECT EXISTS (SELECT FROM unit JOIN analysis AS a USING (analysis_id)
+                             WHERE unit.state = 'pending' AND coalesce(not_before, '-infinity') <= now()
+                               AND {NOT_AWAY})""")  # noqa: S608 - a constant
+        return bool(session.execute(statement, {"away": away}).scalar_one())
 
 
 def _reconcile(config: Settings) -> None:

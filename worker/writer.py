@@ -13,9 +13,10 @@ import numpy as np
 from sqlalchemy.exc import DBAPIError
 
 from worker import ledger, metrics
+from worker.absences import leave_unit
 from worker.crops import STRIP_ROWS
 from worker.database import database_away
-from worker.errors import DecoderCrashed
+from worker.errors import DecoderCrashed, MediaAway
 from worker.finish import finish_analysis
 from worker.recognition import InferredChunk
 from worker.store import store_unit, strip_name
@@ -95,7 +96,7 @@ class Writer:
         self._put(result)
 
     def fail(self, result: UnitResult) -> None:
-        """Book a failed attempt."""
+        """Book a failed attempt, or leave the unit to another host where this one lacks its file."""
         self._put(_Failed(result))
 
     def wait(self) -> None:
@@ -198,6 +199,8 @@ class Writer:
         reason = None if result.error is None else result.error.code
         if not ours:
             metrics.count_unit("lost")
+        elif isinstance(result.error, MediaAway):
+            metrics.count_unit("left")
         elif isinstance(result.error, DecoderCrashed):
             metrics.count_unit("quarantined" if result.unit.attempts >= self._books.max_attempts else "failed", reason)
         else:
@@ -208,6 +211,9 @@ class Writer:
         store_unit(session, result, self._books.release_id)
 
     def _fail_one(self, session: Session, result: UnitResult) -> None:
+        if isinstance(result.error, MediaAway):
+            leave_unit(session, result.unit, result.error)
+            return
         reason = result.error.reason if result.error is not None else "unknown: no reason was given"
         ledger.fail_unit(session, result.unit, reason, self._books.max_attempts)
 

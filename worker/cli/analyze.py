@@ -177,7 +177,7 @@ def _work(worker: Worker, database: Database, job_id: int, stop: threading.Event
 
     while not stop.is_set():
         worker.drain(stop, show_progress)
-        if stop.is_set() or not _open_units(database, job_id):
+        if stop.is_set() or not _open_units(database, job_id, worker.absences.places()):
             break
         stop.wait(WAIT_SECONDS)
     if not stop.is_set():
@@ -185,11 +185,15 @@ def _work(worker: Worker, database: Database, job_id: int, stop: threading.Event
         worker.identifier.finish()
 
 
-def _open_units(database: Database, job_id: int) -> int:
+def _open_units(database: Database, job_id: int, away: list[str] | None = None) -> int:
+    """Count what is left to do, but for files in places that cannot be read: nobody waits for those."""
+    from worker.absences import NOT_AWAY  # noqa: PLC0415 - see check_paths
+
     with database.sessions.begin() as session:
-        statement = text("""SELECT count(*) FROM unit WHERE state IN ('pending', 'leased') AND analysis_id IN
-                            (SELECT analysis_id FROM job_item WHERE job_id = :id)""")
-        return int(session.execute(statement, {"id": job_id}).scalar_one())
+        statement = text(f"""SELECT count(*) FROM unit JOIN analysis AS a USING (analysis_id)
+                             WHERE unit.state IN ('pending', 'leased') AND {NOT_AWAY}
+                               AND a.analysis_id IN (SELECT analysis_id FROM job_item WHERE job_id = :id)""")  # noqa: S608 - a constant
+        return int(session.execute(statement, {"id": job_id, "away": away or []}).scalar_one())
 
 
 @contextmanager

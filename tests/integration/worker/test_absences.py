@@ -1,0 +1,137 @@
+"""A worker without a file's mount leaves the unit: no attempt counts, another host takes it, and it is told."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+from PIL import Image
+from sqlalchemy import text
+
+from worker import ledger
+from worker.absences import Absences, leave_unit
+from worker.complaints import read_complaints
+from worker.decoding import DecodePool, UnitDecoded, UnitFrame
+from worker.errors import MediaAway
+from worker.leases import LeaseHolder
+from worker.results import UnitResult
+from worker.values import DecodeLimits
+from worker.writer import Books, Writer
+
+
+def move(archive, media_id, location):
+    with archive.sessions.begin() as session:
+        session.execute(
+            text("UPDATE media_file SET location = :l, sha256 = coalesce(sha256, 'x') WHERE media_id = :m"),
+            {"l": str(location), "m": media_id},
+        )
+
+
+def unit_rows(archive):
+    with archive.sessions.begin() as session:
+        return session.execute(text("SELECT state, attempts, last_error FROM unit ORDER BY unit_id")).all()
+
+
+def complaints(archive):
+    with archive.sessions.begin() as session:
+        return [one for one in read_complaints(session) if "wait for a host" in one]
+
+
+def work(archive, absences, name="one"):
+    """What a worker does with units, but for looking at frames."""
+    seen = []
+    with LeaseHolder(archive.sessions, archive.lease(name), absences=absences) as leases:
+        books = Books(archive.sessions, leases, None, archive.release_id, {}, 3)
+        pool = DecodePool(1, DecodeLimits(), 1 << 20)
+        try:
+            with Writer(books) as writer:
+                while units := leases.take(4):
+                    for unit in units:
+                        pool.submit(unit)
+                        result = UnitResult(unit)
+                        while not isinstance(event := pool.next_event(10), UnitDecoded):
+                            result.frame_count += isinstance(event, UnitFrame)
+                        result.error = event.error
+                        if isinstance(event.error, MediaAway):
+                            leases.avoid(unit, event.error)
+                            writer.fail(result)
+                        else:
+                            writer.store(result)
+                        seen.append(unit.unit_id)
+                    writer.wait()
+        finally:
+            pool.close()
+    return seen
+
+
+@pytest.fixture
+def files(archive, tmp_path):
+    """Three files on a disk that is away, one that was deleted, one that is there."""
+    (tmp_path / "here").mkdir()
+    Image.new("RGB", (20, 20)).save(tmp_path / "here" / "a.png")
+    places = [*(f"nas/{n}.jpg" for n in range(3)), "here/deleted.jpg", "here/a.png"]
+    for media_id, place in enumerate(places, start=1):
+        archive.add()
+        move(archive, media_id, tmp_path / place)
+    return tmp_path
+
+
+def test_units_on_a_disk_that_is_away_are_left_and_others_done(archive, files):
+    absences = Absences()
+    seen = work(archive, absences)
+    assert len(seen) <= 5, "it went on taking what it cannot read"
+    rows = unit_rows(archive)
+    assert [row.state for row in rows] == ["pending"] * 3 + ["rejected", "done"]
+    assert [row.attempts for row in rows[:3]] == [0, 0, 0]
+    assert rows[3].last_error.startswith("missing: ")
+    assert absences.places() == [str(files / "nas")]
+    assert work(archive, absences) == []
+
+    host = socket.gethostname()
+    (complaint,) = complaints(archive)
+    assert complaint.startswith(f"files wait for a host that has them: {files / 'nas'} cannot be read on {host}; mount")
+    for number in range(3):  # now it is mounted: another worker takes them, none of which counts as a suspect
+        (files / "nas").mkdir(exist_ok=True)
+        Image.new("RGB", (20, 20), (number, 0, 0)).save(files / "nas" / f"{number}.jpg")
+    assert work(archive, Absences(), "two") == [1, 2, 3]
+    assert archive.job() == {"submitted": 5, "done": 4, "rejected": 1, "quarantined": 0, "pending": 0}
+    assert complaints(archive) == []
+
+
+def test_hosts_that_lack_a_file_are_named_once_each(archive, monkeypatch):
+    archive.add()
+    away = MediaAway("/nas", "/nas is not there")
+    for host in ("alpha", "beta", "alpha"):
+        monkeypatch.setattr("worker.absences.socket.gethostname", lambda host=host: host)
+        with archive.sessions.begin() as session:
+            (unit,) = ledger.lease_units(session, archive.lease(host), 1)
+            leave_unit(session, unit, away)
+    assert [(row.attempts, row.last_error) for row in unit_rows(archive)] == [
+        (0, "away: /nas cannot be read on alpha, beta")
+    ]
+
+
+def test_a_lost_lease_is_not_left(archive):
+    archive.add()
+    with archive.sessions.begin() as session:
+        (unit,) = ledger.lease_units(session, archive.lease(seconds=0), 1)
+    with archive.sessions.begin() as session:
+        ledger.lease_units(session, archive.lease("two"), 1, suspects=True)
+        leave_unit(session, unit, MediaAway("/nas", "gone"))
+    assert [(row.state, row.last_error) for row in unit_rows(archive)] == [("leased", None)]
+
+
+@pytest.mark.parametrize("suspects", [False, True])
+def test_places_that_are_away_are_passed_over(archive, suspects):
+    for number, place in enumerate(("/nas/a.jpg", "/nas2/b.jpg", "s3://bucket/c.jpg", "/nas"), start=1):
+        archive.add()
+        move(archive, number, place)
+    with archive.sessions.begin() as session:
+        if suspects:
+            session.execute(text("UPDATE unit SET attempts = 1"))
+        lease = ledger.Lease(
+            owner="one", release_id=archive.release_id, seconds=9, max_attempts=3, away=("/nas", "s3://bucket")
+        )
+        taken = [unit.location for unit in ledger.lease_units(session, lease, 9, suspects=suspects)]
+        again = [unit.location for unit in ledger.lease_units(session, lease, 9, suspects=suspects)]
+    assert taken + again == ["/nas2/b.jpg"]
