@@ -16,7 +16,7 @@ WORKDIR /src
 COPY pyproject.toml constraints.txt ./
 RUN touch README.md LICENSE NOTICE \
  && mkdir worker models training db \
- && pip install --constraint constraints.txt '.[monitor]' \
+ && pip install --constraint constraints.txt '.[monitor,s3]' \
  && pip uninstall --yes facet
 COPY . .
 RUN pip install --no-deps .

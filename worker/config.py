@@ -6,6 +6,7 @@ Unset, everything lives under ``FACET_HOME`` with an embedded PostgreSQL, and no
 from __future__ import annotations
 
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +18,8 @@ from worker.errors import UsageError
 from worker.values import VideoReader  # noqa: TC001 - pydantic reads it
 
 GIB = 1 << 30
+BETWEEN_ROOTS = re.compile(r":(?!//|\d+(?:[:/]|$))")
+"""A colon that belongs to no URL: neither to its scheme nor to its port."""
 
 
 class Settings(BaseSettings):
@@ -42,8 +45,10 @@ class Settings(BaseSettings):
     """Folder of a model release; unset: the one that is shipped."""
     heads: Annotated[frozenset[str] | None, NoDecode] = None
     """Comma-separated tasks that may be computed (``gender,age``; ``none`` for identity only); unset: all."""
-    media_roots: Annotated[tuple[Path, ...], NoDecode] = ()
-    """Folders (separated by ``:``) outside of which no file is opened; unset: no restriction."""
+    media_roots: Annotated[tuple[str, ...], NoDecode] = ()
+    """Folders and URLs (separated by ``:``) outside of which no file is opened; unset: no restriction."""
+    cache_bytes: int = Field(default=20 * GIB, ge=1 << 20)
+    """Room under home for files fetched from object storage while they are analysed, and the largest of them."""
     decoders: int = Field(default=min(8, max(1, (os.cpu_count() or 2) // 2)), ge=1, le=64)
     """Decode child processes per worker process."""
     decode_memory_bytes: int = Field(default=2 * GIB, ge=GIB // 4)
@@ -83,7 +88,10 @@ class Settings(BaseSettings):
     @field_validator("media_roots", mode="before")
     @classmethod
     def _split_roots(cls, value: object) -> object:
-        return tuple(Path(part) for part in value.split(":") if part) if isinstance(value, str) else value
+        if not isinstance(value, str):
+            return value
+        roots = tuple(part for part in BETWEEN_ROOTS.split(value) if part)
+        return tuple(part.removeprefix("file://") for part in roots)
 
     @property
     def crops(self) -> str:

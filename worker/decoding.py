@@ -108,7 +108,10 @@ class DecodePool:
         error: MediaError | None = None
         started, waited = time.perf_counter(), 0.0
         try:
-            with self._sources.lend(unit.location) as location, decoder.open(self._request(unit, location)) as stream:
+            with (
+                self._sources.lend(unit.location, unit.sha256) as location,
+                decoder.open(self._request(unit, location)) as stream,
+            ):
                 self._events.put(UnitOpened(unit.unit_id, stream.info), 0)
                 for frame in stream:
                     ready = time.perf_counter()

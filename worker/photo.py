@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.release import Release
+    from worker.sources import Sources
     from worker.values import DecodeLimits
 
 
@@ -37,12 +38,12 @@ class PhotoFace:
     probe: Probe
 
 
-def read_photo(path: str, roots: tuple[Path, ...], staging: Path, limits: DecodeLimits) -> NDArray[np.uint8]:
+def read_photo(path: str, sources: Sources, staging: Path, limits: DecodeLimits) -> NDArray[np.uint8]:
     """Decode a photo, of an animated one the first frame, in a child process.
 
     Args:
-        path: of the file.
-        roots: folders outside of which nothing is opened; none: no restriction.
+        path: of the file, or its URL.
+        sources: says what may be opened.
         staging: folder for what has to be copied before it is read.
         limits: of the decoder.
 
@@ -53,13 +54,13 @@ def read_photo(path: str, roots: tuple[Path, ...], staging: Path, limits: Decode
         UsageError: the path names nothing, or something else than one picture.
         FacetError: the picture cannot be decoded.
     """
-    found = list(discover([path], IngestOptions(roots=roots), staging))
+    found = list(discover([path], IngestOptions(roots=sources.roots), staging))
     if len(found) != 1 or not isinstance(found[0], Found) or found[0].kind != "image":
         raise UsageError(f"{path} is {_what(found)}, expected one photo; of a film, analyse it and take --appearance")
-    request = DecodeRequest(location=str(found[0].location), kind="image", limits=limits)
+    photo = found[0]
     try:
-        with Decoder(limits) as decoder, decoder.open(request) as stream:
-            frame = next(stream, None)
+        with sources.lend(str(photo.location), photo.sha256) as location, Decoder(limits) as decoder:
+            frame = next(decoder.open(DecodeRequest(location=location, kind="image", limits=limits)), None)
     except MediaError as err:
         raise FacetError(f"{path} cannot be searched for: {err.reason}") from err
     if frame is None:

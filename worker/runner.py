@@ -78,6 +78,7 @@ class Worker:
             self.release_id = registry.register(session, release)
         self._trim_at = 0.0
         self.absences = Absences()
+        self._sources = Sources.of(settings)
         self.identifier = Identifier(self._sessions, self.release_id)
         threads = settings.threads or os.cpu_count() or 1
         torch.set_num_threads(max(1, threads // LANES))
@@ -136,7 +137,7 @@ class Worker:
             limits=decode_limits(settings),
             video_reader=settings.video_reader,
             queue_bytes=settings.queue_bytes,
-            sources=Sources(roots=tuple(map(str, settings.media_roots)), staging=settings.staging),
+            sources=self._sources,
         )
 
         def tick(totals: Totals) -> None:
@@ -149,3 +150,5 @@ class Worker:
             books = Books(self._sessions, leases, crops, self.release_id, self._heads, settings.max_attempts)
             with Writer(books) as writer:
                 Pipeline(self._release, leases, writer, options).run(stop, tick)
+        with self._sessions.begin() as session:
+            self._sources.tidy(session)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session, sessionmaker
 
-    from worker.decode.client import Decoder
+    from worker.values import Prober
 
 FILES_PER_TRANSACTION = 50
 SUBMIT_LOCK = (
@@ -73,7 +73,7 @@ class _Writing:
     """A job that is being written."""
 
     submission: Submission
-    decoder: Decoder
+    decoder: Prober
     counts: SubmitCounts
     turns: Turns
 
@@ -82,7 +82,7 @@ def submit(
     sessions: sessionmaker[Session],
     items: Iterable[Found | Refused],
     submission: Submission,
-    decoder: Decoder,
+    decoder: Prober,
     on_progress: Callable[[SubmitCounts], None] = lambda _: None,
 ) -> SubmitCounts:
     """Write a job; files that are known by their bytes join it without being analysed again.
@@ -152,7 +152,7 @@ def _write(sessions: sessionmaker[Session], batch: list[Found | Refused], writin
 
 
 def _plan(
-    sessions: sessionmaker[Session], found: list[Found], submission: Submission, decoder: Decoder
+    sessions: sessionmaker[Session], found: list[Found], submission: Submission, decoder: Prober
 ) -> dict[str, Ranges | MediaError]:
     """Cut the files that are new into ranges, before any row is locked: opening a hostile file may take a minute."""
     statement = text("""SELECT sha256 FROM media_file JOIN analysis USING (media_id)
@@ -167,7 +167,7 @@ def _plan(
     return {item.sha256: _ranges(item, submission, decoder) for item in found if item.sha256 not in known}
 
 
-def _ranges(item: Found, submission: Submission, decoder: Decoder) -> Ranges | MediaError:
+def _ranges(item: Found, submission: Submission, decoder: Prober) -> Ranges | MediaError:
     if item.kind == "image":
         return [(None, None)]
     try:

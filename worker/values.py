@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,6 +26,14 @@ class MediaInfo:
     duration_seconds: float | None = None
     """None for a still of one frame, and where the container does not say."""
     frames_per_second: float | None = None
+
+
+class Prober(Protocol):
+    """Opens files to learn what they say of themselves."""
+
+    def probe(self, location: str, kind: MediaKind) -> MediaInfo:
+        """Return that, or raise a MediaError."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,9 @@ ALL_FAILURES = "facet sql \"SELECT uri, status, reason FROM media WHERE status <
 ALL_FAILURES = "facet sql \"SELECT uri, status, reason FROM media WHERE status <> 'done'\""
 WAIT_SECONDS = 0.5  # between two looks at units that others hold or that wait for another attempt
 
-Paths = Annotated[list[str], typer.Argument(help="Files, folders, archives (zip, tar) or quoted globs.")]
+Paths = Annotated[
+    list[str], typer.Argument(help="Files, folders, archives (zip, tar), quoted globs, or URLs of such (s3://...).")
+]
 Fps = Annotated[float, typer.Option("--fps", help="Frames per second of film to look at.", min=0.001, max=1000)]
 EveryFrame = Annotated[bool, typer.Option("--every-frame", help="Look at every frame of film.")]
 Name = Annotated[str | None, typer.Option("--name", help="What to call the job; default: the first path.")]
@@ -152,17 +154,20 @@ def submit_paths(
     from worker.decode.client import Decoder  # noqa: PLC0415 - see check_paths
     from worker.ingest import IngestOptions, discover  # noqa: PLC0415
     from worker.runner import decode_limits  # noqa: PLC0415
+    from worker.sources import FileProber, Sources  # noqa: PLC0415
     from worker.submit import SubmitCounts, submit  # noqa: PLC0415
 
     stopped = stop or threading.Event()
-    found = discover(paths, IngestOptions(roots=config.media_roots), config.staging)
-    items = itertools.takewhile(lambda _: not stopped.is_set(), found)
+    options = IngestOptions(roots=config.media_roots, cache_bytes=config.cache_bytes)
+    found = discover(paths, options, config.staging)
     with Console(stderr=True).status("reading files ...") as status, Decoder(decode_limits(config)) as decoder:
 
         def tell(counts: SubmitCounts) -> None:
             status.update(f"reading files ... {counts.files:,}")
 
-        return submit(database.sessions, items, submission, decoder, tell).job_id
+        prober = FileProber(decoder, Sources.of(config))
+        items = itertools.takewhile(lambda _: not stopped.is_set(), prober.noting(found))
+        return submit(database.sessions, items, submission, prober, tell).job_id
 
 
 def _work(worker: Worker, database: Database, job_id: int, stop: threading.Event, bar: Progress) -> None:

@@ -42,9 +42,13 @@ def annotate(
     with open_database(config) as database:
         media, subjects = _look_up(config, database, clip)
     _check_output(media, output)
-    if not Path(media.location).is_file():
-        raise UsageError(f"{media.location} is no longer there; give the path where {media.uri} lies now")
-    count = _draw(config, media, subjects, output)
+    from worker.sources import Sources  # noqa: PLC0415 - see _look_up
+
+    try:
+        with Sources.of(config).lend(media.location) as location:
+            count = _draw(config, replace(media, location=location), subjects, output)
+    except MediaError as err:
+        raise UsageError(f"{media.uri} cannot be read: {err}; give the path where it lies now") from err
     typer.echo(f"{len(subjects)} appearances drawn on {count:,} frame{'s' * (count != 1)}: {output}")
 
 

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.text import Text
 
 from worker.cli.analyze import EveryFrame, Fps, KeepDays, Name, Paths, check_paths, submit_paths
-from worker.cli.output import JsonFlag, console, print_json, table
+from worker.cli.output import JsonFlag, console, print_json, progress_bar, table
 from worker.config import settings
 from worker.database import Database, open_database
 from worker.errors import UsageError
@@ -60,6 +60,7 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command are its argumen
     from worker import tasks  # noqa: PLC0415 - the network and the broker are loaded by the commands that need them
     from worker.registry import register as register_release  # noqa: PLC0415
     from worker.runner import load  # noqa: PLC0415
+    from worker.sources import Sources  # noqa: PLC0415
     from worker.submit import Submission  # noqa: PLC0415
 
     config = settings()
@@ -79,6 +80,7 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command are its argumen
             keep_days=keep_days,
         )
         job_id = submit_paths(config, database, paths, submission)
+        Sources.of(config).clear()
         bell.ring(database)
         typer.echo(f"job {job_id} submitted; see it with: facet status {job_id} --watch")
         if wait and not _watch(database, job_id):
@@ -134,7 +136,9 @@ def cancel(
         counts = found[0].counts
         if counts.pending and not yes:
             _ask(counts)
-        done = cancel_job(database.sessions, job)
+        with progress_bar() as bar:
+            shown = bar.add_task(f"cancelling job {job}", total=found[0].units_open, facts="")
+            done = cancel_job(database.sessions, job, lambda now: bar.update(shown, completed=now.units))
     if as_json:
         print_json(asdict(done))
     elif done.files or done.shared:

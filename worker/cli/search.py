@@ -150,8 +150,9 @@ def _faces(config: Settings, searcher: Searcher, photo: str) -> list[PhotoFace]:
     from models.manifest import TRUNK_FILE  # noqa: PLC0415 - the network is loaded by the search that needs it
     from worker.photo import find_faces, read_photo  # noqa: PLC0415
     from worker.runner import decode_limits, load  # noqa: PLC0415
+    from worker.sources import Sources  # noqa: PLC0415
 
-    pixels = read_photo(photo, config.media_roots, config.staging, decode_limits(config))
+    pixels = read_photo(photo, Sources.of(config), config.staging, decode_limits(config))
     release = load(config.model_copy(update={"heads": frozenset()}))
     if release.manifest.files[TRUNK_FILE] != trunk:
         raise UsageError(

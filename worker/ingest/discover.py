@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from worker.errors import UsageError
 from worker.ingest.files import FileReader
 from worker.ingest.walk import Entry, walk
+from worker.remote import is_url, list_files, local_path, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -25,7 +26,9 @@ def check_arguments(paths: Sequence[str]) -> None:
         UsageError: one does not, or is an empty folder.
     """
     for path in chain.from_iterable(_expanded(argument) for argument in paths):
-        if os.path.isdir(path) and next(walk(path), None) is None:  # noqa: PTH112  # bytes that are no UTF-8 stay
+        if is_url(path):
+            next(list_files(path))
+        elif os.path.isdir(path) and next(walk(path), None) is None:  # noqa: PTH112  # bytes that are no UTF-8 stay
             raise UsageError(f"no files in {path}; name a folder, a file or an archive that holds some")
 
 
@@ -35,7 +38,7 @@ def discover(paths: Sequence[str], options: IngestOptions, staging: Path) -> Ite
     Files are read once, to their end where they are media. Members of archives are copied to the staging folder.
 
     Args:
-        paths: files, folders (all that is below them), patterns, and archives by content.
+        paths: files, folders (all that is below them), patterns, and archives by content; or URLs of such.
         options: limits.
         staging: folder for members of archives, by content.
 
@@ -52,6 +55,10 @@ def discover(paths: Sequence[str], options: IngestOptions, staging: Path) -> Ite
 
 def _items(named: Sequence[str], reader: FileReader) -> Iterator[Found | Refused]:
     for path in named:
+        if is_url(path):
+            for file in list_files(path):
+                yield from reader.read_remote(file)
+            continue
         if not os.path.isdir(path):  # noqa: PTH112  # as above
             yield from reader.read(path, follow=True)
             continue
@@ -63,11 +70,14 @@ def _items(named: Sequence[str], reader: FileReader) -> Iterator[Found | Refused
 
 
 def _expanded(argument: str) -> list[str]:
-    """Return the argument itself, or what it matches as a pattern.
+    """Return the argument itself, or what it matches as a pattern; a URL stands for itself.
 
     Raises:
         UsageError: neither is there.
     """
+    argument = local_path(argument)
+    if is_url(argument):
+        return [argument]
     if os.path.lexists(argument):
         if not os.path.exists(argument):  # noqa: PTH110  # as above
             raise UsageError(f"{argument} is a link to what does not exist")
@@ -80,7 +90,12 @@ def _expanded(argument: str) -> list[str]:
 
 
 def _check_root(path: str, options: IngestOptions) -> None:
-    real = Path(path).resolve()
-    if options.roots and not any(real.is_relative_to(root.resolve()) for root in options.roots):
-        allowed = ", ".join(map(str, options.roots))
-        raise UsageError(f"{path} is outside of the folders that may be read ({allowed})")
+    if not options.roots:
+        return
+    folders = [Path(root).resolve() for root in options.roots if not is_url(root)]
+    if is_url(path):
+        allowed = within(path, options.roots)
+    else:
+        allowed = any(Path(path).resolve().is_relative_to(folder) for folder in folders)
+    if not allowed:
+        raise UsageError(f"{path} is outside of what may be read ({', '.join(options.roots)})")

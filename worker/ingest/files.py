@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from worker import remote
+from worker.cache import FetchCache
+from worker.errors import MediaError
 from worker.ingest import tars, zips
 from worker.ingest.inflate import ArchiveRefused, Budget
 from worker.ingest.items import Found, Refused
@@ -43,6 +46,7 @@ class FileReader:
     def __init__(self, options: IngestOptions, staging: Path) -> None:
         self._options = options
         self._staging = Staging(staging)
+        self._cache = FetchCache(staging, options.cache_bytes)
 
     def read(self, path: str, *, follow: bool) -> Iterator[Found | Refused]:
         """Yield what one file on disk is: itself, or the members of an archive.
@@ -70,6 +74,27 @@ class FileReader:
             yield from self._look_into(_Opened(Path(path), uri, sort, Budget(self._options, size), 0))
         else:
             yield Refused(uri, sort.code, sort.message, byte_size=size)
+
+    def read_remote(self, file: remote.RemoteFile) -> Iterator[Found | Refused]:
+        """Yield what one file of a store is: itself, or the members of an archive. What is neither is not fetched.
+
+        Raises:
+            RetryableError: the staging folder cannot be written.
+        """
+        try:
+            sort = sniff(remote.read_head(file, HEAD_BYTES))
+            if isinstance(sort, Other):
+                yield Refused(file.url, sort.code, sort.message, byte_size=file.byte_size)
+                return
+            with self._cache.lend(lambda: (file.byte_size, remote.chunks(file))) as (path, sha256):
+                if isinstance(sort, Archive):
+                    budget = Budget(self._options, file.byte_size)
+                    yield from self._look_into(_Opened(path, file.url, sort, budget, 0))
+                else:
+                    yield Found(file.url, file.url, sha256, sort.kind, sort.format, file.byte_size)
+        except MediaError as err:
+            code = "unreadable" if err.code == "away" else err.code
+            yield Refused(file.url, code, str(err), byte_size=file.byte_size)
 
     def _found(self, path: str, uri: str, media: Media, head: bytes, rest: Readable) -> Found:
         location = Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow links

@@ -19,8 +19,8 @@ class Found:
 
     uri: str
     """Where it was found, for people: an absolute path, and after each archive ``!/`` and the member's name."""
-    location: Path
-    """The file to open: itself, or its copy in the staging folder."""
+    location: Path | str
+    """The file to open: itself, its copy in the staging folder, or its URL."""
     sha256: str
     kind: MediaKind
     format: str
@@ -45,8 +45,10 @@ class Refused:
 class IngestOptions:
     """Where ingest may look, and how much an archive may hold."""
 
-    roots: tuple[Path, ...] = ()
-    """Folders outside of which nothing is opened; none: no restriction."""
+    roots: tuple[str, ...] = ()
+    """Folders and URLs outside of which nothing is opened; none: no restriction."""
+    cache_bytes: int = 20 * GIB
+    """Room for files that are fetched, and the largest of them."""
     archive_bytes: int = 256 * GIB
     """Inflated bytes of one archive, archives inside it included."""
     archive_ratio: float = 200.0

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from worker.config import settings
@@ -36,7 +34,12 @@ def test_heads_are_a_list(monkeypatch, text, heads):
 
 def test_media_roots_are_folders(monkeypatch):
     monkeypatch.setenv("FACET_MEDIA_ROOTS", "/media:/archive")
-    assert settings().media_roots == (Path("/media"), Path("/archive"))
+    assert settings().media_roots == ("/media", "/archive")
+
+
+def test_media_roots_may_be_urls(monkeypatch):
+    monkeypatch.setenv("FACET_MEDIA_ROOTS", "s3://bucket/a:/media:https://host:8080/b:file:///c")
+    assert settings().media_roots == ("s3://bucket/a", "/media", "https://host:8080/b", "/c")
 
 
 def test_a_value_that_cannot_be_used_is_named(monkeypatch):

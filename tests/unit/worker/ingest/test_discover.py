@@ -141,13 +141,13 @@ def test_unreadable_files_and_folders_are_named(folder, found, monkeypatch):
 
 
 def test_only_below_the_roots(folder, found, tmp_path):
-    assert len(found(folder, roots=(tmp_path,))) == 4
+    assert len(found(folder, roots=(str(tmp_path),))) == 4
     with pytest.raises(UsageError, match="outside"):
-        found(folder, roots=(tmp_path / "archive" / "b",))
+        found(folder, roots=(str(tmp_path / "archive" / "b"),))
     (tmp_path / "inside").mkdir()
     (tmp_path / "inside" / "link").symlink_to(folder)
     with pytest.raises(UsageError, match="outside"):
-        found(tmp_path / "inside" / "link", roots=(tmp_path / "inside",))
+        found(tmp_path / "inside" / "link", roots=(str(tmp_path / "inside"),))
 
 
 def test_names_that_are_no_text_can_be_stored_and_opened(folder, found):

@@ -1,0 +1,184 @@
+"""Copies of files that were fetched, named by content in the staging folder, within a budget of bytes.
+
+Processes of one home share the folder. A copy that somebody reads is locked (``flock``), so that nobody removes it; the
+lock ends with the process. What a killed process left half fetched is removed by the next one that needs room.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from worker.errors import MediaRejected, RetryableError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator
+
+ENDING = ".remote"
+PARTIAL = ".fetching-"
+WAIT_SECONDS = 0.2
+PATIENCE_SECONDS = 600.0
+"""For room that other readers hold."""
+
+
+class FetchCache:
+    """The folder.
+
+    Args:
+        folder: the staging folder.
+        budget_bytes: that copies, those being fetched included, may take.
+    """
+
+    def __init__(self, folder: Path, budget_bytes: int) -> None:
+        self._folder = folder
+        self._budget = budget_bytes
+
+    @contextmanager
+    def lend(
+        self, fetch: Callable[[], tuple[int, Iterable[bytes]]], sha256: str | None = None
+    ) -> Iterator[tuple[Path, str]]:
+        """Give the path of a copy and its hash for as long as it is read; fetch it when it is not there.
+
+        Args:
+            fetch: gives the size of the file and its bytes.
+            sha256: what its bytes should add up to; None where that is not known yet.
+
+        Raises:
+            MediaRejected: ``too_large`` for the budget, ``changed`` since it was submitted, or what ``fetch`` says.
+            RetryableError: the disk is full or may not be written.
+        """
+        with self._striped(sha256):  # of several readers of a film one fetches it
+            held = self._hold(sha256) if sha256 else None
+            if held is None:
+                held, sha256 = self._fetch(fetch, sha256)
+        with held:
+            yield Path(held.name), str(sha256)
+
+    def names(self) -> list[str]:
+        """Give the hashes of all copies."""
+        return [path.name.removesuffix(ENDING) for path in self._folder.glob(f"*/*{ENDING}")]
+
+    def remove(self, hashes: Collection[str]) -> None:
+        """Remove copies that nobody reads."""
+        for sha256 in hashes:
+            _remove_unread(self._path(sha256))
+
+    def _path(self, sha256: str) -> Path:
+        return self._folder / sha256[:2] / f"{sha256}{ENDING}"
+
+    def _hold(self, sha256: str) -> IO[bytes] | None:
+        """Open and lock a copy; None where there is none."""
+        path = self._path(sha256)
+        with suppress(FileNotFoundError):
+            file = path.open("rb")
+            fcntl.flock(file, fcntl.LOCK_SH)
+            if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
+                os.utime(path)  # the order in which copies go
+                return file
+            file.close()
+        return None
+
+    def _fetch(self, fetch: Callable[[], tuple[int, Iterable[bytes]]], expected: str | None) -> tuple[IO[bytes], str]:
+        byte_size, chunks = fetch()
+        try:
+            partial = self._reserve(byte_size)
+            try:
+                found = _fill(partial, chunks, expected)
+                final = self._path(found)
+                final.parent.mkdir(exist_ok=True)
+                Path(partial.name).replace(final)
+            except BaseException:
+                Path(partial.name).unlink(missing_ok=True)
+                raise
+            finally:
+                partial.close()
+        except OSError as err:
+            told = f"{self._folder} cannot take a file of {byte_size} bytes ({err.strerror}); make room"
+            raise RetryableError(told) from err
+        held = self._hold(found)
+        return (held, found) if held else self._fetch(fetch, expected)  # taken for room in that moment
+
+    def _reserve(self, byte_size: int) -> IO[bytes]:
+        """Make an empty file of that size, after as much room as it needs; it is locked."""
+        if byte_size > self._budget:
+            told = f"{byte_size} bytes, at most {self._budget} are fetched (FACET_CACHE_BYTES)"
+            raise MediaRejected("too_large", told)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        until = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            with self._locked("room"):
+                if self._make_room(byte_size):
+                    path = self._folder / f"{PARTIAL}{os.getpid()}-{time.monotonic_ns()}"
+                    file = path.open("xb")
+                    fcntl.flock(file, fcntl.LOCK_EX)
+                    file.truncate(byte_size)
+                    return file
+            if time.monotonic() > until:
+                raise RetryableError(f"no room for {byte_size} bytes in {self._folder}; raise FACET_CACHE_BYTES")
+            time.sleep(WAIT_SECONDS)
+
+    def _make_room(self, byte_size: int) -> bool:
+        """Remove copies that nobody reads, the oldest first, until so many bytes fit."""
+        for leftover in self._folder.glob(f"{PARTIAL}*"):
+            _remove_unread(leftover)
+        copies = [*self._folder.glob(f"*/*{ENDING}"), *self._folder.glob(f"{PARTIAL}*")]
+        facts = []
+        for path in copies:
+            with suppress(FileNotFoundError):
+                facts.append((path.stat().st_mtime_ns, path.stat().st_size, path))
+        used = sum(size for _, size, _ in facts)
+        for _, size, path in sorted(facts):
+            if used + byte_size <= self._budget:
+                break
+            if _remove_unread(path):
+                used -= size
+        return used + byte_size <= self._budget
+
+    @contextmanager
+    def _striped(self, sha256: str | None) -> Iterator[None]:
+        if sha256 is None:
+            yield
+            return
+        with self._locked(f"fetch-{sha256[:2]}"):
+            yield
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            file = (self._folder / f".lock-{name}").open("ab")
+        except OSError as err:
+            raise RetryableError(f"{self._folder} cannot be written ({err.strerror}); give rights") from err
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def _fill(partial: IO[bytes], chunks: Iterable[bytes], expected: str | None) -> str:
+    """Write all bytes and return their hash, which should be the expected one."""
+    total = hashlib.sha256()
+    for chunk in chunks:
+        total.update(chunk)
+        partial.write(chunk)
+    partial.flush()
+    if expected not in {None, total.hexdigest()}:
+        raise MediaRejected("changed", "the file holds other bytes than when it was submitted")
+    return total.hexdigest()
+
+
+def _remove_unread(path: Path) -> bool:
+    """Remove a file unless somebody has it locked; whether it is gone."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+    except FileNotFoundError:
+        return True
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,223 @@
+"""Object stores and other places with a URL, through fsspec: what is there, its first bytes, and all of them.
+
+Credentials come from the store's own settings (for S3 ``AWS_*`` or its configuration files), never from a URL: URLs are
+stored and shown.
+"""
+
+from __future__ import annotations
+
+import posixpath
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import fsspec
+
+from worker.errors import MediaAway, MediaRejected, UsageError
+from worker.masking import holds_secret, masked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import BinaryIO
+
+MOST_FILES = 1_000_000
+"""Files below one URL; more are refused, so that a wrong prefix does not list a whole store."""
+BLOCK_BYTES = 8 << 20
+"""Asked for at a time."""
+EXTRAS = {"s3": "s3", "s3a": "s3"}
+"""Extras of this program that a scheme needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file at a URL."""
+
+    url: str
+    byte_size: int
+
+
+def is_url(location: str) -> bool:
+    """Whether a location is a URL of something that has to be fetched; ``file://`` is a path, see ``local_path``."""
+    return "://" in location and not location.startswith("file://")
+
+
+def local_path(argument: str) -> str:
+    """Return the path that a ``file://`` URL means, anything else as it is.
+
+    Raises:
+        UsageError: the URL names another host.
+    """
+    if not argument.startswith("file://"):
+        return argument
+    parts = urlsplit(argument)
+    if parts.netloc not in {"", "localhost"}:
+        raise UsageError(f"{masked(argument)} names the host {parts.netloc!r}, expected file:///path")
+    return unquote(parts.path)
+
+
+def within(url: str, roots: tuple[str, ...]) -> bool:
+    """Whether a URL lies below one of the roots that are URLs; one with ``..`` lies nowhere."""
+    if ".." in url.partition("://")[2].split("/"):
+        return False
+    return any(url == root.rstrip("/") or url.startswith(root.rstrip("/") + "/") for root in roots if is_url(root))
+
+
+def place_of(url: str) -> str:
+    """Return the store that a URL lies in: scheme and bucket or host."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}"
+
+
+def list_files(url: str, most: int = MOST_FILES) -> Iterator[RemoteFile]:
+    """Yield the file at a URL, the files that match its pattern, or all below it, in the order of names.
+
+    Raises:
+        UsageError: there is nothing, too much, or no way to reach it.
+    """
+    fs, path = _open(url)
+    count = 0
+    try:
+        for count, found in enumerate(islice(_found(fs, path), most + 1), start=1):
+            if count <= most:
+                yield RemoteFile(_url(fs, found["name"]), int(found.get("size") or 0))
+    except (FileNotFoundError, NotADirectoryError) as err:
+        raise UsageError(f"{url} names nothing; name a file, a folder or a bucket that is there") from err
+    except Exception as err:  # each store has errors of its own
+        raise UsageError(f"{url} cannot be listed: {_told(err)}; see to credentials and address") from err
+    if count > most:
+        raise UsageError(f"more than {most:,} files lie below {url}; name a narrower prefix")
+    if not count:
+        raise UsageError(f"no files in {url}; name a folder or prefix that holds some")
+
+
+def read_head(file: RemoteFile, count: int) -> bytes:
+    """Return the first bytes of a file.
+
+    Raises:
+        MediaAway, MediaRejected: as ``copy``.
+    """
+    if not file.byte_size:
+        return b""
+    try:
+        fs, path = _open(file.url)
+        head: bytes = fs.cat_file(path, start=0, end=min(count, file.byte_size))
+    except Exception as err:
+        raise _failed(file.url, err) from err
+    return head
+
+
+def describe(url: str) -> RemoteFile:
+    """Ask for the size of a file.
+
+    Raises:
+        MediaAway, MediaRejected: as ``copy``.
+    """
+    try:
+        fs, path = _open(url)
+        return RemoteFile(url, int(fs.info(path).get("size") or 0))
+    except Exception as err:
+        raise _failed(url, err) from err
+
+
+def chunks(file: RemoteFile) -> Iterator[bytes]:
+    """Yield all bytes of a file.
+
+    Raises:
+        MediaAway: the store does not answer or refuses this host.
+        MediaRejected: ``missing``, or ``changed`` where it is not as long as it was listed.
+    """
+    try:
+        fs, path = _open(file.url)
+        got = 0
+        with fs.open(path, "rb", block_size=BLOCK_BYTES, cache_type="readahead") as source:
+            while chunk := _read(source):
+                got += len(chunk)
+                if got > file.byte_size:
+                    break
+                yield chunk
+    except Exception as err:
+        raise _failed(file.url, err) from err
+    if got != file.byte_size:
+        raise MediaRejected("changed", f"the file is not as long as its store said ({file.byte_size} bytes)")
+
+
+def _read(source: BinaryIO) -> bytes:
+    return source.read(1 << 20)
+
+
+def _open(url: str) -> tuple[Any, str]:
+    """Return the file system of a URL and the path in it.
+
+    Raises:
+        UsageError: the scheme is unknown, needs a package that is missing, or the URL carries a secret or a chain.
+    """
+    if holds_secret(url):
+        raise UsageError(f"{masked(url)} carries credentials; URLs are stored, so set them in the environment instead")
+    if "::" in url:
+        raise UsageError(f"{url} is a chain of URLs, expected one")
+    scheme = url.partition("://")[0]
+    try:
+        fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    except ImportError as err:
+        extra = f"pip install 'facet[{EXTRAS[scheme]}]'" if scheme in EXTRAS else str(err)
+        raise UsageError(f"{scheme}:// needs a package that is not installed: {extra}") from err
+    except ValueError as err:
+        raise UsageError(
+            f"{scheme}:// is no scheme that is known ({_told(err)}); use s3://, file:// or a path"
+        ) from err
+    return fs, path
+
+
+def _found(fs: Any, path: str) -> Iterator[dict[str, Any]]:
+    if any(mark in path for mark in "*?["):
+        yield from (found for _, found in sorted(fs.glob(path, detail=True).items()) if found["type"] == "file")
+        return
+    info = fs.info(path)
+    if info["type"] == "file":
+        yield info
+        return
+    folders = [_listing(fs, path)]
+    while folders:
+        entry = next(folders[-1], None)
+        if entry is None:
+            folders.pop()
+        elif entry["type"] == "directory":
+            folders.append(_listing(fs, entry["name"]))
+        else:
+            yield entry
+
+
+def _listing(fs: Any, path: str) -> Iterator[dict[str, Any]]:
+    """Yield what is directly below a folder; stores that mark a folder with an object of its name list that, too."""
+    entries = fs.ls(path, detail=True)
+    own = path.strip("/")
+    below = (entry for entry in entries if entry["name"].strip("/") != own)
+    return iter(sorted(below, key=lambda entry: posixpath.basename(entry["name"].rstrip("/"))))
+
+
+def _url(fs: Any, name: str) -> str:
+    url: str = fs.unstrip_protocol(name)
+    return url
+
+
+def _failed(url: str, err: Exception) -> Exception:
+    """Say what an error of a store means for the file; a file that is not there counts as missing where others are."""
+    if isinstance(err, MediaRejected | MediaAway):
+        return err
+    place = place_of(url)
+    if isinstance(err, FileNotFoundError) and _answers(place):
+        return MediaRejected("missing", "the file was deleted or moved; its store answers and does not hold it")
+    return MediaAway(place, f"{place} cannot be read ({_told(err)}); see to credentials, address and network")
+
+
+def _answers(place: str) -> bool:
+    try:
+        fs, path = _open(place)
+        return bool(fs.ls(path, detail=False))
+    except Exception:  # noqa: BLE001 - whatever it is, the store does not answer
+        return False
+
+
+def _told(err: Exception) -> str:
+    return masked(" ".join(str(err).split()) or type(err).__name__)
