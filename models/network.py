@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 CPU_BATCH = 8  # faces whose maps still fit the second-level cache of two cores; measured in docs/releases.md
 GPU_BATCH = 256
-HEAD_BATCH = 64  # faces; linear layers read all their weights once a batch, so it should be large
+HEAD_BATCH = 64  # faces on a CPU; linear layers read all their weights once a batch, so it should be large
 
 
 class SharedNetwork:
@@ -74,8 +74,8 @@ class SharedNetwork:
         Returns:
             Embeddings and heads on the CPU; embeddings are (N, 0) when identity is off.
         """
-        starts = range(0, len(crops), HEAD_BATCH)
-        parts = [self._run(crops[start : start + HEAD_BATCH].to(self._device)) for start in starts]
+        size = max(HEAD_BATCH, self._batch)
+        parts = [self._run(crops[start : start + size].to(self._device)) for start in range(0, len(crops), size)]
         found = {task: [part[task] for part in parts] for task in ("", *self.tasks)}
         size = self.layout.embedding_size if self._identity else 0
         embeddings = torch.cat([torch.zeros(0, size), *found.pop("")])

@@ -40,39 +40,49 @@ _GREY = 127.5
 
 
 def augment(crops: Tensor, options: AugmentOptions, generator: torch.Generator) -> Tensor:
-    """Change each crop in its own way.
+    """Change each crop in its own way, where it lies.
 
     Args:
-        crops: (N, 3, S, S) uint8.
+        crops: (N, 3, S, S) uint8, on any device.
         options: how far.
-        generator: of all randomness; the same state gives the same crops.
+        generator: of all randomness, on the CPU; the same state gives the same changes on every device.
 
     Returns:
         (N, 3, S, S) float32 in 0..255, rounded as a decoder would.
     """
-    x = _warp(crops.float(), options, generator)
-    x = _coarsen(x, options, generator)
-    x = _recolour(x, options, generator)
-    x = _erase(x, options, generator)
+    draws = _Draws(len(crops), generator, crops.device)
+    x = _warp(crops.float(), options, draws)
+    x = _coarsen(x, options, draws)
+    x = _recolour(x, options, draws)
+    x = _erase(x, options, draws)
     return x.clamp(0, 255).round()
 
 
-def _normal(count: int, generator: torch.Generator) -> Tensor:
-    return torch.randn(count, generator=generator)
+@dataclass(frozen=True, slots=True)
+class _Draws:
+    """Random numbers for each of some crops."""
+
+    count: int
+    generator: torch.Generator
+    device: torch.device
+
+    def normal(self, *more: int) -> Tensor:
+        return torch.randn(self.count, *more, generator=self.generator).to(self.device)
+
+    def uniform(self, *more: int) -> Tensor:
+        return torch.rand(self.count, *more, generator=self.generator).to(self.device)
+
+    def chosen(self, chance: float) -> Tensor:
+        return self.uniform() < chance
 
 
-def _chosen(count: int, chance: float, generator: torch.Generator) -> Tensor:
-    return torch.rand(count, generator=generator) < chance
-
-
-def _warp(x: Tensor, options: AugmentOptions, generator: torch.Generator) -> Tensor:
+def _warp(x: Tensor, options: AugmentOptions, draws: _Draws) -> Tensor:
     """Flip, turn, resize and move in one resampling; what comes from outside repeats the border."""
-    count = len(x)
-    angle = _normal(count, generator) * math.radians(options.rotation_degrees)
-    size = (_normal(count, generator) * options.scale).exp()
-    flip = 1 - 2 * _chosen(count, options.mirror, generator).float()
-    shift = torch.randn(count, 2, generator=generator) * options.shift * 2  # the grid is two units wide
-    matrix = torch.zeros(count, 2, 3)
+    angle = draws.normal() * math.radians(options.rotation_degrees)
+    size = (draws.normal() * options.scale).exp()
+    flip = 1 - 2 * draws.chosen(options.mirror).float()
+    shift = draws.normal(2) * options.shift * 2  # the grid is two units wide
+    matrix = torch.zeros(len(x), 2, 3, device=x.device)
     matrix[:, 0, 0], matrix[:, 0, 1] = size * angle.cos() * flip, -size * angle.sin()
     matrix[:, 1, 0], matrix[:, 1, 1] = size * angle.sin() * flip, size * angle.cos()
     matrix[:, :, 2] = shift
@@ -80,9 +90,9 @@ def _warp(x: Tensor, options: AugmentOptions, generator: torch.Generator) -> Ten
     return functional.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def _coarsen(x: Tensor, options: AugmentOptions, generator: torch.Generator) -> Tensor:
-    chosen = _chosen(len(x), options.coarse, generator)
-    sides = torch.randint(len(_COARSE_SIDES), (len(x),), generator=generator)
+def _coarsen(x: Tensor, options: AugmentOptions, draws: _Draws) -> Tensor:
+    chosen = draws.chosen(options.coarse)
+    sides = (draws.uniform() * len(_COARSE_SIDES)).long()
     for number, side in enumerate(_COARSE_SIDES):
         rows = torch.nonzero(chosen & (sides == number))[:, 0]
         if len(rows):
@@ -91,22 +101,21 @@ def _coarsen(x: Tensor, options: AugmentOptions, generator: torch.Generator) -> 
     return x
 
 
-def _recolour(x: Tensor, options: AugmentOptions, generator: torch.Generator) -> Tensor:
-    count = len(x)
-    grey = _chosen(count, options.grey, generator)
+def _recolour(x: Tensor, options: AugmentOptions, draws: _Draws) -> Tensor:
+    grey = draws.chosen(options.grey)
     x[grey] = x[grey].mean(dim=1, keepdim=True)
-    brightness = 1 + _normal(count, generator) * options.brightness
-    contrast = 1 + _normal(count, generator) * options.contrast
+    brightness = (1 + draws.normal(1, 1, 1) * options.brightness).clamp(min=0.3)
+    contrast = (1 + draws.normal(1, 1, 1) * options.contrast).clamp(min=0.2)
     mean = x.mean(dim=(1, 2, 3), keepdim=True)
-    return ((x - mean) * contrast.clamp(min=0.2)[:, None, None, None] + mean) * brightness.clamp(min=0.3)[
-        :, None, None, None
-    ]
+    return ((x - mean) * contrast + mean) * brightness
 
 
-def _erase(x: Tensor, options: AugmentOptions, generator: torch.Generator) -> Tensor:
+def _erase(x: Tensor, options: AugmentOptions, draws: _Draws) -> Tensor:
     side = x.shape[-1]
-    for row in torch.nonzero(_chosen(len(x), options.erase, generator))[:, 0].tolist():
-        height, width = (torch.rand(2, generator=generator) * _MOST_ERASED * side).int().tolist()
-        top, left = (torch.rand(2, generator=generator) * side).int().tolist()
-        x[row, :, top : top + height, left : left + width] = _GREY
-    return x
+    chosen = draws.chosen(options.erase)
+    extent = (draws.uniform(2) * _MOST_ERASED * side).floor()
+    start = (draws.uniform(2) * side).floor()
+    place = torch.arange(side, device=x.device)
+    hidden = (place >= start[..., None]) & (place < (start + extent)[..., None])  # (N, 2, S): rows and columns
+    hidden &= chosen[:, None, None]
+    return x.masked_fill((hidden[:, 0, :, None] & hidden[:, 1, None, :])[:, None], _GREY)

@@ -95,14 +95,15 @@ def logits_of(
 ) -> Tensor:
     """Apply a head to plain or mirrored features of some rows: (M, K) float32 logits."""
     head.eval()
+    device = next(head.parameters()).device
     mirror = np.full(_EVAL_BATCH, mirrored)
-    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-        batches = (_bfloat16(maps_of(features, rows, mirror[: len(rows)])) for rows in _chunks(rows, _EVAL_BATCH))
-        return torch.cat([head(maps).float() for maps in batches])
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+        batches = (maps_of(features, rows, mirror[: len(rows)]) for rows in _chunks(rows, _EVAL_BATCH))
+        return torch.cat([head(_bfloat16(maps, device)).float().cpu() for maps in batches])
 
 
-def _bfloat16(maps: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {depth: found.to(torch.bfloat16, memory_format=torch.channels_last) for depth, found in maps.items()}
+def _bfloat16(maps: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    return {depth: found.to(device, torch.bfloat16, memory_format=torch.channels_last) for depth, found in maps.items()}
 
 
 def fit(head: nn.Module, examples: Examples, score: Callable[[Tensor, Tensor], float], options: FitOptions) -> Fit:
@@ -148,8 +149,9 @@ class _Training:
 
     def __init__(self, head: nn.Module, examples: Examples, rows: NDArray[np.int64], options: FitOptions) -> None:
         self.head, self.examples, self.rows, self.options = head, examples, rows, options
+        self.device = next(head.parameters()).device
         self.average = copy.deepcopy(head).requires_grad_(requires_grad=False)
-        self.weights = class_weights(examples.targets[rows], options.balance)
+        self.weights = class_weights(examples.targets[rows], options.balance).to(self.device)
         steps = options.epochs * max(1, len(rows) // options.batch)
         groups = parameter_groups(head, options)
         self.optimiser = torch.optim.AdamW(groups, weight_decay=options.weight_decay, fused=True)
@@ -167,11 +169,10 @@ class _Training:
         return float(np.mean(losses))
 
     def _step(self, batch: NDArray[np.int64], random: np.random.Generator) -> float:
-        maps = _bfloat16(
-            maps_of(self.examples.features, batch, self.options.mirror & (random.random(len(batch)) < 0.5))
-        )
-        maps, targets = augment(maps, self.examples.targets[batch], self.options, random)
-        with torch.autocast("cpu", torch.bfloat16):
+        mirror = self.options.mirror & (random.random(len(batch)) < 0.5)
+        maps = _bfloat16(maps_of(self.examples.features, batch, mirror), self.device)
+        maps, targets = augment(maps, self.examples.targets[batch].to(self.device), self.options, random)
+        with torch.autocast(self.device.type, torch.bfloat16):
             logits = self.head(maps)
         loss = LOSSES[self.options.loss](logits, targets, self.weights)
         self.optimiser.zero_grad(set_to_none=True)
@@ -205,7 +206,7 @@ def augment(
 
 
 def _gain(found: Tensor, noise: float) -> Tensor:
-    return (torch.randn(*found.shape[:2], 1, 1) * noise + 1).to(found.dtype)
+    return (torch.randn(*found.shape[:2], 1, 1) * noise + 1).to(found)
 
 
 def _chunks(rows: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:

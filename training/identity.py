@@ -132,7 +132,7 @@ class IdentityRun:
         options, rows = self._options, self.rows_of(self.step)
         device = self._parameters[0].device
         generator = torch.Generator().manual_seed(options.seed * 1_000_003 + self.step)
-        crops = augment(torch.from_numpy(self._faces.pixels(rows)), options.augment, generator).to(device)
+        crops = augment(torch.from_numpy(self._faces.pixels(rows)).to(device), options.augment, generator)
         wanted = self._faces.person[rows] if self._teacher is None else self._teacher[rows]
         for group in self._optimiser.param_groups:
             group["lr"] = options.rate(self.step)

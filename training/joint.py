@@ -14,7 +14,7 @@ import json
 import logging
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,11 +82,13 @@ class _Task:
         self.held, self.rows = np.sort(rows[:held]), rows[held:]
         self.may_learn = np.zeros(len(faces), np.bool_)
         self.may_learn[self.rows] = True
-        self.weights = class_weights(self.soft[self.rows], recipe.fit.balance)
+        device = next(trunk.parameters()).device
+        self.weights = class_weights(self.soft[self.rows], recipe.fit.balance).to(device)
         torch.manual_seed(seed)
         self.head = TrainedBranch(recipe.spec, dropout=recipe.dropout, layout=trunk.layout)
         if recipe.copies:
             self.head.start_from(trunk)
+        self.head.to(device)
         self.average = copy.deepcopy(self.head)
         self.best = copy.deepcopy(self.head.state_dict())
         self.score, self.step = -math.inf, 0
@@ -126,6 +128,7 @@ class JointRun:
             TrainingError: the checkpoint belongs to other branches or options.
         """
         self._trunk, self._views, self._options, self._seed = trunk, views, options, seed
+        self._device = next(trunk.parameters()).device
         self._folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self._tasks = [_Task(recipe, trunk, views[recipe.data].faces, seed) for recipe in recipes]
@@ -188,7 +191,7 @@ class JointRun:
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self.step)
         torch.manual_seed(self._seed * 1_000_003 + self.step)  # dropout and mixing
         rows = {name: self._rows(name) for name in self._views}
-        crops = torch.cat([self._draw(name, rows[name], generator) for name in rows])
+        crops = torch.cat([self._draw(name, rows[name], generator) for name in rows]).to(self._device)
         maps = self.maps(augment(crops, self._options.augment, generator))
         places = _slices({name: len(found) for name, found in rows.items()})
         losses = {}
@@ -212,22 +215,23 @@ class JointRun:
         return torch.from_numpy(np.stack([pixels[view][row] for view, row in zip(which, rows.tolist(), strict=True)]))
 
     def _loss(self, task: _Task, maps: Mapping[str, Tensor], rows: NDArray[np.int64]) -> Tensor:
-        soft, keep = task.soft[rows], torch.from_numpy(task.may_learn[rows])
-        maps = {depth: maps[depth][keep] for depth in task.recipe.spec.depths}
-        soft = soft[keep]
+        keep = np.flatnonzero(task.may_learn[rows])
+        maps = {depth: maps[depth][torch.from_numpy(keep).to(self._device)] for depth in task.recipe.spec.depths}
+        soft = task.soft[rows[keep]].to(self._device)
         if task.recipe.fit.mixup:
             maps, soft = _mix(maps, soft, task.recipe.fit.mixup, (self._seed, self.step))
         task.head.train()
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast(self._device.type, torch.bfloat16):
             logits = task.head(maps)
         return LOSSES[task.recipe.fit.loss](logits, soft, task.weights)
 
     @torch.no_grad()
     def maps(self, crops: Tensor) -> dict[str, Tensor]:
         """Run the frozen trunk over (N, 3, S, S) crops."""
+        size = _TRUNK_BATCH if self._device.type == "cpu" else max(1, len(crops))
         parts = [
             self._trunk.forward_intermediates(part.contiguous(memory_format=torch.channels_last), self._depths)
-            for part in torch.split(crops, _TRUNK_BATCH)
+            for part in torch.split(crops.to(self._device), size)
         ]
         return {depth: torch.cat([part[depth] for part in parts]) for depth in self._depths}
 
@@ -258,9 +262,9 @@ class JointRun:
             head.eval()
         for start in range(0, len(rows), _EVAL_BATCH):
             maps = self.maps(torch.from_numpy(np.array(pixels[rows[start : start + _EVAL_BATCH]])))
-            with torch.autocast("cpu", torch.bfloat16):
+            with torch.autocast(self._device.type, torch.bfloat16):
                 for task, head in heads.items():
-                    found[task].append(head(maps).float())
+                    found[task].append(head(maps).float().cpu())
         return {task: torch.cat(parts) for task, parts in found.items()}
 
     def _evaluate(self, losses: Mapping[str, float]) -> None:
@@ -297,8 +301,9 @@ class JointRun:
                 task.standardise({depth: maps[depth].float() for depth in task.recipe.spec.depths})
 
     def _facts(self) -> dict[str, Any]:
-        specs = {task.name: repr(task.recipe) for task in self._tasks}
-        return {"tasks": specs, "options": repr(self._options), "seed": self._seed}
+        """Say what makes this run itself: what training reads, not what calibration adds to it."""
+        tasks = {task.name: repr(_learnt(task.recipe)) for task in self._tasks}
+        return {"tasks": tasks, "options": repr(self._options), "seed": self._seed}
 
     def _save(self) -> None:
         tensors: dict[str, Tensor] = {}
@@ -338,6 +343,12 @@ class JointRun:
             moments.setdefault(int(number), {})[kind] = value
         known = self._optimiser.state_dict()
         self._optimiser.load_state_dict({"state": moments, "param_groups": known["param_groups"]})
+
+
+def _learnt(recipe: HeadRecipe) -> HeadRecipe:
+    """Take away what calibration alone reads."""
+    spec = replace(recipe.spec, temperature=1.0, abstain=None, thresholds=())
+    return replace(recipe, spec=spec, answers_accuracy=None, most_false=None)
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

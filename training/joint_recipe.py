@@ -50,4 +50,4 @@ def _calibrated(run: JointRun, recipe: HeadRecipe, found: JointHead) -> TrainedH
     branch = found.head.shipped()
     rows = run.validation_rows(recipe.spec.task)
     branch.spec = calibrated(recipe, run.logits(recipe.spec.task, rows, branch), run.soft(recipe.spec.task)[rows])
-    return TrainedHead(branch, found.score, f"{found.step} steps")
+    return TrainedHead(branch.cpu(), found.score, f"{found.step} steps")

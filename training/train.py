@@ -92,7 +92,7 @@ def train_head(recipe: HeadRecipe, bench: Bench, seed: int = 0) -> TrainedHead:
     soft = targets(recipe.spec.task, faces, len(recipe.spec.labels))
     rows = {split: labelled(recipe.spec.task, soft, np.flatnonzero(faces.split == split)) for split in ("train", "val")}
     features = {tap.depth: values for tap, values in found.items()}
-    head = new_head(recipe, bench.trunk, features, rows["train"], seed)
+    head = new_head(recipe, bench.trunk, features, rows["train"], seed).to(next(bench.trunk.parameters()).device)
     options = replace(recipe.fit, seed=seed)
     best = fit(head, Examples(features, soft, rows["train"]), score(recipe.spec), options)
     branch = head.shipped()
@@ -100,7 +100,7 @@ def train_head(recipe: HeadRecipe, bench: Bench, seed: int = 0) -> TrainedHead:
     branch.spec = calibrated(recipe, logits, soft[rows["val"]])
     facts = {"action": "head_trained", "task": recipe.spec.task, "held_out": best.score, "epochs": best.epochs}
     _log.info("trained a head", extra=facts)
-    return TrainedHead(branch, best.score, f"{best.epochs} epochs")
+    return TrainedHead(branch.cpu(), best.score, f"{best.epochs} epochs")
 
 
 def new_head(
