@@ -52,8 +52,7 @@ def measure(sessions: sessionmaker[Session], units: int, *, explain: bool) -> No
     """Print the table."""
     other, release = (make_release(sessions, name) for name in ("old", "new"))
     large = make_job(sessions, release, units)
-    with sessions.begin() as session:
-        session.connection().exec_driver_sql("ANALYZE")
+    tidy(sessions)
     if explain:
         print_plan(sessions, release)
     print(f"{units:,} units wait | median ms | 95th percentile ms")
@@ -65,10 +64,19 @@ def measure(sessions: sessionmaker[Session], units: int, *, explain: bool) -> No
     print(f"ten files submitted behind them are leased as units {waits[0]} to {waits[-1]}")
     show("what is stuck", lambda: complain(sessions), 10)
     show("status of the latest jobs", lambda: read(sessions), 3)
+    show("status of the large job", lambda: read(sessions, large), 3)
     show("cancel", lambda: cancel_job(sessions, large), 1)
     make_job(sessions, other, units)
-    small_job(sessions, release)
-    show("lease behind units of another release", lambda: lease(sessions, release), 10)
+    tidy(sessions)
+    for _ in range(20):
+        small_job(sessions, release)
+    show("lease behind units of another release", lambda: lease(sessions, release), 20)
+
+
+def tidy(sessions: sessionmaker[Session]) -> None:
+    """Do what autovacuum does within minutes of such a change."""
+    with sessions() as session, session.get_bind().connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("VACUUM ANALYZE")
 
 
 def make_release(sessions: sessionmaker[Session], name: str) -> int:
@@ -87,7 +95,8 @@ def make_job(sessions: sessionmaker[Session], release_id: int, units: int) -> in
            FROM generate_series(1, :units) n""",
         """INSERT INTO analysis (media_id, release_id, sampling) SELECT media_id, :release, '2/s' FROM media_file
            WHERE media_id > (SELECT max(media_id) - :units FROM media_file) ORDER BY media_id""",
-        """INSERT INTO unit (analysis_id, turn) SELECT analysis_id, row_number() OVER (ORDER BY analysis_id)
+        """INSERT INTO unit (analysis_id, release_id, turn)
+           SELECT analysis_id, release_id, row_number() OVER (ORDER BY analysis_id)
            FROM analysis WHERE release_id = :release""",
         """INSERT INTO job_item (job_id, item_no, uri, media_id, analysis_id)
            SELECT :job, row_number() OVER (ORDER BY analysis_id), '', media_id, analysis_id FROM analysis
@@ -140,10 +149,10 @@ def complain(sessions: sessionmaker[Session]) -> None:
         read_complaints(session)
 
 
-def read(sessions: sessionmaker[Session]) -> None:
+def read(sessions: sessionmaker[Session], job_id: int | None = None) -> None:
     """Read what `facet status` shows."""
     with sessions.begin() as session:
-        read_status(session)
+        read_status(session, job_id)
 
 
 def show(what: str, run: Callable[[], object], times: int) -> None:

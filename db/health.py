@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from db.queries import FAILED
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -47,10 +49,22 @@ GROUP BY 1
 
 UNIT_CONDITIONS = ("pending", "suspect", "leased", "abandoned", "done", "rejected", "quarantined", "cancelled")
 
+# The first of each index, release by release; without the order, PostgreSQL would read all that waits.
 _OTHER_RELEASES = text("""
 SELECT r.name
 FROM release AS r
-WHERE NOT r.active AND EXISTS (SELECT FROM analysis AS a WHERE a.release_id = r.release_id AND a.state = 'pending')
+WHERE NOT r.active AND coalesce(
+    (
+        SELECT true FROM unit AS u
+        WHERE u.release_id = r.release_id AND u.state = 'pending' AND u.attempts = 0
+        ORDER BY u.priority DESC, u.turn LIMIT 1
+    ),
+    (
+        SELECT true FROM unit AS u
+        WHERE u.release_id = r.release_id AND u.state IN ('pending', 'leased') AND u.attempts > 0
+        ORDER BY u.priority DESC, u.turn LIMIT 1
+    )
+)
 ORDER BY r.release_id
 """)
 
@@ -58,19 +72,15 @@ _AWAY = text("""
 SELECT DISTINCT last_error FROM unit WHERE state = 'pending' AND last_error LIKE 'away: %' ORDER BY 1
 """)
 
-_REASONS = text("""
+_REASONS = text(f"""
 SELECT split_part(reason, ':', 1) AS code, count(*) AS files, min(at) AS first_at, max(at) AS last_at,
        min(reason) AS example
-FROM (
-    SELECT a.media_id, a.reason, a.finished_at AS at FROM analysis AS a WHERE a.state IN ('rejected', 'quarantined')
-    UNION ALL
-    SELECT m.media_id, m.reason, m.submitted_at FROM media_file AS m WHERE m.reason IS NOT NULL
-) AS failed
+FROM ({FAILED}) AS failed
 WHERE cast(:job_id AS bigint) IS NULL OR media_id IN (SELECT media_id FROM job_item WHERE job_id = :job_id)
 GROUP BY code
 ORDER BY files DESC, code
 LIMIT :limit
-""")
+""")  # noqa: S608 - a constant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

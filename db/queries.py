@@ -3,54 +3,62 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from sqlalchemy import Result
     from sqlalchemy.orm import Session
 
-# Each takes a job's number or null for all jobs.
-_JOBS = text("""
+_LATEST = text("SELECT job_id FROM job ORDER BY job_id DESC LIMIT :limit")
+
+# One job at a time, each by its number: a job of ten files is looked up, one of a million is counted from indexes.
+_JOB = text("""
 SELECT job_id, name, submitted, done, rejected, quarantined, cancelled, pending, submitted_at, finished_at
 FROM jobs
-WHERE cast(:job_id AS bigint) IS NULL OR job_id = :job_id
-ORDER BY job_id DESC
-LIMIT :limit
+WHERE job_id = :job_id
 """)
 
-_UNITS = text("""
+# The others are of one job, or of all: then the condition is not there at all, since with a word like "or no job was
+# given" PostgreSQL would read every row.
+_OF_JOB = "AND analysis_id IN (SELECT analysis_id FROM job_item WHERE job_id = :job_id)"
+
+_UNITS = """
 SELECT state, count(*) AS units
 FROM unit
-WHERE cast(:job_id AS bigint) IS NULL OR analysis_id IN (SELECT analysis_id FROM job_item WHERE job_id = :job_id)
+WHERE true {of_job}
 GROUP BY state
 ORDER BY state
-""")
+"""
 
-_PACE = text("""
+_PACE = """
 SELECT count(*) AS units, coalesce(sum(frame_count), 0) AS frames, coalesce(sum(face_count), 0) AS faces
 FROM unit
-WHERE finished_at > now() - make_interval(secs => :seconds)
-  AND (cast(:job_id AS bigint) IS NULL OR analysis_id IN (SELECT analysis_id FROM job_item WHERE job_id = :job_id))
-""")
+WHERE finished_at > now() - make_interval(secs => :seconds) {of_job}
+"""
 
-_FAILURES = text("""
-SELECT i.job_id, i.uri,
-       CASE WHEN m.reason IS NOT NULL THEN 'rejected' ELSE a.state END AS state,
-       coalesce(m.reason, a.reason) AS reason,
-       coalesce(a.finished_at, m.submitted_at) AS finished_at
-FROM job_item AS i
-JOIN media_file AS m USING (media_id)
-LEFT JOIN analysis AS a USING (analysis_id)
-WHERE (m.reason IS NOT NULL OR a.state IN ('rejected', 'quarantined'))
-  AND (cast(:job_id AS bigint) IS NULL OR i.job_id = :job_id)
-ORDER BY finished_at DESC, i.job_id DESC, i.item_no
+FAILED = """
+    SELECT a.media_id, a.analysis_id, a.state, a.reason, a.finished_at AS at
+    FROM analysis AS a WHERE a.state IN ('rejected', 'quarantined')
+    UNION ALL
+    SELECT m.media_id, NULL, 'rejected', m.reason, m.submitted_at FROM media_file AS m WHERE m.reason IS NOT NULL
+"""
+"""What failed, found by two indexes that hold nothing else: analyses, and files that were refused as a whole."""
+
+_FAILURES = text(f"""
+SELECT i.job_id, i.uri, failed.state, failed.reason, failed.at AS finished_at
+FROM ({FAILED}) AS failed
+JOIN job_item AS i
+    ON i.media_id = failed.media_id AND (failed.analysis_id IS NULL OR i.analysis_id = failed.analysis_id)
+WHERE cast(:job_id AS bigint) IS NULL OR i.job_id = :job_id
+ORDER BY failed.at DESC, i.job_id DESC, i.item_no
 LIMIT :limit
-""")
+""")  # noqa: S608 - a constant
 
-_TROUBLED = text("""
+_TROUBLED = """
 SELECT u.unit_id, m.uri,
        CASE WHEN u.state = 'pending' THEN 'failing'
             WHEN u.lease_until < now() THEN 'abandoned'
@@ -64,11 +72,10 @@ JOIN media_file AS m USING (media_id)
 WHERE u.state IN ('pending', 'leased') AND u.attempts > 0 AND (
     u.state = 'pending'
     OR u.state = 'leased' AND (u.lease_until < now() OR u.started_at < now() - make_interval(secs => :slow_seconds))
-)
-  AND (cast(:job_id AS bigint) IS NULL OR analysis_id IN (SELECT analysis_id FROM job_item WHERE job_id = :job_id))
+) {of_job}
 ORDER BY leased_seconds DESC NULLS LAST, u.unit_id
 LIMIT :limit
-""")
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,8 +154,9 @@ def read_jobs(session: Session, *, job_id: int | None = None, limit: int = 20) -
         job_id: only this one.
         limit: most rows.
     """
-    rows = session.execute(_JOBS, {"job_id": job_id, "limit": limit})
-    return [JobCounts(**row) for row in rows.mappings()]
+    wanted = [job_id] if job_id is not None else session.scalars(_LATEST, {"limit": limit}).all()
+    found = [session.execute(_JOB, {"job_id": one}).mappings().all() for one in wanted]
+    return [JobCounts(**row) for rows in found for row in rows]
 
 
 def count_units(session: Session, *, job_id: int | None = None) -> dict[str, int]:
@@ -158,7 +166,7 @@ def count_units(session: Session, *, job_id: int | None = None) -> dict[str, int
         session: an open session.
         job_id: only units of this job's files.
     """
-    return {row.state: row.units for row in session.execute(_UNITS, {"job_id": job_id})}
+    return {row.state: row.units for row in _ask(session, _UNITS, job_id)}
 
 
 def read_pace(session: Session, *, job_id: int | None = None, seconds: float = 60.0) -> Pace:
@@ -169,7 +177,7 @@ def read_pace(session: Session, *, job_id: int | None = None, seconds: float = 6
         job_id: only units of this job's files.
         seconds: how far to look back.
     """
-    row = session.execute(_PACE, {"job_id": job_id, "seconds": seconds})
+    row = _ask(session, _PACE, job_id, seconds=seconds)
     return Pace(seconds=seconds, **row.mappings().one())
 
 
@@ -196,5 +204,10 @@ def read_troubled_units(
         slow_seconds: how long one attempt may take before it counts as slow.
         limit: most rows.
     """
-    parameters = {"job_id": job_id, "slow_seconds": slow_seconds, "limit": limit}
-    return [TroubledUnit(**row) for row in session.execute(_TROUBLED, parameters).mappings()]
+    rows = _ask(session, _TROUBLED, job_id, slow_seconds=slow_seconds, limit=limit)
+    return [TroubledUnit(**row) for row in rows.mappings()]
+
+
+def _ask(session: Session, statement: str, job_id: int | None, **values: float) -> Result[tuple[Any, ...]]:
+    of_job = {} if job_id is None else {"job_id": job_id}
+    return session.execute(text(statement.format(of_job=_OF_JOB if of_job else "")), of_job | values)

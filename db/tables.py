@@ -142,6 +142,7 @@ class Analysis(Base):
         UniqueConstraint("media_id", "release_id", "sampling"),
         # Lets rows of a face or an appearance prove with one foreign key that their three ids belong together.
         UniqueConstraint("analysis_id", "media_id", "release_id"),
+        UniqueConstraint("analysis_id", "release_id"),  # the same for units
         Index("uq_analysis_current", "media_id", "release_id", unique=True, postgresql_where=text("is_current")),
         Index("ix_analysis_unfinished", "analysis_id", postgresql_where=text("state = 'pending'")),
         Index("ix_analysis_failed", "finished_at", postgresql_where=text("state IN ('rejected', 'quarantined')")),
@@ -181,29 +182,41 @@ class Unit(Base):
     __tablename__ = "unit"
     __table_args__ = (
         UniqueConstraint("analysis_id", "ordinal"),
+        ForeignKeyConstraint(
+            ["analysis_id", "release_id"],
+            ["facet.analysis.analysis_id", "facet.analysis.release_id"],
+            ondelete="CASCADE",
+        ),
+        # Those that nobody began, in their order; the release first, since a worker serves one.
         Index(
             "ix_unit_lease",
+            "release_id",
             text("priority DESC"),
             "turn",
             "unit_id",
-            postgresql_where=text("state IN ('pending', 'leased')"),
+            postgresql_where=text("state = 'pending' AND attempts = 0"),
         ),
         # The few that somebody holds or held: suspects and lost leases are found among a million that wait.
         Index(
             "ix_unit_tried",
+            "release_id",
             text("priority DESC"),
             "turn",
             "unit_id",
             postgresql_where=text("state IN ('pending', 'leased') AND attempts > 0"),
         ),
-        Index("ix_unit_finished_at", "finished_at"),
+        # Analyses of which one ended without a word are found by it.
+        Index("ix_unit_quarantined", "release_id", "analysis_id", postgresql_where=text("state = 'quarantined'")),
+        Index("ix_unit_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
         CheckConstraint(one_of("state", UNIT_STATES), "state"),
         CheckConstraint("state <> 'leased' OR (owner IS NOT NULL AND lease_until IS NOT NULL)", "lease"),
         CheckConstraint("end_seconds > start_seconds", "range"),
     )
 
     unit_id: Mapped[RowId]
-    analysis_id: Mapped[int] = mapped_column(ForeignKey("facet.analysis.analysis_id", ondelete="CASCADE"))
+    analysis_id: Mapped[int]
+    # That of its analysis: a lease looks for it in one index with the order.
+    release_id: Mapped[int]
     ordinal: Mapped[Count]
     start_seconds: Mapped[float | None]
     end_seconds: Mapped[float | None]

@@ -69,10 +69,14 @@ def finish_analysis(session: Session, analysis_id: int, heads: Mapping[str, Head
 
 
 def finish_forgotten(session: Session, release_id: int, heads: Mapping[str, HeadSpec]) -> int:
-    """Close analyses whose units have all ended while nobody was there to notice; returns how many there were."""
+    """Close analyses whose last unit was given up while nobody was there to notice; returns how many there were.
+
+    Every other end of a unit closes its analysis in the same transaction.
+    """
     forgotten = session.scalars(
-        text("""SELECT analysis_id FROM analysis a WHERE state = 'pending' AND release_id = :release_id AND NOT EXISTS
-                (SELECT FROM unit u WHERE u.analysis_id = a.analysis_id AND u.state IN ('pending', 'leased'))"""),
+        text("""SELECT DISTINCT q.analysis_id FROM unit q JOIN analysis a USING (analysis_id)
+                WHERE q.state = 'quarantined' AND q.release_id = :release_id AND a.state = 'pending' AND NOT EXISTS
+                (SELECT FROM unit u WHERE u.analysis_id = q.analysis_id AND u.state IN ('pending', 'leased'))"""),
         {"release_id": release_id},
     ).all()
     for analysis_id in forgotten:

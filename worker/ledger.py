@@ -67,10 +67,10 @@ class Lease:
     """Places that this worker cannot read: it takes nothing from there."""
 
 
-# Both halves stop at the first rows of an index: of those that wait in order of priority and turn, or of the few that
-# somebody held before. Without the word about attempts in each, neither index would be usable.
+# Both halves stop at the first rows of an index: of those of the release that wait, in order of priority and turn, or
+# of the few that somebody held before. Without the words about state and attempts in each, neither would be usable.
 _FRESH = "u.state = 'pending' AND u.attempts = 0"
-_SUSPECT = """u.attempts > 0 AND u.attempts < :max_attempts
+_SUSPECT = """u.state IN ('pending', 'leased') AND u.attempts > 0 AND u.attempts < :max_attempts
             AND ((u.state = 'pending' AND coalesce(u.not_before, '-infinity') <= now())
               OR (u.state = 'leased' AND u.lease_until < now()))"""
 
@@ -79,7 +79,7 @@ def _lease_statement(due: str) -> TextClause:
     return text(f"""
     WITH due AS (
         SELECT u.unit_id FROM unit u JOIN analysis a USING (analysis_id)
-        WHERE a.release_id = :release_id AND a.state = 'pending' AND u.state IN ('pending', 'leased') AND {due}
+        WHERE u.release_id = :release_id AND a.state = 'pending' AND {due}
           AND u.unit_id <> ALL (cast(:held AS bigint[]))
         ORDER BY u.priority DESC, u.turn, u.unit_id
         LIMIT :limit FOR UPDATE OF u SKIP LOCKED)
@@ -103,8 +103,7 @@ _EXHAUSTED = text("""
     UPDATE unit u SET state = 'quarantined', finished_at = now(),
         last_error = coalesce(CASE WHEN last_error NOT LIKE 'away: %' THEN last_error END,
                               'worker_died: ' || attempts || ' workers died or stalled while they held it')
-    FROM analysis a
-    WHERE a.analysis_id = u.analysis_id AND a.release_id = :release_id
+    WHERE u.release_id = :release_id
       AND u.state = 'leased' AND u.attempts > 0 AND u.lease_until < now() AND u.attempts >= :max_attempts
     RETURNING u.analysis_id""")
 

@@ -84,12 +84,17 @@ def read_status(session: Session, job_id: int | None = None) -> list[JobStatus]:
             counts=counts,
             units=count_units(session, job_id=counts.job_id),
             pace=read_pace(session, job_id=counts.job_id),
-            failures=read_failures(session, job_id=counts.job_id, limit=shown),
+            failures=_failures(session, counts, shown),
             troubled=read_troubled_units(session, job_id=counts.job_id, limit=SHOWN_FAILURES),
             reasons=_reasons(session, counts),
         )
         for counts in read_jobs(session, job_id=job_id, limit=LATEST_JOBS)
     ]
+
+
+def _failures(session: Session, counts: JobCounts, limit: int) -> list[FailedFile]:
+    """Ask only where there are some."""
+    return read_failures(session, job_id=counts.job_id, limit=limit) if counts.rejected or counts.quarantined else []
 
 
 def _reasons(session: Session, counts: JobCounts) -> list[Reason]:

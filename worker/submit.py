@@ -275,13 +275,14 @@ def _join(session: Session, analysis_id: int, item: Found, writing: _Writing) ->
 
 def _insert_units(session: Session, analysis_id: int, ranges: Ranges, item: Found, writing: _Writing) -> int:
     statement = text("""
-        INSERT INTO unit (analysis_id, ordinal, start_seconds, end_seconds, priority, turn)
-        SELECT :id, ordinal - 1, start_seconds, end_seconds, :priority, turn
+        INSERT INTO unit (analysis_id, release_id, ordinal, start_seconds, end_seconds, priority, turn)
+        SELECT :id, :release_id, ordinal - 1, start_seconds, end_seconds, :priority, turn
         FROM unnest(cast(:starts AS double precision[]), cast(:ends AS double precision[]), cast(:turns AS bigint[]))
              WITH ORDINALITY AS part(start_seconds, end_seconds, turn, ordinal)
         RETURNING unit_id""")
     parameters = {
         "id": analysis_id,
+        "release_id": writing.submission.release_id,
         "starts": [start for start, _ in ranges],
         "ends": [end for _, end in ranges],
         "turns": writing.turns.give(len(ranges), item.kind),

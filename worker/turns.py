@@ -24,10 +24,9 @@ FILM_FPS = 25.0  # frames of a second of film when every one is wanted: films sa
 
 # Suspects do not count: one that waits for a long time would hold the clock back.
 _CLOCK = text("""
-    SELECT u.turn FROM unit u JOIN analysis a USING (analysis_id)
-    WHERE u.state = 'pending' AND u.attempts = 0 AND u.priority = :priority AND a.release_id = :release_id
-      AND a.state = 'pending'
-    ORDER BY u.priority DESC, u.turn, u.unit_id LIMIT 1""")
+    SELECT turn FROM unit
+    WHERE state = 'pending' AND attempts = 0 AND release_id = :release_id AND priority = :priority
+    ORDER BY turn LIMIT 1""")
 
 _HASTEN = text("""
     UPDATE unit SET priority = :priority,

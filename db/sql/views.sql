@@ -80,46 +80,56 @@ COMMENT ON COLUMN facet.media.sampling IS 'Which frames were looked at: 2/s or e
 COMMENT ON COLUMN facet.media.sample_interval_seconds IS 'Seconds between two frames that were looked at; null for a still.';
 
 
--- Counted job by job, so that the latest jobs do not wait for the sums of all. A file of a cancelled job whose analysis
--- has not ended counts as cancelled there, also where another job still waits for it.
+-- All jobs are counted in one pass over their files, and one job that is asked for by its number from its own. Of files,
+-- only those that were refused are looked at. A file of a cancelled job whose analysis has not ended counts as cancelled
+-- there, also where another job still waits for it.
 CREATE OR REPLACE VIEW facet.jobs AS
 SELECT
     j.job_id,
     j.name,
-    i.submitted,
-    i.done,
-    i.rejected,
-    i.quarantined,
-    i.pending,
+    coalesce(i.items, 0) + j.erased_done + j.erased_rejected + j.erased_quarantined AS submitted,
+    coalesce(i.done, 0) + j.erased_done AS done,
+    coalesce(i.rejected, 0) + j.erased_rejected AS rejected,
+    coalesce(i.quarantined, 0) + j.erased_quarantined AS quarantined,
+    coalesce(i.pending, 0) AS pending,
     j.submitted_at,
-    CASE WHEN i.pending = 0 THEN greatest(j.finished_at, i.finished_at) END AS finished_at,
+    CASE WHEN coalesce(i.pending, 0) = 0 THEN greatest(j.finished_at, i.finished_at) END AS finished_at,
     j.erased_done + j.erased_rejected + j.erased_quarantined AS erased,
     j.submitted_at + make_interval(days => j.keep_days) AS keep_until,
-    i.cancelled
+    coalesce(i.cancelled, 0) AS cancelled
 FROM facet.job AS j
-CROSS JOIN LATERAL (
+LEFT JOIN (
     SELECT
-        count(*) + j.erased_done + j.erased_rejected + j.erased_quarantined AS submitted,
-        count(*) FILTER (WHERE s.state = 'done') + j.erased_done AS done,
-        count(*) FILTER (WHERE s.state = 'rejected') + j.erased_rejected AS rejected,
-        count(*) FILTER (WHERE s.state = 'quarantined') + j.erased_quarantined AS quarantined,
+        s.job_id,
+        count(*) AS items,
+        count(*) FILTER (WHERE s.state = 'done') AS done,
+        count(*) FILTER (WHERE s.state = 'rejected') AS rejected,
+        count(*) FILTER (WHERE s.state = 'quarantined') AS quarantined,
         count(*) FILTER (WHERE s.state = 'pending') AS pending,
-        max(CASE WHEN s.state = 'cancelled' THEN j.cancelled_at ELSE s.finished_at END) AS finished_at,
-        count(*) FILTER (WHERE s.state = 'cancelled') AS cancelled
+        count(*) FILTER (WHERE s.state = 'cancelled') AS cancelled,
+        max(s.finished_at) AS finished_at
     FROM (
         SELECT
+            item.job_id,
             CASE
-                WHEN m.reason IS NOT NULL THEN 'rejected'
-                WHEN j.cancelled_at IS NOT NULL AND coalesce(a.state, 'pending') = 'pending' THEN 'cancelled'
+                WHEN refused.media_id IS NOT NULL THEN 'rejected'
+                WHEN c.cancelled_at IS NOT NULL AND coalesce(a.state, 'pending') = 'pending' THEN 'cancelled'
                 ELSE coalesce(a.state, 'pending')
             END AS state,
-            coalesce(a.finished_at, m.submitted_at) AS finished_at
+            CASE
+                WHEN refused.media_id IS NOT NULL THEN coalesce(a.finished_at, refused.submitted_at)
+                WHEN coalesce(a.state, 'pending') IN ('pending', 'cancelled') THEN c.cancelled_at
+                ELSE a.finished_at
+            END AS finished_at
         FROM facet.job_item AS item
-        JOIN facet.media_file AS m USING (media_id)
+        JOIN facet.job AS c USING (job_id)
         LEFT JOIN facet.analysis AS a USING (analysis_id)
-        WHERE item.job_id = j.job_id
+        LEFT JOIN (
+            SELECT m.media_id, m.submitted_at FROM facet.media_file AS m WHERE m.reason IS NOT NULL
+        ) AS refused ON refused.media_id = item.media_id
     ) AS s
-) AS i;
+    GROUP BY s.job_id
+) AS i USING (job_id);
 
 COMMENT ON VIEW facet.jobs IS 'A submission; submitted = done + rejected + quarantined + cancelled + pending, always.';
 COMMENT ON COLUMN facet.jobs.job_id IS 'Number of the job.';

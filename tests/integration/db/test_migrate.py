@@ -8,6 +8,7 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
 
 from db import migrate
 from db.base import SCHEMA, Base
@@ -282,3 +283,28 @@ def test_a_step_down_keeps_names_and_appearances(empty_url):
     engine.dispose()
     assert run(empty_url, "SELECT name FROM facet.person ORDER BY person_id") == [(None,), ("Ada",), ("Bo",)]
     assert run(empty_url, "SELECT count(*) FROM facet.appearance WHERE person_id = 2") == [(2,)]
+
+
+WAITING_BEFORE = """
+INSERT INTO facet.release (fingerprint, name, weights_sha256, code_version)
+    VALUES ('f', 'r', 'w', '1'), ('g', 's', 'v', '1');
+INSERT INTO facet.media_file (sha256, uri, location, kind) VALUES (repeat('a', 64), 'u', 'u', 'image');
+INSERT INTO facet.analysis (media_id, release_id, sampling) VALUES (1, 2, '2/s'), (1, 1, '2/s');
+INSERT INTO facet.unit (analysis_id) VALUES (1), (2);
+"""
+
+
+def test_units_get_the_release_of_their_analysis(empty_url):
+    upgrade_to(empty_url, "0004")
+    run(empty_url, WAITING_BEFORE)
+    migrate.upgrade(empty_url)
+    assert run(empty_url, "SELECT analysis_id, release_id FROM facet.unit ORDER BY 1") == [(1, 2), (2, 1)]
+    engine = make_engine(empty_url, search_path="public")
+    with engine.connect() as connection:
+        with pytest.raises(IntegrityError, match="fk_unit_analysis_id_release_id_analysis"):
+            connection.execute(text("INSERT INTO facet.unit (analysis_id, release_id, ordinal) VALUES (1, 1, 7)"))
+        connection.rollback()
+        command.downgrade(migrate.alembic_config(connection), "0004")
+        connection.commit()
+    engine.dispose()
+    assert run(empty_url, "SELECT analysis_id FROM facet.unit ORDER BY 1") == [(1,), (2,)]

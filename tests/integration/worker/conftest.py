@@ -55,8 +55,9 @@ class Archive:
                 {"media": media_id, "release": self.release_id},
             ).scalar_one()
             session.execute(
-                text("INSERT INTO unit (analysis_id, ordinal) SELECT :id, n FROM generate_series(0, :last) n"),
-                {"id": analysis_id, "last": units - 1},
+                text("""INSERT INTO unit (analysis_id, release_id, ordinal)
+                        SELECT :id, :release, n FROM generate_series(0, :last) n"""),
+                {"id": analysis_id, "release": self.release_id, "last": units - 1},
             )
             session.execute(
                 text("INSERT INTO job_item (job_id, item_no, uri, media_id, analysis_id) VALUES (:j, :n, :u, :m, :a)"),
@@ -178,7 +179,7 @@ class Crowd:
                                                      sample_interval_seconds)
                                SELECT :m, :r, count(*) || '/s', 'done', now(), true, 0.5 FROM analysis
                                WHERE media_id = :m AND release_id = :r RETURNING analysis_id),
-                         u AS (INSERT INTO unit (analysis_id, state) SELECT analysis_id, 'done' FROM a
+                         u AS (INSERT INTO unit (analysis_id, release_id, state) SELECT analysis_id, :r, 'done' FROM a
                                RETURNING analysis_id, unit_id)
                     SELECT analysis_id, unit_id FROM u"""),
             {"m": media_id, "r": release_id},

@@ -105,3 +105,33 @@ def test_a_suspect_does_not_hold_the_clock_back(archive):
     take(archive, 100)
     small = archive.submit(archive.files(1000, 20)).job_id
     assert order(archive, 4) == [large, small, large, small]
+
+
+def test_units_of_another_release_are_not_even_looked_at(archive):
+    with archive.sessions.begin() as session:
+        other = session.execute(
+            text("""INSERT INTO release (fingerprint, name, weights_sha256, code_version, metrics, manifest)
+                    VALUES ('g', 'other', '', '', '{}', '{}') RETURNING release_id""")
+        ).scalar_one()
+    archive.submit(archive.files(0, 400), release_id=other, priority=5)
+    archive.submit(archive.files(1000, 3))
+    with archive.sessions.begin() as session:
+        assert session.scalars(text("SELECT DISTINCT release_id FROM unit ORDER BY 1")).all() == [
+            archive.release_id,
+            other,
+        ]
+        # In a table as small as this one PostgreSQL would rather read all of it.
+        session.execute(text("SET LOCAL enable_seqscan = off"))
+        values = {"release_id": archive.release_id, "limit": 3, "held": [], "owner": "one", "seconds": 60}
+        plan = session.execute(text(f"EXPLAIN (ANALYZE, FORMAT JSON) {ledger._LEASE_FRESH.text}"), values).scalar_one()
+        session.rollback()
+    (scan,) = [node for node in nodes(plan[0]["Plan"]) if node.get("Index Name") == "ix_unit_lease"]
+    assert scan["Actual Rows"] == 3
+    assert "release_id" in scan["Index Cond"]
+    assert len(take(archive, 10)) == 3
+
+
+def nodes(plan):
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from nodes(below)

@@ -97,7 +97,7 @@ def test_other_analyses_of_the_same_files_lose_the_person_too(house, eraser, peo
         ),
         {"m": together, "r": other},
     ).scalar_one()
-    session.execute(text("INSERT INTO unit (analysis_id) VALUES (:a)"), {"a": running})
+    session.execute(text("INSERT INTO unit (analysis_id, release_id) VALUES (:a, :r)"), {"a": running, "r": other})
     session.commit()
     assert session.execute(text("SELECT count(*) FROM face WHERE media_id = :m"), {"m": together}).scalar_one() == 9
     eraser.erase_person(people[0])
@@ -135,7 +135,7 @@ def test_what_a_cancelled_analysis_had_stored_goes_with_the_person(house, eraser
     stopped, unit = session.execute(
         text("""WITH a AS (INSERT INTO analysis (media_id, release_id, sampling, state, reason, finished_at)
                            VALUES (:m, :r, 'every', 'cancelled', 'cancelled: job 1', now()) RETURNING analysis_id),
-                     u AS (INSERT INTO unit (analysis_id, state) SELECT analysis_id, 'done' FROM a
+                     u AS (INSERT INTO unit (analysis_id, release_id, state) SELECT analysis_id, :r, 'done' FROM a
                            RETURNING analysis_id, unit_id)
                 SELECT analysis_id, unit_id FROM u"""),
         {"m": together, "r": house.crowd.release_id},
