@@ -1,7 +1,7 @@
 """The crop store: aligned crops as lossless PNG strips, so that a retrained branch never needs the video again.
 
 A strip stacks the crops of one chunk of a unit vertically; a face row names its strip and its place in it.
-Names follow from what was analysed, so a unit that runs twice writes the same bytes to the same place.
+Each attempt at a unit has names of its own, so that one which came to nothing never wrote over what is stored.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class CropStore:
         """Store a strip.
 
         Args:
-            name: path below the store, ``<sha256>/<analysis>/<unit>-<chunk>.png``.
+            name: path below the store, ``<sha256>/<analysis>/<unit>-<token>-<strip>.png``.
             crops: (N, H, W, 3) uint8 RGB, N >= 1.
 
         Raises:

@@ -68,8 +68,8 @@ def finish_analysis(session: Session, analysis_id: int, heads: Mapping[str, Head
     ledger.close_analysis(session, analysis_id, outcome)
 
 
-def finish_forgotten(session: Session, release_id: int, heads: Mapping[str, HeadSpec]) -> int:
-    """Close analyses whose last unit was given up while nobody was there to notice; returns how many there were.
+def finish_forgotten(session: Session, release_id: int, heads: Mapping[str, HeadSpec]) -> list[int]:
+    """Close analyses whose last unit was given up while nobody was there to notice; returns which they were.
 
     Every other end of a unit closes its analysis in the same transaction.
     """
@@ -81,7 +81,7 @@ def finish_forgotten(session: Session, release_id: int, heads: Mapping[str, Head
     ).all()
     for analysis_id in forgotten:
         finish_analysis(session, int(analysis_id), heads)
-    return len(forgotten)
+    return list(forgotten)
 
 
 def _build_appearances(session: Session, analysis_id: int, specs: Mapping[str, HeadSpec]) -> None:

@@ -22,6 +22,7 @@ from worker.finish import finish_forgotten
 from worker.heap import keep_heap, trim_heap
 from worker.identity.people import Identifier
 from worker.leases import LeaseHolder, make_owner
+from worker.leftovers import remove_leftovers
 from worker.pipeline import Pipeline, PipelineOptions, Totals
 from worker.recognition import LANES
 from worker.sources import Sources
@@ -119,8 +120,9 @@ class Worker:
     def _reconcile(self) -> None:
         """Close what dead workers left behind."""
         with self._sessions.begin() as session:
-            ledger.quarantine_exhausted(session, self._lease())
-            finish_forgotten(session, self.release_id, self._heads)
+            given_up = ledger.quarantine_exhausted(session, self._lease())
+            given_up += finish_forgotten(session, self.release_id, self._heads)
+        remove_leftovers(self._sessions, CropStore(self._settings.crops), given_up)
 
     def _lease(self) -> ledger.Lease:
         return ledger.Lease(

@@ -31,9 +31,14 @@ PREDICTION_COLUMNS = (
 MULTI_LABEL_HEADS = frozenset({"attributes"})
 
 
+def strip_folder(sha256: str, analysis_id: int) -> str:
+    """Name the folder of an analysis' crops."""
+    return f"{sha256[:2]}/{sha256}/{analysis_id}"
+
+
 def strip_name(unit: LeasedUnit, strip: int) -> str:
-    """Name the strip of crops: it follows from what is analysed, so a second attempt writes the same place."""
-    return f"{unit.sha256[:2]}/{unit.sha256}/{unit.analysis_id}/{unit.ordinal}-{strip}.png"
+    """Name a strip of crops: by its token, so that whoever lost the unit writes over nothing that is stored."""
+    return f"{strip_folder(unit.sha256, unit.analysis_id)}/{unit.ordinal}-{unit.token}-{strip}.png"
 
 
 def store_unit(session: Session, result: UnitResult, release_id: int) -> None:

@@ -18,6 +18,7 @@ from worker.crops import STRIP_ROWS
 from worker.database import database_away
 from worker.errors import DecoderCrashed, MediaAway
 from worker.finish import finish_analysis
+from worker.leftovers import remove_leftovers
 from worker.recognition import InferredChunk
 from worker.store import store_unit, strip_name
 
@@ -193,6 +194,8 @@ class Writer:
         for result, ours in zip(results, booked, strict=True):
             self._books.leases.drop(result.unit)
             self._count(result, ours=ours)
+        stale = [r.unit.analysis_id for r, ours in zip(results, booked, strict=True) if _leaves_crops(r, ours=ours)]
+        remove_leftovers(self._books.sessions, self._books.crops, stale)
 
     def _count(self, result: UnitResult, *, ours: bool) -> None:
         """Tell the figures how an attempt ended, once that is stored."""
@@ -228,3 +231,8 @@ class Writer:
             logger.warning("lease lost", extra=facts)
             return False
         return True
+
+
+def _leaves_crops(result: UnitResult, *, ours: bool) -> bool:
+    """Whether this attempt, or one before it, may have written crops that no row names."""
+    return not ours or result.unit.token > 1 or isinstance(result.error, DecoderCrashed)

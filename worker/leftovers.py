@@ -1,0 +1,68 @@
+"""Crops of attempts that came to nothing: their worker died, lost the unit, failed at it or was stopped.
+
+Strips carry the token under which they were written, and a unit is stored only while it is leased under that token. So
+a strip that no row names, of a token that nobody holds any longer, never will be named: it can go without a lock.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from worker.errors import FacetError
+from worker.store import strip_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from worker.crops import CropStore
+
+logger = logging.getLogger(__name__)
+
+_STRIP = re.compile(r"/(?P<ordinal>\d+)-(?P<token>\d+)-\d+\.png(?:\.part)?$")
+
+
+def remove_leftovers(sessions: sessionmaker[Session], store: CropStore, analyses: Iterable[int]) -> int:
+    """Remove strips of analyses that no row names and nobody is writing; returns how many went.
+
+    A store that is away is no error: the next attempt at the unit, or the erasure of its file, removes them.
+    """
+    removed = 0
+    for analysis_id in sorted(set(analyses)):
+        try:
+            with sessions() as session:
+                names = _find(session, store, analysis_id)
+            for name in names:
+                store.remove(name)
+            removed += len(names)
+        except FacetError as err:
+            facts = {"action": "leftovers_stay", "analysis_id": analysis_id}
+            logger.warning("crops of broken-off attempts stay: %s", err, extra=facts)
+    if removed:
+        logger.info("crops of broken-off attempts removed", extra={"action": "leftovers_removed", "strips": removed})
+    return removed
+
+
+def _find(session: Session, store: CropStore, analysis_id: int) -> list[str]:
+    """Find what can go. Files are listed first, then the units in work, then rows: what is stored meanwhile is seen."""
+    key = {"id": analysis_id}
+    sha256 = session.execute(
+        text("SELECT sha256 FROM media_file JOIN analysis USING (media_id) WHERE analysis_id = :id"), key
+    ).scalar()
+    if sha256 is None:  # erased, with its folder
+        return []
+    strips = [(name, found) for name in store.find(strip_folder(sha256, analysis_id)) if (found := _STRIP.search(name))]
+    units = text("SELECT ordinal, token FROM unit WHERE analysis_id = :id AND state = 'leased'")
+    in_work = {(row.ordinal, row.token) for row in session.execute(units, key)}
+    rows = text("SELECT DISTINCT crop_uri FROM face WHERE analysis_id = :id AND crop_uri IS NOT NULL")
+    named = set(session.scalars(rows, key))
+    return [
+        name
+        for name, found in strips
+        if name not in named and (int(found["ordinal"]), int(found["token"])) not in in_work
+    ]
