@@ -17,7 +17,7 @@ import av.logging
 import cv2
 
 from worker.decode import decord_reader, stills
-from worker.decode.confine import confine, die_with_parent
+from worker.decode.confine import NETWORK, confine, die_with_parent, leave_network
 from worker.decode.scenes import SceneJudge
 from worker.decode.stills import Still
 from worker.decode.video import Video
@@ -37,11 +37,12 @@ ALIVE_SECONDS = 1.0
 def main() -> None:
     """Serve requests until standard input ends."""
     memory_bytes, parent = int(sys.argv[1]), int(sys.argv[2])
+    alone = leave_network()
     die_with_parent(parent)
     server = Server(*_private_pipes())
     _load_codecs()
-    confine(memory_bytes)
-    server.serve()
+    holds = confine(memory_bytes)
+    server.serve([*holds, *([NETWORK] if alone else [])])
 
 
 class Server:
@@ -54,9 +55,9 @@ class Server:
         self._film: Video | None = None
         self._film_key: tuple[object, ...] = ()
 
-    def serve(self) -> None:
-        """Say that the process is ready, then answer."""
-        self._say(MessageKind.READY, {})
+    def serve(self, protections: list[str]) -> None:
+        """Say that the process is ready and what holds it, then answer."""
+        self._say(MessageKind.READY, {"protections": protections})
         for line in self._requests:
             if line != CANCEL:  # one that came too late: its request is answered
                 self._serve(decode_request(line))

@@ -8,6 +8,7 @@ with Decoder(DecodeLimits()) as decoder, decoder.open(DecodeRequest(location=pat
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from worker import metrics
 from worker.decode.process import Child
-from worker.decode.wire import CANCEL, MessageKind, Request, encode_request, info_from_meta
+from worker.decode.wire import CANCEL, MOST_FRAMES, MessageKind, Request, encode_request, info_from_meta, plain_text
 from worker.errors import DecoderCrashed, MediaRejected
 from worker.values import DecodedFrame, DecodeLimits, DecodeRequest, MediaInfo, MediaKind
 
@@ -56,6 +57,14 @@ class Decoder:
     def pid(self) -> int | None:
         """Process id of the child, None while there is none."""
         return self._child.pid if self._child else None
+
+    def protections(self) -> tuple[str, ...]:
+        """Give what the system lets hold the child: of ``PROTECTIONS`` in ``worker.decode.confine``.
+
+        Raises:
+            DecoderCrashed: no child comes up.
+        """
+        return self._ensure_child(self._limits).protections()
 
     def close(self) -> None:
         """End the child; the next request starts a new one."""
@@ -197,7 +206,7 @@ class DecodeStream:
             raise self._protocol_error(f"a {message.kind.name} message where a description was expected")
         try:
             info, self._engine = info_from_meta(message.meta)
-        except (KeyError, TypeError, ValueError) as err:
+        except (KeyError, TypeError, ValueError, OverflowError) as err:
             raise self._protocol_error(f"a description that is none ({err})") from err
         return info
 
@@ -211,7 +220,8 @@ class DecodeStream:
         if message.kind is not MessageKind.END:
             raise self._protocol_error(f"a {message.kind.name} message where a frame was expected")
         self._open = False
-        self.damaged = int(message.meta.get("damaged", 0))
+        damaged = message.meta.get("damaged", 0)
+        self.damaged = damaged if isinstance(damaged, int) else 1
         return None
 
     def _receive(self, wall_seconds: float) -> Message:
@@ -224,7 +234,7 @@ class DecodeStream:
         while (message := self._child.receive(wall_seconds)).kind is MessageKind.ALIVE:
             pass
         if message.kind is MessageKind.REJECTED:
-            code, text = str(message.meta.get("code")), str(message.meta.get("message"))
+            code, text = plain_text(message.meta.get("code")), plain_text(message.meta.get("message"))
             if code == "out_of_memory" and self._engine == "decord":  # which takes what it can get; PyAV needs little
                 self._child.kill()
                 raise DecoderCrashed(code, text)
@@ -239,8 +249,10 @@ class DecodeStream:
         try:
             width, height = int(meta["width"]), int(meta["height"])
             index, at_seconds, scene_cut = int(meta["index"]), float(meta["at_seconds"]), bool(meta["scene_cut"])
-        except (KeyError, TypeError, ValueError) as err:
+        except (KeyError, TypeError, ValueError, OverflowError) as err:
             raise self._protocol_error(f"a frame without its facts ({err!r})") from err
+        if not (0 <= index < MOST_FRAMES and math.isfinite(at_seconds)):
+            raise self._protocol_error(f"a frame {index} at {at_seconds} s")
         fits = width > 0 and height > 0 and width * height <= self._limits.pixels_per_frame
         if not fits or message.payload_bytes != width * height * 3:
             raise self._protocol_error(f"{message.payload_bytes} bytes for a frame of {width} x {height} pixels")

@@ -9,14 +9,20 @@ import signal
 import sys
 from pathlib import Path
 
+from worker.decode.sandbox import filter_calls, landlock
+
 PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
+CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
-"""All three from the Linux headers sys/prctl.h and sched.h."""
+"""All four from the Linux headers sys/prctl.h and sched.h."""
 
 CPU_SECONDS = 24 * 3600
 """Of one child over all its files: a backstop behind the client's watchdog, never met by honest work."""
 OPEN_FILES = 64
+LIMITS, NETWORK, LANDLOCK, FILTER = "resource limits", "no network", "Landlock", "system calls filtered"
+PROTECTIONS = (LIMITS, NETWORK, LANDLOCK, FILTER)
+"""What may hold, in words."""
 ADDRESS_SPACE_SLACK = 4 << 30
 """Address space is reserved in big pieces (64 MiB for each allocator arena, stacks) that are never filled."""
 
@@ -28,14 +34,26 @@ def die_with_parent(parent: int) -> None:
         raise SystemExit(0)
 
 
-def confine(memory_bytes: int) -> None:
-    """Limit memory beyond what is mapped now, CPU time, files; leave the network where the system allows it.
+def leave_network() -> bool:
+    """Move to a network of its own that leads nowhere, where the system allows it; whether it did.
+
+    Without privileges that takes a user namespace of its own, which only a process of one thread may enter: call it
+    before libraries start theirs.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    return bool(libc.unshare(CLONE_NEWNET) == 0 or libc.unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0)
+
+
+def confine(memory_bytes: int) -> list[str]:
+    """Limit memory beyond what is mapped now, CPU time, files, and what the kernel does for this process.
 
     Call it after the heavy imports, so that ``memory_bytes`` means what a file may use, not what libraries cost.
+
+    Returns:
+        What holds, in words.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    libc.unshare(CLONE_NEWNET)  # fails without privileges: nothing is lost, FFmpeg is held to local files anyway
     base = _mapped_bytes()
     _limit(resource.RLIMIT_DATA, base["VmData"] + memory_bytes)
     _limit(resource.RLIMIT_AS, base["VmSize"] + memory_bytes + ADDRESS_SPACE_SLACK)
@@ -43,6 +61,8 @@ def confine(memory_bytes: int) -> None:
     _limit(resource.RLIMIT_FSIZE, 0)
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, OPEN_FILES)
+    holds = {LIMITS: True, LANDLOCK: landlock(), FILTER: filter_calls()}
+    return [name for name, held in holds.items() if held]
 
 
 def memory_left() -> int:

@@ -19,6 +19,7 @@ from typing import Any
 from worker.decode.wire import HEADER, MAGIC, MAX_META_BYTES, MessageKind
 from worker.errors import DecoderCrashed
 
+PROGRAM = ("-m", "worker.decode.child")
 START_SECONDS = 60.0
 """A child imports its libraries in about half a second; a starved machine may need far longer."""
 PIPE_BYTES = 1 << 20
@@ -66,6 +67,7 @@ class Child:
         for descriptor in (self._stdout, self._stderr_end):
             self._poll.register(descriptor, select.POLLIN)
         self._ready = False
+        self._protections: tuple[str, ...] = ()
         self._closed = False
         self._listening = True
 
@@ -73,6 +75,15 @@ class Child:
     def alive(self) -> bool:
         """Whether the process still runs."""
         return self._process.poll() is None
+
+    def protections(self) -> tuple[str, ...]:
+        """Give what holds the process, in its own words; waits until it is ready.
+
+        Raises:
+            DecoderCrashed: it never came up.
+        """
+        self._await_ready()
+        return self._protections
 
     def send(self, line: bytes) -> None:
         """Send one request line, after the process has said that it is ready for one.
@@ -102,8 +113,11 @@ class Child:
         text = bytearray(meta_bytes)
         self.read_into(memoryview(text), wall_seconds)
         try:
-            return Message(MessageKind(kind), json.loads(text), payload_bytes)
-        except ValueError as err:
+            meta = json.loads(text)
+            if not isinstance(meta, dict):
+                raise self._nonsense()
+            return Message(MessageKind(kind), meta, payload_bytes)
+        except (ValueError, RecursionError) as err:
             raise self._nonsense() from err
 
     def read_into(self, target: memoryview, wall_seconds: float) -> None:
@@ -138,6 +152,8 @@ class Child:
             if message.kind is not MessageKind.READY:
                 raise self._nonsense()
             self._ready = True
+            said = message.meta.get("protections")
+            self._protections = tuple(map(str, said)) if isinstance(said, list) else ()
 
     def _await_output(self, wall_seconds: float) -> None:
         """Return when the pipe has bytes or has ended; kill the process when it stays silent."""
@@ -183,7 +199,7 @@ class Child:
 
 
 def _start(memory_bytes: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-P", "-m", "worker.decode.child", str(memory_bytes), str(os.getpid())]
+    command = [sys.executable, "-P", *PROGRAM, str(memory_bytes), str(os.getpid())]
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,

@@ -7,6 +7,7 @@ The client trusts no length that a child names: a child that reads hostile bytes
 from __future__ import annotations
 
 import json
+import math
 import struct
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -22,6 +23,12 @@ HEADER = struct.Struct("<4scIQ")
 MAGIC = b"fct1"
 MAX_META_BYTES = 1 << 20
 """A longer JSON part is no message of ours."""
+
+
+MOST_TEXT = 500
+"""Characters of a reason."""
+MOST_SIDE, MOST_FRAMES = 1 << 20, 1 << 31
+"""Pixels of a side and frames of a file beyond which a child tells nonsense; columns of the database hold these."""
 
 
 class MessageKind(Enum):
@@ -94,7 +101,29 @@ def info_from_meta(meta: Mapping[str, Any]) -> tuple[MediaInfo, str]:
     Raises:
         KeyError, TypeError, ValueError: the child sent something else.
     """
-    info = MediaInfo(**meta["info"])
-    if info.kind not in {"image", "video"} or not (info.width > 0 and info.height > 0):
+    said = MediaInfo(**meta["info"])
+    info = MediaInfo(
+        kind=said.kind,
+        format=plain_text(said.format),
+        width=int(said.width),
+        height=int(said.height),
+        duration_seconds=_finite(said.duration_seconds),
+        frames_per_second=_finite(said.frames_per_second),
+    )
+    if info.kind not in {"image", "video"} or not (0 < info.width < MOST_SIDE and 0 < info.height < MOST_SIDE):
         raise ValueError(f"a child described a file as {info}")
-    return info, str(meta["engine"])
+    return info, plain_text(meta["engine"])
+
+
+def _finite(value: float | None) -> float | None:
+    """Return a number that a database holds and that can be computed with, None for what is none.
+
+    Raises:
+        TypeError, ValueError: it is no number at all.
+    """
+    return None if value is None or not math.isfinite(float(value)) else float(value)
+
+
+def plain_text(value: object) -> str:
+    """Return words of a child as one line that a database can hold."""
+    return "".join(c if c.isprintable() else " " for c in str(value)[:MOST_TEXT])

@@ -142,6 +142,40 @@ def test_links_and_devices_in_a_tar(found):
     }
 
 
+def test_a_link_in_a_tar_is_no_way_out_for_what_follows(found, tmp_path):
+    """A folder that is a link to elsewhere, then a member in it; and a hard link to a file elsewhere."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "secret.jpg").write_bytes(jpeg(6))
+
+    def link(name, kind, target):
+        info = tarfile.TarInfo(name)
+        info.type, info.linkname = kind, str(target)
+        return info
+
+    members = {
+        "out": link("out", tarfile.SYMTYPE, tmp_path / "elsewhere"),
+        "out/evil.jpg": jpeg(1),
+        "hard.jpg": link("hard.jpg", tarfile.LNKTYPE, tmp_path / "elsewhere" / "secret.jpg"),
+        "climbing.jpg": link("climbing.jpg", tarfile.LNKTYPE, "../elsewhere/secret.jpg"),
+    }
+    items = found(tarred(members))
+    assert codes(items) == {"!/out": "link", "!/out/evil.jpg": "found", "!/hard.jpg": "link", "!/climbing.jpg": "link"}
+    assert items["!/out/evil.jpg"].location.is_relative_to(tmp_path / "staging")
+    assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["secret.jpg"]
+
+
+def test_sizes_that_a_zip_claims_are_not_believed(found, tmp_path):
+    """The directory says that three megabytes are ten bytes: what comes out is counted, not what was promised."""
+    data = bytearray(zipped({"bomb.jpg": jpeg() + ZEROS}, compression=zipfile.ZIP_DEFLATED))
+    claimed = struct.pack("<I", 10)
+    local, directory = data.index(b"PK\x03\x04"), data.index(b"PK\x01\x02")
+    data[local + 22 : local + 26] = claimed
+    data[directory + 24 : directory + 28] = claimed
+    (code,) = codes(found(bytes(data), archive_ratio=50, archive_ratio_from=1_000_000)).values()
+    assert code in {"corrupt", "archive_bomb", "not_media"}
+    assert sum(file.stat().st_size for file in (tmp_path / "staging").rglob("*") if file.is_file()) < 100_000
+
+
 def test_links_and_encrypted_members_in_a_zip(found):
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
