@@ -13,10 +13,12 @@ from db.errors import DatabaseError
 from db.migrate import current_state
 from worker.complaints import read_complaints
 from worker.database import database_address, masked
+from worker.decode.client import Decoder
+from worker.decode.confine import PROTECTIONS
 from worker.errors import FacetError
 from worker.home import make_home
 from worker.identity.proposals import read_proposals
-from worker.runner import load
+from worker.runner import decode_limits, load
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,6 +48,7 @@ def examine(config: Settings) -> list[Finding]:
         ("people", _people),
         ("broker", _broker),
         ("release", _release),
+        ("decoder", _decoder),
     ]
     return [_look(what, check, config) for what, check in checks]
 
@@ -116,3 +119,12 @@ def _release(config: Settings) -> str:
     release = load(config)
     heads = ", ".join(release.heads) or "identity only"
     return f"{release.name} on {release.device} ({heads})"
+
+
+def _decoder(config: Settings) -> str:
+    """Start a decode child and ask what holds it; what the system does not offer is told, but nothing is wrong."""
+    with Decoder(decode_limits(config)) as decoder:
+        holds = decoder.protections()
+    missing = [one for one in PROTECTIONS if one not in holds]
+    told = f"children run under: {', '.join(one for one in PROTECTIONS if one in holds)}"
+    return f"{told}; this system does not offer: {', '.join(missing)}" if missing else told
