@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from db.embedded import EmbeddedPostgres
 from db.engine import make_engine, mask_url, session_factory
-from db.errors import DatabaseError
+from db.errors import DatabaseError, DatabaseUnreachable
 from db.migrate import require_current, upgrade
 from worker.errors import FacetError, RetryableError
 
@@ -61,7 +61,8 @@ def open_database(settings: Settings) -> Iterator[Database]:
     """Open the database for work; the embedded one is brought to this program's tables first.
 
     Raises:
-        FacetError: it cannot be reached, or its tables are another program's.
+        RetryableError: it cannot be reached.
+        FacetError: its tables are another program's.
     """
     with database_address(settings) as url:
         try:
@@ -69,6 +70,8 @@ def open_database(settings: Settings) -> Iterator[Database]:
                 upgrade(url)
             else:
                 require_current(url)
+        except DatabaseUnreachable as err:
+            raise RetryableError(str(err)) from err
         except DatabaseError as err:
             raise FacetError(str(err)) from err
         engine = make_engine(url)

@@ -95,10 +95,11 @@ class Worker:
         Raises:
             RetryableError: database or crop store is away.
         """
+        until = time.monotonic() + seconds
         while not stop.is_set():
-            self._reconcile()
             try:
-                return self._drain(stop, on_progress, seconds)
+                self._reconcile()
+                return self._drain(stop, on_progress, until - time.monotonic())
             except FacetError:
                 raise
             except DBAPIError as err:

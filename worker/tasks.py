@@ -1,4 +1,4 @@
-"""Celery: the bell that wakes workers, and the processes that listen to it.
+"""Celery: the bell that wakes workers, and what they do when they hear it.
 
 A message says only "there may be work". Which unit to take, and whether it still needs anybody, is the ledger's to
 say; so a message that is lost, doubled or late costs time and never a result. `facet beat` rings again for what was
@@ -9,22 +9,23 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import wraps
 from multiprocessing import Event
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-import redis
-from celery import Celery, signals
-from kombu.exceptions import OperationalError as BrokerError
+from celery import Celery
+from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from worker.absences import NOT_AWAY
+from worker.broker import REDIS_ERRORS, check_broker, count_messages, why
 from worker.config import settings
-from worker.database import open_database
-from worker.errors import FacetError, RetryableError, UsageError
-from worker.exporter import count_in_process, serve_ledger, serve_processes
+from worker.database import database_away, open_database
+from worker.errors import RetryableError, UsageError
+from worker.exporter import count_in_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,17 +39,20 @@ logger = logging.getLogger(__name__)
 DRAIN = "facet.drain"
 RECONCILE = "facet.reconcile"
 REGROUP = "facet.regroup"
-QUEUE = "facet"
-MOST_BELLS = 32  # messages per ring: enough to wake that many processes, and each drains until nothing is due
+Work = Literal["analysis", "upkeep"]
+QUEUES: dict[Work, str] = {"analysis": "facet", "upkeep": "facet-upkeep"}
+"""Analysis needs the network and, where there is one, the GPU; upkeep rings, erases and regroups, and needs neither."""
+MOST_BELLS = 32  # messages that lie in the queue: they wake that many processes, and each drains until nothing is due
 DRAIN_SECONDS = 120.0  # after this a process takes no more units and lets other messages through
 HARD_LIMIT_SECONDS = 3600  # of one drain: its budget and the longest unit that was begun within it
+SOFT_SHARE = 0.95  # of the hard limit: what is in work then counts as a failed attempt, and the process lives
 RECONCILE_SECONDS = 30.0
 ERASE_SECONDS = 15.0  # of a reconciliation: it is killed after 60
 BEAT_PATIENCE_SECONDS = 5.0  # for rows that somebody holds: the next reconciliation tries again
-VISIBILITY_SECONDS = 2 * HARD_LIMIT_SECONDS  # a message in work is not delivered again before its task must have ended
+VISIBILITY_SECONDS = 900  # then the message of a worker that is gone comes again; one in work wakes somebody in vain
 RETRY_SECONDS = 10  # before a task whose database or disk is away tries again
 
-_stopping = Event()
+stopping = Event()
 """Set in the parent when it is told to stop, seen by its pool processes."""
 
 
@@ -63,16 +67,34 @@ class TaskOptions:
     """The message is answered after the work, so that it survives a worker that dies."""
     ignore_result: bool = True
     retry_backoff_max: int = 300
-    """Most seconds between two tries while a service is away."""
+    """Most seconds between two tries while a service is away; below VISIBILITY_SECONDS, or tries would double."""
+
+    @property
+    def soft_time_limit(self) -> int:
+        """Seconds after which the task is interrupted, and may still say so."""
+        return int(SOFT_SHARE * self.time_limit)
 
 
 def register_task(app: Celery, options: TaskOptions, run: Callable[[], None]) -> None:
     """Add a task that takes nothing, and is tried again while a service is away."""
+
+    @wraps(run)
+    def guarded() -> None:
+        try:
+            run()
+        except DBAPIError as err:
+            raise database_away(err) from err
+        except SoftTimeLimitExceeded:
+            logger.warning(
+                "a task was interrupted at its time limit", extra={"action": "soft_limit", "task": options.name}
+            )
+
     app.task(
-        run,
+        guarded,
         name=options.name,
         shared=False,
         time_limit=options.time_limit,
+        soft_time_limit=options.soft_time_limit,
         acks_late=options.acks_late,
         ignore_result=options.ignore_result,
         autoretry_for=(RetryableError,),
@@ -95,15 +117,29 @@ def make_app(config: Settings) -> Celery:
     app.conf.update(
         accept_content=["json"],
         beat_schedule=_schedule(config),
+        broker_channel_error_retry=True,  # a full Redis refuses every write: wait for it, as for one that is away
+        broker_connection_max_retries=None,
+        broker_connection_retry=True,
         broker_connection_retry_on_startup=True,
         broker_transport_options={"visibility_timeout": VISIBILITY_SECONDS},
         enable_utc=True,
+        event_serializer="json",
+        result_accept_content=["json"],
         result_backend=None,
-        task_default_queue=QUEUE,
+        result_serializer="json",
+        task_acks_late=True,
+        task_acks_on_failure_or_timeout=True,  # the ledger counts attempts; a message that came again would not
+        task_default_queue=QUEUES["analysis"],
+        task_ignore_result=True,
+        task_reject_on_worker_lost=False,
+        task_routes={name: {"queue": QUEUES["upkeep"]} for name in (RECONCILE, REGROUP)},
         task_serializer="json",
+        task_soft_time_limit=int(SOFT_SHARE * HARD_LIMIT_SECONDS),
+        task_time_limit=HARD_LIMIT_SECONDS,
         timezone="UTC",
         worker_cancel_long_running_tasks_on_connection_loss=False,
         worker_hijack_root_logger=False,
+        worker_max_memory_per_child=config.worker_memory_bytes >> 10,
         worker_prefetch_multiplier=1,
         worker_send_task_events=True,
         worker_soft_shutdown_timeout=30.0,
@@ -146,47 +182,47 @@ class Bell:
 
     def __init__(self, config: Settings) -> None:
         self._app = make_app(config)
-        check_broker(config.broker_url or "")
+        self._url = config.broker_url or ""
+        check_broker(self._url)
 
     def ring(self, database: Database) -> int:
-        """Send as many messages as there are units due, at most MOST_BELLS; returns how many."""
-        with database.sessions.begin() as session:
-            due = session.execute(
-                text("""SELECT count(*) FROM (SELECT FROM unit WHERE (state = 'pending'
-                        AND coalesce(not_before, '-infinity') <= now()) OR (state = 'leased' AND lease_until < now())
-                        LIMIT :most) due"""),
-                {"most": MOST_BELLS},
-            ).scalar_one()
+        """Send as many messages as there are units due, as far as fewer than MOST_BELLS lie there; returns how many.
+
+        Raises:
+            RetryableError: database or broker are away, or the broker's memory is full.
+        """
         try:
-            for _ in range(due):
-                self._app.send_task(DRAIN)
-        except BrokerError as err:
-            raise RetryableError(
-                f"the broker does not take messages: {err}; the job is stored, start the broker"
-            ) from err
-        return int(due)
+            with database.sessions.begin() as session:
+                due = session.execute(_DUE, {"most": MOST_BELLS}).scalar_one()
+        except DBAPIError as err:
+            raise database_away(err) from err
+        wanted = min(due, MOST_BELLS - count_messages(self._url, [QUEUES["analysis"]])) if due else 0
+        for _ in range(wanted):
+            _send_drain(self._app)
+        return max(0, int(wanted))
 
 
-def check_broker(url: str) -> None:
-    """Refuse a Redis that cannot be reached, or that may drop messages.
+# Each half reads the first rows of its index, however many are done.
+_DUE = text("""
+    SELECT count(*) FROM (
+        (SELECT FROM unit WHERE state = 'pending' AND attempts = 0 LIMIT :most)
+        UNION ALL
+        (SELECT FROM unit WHERE state IN ('pending', 'leased') AND attempts > 0
+           AND CASE state WHEN 'pending' THEN coalesce(not_before, '-infinity') ELSE lease_until END <= now()
+         LIMIT :most)
+        LIMIT :most) due""")
+
+
+def _send_drain(app: Celery) -> None:
+    """Ring once.
 
     Raises:
-        RetryableError: it cannot be reached.
-        FacetError: its eviction policy is not ``noeviction``.
+        RetryableError: the broker is away or full.
     """
-    client = redis.Redis.from_url(url, socket_connect_timeout=5)
     try:
-        policy = str(client.info("memory").get("maxmemory_policy", "noeviction"))
-    except redis.RedisError as err:
-        where = url.rpartition("@")[2] if "@" in url else url.partition("://")[2]
-        raise RetryableError(f"no Redis answers at {where}: {err}; start it or correct FACET_BROKER_URL") from err
-    finally:
-        client.close()
-    if policy != "noeviction":
-        raise FacetError(
-            f"the broker's maxmemory-policy is {policy}, expected noeviction: a full Redis would drop messages; "
-            "start it with --maxmemory-policy noeviction"
-        )
+        app.send_task(DRAIN)
+    except REDIS_ERRORS as err:
+        raise RetryableError(why(err)) from err
 
 
 _context = ExitStack()
@@ -208,29 +244,30 @@ def _worker() -> tuple[Worker, Database]:
 
 def _drain(app: Celery) -> None:
     worker, database = _worker()
-    worker.drain(_stopping, seconds=DRAIN_SECONDS)
-    if _stopping.is_set():
+    worker.drain(stopping, seconds=DRAIN_SECONDS)
+    if stopping.is_set():
         return
     worker.identifier.finish()
-    if _due(database, worker.absences.places()):
-        app.send_task(DRAIN)
+    if _due(database, worker):
+        _send_drain(app)
 
 
-def _due(database: Database, away: list[str]) -> bool:
-    """Whether a unit waits that this host may be able to read."""
+def _due(database: Database, worker: Worker) -> bool:
+    """Whether a unit waits that this worker may be able to read; those of other releases are for other workers."""
     with database.sessions.begin() as session:
         statement = text(f"""SELECT EXISTS (SELECT FROM unit JOIN analysis AS a USING (analysis_id)
-                             WHERE unit.state = 'pending' AND coalesce(not_before, '-infinity') <= now()
-                               AND {NOT_AWAY})""")  # noqa: S608 - a constant
-        return bool(session.execute(statement, {"away": away}).scalar_one())
+                             WHERE unit.release_id = :release_id AND unit.state = 'pending'
+                               AND coalesce(not_before, '-infinity') <= now() AND {NOT_AWAY})""")  # noqa: S608 - a constant
+        parameters = {"release_id": worker.release_id, "away": worker.absences.places()}
+        return bool(session.execute(statement, parameters).scalar_one())
 
 
 def _reconcile(config: Settings) -> None:
     with open_database(config) as database:
         rung = Bell(config).ring(database)
+        if rung:
+            logger.info("rang for waiting units", extra={"action": "rang", "messages": rung})
         _erase_due(config, database)
-    if rung:
-        logger.info("rang for waiting units", extra={"action": "rang", "messages": rung})
 
 
 def _erase_due(config: Settings, database: Database) -> None:
@@ -263,70 +300,3 @@ def _regroup(config: Settings) -> None:
             logger.info("people were regrouped", extra=facts)
             if done.proposal_id is not None:
                 logger.warning("regrouping waits as proposal %s: %s", done.proposal_id, done.reason, extra=facts)
-
-
-def run_worker(config: Settings, concurrency: int) -> None:
-    """Listen until stopped; rings for itself at the start, so that waiting work needs no message of anybody's."""
-    app = make_app(config)
-    check_broker(config.broker_url or "")
-    if config.threads is None:
-        os.environ["FACET_THREADS"] = str(max(1, (os.cpu_count() or 1) // concurrency))
-        settings.cache_clear()
-    with open_database(config) as database, serve_processes(config) as listening:
-        Bell(config).ring(database)
-        if listening is not None:  # a process that outlives its parent must not keep the port
-            signals.worker_process_init.connect(lambda **_: os.close(listening), weak=False)
-        signals.worker_shutting_down.connect(lambda **_: _stopping.set(), weak=False)
-        node = f"facet-{os.getpid()}@{socket.gethostname()}"
-        options = ["--concurrency", str(concurrency), "--hostname", node, "--loglevel", "WARNING"]
-        app.worker_main(["worker", "--queues", QUEUE, "--without-mingle", "--without-gossip", *options])
-
-
-def check_worker(config: Settings) -> None:
-    """Ask this host's workers whether they live.
-
-    Raises:
-        FacetError: none answers.
-    """
-    host = socket.gethostname()
-    try:
-        replies = make_app(config).control.ping(timeout=5)
-    except BrokerError as err:
-        raise RetryableError(f"the broker does not answer: {err}; start it or correct FACET_BROKER_URL") from err
-    if not any(node.endswith(f"@{host}") for reply in replies for node in reply):
-        raise FacetError(f"no worker answers on {host}; start one with `facet worker`")
-
-
-def run_beat(config: Settings) -> None:
-    """Ring at regular times until stopped."""
-    app = make_app(config)
-    check_broker(config.broker_url or "")
-    files = ["--schedule", str(config.home / "beat-schedule"), "--pidfile", str(_beat_pid(config))]
-    with ExitStack() as opened:
-        if config.metrics_port is not None:
-            database = opened.enter_context(open_database(config))
-            opened.enter_context(serve_ledger(config, database.sessions))
-        app.start(["beat", "--loglevel", "WARNING", *files])
-
-
-def _beat_pid(config: Settings) -> os.PathLike[str]:
-    return config.home / "beat.pid"
-
-
-def check_beat(config: Settings) -> None:
-    """Look whether this host's beat runs.
-
-    Raises:
-        FacetError: it does not.
-    """
-    try:
-        pid = int((config.home / "beat.pid").read_text())
-        os.kill(pid, 0)
-    except (OSError, ValueError) as err:
-        raise FacetError("no beat runs from this FACET_HOME; start one with `facet beat`") from err
-
-
-def run_flower(config: Settings, address: str, port: int) -> None:
-    """Serve Celery's monitoring page until stopped."""
-    app = make_app(config)
-    app.start(["flower", f"--address={address}", f"--port={port}"])

@@ -17,7 +17,7 @@ from worker.cli.analyze import EveryFrame, Fps, KeepDays, Name, Paths, check_pat
 from worker.cli.output import JsonFlag, console, print_json, progress_bar, table
 from worker.config import settings
 from worker.database import Database, open_database
-from worker.errors import UsageError
+from worker.errors import RetryableError, UsageError
 from worker.home import make_home
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from db.queries import JobCounts
     from worker.status import JobStatus
+    from worker.tasks import Bell
 
 WATCH_SECONDS = 1.0
 
@@ -81,10 +82,24 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command are its argumen
         )
         job_id = submit_paths(config, database, paths, submission)
         Sources.of(config).clear()
-        bell.ring(database)
         typer.echo(f"job {job_id} submitted; see it with: facet status {job_id} --watch")
+        _ring(bell, database, job_id)
         if wait and not _watch(database, job_id):
             raise typer.Exit(1)
+
+
+def _ring(bell: Bell, database: Database, job_id: int) -> None:
+    """Wake the workers; where that fails, what was submitted is safe.
+
+    Raises:
+        RetryableError: database or broker are away, or the broker's memory is full.
+    """
+    try:
+        bell.ring(database)
+    except RetryableError as err:
+        raise RetryableError(
+            f"job {job_id} is stored and nobody was woken: {err}; a worker that starts, or `facet beat`, begins with it"
+        ) from err
 
 
 def status(

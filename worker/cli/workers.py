@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
 from worker.config import settings
 from worker.home import make_home
+
+
+class Work(StrEnum):
+    """What a worker may be kept to."""
+
+    analysis = "analysis"
+    upkeep = "upkeep"
+
 
 Check = Annotated[
     bool, typer.Option("--check", help="Only say whether the one on this host lives (exit status 1: no).")
@@ -23,29 +32,38 @@ def register(app: typer.Typer) -> None:
 
 def worker(
     concurrency: Annotated[int, typer.Option(help="Processes, each with a network of its own.", min=1)] = 1,
+    only: Annotated[
+        Work | None,
+        typer.Option(
+            help="Take only analysis (needs the network), or upkeep (rings, erases, regroups); default: both."
+        ),
+    ] = None,
     check: Check = False,
 ) -> None:
-    """Work on submitted jobs until stopped; start one per host or GPU."""
-    from worker import tasks  # noqa: PLC0415 - the broker's library is loaded by the commands that need it
+    """Work on submitted jobs until stopped; start one per host or GPU.
+
+    Exit status: 0 when stopped, 1 when it took no messages any more (FACET_WATCH_SECONDS): start it again.
+    """
+    from worker import processes  # noqa: PLC0415 - the broker's library is loaded by the commands that need it
 
     config = settings()
     make_home(config.home)
     if check:
-        tasks.check_worker(config)
+        processes.check_worker(config)
     else:
-        tasks.run_worker(config, concurrency)
+        processes.run_worker(config, concurrency, ("analysis", "upkeep") if only is None else (only.value,))
 
 
 def beat(check: Check = False) -> None:
     """Ring for work that was forgotten, every half minute; one per deployment."""
-    from worker import tasks  # noqa: PLC0415
+    from worker import processes  # noqa: PLC0415
 
     config = settings()
     make_home(config.home)
     if check:
-        tasks.check_beat(config)
+        processes.check_beat(config)
     else:
-        tasks.run_beat(config)
+        processes.run_beat(config)
 
 
 def flower(
@@ -53,6 +71,6 @@ def flower(
     address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Serve Celery's monitoring page (needs the extra called monitor)."""
-    from worker import tasks  # noqa: PLC0415
+    from worker import processes  # noqa: PLC0415
 
-    tasks.run_flower(settings(), address, port)
+    processes.run_flower(settings(), address, port)
