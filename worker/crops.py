@@ -7,6 +7,7 @@ Each attempt at a unit has names of its own, so that one which came to nothing n
 from __future__ import annotations
 
 import errno
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,6 +115,9 @@ class CropStore:
             else:
                 fs.pipe_file(path, data.tobytes())
         except OSError as err:
+            if isinstance(fs, LocalFileSystem):  # what was written takes room that is missing
+                with suppress(OSError):
+                    Path(path + ".part").unlink()
             raise self._away(err) from err
 
     def _away(self, err: OSError) -> RetryableError:

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sqlalchemy.exc import InterfaceError, OperationalError
+
 from db.embedded import EmbeddedPostgres
 from db.engine import make_engine, mask_url, session_factory
 from db.errors import DatabaseError, DatabaseUnreachable
@@ -79,6 +81,11 @@ def open_database(settings: Settings) -> Iterator[Database]:
             yield Database(url, engine, session_factory(engine))
         finally:
             engine.dispose()
+
+
+def is_away(error: BaseException | None) -> bool:
+    """Whether the database is away, full or busy; any other error of it may be the fault of what is stored."""
+    return isinstance(error, (OperationalError, InterfaceError))
 
 
 def database_away(err: DBAPIError) -> RetryableError:

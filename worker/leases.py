@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 
 from worker import ledger
 from worker.absences import Absences
+from worker.database import is_away
 from worker.errors import FacetError
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class LeaseHolder:
     ) -> None:
         self._stopped.set()
         self._thread.join()
-        clean = error is None or isinstance(error, (FacetError, KeyboardInterrupt, SystemExit))
+        clean = error is None or isinstance(error, (FacetError, KeyboardInterrupt, SystemExit)) or is_away(error)
         self._give_back(None if clean else f"worker_error: {kind.__name__ if kind else ''}: {error}")
 
     def __len__(self) -> int:

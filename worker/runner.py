@@ -16,7 +16,7 @@ from models.release import load_release
 from worker import ledger, metrics, registry
 from worker.absences import Absences
 from worker.crops import CropStore
-from worker.database import database_away
+from worker.database import database_away, is_away
 from worker.errors import FacetError, UsageError
 from worker.finish import finish_forgotten
 from worker.heap import keep_heap, trim_heap
@@ -97,14 +97,14 @@ class Worker:
         """
         until = time.monotonic() + seconds
         while not stop.is_set():
+            self._reconcile()
             try:
-                self._reconcile()
                 return self._drain(stop, on_progress, until - time.monotonic())
             except FacetError:
                 raise
-            except DBAPIError as err:
-                raise database_away(err) from err
             except Exception as err:
+                if isinstance(err, DBAPIError) and is_away(err):
+                    raise database_away(err) from err
                 facts = {"action": "batch_failed", "owner": self._owner}
                 trace = logger.isEnabledFor(logging.DEBUG)
                 logger.warning("a batch failed and is tried again: %r", err, exc_info=trace, extra=facts)
@@ -120,10 +120,13 @@ class Worker:
 
     def _reconcile(self) -> None:
         """Close what dead workers left behind."""
-        with self._sessions.begin() as session:
-            given_up = ledger.quarantine_exhausted(session, self._lease())
-            given_up += finish_forgotten(session, self.release_id, self._heads)
-        remove_leftovers(self._sessions, CropStore(self._settings.crops), given_up)
+        try:
+            with self._sessions.begin() as session:
+                given_up = ledger.quarantine_exhausted(session, self._lease())
+                given_up += finish_forgotten(session, self.release_id, self._heads)
+            remove_leftovers(self._sessions, CropStore(self._settings.crops), given_up)
+        except DBAPIError as err:
+            raise database_away(err) from err
 
     def _lease(self) -> ledger.Lease:
         return ledger.Lease(

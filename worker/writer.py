@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from worker import ledger, metrics
 from worker.absences import leave_unit
 from worker.crops import STRIP_ROWS
-from worker.database import database_away
+from worker.database import database_away, is_away
 from worker.errors import DecoderCrashed, MediaAway
 from worker.finish import finish_analysis
 from worker.leftovers import remove_leftovers
@@ -140,7 +140,7 @@ class Writer:
         try:
             self._work(work)
         except DBAPIError as err:
-            self._error = database_away(err)
+            self._error = database_away(err) if is_away(err) else err
         except Exception as err:  # noqa: BLE001 - handed to the pipeline's thread, which raises it
             self._error = err
         spent = time.perf_counter() - started
