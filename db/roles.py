@@ -1,4 +1,8 @@
-"""The roles of the database: one that may only read the views, one that may only change rows."""
+"""The roles of the database: one that may only read the views, one that may only change rows.
+
+The third is whoever owns the schema and may change tables: the user of ``facet db upgrade``. docs/access.md sets all
+three up.
+"""
 
 from __future__ import annotations
 
@@ -50,6 +54,7 @@ _GRANTS = (
     f"GRANT USAGE ON SCHEMA {SCHEMA} TO {READER}, {WORKER}",
     f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {SCHEMA} TO {WORKER}",
     f"GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {SCHEMA} TO {WORKER}",
+    f"REVOKE INSERT, UPDATE, DELETE ON {SCHEMA}.alembic_version FROM {WORKER}",
 )
 
 # At the end of the path, so that in a database shared with other programs these go on finding their own tables; and not

@@ -12,12 +12,13 @@ from db.engine import make_engine
 from db.errors import DatabaseError
 from db.migrate import current_state
 from worker.complaints import read_complaints
-from worker.database import database_address, masked
+from worker.database import database_address
 from worker.decode.client import Decoder
 from worker.decode.confine import PROTECTIONS
 from worker.errors import FacetError
 from worker.home import make_home
 from worker.identity.proposals import read_proposals
+from worker.masking import masked
 from worker.runner import decode_limits, load
 
 if TYPE_CHECKING:
@@ -55,9 +56,9 @@ def examine(config: Settings) -> list[Finding]:
 
 def _look(what: str, check: Callable[[Settings], str], config: Settings) -> Finding:
     try:
-        return Finding(what, ok=True, found=check(config))
+        return Finding(what, ok=True, found=masked(check(config)))
     except (FacetError, DatabaseError) as err:
-        return Finding(what, ok=False, found=str(err))
+        return Finding(what, ok=False, found=masked(str(err)))
 
 
 def _home(config: Settings) -> str:

@@ -19,6 +19,7 @@ from worker import ledger
 from worker.absences import Absences
 from worker.database import is_away
 from worker.errors import FacetError
+from worker.masking import masked
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -71,7 +72,7 @@ class LeaseHolder:
         self._stopped.set()
         self._thread.join()
         clean = error is None or isinstance(error, (FacetError, KeyboardInterrupt, SystemExit)) or is_away(error)
-        self._give_back(None if clean else f"worker_error: {kind.__name__ if kind else ''}: {error}")
+        self._give_back(None if clean else masked(f"worker_error: {kind.__name__ if kind else ''}: {error}"))
 
     def __len__(self) -> int:
         return len(self._held)

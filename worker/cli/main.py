@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import sys
+import traceback
+from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
@@ -12,6 +14,10 @@ from rich.console import Console
 from db.errors import DatabaseError
 from worker.cli import admin, analyze, annotate, ask, forget, jobs, people, search, workers
 from worker.errors import FacetError, UsageError
+from worker.masking import MaskingFormatter, masked
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -36,16 +42,24 @@ def main() -> None:
     # Threads of the network that wait shall sleep: decoding needs their core. Spinning made it four times slower on two
     # busy cores. OpenMP reads this when torch is loaded, which is later.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(MaskingFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    sys.excepthook = _show_masked
     errors = Console(stderr=True, soft_wrap=True, highlight=False)
     try:
         app()
     except UsageError as err:
-        errors.print(f"facet: {err}", style="red", markup=False)
+        errors.print(masked(f"facet: {err}"), style="red", markup=False)
         sys.exit(EXIT_USAGE)
     except (FacetError, DatabaseError) as err:
-        errors.print(f"facet: {err}", style="red", markup=False)
+        errors.print(masked(f"facet: {err}"), style="red", markup=False)
         sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         errors.print("facet: interrupted; nothing is lost, run the same command again to go on", markup=False)
         sys.exit(EXIT_INTERRUPTED)
+
+
+def _show_masked(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Show an error that nobody expected, without the passwords that a library may have written into it."""
+    sys.stderr.write(masked("".join(traceback.format_exception(kind, error, trace))))

@@ -1,0 +1,139 @@
+"""The set-up that docs/access.md describes, on a real PostgreSQL: who may do what, and that it is enough to work."""
+
+from __future__ import annotations
+
+import re
+import threading
+from pathlib import Path
+
+import psycopg
+import pytest
+from PIL import Image
+from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
+
+from db import migrate
+from db.engine import make_engine
+from db.errors import QueryError
+from db.reader import run_query
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "access.md"
+LOGINS = ("facet_migrator", "facet_work", "facet_read")
+
+
+def administer(url, *statements):
+    engine = make_engine(url, search_path="public").execution_options(isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for statement in statements:
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def urls(database_url):
+    """Run the page's statements, then upgrade as the migrator; gives the address of each login."""
+    first, second = re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    statements = [
+        line.replace("DATABASE facet ", "DATABASE facet_roles ")
+        for line in first.strip().splitlines()
+        if "ROLE facet_reader " not in line
+        and "ROLE facet_worker " not in line  # another database's migration made them
+    ]
+    administer(database_url, *statements)
+    url = make_engine(database_url).url.set(database="facet_roles")
+    administer(url.render_as_string(hide_password=False), second.strip())
+    found = {name: url.set(username=name).render_as_string(hide_password=False) for name in LOGINS}
+    migrate.upgrade(found["facet_migrator"])
+    yield found
+    administer(database_url, "DROP DATABASE facet_roles WITH (FORCE)", *(f"DROP ROLE {name}" for name in LOGINS))
+
+
+def run(url, statement):
+    engine = make_engine(url)
+    try:
+        with engine.begin() as connection:
+            return connection.exec_driver_sql(statement)
+    finally:
+        engine.dispose()
+
+
+def test_the_migrator_upgrades_again_and_owns_the_tables(urls):
+    assert migrate.upgrade(urls["facet_migrator"]).is_current
+    run(urls["facet_migrator"], "CREATE TABLE facet.scratch (a int)")
+    run(urls["facet_migrator"], "DROP TABLE facet.scratch")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TABLE facet.mine (a int)",
+        "CREATE TABLE public.mine (a int)",
+        "CREATE SCHEMA mine",
+        "ALTER TABLE facet.unit ADD COLUMN a int",
+        "DROP TABLE facet.face",
+        "TRUNCATE facet.face",
+        "CREATE INDEX ON facet.face (quality)",
+        "DROP EXTENSION vector",
+        "UPDATE facet.alembic_version SET version_num = '0'",
+        "COPY facet.job TO '/dev/null'",
+        "SET ROLE facet_migrator",
+    ],
+)
+def test_the_worker_changes_no_table(urls, statement):
+    with pytest.raises(ProgrammingError, match=r"permission denied|must be owner|must be able to SET ROLE"):
+        run(urls["facet_work"], statement)
+
+
+@pytest.mark.parametrize("statement", ["SELECT * FROM facet.unit", "DELETE FROM facet.job", "SELECT * FROM facet.face"])
+def test_the_reader_sees_views_alone(urls, statement):
+    with pytest.raises(ProgrammingError, match="permission denied"):
+        run(urls["facet_read"], statement)
+    with pytest.raises(QueryError), run_query(urls["facet_read"], statement) as result:
+        list(result)
+    with run_query(urls["facet_read"], "SELECT count(*) FROM media") as result:
+        assert len(list(result)) == 1
+
+
+def test_others_may_not_even_connect(urls, database_url):
+    administer(database_url, "CREATE ROLE stranger LOGIN")
+    try:
+        with pytest.raises(psycopg.OperationalError, match="permission denied"):
+            psycopg.connect(urls["facet_read"].replace("+psycopg", "").replace("facet_read", "stranger"))
+    finally:
+        administer(database_url, "DROP ROLE stranger")
+
+
+def test_a_worker_does_all_its_work_without_changing_tables(urls, tmp_path):
+    """Submission, analysis, cancelling, erasure, regrouping and looking on, as the worker's login."""
+    from worker.cancel import cancel_job
+    from worker.cli.analyze import submit_paths
+    from worker.complaints import read_complaints
+    from worker.config import Settings
+    from worker.crops import CropStore
+    from worker.database import open_database
+    from worker.erasure.erase import Eraser
+    from worker.erasure.files import Stores
+    from worker.identity.proposals import regroup_people
+    from worker.identity.regroup import alarm_of
+    from worker.runner import Worker, load
+    from worker.status import read_status
+    from worker.submit import Submission
+
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    config = Settings(home=tmp_path / "home", database_url=urls["facet_work"], decoders=1)
+    with open_database(config) as database:
+        worker = Worker(config, database, load(config))
+        submission = Submission(name="a", release_id=worker.release_id, frames_per_second=2.0, unit_seconds=60.0)
+        job_id = submit_paths(config, database, [str(tmp_path / "a.png")], submission)
+        worker.drain(threading.Event())
+        worker.identifier.finish()
+        cancel_job(database.sessions, job_id)
+        regroup_people(database.sessions, worker.release_id, alarm_of(config))
+        with database.sessions.begin() as session:
+            assert read_status(session, job_id)[0].counts.done == 1
+            assert read_complaints(session) == []
+            media_id = session.execute(text("SELECT media_id FROM media_file")).scalar_one()
+        eraser = Eraser(database.sessions, Stores(CropStore(config.crops), config.staging.absolute()))
+        eraser.erase_media([str(media_id)])
+        with database.sessions.begin() as session:
+            assert session.execute(text("SELECT count(*) FROM media_file")).scalar_one() == 0
