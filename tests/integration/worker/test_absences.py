@@ -11,6 +11,7 @@ from sqlalchemy import text
 from worker import ledger
 from worker.absences import Absences, leave_unit
 from worker.complaints import read_complaints
+from worker.crops import CropStore
 from worker.decoding import DecodePool, UnitDecoded, UnitFrame
 from worker.errors import MediaAway
 from worker.leases import LeaseHolder
@@ -41,7 +42,7 @@ def work(archive, absences, name="one"):
     """What a worker does with units, but for looking at frames."""
     seen = []
     with LeaseHolder(archive.sessions, archive.lease(name), absences=absences) as leases:
-        books = Books(archive.sessions, leases, None, archive.release_id, {}, 3)
+        books = Books(archive.sessions, leases, CropStore("memory://crops"), archive.release_id, {}, 3)
         pool = DecodePool(1, DecodeLimits(), 1 << 20)
         try:
             with Writer(books) as writer:
