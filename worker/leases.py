@@ -77,8 +77,13 @@ class LeaseHolder:
     def __len__(self) -> int:
         return len(self._held)
 
-    def take(self, limit: int) -> list[LeasedUnit]:
-        """Lease up to ``limit`` due units; one that failed before comes only when nothing else is held."""
+    def take(self, limit: int, films: int | None = None) -> list[LeasedUnit]:
+        """Lease due units; one that failed before comes only when nothing else is held.
+
+        Args:
+            limit: most units.
+            films: how many ranges of films may be among them; those that follow are left to others.
+        """
         if time.monotonic() >= self._until:
             return []
         with self._lock:
@@ -88,6 +93,9 @@ class LeaseHolder:
             units = ledger.lease_units(session, lease, limit, held=held)
             if not units and not self._held:
                 units = ledger.lease_units(session, lease, 1, suspects=True)
+            surplus = [unit for unit in units if unit.kind == "video"][films:] if films is not None else []
+            ledger.release_units(session, surplus)
+            units = [unit for unit in units if unit not in surplus]
         with self._lock:
             self._held.update((unit.unit_id, unit) for unit in units)
         return units

@@ -98,12 +98,18 @@ class Pipeline:
             pool.close()
 
     def _lease(self, pool: DecodePool) -> bool:
-        """Keep every decoder busy with a unit behind the one in its hands; False when nothing new is due."""
-        wanted = 2 * self._options.decoders + 2
-        decoding = sum(not result.decoded for result in self._flying.values())
-        if decoding > wanted // 2 or (self._flying and time.monotonic() < self._ask_again_at):
+        """Keep every decoder busy with a unit behind the one in its hands; False when nothing new is due.
+
+        Ranges of films are long, and frames of them wait in the queue: none lies behind another here while another
+        host could have it.
+        """
+        decoders = self._options.decoders
+        wanted = 2 * decoders + 2
+        decoding = [result.unit.kind for result in self._flying.values() if not result.decoded]
+        busy = len(decoding) > wanted // 2 or ("video" in decoding and len(decoding) >= decoders)
+        if busy or (self._flying and time.monotonic() < self._ask_again_at):
             return False
-        units = self._leases.take(wanted - decoding)
+        units = self._leases.take(wanted - len(decoding), films=max(1, decoders - len(decoding)))
         if not units:
             self._ask_again_at = time.monotonic() + LEASE_PAUSE_SECONDS
         for unit in units:

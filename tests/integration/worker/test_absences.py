@@ -136,3 +136,14 @@ def test_places_that_are_away_are_passed_over(archive, suspects):
         taken = [unit.location for unit in ledger.lease_units(session, lease, 9, suspects=suspects)]
         again = [unit.location for unit in ledger.lease_units(session, lease, 9, suspects=suspects)]
     assert taken + again == ["/nas2/b.jpg"]
+
+
+def test_ranges_of_a_film_that_others_could_take_are_not_hoarded(archive):
+    archive.add(units=3, kind="video")
+    archive.add()
+    with LeaseHolder(archive.sessions, archive.lease()) as leases:
+        taken = [(unit.kind, unit.ordinal) for unit in leases.take(4, films=1)]
+        assert taken == [("video", 0), ("image", 0)]
+        with LeaseHolder(archive.sessions, archive.lease("two")) as others:
+            assert [unit.ordinal for unit in others.take(4, films=1)] == [1]
+    assert [(row.state, row.attempts) for row in unit_rows(archive)] == [("pending", 0)] * 4
