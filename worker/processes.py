@@ -84,7 +84,8 @@ def run_beat(config: Settings) -> None:
     """Ring at regular times until stopped."""
     app = make_app(config)
     check_broker(config.broker_url or "")
-    files = ["--schedule", str(config.home / "beat-schedule"), "--pidfile", str(_beat_pid(config))]
+    files = ["--schedule", str(config.home / "beat-schedule.json"), "--pidfile", str(_beat_pid(config))]
+    files += ["--scheduler", "worker.beat_schedule:JsonScheduler"]
     with ExitStack() as opened:
         if config.metrics_port is not None:
             database = opened.enter_context(open_database(config))
