@@ -100,16 +100,15 @@ class Pipeline:
     def _lease(self, pool: DecodePool) -> bool:
         """Keep every decoder busy with a unit behind the one in its hands; False when nothing new is due.
 
-        Ranges of films are long, and frames of them wait in the queue: none lies behind another here while another
-        host could have it.
+        Ranges of films are long: one lies behind those in hand, and more are left to other hosts.
         """
         decoders = self._options.decoders
         wanted = 2 * decoders + 2
         decoding = [result.unit.kind for result in self._flying.values() if not result.decoded]
-        busy = len(decoding) > wanted // 2 or ("video" in decoding and len(decoding) >= decoders)
+        busy = len(decoding) > wanted // 2 or ("video" in decoding and len(decoding) > decoders)
         if busy or (self._flying and time.monotonic() < self._ask_again_at):
             return False
-        units = self._leases.take(wanted - len(decoding), films=max(1, decoders - len(decoding)))
+        units = self._leases.take(wanted - len(decoding), films=max(1, decoders + 1 - len(decoding)))
         if not units:
             self._ask_again_at = time.monotonic() + LEASE_PAUSE_SECONDS
         for unit in units:
