@@ -63,7 +63,7 @@ def finish_analysis(session: Session, analysis_id: int, heads: Mapping[str, Head
     outcome = ledger.settle_analysis(session, analysis_id)
     if outcome is None:
         return
-    if outcome.state in {"done", "quarantined"}:
+    if outcome.faces and outcome.state in {"done", "quarantined"}:
         _build_appearances(session, analysis_id, heads)
     ledger.close_analysis(session, analysis_id, outcome)
 

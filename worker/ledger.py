@@ -146,21 +146,44 @@ def quarantine_exhausted(session: Session, lease: Lease) -> list[int]:
 
 
 def heartbeat(session: Session, owner: str, seconds: float) -> int:
-    """Extend every lease of an owner; returns how many it still holds."""
-    statement = text("""UPDATE unit SET lease_until = now() + make_interval(secs => :seconds)
-                        WHERE owner = :owner AND state = 'leased' AND attempts > 0 RETURNING 1""")
+    """Extend every lease of an owner but those that are just being ended; returns how many.
+
+    It waits for no row: the writer of the same process locks its units in an order of its own.
+    """
+    statement = text("""
+        UPDATE unit SET lease_until = now() + make_interval(secs => :seconds)
+        FROM (SELECT unit_id FROM unit WHERE owner = :owner AND state = 'leased' AND attempts > 0
+              FOR UPDATE SKIP LOCKED) held
+        WHERE unit.unit_id = held.unit_id RETURNING 1""")
     return len(session.execute(statement, {"owner": owner, "seconds": seconds}).all())
 
 
-def finish_unit(session: Session, unit: LeasedUnit, outcome: Outcome, note: str | None = None) -> None:
-    """Record how a unit ended, if this worker still holds it.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effort:
+    """What an attempt at a unit came to."""
+
+    frames: int = 0
+    """Frames looked at."""
+    faces: int = 0
+    """Faces found, kept and dropped."""
+    stage_seconds: str | None = None
+    """JSON: time spent in each stage."""
+
+
+def finish_unit(
+    session: Session, unit: LeasedUnit, outcome: Outcome, note: str | None = None, effort: Effort | None = None
+) -> None:
+    """Record how a unit ended, if this worker still holds it; otherwise nothing is written.
 
     Raises:
         LeaseLostError: somebody else holds or ended the unit.
     """
-    statement = text("""UPDATE unit SET state = :state, last_error = :note, finished_at = now(), lease_until = NULL
+    statement = text("""UPDATE unit SET state = :state, last_error = :note, finished_at = now(), lease_until = NULL,
+                            frame_count = :frames, face_count = :faces, stage_seconds = cast(:seconds AS jsonb)
                         WHERE unit_id = :unit_id AND token = :token AND state = 'leased' RETURNING 1""")
+    done = effort or Effort()
     parameters = {"state": outcome, "note": note, "unit_id": unit.unit_id, "token": unit.token}
+    parameters |= {"frames": done.frames, "faces": done.faces, "seconds": done.stage_seconds}
     if session.execute(statement, parameters).first() is None:
         raise LeaseLostError(f"unit {unit.unit_id} is no longer held under token {unit.token}; its result is dropped")
 
@@ -198,6 +221,10 @@ class AnalysisOutcome:
 
     state: Ending
     reason: str | None
+    frames: int = 0
+    faces: int = 0
+    replaces: bool = False
+    """Another analysis of the file is the one that the views show."""
 
 
 def settle_analysis(session: Session, analysis_id: int) -> AnalysisOutcome | None:
@@ -206,39 +233,49 @@ def settle_analysis(session: Session, analysis_id: int) -> AnalysisOutcome | Non
     Locks the analysis, so that of two workers that end its last two units exactly one settles it. Some readable
     ranges make a video ``done``, with the unreadable ones named in the reason; one that was cancelled makes it that.
     """
-    locked = text("SELECT state FROM analysis WHERE analysis_id = :id FOR UPDATE")
-    if session.execute(locked, {"id": analysis_id}).scalar() != "pending":  # erased ones have no row any more
+    locked = text("""SELECT state, EXISTS (SELECT FROM analysis o WHERE o.media_id = a.media_id
+                                           AND o.release_id = a.release_id AND o.is_current) AS replaces
+                     FROM analysis a WHERE analysis_id = :id FOR UPDATE OF a""")
+    analysis = session.execute(locked, {"id": analysis_id}).first()
+    if analysis is None or analysis.state != "pending":  # erased ones have no row any more
         return None
     counts = text("""SELECT count(*) FILTER (WHERE state IN ('pending', 'leased')) AS open,
                             count(*) FILTER (WHERE state = 'quarantined') AS quarantined,
                             count(*) FILTER (WHERE state = 'done') AS done,
                             max(last_error) FILTER (WHERE state = 'cancelled') AS cancelled,
-                            string_agg(last_error, '; ' ORDER BY ordinal) AS reason
+                            string_agg(last_error, '; ' ORDER BY ordinal) AS reason,
+                            sum(frame_count) AS frames, sum(face_count) AS faces
                      FROM unit WHERE analysis_id = :id""")
     row = session.execute(counts, {"id": analysis_id}).one()
     if row.open:
         return None
-    if row.cancelled is not None:
-        return AnalysisOutcome(state="cancelled", reason=row.cancelled)
     state: Ending = "quarantined" if row.quarantined else "done" if row.done else "rejected"
-    return AnalysisOutcome(state=state, reason=row.reason)
+    reason = row.reason
+    if row.cancelled is not None:
+        state, reason = "cancelled", row.cancelled
+    sums = {"frames": int(row.frames or 0), "faces": int(row.faces or 0)}
+    return AnalysisOutcome(state=state, reason=reason, replaces=analysis.replaces, **sums)
 
 
 def close_analysis(session: Session, analysis_id: int, outcome: AnalysisOutcome) -> None:
     """Write an analysis' outcome and make it the one that the views show, if it is done."""
-    if outcome.state == "done":
+    if outcome.state == "done" and outcome.replaces:
         session.execute(
             text("""UPDATE analysis SET is_current = false WHERE is_current AND (media_id, release_id) =
                     (SELECT media_id, release_id FROM analysis WHERE analysis_id = :id)"""),
             {"id": analysis_id},
         )
     session.execute(
-        text("""UPDATE analysis a SET state = :state, reason = :reason, finished_at = now(),
-                    is_current = :state = 'done', frame_count = s.frames, face_count = s.faces
-                FROM (SELECT coalesce(sum(frame_count), 0) AS frames, coalesce(sum(face_count), 0) AS faces
-                      FROM unit WHERE analysis_id = :id) s
-                WHERE a.analysis_id = :id"""),
-        {"id": analysis_id, "state": outcome.state, "reason": outcome.reason},
+        text("""UPDATE analysis SET state = :state, reason = :reason, finished_at = now(),
+                    is_current = :state = 'done', frame_count = :frames, face_count = :faces
+                WHERE analysis_id = :id"""),
+        {
+            "id": analysis_id,
+            "state": outcome.state,
+            "reason": outcome.reason,
+            "frames": outcome.frames,
+            "faces": outcome.faces,
+        },
     )
 
 

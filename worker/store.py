@@ -49,9 +49,8 @@ def store_unit(session: Session, result: UnitResult, release_id: int) -> None:
     """
     unit = result.unit
     outcome: ledger.Outcome = "rejected" if result.error is not None and not result.frame_count else "done"
-    ledger.finish_unit(session, unit, outcome, _note(result))
+    ledger.finish_unit(session, unit, outcome, _note(result), _effort(result))
     _store_info(session, result)
-    _store_counts(session, result)
     if outcome == "done":
         _store_cuts(session, result)
         _store_faces(session, result, release_id)
@@ -85,17 +84,9 @@ def _store_info(session: Session, result: UnitResult) -> None:
     session.execute(statement, parameters)
 
 
-def _store_counts(session: Session, result: UnitResult) -> None:
-    statement = text("""UPDATE unit SET frame_count = :frames, face_count = :faces,
-                        stage_seconds = cast(:seconds AS jsonb) WHERE unit_id = :unit_id""")
+def _effort(result: UnitResult) -> ledger.Effort:
     seconds = {stage: round(spent, 4) for stage, spent in result.stage_seconds.items()}
-    parameters = {
-        "frames": result.frame_count,
-        "faces": result.face_count,
-        "seconds": json.dumps(seconds),
-        "unit_id": result.unit.unit_id,
-    }
-    session.execute(statement, parameters)
+    return ledger.Effort(frames=result.frame_count, faces=result.face_count, stage_seconds=json.dumps(seconds))
 
 
 def _store_cuts(session: Session, result: UnitResult) -> None:

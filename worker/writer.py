@@ -221,11 +221,10 @@ class Writer:
         ledger.fail_unit(session, result.unit, reason, self._books.max_attempts)
 
     def _guarded(self, session: Session, result: UnitResult, write: Callable[[Session, UnitResult], None]) -> bool:
-        """Write one unit in a savepoint of its own, so that a lost lease loses nothing else; False when it was lost."""
+        """Write one unit; False when it was lost, which shows before anything of it is written."""
         try:
-            with session.begin_nested():
-                write(session, result)
-                finish_analysis(session, result.unit.analysis_id, self._books.heads)
+            write(session, result)
+            finish_analysis(session, result.unit.analysis_id, self._books.heads)
         except ledger.LeaseLostError as err:
             facts = {"action": "lease_lost", "unit_id": result.unit.unit_id, "error": str(err)}
             logger.warning("lease lost", extra=facts)

@@ -144,3 +144,15 @@ def test_the_first_in_line_come_first_and_priority_overtakes(archive):
     with archive.sessions.begin() as session:
         session.execute(text("UPDATE unit SET priority = 5 WHERE unit_id = 3"))
     assert [take(archive, limit=1)[0].unit_id for _ in range(3)] == [3, 1, 2]
+
+
+def test_a_heartbeat_waits_for_no_unit_that_is_being_stored(archive):
+    for _ in range(3):
+        archive.add()
+    with archive.sessions.begin() as session:
+        units = ledger.lease_units(session, archive.lease(), 3)
+    with archive.sessions.begin() as storing:
+        ledger.finish_unit(storing, units[1], "done")
+        with archive.sessions.begin() as session:
+            session.execute(text("SET LOCAL lock_timeout = '1s'"))
+            assert ledger.heartbeat(session, "one", 60) == 2
