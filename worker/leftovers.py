@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from worker.crops import CropStore
+    from worker.ledger import LeasedUnit
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +47,18 @@ def remove_leftovers(sessions: sessionmaker[Session], store: CropStore, analyses
     if removed:
         logger.info("crops of broken-off attempts removed", extra={"action": "leftovers_removed", "strips": removed})
     return removed
+
+
+def remove_attempt(store: CropStore, unit: LeasedUnit) -> None:
+    """Remove the strips of an attempt that lost its unit, also where its file was erased meanwhile."""
+    try:
+        for name in store.find(strip_folder(unit.sha256, unit.analysis_id)):
+            found = _STRIP.search(name)
+            if found and (int(found["ordinal"]), int(found["token"])) == (unit.ordinal, unit.token):
+                store.remove(name)
+    except FacetError as err:
+        facts = {"action": "leftovers_stay", "analysis_id": unit.analysis_id}
+        logger.warning("crops of a broken-off attempt stay: %s", err, extra=facts)
 
 
 def _find(session: Session, store: CropStore, analysis_id: int) -> list[str]:

@@ -18,7 +18,7 @@ from worker.crops import STRIP_ROWS
 from worker.database import database_away, is_away
 from worker.errors import DecoderCrashed, MediaAway
 from worker.finish import finish_analysis
-from worker.leftovers import remove_leftovers
+from worker.leftovers import remove_attempt, remove_leftovers
 from worker.recognition import InferredChunk
 from worker.store import store_unit, strip_name
 
@@ -194,7 +194,9 @@ class Writer:
         for result, ours in zip(results, booked, strict=True):
             self._books.leases.drop(result.unit)
             self._count(result, ours=ours)
-        stale = [r.unit.analysis_id for r, ours in zip(results, booked, strict=True) if _leaves_crops(r, ours=ours)]
+            if not ours:
+                remove_attempt(self._books.crops, result.unit)
+        stale = [result.unit.analysis_id for result in results if _leaves_crops(result)]
         remove_leftovers(self._books.sessions, self._books.crops, stale)
 
     def _count(self, result: UnitResult, *, ours: bool) -> None:
@@ -232,6 +234,6 @@ class Writer:
         return True
 
 
-def _leaves_crops(result: UnitResult, *, ours: bool) -> bool:
+def _leaves_crops(result: UnitResult) -> bool:
     """Whether this attempt, or one before it, may have written crops that no row names."""
-    return not ours or result.unit.token > 1 or isinstance(result.error, DecoderCrashed)
+    return result.unit.token > 1 or isinstance(result.error, DecoderCrashed)

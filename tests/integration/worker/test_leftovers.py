@@ -105,6 +105,18 @@ def test_an_attempt_that_failed_leaves_nothing(archive, store, writer):
     assert listed(store) == []
 
 
+def test_a_late_attempt_leaves_nothing_of_an_erased_file(archive, store, writer):
+    archive.add()
+    unit = take(archive)
+    with archive.sessions.begin() as session:
+        for table in ("job_item", "analysis", "media_file"):
+            session.execute(text(f"DELETE FROM {table}"))
+    write(store, unit)
+    writer.store(UnitResult(unit, frame_count=1, decoded=True))
+    writer.wait()
+    assert listed(store) == []
+
+
 def test_files_of_an_erased_analysis_are_left_to_its_erasure(archive, store):
     assert remove_leftovers(archive.sessions, store, [99]) == 0
 
