@@ -1,6 +1,6 @@
 """Whether more faces would help: each branch is trained on an eighth, a quarter, half and all of its training faces.
 
-    .venv/bin/python benchmarks/learning_curves.py DATA CACHE [--recipe as-searched] [--head gender]
+    .venv/bin/python benchmarks/learning_curves.py DATA CACHE [--recipe default] [--head gender]
 
 CACHE is that of ``facet-train train``, whose crops and frozen features are read, or made. Prints the score on the
 validation split (which training does not see), by age group as well, as the table of docs/training.md: a score that
@@ -69,16 +69,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("cache", type=Path)
-    parser.add_argument("--recipe", default="as-searched")
+    parser.add_argument("--recipe", default="default")
     parser.add_argument("--head", action="append")
     arguments = parser.parse_args()
     recipe = find(arguments.recipe)
-    stand = bench(SHIPPED, arguments.data, arguments.cache, smallest_search=recipe.smallest_search)
     ages = " | ".join(f"{low}-{high - 1} years" for low, high in AGES)
     print(f"| branch | faces | error | {ages} |\n|---|---|---|" + "---|" * len(AGES))
     for head in recipe.heads:
         if not arguments.head or head.spec.task in arguments.head:
-            curve(head, stand)
+            curve(head, bench(SHIPPED, arguments.data, arguments.cache, smallest_search=head.smallest_search))
 
 
 if __name__ == "__main__":

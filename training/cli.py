@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import logging
 import os
@@ -28,8 +29,8 @@ from training.evaluate import evaluate as measure_release
 from training.identity_cli import add_identity_command
 from training.joint_recipe import train_jointly
 from training.probes import ProbeOptions
-from training.recipes import RECIPES, Recipe, find
-from training.train import bench
+from training.recipes import PREPARED_SEARCH, RECIPES, Recipe, find
+from training.train import Bench, bench
 from training.train import train as train_heads
 from training.trunk_cli import add_trunk_commands
 
@@ -72,10 +73,15 @@ def train(
     chosen = find_or_searched(recipe)
     if head:
         chosen = chosen.only(*head)
+
+    @functools.cache
+    def stand(smallest_search: int | None) -> Bench:
+        return bench(SHIPPED, data, cache, smallest_search=smallest_search)
+
     if chosen.joint is None:
-        trained = train_heads(chosen, bench(SHIPPED, data, cache, smallest_search=chosen.smallest_search), seed)
+        trained = train_heads(chosen, stand, seed)
     else:
-        stands = [bench(SHIPPED, data, cache, smallest_search=search) for search in chosen.joint.searches]
+        stands = [stand(search) for search in chosen.joint.searches]
         trained = train_jointly(chosen, stands, cache / "runs" / f"{chosen.name}-{seed}", seed)
     exporting.export(out.name, SHIPPED, [found.branch for found in trained], out)
     for found in trained:
@@ -109,7 +115,7 @@ def depth_search(  # noqa: PLR0913 - the options of a command are its arguments
     options = depth_grid.SearchOptions(
         tasks=tuple(tasks or depth_grid.SEARCHED), folds=folds, faces=faces, probe=ProbeOptions(linear=linear)
     )
-    stand = bench(release, data, cache, smallest_search=find("default").smallest_search)
+    stand = bench(release, data, cache, smallest_search=PREPARED_SEARCH)
     grid = searching.search(stand, read_manifest(release).trunk, options, out)
     files = searching.write_results(grid, out)
     typer.echo(f"{depth_grid.depth_table(grid)}\n\n{depth_grid.winner_table(grid)}")

@@ -15,6 +15,7 @@ from training.data import read_lfw
 from training.identity import IdentityOptions, IdentityRun, embed, write_trunk
 from training.identity_data import cut_people, read_people
 from training.identity_losses import Objective  # noqa: TC001 - Typer reads annotations when it runs
+from training.recipes import PREPARED_SEARCH
 from training.train import Bench, bench
 from training.verification import held_back_accuracy
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
     from models.trunk import Trunk
     from training.identity_data import NamedFaces
     from training.metrics import Figure
-
-SMALLEST_SEARCH = 32
-"""Pixels, see ``Recipe.smallest_search``."""
 
 
 def train_identity(  # noqa: PLR0913 - the options of a command are its arguments
@@ -52,7 +50,7 @@ def train_identity(  # noqa: PLR0913 - the options of a command are its argument
     options = IdentityOptions(
         objective=objective, steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, checkpoint_every=100
     )
-    stand = bench(teacher, data, cache, smallest_search=SMALLEST_SEARCH)
+    stand = bench(teacher, data, cache, smallest_search=PREPARED_SEARCH)
     student = new_trunk(trunk, seed)
     sources = read_people(data, sets or ("celeba10k", "lfw"))
     faces = cut_people(sources, stand.detector, cache / "crops", student.layout, options.least_images)

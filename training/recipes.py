@@ -62,6 +62,10 @@ CELEBA_ATTRIBUTES = (
 """The forty names of CelebA, in its order."""
 
 
+PREPARED_SEARCH = 32
+"""Pixels: leaves the views of ``training.crops`` as they are."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadRecipe:
     """How one branch is made."""
@@ -80,6 +84,11 @@ class HeadRecipe:
     None gives the release no thresholds for that."""
     copies: bool = False
     """Own stages start as copies of the trunk's layers behind the depth."""
+    refit: bool = False
+    """Calibrated, the branch is trained once more, on the validation rows as well; the calibration stays."""
+    smallest_search: int | None = PREPARED_SEARCH
+    """Pixels to which images are scaled up before faces are looked for while training. None does as the release does
+    for its users, which takes five times as long. Joint runs have ``JointOptions.searches`` instead."""
 
     def taps(self) -> tuple[Tap, ...]:
         """Return what of the trunk the branch reads: own stages need whole maps, others pooled ones."""
@@ -96,9 +105,6 @@ class Recipe:
     """One line for ``facet-train list``."""
     joint: JointOptions | None = None
     """Set: all branches are trained in one run on crops that change each time; unset: each on frozen features."""
-    smallest_search: int | None = 32
-    """Pixels to which images are scaled up before faces are looked for while training: 32 leaves the views of
-    ``training.crops`` as they are. None does as the release does for its users, which takes five times as long."""
 
     def __post_init__(self) -> None:
         tasks = [head.spec.task for head in self.heads]
@@ -157,10 +163,12 @@ def at(head: HeadRecipe, *depths: str) -> HeadRecipe:
 
 
 GENDER = HeadRecipe(
-    spec=BranchSpec(task="gender", kind="softmax", labels=GENDERS, depths=("conv_14",), pool=3, hidden=256),
+    spec=BranchSpec(task="gender", kind="softmax", labels=GENDERS, depths=("conv_14",), pool=4, hidden=256),
     data="utkface",
     fit=FitOptions(loss="cross_entropy", mixup=0.2, epochs=12),
     answers_accuracy=0.97,
+    refit=True,
+    smallest_search=None,
 )
 ETHNICITY = HeadRecipe(
     spec=BranchSpec(task="ethnicity", kind="softmax", labels=ETHNICITIES, depths=("conv_14",), pool=3, hidden=256),
@@ -188,9 +196,10 @@ EMOTION = HeadRecipe(
     answers_accuracy=0.88,
 )
 EMOTION7 = HeadRecipe(
-    spec=BranchSpec(task="emotion7", kind="softmax", labels=ORIGINAL_EMOTIONS, depths=("conv_12",), pool=3, hidden=256),
+    spec=BranchSpec(task="emotion7", kind="softmax", labels=ORIGINAL_EMOTIONS, depths=("conv_12",), pool=4, hidden=256),
     data="fer2013",
-    fit=FitOptions(loss="cross_entropy", mixup=0.2, epochs=14, mirror=False),
+    fit=FitOptions(loss="cross_entropy", mixup=0.2, epochs=30, patience=8),
+    refit=True,
 )
 ATTRIBUTES = HeadRecipe(
     spec=BranchSpec(
@@ -203,7 +212,7 @@ ATTRIBUTES = HeadRecipe(
 DEFAULT = register(
     Recipe(
         name="default",
-        heads=(GENDER, AGE, ETHNICITY, EMOTION, ATTRIBUTES),
+        heads=(GENDER, AGE, ETHNICITY, EMOTION, EMOTION7, ATTRIBUTES),
         summary="pooled maps of the frozen trunk; what models/releases/default holds",
     )
 )
@@ -230,22 +239,6 @@ Hours: 0.4 on two CPU cores.
 Expected on UTKFace's validation split: age 4.38 years, against 4.41 of ``default`` with files half as large.
 """
 
-AS_SEARCHED = register(
-    replace(
-        DEFAULT,
-        name="as-searched",
-        smallest_search=None,
-        summary="the default, on crops cut exactly as users get them: slow to prepare",
-    )
-)
-"""The default without the gap between the crops of training and those of analysis.
-
-Source: as ``default``. Landmarks differ a little with the scale at which a face is found.
-Command: ``facet-train train as-searched --data D --cache C --out R``
-Hours: 1.2 on two CPU cores, nearly all of it detection.
-Expected on UTKFace's test split: gender 94.0 %, ethnicity 87.8 %, age 4.56 years: no better than ``default``.
-"""
-
 RELEARNT = register(
     Recipe(
         name="relearnt",
@@ -267,7 +260,6 @@ RELEARNT = register(
         ),
         summary="own narrow copies of the trunk's last layers, on crops that change each time",
         joint=JointOptions(steps=2600, batch={"utkface": 64, "fer2013": 96, "celeba10k": 24}),
-        smallest_search=None,
     )
 )
 """Branches that relearn the trunk's layers from the 14 x 14 maps on, beside what the frozen maps say.

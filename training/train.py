@@ -19,13 +19,14 @@ from models.weights import load_into, read_weights
 from training.calibration import TEMPERATURES, abstention_threshold, fit_temperature
 from training.crops import crop_faces
 from training.features import Features, Tap, extract, ready
-from training.fit import Examples, fit, logits_of, maps_of
+from training.fit import Examples, Fit, fit, logits_of, maps_of
 from training.heads import TrainedBranch
 from training.metrics import coverage
 from training.operating import thresholds
 from training.tasks import READERS, labelled, score, targets
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -72,17 +73,22 @@ class TrainedHead:
     """How long training went on until that score, such as `12 epochs`."""
 
 
-def train(recipe: Recipe, bench: Bench, seed: int = 0) -> list[TrainedHead]:
+def train(recipe: Recipe, stand: Callable[[int | None], Bench], seed: int = 0) -> list[TrainedHead]:
     """Train every head of a recipe.
+
+    Args:
+        recipe: not for joint training.
+        stand: gives the bench of a ``HeadRecipe.smallest_search``.
+        seed: of everything random.
 
     Raises:
         DataError: a data set is missing.
     """
-    return [train_head(head, bench, seed) for head in recipe.heads]
+    return [train_head(head, stand(head.smallest_search), seed) for head in recipe.heads]
 
 
 def train_head(recipe: HeadRecipe, bench: Bench, seed: int = 0) -> TrainedHead:
-    """Train one branch on the training split and calibrate it on the validation split.
+    """Train one branch on the training split, calibrate it on the validation split, and train it again where asked.
 
     Raises:
         DataError: the data set is missing.
@@ -92,19 +98,28 @@ def train_head(recipe: HeadRecipe, bench: Bench, seed: int = 0) -> TrainedHead:
     soft = targets(recipe.spec.task, faces, len(recipe.spec.labels))
     rows = {split: labelled(recipe.spec.task, soft, np.flatnonzero(faces.split == split)) for split in ("train", "val")}
     features = {tap.depth: values for tap, values in found.items()}
-    head = new_head(recipe, bench.trunk, features, rows["train"], seed).to(next(bench.trunk.parameters()).device)
-    options = replace(recipe.fit, seed=seed)
-    best = fit(head, Examples(features, soft, rows["train"]), score(recipe.spec), options)
-    branch = head.shipped()
-    logits = logits_of(branch, features, rows["val"])
-    branch.spec = calibrated(recipe, logits, soft[rows["val"]])
+    examples = Examples(features, soft, rows["train"])
+    branch, best = _fitted(recipe, bench.trunk, examples, seed)
+    spec = calibrated(recipe, logits_of(branch, features, rows["val"]), soft[rows["val"]])
+    if recipe.refit:
+        every = replace(examples, rows=np.union1d(rows["train"], rows["val"]))
+        whole = replace(recipe, fit=replace(recipe.fit, patience=recipe.fit.epochs))  # the rate falls to its end
+        branch, best = _fitted(whole, bench.trunk, every, seed)
+    branch.spec = spec
     facts = {"action": "head_trained", "task": recipe.spec.task, "held_out": best.score, "epochs": best.epochs}
     _log.info("trained a head", extra=facts)
     return TrainedHead(branch.cpu(), best.score, f"{best.epochs} epochs")
 
 
+def _fitted(recipe: HeadRecipe, trunk: Trunk, examples: Examples, seed: int) -> tuple[Branch, Fit]:
+    """Train one branch from the start: what would be shipped of it, not calibrated, on the trunk's device."""
+    head = new_head(recipe, trunk, examples.features, examples.rows, seed).to(next(trunk.parameters()).device)
+    best = fit(head, examples, score(recipe.spec), replace(recipe.fit, seed=seed))
+    return head.shipped(), best
+
+
 def new_head(
-    recipe: HeadRecipe, trunk: Trunk, features: dict[str, Features], rows: NDArray[np.int64], seed: int
+    recipe: HeadRecipe, trunk: Trunk, features: Mapping[str, Features], rows: NDArray[np.int64], seed: int
 ) -> TrainedBranch:
     """Make an untrained head whose inputs are standardised on some training faces."""
     torch.manual_seed(seed)
@@ -162,7 +177,7 @@ def bench(release: Path, data: Path, cache: Path, *, smallest_search: int | None
         release: folder.
         data: folder of the data sets.
         cache: folder for crops and features.
-        smallest_search: pixels, see ``Recipe.smallest_search``.
+        smallest_search: pixels, see ``HeadRecipe.smallest_search``.
 
     Raises:
         WeightsError: a file of the release is damaged or exchanged.

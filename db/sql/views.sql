@@ -421,7 +421,7 @@ JOIN facet.analysis AS a ON a.analysis_id = f.analysis_id AND a.is_current;
 
 COMMENT ON VIEW facet.predictions IS 'What one head says of one face, under the active release, with all probabilities.';
 COMMENT ON COLUMN facet.predictions.face_id IS 'The face.';
-COMMENT ON COLUMN facet.predictions.head IS 'age, gender, ethnicity, emotion or attributes.';
+COMMENT ON COLUMN facet.predictions.head IS 'age, gender, ethnicity, emotion, emotion7 or attributes.';
 COMMENT ON COLUMN facet.predictions.label IS 'The answer; unknown when the head abstains; null for age and attributes.';
 COMMENT ON COLUMN facet.predictions.value IS 'The answer of a numeric head: age in years.';
 COMMENT ON COLUMN facet.predictions.low IS 'Lower end of the central 80 % interval of the value.';

@@ -1,0 +1,70 @@
+"""From a recipe to a calibrated branch: which rows it learns from, and when it is calibrated."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from models.branches import BranchSpec
+from models.sface import SFace
+from training import train as training
+from training.data import UtkFace
+from training.features import Features, Tap
+from training.fit import FitOptions
+from training.recipes import HeadRecipe
+
+SPLIT = np.array(["train"] * 60 + ["val"] * 20 + ["test"] * 20)
+RECIPE = HeadRecipe(
+    spec=BranchSpec(task="gender", kind="softmax", labels=("male", "female"), depths=("conv_14",), pool=1, hidden=8),
+    data="utkface",
+    fit=FitOptions(loss="cross_entropy", epochs=2, batch=16),
+    answers_accuracy=0.9,
+)
+
+
+@pytest.fixture
+def stand(monkeypatch, tmp_path):
+    """A bench whose features are drawn, and the rows of each fit."""
+    random = np.random.default_rng(0)
+    gender = random.integers(0, 2, len(SPLIT))
+    faces = UtkFace(
+        name="utkface",
+        root=tmp_path,
+        files=np.array([f"{number}.jpg" for number in range(len(SPLIT))]),
+        split=SPLIT,
+        age=random.integers(0, 90, len(SPLIT)),
+        gender=gender,
+        ethnicity=random.integers(0, 5, len(SPLIT)),
+    )
+    values = random.normal(size=(len(SPLIT), 1, 1, 1024)).astype(np.float16)
+    values[..., :8] += gender[:, None, None, None] * 2
+    learnt = []
+
+    def fit(head, examples, score, options):
+        learnt.append(examples.rows.tolist())
+        return original(head, examples, score, options)
+
+    original = training.fit
+    monkeypatch.setattr(training, "fit", fit)
+    monkeypatch.setitem(training.READERS, "utkface", lambda _: faces)
+    found = {Tap("conv_14", 1): Features(values, values)}
+    bench = SimpleNamespace(data=tmp_path, trunk=SFace(), features=lambda *_, **__: found)
+    return SimpleNamespace(bench=bench, learnt=learnt)
+
+
+def test_a_branch_learns_from_its_training_rows(stand):
+    training.train_head(RECIPE, stand.bench)
+    assert stand.learnt == [list(range(60))]
+
+
+def test_a_refit_branch_learns_from_validation_rows_too_and_keeps_its_calibration(stand):
+    once = training.train_head(RECIPE, stand.bench).branch
+    stand.learnt.clear()
+    again = training.train_head(replace(RECIPE, refit=True), stand.bench).branch
+    assert stand.learnt == [list(range(60)), list(range(80))]
+    assert again.spec == once.spec
+    assert not torch.equal(again.head[0].weight, once.head[0].weight)
