@@ -46,14 +46,15 @@ class Graphed:
 
     def _record(self, x: Tensor) -> _Recording:
         """Record the function. Source: PyTorch's documentation of CUDA graphs, "whole-network capture"."""
-        given = x.clone()
-        aside = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call]
-        aside.wait_stream(torch.cuda.current_stream(x.device))
-        with torch.cuda.stream(aside):
-            for _ in range(_WARM_UP):
-                self._function(given)
-        torch.cuda.current_stream(x.device).wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
-            found = self._function(given)
+        with torch.cuda.device(x.device):  # graphs are recorded on the current one, which may be another GPU
+            given = x.clone()
+            aside = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call]
+            aside.wait_stream(torch.cuda.current_stream(x.device))
+            with torch.cuda.stream(aside):
+                for _ in range(_WARM_UP):
+                    self._function(given)
+            torch.cuda.current_stream(x.device).wait_stream(aside)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                found = self._function(given)
         return _Recording(graph, given, found)

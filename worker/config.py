@@ -38,7 +38,7 @@ class Settings(BaseSettings):
     crops_url: str | None = None
     """Folder or object storage (fsspec URL) for aligned crops; unset: ``crops`` under home."""
     device: str = "auto"
-    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``."""
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` shares several GPUs out among a worker's processes."""
     threads: int | None = Field(default=None, ge=1)
     """Processor threads of detection and network together; unset: all cores, shared by a worker's processes."""
     release: Path | None = None

@@ -15,6 +15,7 @@ from functools import wraps
 from multiprocessing import Event
 from typing import TYPE_CHECKING, Literal
 
+from billiard import current_process
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import text
@@ -233,9 +234,13 @@ def _worker() -> tuple[Worker, Database]:
     """Give this process its worker: loaded once, at the first message."""
     state = _workers.get(os.getpid())
     if state is None:
-        from worker.runner import Worker, load  # noqa: PLC0415 - health checks and the parent need no torch
+        # health checks and the parent need no torch
+        from worker.devices import device_of_process  # noqa: PLC0415
+        from worker.runner import Worker, load  # noqa: PLC0415
 
         config = settings()
+        number = getattr(current_process(), "index", 0)
+        config = config.model_copy(update={"device": device_of_process(config.device, number)})
         count_in_process()
         database = _context.enter_context(open_database(config))
         state = _workers[os.getpid()] = (Worker(config, database, load(config)), database)
