@@ -6,6 +6,7 @@ places under the last word that was said of it.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 
@@ -20,7 +21,7 @@ from worker.identity.known import PeopleInMemory, lock_people
 from worker.identity.people import identify_pending
 from worker.identity.regroup import apply, compute, is_current, take_snapshot
 
-SEQUENCES = 1000
+SEQUENCES = int(os.environ.get("FACET_TEST_SEQUENCES", "250"))
 STEPS = 4
 SWEPT_EVERY = 20  # sequences
 NAMES = ("Ada", "Bo", "Eve")
