@@ -17,6 +17,9 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
+from db.embedded import EmbeddedPostgres
+from worker.home import make_home
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -91,9 +94,12 @@ def facet(tmp_path: Path) -> Facet:
 
 
 @pytest.fixture(scope="module")
-def shared_facet(tmp_path_factory: pytest.TempPathFactory) -> Facet:
-    """One home for the tests of a module that only read."""
-    return Facet(tmp_path_factory.mktemp("facet") / "home", {})
+def shared_facet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Facet]:
+    """One home for the tests of a module that only read; its database stays up between their commands."""
+    home = tmp_path_factory.mktemp("facet") / "home"
+    make_home(home)
+    with EmbeddedPostgres(home / "postgres"):
+        yield Facet(home, {})
 
 
 @pytest.fixture

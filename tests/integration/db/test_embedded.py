@@ -17,9 +17,10 @@ from db.engine import parse_url
 from db.errors import DatabaseUnreachable
 
 PROGRAM = """
-import sys
+import signal, sys
 from pathlib import Path
 from db.embedded import EmbeddedPostgres
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background of a shell ignore Ctrl-C
 server = EmbeddedPostgres(Path(sys.argv[1]))
 print(server.start(), flush=True)
 try:
