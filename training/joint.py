@@ -346,9 +346,9 @@ class JointRun:
 
 
 def _learnt(recipe: HeadRecipe) -> HeadRecipe:
-    """Take away what calibration alone reads."""
+    """Take away what a joint run does not read."""
     spec = replace(recipe.spec, temperature=1.0, abstain=None, thresholds=())
-    return replace(recipe, spec=spec, answers_accuracy=None, most_false=None)
+    return replace(recipe, spec=spec, answers_accuracy=None, most_false=None, refit=False, smallest_search=None)
 
 
 def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

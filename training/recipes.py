@@ -85,7 +85,8 @@ class HeadRecipe:
     copies: bool = False
     """Own stages start as copies of the trunk's layers behind the depth."""
     refit: bool = False
-    """Calibrated, the branch is trained once more, on the validation rows as well; the calibration stays."""
+    """Calibrated, the branch is trained once more, on the validation rows as well; the calibration stays. Joint runs do
+    not read this."""
     smallest_search: int | None = PREPARED_SEARCH
     """Pixels to which images are scaled up before faces are looked for while training. None does as the release does
     for its users, which takes five times as long. Joint runs have ``JointOptions.searches`` instead."""
@@ -220,7 +221,8 @@ DEFAULT = register(
 
 Source: frozen features of SFace; losses as in training.losses.
 Command: ``facet-train train default --data D --cache C --out R``
-Hours: 0.4 on two CPU cores with bfloat16 tiles, of which 0.3 for crops and features.
+Hours: 0.5 on two CPU cores with bfloat16 tiles, of which 0.3 for crops and features; and once the crops of gender, cut
+as users get them, which take five times as long as the others.
 Expected: the figures in docs/model-card.md.
 """
 
