@@ -190,19 +190,16 @@ def _insert_item(session: Session, counts: SubmitCounts, uri: str, media_id: int
 
 
 def _refuse(session: Session, item: Refused) -> int:
-    """Give the media row of a refused file; one that was accepted before under the same bytes is not touched."""
-    reason = f"{item.code}: {item.message}"
-    parameters = {"sha256": item.sha256, "uri": item.uri, "size": item.byte_size, "reason": reason}
-    if item.sha256 is None:  # never read to its end, so its name is all that tells it from others
-        known = text("""SELECT media_id FROM media_file
-                        WHERE sha256 IS NULL AND uri = :uri AND reason = :reason LIMIT 1""")
-        media_id = session.execute(known, parameters).scalar()
-        if media_id is not None:
-            return int(media_id)
-    statement = text("""INSERT INTO media_file (sha256, uri, byte_size, reason) VALUES (:sha256, :uri, :size, :reason)
-                        ON CONFLICT (sha256) DO UPDATE SET reason = coalesce(media_file.reason, excluded.reason)
-                        RETURNING media_id""")
-    return int(session.execute(statement, parameters).scalar_one())
+    """Give the media row of a refused file: the one that it got when it was refused for the same reason before."""
+    parameters = {"uri": item.uri, "size": item.byte_size, "reason": f"{item.code}: {item.message}"}
+    known = text("""SELECT media_id FROM media_file
+                    WHERE sha256 IS NULL AND uri = :uri AND reason = :reason LIMIT 1""")
+    media_id = session.execute(known, parameters).scalar()
+    if media_id is None:
+        statement = text("""INSERT INTO media_file (uri, byte_size, reason) VALUES (:uri, :size, :reason)
+                            RETURNING media_id""")
+        media_id = session.execute(statement, parameters).scalar_one()
+    return int(media_id)
 
 
 def _accept(

@@ -30,14 +30,12 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A file that is not analysed, and why."""
+    """A file that is not analysed, and why; its bytes were not read to their end, so its name is all that tells it."""
 
     uri: str
     code: str
     """A stable word; docs/media.md lists them."""
     message: str
-    sha256: str | None = None
-    """None where the file was not read to its end."""
     byte_size: int | None = None
 
 
