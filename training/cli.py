@@ -28,6 +28,7 @@ from training.evaluate import SETS, EvaluateOptions, Evaluation
 from training.evaluate import evaluate as measure_release
 from training.identity_cli import add_identity_command
 from training.joint_recipe import train_jointly
+from training.journal import Journal
 from training.probes import ProbeOptions
 from training.recipes import PREPARED_SEARCH, RECIPES, Recipe, find
 from training.train import Bench, bench
@@ -78,11 +79,11 @@ def train(
     def stand(smallest_search: int | None) -> Bench:
         return bench(SHIPPED, data, cache, smallest_search=smallest_search)
 
+    folder = cache / "runs" / f"{chosen.name}-{seed}"
     if chosen.joint is None:
-        trained = train_heads(chosen, stand, seed)
+        trained = train_heads(chosen, stand, Journal(folder), seed)
     else:
-        stands = [stand(search) for search in chosen.joint.searches]
-        trained = train_jointly(chosen, stands, cache / "runs" / f"{chosen.name}-{seed}", seed)
+        trained = train_jointly(chosen, [stand(search) for search in chosen.joint.searches], folder, seed)
     exporting.export(out.name, SHIPPED, [found.branch for found in trained], out)
     for found in trained:
         typer.echo(f"{found.branch.spec.task}: held-out score {found.held_out_score:.4f} after {found.took}")

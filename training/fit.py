@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import logging
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from training.balance import Balance
+from training.errors import RecipeError
 from training.losses import LOSSES, LossName
 
 if TYPE_CHECKING:
@@ -49,11 +51,15 @@ class FitOptions:
     """Standard deviation of a random gain on each channel of each face, as a share of its value."""
     average: float = 0.998
     """Decay a step of the running mean of the weights, which is what is kept."""
-    balance: float = 0.0
-    """A class weighs its share to the power of minus this: 0 weighs all faces alike, 1 all classes."""
+    balance: Balance = field(default_factory=Balance)
+    """What is done for rare classes."""
     held_out: float = 0.05
     """Share of the training rows that only judges when to stop."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.loss == "binary" and self.balance.adjust:
+            raise RecipeError("logits are adjusted for labels of which a face has one; the loss 'binary' has many")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +84,6 @@ class Fit:
     """Epochs until that score."""
 
 
-def class_weights(targets: Tensor, balance: float) -> Tensor:
-    """Weigh the columns of (N, K) targets by their share to the power of ``-balance``; rows weigh 1 on average."""
-    share = targets.mean(dim=0).clamp(min=1e-4)
-    weights = share**-balance
-    return weights / (weights * share).sum() * share.sum()
-
-
 def maps_of(features: Mapping[str, Features], rows: NDArray[np.int64], mirror: NDArray[np.bool_]) -> dict[str, Tensor]:
     """Read rows of every depth, each plain or mirrored: (B, C, h, w) half precision."""
     return {depth: found.batch(rows, mirror) for depth, found in features.items()}
@@ -106,7 +105,27 @@ def _bfloat16(maps: dict[str, Tensor], device: torch.device) -> dict[str, Tensor
     return {depth: found.to(device, torch.bfloat16, memory_format=torch.channels_last) for depth, found in maps.items()}
 
 
-def fit(head: nn.Module, examples: Examples, score: Callable[[Tensor, Tensor], float], options: FitOptions) -> Fit:
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """How training stands after an epoch."""
+
+    number: int
+    """From 1."""
+    loss: float
+    """Mean over its batches."""
+    held_out: float
+    """Score of the held-out rows."""
+    best: float
+    """The best of these scores so far."""
+
+
+def fit(
+    head: nn.Module,
+    examples: Examples,
+    score: Callable[[Tensor, Tensor], float],
+    options: FitOptions,
+    tell: Callable[[Epoch], None] | None = None,
+) -> Fit:
     """Train a head in place and leave it with the averaged weights that scored best on the held-out rows.
 
     Args:
@@ -114,6 +133,7 @@ def fit(head: nn.Module, examples: Examples, score: Callable[[Tensor, Tensor], f
         examples: what to learn.
         score: judges (M, K) logits against (M, K) targets; higher is better.
         options: how to train.
+        tell: is told of every epoch.
     """
     torch.manual_seed(options.seed)
     random = np.random.default_rng(options.seed)
@@ -128,7 +148,9 @@ def fit(head: nn.Module, examples: Examples, score: Callable[[Tensor, Tensor], f
         _log.info("trained an epoch", extra=facts)
         if found > best.score:
             best, state = Fit(found, epoch), copy.deepcopy(trained.average.state_dict())
-        elif epoch - best.epochs >= options.patience:
+        if tell:
+            tell(Epoch(epoch, loss, found, best.score))
+        if epoch - best.epochs >= options.patience:
             break
     head.load_state_dict(state)
     return best
@@ -151,7 +173,9 @@ class _Training:
         self.head, self.examples, self.rows, self.options = head, examples, rows, options
         self.device = next(head.parameters()).device
         self.average = copy.deepcopy(head).requires_grad_(requires_grad=False)
-        self.weights = class_weights(examples.targets[rows], options.balance).to(self.device)
+        self.targets = examples.targets[torch.from_numpy(rows)]
+        self.weights = options.balance.weights(self.targets).to(self.device)
+        self.offset = options.balance.offset(self.targets).to(self.device)
         steps = options.epochs * max(1, len(rows) // options.batch)
         groups = parameter_groups(head, options)
         self.optimiser = torch.optim.AdamW(groups, weight_decay=options.weight_decay, fused=True)
@@ -161,9 +185,9 @@ class _Training:
         self.steps = 0
 
     def epoch(self, random: np.random.Generator) -> float:
-        """Go through the rows once in random order; return the mean loss."""
+        """Go through as many rows as there are, in random order; return the mean loss."""
         self.head.train()
-        order = random.permutation(self.rows)
+        order = self.options.balance.order(self.targets, self.rows, random)
         full = max(1, len(order) // self.options.batch) * self.options.batch  # a last, smaller batch waits for its turn
         losses = [self._step(batch, random) for batch in _chunks(order[:full], self.options.batch)]
         return float(np.mean(losses))
@@ -174,7 +198,7 @@ class _Training:
         maps, targets = augment(maps, self.examples.targets[batch].to(self.device), self.options, random)
         with torch.autocast(self.device.type, torch.bfloat16):
             logits = self.head(maps)
-        loss = LOSSES[self.options.loss](logits, targets, self.weights)
+        loss = LOSSES[self.options.loss](logits + self.offset, targets, self.weights)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()

@@ -9,14 +9,11 @@ from __future__ import annotations
 import csv
 import json
 import logging
-import sys
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import Progress
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -26,6 +23,7 @@ from models.weights import read_weights
 from training.augment import AugmentOptions, augment
 from training.errors import RecipeError, TrainingError
 from training.identity_losses import ArcFaceHead, DistilHead, Objective, SoftmaxHead, Step
+from training.journal import bar
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,13 +108,12 @@ class IdentityRun:
     def run(self, until: int | None = None) -> None:
         """Train up to a step, or to the end; a checkpoint is left behind."""
         end = min(until or self._options.steps, self._options.steps)
-        with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as bar:
-            task = bar.add_task(self._options.objective, total=end, completed=self.step)
+        with bar(self._options.objective, end, self.step) as advance:
             while self.step < end:
                 found = self._train_step()
                 self.step += 1
                 self._log(found)
-                bar.update(task, completed=self.step, description=f"{self._options.objective} {found.agreement:.3f}")
+                advance(self.step, f"{found.agreement:.3f}")
                 if self.step % self._options.checkpoint_every == 0 or self.step == end:
                     self._save()
         self.trunk.eval()

@@ -9,7 +9,6 @@ random state.
 from __future__ import annotations
 
 import copy
-import csv
 import json
 import logging
 import math
@@ -19,15 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import Progress
 from safetensors import safe_open
 from safetensors.torch import save_file
 
 from training.augment import augment
 from training.errors import TrainingError
-from training.fit import class_weights, parameter_groups
+from training.fit import parameter_groups
 from training.heads import TrainedBranch
+from training.journal import Journal, bar
 from training.losses import LOSSES
 from training.tasks import labelled, score, targets
 
@@ -83,7 +81,8 @@ class _Task:
         self.may_learn = np.zeros(len(faces), np.bool_)
         self.may_learn[self.rows] = True
         device = next(trunk.parameters()).device
-        self.weights = class_weights(self.soft[self.rows], recipe.fit.balance).to(device)
+        self.weights = recipe.fit.balance.weights(self.soft[self.rows]).to(device)
+        self.offset = recipe.fit.balance.offset(self.soft[self.rows]).to(device)
         torch.manual_seed(seed)
         self.head = TrainedBranch(recipe.spec, dropout=recipe.dropout, layout=trunk.layout)
         if recipe.copies:
@@ -129,8 +128,7 @@ class JointRun:
         """
         self._trunk, self._views, self._options, self._seed = trunk, views, options, seed
         self._device = next(trunk.parameters()).device
-        self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        self._folder, self._journal = folder, Journal(folder)
         self._tasks = [_Task(recipe, trunk, views[recipe.data].faces, seed) for recipe in recipes]
         self._depths = {depth for recipe in recipes for depth in recipe.spec.depths}
         self._pools = {name: self._pool(name) for name in views}
@@ -151,12 +149,11 @@ class JointRun:
         """Train to the end, or to a step; a checkpoint is written at the end and now and then."""
         end = min(until or self._options.steps, self._options.steps)
         saved = time.monotonic()
-        with Progress(console=Console(stderr=True), disable=not Console(stderr=True).is_terminal) as bar:
-            shown = bar.add_task("training", total=self._options.steps, completed=self.step)
+        with bar("training", self._options.steps, self.step) as advance:
             while self.step < end and not self._finished():
                 losses = self._train_step()
                 self.step += 1
-                bar.update(shown, completed=self.step)
+                advance(self.step, "")
                 if self.step % self._options.evaluate_every == 0 or self.step == self._options.steps:
                     self._evaluate(losses)
                 if time.monotonic() - saved > checkpoint_seconds:
@@ -223,7 +220,7 @@ class JointRun:
         task.head.train()
         with torch.autocast(self._device.type, torch.bfloat16):
             logits = task.head(maps)
-        return LOSSES[task.recipe.fit.loss](logits, soft, task.weights)
+        return LOSSES[task.recipe.fit.loss](logits + task.offset, soft, task.weights)
 
     @torch.no_grad()
     def maps(self, crops: Tensor) -> dict[str, Tensor]:
@@ -281,13 +278,7 @@ class JointRun:
                 self._log(task, losses[task.name], reached)
 
     def _log(self, task: _Task, loss: float, reached: float) -> None:
-        path = self._folder / "log.csv"
-        fresh = not path.is_file()
-        with path.open("a", newline="") as file:
-            writer = csv.writer(file)
-            if fresh:
-                writer.writerow(["time", "step", "task", "loss", "held_out", "best"])
-            writer.writerow([f"{time.time():.0f}", self.step, task.name, f"{loss:.4f}", f"{reached:.4f}", task.score])
+        self._journal.write(task.name, self.step, loss, reached, task.score)
         facts = {"action": "evaluated", "task": task.name, "step": self.step, "held_out": round(reached, 4)}
         _log.info("looked at the held-out rows", extra=facts)
 

@@ -106,18 +106,26 @@ def effective_number_weights(targets: Tensor, beta: float = 0.999) -> Tensor:
     return weights / weights.mean()
 
 
-def adjust_logits(logits: Tensor, targets: Tensor, strength: float = 1.0) -> Tensor:
-    """Add the logarithm of each class's share to (B, K) training logits: rare classes are learnt as if frequent.
+def class_weights(targets: Tensor, balance: float) -> Tensor:
+    """Weigh the columns of (N, K) targets by their share to the power of ``-balance``; rows weigh 1 on average."""
+    share = targets.mean(dim=0).clamp(min=1e-4)
+    weights = share**-balance
+    return weights / (weights * share).sum() * share.sum()
+
+
+def logit_offset(targets: Tensor, strength: float = 1.0) -> Tensor:
+    """Give the logarithm of each class's share, (N, K) targets to (K,).
+
+    Added to the logits while training, it makes a branch learn rare classes as if they were frequent.
 
     Args:
-        logits: of a batch; use them unadjusted when answering.
-        targets: (N, K) of the whole training split.
+        targets: of the training rows.
         strength: 1 aims at balanced accuracy, 0 at accuracy.
 
     Source: Menon et al. 2021, 'Long-Tail Learning via Logit Adjustment'; Ren et al. 2020, 'Balanced Meta-Softmax'.
     """
     share = targets.mean(dim=0).clamp(min=1e-6)
-    return logits + strength * (share / share.sum()).log().to(logits.device)
+    return strength * (share / share.sum()).log()
 
 
 def sampling_weights(targets: Tensor, balance: float) -> Tensor:

@@ -19,8 +19,9 @@ from models.weights import load_into, read_weights
 from training.calibration import TEMPERATURES, abstention_threshold, fit_temperature
 from training.crops import crop_faces
 from training.features import Features, Tap, extract, ready
-from training.fit import Examples, Fit, fit, logits_of, maps_of
+from training.fit import Examples, fit, logits_of, maps_of
 from training.heads import TrainedBranch
+from training.journal import bar
 from training.metrics import coverage
 from training.operating import thresholds
 from training.tasks import READERS, labelled, score, targets
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
     from models.branches import BranchSpec
     from models.trunk import Trunk
     from training.data import FaceSet
+    from training.fit import Epoch, Fit
+    from training.journal import Journal
     from training.recipes import HeadRecipe, Recipe
 
 _log = logging.getLogger(__name__)
@@ -73,21 +76,24 @@ class TrainedHead:
     """How long training went on until that score, such as `12 epochs`."""
 
 
-def train(recipe: Recipe, stand: Callable[[int | None], Bench], seed: int = 0) -> list[TrainedHead]:
+def train(
+    recipe: Recipe, stand: Callable[[int | None], Bench], journal: Journal | None = None, seed: int = 0
+) -> list[TrainedHead]:
     """Train every head of a recipe.
 
     Args:
         recipe: not for joint training.
         stand: gives the bench of a ``HeadRecipe.smallest_search``.
+        journal: where every epoch is noted.
         seed: of everything random.
 
     Raises:
         DataError: a data set is missing.
     """
-    return [train_head(head, stand(head.smallest_search), seed) for head in recipe.heads]
+    return [train_head(head, stand(head.smallest_search), journal, seed) for head in recipe.heads]
 
 
-def train_head(recipe: HeadRecipe, bench: Bench, seed: int = 0) -> TrainedHead:
+def train_head(recipe: HeadRecipe, bench: Bench, journal: Journal | None = None, seed: int = 0) -> TrainedHead:
     """Train one branch on the training split, calibrate it on the validation split, and train it again where asked.
 
     Raises:
@@ -98,24 +104,42 @@ def train_head(recipe: HeadRecipe, bench: Bench, seed: int = 0) -> TrainedHead:
     soft = targets(recipe.spec.task, faces, len(recipe.spec.labels))
     rows = {split: labelled(recipe.spec.task, soft, np.flatnonzero(faces.split == split)) for split in ("train", "val")}
     features = {tap.depth: values for tap, values in found.items()}
+    fitted = _Fitter(bench.trunk, journal, seed)
     examples = Examples(features, soft, rows["train"])
-    branch, best = _fitted(recipe, bench.trunk, examples, seed)
+    branch, best = fitted(recipe, examples)
     spec = calibrated(recipe, logits_of(branch, features, rows["val"]), soft[rows["val"]])
     if recipe.refit:
         every = replace(examples, rows=np.union1d(rows["train"], rows["val"]))
         whole = replace(recipe, fit=replace(recipe.fit, patience=recipe.fit.epochs))  # the rate falls to its end
-        branch, best = _fitted(whole, bench.trunk, every, seed)
+        branch, best = fitted(whole, every)
     branch.spec = spec
     facts = {"action": "head_trained", "task": recipe.spec.task, "held_out": best.score, "epochs": best.epochs}
     _log.info("trained a head", extra=facts)
     return TrainedHead(branch.cpu(), best.score, f"{best.epochs} epochs")
 
 
-def _fitted(recipe: HeadRecipe, trunk: Trunk, examples: Examples, seed: int) -> tuple[Branch, Fit]:
-    """Train one branch from the start: what would be shipped of it, not calibrated, on the trunk's device."""
-    head = new_head(recipe, trunk, examples.features, examples.rows, seed).to(next(trunk.parameters()).device)
-    best = fit(head, examples, score(recipe.spec), replace(recipe.fit, seed=seed))
-    return head.shipped(), best
+@dataclass(frozen=True, slots=True)
+class _Fitter:
+    """Trains branches from the start, on the trunk's device."""
+
+    trunk: Trunk
+    journal: Journal | None
+    seed: int
+
+    def __call__(self, recipe: HeadRecipe, examples: Examples) -> tuple[Branch, Fit]:
+        """Give what would be shipped, not calibrated."""
+        task, options = recipe.spec.task, replace(recipe.fit, seed=self.seed)
+        head = new_head(recipe, self.trunk, examples.features, examples.rows, self.seed)
+        head.to(next(self.trunk.parameters()).device)
+        with bar(task, options.epochs) as advance:
+
+            def tell(epoch: Epoch) -> None:
+                advance(epoch.number, f"{epoch.held_out:.3f}")
+                if self.journal:
+                    self.journal.write(task, epoch.number, epoch.loss, epoch.held_out, epoch.best)
+
+            best = fit(head, examples, score(recipe.spec), options, tell)
+        return head.shipped(), best
 
 
 def new_head(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import count
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ import torch
 
 from models.branches import BranchSpec
 from models.sface import SFace
+from training.balance import Balance
 from training.errors import RecipeError
 from training.features import Features, Tap, extract
-from training.fit import Examples, FitOptions, augment, class_weights, fit, logits_of, parameter_groups
+from training.fit import Examples, FitOptions, augment, fit, logits_of, parameter_groups
 from training.heads import TrainedBranch
 from training.losses import one_hot
 from training.recipes import RECIPES, HeadRecipe, Recipe, find, register
@@ -65,12 +67,42 @@ def test_training_stops_when_the_held_out_score_no_longer_grows():
     assert best.epochs < 29
 
 
-def test_class_weights_favour_the_rare_class_and_keep_the_mean():
-    soft = one_hot(torch.tensor([0] * 9 + [1]), 2)
-    assert class_weights(soft, 0.0).tolist() == [1, 1]
-    weights = class_weights(soft, 1.0)
-    assert weights[1] / weights[0] == pytest.approx(9)
-    assert float((soft * weights).sum(1).mean()) == pytest.approx(1)
+@pytest.mark.parametrize(
+    "balance", [Balance(weight=1), Balance(effective_number=0.9999), Balance(adjust=1), Balance(sampling=1)]
+)
+def test_a_rare_class_is_found_more_often_where_it_is_favoured(balance):
+    random = np.random.default_rng(1)
+    labels = (random.random(800) < 0.05).astype(np.int64)
+    maps = random.normal(0, 1, (800, 2, 2, 1024)).astype(np.float16)
+    maps[..., :64] += (labels * 0.35)[:, None, None, None]  # too little to be sure
+    examples = Examples({"conv_14": Features(maps, maps)}, one_hot(torch.from_numpy(labels), 2), np.arange(600))
+
+    def found(options):
+        torch.manual_seed(0)
+        head = TrainedBranch(SPEC, dropout=0.5)
+        later_is_better = count()
+        fit(head, examples, lambda *_: float(next(later_is_better)), replace(options, epochs=3))
+        rows = np.arange(600, 800)[labels[600:] == 1]
+        return float(logits_of(head, examples.features, rows).softmax(1)[:, 1].mean())
+
+    plain = replace(OPTIONS, average=0.5)
+    assert found(replace(plain, balance=balance)) > found(plain) + 0.02
+
+
+def test_classes_are_weighed_once_and_many_labels_are_not_adjusted():
+    with pytest.raises(RecipeError, match="weighed once"):
+        Balance(weight=1, effective_number=0.99)
+    with pytest.raises(RecipeError, match="binary"):
+        FitOptions(loss="binary", balance=Balance(adjust=1))
+
+
+def test_every_epoch_is_told():
+    told = []
+    features, soft = separable(500)
+    head = TrainedBranch(SPEC, dropout=0.1)
+    best = fit(head, Examples({"conv_14": features}, soft, np.arange(400)), score(SPEC), OPTIONS, told.append)
+    assert [epoch.number for epoch in told] == list(range(1, len(told) + 1))
+    assert max(epoch.held_out for epoch in told) == told[-1].best == best.score
 
 
 def test_mixing_keeps_targets_distributions():

@@ -26,10 +26,17 @@ def test_effective_numbers_go_from_equal_to_inverse_counts():
     assert float(weights[2] / weights[0]) == pytest.approx(90, rel=0.01)
 
 
-def test_adjusted_logits_answer_with_the_shares_where_nothing_is_known():
-    said = losses.adjust_logits(torch.zeros(2, 3), UNEVEN).softmax(1)
-    assert said[0].tolist() == pytest.approx([0.9, 0.09, 0.01])
-    assert losses.adjust_logits(torch.zeros(2, 3), UNEVEN, strength=0.0).tolist() == [[0, 0, 0]] * 2
+def test_the_offset_of_logits_answers_with_the_shares_where_nothing_is_known():
+    assert losses.logit_offset(UNEVEN).softmax(0).tolist() == pytest.approx([0.9, 0.09, 0.01])
+    assert losses.logit_offset(UNEVEN, strength=0.0).tolist() == [0, 0, 0]
+
+
+def test_class_weights_favour_the_rare_class_and_keep_the_mean():
+    soft = torch.tensor([[1.0, 0.0]] * 9 + [[0.0, 1.0]])
+    assert losses.class_weights(soft, 0.0).tolist() == [1, 1]
+    weights = losses.class_weights(soft, 1.0)
+    assert weights[1] / weights[0] == pytest.approx(9)
+    assert (soft @ weights).mean() == pytest.approx(1)
 
 
 def test_balanced_sampling_draws_all_classes_alike():

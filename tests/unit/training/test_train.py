@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -15,6 +16,7 @@ from training import train as training
 from training.data import UtkFace
 from training.features import Features, Tap
 from training.fit import FitOptions
+from training.journal import Journal
 from training.recipes import HeadRecipe
 
 SPLIT = np.array(["train"] * 60 + ["val"] * 20 + ["test"] * 20)
@@ -44,9 +46,9 @@ def stand(monkeypatch, tmp_path):
     values[..., :8] += gender[:, None, None, None] * 2
     learnt = []
 
-    def fit(head, examples, score, options):
+    def fit(head, examples, *others):
         learnt.append(examples.rows.tolist())
-        return original(head, examples, score, options)
+        return original(head, examples, *others)
 
     original = training.fit
     monkeypatch.setattr(training, "fit", fit)
@@ -68,3 +70,10 @@ def test_a_refit_branch_learns_from_validation_rows_too_and_keeps_its_calibratio
     assert stand.learnt == [list(range(60)), list(range(80))]
     assert again.spec == once.spec
     assert not torch.equal(again.head[0].weight, once.head[0].weight)
+
+
+def test_every_epoch_is_written_down(stand, tmp_path):
+    training.train_head(RECIPE, stand.bench, Journal(tmp_path / "run"))
+    lines = list(csv.DictReader((tmp_path / "run" / "log.csv").read_text().splitlines()))
+    assert [(line["task"], line["step"]) for line in lines] == [("gender", "1"), ("gender", "2")]
+    assert float(lines[1]["best"]) == max(float(line["held_out"]) for line in lines)
