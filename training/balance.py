@@ -29,8 +29,8 @@ class Balance:
     of which each face has one."""
     sampling: float = 0.0
     """An epoch draws as many faces as there are, with replacement, so that a class has its share to the power of one
-    minus this; 1 draws all classes alike, 0 shows each face once. Joint runs, whose branches share their draws, show
-    each face once."""
+    minus this; 1 draws all classes alike, 0 shows each face once. Joint recipes, whose branches share their draws,
+    refuse it."""
 
     def __post_init__(self) -> None:
         if self.weight and self.effective_number:

@@ -111,6 +111,8 @@ class Recipe:
         tasks = [head.spec.task for head in self.heads]
         if len(set(tasks)) != len(tasks):
             raise RecipeError(f"recipe {self.name!r} has tasks {tasks}, expected each once")
+        if drawn := [head.spec.task for head in self.heads if self.joint and head.fit.balance.sampling]:
+            raise RecipeError(f"recipe {self.name!r} trains jointly, so {drawn} cannot have draws of their own")
 
     def head(self, task: str) -> HeadRecipe:
         """Return the recipe of one branch.

@@ -186,6 +186,13 @@ def test_a_recipe_is_registered_once_and_has_each_task_once():
         Recipe(name="twice", heads=find("default").heads[:1] * 2, summary="")
 
 
+def test_branches_of_a_joint_recipe_have_no_draws_of_their_own():
+    joint = find("relearnt")
+    head = replace(joint.heads[0], fit=replace(joint.heads[0].fit, balance=Balance(sampling=1)))
+    with pytest.raises(RecipeError, match="gender"):
+        replace(joint, heads=(head,))
+
+
 def test_an_unknown_recipe_lists_the_known_ones():
     with pytest.raises(RecipeError, match="default"):
         find("defualt")
