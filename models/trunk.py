@@ -57,6 +57,12 @@ class TrunkName:
         side = found["side"]
         return cls(found["family"], float(found["width"] or 1), int(side) if side else None, found["weights"] or "")
 
+    def __str__(self) -> str:
+        """Write the name as `parse` reads it."""
+        width = f"-w{self.width:g}" if self.width != 1 else ""
+        side = f"-r{self.side}" if self.side else ""
+        return f"{self.family}{width}{side}" + (f"-{self.weights}" if self.weights else "")
+
     def channels(self, count: int) -> int:
         """Return a layer's number of channels under the width multiplier."""
         if self.width == 1:

@@ -62,40 +62,43 @@ def list_recipes(*, as_json: JsonOption = False) -> None:
 
 
 @app.command(epilog="Example: facet-train train default --data data --cache cache --out out/release")
-def train(
+def train(  # noqa: PLR0913 - the options of a command are its arguments
     recipe: Annotated[str, typer.Argument(help="Name of a recipe, or depths.json of a depth search.")],
+    *,
     data: DataOption,
     cache: CacheOption,
     out: OutOption,
     head: Annotated[list[str] | None, typer.Option("--head", help="Only this head; may be given again.")] = None,
+    base: Annotated[Path, typer.Option("--base", help="Release whose trunk and detector are taken.")] = SHIPPED,
     seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
 ) -> None:
-    """Train the branches of a recipe on the shipped release's trunk and write a release with them."""
+    """Train the branches of a recipe, and its trunk where the recipe tunes it, and write a release with them."""
     chosen = find_or_searched(recipe)
     if head:
         chosen = chosen.only(*head)
 
     @functools.cache
     def stand(smallest_search: int | None) -> Bench:
-        return bench(SHIPPED, data, cache, smallest_search=smallest_search)
+        return bench(base, data, cache, smallest_search=smallest_search)
 
-    folder = cache / "runs" / f"{chosen.name}-{seed}"
+    folder, tuned = cache / "runs" / f"{chosen.name}-{seed}", None
     if chosen.joint is None:
         trained = train_heads(chosen, stand, Journal(folder), seed)
     else:
-        trained = train_jointly(chosen, [stand(search) for search in chosen.joint.searches], folder, seed)
-    exporting.export(out.name, SHIPPED, [found.branch for found in trained], out)
-    for found in trained:
-        typer.echo(f"{found.branch.spec.task}: held-out score {found.held_out_score:.4f} after {found.took}")
+        found = train_jointly(chosen, [stand(search) for search in chosen.joint.searches], folder, seed)
+        trained, tuned = found.heads, found.trunk
+    exporting.export(out.name, base, [head.branch for head in trained], out, tuned)
+    for head_found in trained:
+        typer.echo(f"{head_found.branch.spec.task}: held-out score {head_found.held_out_score:.4f}, {head_found.took}")
     typer.echo(f"wrote {out}")
 
 
 def find_or_searched(recipe: str) -> Recipe:
-    """Return a recipe by name, or the default with the winners of a depth search, given its depths.json."""
+    """Return a recipe by name, or the frozen one with the winners of a depth search, given its depths.json."""
     if not recipe.endswith(".json"):
         return find(recipe)
     try:
-        return depth_grid.winning(find("default"), depth_grid.from_json(Path(recipe).read_text()))
+        return depth_grid.winning(find("frozen"), depth_grid.from_json(Path(recipe).read_text()))
     except OSError as err:
         raise RecipeError(f"{recipe} cannot be read ({err.strerror}); expected depths.json of a depth search") from err
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from models.trunk import Trunk
     from training.evaluate import Evaluation
 
 DATA: dict[str, dict[str, str]] = {
     "utkface": {
-        "tasks": "gender, age, ethnicity",
+        "tasks": "gender, age, ethnicity; the trunk was tuned on them",
         "terms": "non-commercial research",
         "source": "Zhang et al. 2017, 'Age Progression/Regression by Conditional Adversarial Autoencoder'",
     },
     "fer2013": {
-        "tasks": "emotion (images)",
+        "tasks": "emotion (images); the trunk was tuned on them",
         "terms": "research; no open licence",
         "source": "Goodfellow et al. 2013, 'Challenges in Representation Learning'",
     },
@@ -39,7 +40,7 @@ DATA: dict[str, dict[str, str]] = {
         "Label Distribution'",
     },
     "celeba10k": {
-        "tasks": "attributes",
+        "tasks": "attributes; the trunk was tuned on them",
         "terms": "non-commercial research; no redistribution",
         "source": "Liu et al. 2015, 'Deep Learning Face Attributes in the Wild', the first 10,000 images",
     },
@@ -49,7 +50,7 @@ DATA: dict[str, dict[str, str]] = {
         "source": "Yang et al. 2016, 'WIDER FACE: A Face Detection Benchmark'",
     },
     "sface": {
-        "tasks": "identity (trained by its authors)",
+        "tasks": "identity (trained by its authors; tuning held to its embeddings)",
         "terms": "weights Apache-2.0; the training set is not stated",
         "source": "Zhong et al. 2021, arXiv:2205.12010; OpenCV Zoo",
     },
@@ -63,7 +64,22 @@ LICENCES = {
 }
 
 
-def export(name: str, base: Path, branches: Sequence[Branch], target: Path) -> Manifest:
+TUNED = "Apache-2.0, OpenCV Zoo face_recognition_sface_2021dec, tuned on images for non-commercial research, see data"
+"""Licence of a trunk that learnt with its branches."""
+
+
+@dataclass(frozen=True, slots=True)
+class TunedTrunk:
+    """A trunk that learnt with its branches."""
+
+    name: str
+    """For the release: family and set of weights."""
+    trunk: Trunk
+
+
+def export(
+    name: str, base: Path, branches: Sequence[Branch], target: Path, tuned: TunedTrunk | None = None
+) -> Manifest:
     """Write a release: detector, trunk and other branches of a base release, with new branches in place of its own.
 
     Args:
@@ -71,15 +87,20 @@ def export(name: str, base: Path, branches: Sequence[Branch], target: Path) -> M
         base: folder of a release; may have no branches.
         branches: trained and calibrated; they replace the base's of the same task.
         target: folder to write; may be the base's.
+        tuned: takes the place of the base's trunk; the base's branches, which read another trunk, are left out.
     """
     before = read_manifest(base)
+    if tuned:
+        before = replace(before.on_trunk(tuned.name), files=before.files)
     fresh = {branch.spec.task: branch for branch in branches}
     kept = tuple(spec for spec in before.branches if spec.task not in fresh)
     specs = (*kept, *(branch.spec for branch in branches))
-    files = (DETECTOR_FILE, TRUNK_FILE, *(branch_file(spec.task) for spec in kept))
+    files = (DETECTOR_FILE, *(() if tuned else (TRUNK_FILE,)), *(branch_file(spec.task) for spec in kept))
     weights: dict[str, Mapping[str, Tensor]] = {file: read_weights(base / file, before.files[file]) for file in files}
+    weights |= {TRUNK_FILE: half(tuned.trunk.state_dict())} if tuned else {}
     weights |= {branch_file(task): half(branch.state_dict()) for task, branch in fresh.items()}
-    manifest = replace(before, name=name, branches=specs, metrics={}, data=DATA, licences=LICENCES)
+    licences = LICENCES | ({"trunk": TUNED} if tuned else {"trunk": before.licences.get("trunk", LICENCES["trunk"])})
+    manifest = replace(before, name=name, branches=specs, metrics={}, data=DATA, licences=licences)
     return write_release(target, manifest, weights)
 
 

@@ -1,9 +1,9 @@
 """Training several branches in one run, on crops that are changed anew each time.
 
-Each step draws a batch from every data set, changes the crops, runs the frozen trunk once over all of them, and lets
-each branch learn from the rows of its own set. All randomness follows from the seed and the number of the step, so a
-run that was interrupted goes on exactly as if it had not been: its checkpoints hold weights, moments and scores, no
-random state.
+Each step draws a batch from every data set, changes the crops, runs the trunk once over all of them, and lets each
+branch learn from the rows of its own set; the trunk is frozen, or learns from all of them. All randomness follows from
+the seed and the number of the step, so a run that was interrupted goes on exactly as if it had not been: its
+checkpoints hold weights, moments and scores, no random state.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from training.heads import TrainedBranch
 from training.journal import Journal, bar
 from training.losses import LOSSES
 from training.tasks import labelled, score, targets
+from training.tuning import RunTrunk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,9 +44,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-_TRUNK_BATCH = 32
-"""Crops whose maps still fit the caches of a few CPU cores."""
 _EVAL_BATCH = 128
+_MIRRORED = 0.5
+"""Share of the faces that only hold the embeddings."""
+_DRIFT = "embedding"
+"""In the log: what holding the embeddings costs, and their mean cosine to the original's."""
 _STANDARDISED_ON = 768
 _CHECKPOINT = "checkpoint.safetensors"
 
@@ -108,11 +111,12 @@ class _Task:
 class JointRun:
     """A run that can be interrupted at any step.
 
-    Args of the constructor: recipes of the branches, the frozen trunk, the data sets by name, the options, a folder for
-    checkpoint and log, and the seed.
+    Args of the constructor: recipes of the branches, the trunk (on its device; float32 where the options tune it, else
+    in the format in which it is used), the data sets by name, the options, a folder for checkpoint and log, the seed,
+    and crops of the sets that hold the embeddings.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a run stands on
         self,
         recipes: Sequence[HeadRecipe],
         trunk: Trunk,
@@ -120,19 +124,23 @@ class JointRun:
         options: JointOptions,
         folder: Path,
         seed: int = 0,
+        *,
+        held_by: Mapping[str, NDArray[np.uint8]] | None = None,
     ) -> None:
         """Set the run up and go on from its checkpoint, if there is one.
 
         Raises:
             TrainingError: the checkpoint belongs to other branches or options.
         """
-        self._trunk, self._views, self._options, self._seed = trunk, views, options, seed
+        self._views, self._options, self._seed = views, options, seed
         self._device = next(trunk.parameters()).device
         self._folder, self._journal = folder, Journal(folder)
+        self._held_by = dict(held_by or {})
         self._tasks = [_Task(recipe, trunk, views[recipe.data].faces, seed) for recipe in recipes]
-        self._depths = {depth for recipe in recipes for depth in recipe.spec.depths}
+        self._trunk = RunTrunk(trunk, {depth for recipe in recipes for depth in recipe.spec.depths}, options.trunk)
         self._pools = {name: self._pool(name) for name in views}
         groups = [group for task in self._tasks for group in parameter_groups(task.head, task.recipe.fit)]
+        groups += self._trunk.groups()
         self._optimiser = torch.optim.AdamW(groups, weight_decay=recipes[0].fit.weight_decay)
         self._peaks = [float(group["lr"]) for group in groups]
         self.step = 0
@@ -162,12 +170,19 @@ class JointRun:
         self._save()
         return [self._result(task) for task in self._tasks]
 
+    @property
+    def tuned_trunk(self) -> Trunk | None:
+        """The trunk's running mean, float32; None where it is frozen."""
+        return self._trunk.average if self._options.trunk else None
+
     def _result(self, task: _Task) -> JointHead:
         head = copy.deepcopy(task.head)
         head.load_state_dict(task.best)
         return JointHead(head, task.score, task.step)
 
     def _finished(self) -> bool:
+        if self._options.trunk:
+            return False
         waited = self._options.patience * self._options.evaluate_every
         return all(self.step - task.step >= waited and task.step > 0 for task in self._tasks)
 
@@ -184,32 +199,44 @@ class JointRun:
         order = np.random.default_rng((self._seed, number, len(pool))).permutation(pool)
         return order[place * size : (place + 1) * size]
 
-    def _train_step(self) -> dict[str, float]:
+    def _train_step(self) -> dict[str, Tensor]:
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self.step)
         torch.manual_seed(self._seed * 1_000_003 + self.step)  # dropout and mixing
         rows = {name: self._rows(name) for name in self._views}
         crops = torch.cat([self._draw(name, rows[name], generator) for name in rows]).to(self._device)
-        maps = self.maps(augment(crops, self._options.augment, generator))
+        changed = augment(crops, self._options.augment, generator)
+        maps, drift = self._trunk.learn(torch.cat([changed, *self._holders(generator)]))
         places = _slices({name: len(found) for name, found in rows.items()})
         losses = {}
         for task in self._tasks:
-            own = {depth: found[places[task.recipe.data]] for depth, found in maps.items()}
-            loss = self._loss(task, own, rows[task.recipe.data])
-            loss.backward()  # type: ignore[no-untyped-call]
-            losses[task.name] = loss.item()
+            own = {depth: maps[depth][places[task.recipe.data]] for depth in task.recipe.spec.depths}
+            losses[task.name] = self._loss(task, own, rows[task.recipe.data])
+        every = [*losses.values(), *([] if drift is None else [drift])]
+        torch.stack(every).sum().backward()  # type: ignore[no-untyped-call]
         for group, peak in zip(self._optimiser.param_groups, self._peaks, strict=True):
             group["lr"] = peak * _one_cycle(self.step / self._options.steps)
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         for task in self._tasks:
             task.follow(self.step)
-        return losses
+        self._trunk.follow(min(self._tasks[0].recipe.fit.average, (self.step + 1) / (self.step + 10)))
+        return losses if drift is None else {**losses, _DRIFT: drift}
 
     def _draw(self, name: DataName, rows: NDArray[np.int64], generator: torch.Generator) -> Tensor:
         """Take each face from one of its views."""
         pixels = self._views[name].pixels
         which = torch.randint(len(pixels), (len(rows),), generator=generator).tolist()
         return torch.from_numpy(np.stack([pixels[view][row] for view, row in zip(which, rows.tolist(), strict=True)]))
+
+    def _holders(self, generator: torch.Generator) -> list[Tensor]:
+        """Draw the faces that only hold the embeddings."""
+        tuning, found = self._options.trunk, []
+        for name, count in tuning.held_by.items() if tuning else ():
+            rows = torch.randint(len(self._held_by[name]), (count,), generator=generator).numpy()
+            crops = torch.from_numpy(self._held_by[name][rows]).to(self._device).float()
+            mirrored = (torch.rand(count, generator=generator) < _MIRRORED).to(self._device)
+            found.append(torch.where(mirrored[:, None, None, None], crops.flip(3), crops))
+        return found
 
     def _loss(self, task: _Task, maps: Mapping[str, Tensor], rows: NDArray[np.int64]) -> Tensor:
         keep = np.flatnonzero(task.may_learn[rows])
@@ -221,16 +248,6 @@ class JointRun:
         with torch.autocast(self._device.type, torch.bfloat16):
             logits = task.head(maps)
         return LOSSES[task.recipe.fit.loss](logits + task.offset, soft, task.weights)
-
-    @torch.no_grad()
-    def maps(self, crops: Tensor) -> dict[str, Tensor]:
-        """Run the frozen trunk over (N, 3, S, S) crops."""
-        size = _TRUNK_BATCH if self._device.type == "cpu" else max(1, len(crops))
-        parts = [
-            self._trunk.forward_intermediates(part.contiguous(memory_format=torch.channels_last), self._depths)
-            for part in torch.split(crops.to(self._device), size)
-        ]
-        return {depth: torch.cat([part[depth] for part in parts]) for depth in self._depths}
 
     def logits(self, task: str, rows: NDArray[np.int64], head: torch.nn.Module) -> Tensor:
         """Apply a head to unchanged crops, cut as users get them: (M, K) float32."""
@@ -258,13 +275,16 @@ class JointRun:
         for head in heads.values():
             head.eval()
         for start in range(0, len(rows), _EVAL_BATCH):
-            maps = self.maps(torch.from_numpy(np.array(pixels[rows[start : start + _EVAL_BATCH]])))
+            maps = self._trunk.maps(torch.from_numpy(np.array(pixels[rows[start : start + _EVAL_BATCH]])))
             with torch.autocast(self._device.type, torch.bfloat16):
                 for task, head in heads.items():
                     found[task].append(head(maps).float().cpu())
         return {task: torch.cat(parts) for task, parts in found.items()}
 
-    def _evaluate(self, losses: Mapping[str, float]) -> None:
+    def _evaluate(self, losses: Mapping[str, Tensor]) -> None:
+        told = {name: found.item() for name, found in losses.items()}
+        if bad := [name for name, loss in told.items() if not math.isfinite(loss)]:
+            raise TrainingError(f"the loss of {bad[0]} is {told[bad[0]]} at step {self.step}; choose smaller rates")
         for name in self._views:
             tasks = [task for task in self._tasks if task.recipe.data == name]
             rows = np.unique(np.concatenate([task.held for task in tasks]))
@@ -272,14 +292,17 @@ class JointRun:
             for task in tasks:
                 own = np.isin(rows, task.held)
                 reached = task.judge(logits[task.name][own], task.soft[rows[own]])
-                if reached > task.score:
+                if reached > task.score or self._options.trunk:  # a trunk that has moved on takes its branches along
                     task.score, task.step = reached, self.step
                     task.best = copy.deepcopy(task.average.state_dict())
-                self._log(task, losses[task.name], reached)
+                self._log(task.name, told[task.name], reached, task.score)
+        if self._options.trunk:
+            kept = 1 - told[_DRIFT] / self._options.trunk.hold if self._options.trunk.hold else math.nan
+            self._log(_DRIFT, told[_DRIFT], kept, kept)
 
-    def _log(self, task: _Task, loss: float, reached: float) -> None:
-        self._journal.write(task.name, self.step, loss, reached, task.score)
-        facts = {"action": "evaluated", "task": task.name, "step": self.step, "held_out": round(reached, 4)}
+    def _log(self, task: str, loss: float, reached: float, best: float) -> None:
+        self._journal.write(task, self.step, loss, reached, best)
+        facts = {"action": "evaluated", "task": task, "step": self.step, "held_out": round(reached, 4)}
         _log.info("looked at the held-out rows", extra=facts)
 
     def _standardise(self) -> None:
@@ -287,7 +310,7 @@ class JointRun:
         for task in self._tasks:
             rows = np.random.default_rng(self._seed).choice(task.rows, min(len(task.rows), _STANDARDISED_ON), False)
             pixels = self._views[task.recipe.data].pixels[-1]
-            maps = self.maps(torch.from_numpy(np.array(pixels[np.sort(rows)])))
+            maps = self._trunk.maps(torch.from_numpy(np.array(pixels[np.sort(rows)])))
             with torch.no_grad():
                 task.standardise({depth: maps[depth].float() for depth in task.recipe.spec.depths})
 
@@ -305,6 +328,7 @@ class JointRun:
                 ("best", task.best),
             ):
                 tensors |= {f"{task.name}/{kind}/{key}": value.contiguous() for key, value in state.items()}
+        tensors |= self._trunk.state()
         for number, state in self._optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser/{number}/{key}": value.contiguous() for key, value in state.items()}
         progress = {task.name: [task.score, task.step] for task in self._tasks}
@@ -328,6 +352,7 @@ class JointRun:
             task.average.load_state_dict(_below(tensors, f"{task.name}/average/"))
             task.best = _below(tensors, f"{task.name}/best/")
             task.score, task.step = float(state["progress"][task.name][0]), int(state["progress"][task.name][1])
+        self._trunk.load(tensors)
         moments: dict[int, dict[str, Tensor]] = {}
         for key, value in _below(tensors, "optimiser/").items():
             number, _, kind = key.partition("/")

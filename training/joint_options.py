@@ -12,6 +12,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrunkTuning:
+    """How the trunk learns with its branches."""
+
+    name: str
+    """Which set of weights it then has: the last part of the new trunk's name, see ``models.trunk.TrunkName``."""
+    learning_rate: float = 2e-4
+    """Peak, of the layers behind the last map."""
+    layer_decay: float = 0.9
+    """What the rate is multiplied with from each layer to the one before it."""
+    first: str = "conv_1"
+    """Depth of the first layer that learns; those before it stay as they are."""
+    hold: float = 50.0
+    """Weight of the mean cosine distance between the new embeddings and the original's."""
+    held_by: Mapping[str, int] = field(default_factory=dict)
+    """Faces a step, of sets of ``training.identity_data``, that only hold the embeddings: as they are or mirrored, for
+    that is how users' faces come."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JointOptions:
     """How a run is laid out; what a branch learns and how fast stands in its own recipe."""
 
@@ -27,3 +46,6 @@ class JointOptions:
     """Steps between two looks at the held-out rows."""
     patience: int = 8
     """Looks without a better score after which a branch counts as finished."""
+    trunk: TrunkTuning | None = None
+    """None keeps the trunk frozen. With a trunk that learns no branch can stop early: all are taken at the last step,
+    as running means, with the trunk's."""

@@ -59,6 +59,8 @@ class Bench:
     """Folder of the data sets."""
     cache: Path
     """Folder for crops and features; tens of gigabytes for recipes with own stages."""
+    release: Path
+    """Folder of the release that trunk and detector are of."""
 
     def features(self, faces: FaceSet, taps: tuple[Tap, ...], *, mirror: bool = True) -> dict[Tap, Features]:
         """Cut, run and cache what the taps give of a data set."""
@@ -208,9 +210,19 @@ def bench(release: Path, data: Path, cache: Path, *, smallest_search: int | None
     """
     manifest = read_manifest(release)
     device = resolve_device()
-    files = {name: read_weights(release / name, manifest.files[name]) for name in (DETECTOR_FILE, TRUNK_FILE)}
+    detection = read_weights(release / DETECTOR_FILE, manifest.files[DETECTOR_FILE])
     policy = manifest.detection if smallest_search is None else replace(manifest.detection, min_side=smallest_search)
-    detector = FaceDetector(files[DETECTOR_FILE], policy, device)
+    detector = FaceDetector(detection, policy, device)
+    return Bench(ready(read_trunk(release), device), detector, data, cache, release)
+
+
+def read_trunk(release: Path) -> Trunk:
+    """Read a release's trunk, float32, on the CPU.
+
+    Raises:
+        WeightsError: its file is damaged or exchanged.
+    """
+    manifest = read_manifest(release)
     trunk = create_trunk(manifest.trunk)
-    load_into(trunk, files[TRUNK_FILE], "trunk")
-    return Bench(ready(trunk, device), detector, data, cache)
+    load_into(trunk, read_weights(release / TRUNK_FILE, manifest.files[TRUNK_FILE]), "trunk")
+    return trunk

@@ -86,9 +86,9 @@ def test_tables_name_every_depth_and_the_winner():
 
 
 def test_the_winners_make_a_recipe():
-    recipe = depth_grid.winning(find("default"), GRID)
+    recipe = depth_grid.winning(find("frozen"), GRID)
     assert (recipe.head("gender").spec.depths, recipe.head("gender").spec.pool) == (("conv_2",), 1)
-    assert recipe.head("emotion") == find("default").head("emotion")
+    assert recipe.head("emotion") == find("frozen").head("emotion")
 
 
 def test_a_journal_goes_on_where_it_was_cut_off(tmp_path):
