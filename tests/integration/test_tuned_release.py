@@ -1,0 +1,68 @@
+"""The command that tunes a trunk with its branches, from labelled images to a release that says something of a face."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from models.manifest import read_manifest
+from models.release import DEFAULT, load_release
+from training import cli
+from training.recipes import RECIPES, find
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LABELS = {"utkface": "labels.csv", "celeba10k": "attributes.csv"}
+FACES = {"train": 24, "val": 8}
+
+
+@pytest.fixture
+def small_data(shared_data: Path, tmp_path: Path) -> Path:
+    """A few labelled images of two data sets, as their own data sets."""
+    for name, file in LABELS.items():
+        folder = tmp_path / "data" / name
+        folder.mkdir(parents=True)
+        (folder / "images").symlink_to(shared_data / name / "images")
+        with (shared_data / name / file).open(newline="") as stream:
+            rows = list(csv.DictReader(stream))
+        kept = [row for split, count in FACES.items() for row in [r for r in rows if r["split"] == split][:count]]
+        with (folder / file).open("w", newline="") as stream:
+            writer = csv.DictWriter(stream, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(kept)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The shipped recipe with two heads and two small steps."""
+    recipe = find("default").only("gender", "attributes")
+    assert recipe.joint is not None
+    assert recipe.joint.trunk is not None
+    trunk = replace(recipe.joint.trunk, name="tiny", learning_rate=1e-5, held_by={"celeba10k": 2})
+    batch = {"utkface": 6, "celeba10k": 4}
+    joint = replace(recipe.joint, steps=2, batch=batch, evaluate_every=1, trunk=trunk)
+    monkeypatch.setitem(RECIPES, "tiny", replace(recipe, name="tiny", joint=joint))
+    return "tiny"
+
+
+def test_a_trunk_is_tuned_and_released(tiny: str, small_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["train", tiny, "--data", str(small_data), "--cache", str(tmp_path / "cache"), "--out", str(out)]
+    result = CliRunner().invoke(cli.app, arguments)
+    assert result.exit_code == 0, result.output
+    manifest = read_manifest(out)
+    assert manifest.trunk == "sface-tiny"
+    assert {spec.task for spec in manifest.branches} == {"gender", "attributes"}
+    crops = torch.randint(0, 256, (2, 3, 112, 112), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    found, before = (load_release(folder, device="cpu").infer(crops) for folder in (out, DEFAULT))
+    alike = (found.embeddings * before.embeddings).sum(dim=1)
+    assert (alike > 0.9).all()
+    assert (alike < 1 - 1e-6).all()
+    assert torch.allclose(found.heads["gender"].probabilities.sum(dim=1), torch.ones(2), atol=1e-3)
