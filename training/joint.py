@@ -46,7 +46,7 @@ _log = logging.getLogger(__name__)
 
 _EVAL_BATCH = 128
 _MIRRORED = 0.5
-"""Share of the faces that only hold the embeddings."""
+"""Share of those faces shown mirrored that only hold the embeddings."""
 _DRIFT = "embedding"
 """In the log: what holding the embeddings costs, and their mean cosine to the original's."""
 _STANDARDISED_ON = 768

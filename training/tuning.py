@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import functools
+import os
+import shutil
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -85,7 +87,7 @@ class RunTrunk:
     def _pass(self, trunk: Trunk, depths: Collection[str]) -> Pass:
         """Compile a pass where that wins: on GPUs, 1.8 times as fast forward and backward, since PReLUs are fused."""
         run = functools.partial(trunk.forward_intermediates, depths=frozenset(depths))
-        return torch.compile(run) if self._device.type == "cuda" else run
+        return torch.compile(run) if self._device.type == "cuda" and _can_compile() else run
 
     def _run(self, run: Pass, crops: Tensor) -> dict[str, Tensor]:
         size = _CPU_BATCH if self._device.type == "cpu" else max(1, len(crops))
@@ -116,3 +118,8 @@ class RunTrunk:
         if self._tuning:
             for name, part in (("trunk/", self._learning), ("trunk-average/", self.average)):
                 part.load_state_dict({k.removeprefix(name): v for k, v in state.items() if k.startswith(name)})
+
+
+def _can_compile() -> bool:
+    """Say whether torch finds the C compiler that it builds a GPU's launchers with."""
+    return any(shutil.which(name) for name in (os.environ.get("CC", ""), "gcc", "clang"))

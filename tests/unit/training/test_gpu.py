@@ -10,12 +10,13 @@ import torch
 
 from models.branches import BranchSpec
 from models.sface import SFace
+from models.trunks import create_trunk
 from training.augment import AugmentOptions, augment
 from training.data import UtkFace
 from training.fit import Examples, FitOptions, fit
 from training.heads import TrainedBranch
 from training.joint import FaceViews, JointRun
-from training.joint_options import JointOptions
+from training.joint_options import JointOptions, TrunkTuning
 from training.recipes import HeadRecipe
 
 pytestmark = pytest.mark.gpu
@@ -66,6 +67,31 @@ def test_a_joint_run_goes_on_from_its_checkpoint(device, spec, tmp_path):
     branch = found[0].head.shipped()
     assert next(branch.parameters()).device.type == "cuda"
     assert run.logits("gender", np.arange(3), branch).device.type == "cpu"
+
+
+def test_a_tuned_trunk_goes_on_from_its_checkpoint(device, spec, tmp_path):
+    random = np.random.default_rng(0)
+    crops = random.integers(0, 256, (COUNT, 3, 32, 32), dtype=np.uint8)
+    faces = UtkFace(
+        name="utkface",
+        root=tmp_path,
+        files=np.array([f"{number}.jpg" for number in range(COUNT)]),
+        split=np.array(["train"] * 18 + ["val"] * 6),
+        age=random.integers(0, 90, COUNT),
+        gender=random.integers(0, 2, COUNT),
+        ethnicity=random.integers(0, 5, COUNT),
+    )
+    recipe = HeadRecipe(spec=replace(spec, pool=1), data="utkface", fit=FitOptions(loss="cross_entropy", held_out=0.2))
+    tuning = TrunkTuning(name="tuned", held_by={"utkface": 4})
+    options = JointOptions(steps=4, batch={"utkface": 6}, searches=(None,), evaluate_every=2, trunk=tuning)
+    views = {"utkface": FaceViews(faces, (crops,))}
+    trunk = create_trunk("sface-w0.25-r32").to(device).to(memory_format=torch.channels_last).eval()
+    JointRun((recipe,), trunk, views, options, tmp_path / "run", held_by={"utkface": crops}).run(until=2)
+    run = JointRun((recipe,), trunk, views, options, tmp_path / "run", held_by={"utkface": crops})
+    assert run.step == 2
+    run.run()
+    moved = [not torch.equal(a, b) for a, b in zip(run.tuned_trunk.parameters(), trunk.parameters(), strict=True)]
+    assert all(moved)
 
 
 def test_a_branch_learns_on_the_gpu(device, spec):
