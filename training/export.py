@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 DATA: dict[str, dict[str, str]] = {
     "utkface": {
-        "tasks": "gender, age, ethnicity; the trunk was tuned on them",
+        "tasks": "gender, age, ethnicity",
         "terms": "non-commercial research",
         "source": "Zhang et al. 2017, 'Age Progression/Regression by Conditional Adversarial Autoencoder'",
     },
     "fer2013": {
-        "tasks": "emotion (images); the trunk was tuned on them",
+        "tasks": "emotion (images)",
         "terms": "research; no open licence",
         "source": "Goodfellow et al. 2013, 'Challenges in Representation Learning'",
     },
@@ -40,7 +40,7 @@ DATA: dict[str, dict[str, str]] = {
         "Label Distribution'",
     },
     "celeba10k": {
-        "tasks": "attributes; the trunk was tuned on them",
+        "tasks": "attributes",
         "terms": "non-commercial research; no redistribution",
         "source": "Liu et al. 2015, 'Deep Learning Face Attributes in the Wild', the first 10,000 images",
     },
@@ -50,7 +50,7 @@ DATA: dict[str, dict[str, str]] = {
         "source": "Yang et al. 2016, 'WIDER FACE: A Face Detection Benchmark'",
     },
     "sface": {
-        "tasks": "identity (trained by its authors; tuning held to its embeddings)",
+        "tasks": "identity (trained by its authors)",
         "terms": "weights Apache-2.0; the training set is not stated",
         "source": "Zhong et al. 2021, arXiv:2205.12010; OpenCV Zoo",
     },
@@ -64,8 +64,8 @@ LICENCES = {
 }
 
 
-TUNED = "Apache-2.0, OpenCV Zoo face_recognition_sface_2021dec, tuned on images for non-commercial research, see data"
-"""Licence of a trunk that learnt with its branches."""
+TUNING = "tuning"
+"""In the manifest's ``data``: what a trunk learnt from together with branches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,16 @@ class TunedTrunk:
     name: str
     """For the release: family and set of weights."""
     trunk: Trunk
+    sets: tuple[str, ...]
+    """Data sets that it learnt from."""
+
+    def licence(self, before: str) -> str:
+        """Return the licence of its weights, given that of the trunk that it was."""
+        return f"{before or 'unknown'}; tuned on images of {', '.join(self.sets)}, whose terms hold for it, see data"
+
+    def data(self) -> dict[str, str]:
+        """Say what it learnt from, for the manifest."""
+        return {"tasks": "tuning of the trunk", "terms": "those of its sets", "source": ", ".join(self.sets)}
 
 
 def export(
@@ -90,8 +100,11 @@ def export(
         tuned: takes the place of the base's trunk; the base's branches, which read another trunk, are left out.
     """
     before = read_manifest(base)
+    licence = before.licences.get("trunk", LICENCES["trunk"])
+    data = DATA | ({TUNING: before.data[TUNING]} if TUNING in before.data else {})
     if tuned:
         before = replace(before.on_trunk(tuned.name), files=before.files)
+        licence, data = tuned.licence(licence), DATA | {TUNING: tuned.data()}
     fresh = {branch.spec.task: branch for branch in branches}
     kept = tuple(spec for spec in before.branches if spec.task not in fresh)
     specs = (*kept, *(branch.spec for branch in branches))
@@ -99,8 +112,8 @@ def export(
     weights: dict[str, Mapping[str, Tensor]] = {file: read_weights(base / file, before.files[file]) for file in files}
     weights |= {TRUNK_FILE: half(tuned.trunk.state_dict())} if tuned else {}
     weights |= {branch_file(task): half(branch.state_dict()) for task, branch in fresh.items()}
-    licences = LICENCES | ({"trunk": TUNED} if tuned else {"trunk": before.licences.get("trunk", LICENCES["trunk"])})
-    manifest = replace(before, name=name, branches=specs, metrics={}, data=DATA, licences=licences)
+    licences = LICENCES | {"trunk": licence}
+    manifest = replace(before, name=name, branches=specs, metrics={}, data=data, licences=licences)
     return write_release(target, manifest, weights)
 
 

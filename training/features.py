@@ -151,6 +151,11 @@ def _key(trunk: Trunk, pixels: NDArray[np.uint8]) -> str:
     digest = hashlib.sha256(str(pixels.shape).encode())
     for row in np.linspace(0, max(len(pixels) - 1, 0), _PROBES).astype(int)[: len(pixels)]:
         digest.update(np.ascontiguousarray(pixels[row]).tobytes())
+    add_weights(digest, trunk)
+    return digest.hexdigest()[:16]
+
+
+def add_weights(digest: hashlib._Hash, trunk: Trunk) -> None:
+    """Add all weights of a trunk to what a hash is taken of."""
     for tensor in trunk.state_dict().values():
         digest.update(tensor.detach().float().cpu().numpy().tobytes())
-    return digest.hexdigest()[:16]

@@ -9,6 +9,7 @@ checkpoints hold weights, moments and scores, no random state.
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import logging
 import math
@@ -23,6 +24,7 @@ from safetensors.torch import save_file
 
 from training.augment import augment
 from training.errors import TrainingError
+from training.features import add_weights
 from training.fit import parameter_groups
 from training.heads import TrainedBranch
 from training.journal import Journal, bar
@@ -136,6 +138,9 @@ class JointRun:
         self._device = next(trunk.parameters()).device
         self._folder, self._journal = folder, Journal(folder)
         self._held_by = dict(held_by or {})
+        digest = hashlib.sha256()
+        add_weights(digest, trunk)
+        self._began_with = digest.hexdigest()
         self._tasks = [_Task(recipe, trunk, views[recipe.data].faces, seed) for recipe in recipes]
         self._trunk = RunTrunk(trunk, {depth for recipe in recipes for depth in recipe.spec.depths}, options.trunk)
         self._pools = {name: self._pool(name) for name in views}
@@ -317,7 +322,7 @@ class JointRun:
     def _facts(self) -> dict[str, Any]:
         """Say what makes this run itself: what training reads, not what calibration adds to it."""
         tasks = {task.name: repr(_learnt(task.recipe)) for task in self._tasks}
-        return {"tasks": tasks, "options": repr(self._options), "seed": self._seed}
+        return {"tasks": tasks, "options": repr(self._options), "seed": self._seed, "trunk": self._began_with}
 
     def _save(self) -> None:
         tensors: dict[str, Tensor] = {}
@@ -343,7 +348,7 @@ class JointRun:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no mapping
         if state["facts"] != self._facts():
             raise TrainingError(
-                f"{self._path} belongs to another run (branches, options or seed differ); "
+                f"{self._path} belongs to another run (trunk, branches, options or seed differ); "
                 "choose another folder, or remove it to start again"
             )
         self.step = int(state["step"])

@@ -90,7 +90,8 @@ def _tuned(run: JointRun, options: JointOptions, stand: Bench) -> TunedTrunk | N
     if run.tuned_trunk is None or options.trunk is None:
         return None
     before = TrunkName.parse(read_manifest(stand.release).trunk)
-    return TunedTrunk(str(replace(before, weights=options.trunk.name)), run.tuned_trunk.cpu())
+    name = str(replace(before, weights=options.trunk.name))
+    return TunedTrunk(name, run.tuned_trunk.cpu(), tuple(dict.fromkeys((*options.batch, *options.trunk.held_by))))
 
 
 def _calibrated(run: JointRun, recipe: HeadRecipe, found: JointHead) -> TrainedHead:

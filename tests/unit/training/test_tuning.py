@@ -78,6 +78,13 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(trunk, views, crops, t
     assert [line.split(",")[2] for line in lines] == ["gender", "embedding"] * 2
 
 
+def test_a_checkpoint_of_another_trunk_is_refused(trunk, views, crops, tmp_path):
+    new_run(trunk, views, crops, tmp_path).run(until=1)
+    torch.manual_seed(2)
+    with pytest.raises(TrainingError, match="trunk, branches, options or seed differ"):
+        new_run(create_trunk(NAME).eval(), views, crops, tmp_path)
+
+
 def test_only_layers_from_the_first_on_learn_and_the_given_trunk_stays(trunk, views, crops, tmp_path):
     before = {key: value.clone() for key, value in trunk.state_dict().items()}
     options = replace(OPTIONS, trunk=replace(TUNING, first="conv_13"))
@@ -129,10 +136,11 @@ def test_a_frozen_trunk_has_nothing_to_learn_or_to_keep(trunk, crops):
 def test_a_release_on_a_tuned_trunk_keeps_no_branch_of_another(tmp_path):
     tuned = create_trunk("sface")
     head = TrainedBranch(replace(recipe().spec, depths=("conv_14",)), dropout=0.0)
-    export("new", DEFAULT, [head.shipped()], tmp_path / "new", TunedTrunk("sface-tuned", tuned))
+    export("new", DEFAULT, [head.shipped()], tmp_path / "new", TunedTrunk("sface-tuned", tuned, ("fairface",)))
     manifest = read_manifest(tmp_path / "new")
     assert (manifest.trunk, [spec.task for spec in manifest.branches]) == ("sface-tuned", ["gender"])
-    assert "tuned" in manifest.licences["trunk"]
+    assert "tuned on images of fairface" in manifest.licences["trunk"]
+    assert manifest.data["tuning"]["source"] == "fairface"
     stored = read_weights(tmp_path / "new" / "trunk.safetensors")
     assert torch.equal(stored["linear.weight"], tuned.linear.weight.half())
 
