@@ -11,7 +11,6 @@ import torch
 from models.branches import BranchSpec
 from models.sface import SFace
 from training.augment import AugmentOptions, augment
-from training.data import UtkFace
 from training.errors import TrainingError
 from training.fit import FitOptions
 from training.joint import FaceViews, JointRun
@@ -32,17 +31,9 @@ def trunk():
 
 
 @pytest.fixture(scope="module")
-def views(tmp_path_factory):
+def views(random_people):
     random = np.random.default_rng(0)
-    faces = UtkFace(
-        name="utkface",
-        root=tmp_path_factory.mktemp("utkface"),
-        files=np.array([f"{number}.jpg" for number in range(COUNT)]),
-        split=np.array(["train"] * 30 + ["val"] * 10),
-        age=random.integers(0, 90, COUNT),
-        gender=random.integers(0, 2, COUNT),
-        ethnicity=random.integers(0, 5, COUNT),
-    )
+    faces = random_people(train=30, val=10)
     pixels = tuple(random.integers(0, 256, (COUNT, 3, 112, 112), dtype=np.uint8) for _ in range(2))
     return {"utkface": FaceViews(faces, pixels)}
 

@@ -14,7 +14,6 @@ from models.release import DEFAULT
 from models.trunk import TrunkName
 from models.trunks import create_trunk
 from models.weights import read_weights
-from training.data import UtkFace
 from training.errors import TrainingError
 from training.export import TunedTrunk, export
 from training.fit import FitOptions
@@ -42,17 +41,8 @@ def crops():
 
 
 @pytest.fixture(scope="module")
-def views(tmp_path_factory, crops):
-    random = np.random.default_rng(0)
-    faces = UtkFace(
-        name="utkface",
-        root=tmp_path_factory.mktemp("utkface"),
-        files=np.array([f"{number}.jpg" for number in range(COUNT)]),
-        split=np.array(["train"] * 30 + ["val"] * 10),
-        age=random.integers(0, 90, COUNT),
-        gender=random.integers(0, 2, COUNT),
-        ethnicity=random.integers(0, 5, COUNT),
-    )
+def views(random_people, crops):
+    faces = random_people(train=30, val=10)
     return {"utkface": FaceViews(faces, (crops,))}
 
 
