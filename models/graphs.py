@@ -1,6 +1,6 @@
 """CUDA graphs: a network's kernels recorded once for each shape and started together.
 
-Of few faces a GPU computes faster than a CPU can start its kernels one by one.
+A GPU computes a batch of faces faster than a CPU can start the many small kernels of the heads one by one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-MOST_ROWS = 32  # faces; larger batches keep the device busy anyway, and each recording holds its own memory
 _WARM_UP = 3  # runs before recording, as PyTorch's documentation asks for: libraries choose their kernels in them
 
 
@@ -23,26 +22,29 @@ _WARM_UP = 3  # runs before recording, as PyTorch's documentation asks for: libr
 class _Recording:
     graph: torch.cuda.CUDAGraph
     given: Tensor
-    found: dict[str, Tensor]
+    found: Tensor
 
 
 class Graphed:
-    """A function of one CUDA tensor whose kernels depend on nothing but its shape."""
+    """A function of one CUDA tensor whose kernels depend on nothing but its shape.
 
-    def __init__(self, function: Callable[[Tensor], dict[str, Tensor]]) -> None:
+    All recordings share their memory, so that they need what the largest one needs: what one of them gives has to be
+    copied before the next one is played.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
         self._function = function
         self._recordings: dict[torch.Size, _Recording] = {}
+        self._pool = torch.cuda.graph_pool_handle()
 
-    def __call__(self, x: Tensor) -> dict[str, Tensor]:
-        """Give what the function gives; tensors with more than MOST_ROWS rows go to it directly."""
-        if len(x) > MOST_ROWS:
-            return self._function(x)
+    def __call__(self, x: Tensor) -> Tensor:
+        """Give what the function gives."""
         if x.shape not in self._recordings:
             self._recordings[x.shape] = self._record(x)
         recording = self._recordings[x.shape]
         recording.given.copy_(x)
         recording.graph.replay()
-        return {name: tensor.clone() for name, tensor in recording.found.items()}
+        return recording.found.clone()
 
     def _record(self, x: Tensor) -> _Recording:
         """Record the function. Source: PyTorch's documentation of CUDA graphs, "whole-network capture"."""
@@ -55,6 +57,6 @@ class Graphed:
                     self._function(given)
             torch.cuda.current_stream(x.device).wait_stream(aside)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 found = self._function(given)
         return _Recording(graph, given, found)

@@ -20,10 +20,9 @@ if TYPE_CHECKING:
 
     from models.branches import Branch
     from models.trunk import Trunk, TrunkLayout
-    from models.types import HeadOutput
 
 CPU_BATCH = 8  # faces whose maps still fit the second-level cache of two cores; measured in docs/releases.md
-GPU_BATCH = 256
+GPU_BATCH = 256  # faces; each smaller power of two is recorded as well
 HEAD_BATCH = 64  # faces on a CPU; linear layers read all their weights once a batch, so it should be large
 
 
@@ -51,8 +50,11 @@ class SharedNetwork:
         self._embeds = identity or EMBEDDING_DEPTH in depths
         self._maps = depths - {EMBEDDING_DEPTH} | ({trunk.layout.last_map} if self._embeds else set())
         self._device = device
-        self._batch = CPU_BATCH if device.type == "cpu" else GPU_BATCH
-        self._forward = Graphed(self._intermediates) if device.type == "cuda" else self._intermediates
+        self._columns = {"": trunk.layout.embedding_size} if identity else {}
+        self._columns |= {branch.spec.task: len(branch.spec.labels) for branch in branches}
+        self._recorded = (
+            Graphed(lambda crops: self._read(self._intermediates(crops))) if device.type == "cuda" else None
+        )
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -74,42 +76,46 @@ class SharedNetwork:
         Returns:
             Embeddings and heads on the CPU; embeddings are (N, 0) when identity is off.
         """
-        size = max(HEAD_BATCH, self._batch)
-        parts = [self._run(crops[start : start + size].to(self._device)) for start in range(0, len(crops), size)]
-        found = {task: [part[task] for part in parts] for task in ("", *self.tasks)}
-        size = self.layout.embedding_size if self._identity else 0
-        embeddings = torch.cat([torch.zeros(0, size), *found.pop("")])
-        return FaceOutputs(embeddings, {task: self._answer(task, logits) for task, logits in found.items()})
+        rows = torch.cat([torch.zeros(0, sum(self._columns.values())), *self._rows(crops)])
+        found = dict(zip(self._columns, torch.split(rows, list(self._columns.values()), dim=1), strict=True))
+        embeddings = found.pop("", torch.zeros(len(crops), 0)).contiguous()
+        heads = {task: interpret(self._branches[task].spec, logits) for task, logits in found.items()}
+        return FaceOutputs(embeddings, heads)
 
-    def _run(self, crops: Tensor) -> dict[str, Tensor]:
-        """Return logits by task, and the embeddings under the empty name, float32 on the CPU."""
-        maps = self._run_trunk(crops.contiguous(memory_format=torch.channels_last))
+    def _rows(self, crops: Tensor) -> list[Tensor]:
+        """Return what is read of the faces, (., columns) each, on the CPU."""
+        if not len(crops) or not self._columns:
+            return []
+        if self._recorded is None:
+            return [self._read(self._maps_in_caches(part)) for part in torch.split(crops, HEAD_BATCH)]
+        batches = powers_of_two(len(crops), GPU_BATCH)
+        return [torch.cat([self._recorded(crops[rows].to(self._device)) for rows in batches]).cpu()]
+
+    def _maps_in_caches(self, crops: Tensor) -> dict[str, Tensor]:
+        """Run the trunk in small batches, whose maps stay in the caches; what follows it likes large ones."""
+        parts = [self._intermediates(crops[rows]) for rows in powers_of_two(len(crops), CPU_BATCH)]
+        return {depth: torch.cat([part[depth] for part in parts]) for depth in self._maps}
+
+    def _intermediates(self, crops: Tensor) -> dict[str, Tensor]:
+        """Run the trunk, from (N, 3, S, S) uint8 crops to the maps that something reads."""
+        return self._trunk.forward_intermediates(crops.contiguous(memory_format=torch.channels_last), self._maps)
+
+    def _read(self, maps: dict[str, Tensor]) -> Tensor:
+        """Read maps: (N, sum of the columns) float32, embedding and logits side by side: one tensor, one copy."""
         if self._embeds:
-            maps[EMBEDDING_DEPTH] = self._trunk.embed(maps[self.layout.last_map])
-        embeddings = maps[EMBEDDING_DEPTH] if self._identity else torch.zeros(len(crops), 0)
-        return {"": embeddings.cpu()} | {task: logits.cpu() for task, logits in self._heads(maps).items()}
+            maps = maps | {EMBEDDING_DEPTH: self._trunk.embed(maps[self.layout.last_map])}
+        embeddings = [maps[EMBEDDING_DEPTH]] if self._identity else []
+        return torch.cat([*embeddings, *self._heads(maps)], dim=1)
 
-    def _heads(self, maps: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return logits by task; what several branches read alike is averaged once."""
-        logits, known = {}, {}
-        for task, branch in self._branches.items():
+    def _heads(self, maps: dict[str, Tensor]) -> list[Tensor]:
+        """Return the logits of each branch; what several of them read alike is averaged once."""
+        logits, known = [], {}
+        for branch in self._branches.values():
             spec = branch.spec
             read = {depth: maps[depth] for depth in spec.depths}
             for depth in spec.depths[1 if spec.stages else 0 :]:
                 if (depth, spec.pool) not in known:
                     known[depth, spec.pool] = averaged(maps[depth], spec.pool)
                 read[depth] = known[depth, spec.pool]
-            logits[task] = branch(read)
+            logits.append(branch(read))
         return logits
-
-    def _run_trunk(self, crops: Tensor) -> dict[str, Tensor]:
-        """Run the trunk in small batches, whose maps stay in the caches; what follows it likes large ones."""
-        parts = [self._forward(crops[rows]) for rows in powers_of_two(len(crops), self._batch)]
-        return {depth: torch.cat([part[depth] for part in parts]) for depth in self._maps}
-
-    def _intermediates(self, crops: Tensor) -> dict[str, Tensor]:
-        return self._trunk.forward_intermediates(crops, self._maps)
-
-    def _answer(self, task: str, logits: list[Tensor]) -> HeadOutput:
-        spec = self._branches[task].spec
-        return interpret(spec, torch.cat([torch.zeros(0, len(spec.labels)), *logits]))
