@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from models.trunk import Trunk, TrunkLayout
 
@@ -155,7 +155,7 @@ def _key(trunk: Trunk, pixels: NDArray[np.uint8]) -> str:
     return digest.hexdigest()[:16]
 
 
-def add_weights(digest: hashlib._Hash, trunk: Trunk) -> None:
-    """Add all weights of a trunk to what a hash is taken of."""
-    for tensor in trunk.state_dict().values():
+def add_weights(digest: hashlib._Hash, network: nn.Module) -> None:
+    """Add all weights of a network to what a hash is taken of."""
+    for tensor in network.state_dict().values():
         digest.update(tensor.detach().float().cpu().numpy().tobytes())

@@ -22,46 +22,37 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from training.augment import augment
 from training.errors import TrainingError
 from training.features import add_weights
 from training.fit import parameter_groups
-from training.heads import TrainedBranch
+from training.joint_batches import Batches
+from training.joint_task import JointTask
 from training.journal import Journal, bar
 from training.losses import LOSSES
-from training.tasks import labelled, score, targets
+from training.tasks import labelled
 from training.tuning import RunTrunk
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
     from torch import Tensor
 
     from models.trunk import Trunk
-    from training.data import FaceSet
+    from training.heads import TrainedBranch
+    from training.joint_batches import FaceViews, Lesson, Mix
     from training.joint_options import JointOptions
     from training.recipes import DataName, HeadRecipe
+    from training.teachers import Teachers
 
 _log = logging.getLogger(__name__)
 
 _EVAL_BATCH = 128
-_MIRRORED = 0.5
-"""Share of those faces shown mirrored that only hold the embeddings."""
 _DRIFT = "embedding"
 """In the log: what holding the embeddings costs, and their mean cosine to the original's."""
 _STANDARDISED_ON = 768
 _CHECKPOINT = "checkpoint.safetensors"
-
-
-@dataclass(frozen=True, slots=True)
-class FaceViews:
-    """One data set, its faces cut in several ways."""
-
-    faces: FaceSet
-    pixels: tuple[NDArray[np.uint8], ...]
-    """One (N, 3, S, S) for each of ``JointOptions.searches``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,49 +64,12 @@ class JointHead:
     step: int
 
 
-class _Task:
-    """One branch with its rows, targets and running mean."""
-
-    def __init__(self, recipe: HeadRecipe, trunk: Trunk, faces: FaceSet, seed: int) -> None:
-        self.recipe, self.name = recipe, recipe.spec.task
-        self.soft = targets(self.name, faces, len(recipe.spec.labels))
-        rows = labelled(self.name, self.soft, np.flatnonzero(faces.split == "train"))
-        rows = np.random.default_rng(seed).permutation(rows)
-        held = max(1, round(len(rows) * recipe.fit.held_out))
-        self.held, self.rows = np.sort(rows[:held]), rows[held:]
-        self.may_learn = np.zeros(len(faces), np.bool_)
-        self.may_learn[self.rows] = True
-        device = next(trunk.parameters()).device
-        self.weights = recipe.fit.balance.weights(self.soft[self.rows]).to(device)
-        self.offset = recipe.fit.balance.offset(self.soft[self.rows]).to(device)
-        torch.manual_seed(seed)
-        self.head = TrainedBranch(recipe.spec, dropout=recipe.dropout, layout=trunk.layout)
-        if recipe.copies:
-            self.head.start_from(trunk)
-        self.head.to(device)
-        self.average = copy.deepcopy(self.head)
-        self.best = copy.deepcopy(self.head.state_dict())
-        self.score, self.step = -math.inf, 0
-        self.judge = score(recipe.spec)
-
-    def standardise(self, maps: Mapping[str, Tensor]) -> None:
-        self.head.standardise(maps)
-        self.average.load_state_dict(self.head.state_dict())
-
-    @torch.no_grad()
-    def follow(self, step: int) -> None:
-        """Move the running mean; its first steps follow faster, so that it forgets the random start."""
-        decay = min(self.recipe.fit.average, (step + 1) / (step + 10))
-        for mean, now in zip(self.average.parameters(), self.head.parameters(), strict=True):
-            mean.lerp_(now, 1 - decay)
-
-
 class JointRun:
     """A run that can be interrupted at any step.
 
     Args of the constructor: recipes of the branches, the trunk (on its device; float32 where the options tune it, else
     in the format in which it is used), the data sets by name, the options, a folder for checkpoint and log, the seed,
-    and crops of the sets that hold the embeddings.
+    crops of the sets that hold the embeddings, the splits that are learnt from, and teachers that add to the labels.
     """
 
     def __init__(  # noqa: PLR0913 - what a run stands on
@@ -128,6 +82,8 @@ class JointRun:
         seed: int = 0,
         *,
         held_by: Mapping[str, NDArray[np.uint8]] | None = None,
+        splits: Collection[str] = ("train",),
+        teachers: Teachers | None = None,
     ) -> None:
         """Set the run up and go on from its checkpoint, if there is one.
 
@@ -137,13 +93,15 @@ class JointRun:
         self._views, self._options, self._seed = views, options, seed
         self._device = next(trunk.parameters()).device
         self._folder, self._journal = folder, Journal(folder)
-        self._held_by = dict(held_by or {})
         digest = hashlib.sha256()
         add_weights(digest, trunk)
+        self._splits, self._teachers = tuple(splits), teachers
+        if teachers:
+            teachers.add_to(digest)
         self._began_with = digest.hexdigest()
-        self._tasks = [_Task(recipe, trunk, views[recipe.data].faces, seed) for recipe in recipes]
+        self._tasks = [JointTask(recipe, trunk, views[recipe.data].faces, splits, seed) for recipe in recipes]
         self._trunk = RunTrunk(trunk, {depth for recipe in recipes for depth in recipe.spec.depths}, options.trunk)
-        self._pools = {name: self._pool(name) for name in views}
+        self._batches = Batches(self._tasks, views, dict(held_by or {}), options, seed, self._device)
         groups = [group for task in self._tasks for group in parameter_groups(task.head, task.recipe.fit)]
         groups += self._trunk.groups()
         self._optimiser = torch.optim.AdamW(groups, weight_decay=recipes[0].fit.weight_decay)
@@ -176,11 +134,11 @@ class JointRun:
         return [self._result(task) for task in self._tasks]
 
     @property
-    def tuned_trunk(self) -> Trunk | None:
-        """The trunk's running mean, float32; None where it is frozen."""
-        return self._trunk.average if self._options.trunk else None
+    def trunk(self) -> Trunk:
+        """The trunk that goes with the branches: the running mean of one that learns, float32; else the given one."""
+        return self._trunk.average
 
-    def _result(self, task: _Task) -> JointHead:
+    def _result(self, task: JointTask) -> JointHead:
         head = copy.deepcopy(task.head)
         head.load_state_dict(task.best)
         return JointHead(head, task.score, task.step)
@@ -191,31 +149,15 @@ class JointRun:
         waited = self._options.patience * self._options.evaluate_every
         return all(self.step - task.step >= waited and task.step > 0 for task in self._tasks)
 
-    def _pool(self, name: DataName) -> NDArray[np.int64]:
-        """Rows of a data set from which at least one branch learns."""
-        learns = [task.may_learn for task in self._tasks if task.recipe.data == name]
-        return np.flatnonzero(np.any(learns, axis=0))
-
-    def _rows(self, name: DataName) -> NDArray[np.int64]:
-        """Rows of a data set in this step: each once in every round, in an order that only seed and round decide."""
-        pool, size = self._pools[name], self._options.batch[name]
-        per_round = max(1, len(pool) // size)
-        place, number = self.step % per_round, self.step // per_round
-        order = np.random.default_rng((self._seed, number, len(pool))).permutation(pool)
-        return order[place * size : (place + 1) * size]
-
     def _train_step(self) -> dict[str, Tensor]:
-        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self.step)
-        torch.manual_seed(self._seed * 1_000_003 + self.step)  # dropout and mixing
-        rows = {name: self._rows(name) for name in self._views}
-        crops = torch.cat([self._draw(name, rows[name], generator) for name in rows]).to(self._device)
-        changed = augment(crops, self._options.augment, generator)
-        maps, drift = self._trunk.learn(torch.cat([changed, *self._holders(generator)]))
-        places = _slices({name: len(found) for name, found in rows.items()})
-        losses = {}
-        for task in self._tasks:
-            own = {depth: maps[depth][places[task.recipe.data]] for depth in task.recipe.spec.depths}
-            losses[task.name] = self._loss(task, own, rows[task.recipe.data])
+        batch = self._batches.take(self.step)
+        torch.manual_seed(self._seed * 1_000_003 + self.step)  # dropout
+        maps, drift = self._trunk.learn(batch.crops)
+        places = {task: lesson.place for task, lesson in batch.lessons.items()}
+        taught = self._teachers.answers(batch.crops[: batch.changed], places) if self._teachers else {}
+        losses = {
+            task.name: self._loss(task, maps, batch.lessons[task.name], taught.get(task.name)) for task in self._tasks
+        }
         every = [*losses.values(), *([] if drift is None else [drift])]
         torch.stack(every).sum().backward()  # type: ignore[no-untyped-call]
         for group, peak in zip(self._optimiser.param_groups, self._peaks, strict=True):
@@ -227,28 +169,13 @@ class JointRun:
         self._trunk.follow(min(self._tasks[0].recipe.fit.average, (self.step + 1) / (self.step + 10)))
         return losses if drift is None else {**losses, _DRIFT: drift}
 
-    def _draw(self, name: DataName, rows: NDArray[np.int64], generator: torch.Generator) -> Tensor:
-        """Take each face from one of its views."""
-        pixels = self._views[name].pixels
-        which = torch.randint(len(pixels), (len(rows),), generator=generator).tolist()
-        return torch.from_numpy(np.stack([pixels[view][row] for view, row in zip(which, rows.tolist(), strict=True)]))
-
-    def _holders(self, generator: torch.Generator) -> list[Tensor]:
-        """Draw the faces that only hold the embeddings."""
-        tuning, found = self._options.trunk, []
-        for name, count in tuning.held_by.items() if tuning else ():
-            rows = torch.randint(len(self._held_by[name]), (count,), generator=generator).numpy()
-            crops = torch.from_numpy(self._held_by[name][rows]).to(self._device).float()
-            mirrored = (torch.rand(count, generator=generator) < _MIRRORED).to(self._device)
-            found.append(torch.where(mirrored[:, None, None, None], crops.flip(3), crops))
-        return found
-
-    def _loss(self, task: _Task, maps: Mapping[str, Tensor], rows: NDArray[np.int64]) -> Tensor:
-        keep = np.flatnonzero(task.may_learn[rows])
-        maps = {depth: maps[depth][torch.from_numpy(keep).to(self._device)] for depth in task.recipe.spec.depths}
-        soft = task.soft[rows[keep]].to(self._device)
-        if task.recipe.fit.mixup:
-            maps, soft = _mix(maps, soft, task.recipe.fit.mixup, (self._seed, self.step))
+    def _loss(self, task: JointTask, maps: Mapping[str, Tensor], lesson: Lesson, taught: Tensor | None) -> Tensor:
+        maps = {depth: maps[depth][lesson.place][lesson.keep] for depth in task.recipe.spec.depths}
+        soft = lesson.soft
+        if taught is not None and self._teachers:
+            soft = soft.lerp(taught[lesson.keep], self._teachers.share)
+        if lesson.mix:
+            maps, soft = _mixed(maps, soft, lesson.mix)
         task.head.train()
         with torch.autocast(self._device.type, torch.bfloat16):
             logits = task.head(maps)
@@ -268,7 +195,11 @@ class JointRun:
         faces = self._views[found.recipe.data].faces
         return labelled(task, found.soft, np.flatnonzero(faces.split == "val"))
 
-    def _task(self, name: str) -> _Task:
+    def held_rows(self, task: str) -> NDArray[np.int64]:
+        """Return the labelled rows that only judge, of which this run has learnt nothing of the task."""
+        return self._task(task).held
+
+    def _task(self, name: str) -> JointTask:
         return next(task for task in self._tasks if task.name == name)
 
     @torch.inference_mode()
@@ -322,7 +253,8 @@ class JointRun:
     def _facts(self) -> dict[str, Any]:
         """Say what makes this run itself: what training reads, not what calibration adds to it."""
         tasks = {task.name: repr(_learnt(task.recipe)) for task in self._tasks}
-        return {"tasks": tasks, "options": repr(self._options), "seed": self._seed, "trunk": self._began_with}
+        facts = {"tasks": tasks, "options": repr(self._options), "seed": self._seed, "trunk": self._began_with}
+        return facts | {"splits": list(self._splits)}
 
     def _save(self) -> None:
         tensors: dict[str, Tensor] = {}
@@ -376,21 +308,9 @@ def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
-def _slices(lengths: Mapping[DataName, int]) -> dict[DataName, slice]:
-    places, start = {}, 0
-    for name, length in lengths.items():
-        places[name] = slice(start, start + length)
-        start += length
-    return places
-
-
-def _mix(
-    maps: Mapping[str, Tensor], soft: Tensor, strength: float, seed: tuple[int, int]
-) -> tuple[dict[str, Tensor], Tensor]:
-    random = np.random.default_rng(seed)
-    share = float(random.beta(strength, strength))
-    other = torch.from_numpy(random.permutation(len(soft)))
-    return {d: m * share + m[other] * (1 - share) for d, m in maps.items()}, soft * share + soft[other] * (1 - share)
+def _mixed(maps: Mapping[str, Tensor], soft: Tensor, mix: Mix) -> tuple[dict[str, Tensor], Tensor]:
+    found = {depth: m * mix.share + m[mix.others] * (1 - mix.share) for depth, m in maps.items()}
+    return found, soft * mix.share + soft[mix.others] * (1 - mix.share)
 
 
 def _one_cycle(progress: float, warm: float = 0.08) -> float:

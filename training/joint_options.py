@@ -31,6 +31,22 @@ class TrunkTuning:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SecondRun:
+    """A run on training and validation rows that is taught by first ones, which saw training rows only.
+
+    Thresholds stay those of the first of these runs, for probabilities; temperatures are set anew on rows held out.
+    """
+
+    steps: int
+    teachers: int = 2
+    """First runs, each with a seed of its own."""
+    taught: float = 0.5
+    """Share of the targets that is the mean answer of the first runs; the rest are labels."""
+    held_out: float = 0.03
+    """Share of the rows of which nothing is learnt."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JointOptions:
     """How a run is laid out; what a branch learns and how fast stands in its own recipe."""
 
@@ -49,3 +65,5 @@ class JointOptions:
     trunk: TrunkTuning | None = None
     """None keeps the trunk frozen. With a trunk that learns no branch can stop early: all are taken at the last step,
     as running means, with the trunk's."""
+    second: SecondRun | None = None
+    """None ships what the first run gave."""

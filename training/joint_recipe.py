@@ -13,20 +13,23 @@ from training.crops import crop_faces
 from training.errors import TrainingError
 from training.export import TunedTrunk
 from training.identity_data import read_people
-from training.joint import FaceViews, JointRun
+from training.joint import JointRun
+from training.joint_batches import FaceViews
 from training.tasks import READERS
+from training.teachers import Teacher, Teachers
 from training.train import TrainedHead, calibrated, read_trunk
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
     from numpy.typing import NDArray
 
+    from models.branches import Branch, BranchSpec
     from models.trunk import Trunk
     from training.joint import JointHead
-    from training.joint_options import JointOptions
+    from training.joint_options import JointOptions, SecondRun
     from training.recipes import DataName, HeadRecipe, Recipe
     from training.train import Bench
 
@@ -41,13 +44,13 @@ class JointlyTrained:
 
 
 def train_jointly(recipe: Recipe, benches: Sequence[Bench], folder: Path, seed: int = 0) -> JointlyTrained:
-    """Train all branches of a recipe in one run, and calibrate each on its validation split.
+    """Train all branches of a recipe together, and calibrate each on rows of which it has learnt nothing.
 
     Args:
         recipe: one whose ``joint`` is set.
         benches: one for each of its ``searches``.
-        folder: for checkpoint and log.
-        seed: of everything random.
+        folder: for checkpoints and logs.
+        seed: of everything random; a recipe with a second run takes as many more as it has teachers.
 
     Raises:
         DataError: a data set is missing.
@@ -58,11 +61,75 @@ def train_jointly(recipe: Recipe, benches: Sequence[Bench], folder: Path, seed: 
     if options is None:
         raise TrainingError(f"recipe {recipe.name!r} says nothing of joint training")
     views = {name: face_views(name, benches) for name in dict.fromkeys(head.data for head in recipe.heads)}
-    trunk = learning_trunk(stand) if options.trunk else stand.trunk
-    run = JointRun(recipe.heads, trunk, views, options, folder, seed, held_by=holders(options, stand))
-    found = run.run()
-    heads = [_calibrated(run, head, one) for head, one in zip(recipe.heads, found, strict=True)]
-    return JointlyTrained(heads, _tuned(run, options, stand))
+    course = _Course(recipe.heads, options, views, stand, holders(options, stand))
+    if options.second is None:
+        return course.shipped(course.first(folder, seed))
+    firsts = [course.first(folder / f"first-{number}", seed + number) for number in range(options.second.teachers)]
+    return course.shipped(course.second(options.second, folder / "second", seed + len(firsts), firsts))
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What one run gave."""
+
+    trunk: Trunk
+    heads: list[TrainedHead]
+
+    def teacher(self) -> Teacher:
+        return Teacher(self.trunk, {head.branch.spec.task: head.branch for head in self.heads})
+
+
+@dataclass(frozen=True, slots=True)
+class _Course:
+    """What all runs of a recipe have in common."""
+
+    heads: Sequence[HeadRecipe]
+    options: JointOptions
+    views: Mapping[DataName, FaceViews]
+    stand: Bench
+    held_by: Mapping[str, NDArray[np.uint8]]
+
+    def first(self, folder: Path, seed: int) -> _Outcome:
+        """Train on the training split, and calibrate on the validation split."""
+        run = JointRun(self.heads, self._trunk(), self.views, self.options, folder, seed, held_by=self.held_by)
+        heads = [_trained(found) for found in run.run()]
+        for recipe, head in zip(self.heads, heads, strict=True):
+            head.branch.spec = _calibrated(run, recipe, head.branch, run.validation_rows(recipe.spec.task))
+        return _Outcome(run.trunk, heads)
+
+    def second(self, second: SecondRun, folder: Path, seed: int, firsts: Sequence[_Outcome]) -> _Outcome:
+        """Train on both splits, taught by first runs; thresholds are those of the first of them."""
+        recipes = [replace(head, fit=replace(head.fit, held_out=second.held_out)) for head in self.heads]
+        run = JointRun(
+            recipes,
+            self._trunk(),
+            self.views,
+            replace(self.options, steps=second.steps),
+            folder,
+            seed,
+            held_by=self.held_by,
+            splits=("train", "val"),
+            teachers=Teachers([first.teacher() for first in firsts], second.taught),
+        )
+        heads = [_trained(found) for found in run.run()]
+        for recipe, head, before in zip(recipes, heads, firsts[0].heads, strict=True):
+            found = _calibrated(run, recipe, head.branch, run.held_rows(recipe.spec.task))
+            head.branch.spec = replace(before.branch.spec, temperature=found.temperature)
+        return _Outcome(run.trunk, heads)
+
+    def shipped(self, outcome: _Outcome) -> JointlyTrained:
+        """Bring what a run gave to the CPU, the trunk with its new name where it was tuned."""
+        for head in outcome.heads:
+            head.branch.cpu()
+        if self.options.trunk is None:
+            return JointlyTrained(outcome.heads, None)
+        before = TrunkName.parse(read_manifest(self.stand.release).trunk)
+        name = str(replace(before, weights=self.options.trunk.name))
+        sets = tuple(dict.fromkeys((*self.options.batch, *self.options.trunk.held_by)))
+        return JointlyTrained(outcome.heads, TunedTrunk(name, outcome.trunk.cpu(), sets))
+
+    def _trunk(self) -> Trunk:
+        return learning_trunk(self.stand) if self.options.trunk else self.stand.trunk
 
 
 def face_views(name: DataName, benches: Sequence[Bench]) -> FaceViews:
@@ -86,16 +153,10 @@ def holders(options: JointOptions, stand: Bench) -> dict[str, NDArray[np.uint8]]
     return {name: crop_faces(source.faces, stand.detector, cache, layout).pixels for name, source in sources}
 
 
-def _tuned(run: JointRun, options: JointOptions, stand: Bench) -> TunedTrunk | None:
-    if run.tuned_trunk is None or options.trunk is None:
-        return None
-    before = TrunkName.parse(read_manifest(stand.release).trunk)
-    name = str(replace(before, weights=options.trunk.name))
-    return TunedTrunk(name, run.tuned_trunk.cpu(), tuple(dict.fromkeys((*options.batch, *options.trunk.held_by))))
+def _trained(found: JointHead) -> TrainedHead:
+    return TrainedHead(found.head.shipped(), found.score, f"{found.step} steps")
 
 
-def _calibrated(run: JointRun, recipe: HeadRecipe, found: JointHead) -> TrainedHead:
-    branch = found.head.shipped()
-    rows = run.validation_rows(recipe.spec.task)
-    branch.spec = calibrated(recipe, run.logits(recipe.spec.task, rows, branch), run.soft(recipe.spec.task)[rows])
-    return TrainedHead(branch.cpu(), found.score, f"{found.step} steps")
+def _calibrated(run: JointRun, recipe: HeadRecipe, branch: Branch, rows: NDArray[np.int64]) -> BranchSpec:
+    task = recipe.spec.task
+    return calibrated(recipe, run.logits(task, rows, branch), run.soft(task)[rows])

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from models.trunk import EMBEDDING_DEPTH
+from training.joint_task import follow
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -49,7 +50,7 @@ class RunTrunk:
             self._learning = copy.deepcopy(trunk).requires_grad_(requires_grad=True)
             for layer in list(self._learning.layers)[: trunk.layout.rank(tuning.first)]:
                 self._learning.layers[layer].requires_grad_(requires_grad=False)
-        self._learns = self._pass(self._learning, {*self._depths, EMBEDDING_DEPTH})
+        self._learns = self._pass(self._learning, {*self._depths, *((EMBEDDING_DEPTH,) if tuning else ())})
         self._embeds = self._pass(self._original, {EMBEDDING_DEPTH})
 
     def groups(self) -> list[dict[str, Any]]:
@@ -70,14 +71,15 @@ class RunTrunk:
             return self._run(functools.partial(self.average.forward_intermediates, depths=self._depths), crops)
 
     def learn(self, crops: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Run the learning trunk.
+        """Run the learning trunk; batches should be of one size, for which it is compiled.
 
         Returns:
             Its maps, and what drifting costs: the mean cosine distance of its embeddings to the original's, times
             the tuning's ``hold``; None where it is frozen.
         """
         if self._tuning is None:
-            return self.maps(crops), None
+            with torch.no_grad():
+                return self._run(self._learns, crops), None
         maps = self._run(self._learns, crops)
         with torch.no_grad():
             before = self._run(self._embeds, crops)[EMBEDDING_DEPTH]
@@ -98,12 +100,10 @@ class RunTrunk:
             ]
         return {depth: torch.cat([part[depth] for part in parts]) for depth in parts[0]}
 
-    @torch.no_grad()
     def follow(self, decay: float) -> None:
         """Move the running mean towards the learning trunk."""
         if self._tuning:
-            for mean, now in zip(self.average.parameters(), self._learning.parameters(), strict=True):
-                mean.lerp_(now, 1 - decay)
+            follow(self.average, self._learning, decay)
 
     def state(self) -> dict[str, Tensor]:
         """Return what a checkpoint keeps: nothing of a frozen trunk."""

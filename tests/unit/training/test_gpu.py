@@ -14,7 +14,8 @@ from models.trunks import create_trunk
 from training.augment import AugmentOptions, augment
 from training.fit import Examples, FitOptions, fit
 from training.heads import TrainedBranch
-from training.joint import FaceViews, JointRun
+from training.joint import JointRun
+from training.joint_batches import FaceViews
 from training.joint_options import JointOptions, TrunkTuning
 from training.recipes import HeadRecipe
 
@@ -73,7 +74,7 @@ def test_a_tuned_trunk_goes_on_from_its_checkpoint(device, spec, random_people, 
     run = JointRun((recipe,), trunk, views, options, tmp_path / "run", held_by={"utkface": crops})
     assert run.step == 2
     run.run()
-    moved = [not torch.equal(a, b) for a, b in zip(run.tuned_trunk.parameters(), trunk.parameters(), strict=True)]
+    moved = [not torch.equal(a, b) for a, b in zip(run.trunk.parameters(), trunk.parameters(), strict=True)]
     assert all(moved)
 
 

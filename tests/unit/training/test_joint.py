@@ -13,7 +13,8 @@ from models.sface import SFace
 from training.augment import AugmentOptions, augment
 from training.errors import TrainingError
 from training.fit import FitOptions
-from training.joint import FaceViews, JointRun
+from training.joint import JointRun
+from training.joint_batches import FaceViews
 from training.joint_options import JointOptions
 from training.recipes import HeadRecipe
 
@@ -89,7 +90,7 @@ def test_own_stages_start_from_the_first_channels_of_the_trunk(trunk, views, tmp
 
 def test_held_out_and_validation_rows_are_never_learnt_from(trunk, views, tmp_path):
     run = JointRun(recipes(), trunk, views, OPTIONS, tmp_path)
-    learnt = set(run._pool("utkface").tolist())
+    learnt = set(np.concatenate([run._batches.rows("utkface", step) for step in range(20)]).tolist())
     assert learnt.isdisjoint(run.validation_rows("gender").tolist())
     assert learnt.isdisjoint(run._task("gender").held.tolist())
 

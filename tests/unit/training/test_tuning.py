@@ -18,7 +18,8 @@ from training.errors import TrainingError
 from training.export import TunedTrunk, export
 from training.fit import FitOptions
 from training.heads import TrainedBranch
-from training.joint import FaceViews, JointRun
+from training.joint import JointRun
+from training.joint_batches import FaceViews
 from training.joint_options import JointOptions, TrunkTuning
 from training.recipes import HeadRecipe
 from training.tuning import RunTrunk
@@ -62,7 +63,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(trunk, views, crops, t
     resumed = new_run(trunk, views, crops, tmp_path / "parts")
     assert resumed.step == 3
     resumed.run()
-    found, expected = resumed.tuned_trunk.state_dict(), whole.tuned_trunk.state_dict()
+    found, expected = resumed.trunk.state_dict(), whole.trunk.state_dict()
     assert all(torch.equal(found[key], value) for key, value in expected.items())
     lines = (tmp_path / "parts" / "log.csv").read_text().splitlines()[1:]
     assert [line.split(",")[2] for line in lines] == ["gender", "embedding"] * 2
@@ -80,7 +81,7 @@ def test_only_layers_from_the_first_on_learn_and_the_given_trunk_stays(trunk, vi
     options = replace(OPTIONS, trunk=replace(TUNING, first="conv_13"))
     run = new_run(trunk, views, crops, tmp_path, options)
     run.run()
-    moved = {key for key, value in run.tuned_trunk.state_dict().items() if not torch.equal(value, before[key])}
+    moved = {key for key, value in run.trunk.state_dict().items() if not torch.equal(value, before[key])}
     assert moved
     assert {key.split(".")[1] for key in moved if key.startswith("layers.")} == {"conv_13", "conv_14"}
     assert all(torch.equal(value, before[key]) for key, value in trunk.state_dict().items())
@@ -94,7 +95,7 @@ def test_holding_the_embeddings_keeps_them(trunk, views, crops, tmp_path):
         run = new_run(trunk, views, crops, tmp_path / str(hold), options)
         run.run()
         with torch.no_grad():
-            alike[hold] = float((run.tuned_trunk(pixels) * trunk(pixels)).sum(1).mean())
+            alike[hold] = float((run.trunk(pixels) * trunk(pixels)).sum(1).mean())
     assert alike[300.0] > alike[0.0] + 0.01
 
 
