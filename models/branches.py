@@ -82,7 +82,7 @@ class BranchSpec:
             "depths must differ": len(set(self.depths)) == len(self.depths),
             "pool, temperature must be positive": self.pool > 0 and self.temperature > 0,
             "thresholds must be given for each label or not at all": len(self.thresholds) in {0, len(self.labels)},
-            "labels of an age must be numbers": self.kind != "age" or all(x.isdecimal() for x in self.labels),
+            "labels of an age must be years one apart": self.kind != "age" or _are_years(self.labels),
         }
         return [problem for problem, fine in checks.items() if not fine]
 
@@ -174,7 +174,7 @@ def interpret(spec: BranchSpec, logits: Tensor) -> HeadOutput:
 
     Args:
         spec: the branch.
-        logits: (N, K) float32.
+        logits: (N, K) float32, on any device; what is said lies there too.
     """
     scaled = logits / spec.temperature
     if spec.kind == "multilabel":
@@ -183,10 +183,39 @@ def interpret(spec: BranchSpec, logits: Tensor) -> HeadOutput:
     if spec.kind == "softmax":
         unsure = None if spec.abstain is None else probabilities.amax(1) < spec.abstain
         return HeadOutput(spec.labels, probabilities, abstains=unsure)
-    years = torch.tensor([float(label) for label in spec.labels])
+    years = torch.arange(len(spec.labels), dtype=torch.float32, device=logits.device) + int(spec.labels[0])
     low, high = quantile(probabilities, years, 0.1), quantile(probabilities, years, 0.9)
     unsure = None if spec.abstain is None else high - low > spec.abstain
     return HeadOutput(spec.labels, probabilities, probabilities @ years, low, high, unsure)
+
+
+def pack(said: HeadOutput) -> Tensor:
+    """Put all that a head says side by side: (N, `packed_size`) float32, which `unpack` takes apart again."""
+    others = [x for x in (said.value, said.low, said.high, said.abstains) if x is not None]
+    return torch.cat([said.probabilities, *(x[:, None].float() for x in others)], dim=1)
+
+
+def packed_size(spec: BranchSpec) -> int:
+    """Return how many numbers a branch says of a face."""
+    return len(spec.labels) + (3 if spec.kind == "age" else 0) + _may_abstain(spec)
+
+
+def unpack(spec: BranchSpec, rows: Tensor) -> HeadOutput:
+    """Read what `pack` put together."""
+    probabilities, others = rows[:, : len(spec.labels)], [*rows[:, len(spec.labels) :].unbind(dim=1)]
+    abstains = others.pop() > 0 if _may_abstain(spec) else None
+    value, low, high = others or (None, None, None)
+    return HeadOutput(spec.labels, probabilities, value, low, high, abstains)
+
+
+def _may_abstain(spec: BranchSpec) -> bool:
+    return spec.abstain is not None and spec.kind != "multilabel"
+
+
+def _are_years(labels: tuple[str, ...]) -> bool:
+    return all(label.isdecimal() for label in labels) and [int(x) - int(labels[0]) for x in labels] == [
+        *range(len(labels))
+    ]
 
 
 def quantile(probabilities: Tensor, years: Tensor, level: float) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from models.batches import powers_of_two
-from models.branches import averaged, interpret
+from models.branches import averaged, interpret, pack, packed_size, unpack
 from models.folding import fold_batch_norm, freeze
 from models.graphs import Graphed
 from models.precision import compute_dtype
@@ -51,7 +51,7 @@ class SharedNetwork:
         self._maps = depths - {EMBEDDING_DEPTH} | ({trunk.layout.last_map} if self._embeds else set())
         self._device = device
         self._columns = {"": trunk.layout.embedding_size} if identity else {}
-        self._columns |= {branch.spec.task: len(branch.spec.labels) for branch in branches}
+        self._columns |= {branch.spec.task: packed_size(branch.spec) for branch in branches}
         self._recorded = (
             Graphed(lambda crops: self._read(self._intermediates(crops))) if device.type == "cuda" else None
         )
@@ -79,8 +79,7 @@ class SharedNetwork:
         rows = torch.cat([torch.zeros(0, sum(self._columns.values())), *self._rows(crops)])
         found = dict(zip(self._columns, torch.split(rows, list(self._columns.values()), dim=1), strict=True))
         embeddings = found.pop("", torch.zeros(len(crops), 0)).contiguous()
-        heads = {task: interpret(self._branches[task].spec, logits) for task, logits in found.items()}
-        return FaceOutputs(embeddings, heads)
+        return FaceOutputs(embeddings, {task: unpack(self._branches[task].spec, rows) for task, rows in found.items()})
 
     def _rows(self, crops: Tensor) -> list[Tensor]:
         """Return what is read of the faces, (., columns) each, on the CPU."""
@@ -101,15 +100,15 @@ class SharedNetwork:
         return self._trunk.forward_intermediates(crops.contiguous(memory_format=torch.channels_last), self._maps)
 
     def _read(self, maps: dict[str, Tensor]) -> Tensor:
-        """Read maps: (N, sum of the columns) float32, embedding and logits side by side: one tensor, one copy."""
+        """Read maps: (N, sum of the columns) float32, embedding and answers side by side: one tensor, one copy."""
         if self._embeds:
             maps = maps | {EMBEDDING_DEPTH: self._trunk.embed(maps[self.layout.last_map])}
         embeddings = [maps[EMBEDDING_DEPTH]] if self._identity else []
         return torch.cat([*embeddings, *self._heads(maps)], dim=1)
 
     def _heads(self, maps: dict[str, Tensor]) -> list[Tensor]:
-        """Return the logits of each branch; what several of them read alike is averaged once."""
-        logits, known = [], {}
+        """Return what each branch says; what several of them read alike is averaged once."""
+        said, known = [], {}
         for branch in self._branches.values():
             spec = branch.spec
             read = {depth: maps[depth] for depth in spec.depths}
@@ -117,5 +116,5 @@ class SharedNetwork:
                 if (depth, spec.pool) not in known:
                     known[depth, spec.pool] = averaged(maps[depth], spec.pool)
                 read[depth] = known[depth, spec.pool]
-            logits.append(branch(read))
-        return logits
+            said.append(pack(interpret(spec, branch(read))))
+        return said

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
+from models.fused import convolve_prelu
 from models.geometry import ARCFACE_POINTS, ARCFACE_SIDE
 from models.trunk import Trunk, TrunkLayout, TrunkName, register, scaled
 
@@ -36,7 +36,7 @@ class Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
-        return functional.prelu(self.conv(x), self.slope)
+        return convolve_prelu(self.conv, self.slope, x)
 
 
 class Separable(nn.Sequential):
