@@ -37,8 +37,9 @@ def convolve_prelu(conv: nn.Conv2d, slope: Tensor, x: Tensor) -> Tensor:
 
 def _only_infers(conv: nn.Conv2d, x: Tensor) -> bool:
     """Say whether nothing but a result is wanted: no gradients, no tracing, one number format throughout."""
-    alone = not (torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.is_autocast_enabled(x.device.type))
-    return alone and x.is_cuda and x.dtype == conv.weight.dtype
+    if not x.is_cuda or x.dtype != conv.weight.dtype or torch.is_autocast_enabled(x.device.type):
+        return False
+    return not (torch.is_grad_enabled() or torch.compiler.is_compiling())
 
 
 @functools.cache

@@ -195,10 +195,6 @@ class JointRun:
         faces = self._views[found.recipe.data].faces
         return labelled(task, found.soft, np.flatnonzero(faces.split == "val"))
 
-    def held_rows(self, task: str) -> NDArray[np.int64]:
-        """Return the labelled rows that only judge, of which this run has learnt nothing of the task."""
-        return self._task(task).held
-
     def _task(self, name: str) -> JointTask:
         return next(task for task in self._tasks if task.name == name)
 

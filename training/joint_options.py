@@ -34,7 +34,7 @@ class TrunkTuning:
 class SecondRun:
     """A run on training and validation rows that is taught by first ones, which saw training rows only.
 
-    Thresholds stay those of the first of these runs, for probabilities; temperatures are set anew on rows held out.
+    Calibration stays that of the first of these runs: no labelled face is left that the second one has not seen.
     """
 
     steps: int
@@ -42,8 +42,6 @@ class SecondRun:
     """First runs, each with a seed of its own."""
     taught: float = 0.5
     """Share of the targets that is the mean answer of the first runs; the rest are labels."""
-    held_out: float = 0.03
-    """Share of the rows of which nothing is learnt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

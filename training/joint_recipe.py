@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from models.branches import Branch, BranchSpec
     from models.trunk import Trunk
     from training.joint import JointHead
     from training.joint_options import JointOptions, SecondRun
@@ -94,14 +93,15 @@ class _Course:
         run = JointRun(self.heads, self._trunk(), self.views, self.options, folder, seed, held_by=self.held_by)
         heads = [_trained(found) for found in run.run()]
         for recipe, head in zip(self.heads, heads, strict=True):
-            head.branch.spec = _calibrated(run, recipe, head.branch, run.validation_rows(recipe.spec.task))
+            rows = run.validation_rows(recipe.spec.task)
+            logits = run.logits(recipe.spec.task, rows, head.branch)
+            head.branch.spec = calibrated(recipe, logits, run.soft(recipe.spec.task)[rows])
         return _Outcome(run.trunk, heads)
 
     def second(self, second: SecondRun, folder: Path, seed: int, firsts: Sequence[_Outcome]) -> _Outcome:
-        """Train on both splits, taught by first runs; thresholds are those of the first of them."""
-        recipes = [replace(head, fit=replace(head.fit, held_out=second.held_out)) for head in self.heads]
+        """Train on both splits, taught by first runs; the calibration is that of the first of them."""
         run = JointRun(
-            recipes,
+            self.heads,
             self._trunk(),
             self.views,
             replace(self.options, steps=second.steps),
@@ -112,9 +112,8 @@ class _Course:
             teachers=Teachers([first.teacher() for first in firsts], second.taught),
         )
         heads = [_trained(found) for found in run.run()]
-        for recipe, head, before in zip(recipes, heads, firsts[0].heads, strict=True):
-            found = _calibrated(run, recipe, head.branch, run.held_rows(recipe.spec.task))
-            head.branch.spec = replace(before.branch.spec, temperature=found.temperature)
+        for head, before in zip(heads, firsts[0].heads, strict=True):
+            head.branch.spec = before.branch.spec
         return _Outcome(run.trunk, heads)
 
     def shipped(self, outcome: _Outcome) -> JointlyTrained:
@@ -155,8 +154,3 @@ def holders(options: JointOptions, stand: Bench) -> dict[str, NDArray[np.uint8]]
 
 def _trained(found: JointHead) -> TrainedHead:
     return TrainedHead(found.head.shipped(), found.score, f"{found.step} steps")
-
-
-def _calibrated(run: JointRun, recipe: HeadRecipe, branch: Branch, rows: NDArray[np.int64]) -> BranchSpec:
-    task = recipe.spec.task
-    return calibrated(recipe, run.logits(task, rows, branch), run.soft(task)[rows])

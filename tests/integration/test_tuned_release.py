@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from models.manifest import read_manifest
 from models.release import DEFAULT, load_release
 from training import cli
+from training.joint_options import SecondRun
 from training.recipes import RECIPES, find
 
 if TYPE_CHECKING:
@@ -41,13 +42,14 @@ def small_data(shared_data: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The shipped recipe with two heads and two small steps."""
+    """The shipped recipe with two heads, and two small steps in each run."""
     recipe = find("default").only("gender", "attributes")
     assert recipe.joint is not None
     assert recipe.joint.trunk is not None
     trunk = replace(recipe.joint.trunk, name="tiny", learning_rate=1e-5, held_by={"celeba10k": 2})
     batch = {"utkface": 6, "celeba10k": 4}
-    joint = replace(recipe.joint, steps=2, batch=batch, evaluate_every=1, trunk=trunk)
+    second = SecondRun(steps=2, teachers=2)
+    joint = replace(recipe.joint, steps=2, batch=batch, evaluate_every=1, trunk=trunk, second=second)
     monkeypatch.setitem(RECIPES, "tiny", replace(recipe, name="tiny", joint=joint))
     return "tiny"
 
@@ -65,4 +67,6 @@ def test_a_trunk_is_tuned_and_released(tiny: str, small_data: Path, tmp_path: Pa
     alike = (found.embeddings * before.embeddings).sum(dim=1)
     assert (alike > 0.9).all()
     assert (alike < 1 - 1e-6).all()
+    runs = tmp_path / "cache" / "runs" / "tiny-0"
+    assert {folder.name for folder in runs.iterdir()} == {"first-0", "first-1", "second"}
     assert torch.allclose(found.heads["gender"].probabilities.sum(dim=1), torch.ones(2), atol=1e-3)

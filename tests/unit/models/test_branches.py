@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.branches import Branch, BranchSpec, averaged, interpret, quantile
+from models.branches import Branch, BranchSpec, averaged, interpret, pack, packed_size, quantile, unpack
 from models.dlib29 import DLIB29
 from models.sface import MAP_SHAPES, SFACE, SFace
 
@@ -138,6 +138,26 @@ def test_age_is_a_mean_with_an_interval():
     assert torch.allclose(output.low, torch.tensor([39.6, 20.6]), atol=1e-2)
     assert torch.allclose(output.high, torch.tensor([40.4, 29.4]), atol=1e-2)
     assert output.abstains.tolist() == [False, True]
+
+
+@pytest.mark.parametrize("abstain", [None, 0.6])
+@pytest.mark.parametrize("spec", [EMOTION, AGE, replace(EMOTION, kind="multilabel")])
+def test_what_is_packed_is_unpacked_as_it_was(spec, abstain):
+    spec = replace(spec, abstain=abstain)
+    said = interpret(spec, 3 * torch.randn(5, len(spec.labels), generator=torch.Generator().manual_seed(2)))
+    rows = pack(said)
+    assert rows.shape == (5, packed_size(spec))
+    found = unpack(spec, rows)
+    assert found.labels == said.labels
+    for name in ("probabilities", "value", "low", "high", "abstains"):
+        expected = getattr(said, name)
+        assert (getattr(found, name) is None) == (expected is None)
+        assert expected is None or torch.equal(getattr(found, name), expected)
+
+
+def test_ages_are_years_one_apart():
+    with pytest.raises(ValueError, match="years one apart"):
+        replace(AGE, labels=("0", "10", "20"))
 
 
 def test_quantiles_stay_on_the_scale():
