@@ -27,7 +27,7 @@ def crops(release, photo):
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 32, 33, 120])
-def test_recorded_and_direct_batches_agree_with_the_cpu(release, on_gpu, crops, count):
+def test_recorded_batches_of_every_size_agree_with_the_cpu(release, on_gpu, crops, count):
     found, expected = on_gpu.infer(crops[:count]), release.infer(crops[:count])
     assert found.embeddings.shape == expected.embeddings.shape
     assert ((found.embeddings * expected.embeddings).sum(1) > 0.995).all()
