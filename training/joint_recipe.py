@@ -43,7 +43,7 @@ class JointlyTrained:
 
 
 def train_jointly(recipe: Recipe, benches: Sequence[Bench], folder: Path, seed: int = 0) -> JointlyTrained:
-    """Train all branches of a recipe together, and calibrate each on rows of which it has learnt nothing.
+    """Train all branches of a recipe together, and calibrate each on the validation split before a run learns from it.
 
     Args:
         recipe: one whose ``joint`` is set.
@@ -124,7 +124,7 @@ class _Course:
             return JointlyTrained(outcome.heads, None)
         before = TrunkName.parse(read_manifest(self.stand.release).trunk)
         name = str(replace(before, weights=self.options.trunk.name))
-        sets = tuple(dict.fromkeys((*self.options.batch, *self.options.trunk.held_by)))
+        sets = tuple(dict.fromkeys((*self.views, *self.options.trunk.held_by)))
         return JointlyTrained(outcome.heads, TunedTrunk(name, outcome.trunk.cpu(), sets))
 
     def _trunk(self) -> Trunk:

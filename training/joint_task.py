@@ -54,7 +54,6 @@ class JointTask:
         self.head.standardise(maps)
         self.average.load_state_dict(self.head.state_dict())
 
-    @torch.no_grad()
     def follow(self, step: int) -> None:
         """Move the running mean; its first steps follow faster, so that it forgets the random start."""
         decay = min(self.recipe.fit.average, (step + 1) / (step + 10))

@@ -85,8 +85,8 @@ class HeadRecipe:
     copies: bool = False
     """Own stages start as copies of the trunk's layers behind the depth."""
     refit: bool = False
-    """Calibrated, the branch is trained once more, on the validation rows as well; the calibration stays. Joint runs do
-    not read this."""
+    """Calibrated, the branch is trained once more, on the validation rows as well; the calibration stays. Joint runs
+    have ``JointOptions.second`` instead."""
     smallest_search: int | None = PREPARED_SEARCH
     """Pixels to which images are scaled up before faces are looked for while training. None does as the release does
     for its users, which takes five times as long. Joint runs have ``JointOptions.searches`` instead."""
