@@ -88,7 +88,7 @@ class JointRun:
         """Set the run up and go on from its checkpoint, if there is one.
 
         Raises:
-            TrainingError: the checkpoint belongs to other branches or options.
+            TrainingError: the checkpoint belongs to another run.
         """
         self._views, self._options, self._seed = views, options, seed
         self._device = next(trunk.parameters()).device
@@ -276,7 +276,7 @@ class JointRun:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no mapping
         if state["facts"] != self._facts():
             raise TrainingError(
-                f"{self._path} belongs to another run (trunk, branches, options or seed differ); "
+                f"{self._path} belongs to another run (trunk, teachers, splits, branches, options or seed differ); "
                 "choose another folder, or remove it to start again"
             )
         self.step = int(state["step"])

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from training.augment import AugmentOptions
+from training.errors import RecipeError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -42,6 +43,11 @@ class SecondRun:
     """First runs, each with a seed of its own."""
     taught: float = 0.5
     """Share of the targets that is the mean answer of the first runs; the rest are labels."""
+
+    def __post_init__(self) -> None:
+        if self.teachers < 1 or not 0 <= self.taught <= 1:
+            found = f"{self.teachers} teachers with {self.taught} of the targets"
+            raise RecipeError(f"a second run got {found}, expected 1 or more with 0..1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,6 +49,12 @@ def test_no_face(release):
         assert head.probabilities.shape == (0, len(release.labels(task)))
 
 
+def test_nothing_switched_on_says_nothing():
+    outputs = load_release(device="cpu", heads=frozenset(), identity=False).infer(noise(3))
+    assert outputs.embeddings.shape == (3, 0)
+    assert outputs.heads == {}
+
+
 def test_what_is_said_of_a_face_does_not_depend_on_the_batch(release, faces):
     together = release.infer(faces)
     for row in (0, 7, 10):

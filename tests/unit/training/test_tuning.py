@@ -72,7 +72,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(trunk, views, crops, t
 def test_a_checkpoint_of_another_trunk_is_refused(trunk, views, crops, tmp_path):
     new_run(trunk, views, crops, tmp_path).run(until=1)
     torch.manual_seed(2)
-    with pytest.raises(TrainingError, match="trunk, branches, options or seed differ"):
+    with pytest.raises(TrainingError, match="belongs to another run"):
         new_run(create_trunk(NAME).eval(), views, crops, tmp_path)
 
 
