@@ -235,6 +235,8 @@ class Unit(Base):
     frame_count: Mapped[Count]
     face_count: Mapped[Count]
     stage_seconds: Mapped[Json | None]
+    # Parts of the file that were not analysed, and results that are doubtful.
+    notes: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
 
     analysis: Mapped[Analysis] = relationship(back_populates="units")
 

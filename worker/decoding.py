@@ -44,6 +44,8 @@ class UnitDecoded:
     error: MediaError | None
     seconds: float
     """Time that the child spent on it, waiting for room in the queue not counted."""
+    notes: tuple[str, ...] = ()
+    """Parts of the file that the decoder left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,7 @@ class DecodePool:
     def _decode(self, decoder: Decoder, unit: LeasedUnit) -> bool:
         """Decode one unit; False when the pool is being closed."""
         error: MediaError | None = None
+        notes: tuple[str, ...] = ()
         started, waited = time.perf_counter(), 0.0
         try:
             with (
@@ -118,6 +121,7 @@ class DecodePool:
                     if not self._events.put(UnitFrame(unit.unit_id, frame), frame.pixels.nbytes):
                         return False
                     waited += time.perf_counter() - ready
+                notes = stream.notes
                 if stream.damaged:
                     raise MediaRejected("damaged", f"{stream.damaged} packets or frames could not be decoded")
         except MediaError as err:
@@ -125,7 +129,7 @@ class DecodePool:
             if isinstance(err, DecoderCrashed) and err.code != "not_found":
                 metrics.count_killed_child()
         spent = time.perf_counter() - started - waited
-        return self._events.put(UnitDecoded(unit.unit_id, error, spent), 0)
+        return self._events.put(UnitDecoded(unit.unit_id, error, spent, notes), 0)
 
     def _request(self, unit: LeasedUnit, location: str) -> DecodeRequest:
         return DecodeRequest(

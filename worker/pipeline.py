@@ -139,6 +139,8 @@ class Pipeline:
     def _end_decode(self, result: UnitResult, event: UnitDecoded) -> None:
         result.decoded, result.error = True, event.error
         result.spend("decode", event.seconds)
+        for note in event.notes:
+            result.note(note)
         if isinstance(event.error, MediaAway):
             self._leases.avoid(result.unit, event.error)
         if isinstance(event.error, (DecoderCrashed, MediaAway)):

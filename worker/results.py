@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from worker.ledger import LeasedUnit
     from worker.values import HeadRows, MediaInfo
 
+MAX_NOTES = 20  # of one unit
+
 
 @dataclass(slots=True)
 class FaceChunk:
@@ -66,6 +68,8 @@ class UnitResult:
     decoded: bool = False
     """The decoder has said its last word."""
     error: MediaError | None = None
+    notes: tuple[str, ...] = ()
+    """Parts of the file that were not analysed, and results that are doubtful."""
     stage_seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -77,6 +81,11 @@ class UnitResult:
     def face_count(self) -> int:
         """Faces found, kept and dropped."""
         return sum(len(chunk) for chunk in self.chunks)
+
+    def note(self, text: str) -> None:
+        """Add a note, once; beyond MAX_NOTES the rest is left out."""
+        if text not in self.notes and len(self.notes) < MAX_NOTES:
+            self.notes = (*self.notes, text)
 
     def spend(self, stage: str, seconds: float) -> None:
         """Book time of a stage on this unit."""

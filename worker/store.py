@@ -52,6 +52,7 @@ def store_unit(session: Session, result: UnitResult, release_id: int) -> None:
     ledger.finish_unit(session, unit, outcome, _note(result), _effort(result))
     _store_info(session, result)
     if outcome == "done":
+        _store_notes(session, result)
         _store_cuts(session, result)
         _store_faces(session, result, release_id)
 
@@ -87,6 +88,12 @@ def _store_info(session: Session, result: UnitResult) -> None:
 def _effort(result: UnitResult) -> ledger.Effort:
     seconds = {stage: round(spent, 4) for stage, spent in result.stage_seconds.items()}
     return ledger.Effort(frames=result.frame_count, faces=result.face_count, stage_seconds=json.dumps(seconds))
+
+
+def _store_notes(session: Session, result: UnitResult) -> None:
+    if result.notes:
+        parameters = {"notes": list(result.notes), "unit_id": result.unit.unit_id}
+        session.execute(text("UPDATE unit SET notes = :notes WHERE unit_id = :unit_id"), parameters)
 
 
 def _store_cuts(session: Session, result: UnitResult) -> None:

@@ -31,6 +31,8 @@ class Summary:
     people: int
     failures: list[tuple[str, str, str]]
     """URI, state and reason of the files that are not done."""
+    notes: list[tuple[str, str]]
+    """URI and note of the files that are done: parts that were not analysed, and results that are doubtful."""
 
     @property
     def all_went_well(self) -> bool:
@@ -67,6 +69,14 @@ def summarise_job(session: Session, job_id: int) -> Summary:
                 WHERE i.job_id = :id AND (a.state IS NULL OR a.state NOT IN ('done', 'pending')) ORDER BY i.item_no"""),
         parameters,
     ).all()
+    notes = session.execute(
+        text("""SELECT i.uri, n.note
+                FROM job_item i JOIN unit u USING (analysis_id)
+                CROSS JOIN LATERAL unnest(u.notes) WITH ORDINALITY AS n (note, place)
+                WHERE i.job_id = :id GROUP BY i.item_no, i.uri, n.note
+                ORDER BY i.item_no, min(ARRAY[u.ordinal, n.place])"""),
+        parameters,
+    ).all()
     return Summary(
         job_id=job_id,
         **job._mapping,  # noqa: SLF001 - the documented way to read a Row by name
@@ -76,4 +86,5 @@ def summarise_job(session: Session, job_id: int) -> Summary:
         appearances=int(counts.appearances),
         people=int(counts.people),
         failures=[(row.uri, row.state, row.reason) for row in failures],
+        notes=[(row.uri, row.note) for row in notes],
     )

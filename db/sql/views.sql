@@ -48,7 +48,17 @@ SELECT
     a.frame_count,
     a.face_count,
     a.sampling,
-    a.sample_interval_seconds
+    a.sample_interval_seconds,
+    (
+        SELECT array_agg(noted.note ORDER BY noted.place)
+        FROM (
+            SELECT n.note, min(ARRAY[u.ordinal, n.place]) AS place
+            FROM facet.unit AS u
+            CROSS JOIN LATERAL unnest(u.notes) WITH ORDINALITY AS n (note, place)
+            WHERE u.analysis_id = a.analysis_id
+            GROUP BY n.note
+        ) AS noted
+    ) AS notes
 FROM facet.media_file AS m
 LEFT JOIN facet.analysis AS a ON a.analysis_id = (
     SELECT b.analysis_id
@@ -78,6 +88,8 @@ COMMENT ON COLUMN facet.media.frame_count IS 'Frames that were looked at.';
 COMMENT ON COLUMN facet.media.face_count IS 'Faces that were detected, dropped ones included.';
 COMMENT ON COLUMN facet.media.sampling IS 'Which frames were looked at: 2/s or every.';
 COMMENT ON COLUMN facet.media.sample_interval_seconds IS 'Seconds between two frames that were looked at; null for a still.';
+COMMENT ON COLUMN facet.media.notes IS
+    'Parts of the file that were not analysed, and results that are doubtful; null where there is nothing to note.';
 
 
 -- All jobs are counted in one pass over their files, and one job that is asked for by its number from its own. Of files,

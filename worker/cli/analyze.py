@@ -21,7 +21,7 @@ from worker.home import hold_home
 from worker.summary import Summary, summarise_job
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from rich.progress import Progress
     from sqlalchemy.orm import Session
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from worker.runner import Worker
     from worker.submit import Submission
 
-SHOWN_FAILURES = 20
+SHOWN_FILES = 20
 ALL_FAILURES = "facet sql \"SELECT uri, status, reason FROM media WHERE status <> 'done'\""
-ALL_FAILURES = "facet sql \"SELECT uri, status, reason FROM media WHERE status <> 'done'\""
+ALL_NOTES = 'facet sql "SELECT uri, notes FROM media WHERE notes IS NOT NULL"'
 WAIT_SECONDS = 0.5  # between two looks at units that others hold or that wait for another attempt
 
 Paths = Annotated[
@@ -239,12 +239,18 @@ def show(summary: Summary) -> None:
         ("people", summary.people),
     ]
     out.print(table(f"Job {summary.job_id}", ("", "count"), [(name, _count(value)) for name, value in rows]))
-    if summary.failures:
-        shown = summary.failures[:SHOWN_FAILURES]
-        out.print(table("Not analysed", ("file", "state", "reason"), shown))
-        if len(summary.failures) > len(shown):
-            out.print(f"... and {len(summary.failures) - len(shown):,} more: {ALL_FAILURES}", markup=False)
+    _show_files(out, "Not analysed", ("file", "state", "reason"), summary.failures, ALL_FAILURES)
+    _show_files(out, "Analysed in part, or doubtful", ("file", "note"), summary.notes, ALL_NOTES)
     out.print('Ask: facet sql "SELECT * FROM people"    Look: facet sheet -o faces.png', markup=False)
+
+
+def _show_files(out: Console, title: str, columns: Sequence[str], rows: Sequence[tuple[str, ...]], query: str) -> None:
+    """Print the first rows of a list of files and the query for all of them."""
+    shown = rows[:SHOWN_FILES]
+    if shown:
+        out.print(table(title, columns, shown))
+    if len(rows) > len(shown):
+        out.print(f"... and {len(rows) - len(shown):,} more: {query}", markup=False)
 
 
 def _count(value: object) -> str:

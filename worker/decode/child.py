@@ -84,7 +84,7 @@ class Server:
             self._say(MessageKind.INFO, {"info": asdict(source.info), "engine": source.engine})
             if request.operation == "frames":
                 self._stream(source, request.decode)
-            self._say(MessageKind.END, {"damaged": source.damaged})
+            self._say(MessageKind.END, {"damaged": source.damaged, "notes": source.notes})
         finally:
             if source is not self._film:
                 source.close()

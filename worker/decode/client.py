@@ -16,7 +16,16 @@ import numpy as np
 
 from worker import metrics
 from worker.decode.process import Child
-from worker.decode.wire import CANCEL, MOST_FRAMES, MessageKind, Request, encode_request, info_from_meta, plain_text
+from worker.decode.wire import (
+    CANCEL,
+    MOST_FRAMES,
+    MessageKind,
+    Request,
+    encode_request,
+    info_from_meta,
+    notes_from_meta,
+    plain_text,
+)
 from worker.errors import DecoderCrashed, MediaRejected
 from worker.values import DecodedFrame, DecodeLimits, DecodeRequest, MediaInfo, MediaKind
 
@@ -138,6 +147,8 @@ class DecodeStream:
         self._open = True
         self.damaged = 0
         """Packets and frames that could not be decoded, or only in part; known when the frames have ended."""
+        self.notes: tuple[str, ...] = ()
+        """Parts of the file that were left out; known when the frames have ended."""
         self._child = send(request)
         try:
             self.info = self._read_info()
@@ -222,6 +233,7 @@ class DecodeStream:
         self._open = False
         damaged = message.meta.get("damaged", 0)
         self.damaged = damaged if isinstance(damaged, int) else 1
+        self.notes = notes_from_meta(message.meta)
         return None
 
     def _receive(self, wall_seconds: float) -> Message:

@@ -90,6 +90,11 @@ class Still:
         """A still is whole or refused."""
         return 0
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Parts of the file that are not read."""
+        return ()
+
     def close(self) -> None:
         """Release the file."""
         self._image.close()

@@ -71,6 +71,11 @@ class Video:
         return "decord" if self._with_decord else "pyav"
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """Parts of the file that are not read."""
+        return ()
+
+    @property
     def damaged(self) -> int:
         """Packets and frames that could not be decoded, or only in part."""
         return self._reader.damaged

@@ -27,6 +27,8 @@ MAX_META_BYTES = 1 << 20
 
 MOST_TEXT = 500
 """Characters of a reason."""
+MAX_NOTES = 20
+"""Notes of one request."""
 MOST_SIDE, MOST_FRAMES = 1 << 20, 1 << 31
 """Pixels of a side and frames of a file beyond which a child tells nonsense; columns of the database hold these."""
 
@@ -113,6 +115,12 @@ def info_from_meta(meta: Mapping[str, Any]) -> tuple[MediaInfo, str]:
     if info.kind not in {"image", "video"} or not (0 < info.width < MOST_SIDE and 0 < info.height < MOST_SIDE):
         raise ValueError(f"a child described a file as {info}")
     return info, plain_text(meta["engine"])
+
+
+def notes_from_meta(meta: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the notes of an END message; none where the child sent something else."""
+    notes = meta.get("notes")
+    return tuple(plain_text(note) for note in notes[:MAX_NOTES]) if isinstance(notes, list) else ()
 
 
 def _finite(value: float | None) -> float | None:

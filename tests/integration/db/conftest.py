@@ -192,7 +192,7 @@ def write_archive(session):
     first = units[APPEARANCES[0][0]]
     archive.face(first, None, 0, 3.0, dropped="too_small")
     first.analysis.face_count += 1
-    archive.file(EMPTY, "done")
+    archive.file(EMPTY, "done").notes = ["pages 2 to 3 of 3 were not analysed"]
     archive.file(QUARANTINED[0], "quarantined", QUARANTINED[1])
     archive.file(WAITING, "pending")
     ada = archive.person("Ada")

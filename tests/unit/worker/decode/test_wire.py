@@ -7,12 +7,14 @@ import pytest
 from worker.decode.wire import (
     HEADER,
     MAGIC,
+    MAX_NOTES,
     MessageKind,
     Request,
     decode_request,
     encode_request,
     frame_meta,
     info_from_meta,
+    notes_from_meta,
     write_message,
 )
 from worker.values import DecodedFrame, DecodeLimits, DecodeRequest
@@ -51,3 +53,18 @@ def test_a_message_is_header_json_and_pixels():
 def test_a_description_that_is_none_is_not_believed(meta):
     with pytest.raises((KeyError, TypeError, ValueError)):
         info_from_meta(meta)
+
+
+@pytest.mark.parametrize(
+    ("notes", "expected"),
+    [
+        (["pages 2 to 3 were not analysed"], ("pages 2 to 3 were not analysed",)),
+        (["two\nlines", 7], ("two lines", "7")),
+        (["x"] * 99, ("x",) * MAX_NOTES),
+        ("one text", ()),
+        (None, ()),
+    ],
+)
+def test_notes_of_a_child_are_short_plain_texts(notes, expected):
+    assert notes_from_meta({"notes": notes}) == expected
+    assert notes_from_meta({}) == ()
