@@ -2,37 +2,48 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
+import numpy as np
 from sqlalchemy import text
+
+from worker.identity.anchors import read_moves
+from worker.identity.naming import people_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from sqlalchemy.orm import Session
 
-# A name was given to a person, not to a file. Where the named appearances go and the person stays, by appearances that
-# came later, the name holds on to the clearest of these from now on.
-_KEEP_NAMES = text("""
-    INSERT INTO correction_anchor (correction_id, anchor_no, side, media_id, at_seconds, x1, y1, x2, y2, appearance_id,
-                                   from_person_id, to_person_id)
-    SELECT c.correction_id,
-           1 + (SELECT max(anchor_no) FROM correction_anchor k WHERE k.correction_id = c.correction_id),
-           0, best.media_id, f.at_seconds, f.x1, f.y1, f.x2, f.y2, best.appearance_id, p.person_id, p.person_id
+# A name was given to a person, not to a file. Where all its places go and the person stays, by appearances that came
+# later, the name is anchored to the clearest of these from now on. Several people may have one name, under one release
+# or several, so the name says only who is worth a look.
+_LAST_PLACES = text("""
+    SELECT c.correction_id, p.release_id, array_agg(p.person_id) AS people
     FROM correction c JOIN doomed_correction ON id = c.correction_id
-    JOIN person p ON p.person_id IN (SELECT id FROM doomed_person) AND p.name = c.name
-    CROSS JOIN LATERAL (
-        SELECT s.appearance_id, s.media_id, s.best_face_id FROM appearance s JOIN analysis a USING (analysis_id)
-        WHERE s.person_id = p.person_id AND a.is_current
-          AND s.appearance_id NOT IN (SELECT id FROM doomed_appearance)
-        ORDER BY s.quality DESC, s.appearance_id LIMIT 1) best
-    JOIN face f ON f.face_id = best.best_face_id
+    JOIN person p ON p.name = c.name JOIN doomed_person d ON d.id = p.person_id
     WHERE c.undone_at IS NULL
       AND NOT EXISTS (
         SELECT FROM correction_anchor k
         WHERE k.correction_id = c.correction_id AND k.side = 0
           AND NOT EXISTS (SELECT FROM doomed_anchor d
-                          WHERE d.correction_id = k.correction_id AND d.anchor_no = k.anchor_no))""")
+                          WHERE d.correction_id = k.correction_id AND d.anchor_no = k.anchor_no))
+    GROUP BY c.correction_id, p.release_id ORDER BY c.correction_id, p.release_id""")
+
+_KEEP_NAME = text("""
+    INSERT INTO correction_anchor (correction_id, anchor_no, side, media_id, at_seconds, x1, y1, x2, y2, appearance_id,
+                                   from_person_id, to_person_id)
+    SELECT :correction_id,
+           (SELECT 1 + max(anchor_no) FROM correction_anchor k WHERE k.correction_id = :correction_id),
+           0, best.media_id, f.at_seconds, f.x1, f.y1, f.x2, f.y2, best.appearance_id, best.person_id, best.person_id
+    FROM (
+        SELECT s.appearance_id, s.media_id, s.best_face_id, s.person_id
+        FROM appearance s JOIN analysis a USING (analysis_id)
+        WHERE s.person_id = :person_id AND a.is_current
+          AND s.appearance_id NOT IN (SELECT id FROM doomed_appearance)
+        ORDER BY s.quality DESC, s.appearance_id LIMIT 1) best
+    JOIN face f ON f.face_id = best.best_face_id""")
 
 _EMPTY = text("""
     DELETE FROM correction c USING doomed_correction
@@ -53,8 +64,19 @@ _SILENCED = text("""
 
 
 def keep_names(session: Session) -> None:
-    """Let names hold on to appearances that stay; call it before anything is deleted."""
-    session.execute(_KEEP_NAMES)
+    """Anchor names to appearances that stay; call it before anything is deleted."""
+    for last in session.execute(_LAST_PLACES).all():
+        bearer = _bearer(session, last.release_id, last.correction_id, last.people)
+        if bearer is not None:
+            session.execute(_KEEP_NAME, {"correction_id": last.correction_id, "person_id": bearer})
+
+
+def _bearer(session: Session, release_id: int, correction_id: int, people: Sequence[int]) -> int | None:
+    """Return who of some people has most of the appearances that a correction named, None where nobody has any."""
+    places = read_moves(session, release_id, correction_id)
+    named = people_of(session, np.unique(places["appearance_id"][places["side"] == 0]))
+    counts = Counter(person for person in named.tolist() if person in set(people))
+    return min(counts, key=lambda person: (-counts[person], person), default=None)
 
 
 def drop_words(session: Session, gone: Sequence[int]) -> int:

@@ -1,0 +1,115 @@
+"""Names of people whose files are erased: each stays with whoever bears it, whoever else bears the same."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import text
+
+from worker.identity import corrections
+from worker.identity.known import PeopleInMemory
+from worker.identity.people import identify_pending
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("Grace Hopper",) * 2,
+        ("unknown nun",) * 3,
+        ("Ada", "ada", " Ada "),
+        ("Ada", "Ada", "Bo"),
+        ("A\u0301da", "\u00c1da", "A\u0301da"),
+    ],
+)
+def test_everybody_who_stays_keeps_the_name(house, eraser, names):
+    first = house.film(*range(len(names)))
+    house.identify()
+    who = [house.crowd.who()[first, n] for n in range(len(names))]
+    for person, name in zip(who, names, strict=True):
+        corrections.name_person(house.session, person, name)
+    house.film(*range(len(names)))
+    house.identify()
+    expected = {person: name.strip() for person, name in zip(who, names, strict=True)}
+    assert house.crowd.names() == expected
+    eraser.erase_media([str(first)])
+    house.photo(0)
+    house.identify()
+    assert _settled(house) == expected
+
+
+def _settled(house) -> dict[int, str]:
+    """Names after the next correction, which settles all of them."""
+    house.identify()
+    last = house.film(7)
+    house.identify()
+    corrections.name_person(house.session, house.crowd.who()[last, 0], "somebody else")
+    house.session.commit()
+    return {person: name for person, name in house.crowd.names().items() if name != "somebody else"}
+
+
+def test_a_name_given_under_two_releases_stays_under_both(house, eraser):
+    session = house.session
+    first = house.film(0, 1)
+    house.identify()
+    person = house.crowd.who()[first, 0]
+    corrections.name_person(session, person, "Ada")
+    second = house.film(0, 1)
+    house.identify()
+    other = session.execute(
+        text("""INSERT INTO release (fingerprint, name, weights_sha256, code_version, metrics, manifest)
+                VALUES ('g', 'other', repeat('1', 64), '0', '{}', '{}') RETURNING release_id""")
+    ).scalar_one()
+    for media in (first, second):
+        house.crowd.analyse(media, release_id=other)
+    known = PeopleInMemory(other)
+    while identify_pending(session, known):
+        pass
+    session.commit()
+    bearers = session.scalars(text("SELECT release_id FROM person WHERE name = 'Ada' ORDER BY 1")).all()
+    assert bearers == [house.crowd.release_id, other]
+    eraser.erase_media([str(first)])
+    assert person in _settled(house)
+    bearers = session.scalars(text("SELECT release_id FROM person WHERE name = 'Ada' ORDER BY 1")).all()
+    assert bearers == [house.crowd.release_id, other]
+
+
+def test_names_of_merged_people_stay_and_can_be_undone(house, eraser):
+    session = house.session
+    first = house.film(0, 1, 2)
+    house.identify()
+    one, two, three = (house.crowd.who()[first, n] for n in range(3))
+    for person in (one, two, three):
+        corrections.name_person(session, person, "Ada")
+    merged = corrections.merge_people(session, [one, two])
+    house.film(0, 1, 2)
+    house.identify()
+    eraser.erase_media([str(first)])
+    assert _settled(house) == {one: "Ada", three: "Ada"}
+    corrections.undo_correction(session)  # the name of somebody else
+    corrections.undo_correction(session, merged)
+    session.commit()
+    assert "Ada" in {house.crowd.names().get(one), house.crowd.names().get(three)}
+
+
+def test_several_files_and_a_person_of_a_shared_name(house, eraser):
+    session = house.session
+    files = [house.film(0, 1) for _ in range(2)]
+    house.identify()
+    one, two = (house.crowd.who()[files[0], n] for n in range(2))
+    for person in (one, two):
+        corrections.name_person(session, person, "Ada", reason="the caption")
+    house.film(0, 1)
+    house.identify()
+    eraser.erase_media([str(media) for media in files])
+    assert _settled(house) == {one: "Ada", two: "Ada"}
+    assert eraser.erase_person(one).people == (one,)
+    assert _settled(house) == {two: "Ada"}
+    assert session.execute(text("SELECT count(*) FROM correction WHERE name = 'Ada'")).scalar_one() == 1
+
+
+def test_a_name_that_no_correction_gave_is_no_obstacle(house, eraser):
+    first = house.film(0, 1)
+    house.identify()
+    house.session.execute(text("UPDATE person SET name = 'Ada'"))
+    house.film(0, 1)
+    house.identify()
+    assert len(eraser.erase_media([str(first)]).media) == 1
