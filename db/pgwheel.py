@@ -124,8 +124,15 @@ class PostgresWheel:
             )
             if result.returncode:
                 output.seek(0)
-                lines = output.read().strip().splitlines() or ["no output"]
-                raise OSError(f"{program} ended with status {result.returncode}: {lines[-1]}")
+                raise OSError(f"{program} ended with status {result.returncode}: {telling_line(output.read())}")
+
+
+def telling_line(output: str) -> str:
+    """Return the line of a failed program's output that says why it failed: what it did afterwards stands last."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()] or ["no output"]
+    full = [line for line in lines if "No space left on device" in line or "Disk quota exceeded" in line]
+    errors = [line for line in lines if any(sign in line for sign in ("FATAL: ", "PANIC: ", "error: "))]
+    return f"the disk is full, free some space ({full[0]})" if full else (errors or lines)[-1]
 
 
 def _open_way(folder: Path) -> None:

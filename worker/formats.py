@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-from datetime import date, datetime
 from decimal import Decimal
 from typing import IO, TYPE_CHECKING, Any
 
@@ -13,6 +12,8 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from worker.errors import FacetError
+from worker.json_text import json_value, number, to_json
+from worker.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,37 +45,70 @@ ARROW_TYPES = {
 """By PostgreSQL type name; every other type, jsonb among them, becomes text."""
 
 
-def write_csv(result: QueryResult, stream: IO[str]) -> None:
-    """Write rows with a header; vectors, arrays and documents as JSON."""
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""Text that begins so is a formula to a spreadsheet; the last four are the same signs in full width."""
+
+
+def unique_names(columns: Sequence[str]) -> list[str]:
+    """Return names of which each stands once: a second ``media_id`` becomes ``media_id_2``."""
+    given, unique = set(columns), list[str]()
+    for name in columns:
+        numbered = (f"{name}_{number}" for number in itertools.count(2))
+        free = (other for other in numbered if other not in given and other not in unique)
+        unique.append(next(free) if name in unique else name)
+    return unique
+
+
+def write_csv(result: QueryResult, stream: IO[str], *, spreadsheet: bool = False) -> None:
+    """Write rows with a header; vectors, arrays and documents as JSON.
+
+    Args:
+        result: the rows.
+        stream: text is written to it; on a terminal, control characters are shown as escapes.
+        spreadsheet: put an apostrophe before text that a spreadsheet would run as a formula.
+    """
     writer = csv.writer(stream)
-    writer.writerow(result.columns)
+    shown = visible if stream.isatty() else str
+    prepared = _no_formula if spreadsheet else str
+
+    def cells(values: Sequence[object]) -> list[object]:
+        plain = (_csv_cell(value) for value in values)
+        return [shown(prepared(value)) if isinstance(value, str) else value for value in plain]
+
+    writer.writerow(cells(result.columns))
     for row in result:
-        writer.writerow([_csv_cell(value) for value in row])
+        writer.writerow(cells(row))
+
+
+def _no_formula(text: str) -> str:
+    return f"'{text}" if text.lstrip(" ").startswith(FORMULA_STARTS) else text
 
 
 def _csv_cell(value: object) -> object:
-    plain = _plain(value)
+    if isinstance(value, float | Decimal):
+        return number(value)
+    plain = json_value(value)
     return json.dumps(plain, ensure_ascii=False) if isinstance(plain, dict | list) else plain
 
 
 def write_json(result: QueryResult, stream: IO[str]) -> None:
-    """Write an array of objects."""
+    """Write an array of objects; columns of one name are numbered, numbers that JSON lacks become strings."""
+    names = unique_names(result.columns)
     stream.write("[")
-    for number, row in enumerate(result):
-        stream.write(",\n " if number else "\n ")
-        document = {name: _plain(value) for name, value in zip(result.columns, row, strict=True)}
-        json.dump(document, stream, ensure_ascii=False)
+    for count, row in enumerate(result):
+        stream.write(",\n " if count else "\n ")
+        stream.write(to_json(dict(zip(names, row, strict=True))))
     stream.write("\n]\n")
 
 
 def write_parquet(result: QueryResult, path: Path) -> None:
-    """Write a Parquet file with the columns' own types.
+    """Write a Parquet file with the columns' own types; columns of one name are numbered.
 
     Raises:
         FacetError: the file cannot be written.
     """
     types = [ARROW_TYPES.get(name, pa.string()) for name in result.types]
-    schema = pa.schema(list(zip(result.columns, types, strict=True)))
+    schema = pa.schema(list(zip(unique_names(result.columns), types, strict=True)))
     try:
         with parquet.ParquetWriter(path, schema) as writer:
             for batch in _batches(result):
@@ -99,23 +133,8 @@ def _record_batch(rows: Sequence[Sequence[object]], schema: pa.Schema) -> pa.Rec
 
 def _arrow_cell(value: object, kind: pa.DataType) -> object:
     if pa.types.is_string(kind) and value is not None and not isinstance(value, str):
-        plain = _plain(value)
+        plain = json_value(value)
         return json.dumps(plain, ensure_ascii=False) if isinstance(plain, dict | list) else str(plain)
     if isinstance(value, Decimal):
         return float(value)
     return value.tolist() if hasattr(value, "tolist") else value
-
-
-def _plain(value: object) -> object:
-    """Give a value as JSON knows it."""
-    if isinstance(value, datetime | date):
-        return value.isoformat()
-    if isinstance(value, Decimal):
-        return int(value) if value == value.to_integral_value() else float(value)
-    if hasattr(value, "to_list"):
-        return value.to_list()
-    if hasattr(value, "tolist"):
-        return value.tolist()
-    if isinstance(value, str | int | float | bool | dict | list) or value is None:
-        return value
-    return str(value)

@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
+from typing import TYPE_CHECKING
+
+from worker.visible import visible, visible_lines
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    ExceptionFacts = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 _USER = re.compile(r"(?P<scheme>\b[a-z][a-z0-9+.-]*://)(?P<user>[^\s/:@'\"]*):(?P<password>[^\s'\"]+)@", re.IGNORECASE)
 _PARAMETER = re.compile(
@@ -29,5 +37,13 @@ class MaskingFormatter(logging.Formatter):
     """Formats records, tracebacks included, without their secrets."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line of a record."""
+        """Return a record's line; only tracebacks add lines to it, whatever its names hold."""
         return masked(super().format(record))
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name that logging calls
+        """Return the message on one line."""
+        return visible(super().formatMessage(record))
+
+    def formatException(self, ei: ExceptionFacts) -> str:  # noqa: N802 - as above
+        """Return the indented lines of a traceback."""
+        return "  " + visible_lines(super().formatException(ei))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -31,6 +32,25 @@ def test_a_folder_of_text_files_is_told_file_by_file(facet, tmp_path):
         (tmp_path / "texts" / f"{number}.txt").write_text(f"text {number}")
     done = facet("analyze", tmp_path / "texts", status=1)
     assert done.stdout.count("not_media") == 3
+
+
+def test_names_of_files_are_shown_as_what_they_are(facet, tmp_path):
+    folder = tmp_path / os.fsdecode(b"dir\xe9")
+    (folder / "mark[").mkdir(parents=True)
+    names = [b"mark[/b].txt", b"red[red].txt", b"smile:heart:.txt", b"esc\x1b[2J.txt", b"two\nlines.txt", b"x\xe9.txt"]
+    for name in names:
+        (folder / os.fsdecode(name)).write_text("text")
+    shown = ["mark[/b].txt", "red[red].txt", "smile:heart:.txt", "esc\\x1b[2J.txt", "two\\nlines.txt", "x\\xe9.txt"]
+    done = facet("analyze", folder, status=1).stdout
+    rows = facet("sql", "SELECT uri FROM media").stdout
+    assert "\x1b" not in done + rows
+    for name in shown:
+        assert name in "".join(line.strip("│ ") for line in done.splitlines()) or name in done
+        assert name in rows
+    assert "dir\\xe9" in facet("status").stdout
+    receipt = facet("forget", "--media", folder / os.fsdecode(b"x\xe9.txt"), "--yes").stdout
+    assert json.loads(receipt)["asked"].endswith("dir\\xe9/x\\xe9.txt")
+    assert "no UTF-8" in one_line(facet("sql", os.fsdecode(b"SELECT '\xe9'"), status=2))
 
 
 def test_a_file_without_the_right_to_read_it(facet, tmp_path):

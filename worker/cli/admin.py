@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from sqlalchemy import text
 
-from worker.cli.output import JsonFlag, console, print_json, table
+from worker.cli.output import JsonFlag, console, echo, print_json, table, utf8
 from worker.config import settings
 from worker.database import database_address, masked, open_database
 from worker.errors import UsageError
@@ -34,7 +34,7 @@ def upgrade() -> None:
     make_home(config.home)
     with database_address(config) as url:
         state = migrate.upgrade(url)
-        typer.echo(f"{masked(url)} is at revision {state.found}")
+        echo(f"{masked(url)} is at revision {state.found}")
 
 
 @database.command(epilog="Example: facet db check")
@@ -46,7 +46,7 @@ def check() -> None:
     make_home(config.home)
     with database_address(config) as url:
         migrate.require_current(url)
-        typer.echo(f"{masked(url)} answers, and its tables are current")
+        echo(f"{masked(url)} answers, and its tables are current")
 
 
 @database.command(epilog="Example: facet db index")
@@ -63,7 +63,7 @@ def index(
             nearest.drop_index(opened.url)
         else:
             nearest.build_index(opened.url)
-    typer.echo("the index of appearances is " + ("dropped" if drop else "made"))
+    echo("the index of appearances is " + ("dropped" if drop else "made"))
 
 
 @database.command(epilog='Example: psql "$(facet db url --libpq)"')
@@ -74,7 +74,7 @@ def url(
     config = settings()
     make_home(config.home)
     with database_address(config) as address:
-        typer.echo(address.replace("postgresql+psycopg://", "postgresql://") if libpq else masked(address))
+        echo(address.replace("postgresql+psycopg://", "postgresql://") if libpq else masked(address))
 
 
 @releases.command("list", epilog="Example: facet releases list")
@@ -93,7 +93,9 @@ def list_releases(as_json: JsonFlag = False) -> None:
 
 @releases.command(epilog="Example: facet releases activate 2")
 def activate(
-    name: Annotated[str, typer.Argument(help="Number or name of a release, as in `facet releases list`.")],
+    name: Annotated[
+        str, typer.Argument(help="Number or name of a release, as in `facet releases list`.", callback=utf8)
+    ],
 ) -> None:
     """Choose the release whose results the views show; results of the others stay."""
     config = settings()
@@ -107,7 +109,7 @@ def activate(
             raise UsageError(f"{len(found)} releases are called {name!r}, expected one; see `facet releases list`")
         session.execute(text("UPDATE release SET active = false WHERE active"))
         session.execute(text("UPDATE release SET active = true WHERE release_id = :id"), {"id": found[0].release_id})
-    typer.echo(f"the views show release {found[0].name}")
+    echo(f"the views show release {found[0].name}")
 
 
 def doctor(as_json: JsonFlag = False) -> None:

@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from sqlalchemy import text
 
-from worker.cli.output import JsonFlag, console, print_json, progress_bar, table
+from worker.cli.output import JsonFlag, console, echo, print_json, progress_bar, table, utf8_or_none
 from worker.config import Settings, settings
 from worker.home import hold_home
 from worker.summary import Summary, summarise_job
+from worker.visible import path_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from rich.console import Console
     from rich.progress import Progress
     from sqlalchemy.orm import Session
 
@@ -41,7 +42,10 @@ Paths = Annotated[
 ]
 Fps = Annotated[float, typer.Option("--fps", help="Frames per second of film to look at.", min=0.001, max=1000)]
 EveryFrame = Annotated[bool, typer.Option("--every-frame", help="Look at every frame of film.")]
-Name = Annotated[str | None, typer.Option("--name", help="What to call the job; default: the first path.")]
+Name = Annotated[
+    str | None,
+    typer.Option("--name", help="What to call the job; default: the first path.", callback=utf8_or_none),
+]
 
 KeepDays = Annotated[
     int | None,
@@ -69,7 +73,7 @@ def analyze(
     config = settings()
     check_paths(paths)
     with hold_home(config.home), stop_on_signals() as stop:
-        wanted = _Wanted(paths, None if every_frame else fps, name or Path(paths[0]).name or paths[0], keep_days)
+        wanted = _Wanted(paths, None if every_frame else fps, name or job_name(paths), keep_days)
         summary = _run(config, wanted, stop)
     if as_json:
         print_json(asdict(summary))
@@ -79,6 +83,11 @@ def analyze(
         raise KeyboardInterrupt
     if not summary.all_went_well:
         raise typer.Exit(1)
+
+
+def job_name(paths: list[str]) -> str:
+    """Return the name of a job that was given none: that of its first file or folder."""
+    return path_text(Path(paths[0]).name or paths[0])
 
 
 def check_paths(paths: list[str]) -> None:
@@ -109,7 +118,7 @@ def _run(config: Settings, wanted: _Wanted, stop: threading.Event) -> Summary:
     from worker.submit import Submission  # noqa: PLC0415
 
     with ExitStack() as opened:
-        with Console(stderr=True).status("starting the database and loading the network ..."):
+        with console(stderr=True).status("starting the database and loading the network ..."):
             database = opened.enter_context(open_database(config))
             opened.enter_context(serve_analysis(config, database.sessions))
             worker = _make_worker(config, database)
@@ -140,7 +149,7 @@ def _warn_if_hidden(session: Session, worker: Worker) -> None:
 
     active_id, active_name = active_release(session)
     if active_id != worker.release_id:
-        typer.echo(
+        echo(
             f"the views show release {active_name}, these results are of another one; see `facet releases list` and "
             "`facet releases activate`",
             err=True,
@@ -160,7 +169,7 @@ def submit_paths(
     stopped = stop or threading.Event()
     options = IngestOptions(roots=config.media_roots, cache_bytes=config.cache_bytes)
     found = discover(paths, options, config.staging)
-    with Console(stderr=True).status("reading files ...") as status, Decoder(decode_limits(config)) as decoder:
+    with console(stderr=True).status("reading files ...") as status, Decoder(decode_limits(config)) as decoder:
 
         def tell(counts: SubmitCounts) -> None:
             status.update(f"reading files ... {counts.files:,}")
@@ -241,7 +250,7 @@ def show(summary: Summary) -> None:
     out.print(table(f"Job {summary.job_id}", ("", "count"), [(name, _count(value)) for name, value in rows]))
     _show_files(out, "Not analysed", ("file", "state", "reason"), summary.failures, ALL_FAILURES)
     _show_files(out, "Analysed in part, or doubtful", ("file", "note"), summary.notes, ALL_NOTES)
-    out.print('Ask: facet sql "SELECT * FROM people"    Look: facet sheet -o faces.png', markup=False)
+    out.print('Ask: facet sql "SELECT * FROM people"    Look: facet sheet -o faces.png')
 
 
 def _show_files(out: Console, title: str, columns: Sequence[str], rows: Sequence[tuple[str, ...]], query: str) -> None:
@@ -250,7 +259,7 @@ def _show_files(out: Console, title: str, columns: Sequence[str], rows: Sequence
     if shown:
         out.print(table(title, columns, shown))
     if len(rows) > len(shown):
-        out.print(f"... and {len(rows) - len(shown):,} more: {query}", markup=False)
+        out.print(f"... and {len(rows) - len(shown):,} more: {query}")
 
 
 def _count(value: object) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
+from worker.cli.output import console, echo
 from worker.config import Settings, settings
 from worker.database import open_database
 from worker.errors import FacetError, MediaError, UsageError
@@ -49,7 +49,7 @@ def annotate(
             count = _draw(config, replace(media, location=location), subjects, output)
     except MediaError as err:
         raise UsageError(f"{media.uri} cannot be read: {err}; give the path where it lies now") from err
-    typer.echo(f"{len(subjects)} appearances drawn on {count:,} frame{'s' * (count != 1)}: {output}")
+    echo(f"{len(subjects)} appearances drawn on {count:,} frame{'s' * (count != 1)}: {output}")
 
 
 def _look_up(config: Settings, database: Database, clip: str) -> tuple[StoredMedia, list[Subject]]:
@@ -90,7 +90,7 @@ def _draw(config: Settings, media: StoredMedia, subjects: list[Subject], output:
             if output.suffix.lower() in STILLS:
                 annotate_still(next(stream).pixels, subjects, output)
                 return 1
-            with Console(stderr=True).status("drawing ...") as status:
+            with console(stderr=True).status("drawing ...") as status:
                 frames = _readable(stream, status.update)
                 return annotate_film(frames, subjects, stream.info.frames_per_second, output)
     except MediaError as err:
@@ -112,7 +112,7 @@ def _readable(stream: DecodeStream, tell: Callable[[str], None]) -> Iterator[Dec
         except MediaError as err:
             if seconds < 0:
                 raise
-            typer.echo(f"the film can be read up to second {seconds} only: {err.reason}", err=True)
+            echo(f"the film can be read up to second {seconds} only: {err.reason}", err=True)
             return
         if frame is None:
             return

@@ -6,19 +6,20 @@ import itertools
 import sys
 from contextlib import contextmanager
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.output import console, table
+from worker.cli.output import console, echo, table, utf8
 from worker.config import settings
 from worker.database import open_database
 from worker.errors import FacetError, UsageError
 from worker.home import make_home
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from typing import IO
 
     from db.reader import QueryResult
@@ -42,26 +43,36 @@ def register(app: typer.Typer) -> None:
 
 
 def sql(
-    query: Annotated[str, typer.Argument(help="One SELECT over the views (docs/sql.md); '-' reads standard input.")],
+    query: Annotated[
+        str, typer.Argument(help="One SELECT over the views (docs/sql.md); '-' reads standard input.", callback=utf8)
+    ],
     form: Annotated[Format, typer.Option("--format", help="How rows are written.")] = Format.TABLE,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: the terminal.")] = None,
     timeout_seconds: Annotated[float, typer.Option("--timeout", help="Seconds a query may take.", min=0.1)] = 300.0,
+    spreadsheet: Annotated[
+        bool,
+        typer.Option("--spreadsheet", help="In CSV, put ' before text that a spreadsheet would run as a formula."),
+    ] = False,
 ) -> None:
     """Ask the database, read-only: media, jobs, faces, appearances, people, releases, predictions."""
     from db.reader import run_query  # noqa: PLC0415 - loaded by the command that needs it
 
+    if spreadsheet and form is not Format.CSV:
+        raise UsageError("--spreadsheet is for CSV; add --format csv")
     config = settings()
     make_home(config.home)
     text = sys.stdin.read() if query == "-" else query
     with open_database(config) as database:
         url = config.reader_database_url or database.url
         with run_query(url, text, timeout_seconds=timeout_seconds) as result:
-            _write(result, form, output)
+            _write(result, form, output, spreadsheet=spreadsheet)
 
 
-def _write(result: QueryResult, form: Format, output: Path | None) -> None:
+def _write(result: QueryResult, form: Format, output: Path | None, *, spreadsheet: bool) -> None:
     from worker import formats  # noqa: PLC0415 - pyarrow is loaded by the command that needs it
 
+    if form in {Format.JSON, Format.PARQUET}:
+        _tell_numbered(result.columns, formats.unique_names(result.columns))
     if form is Format.TABLE and output is None:
         _print_table(result)
     elif form is Format.PARQUET:
@@ -69,12 +80,18 @@ def _write(result: QueryResult, form: Format, output: Path | None) -> None:
             raise UsageError("parquet is no text; give a file with -o FILE.parquet")
         formats.write_parquet(result, output)
     else:
-        writer = formats.write_json if form is Format.JSON else formats.write_csv
+        writer = formats.write_json if form is Format.JSON else partial(formats.write_csv, spreadsheet=spreadsheet)
         try:
             with output.open("w", newline="", encoding="utf-8") if output else _standard_output() as stream:
                 writer(result, stream)
         except OSError as err:
             raise FacetError(f"{output or 'standard output'} cannot be written: {err.strerror}") from err
+
+
+def _tell_numbered(columns: Sequence[str], names: Sequence[str]) -> None:
+    numbered = [f"{name} as {unique}" for name, unique in zip(columns, names, strict=True) if name != unique]
+    if numbered:
+        echo(f"columns of one name are numbered: {', '.join(numbered)}; AS gives them names of their own", err=True)
 
 
 @contextmanager
@@ -86,7 +103,7 @@ def _print_table(result: QueryResult) -> None:
     rows = list(itertools.islice(result, TABLE_ROWS + 1))
     console().print(table("", result.columns, rows[:TABLE_ROWS]))
     if len(rows) > TABLE_ROWS:
-        typer.echo(f"(the first {TABLE_ROWS} rows; use --format csv for all)")
+        echo(f"(the first {TABLE_ROWS} rows; use --format csv for all)")
 
 
 def sheet(
@@ -110,4 +127,4 @@ def sheet(
         write_png(contact_sheet(tiles, f"Facet: {len(tiles)} appearances"), output)
     except OSError as err:
         raise FacetError(f"{output} cannot be written: {err.strerror or err}") from err
-    typer.echo(f"{len(tiles)} faces drawn to {output}")
+    echo(f"{len(tiles)} faces drawn to {output}")

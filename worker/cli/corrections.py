@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from sqlalchemy.orm import Session
 
-from worker.cli.output import JsonFlag, console, print_json, table
+from worker.cli.output import JsonFlag, console, echo, print_json, table, utf8, utf8_or_none
 from worker.config import settings
 from worker.database import open_database
 from worker.errors import UsageError
@@ -19,7 +19,7 @@ from worker.identity.corrections import merge_people, name_person, not_person, s
 from worker.identity.history import read_history
 
 Person = Annotated[int, typer.Argument(help="Number of a person, as in `facet people list`.")]
-Reason = Annotated[str | None, typer.Option(help="Why; kept with the correction.")]
+Reason = Annotated[str | None, typer.Option(help="Why; kept with the correction.", callback=utf8_or_none)]
 Appearances = Annotated[
     str,
     typer.Option("--appearances", metavar="A,B,...", help="Numbers of appearances, as in `facet people show`."),
@@ -47,7 +47,7 @@ def transaction() -> Iterator[Session]:
 
 def name(
     person: Person,
-    new_name: Annotated[str, typer.Argument(metavar="NAME", help="The name.")],
+    new_name: Annotated[str, typer.Argument(metavar="NAME", help="The name.", callback=utf8)],
     reason: Reason = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -123,4 +123,4 @@ def _tell(said: str, correction: int, *, as_json: bool, **facts: object) -> None
     if as_json:
         print_json({"correction_id": correction, "what": said} | facts)
     else:
-        typer.echo(f"{said} (correction {correction})")
+        echo(f"{said} (correction {correction})")

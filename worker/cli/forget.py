@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.output import print_json
+from worker.cli.output import echo, print_json
 from worker.config import settings
 from worker.database import open_database
 from worker.errors import UsageError
 from worker.home import make_home
+from worker.visible import path_text
 
 if TYPE_CHECKING:
     from worker.erasure.erase import Eraser
@@ -60,7 +61,7 @@ def forget(
     Exit status: 0 when all is gone, 1 when files are left that could not be removed (the next run tries again) or when
     the question was answered with no, 2 for wrong use and for what is not there.
     """
-    wanted = _Wanted(media or [], person, due)
+    wanted = _Wanted([path_text(one) for one in media or []], person, due)
     if receipt is not None and (receipt.exists() or not receipt.parent.is_dir()):
         raise UsageError(f"{receipt} exists or has no folder; expected a new file for the receipt")
     config = settings()
@@ -77,12 +78,12 @@ def forget(
             return
         left = eraser.finish_files()
         if not yes and not _agreed(_erase(trial, wanted)):
-            typer.echo("nothing was erased", err=True)
+            echo("nothing was erased", err=True)
             raise typer.Exit(1)
         done = _erase(eraser, wanted)
         _tell(done, receipt)
     if left or done.files.left:
-        typer.echo(f"{left + done.files.left} files could not be removed; run `facet forget --due` later", err=True)
+        echo(f"{left + done.files.left} files could not be removed; run `facet forget --due` later", err=True)
         raise typer.Exit(1)
 
 
@@ -108,7 +109,7 @@ def _agreed(plan: Receipt) -> bool:
         raise UsageError(f"{plan.asked} would be erased for good; say --yes to do so without asking, or --dry-run")
     rows = ", ".join(f"{count} {table}" for table, count in plan.rows.items()) or "no rows"
     files = plan.files
-    typer.echo(
+    echo(
         f"{plan.asked}: {len(plan.media)} files, {len(plan.people)} people; {rows}; {len(files.crops)} strips of crops "
         f"removed, {len(files.blanked)} changed, {len(files.staged)} staged copies removed",
         err=True,
@@ -121,4 +122,4 @@ def _tell(receipt: Receipt, path: Path | None) -> None:
         print_json(receipt.as_dict())
         return
     path.write_text(json.dumps(receipt.as_dict(), indent=2) + "\n", encoding="utf-8")
-    typer.echo(f"the receipt is in {path}")
+    echo(f"the receipt is in {path}")

@@ -5,20 +5,20 @@ from __future__ import annotations
 import sys
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from worker.cli.analyze import EveryFrame, Fps, KeepDays, Name, Paths, check_paths, submit_paths
-from worker.cli.output import JsonFlag, console, print_json, progress_bar, table
+from worker.cli.analyze import EveryFrame, Fps, KeepDays, Name, Paths, check_paths, job_name, submit_paths
+from worker.cli.output import JsonFlag, console, echo, print_json, progress_bar, table
 from worker.config import settings
 from worker.database import Database, open_database
 from worker.errors import RetryableError, UsageError
 from worker.home import make_home
+from worker.visible import visible
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -71,9 +71,8 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command are its argumen
     with open_database(config) as database:
         with database.sessions.begin() as session:
             release_id = register_release(session, load(config))
-        job_name = name or Path(paths[0]).name or paths[0]
         submission = Submission(
-            name=job_name,
+            name=name or job_name(paths),
             release_id=release_id,
             frames_per_second=None if every_frame else fps,
             priority=priority,
@@ -82,7 +81,7 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command are its argumen
         )
         job_id = submit_paths(config, database, paths, submission)
         Sources.of(config).clear()
-        typer.echo(f"job {job_id} submitted; see it with: facet status {job_id} --watch")
+        echo(f"job {job_id} submitted; see it with: facet status {job_id} --watch")
         _ring(bell, database, job_id)
         if wait and not _watch(database, job_id):
             raise typer.Exit(1)
@@ -124,7 +123,7 @@ def status(
     if as_json:
         print_json([one.as_dict() for one in found])
     else:
-        console().print(_draw(found), *(Text(f"all jobs: {one}") for one in complaints), sep="\n")
+        console().print(_draw(found), *(Text(visible(f"all jobs: {one}")) for one in complaints), sep="\n")
 
 
 def cancel(
@@ -157,12 +156,12 @@ def cancel(
     if as_json:
         print_json(asdict(done))
     elif done.files or done.shared:
-        typer.echo(
+        echo(
             f"job {job}: {done.files:,} files cancelled ({done.units:,} units, {done.taken_back:,} of them in work); "
             f"{done.shared:,} files go on for other jobs"
         )
     else:
-        typer.echo(f"job {job} has ended; nothing was left to cancel")
+        echo(f"job {job} has ended; nothing was left to cancel")
 
 
 def _ask(counts: JobCounts) -> None:
@@ -175,14 +174,14 @@ def _ask(counts: JobCounts) -> None:
         raise UsageError(
             f"{counts.pending:,} files of job {counts.job_id} wait; say --yes to cancel them without asking"
         )
-    typer.confirm(f"Cancel {counts.pending:,} files of job {counts.job_id} ({counts.name})?", abort=True)
+    typer.confirm(visible(f"Cancel {counts.pending:,} files of job {counts.job_id} ({counts.name})?"), abort=True)
 
 
 def _watch(database: Database, job: int | None) -> bool:
     """Show jobs until they have ended; True when every file of theirs was analysed."""
     from worker.status import read_status  # noqa: PLC0415
 
-    with Live(console=Console(stderr=True), auto_refresh=False, transient=True) as live:
+    with Live(console=console(stderr=True), auto_refresh=False, transient=True) as live:
         while True:
             with database.sessions.begin() as session:
                 found = read_status(session, job)
@@ -209,7 +208,7 @@ def _draw(found: list[JobStatus]) -> RenderableType:
         "left",
     )
     rows = [_row(one) for one in found]
-    notes = [Text(f"job {one.counts.job_id}: {note}") for one in found for note in one.notes]
+    notes = [Text(visible(f"job {one.counts.job_id}: {note}")) for one in found for note in one.notes]
     return Group(table("Jobs", columns, rows), *notes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import sys
@@ -15,6 +16,7 @@ from db.errors import DatabaseError
 from worker.cli import admin, analyze, annotate, ask, forget, jobs, people, search, workers
 from worker.errors import FacetError, UsageError
 from worker.masking import MaskingFormatter, masked
+from worker.visible import visible_lines
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -46,20 +48,23 @@ def main() -> None:
     handler.setFormatter(MaskingFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     sys.excepthook = _show_masked
-    errors = Console(stderr=True, soft_wrap=True, highlight=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names hold what the terminal's encoding may lack
+            stream.reconfigure(errors="backslashreplace")
+    errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
     try:
         app()
     except UsageError as err:
-        errors.print(masked(f"facet: {err}"), style="red", markup=False)
+        errors.print(visible_lines(masked(f"facet: {err}")), style="red")
         sys.exit(EXIT_USAGE)
     except (FacetError, DatabaseError) as err:
-        errors.print(masked(f"facet: {err}"), style="red", markup=False)
+        errors.print(visible_lines(masked(f"facet: {err}")), style="red")
         sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
-        errors.print("facet: interrupted; nothing is lost, run the same command again to go on", markup=False)
+        errors.print("facet: interrupted; nothing is lost, run the same command again to go on")
         sys.exit(EXIT_INTERRUPTED)
 
 
 def _show_masked(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """Show an error that nobody expected, without the passwords that a library may have written into it."""
-    sys.stderr.write(masked("".join(traceback.format_exception(kind, error, trace))))
+    sys.stderr.write(visible_lines(masked("".join(traceback.format_exception(kind, error, trace))), indent=""))

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import sys
-from datetime import date, datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
+
+from worker.errors import UsageError
+from worker.json_text import to_json
+from worker.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -18,42 +22,68 @@ if TYPE_CHECKING:
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
 
-def console() -> Console:
-    """Give the console for results; tables are as wide as their content when the output is no terminal."""
-    return Console(width=None if sys.stdout.isatty() else 200, highlight=False)
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that prints text as it is; tables are as wide as their content when it is no terminal."""
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else 200
+    return Console(width=width, stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def echo(message: str, *, err: bool = False) -> None:
+    """Print a message on one line; names in it are shown as what they are."""
+    typer.echo(visible(message), err=err)
+
+
+def utf8(value: str) -> str:
+    """Return an argument that a database can hold; for ``callback=`` of options and arguments that are no paths.
+
+    Raises:
+        UsageError: bytes of it are no UTF-8.
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError as err:
+        raise UsageError(f"{visible(value)} holds bytes that are no UTF-8; expected text in UTF-8") from err
+    return value
+
+
+def utf8_or_none(value: str | None) -> str | None:
+    """Return an optional argument that a database can hold.
+
+    Raises:
+        UsageError: bytes of it are no UTF-8.
+    """
+    return None if value is None else utf8(value)
 
 
 def print_json(value: object) -> None:
     """Print a value as JSON, times in ISO 8601."""
-    typer.echo(json.dumps(value, default=_plain, ensure_ascii=False, indent=2))
-
-
-def _plain(value: object) -> object:
-    return value.isoformat() if isinstance(value, datetime | date) else str(value)
+    typer.echo(to_json(value, indent=2))
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """Lay out rows; numbers stand at the right."""
-    drawn = Table(title=title, title_justify="left", header_style="bold")
+    """Lay out rows; numbers stand at the right, and every text is shown as what it is."""
+    drawn = Table(title=Text(visible(title)) if title else None, title_justify="left", header_style="bold")
     cells = [[cell(value) for value in row] for row in rows]
     numeric = [all(_is_number(row[i]) for row in cells) and bool(cells) for i in range(len(columns))]
     for name, right in zip(columns, numeric, strict=True):
-        drawn.add_column(name, justify="right" if right else "left", overflow="fold")
+        drawn.add_column(Text(visible(name)), justify="right" if right else "left", overflow="fold")
     for row in cells:
-        drawn.add_row(*row)
+        drawn.add_row(*(Text(visible(shown)) for shown in row))
     return drawn
 
 
 def cell(value: object) -> str:
-    """Give a value's text: short for numbers and vectors, empty for NULL."""
+    """Return a value's text: short for numbers and vectors, times in UTC, empty for NULL."""
     if value is None:
         return ""
     if isinstance(value, float):
         return f"{value:.3f}".rstrip("0").rstrip(".") if abs(value) < 1e6 else f"{value:g}"
     if isinstance(value, datetime):
-        return value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+        zone = "" if value.tzinfo is None else " UTC"
+        return (value.astimezone(UTC) if zone else value).strftime("%Y-%m-%d %H:%M:%S") + zone
     if isinstance(value, dict | list):
-        return json.dumps(value, default=_plain, ensure_ascii=False)
+        return to_json(value)
     return str(value)
 
 
@@ -67,13 +97,13 @@ def _is_number(shown: str) -> bool:
 
 def progress_bar() -> Progress:
     """Make a bar on standard error; it draws nothing when that is no terminal."""
-    shown = Console(stderr=True)
+    shown = console(stderr=True)
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.completed:,.0f}/{task.total:,.0f} units"),
-        TextColumn("{task.fields[facts]}"),
+        TextColumn("{task.fields[facts]}", markup=False),
         TimeElapsedColumn(),
         console=shown,
         disable=not shown.is_terminal,

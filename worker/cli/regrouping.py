@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from worker.cli.corrections import transaction
-from worker.cli.output import JsonFlag, console, print_json, table
+from worker.cli.output import JsonFlag, console, echo, print_json, table
 from worker.config import settings
 from worker.database import open_database
 from worker.errors import UsageError
@@ -72,10 +72,10 @@ def _tell(done: Regrouped) -> None:
     people = f"{done.people_before} people before, {done.people_after} after"
     changed = f"{done.changed} of {done.appearances} appearances"
     if done.proposal_id is None:
-        typer.echo(f"{changed} changed their person; {people} ({done.seconds:.1f} s)")
+        echo(f"{changed} changed their person; {people} ({done.seconds:.1f} s)")
         return
     number = done.proposal_id
-    typer.echo(
+    echo(
         f"nothing was changed: {done.reason}, more than allowed; {people}. It waits as proposal {number}: "
         f"`facet people proposals` shows it, `facet people regroup --apply {number}` or `--discard {number}` decides"
     )
@@ -87,7 +87,7 @@ def _apply(number: int, *, as_json: bool) -> None:
     if as_json:
         print_json(asdict(proposal))
     else:
-        typer.echo(f"proposal {number} is applied: {proposal.changed_count} appearances changed their person")
+        echo(f"proposal {number} is applied: {proposal.changed_count} appearances changed their person")
 
 
 def _discard(number: int, *, as_json: bool) -> None:
@@ -96,7 +96,7 @@ def _discard(number: int, *, as_json: bool) -> None:
     if as_json:
         print_json({"discarded": number})
     else:
-        typer.echo(f"proposal {number} is discarded")
+        echo(f"proposal {number} is discarded")
 
 
 def proposals(as_json: JsonFlag = False) -> None:
@@ -107,7 +107,7 @@ def proposals(as_json: JsonFlag = False) -> None:
         print_json([asdict(proposal) for proposal in found])
         return
     if not found:
-        typer.echo("no proposal waits")
+        echo("no proposal waits")
     for proposal in found:
         _show(proposal)
 
@@ -115,8 +115,8 @@ def proposals(as_json: JsonFlag = False) -> None:
 def _show(proposal: Proposal) -> None:
     columns = ("from", "name", "to", "name", "appearances")
     rows = [(s.from_person_id, s.from_name, s.to_person_id or "new", s.to_name, s.appearances) for s in proposal.shifts]
-    typer.echo(f"proposal {proposal.proposal_id} of {proposal.created_at:%Y-%m-%d %H:%M} UTC: {proposal.reason}")
-    typer.echo(f"{proposal.people_before} people before, {proposal.people_after} after")
+    echo(f"proposal {proposal.proposal_id} of {proposal.created_at:%Y-%m-%d %H:%M} UTC: {proposal.reason}")
+    echo(f"{proposal.people_before} people before, {proposal.people_after} after")
     console().print(table("Largest changes", columns, rows))
 
 

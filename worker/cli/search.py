@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.cli.output import JsonFlag, console, print_json, table
+from worker.cli.output import JsonFlag, console, echo, print_json, table, utf8_or_none
 from worker.config import Settings, settings
 from worker.database import open_database
 from worker.errors import FacetError, UsageError
 from worker.home import make_home
+from worker.visible import visible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,7 +90,8 @@ def search(  # noqa: PLR0913 - the options of a command are its arguments
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Look for every face of the photo.")] = False,
     where: Annotated[
-        str | None, typer.Option("--where", help="SQL condition over the views appearances and media.")
+        str | None,
+        typer.Option("--where", help="SQL condition over the views appearances and media.", callback=utf8_or_none),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", help="At most so many of each.", min=1, max=1000)] = 10,
     prior: Annotated[
@@ -195,7 +197,7 @@ def _draw(config: Settings, database: Database, answers: list[_Answer], output: 
         write_png(contact_sheet(tiles, "Facet: who looks like this"), output)
     except OSError as err:
         raise FacetError(f"{output} cannot be written: {err.strerror or err}") from err
-    typer.echo(f"{len(tiles)} faces drawn to {output}", err=True)
+    echo(f"{len(tiles)} faces drawn to {output}", err=True)
 
 
 def _document(answer: _Answer) -> dict[str, Any]:
@@ -205,11 +207,13 @@ def _document(answer: _Answer) -> dict[str, Any]:
 def _write_csv(answers: list[_Answer]) -> None:
     writer = csv.DictWriter(sys.stdout, CSV_COLUMNS, restval="", extrasaction="ignore")
     writer.writeheader()
+    shown = visible if sys.stdout.isatty() else str
     for answer in answers:
-        for hit in answer.found.people:
-            writer.writerow(asdict(hit) | {"face": answer.face, "hit": "person"})
-        for seen in answer.found.appearances:
-            writer.writerow(asdict(seen) | {"face": answer.face, "hit": "appearance"})
+        hits = [asdict(hit) | {"hit": "person"} for hit in answer.found.people]
+        hits += [asdict(seen) | {"hit": "appearance"} for seen in answer.found.appearances]
+        for hit in hits:
+            cells = {column: shown(value) if isinstance(value, str) else value for column, value in hit.items()}
+            writer.writerow(cells | {"face": answer.face})
 
 
 def _show(answers: list[_Answer]) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
 from worker.ingest.items import Refused
+from worker.visible import path_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,5 +82,5 @@ def refusal(path: str, err: OSError) -> Refused:
 
 
 def display(path: str) -> str:
-    """Return a path as text that a database can hold: bytes that are no UTF-8 are written as escapes."""
-    return os.fsencode(os.path.abspath(path)).decode("utf-8", "backslashreplace")  # noqa: PTH100  # keeps links
+    """Return an absolute path as text that a database can hold."""
+    return path_text(os.path.abspath(path))  # noqa: PTH100  # keeps links

@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING, Literal
 
 import av
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from worker.pictures.lettering import Lettering
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -40,6 +42,8 @@ TEXT_SHARE = 1 / 32
 """Height of the letters in the shorter side of the frame."""
 LEAST_TEXT = 11
 """Pixels: smaller letters cannot be read."""
+MAX_LABEL_HEIGHTS = 30
+"""Width of a label in heights of its letters; longer names are shortened."""
 COLOURS: tuple[Colour, ...] = (
     (230, 97, 1), (94, 160, 255), (60, 190, 110), (240, 200, 40), (214, 90, 180), (90, 210, 220), (170, 130, 250),
     (200, 220, 90), (250, 130, 120), (150, 170, 190),
@@ -221,15 +225,15 @@ def _frame(pixels: Pixels, box: NDArray[np.int_], line: int, colour: Colour) -> 
 
 def _write(lines: Sequence[str], height: int, colour: Colour) -> Pixels:
     """Draw lines of text on a dark ground with a stripe in the subject's colour: (H, W, 3)."""
-    font = ImageFont.load_default(size=height)
-    texts = [" ".join(line.split())[:60] for line in lines]
+    letters = Lettering(height)
+    texts = [letters.fit(line, height * MAX_LABEL_HEIGHTS) for line in lines]
     step, margin, stripe = round(height * 1.25), max(2, height // 4), max(2, height // 5)
-    width = max((round(font.getlength(line)) for line in texts), default=0) + 2 * margin + stripe
+    width = max((letters.width(line) for line in texts), default=0) + 2 * margin + stripe
     label = Image.new("RGB", (width, step * len(texts) + margin), (24, 26, 30))
     pen = ImageDraw.Draw(label)
     pen.rectangle((0, 0, stripe - 1, label.height), colour)
     for number, line in enumerate(texts):
-        pen.text((stripe + margin, margin // 2 + number * step), line, (255, 255, 255), font)
+        letters.draw(pen, (stripe + margin, margin // 2 + number * step), line, (255, 255, 255))
     return np.array(label)
 
 

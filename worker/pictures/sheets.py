@@ -7,17 +7,15 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from worker.pictures.lettering import Lettering
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
-
-    Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
-
-_ELLIPSIS = "..."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,9 +96,7 @@ class _Sheet:
         self._style = style
         self._columns = columns
         self._runs = list(_place(tiles, columns))
-        self._fonts: dict[int, Font] = {
-            size: ImageFont.load_default(size=size) for size in (style.text, style.heading, style.title)
-        }
+        self._letters = {size: Lettering(size) for size in (style.text, style.heading, style.title)}
         lines = max((len(tile.captions) for tile in tiles), default=0)
         self._line_height = round(style.text * 1.4)
         self._card_height = style.face + lines * self._line_height + (style.gap // 2 if lines else 0)
@@ -111,12 +107,12 @@ class _Sheet:
         *tops, bottom = self._tops(style.margin + style.title * 2)
         image = Image.new("RGB", (width, bottom + style.margin), style.paper)
         pen = ImageDraw.Draw(image)
-        font = self._fonts[style.title]
-        pen.text((style.margin, style.margin - 6), _fit(pen, title, font, width - 2 * style.margin), style.ink, font)
+        letters = self._letters[style.title]
+        letters.draw(pen, (style.margin, style.margin - 6), letters.fit(title, width - 2 * style.margin), style.ink)
         for run in self._runs:
             self._draw_run(image, pen, run, tops[run.row])
         if not self._runs:
-            pen.text((style.margin, tops[0]), "no faces", style.faint, self._fonts[style.heading])
+            self._letters[style.heading].draw(pen, (style.margin, tops[0]), "no faces", style.faint)
         return np.array(image)
 
     def _tops(self, top: int) -> list[int]:
@@ -136,9 +132,9 @@ class _Sheet:
         left = style.margin + run.column * step
         right = left + len(run.tiles) * step - style.gap
         if run.heading:
-            font = self._fonts[style.heading]
+            letters = self._letters[style.heading]
             above = top - 2 * style.heading
-            pen.text((left, above), _fit(pen, run.heading, font, right - left), style.accent, font)
+            letters.draw(pen, (left, above), letters.fit(run.heading, right - left), style.accent)
             line = above + round(style.heading * 1.5)
             pen.line((left, line, right - 1, line), style.edge, 1)
         for place, tile in enumerate(run.tiles):
@@ -151,10 +147,10 @@ class _Sheet:
         pen.rounded_rectangle(box, radius=8, fill=style.card, outline=style.edge)
         inner = style.face - 12
         image.paste(_square(tile.pixels, inner, style.card), (left + 6, top + 6))
-        font = self._fonts[style.text]
+        letters = self._letters[style.text]
         for line, caption in enumerate(tile.captions):
             place = (left + 8, top + style.face + line * self._line_height)
-            pen.text(place, _fit(pen, caption, font, inner - 4), style.faint if line else style.ink, font)
+            letters.draw(pen, place, letters.fit(caption, inner - 4), style.faint if line else style.ink)
 
 
 def _place(tiles: Sequence[Tile], columns: int) -> Iterator[_Run]:
@@ -182,13 +178,3 @@ def _square(pixels: NDArray[np.uint8], side: int, paper: tuple[int, int, int]) -
     square = Image.new("RGB", (side, side), paper)
     square.paste(face.resize(size, Image.Resampling.LANCZOS), ((side - size[0]) // 2, (side - size[1]) // 2))
     return square
-
-
-def _fit(pen: ImageDraw.ImageDraw, text: str, font: Font, width: int) -> str:
-    """The text on one line, shortened with an ellipsis where it is wider than there is room."""
-    text = " ".join(text.split())[:500]
-    if pen.textlength(text, font) <= width:
-        return text
-    while text and pen.textlength(text + _ELLIPSIS, font) > width:
-        text = text[:-1]
-    return text.rstrip() + _ELLIPSIS

@@ -102,3 +102,20 @@ def test_a_regrouping_that_changes_much_waits(facet, crowd):
     assert facet("regroup --apply 2").startswith("proposal 2 is applied: 2 appearances")
     assert [row["appearance_count"] for row in facet("list --json")] == [3, 3, 3]
     assert facet("alike --json") == []
+
+
+@pytest.mark.parametrize(
+    "name", ["[/red] Zoe", "[link=http://evil]x[/link]", ":heart:", "\x1b[2J", "\u202egpj", "{0} %s"]
+)
+def test_a_name_of_a_person_is_shown_as_what_it_is(facet, name):
+    shown = name.replace("\x1b", "\\x1b").replace("\u202e", "\\u202e")
+    assert f"person 1 is {shown} (" in facet(f"name 1 {shlex.quote(name)}")
+    assert shown in facet("list")
+    assert shown in facet("history")
+    assert facet("list --json")[0]["name"] == name
+
+
+@pytest.mark.parametrize("line", ["name 1 'A\udce9'", "name 1 Ada --reason 'A\udce9'"])
+def test_bytes_that_are_no_utf8_are_wrong_use(facet, line):
+    with pytest.raises(UsageError, match="xe9 holds bytes that are no UTF-8"):
+        facet(line)
