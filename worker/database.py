@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
 from db.embedded import EmbeddedPostgres
 from db.engine import make_engine, mask_url, session_factory
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sqlalchemy import Engine
-    from sqlalchemy.exc import DBAPIError
     from sqlalchemy.orm import Session, sessionmaker
 
     from worker.config import Settings
+
+CONFLICTS = frozenset({"40P01", "40001"})  # deadlock_detected, serialization_failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,12 @@ def open_database(settings: Settings) -> Iterator[Database]:
 
 def is_away(error: BaseException | None) -> bool:
     """Whether the database is away, full or busy; any other error of it may be the fault of what is stored."""
-    return isinstance(error, (OperationalError, InterfaceError))
+    return isinstance(error, (OperationalError, InterfaceError)) and not is_conflict(error)
+
+
+def is_conflict(error: BaseException | None) -> bool:
+    """Whether the database is there and ended a transaction because another one was in its way: try it again."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in CONFLICTS
 
 
 def database_away(err: DBAPIError) -> RetryableError:

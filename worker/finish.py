@@ -16,6 +16,7 @@ from sqlalchemy import text
 from db.copy import allocate_ids, copy_rows
 from worker import ledger
 from worker.appearances import AppearanceFaces, summarise
+from worker.locks import lock_files
 from worker.track import TrackInput, track
 from worker.values import HeadRows
 
@@ -73,15 +74,16 @@ def finish_forgotten(session: Session, release_id: int, heads: Mapping[str, Head
 
     Every other end of a unit closes its analysis in the same transaction.
     """
-    forgotten = session.scalars(
-        text("""SELECT DISTINCT q.analysis_id FROM unit q JOIN analysis a USING (analysis_id)
+    forgotten = session.execute(
+        text("""SELECT DISTINCT q.analysis_id, a.media_id FROM unit q JOIN analysis a USING (analysis_id)
                 WHERE q.state = 'quarantined' AND q.release_id = :release_id AND a.state = 'pending' AND NOT EXISTS
                 (SELECT FROM unit u WHERE u.analysis_id = q.analysis_id AND u.state IN ('pending', 'leased'))"""),
         {"release_id": release_id},
     ).all()
-    for analysis_id in forgotten:
-        finish_analysis(session, int(analysis_id), heads)
-    return list(forgotten)
+    lock_files(session, (row.media_id for row in forgotten))
+    for row in forgotten:
+        finish_analysis(session, int(row.analysis_id), heads)
+    return [int(row.analysis_id) for row in forgotten]
 
 
 def _build_appearances(session: Session, analysis_id: int, specs: Mapping[str, HeadSpec]) -> None:

@@ -18,8 +18,9 @@ from sqlalchemy.exc import DBAPIError
 from worker import ledger
 from worker.absences import Absences
 from worker.database import is_away
-from worker.errors import FacetError
+from worker.errors import FacetError, RetryableError
 from worker.masking import masked
+from worker.transactions import run_transaction
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -125,15 +126,14 @@ class LeaseHolder:
         if not units:
             return
         try:
-            with self._sessions.begin() as session:
-                if error is None:
-                    ledger.release_units(session, units)
-                else:
-                    self._fail(session, units, error)
-        except DBAPIError as err:
-            logger.warning("leases not given back", extra={"action": "release_failed", "error": str(err.orig)})
+            if error is None:
+                run_transaction(self._sessions, "return", lambda session: ledger.release_units(session, units))
+            else:
+                run_transaction(self._sessions, "fail", lambda session: self._fail(session, units, error))
+        except (DBAPIError, RetryableError) as err:
+            logger.warning("leases not given back", extra={"action": "release_failed", "error": str(err)})
 
     def _fail(self, session: Session, units: list[LeasedUnit], error: str) -> None:
-        for unit in units:
+        for unit in sorted(units, key=lambda unit: unit.unit_id):
             with suppress(ledger.LeaseLostError):
                 ledger.fail_unit(session, unit, error, self._lease.max_attempts)

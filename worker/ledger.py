@@ -15,6 +15,7 @@ from sqlalchemy import text
 
 from worker.absences import NOT_AWAY
 from worker.errors import FacetError
+from worker.locks import lock_files
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -100,11 +101,15 @@ _LEASE_SUSPECT_HERE = _lease_statement(f"{_SUSPECT} AND {NOT_AWAY}")
 
 
 _EXHAUSTED = text("""
+    WITH given_up AS (
+        SELECT unit_id FROM unit u
+        WHERE u.release_id = :release_id
+          AND u.state = 'leased' AND u.attempts > 0 AND u.lease_until < now() AND u.attempts >= :max_attempts
+        FOR NO KEY UPDATE SKIP LOCKED)
     UPDATE unit u SET state = 'quarantined', finished_at = now(),
         last_error = coalesce(CASE WHEN last_error NOT LIKE 'away: %' THEN last_error END,
                               'worker_died: ' || attempts || ' workers died or stalled while they held it')
-    WHERE u.release_id = :release_id
-      AND u.state = 'leased' AND u.attempts > 0 AND u.lease_until < now() AND u.attempts >= :max_attempts
+    FROM given_up WHERE u.unit_id = given_up.unit_id
     RETURNING u.analysis_id""")
 
 
@@ -140,7 +145,10 @@ def _unit(row: Row[tuple[object, ...]]) -> LeasedUnit:
 
 
 def quarantine_exhausted(session: Session, lease: Lease) -> list[int]:
-    """Give up on units whose last allowed attempt ended without a word; returns their analyses."""
+    """Give up on units whose last allowed attempt ended without a word; returns their analyses.
+
+    It waits for no row: one that is locked is being ended at this moment.
+    """
     parameters = {"release_id": lease.release_id, "max_attempts": lease.max_attempts}
     return [int(analysis_id) for analysis_id in session.scalars(_EXHAUSTED, parameters)]
 
@@ -208,10 +216,13 @@ def fail_unit(session: Session, unit: LeasedUnit, error: str, max_attempts: int)
 
 
 def release_units(session: Session, units: Iterable[LeasedUnit]) -> None:
-    """Give units back untouched (a clean stop): the attempt does not count."""
+    """Give units back untouched (a clean stop): the attempt does not count.
+
+    The caller holds their rows, or no other.
+    """
     statement = text("""UPDATE unit SET state = 'pending', owner = NULL, lease_until = NULL, attempts = attempts - 1
                         WHERE unit_id = :unit_id AND token = :token AND state = 'leased'""")
-    for unit in units:
+    for unit in sorted(units, key=lambda unit: unit.unit_id):
         session.execute(statement, {"unit_id": unit.unit_id, "token": unit.token})
 
 
@@ -224,19 +235,22 @@ class AnalysisOutcome:
     frames: int = 0
     faces: int = 0
     replaces: bool = False
-    """Another analysis of the file is the one that the views show."""
+    """Another analysis of the file under the same release is the current one."""
 
 
 def settle_analysis(session: Session, analysis_id: int) -> AnalysisOutcome | None:
     """Say how an analysis ends if its last unit has ended, else None.
 
-    Locks the analysis, so that of two workers that end its last two units exactly one settles it. Some readable
-    ranges make a video ``done``, with the unreadable ones named in the reason; one that was cancelled makes it that.
+    Locks the file and its analyses, so that of two workers that end its last two units exactly one settles it, and of
+    two analyses that end at once the second takes the place of the first. Some readable ranges make a video ``done``,
+    with the unreadable ones named in the reason; one that was cancelled makes it that.
     """
-    locked = text("""SELECT state, EXISTS (SELECT FROM analysis o WHERE o.media_id = a.media_id
-                                           AND o.release_id = a.release_id AND o.is_current) AS replaces
-                     FROM analysis a WHERE analysis_id = :id FOR UPDATE OF a""")
-    analysis = session.execute(locked, {"id": analysis_id}).first()
+    media = text("SELECT media_id FROM analysis WHERE analysis_id = :id")
+    lock_files(session, session.scalars(media, {"id": analysis_id}))
+    read = text("""SELECT state, EXISTS (SELECT FROM analysis o WHERE o.media_id = a.media_id AND o.is_current
+                       AND o.release_id = a.release_id AND o.analysis_id <> a.analysis_id) AS replaces
+                   FROM analysis a WHERE analysis_id = :id""")
+    analysis = session.execute(read, {"id": analysis_id}).first()
     if analysis is None or analysis.state != "pending":  # erased ones have no row any more
         return None
     counts = text("""SELECT count(*) FILTER (WHERE state IN ('pending', 'leased')) AS open,
@@ -258,11 +272,18 @@ def settle_analysis(session: Session, analysis_id: int) -> AnalysisOutcome | Non
 
 
 def close_analysis(session: Session, analysis_id: int, outcome: AnalysisOutcome) -> None:
-    """Write an analysis' outcome and make it the one that the views show, if it is done."""
+    """Write an analysis' outcome and make it the one that the views show, if it is done.
+
+    Args:
+        session: in which `settle_analysis` locked the file and its analyses.
+        analysis_id: which.
+        outcome: from there.
+    """
     if outcome.state == "done" and outcome.replaces:
         session.execute(
-            text("""UPDATE analysis SET is_current = false WHERE is_current AND (media_id, release_id) =
-                    (SELECT media_id, release_id FROM analysis WHERE analysis_id = :id)"""),
+            text("""UPDATE analysis SET is_current = false WHERE is_current AND analysis_id <> :id
+                    AND (media_id, release_id) =
+                        (SELECT media_id, release_id FROM analysis WHERE analysis_id = :id)"""),
             {"id": analysis_id},
         )
     session.execute(

@@ -24,6 +24,7 @@ class Meters:
     faces: Counter
     stage_seconds: Counter
     killed: Counter
+    conflicts: Counter
     gpu_bytes: Gauge
 
 
@@ -44,6 +45,12 @@ def begin(registry: CollectorRegistry) -> None:
             faces=Counter("facet_faces", "Faces found, kept and dropped.", registry=registry),
             stage_seconds=Counter("facet_stage_seconds", "Time spent in a stage.", ["stage"], registry=registry),
             killed=Counter("facet_decode_children_killed", "Decode children that died or hung.", registry=registry),
+            conflicts=Counter(
+                "facet_transaction_conflicts",
+                "Transactions that a deadlock ended, and that were tried again.",
+                ["transaction"],
+                registry=registry,
+            ),
             gpu_bytes=Gauge(
                 "facet_gpu_memory_bytes",
                 "GPU memory that the worker's processes hold.",
@@ -81,6 +88,12 @@ def count_killed_child() -> None:
     """Count a decode child that died or was killed."""
     for meters in _meters:
         meters.killed.inc()
+
+
+def count_conflict(transaction: str) -> None:
+    """Count a transaction that the database ended because of another one."""
+    for meters in _meters:
+        meters.conflicts.labels(transaction).inc()
 
 
 def note_gpu_memory(held_bytes: int) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 PIPELINE_VERSION = 2
 """Grows when code changes what is stored for the same bytes and weights; the release is another one then."""
 
-REGISTER_LOCK = 0x72656C  # "rel": of two workers that meet an empty database, one makes its release the active one
+RELEASES_LOCK = 0x72656C  # "rel": whoever makes a release the active one, at its registration or later, goes alone
 
 
 def code_version() -> str:
@@ -46,7 +46,7 @@ def register(session: Session, release: Release) -> int:
     known = session.execute(found, parameters).scalar()
     if known is not None:
         return int(known)
-    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": REGISTER_LOCK})
+    _lock_releases(session)
     session.execute(
         text("""INSERT INTO release (fingerprint, name, weights_sha256, code_version, metrics, manifest, active)
                 VALUES (:fingerprint, :name, :weights, :code, cast(:metrics AS jsonb), cast(:manifest AS jsonb),
@@ -55,6 +55,33 @@ def register(session: Session, release: Release) -> int:
         parameters,
     )
     return int(session.execute(found, parameters).scalar_one())
+
+
+def _lock_releases(session: Session) -> None:
+    session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": RELEASES_LOCK})
+
+
+def activate(session: Session, wanted: str) -> str:
+    """Make a release the one that the views show; returns its name.
+
+    Args:
+        session: an open session.
+        wanted: number or name of the release.
+
+    Raises:
+        UsageError: none or several are called so.
+    """
+    _lock_releases(session)
+    found = session.execute(
+        text("SELECT release_id, name FROM release WHERE name = :name OR cast(release_id AS text) = :name"),
+        {"name": wanted},
+    ).all()
+    if len(found) != 1:
+        raise UsageError(f"{len(found)} releases are called {wanted!r}, expected one; see `facet releases list`")
+    chosen = {"id": found[0].release_id}
+    session.execute(text("UPDATE release SET active = false WHERE active AND release_id <> :id"), chosen)
+    session.execute(text("UPDATE release SET active = true WHERE release_id = :id AND NOT active"), chosen)
+    return str(found[0].name)
 
 
 def active_release(session: Session) -> tuple[int, str]:

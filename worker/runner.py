@@ -26,6 +26,7 @@ from worker.leftovers import remove_leftovers
 from worker.pipeline import Pipeline, PipelineOptions, Totals
 from worker.recognition import LANES
 from worker.sources import Sources
+from worker.transactions import run_transaction
 from worker.values import DecodeLimits
 from worker.writer import Books, Writer
 
@@ -121,9 +122,11 @@ class Worker:
     def _reconcile(self) -> None:
         """Close what dead workers left behind."""
         try:
-            with self._sessions.begin() as session:
-                given_up = ledger.quarantine_exhausted(session, self._lease())
-                given_up += finish_forgotten(session, self.release_id, self._heads)
+            lease = self._lease()
+            given_up = run_transaction(self._sessions, "quarantine", lambda s: ledger.quarantine_exhausted(s, lease))
+            given_up += run_transaction(
+                self._sessions, "finish", lambda s: finish_forgotten(s, self.release_id, self._heads)
+            )
             remove_leftovers(self._sessions, CropStore(self._settings.crops), given_up)
         except DBAPIError as err:
             raise database_away(err) from err

@@ -19,8 +19,10 @@ from worker.database import database_away, is_away
 from worker.errors import DecoderCrashed, MediaAway
 from worker.finish import finish_analysis
 from worker.leftovers import remove_attempt, remove_leftovers
+from worker.locks import lock_work
 from worker.recognition import InferredChunk
 from worker.store import store_unit, strip_name
+from worker.transactions import run_transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -189,8 +191,13 @@ class Writer:
     def _book(self, results: Sequence[UnitResult], write: Callable[[Session, UnitResult], None]) -> None:
         if not results:
             return
-        with self._books.sessions.begin() as session:
-            booked = [self._guarded(session, result, write) for result in results]
+        results = sorted(results, key=lambda result: (result.unit.media_id, result.unit.unit_id))
+
+        def book(session: Session) -> list[bool]:
+            lock_work(session, [result.unit for result in results])
+            return [self._guarded(session, result, write) for result in results]
+
+        booked = run_transaction(self._books.sessions, "store", book)
         for result, ours in zip(results, booked, strict=True):
             self._books.leases.drop(result.unit)
             self._count(result, ours=ours)

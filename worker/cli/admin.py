@@ -10,8 +10,8 @@ from sqlalchemy import text
 from worker.cli.output import JsonFlag, console, echo, print_json, table, utf8
 from worker.config import settings
 from worker.database import database_address, masked, open_database
-from worker.errors import UsageError
 from worker.home import make_home
+from worker.transactions import run_transaction
 
 if TYPE_CHECKING:
     from worker.doctor import Finding
@@ -98,18 +98,13 @@ def activate(
     ],
 ) -> None:
     """Choose the release whose results the views show; results of the others stay."""
+    from worker.registry import activate as activate_release  # noqa: PLC0415 - imports the finish stage and numpy
+
     config = settings()
     make_home(config.home)
-    with open_database(config) as opened, opened.sessions.begin() as session:
-        found = session.execute(
-            text("SELECT release_id, name FROM release WHERE name = :name OR cast(release_id AS text) = :name"),
-            {"name": name},
-        ).all()
-        if len(found) != 1:
-            raise UsageError(f"{len(found)} releases are called {name!r}, expected one; see `facet releases list`")
-        session.execute(text("UPDATE release SET active = false WHERE active"))
-        session.execute(text("UPDATE release SET active = true WHERE release_id = :id"), {"id": found[0].release_id})
-    echo(f"the views show release {found[0].name}")
+    with open_database(config) as opened:
+        found = run_transaction(opened.sessions, "activate", lambda session: activate_release(session, name))
+    echo(f"the views show release {found}")
 
 
 def doctor(as_json: JsonFlag = False) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Annotated
@@ -17,6 +17,7 @@ from worker.errors import UsageError
 from worker.home import make_home
 from worker.identity.corrections import merge_people, name_person, not_person, split_person, undo_correction
 from worker.identity.history import read_history
+from worker.transactions import Result, run_transaction
 
 Person = Annotated[int, typer.Argument(help="Number of a person, as in `facet people list`.")]
 Reason = Annotated[str | None, typer.Option(help="Why; kept with the correction.", callback=utf8_or_none)]
@@ -45,6 +46,14 @@ def transaction() -> Iterator[Session]:
         yield session
 
 
+def change(work: Callable[[Session], Result]) -> Result:
+    """Change people in one transaction, again from its beginning where another one was in its way."""
+    config = settings()
+    make_home(config.home)
+    with open_database(config) as database:
+        return run_transaction(database.sessions, "correct", work)
+
+
 def name(
     person: Person,
     new_name: Annotated[str, typer.Argument(metavar="NAME", help="The name.", callback=utf8)],
@@ -52,8 +61,7 @@ def name(
     as_json: JsonFlag = False,
 ) -> None:
     """Give a person a name; it stays with these appearances whatever is regrouped or analysed again."""
-    with transaction() as session:
-        correction = name_person(session, person, new_name, reason=reason)
+    correction = change(lambda session: name_person(session, person, new_name, reason=reason))
     _tell(f"person {person} is {new_name.strip()}", correction, as_json=as_json)
 
 
@@ -64,24 +72,21 @@ def merge(
     as_json: JsonFlag = False,
 ) -> None:
     """Make people one: the first keeps its number, and its name if it has one."""
-    with transaction() as session:
-        correction = merge_people(session, [person, *others], reason=reason)
+    correction = change(lambda session: merge_people(session, [person, *others], reason=reason))
     _tell(f"people {', '.join(map(str, others))} are person {person}", correction, as_json=as_json)
 
 
 def split(person: Person, appearances: Appearances, reason: Reason = None, as_json: JsonFlag = False) -> None:
     """Make some appearances of a person a new person."""
     chosen = _numbers(appearances)
-    with transaction() as session:
-        correction, new = split_person(session, person, chosen, reason=reason)
+    correction, new = change(lambda session: split_person(session, person, chosen, reason=reason))
     said = f"{len(chosen)} appearances of person {person} are person {new}"
     _tell(said, correction, as_json=as_json, person_id=new)
 
 
 def deny(person: Person, appearances: Appearances, reason: Reason = None, as_json: JsonFlag = False) -> None:
     """Say that appearances are not this person: each becomes whom it resembles otherwise, or somebody new."""
-    with transaction() as session:
-        correction, now = not_person(session, person, _numbers(appearances), reason=reason)
+    correction, now = change(lambda session: not_person(session, person, _numbers(appearances), reason=reason))
     said = "; ".join(f"appearance {appearance} is person {other}" for appearance, other in now.items())
     _tell(said, correction, as_json=as_json, person_ids=now)
 
@@ -92,8 +97,7 @@ def undo(
     as_json: JsonFlag = False,
 ) -> None:
     """Take a correction back; if nothing else happened since, everything is as it was before."""
-    with transaction() as session:
-        undone = undo_correction(session, correction, reason=reason)
+    undone = change(lambda session: undo_correction(session, correction, reason=reason))
     _tell(f"correction {undone} is undone", undone, as_json=as_json)
 
 

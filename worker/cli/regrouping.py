@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from worker.cli.corrections import transaction
+from worker.cli.corrections import change, transaction
 from worker.cli.output import JsonFlag, console, echo, print_json, table
 from worker.config import settings
 from worker.database import open_database
@@ -82,8 +82,7 @@ def _tell(done: Regrouped) -> None:
 
 
 def _apply(number: int, *, as_json: bool) -> None:
-    with transaction() as session:
-        proposal = apply_proposal(session, number)
+    proposal = change(lambda session: apply_proposal(session, number))
     if as_json:
         print_json(asdict(proposal))
     else:
@@ -91,8 +90,7 @@ def _apply(number: int, *, as_json: bool) -> None:
 
 
 def _discard(number: int, *, as_json: bool) -> None:
-    with transaction() as session:
-        discard_proposal(session, number)
+    change(lambda session: discard_proposal(session, number))
     if as_json:
         print_json({"discarded": number})
     else:

@@ -27,6 +27,7 @@ from worker.identity.known import lock_people
 from worker.identity.people import Identifier
 from worker.registry import code_version
 from worker.submit import lock_submissions
+from worker.transactions import retry_conflicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -119,7 +120,7 @@ class Eraser:
         until = time.monotonic() + self.patience_seconds
         while True:
             try:
-                receipt, removals = self._take(asked, choose)
+                receipt, removals = retry_conflicts("erase", lambda: self._take(asked, choose))
                 break
             except OperationalError as err:
                 if getattr(err.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:

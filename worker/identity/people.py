@@ -15,8 +15,11 @@ from worker.identity.naming import people_of, settle_names
 from worker.identity.placing import ROW, ROW_COLUMNS, place, read_these
 from worker.identity.replay import replay
 from worker.identity.ruling import violators
+from worker.transactions import Result, retry_conflicts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session, sessionmaker
 
@@ -35,13 +38,15 @@ _WAITING = f"""
         WHERE w.release_id = %(release_id)s AND w.person_id IS NULL AND w.embedding IS NOT NULL AND a.is_current
         ORDER BY w.appearance_id LIMIT %(limit)s)
     ORDER BY s.appearance_id"""  # noqa: S608 - constant columns
-# Analyses whose file has another current one by now; they stand in for it until its appearances have their people.
+# Analyses whose file has another current one by now; they stand in for it until its appearances have their people. One
+# that is locked has its turn next time: people are changed already, so this transaction waits for no analysis.
 _SUPERSEDED = text("""
     SELECT a.analysis_id, a.media_id FROM analysis a
     WHERE a.release_id = :release_id AND a.state = 'done' AND NOT a.is_current AND NOT a.retired AND NOT EXISTS (
         SELECT FROM analysis b JOIN appearance s USING (analysis_id)
         WHERE b.media_id = a.media_id AND b.release_id = a.release_id AND b.is_current
-          AND s.person_id IS NULL AND s.embedding IS NOT NULL)""")
+          AND s.person_id IS NULL AND s.embedding IS NOT NULL)
+    FOR NO KEY UPDATE OF a SKIP LOCKED""")
 
 
 class Identifier:
@@ -58,22 +63,54 @@ class Identifier:
         started = time.monotonic()
         if started < self._next_at:
             return
-        with self._sessions.begin() as session:
-            if try_lock_people(session):
-                identify_pending(session, self._known)
+        identify_once(self._sessions, self._known, try_lock_people)
         spent = time.monotonic() - started
         self._next_at = time.monotonic() + max(LEAST_PAUSE_SECONDS, PAUSE_FACTOR * spent)
 
     def finish(self) -> int:
         """Identify everything that is pending; returns how many appearances got a person."""
-        total = 0
-        while True:
-            with self._sessions.begin() as session:
-                lock_people(session)
-                done = identify_pending(session, self._known)
-            total += done
-            if not done:
-                return total
+        return identify_all(self._sessions, self._known)
+
+
+def identify_all(sessions: sessionmaker[Session], known: PeopleInMemory) -> int:
+    """Identify everything that is pending, a transaction for each batch; returns how many appearances got a person."""
+    total = 0
+    while done := identify_once(sessions, known, lock_people):
+        total += done
+    return total
+
+
+def identify_once(
+    sessions: sessionmaker[Session], known: PeopleInMemory, lock: Callable[[Session], bool | None]
+) -> int:
+    """Identify one batch in a transaction of its own; returns how many appearances it had.
+
+    Args:
+        sessions: of the database.
+        known: people in memory.
+        lock: takes the lock of people; where it returns False, nothing is done.
+    """
+
+    def identify(session: Session) -> int:
+        return 0 if lock(session) is False else identify_pending(session, known)
+
+    return change_people(sessions, "identify", known, identify)
+
+
+def change_people(
+    sessions: sessionmaker[Session], kind: str, known: PeopleInMemory, work: Callable[[Session], Result]
+) -> Result:
+    """Run a transaction as `run_transaction`; where it fails, forget people that it may have read from itself."""
+
+    def attempt() -> Result:
+        try:
+            with sessions.begin() as session:
+                return work(session)
+        except BaseException:
+            known.forget()
+            raise
+
+    return retry_conflicts(kind, attempt)
 
 
 def identify_pending(session: Session, known: PeopleInMemory) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,7 +13,7 @@ from sqlalchemy import text
 from db.arrays import read_rows, write_rows
 from worker.errors import RetryableError, UsageError
 from worker.identity.known import PeopleInMemory, lock_people
-from worker.identity.people import identify_pending
+from worker.identity.people import change_people, identify_all
 from worker.identity.regroup import Regrouping, apply, compute, is_current, take_snapshot
 from worker.registry import active_release
 
@@ -90,24 +91,23 @@ def regroup_people(sessions: sessionmaker[Session], release_id: int, alarm: Alar
     started = time.monotonic()
     known = PeopleInMemory(release_id)
     for _ in range(MOST_TRIES):
-        _identify_all(sessions, known)
+        identify_all(sessions, known)
         with sessions() as session:
             session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
             snapshot = take_snapshot(session, release_id)
         regrouping = compute(snapshot)
-        with sessions.begin() as session:
-            lock_people(session)
-            if is_current(session, regrouping):
-                return conclude(session, known, regrouping, None if force else alarm.reason(regrouping), started)
+        reason = None if force else alarm.reason(regrouping)
+        conclude_this = partial(_conclude_if_current, known, regrouping, reason, started)
+        if done := change_people(sessions, "regroup", known, conclude_this):
+            return done
     raise RetryableError("people were changed again and again while they were regrouped; run it again when it is quiet")
 
 
-def _identify_all(sessions: sessionmaker[Session], known: PeopleInMemory) -> None:
-    while True:
-        with sessions.begin() as session:
-            lock_people(session)
-            if not identify_pending(session, known):
-                return
+def _conclude_if_current(
+    known: PeopleInMemory, regrouping: Regrouping, reason: str | None, started: float, session: Session
+) -> Regrouped | None:
+    lock_people(session)
+    return conclude(session, known, regrouping, reason, started) if is_current(session, regrouping) else None
 
 
 def conclude(
@@ -229,7 +229,7 @@ def read_proposals(session: Session) -> list[Proposal]:
 
 
 def _open(session: Session, proposal_id: int) -> Row[tuple[object, ...]]:
-    statement = text("SELECT * FROM regroup_proposal WHERE proposal_id = :id AND state = 'open' FOR UPDATE")
+    statement = text("SELECT * FROM regroup_proposal WHERE proposal_id = :id AND state = 'open' FOR NO KEY UPDATE")
     row = session.execute(statement, {"id": proposal_id}).first()
     if row is None:
         raise UsageError(f"there is no open proposal {proposal_id}; see `facet people proposals`")

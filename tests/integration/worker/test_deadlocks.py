@@ -1,0 +1,157 @@
+"""Several workers store units of the same films at once, each in an order of its own, and none waits for ever."""
+
+from __future__ import annotations
+
+import random
+import threading
+from contextlib import suppress
+from functools import partial
+from types import SimpleNamespace
+
+import numpy as np
+from sqlalchemy import text
+
+from worker import ledger, registry
+from worker.crops import CropStore
+from worker.finish import HeadSpec
+from worker.leases import LeaseHolder
+from worker.results import FaceChunk, UnitResult
+from worker.values import HeadRows
+from worker.writer import Books, Writer
+
+WORKERS, FILMS, UNITS, FACES = 4, 3, 20, 40
+HEADS = {"gender": HeadSpec(("female", "male"), 0.5)}
+
+
+def faces(ordinal):
+    rng = np.random.default_rng(ordinal)
+    embeddings = rng.normal(size=(FACES, 128)).astype(np.float32)
+    shares = rng.random((FACES, 2)).astype(np.float32)
+    return FaceChunk(
+        frame_index=ordinal * 1000 + np.arange(FACES),
+        at_seconds=ordinal * 60.0 + np.arange(FACES) * 0.5,
+        boxes=np.tile(np.array([[0, 0, 50, 50]], np.float32), (FACES, 1)),
+        landmarks=np.zeros((FACES, 5, 2), np.float32),
+        scores=np.ones(FACES, np.float32),
+        quality=np.full(FACES, 0.8, np.float32),
+        dropped=[None] * FACES,
+        embeddings=embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True),
+        heads={"gender": HeadRows(HEADS["gender"].labels, shares / shares.sum(1, keepdims=True))},
+    )
+
+
+def count_deadlocks(archive):
+    statement = "SELECT pg_stat_force_next_flush(), deadlocks FROM pg_stat_database WHERE datname = current_database()"
+    with archive.sessions.begin() as session:
+        session.execute(text("SELECT pg_stat_clear_snapshot()"))
+        return session.execute(text(statement)).one().deadlocks
+
+
+def store_all(archive, name, start, errors):
+    """Lease and store until nothing is left, as the pipeline does, each batch in an order of its own."""
+    shuffle = random.Random(name).shuffle
+    start.wait()
+    try:
+        with (
+            LeaseHolder(archive.sessions, archive.lease(name)) as leases,
+            Writer(Books(archive.sessions, leases, CropStore(""), archive.release_id, HEADS, 3)) as writer,
+        ):
+            while units := leases.take(6):
+                shuffle(units)
+                for unit in units:
+                    chunks = [faces(unit.ordinal)]
+                    writer.store(UnitResult(unit, frame_count=FACES, decoded=True, chunks=chunks))
+                writer.wait()
+    except Exception as err:  # noqa: BLE001 - a thread's failure is asserted by the test
+        errors.append(err)
+
+
+def test_workers_that_share_films_never_deadlock(archive):
+    for _ in range(FILMS):
+        archive.add(units=UNITS, kind="video")
+    with archive.sessions.begin() as session:
+        session.execute(text("UPDATE unit SET turn = ordinal"))  # of all films in turn
+    before, start, errors = count_deadlocks(archive), threading.Barrier(WORKERS), []
+    workers = [threading.Thread(target=store_all, args=(archive, str(n), start, errors)) for n in range(WORKERS)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert errors == []
+    assert count_deadlocks(archive) == before
+    with archive.sessions.begin() as session:
+        ended = session.execute(text("SELECT state, count(*), sum(attempts) FROM unit GROUP BY 1")).all()
+        assert ended == [("done", FILMS * UNITS, FILMS * UNITS)]
+        assert session.execute(text("SELECT count(*) FROM face")).scalar_one() == FILMS * UNITS * FACES
+        assert session.scalars(text("SELECT is_current FROM analysis")).all() == [True] * FILMS
+
+
+def make_release(name):
+    """Give as much of a release as its registration reads."""
+    manifest = SimpleNamespace(metrics={}, to_json=lambda: "{}")
+    return SimpleNamespace(fingerprint=name, name=name, weights_sha256="0" * 64, manifest=manifest)
+
+
+def together(*work):
+    """Run functions in threads that start at once; returns their failures."""
+    start, errors = threading.Barrier(len(work)), []
+
+    def run(one):
+        start.wait()
+        try:
+            one()
+        except Exception as err:  # noqa: BLE001 - a thread's failure is asserted by the test
+            errors.append(err)
+
+    threads = [threading.Thread(target=run, args=(one,)) for one in work]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return errors
+
+
+def test_two_samplings_of_a_file_that_end_at_once_leave_one_current(archive):
+    archive.submit(archive.files(1, 1, "video"), unit_seconds=600.0)
+    archive.submit(archive.files(1, 1, "video"), unit_seconds=600.0, frames_per_second=1.0)
+    with archive.sessions.begin() as session:
+        units = ledger.lease_units(session, archive.lease(), 2)
+    assert len({unit.analysis_id for unit in units}) == 2
+    settled = threading.Barrier(2)
+
+    def end(unit):
+        with archive.sessions.begin() as session:
+            ledger.finish_unit(session, unit, "done")
+            outcome = ledger.settle_analysis(session, unit.analysis_id)
+            with suppress(threading.BrokenBarrierError):  # the other one waits in the database
+                settled.wait(0.5)
+            ledger.close_analysis(session, unit.analysis_id, outcome)
+
+    assert together(*(partial(end, unit) for unit in units)) == []
+    with archive.sessions.begin() as session:
+        rows = session.execute(text("SELECT state, is_current FROM analysis ORDER BY is_current")).all()
+    assert rows == [("done", False), ("done", True)]
+
+
+def test_releases_that_are_activated_and_registered_at_once(archive):
+    made = [make_release(f"made-{number}") for number in range(4)]
+    with archive.sessions.begin() as session:
+        for release in made[:2]:
+            registry.register(session, release)
+    slow = text("SELECT pg_sleep(0.02)")
+
+    def activate(name):
+        with archive.sessions.begin() as session:
+            registry.activate(session, name)
+            session.execute(slow)
+
+    def register(release):
+        with archive.sessions.begin() as session:
+            registry.register(session, release)
+            session.execute(slow)
+
+    names = ("made-0", "made-1", "test") * 2
+    calls = [partial(activate, name) for name in names] + [partial(register, release) for release in made[2:]]
+    assert together(*calls) == []
+    with archive.sessions.begin() as session:
+        assert session.execute(text("SELECT count(*) FILTER (WHERE active), count(*) FROM release")).one() == (1, 5)

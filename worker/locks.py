@@ -1,0 +1,45 @@
+"""The one order in which transactions lock rows, so that no two of them can wait for each other.
+
+1. advisory locks: of people, then of submissions; 2. ``media_file``; 3. ``analysis``; 4. ``unit``; 5. everything else.
+Within one of these tables rows are locked by ascending number. A statement that can wait asks only for rows that come
+after all that its transaction holds; one with ``SKIP LOCKED`` or ``NOWAIT`` never waits and may come at any place.
+
+Rows are locked ``FOR NO KEY UPDATE``. The foreign keys of every inserted face, prediction and appearance hold what they
+point to ``FOR KEY SHARE``, in several transactions at a time; ``FOR UPDATE`` would wait for those, and two transactions
+that insert rows of one analysis and then ask for it would wait for each other.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from sqlalchemy.orm import Session
+
+    from worker.ledger import LeasedUnit
+
+_MEDIA = text("SELECT FROM media_file WHERE media_id = ANY(:ids) ORDER BY media_id FOR NO KEY UPDATE")
+_ANALYSES = text("SELECT FROM analysis WHERE media_id = ANY(:ids) ORDER BY analysis_id FOR NO KEY UPDATE")
+_UNITS = text("SELECT FROM unit WHERE unit_id = ANY(:ids) ORDER BY unit_id FOR NO KEY UPDATE")
+
+
+def lock_files(session: Session, media_ids: Iterable[int]) -> None:
+    """Lock files and all their analyses: one that ends may take the place of another as the current one."""
+    ids = {"ids": sorted(set(media_ids))}
+    session.execute(_MEDIA, ids)
+    session.execute(_ANALYSES, ids)
+
+
+def lock_units(session: Session, unit_ids: Iterable[int]) -> None:
+    """Lock units; the caller holds their analyses, or will not ask for any."""
+    session.execute(_UNITS, {"ids": sorted(set(unit_ids))})
+
+
+def lock_work(session: Session, units: Collection[LeasedUnit]) -> None:
+    """Lock all that storing or failing some units may change, from their files down."""
+    lock_files(session, (unit.media_id for unit in units))
+    lock_units(session, (unit.unit_id for unit in units))
