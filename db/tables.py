@@ -293,6 +293,9 @@ class Face(Base):
     frame_index: Mapped[Count]
     at_seconds: Mapped[float] = mapped_column(server_default=text("0"))
     face_no: Mapped[Count]
+    # Of the frame as it is displayed: upright, with square pixels. Null in rows of before these columns.
+    frame_width: Mapped[int | None] = mapped_column(Integer)
+    frame_height: Mapped[int | None] = mapped_column(Integer)
     x1: Mapped[Real]
     y1: Mapped[Real]
     x2: Mapped[Real]

@@ -110,8 +110,13 @@ def _build_appearances(session: Session, analysis_id: int, specs: Mapping[str, H
 
 def _load_faces(session: Session, analysis_id: int, specs: Mapping[str, HeadSpec]) -> _Faces:
     rows = session.execute(
-        text("""SELECT face_id, frame_index, at_seconds, ARRAY[x1, y1, x2, y2], detection_score, quality,
-                       cast(embedding AS real[]) FROM face WHERE analysis_id = :id ORDER BY frame_index, face_no"""),
+        text("""SELECT face_id, frame_index, at_seconds, ARRAY[x1 * x, y1 * y, x2 * x, y2 * y], detection_score,
+                       quality, cast(embedding AS real[])
+                FROM face JOIN media_file m USING (media_id)
+                -- Frames of one file may differ in size: boxes are compared as parts of their frames.
+                CROSS JOIN LATERAL (SELECT coalesce(m.width / cast(frame_width AS real), 1) AS x,
+                                           coalesce(m.height / cast(frame_height AS real), 1) AS y) AS scale
+                WHERE analysis_id = :id ORDER BY frame_index, face_no"""),
         {"id": analysis_id},
     ).all()
     ids, frames, times, boxes, scores, quality, embeddings = zip(*rows, strict=True) if rows else ([],) * 7

@@ -108,6 +108,7 @@ class FaceRecognizer:
                 scores=confidence[rows],
                 quality=scores[rows],
                 dropped=[quality.dropped[row] for row in rows],
+                frame_size=(width, height),
             )
             self._enqueue(result, chunk, crops[torch.from_numpy(rows)])
         share = 1 / len(frames)

@@ -26,9 +26,9 @@ class FaceChunk:
     at_seconds: NDArray[np.float64]
     """(N,)."""
     boxes: NDArray[np.float32]
-    """(N, 4) x1, y1, x2, y2 in source pixels."""
+    """(N, 4) x1, y1, x2, y2 in pixels of the upright frame."""
     landmarks: NDArray[np.float32]
-    """(N, 5, 2) in source pixels."""
+    """(N, 5, 2) in pixels of the upright frame."""
     scores: NDArray[np.float32]
     """(N,) detection score."""
     quality: NDArray[np.float32]
@@ -42,6 +42,8 @@ class FaceChunk:
     """(N,) number of the unit's strip that holds the crop, -1 for none."""
     crop_index: NDArray[np.int32] | None = None
     """(N,) place in that strip, -1 for none."""
+    frame_size: tuple[int, int] | None = None
+    """Width and height of the frames, of which boxes and landmarks are pixels; None where it is not known."""
 
     def __len__(self) -> int:
         return len(self.dropped)

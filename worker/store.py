@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FACE_COLUMNS = (
     "face_id", "analysis_id", "unit_id", "media_id", "release_id", "frame_index", "at_seconds", "face_no",
-    "x1", "y1", "x2", "y2", "landmarks", "detection_score", "quality", "dropped_reason",
+    "frame_width", "frame_height", "x1", "y1", "x2", "y2", "landmarks", "detection_score", "quality", "dropped_reason",
     "crop_uri", "crop_index", "embedding",
 )  # fmt: skip
 PREDICTION_COLUMNS = (
@@ -136,6 +136,7 @@ def _face_rows(
                 int(chunk.frame_index[i]),
                 float(chunk.at_seconds[i]),
                 numbers[row],
+                *(chunk.frame_size or (None, None)),
                 *(float(edge) for edge in chunk.boxes[i]),
                 [float(part) for part in chunk.landmarks[i].ravel()],
                 float(chunk.scores[i]),

@@ -74,8 +74,8 @@ COMMENT ON COLUMN facet.media.media_id IS 'Number of the file.';
 COMMENT ON COLUMN facet.media.sha256 IS 'SHA-256 of its bytes; null when they could not be read.';
 COMMENT ON COLUMN facet.media.uri IS 'Where it was found first; a member of an archive is archive.zip!/member.jpg.';
 COMMENT ON COLUMN facet.media.kind IS 'image or video, told by content; null when refused before that was known.';
-COMMENT ON COLUMN facet.media.width IS 'Pixels, upright.';
-COMMENT ON COLUMN facet.media.height IS 'Pixels, upright.';
+COMMENT ON COLUMN facet.media.width IS 'Pixels of its first picture, upright; faces.frame_width is that of each frame.';
+COMMENT ON COLUMN facet.media.height IS 'Pixels of its first picture, upright; faces.frame_height is that of each frame.';
 COMMENT ON COLUMN facet.media.duration_seconds IS 'Length; null for a still and where the container does not say.';
 COMMENT ON COLUMN facet.media.frames_per_second IS 'Frame rate of the file (not of the sampling); null for a still.';
 COMMENT ON COLUMN facet.media.status IS 'pending, done, rejected (see reason), quarantined (it kept killing its worker) or cancelled.';
@@ -190,10 +190,13 @@ SELECT
     f.landmarks,
     f.face_no,
     f.crop_uri,
-    f.crop_index
+    f.crop_index,
+    coalesce(f.frame_width, m.width)::integer AS frame_width,
+    coalesce(f.frame_height, m.height)::integer AS frame_height
 FROM facet.face AS f
 JOIN facet.release AS r ON r.release_id = f.release_id AND r.active
 JOIN facet.analysis AS a ON a.analysis_id = f.analysis_id AND a.is_current
+LEFT JOIN facet.media_file AS m ON m.media_id = f.media_id
 LEFT JOIN facet.appearance AS p ON p.appearance_id = f.appearance_id
 LEFT JOIN facet.prediction AS age ON age.face_id = f.face_id AND age.head = 'age'
 LEFT JOIN facet.prediction AS gender ON gender.face_id = f.face_id AND gender.head = 'gender'
@@ -235,6 +238,9 @@ COMMENT ON COLUMN facet.faces.landmarks IS
 COMMENT ON COLUMN facet.faces.face_no IS 'Number of the face in its frame, from 0.';
 COMMENT ON COLUMN facet.faces.crop_uri IS 'Where its aligned crop lies in the crop store; null when none was kept.';
 COMMENT ON COLUMN facet.faces.crop_index IS 'Number of the crop in that file.';
+COMMENT ON COLUMN facet.faces.frame_width IS
+    'Width of its frame, upright with square pixels; boxes and landmarks are in pixels of that frame.';
+COMMENT ON COLUMN facet.faces.frame_height IS 'Height of its frame, likewise.';
 
 
 CREATE OR REPLACE VIEW facet.appearances AS

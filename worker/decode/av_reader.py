@@ -9,8 +9,9 @@ import av.error
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
+from worker.decode.aspect import PixelAspect
 from worker.decode.confine import memory_left
-from worker.decode.container import moving_picture, open_film, pixel_aspect, too_many_frames, too_many_pixels
+from worker.decode.container import moving_picture, open_film, too_many_frames, too_many_pixels
 from worker.decode.orientation import UPRIGHT, from_display_matrix, upright
 from worker.decode.sampling import Sampled, Sampler
 
@@ -50,6 +51,8 @@ class AvReader:
         self._limits = limits
         self._alive = alive
         self.orientation = UPRIGHT
+        self.has_square_pixels = True
+        """Whether those of the first frame are; known after ``look``."""
         # one for all frames: each frame would make its own, whose threads outlive it
         self._converter = VideoReformatter()
         self.damaged = 0
@@ -69,6 +72,7 @@ class AvReader:
         context.thread_count = threads_for(context.width, context.height)
         self.damaged = 0
         self._heard_start = False
+        self._aspect = PixelAspect(self.stream)
 
     def close(self) -> None:
         """Release the file."""
@@ -78,13 +82,14 @@ class AvReader:
     def look(self) -> tuple[int, int] | None:
         """Decode the first frame that can be decoded and note which way is up; return its width and height.
 
-        The reader is then somewhere behind it.
+        They are those of the picture with square pixels, before it is turned. The reader is then somewhere behind it.
         """
         first = next(self._decoded(), None)
         if first is None:
             return None
         self.orientation = _orientation(first)
-        return first.width, first.height
+        self.has_square_pixels = self._aspect.of(first) == 1
+        return self._square_size(first)
 
     def sequence(
         self, frames_per_second: float | None, end_seconds: float | None, *, stamped: bool
@@ -141,6 +146,7 @@ class AvReader:
                 self.container.seek(int(timeline.key_seek_stamps[key]), stream=self.stream, backward=True)
             except av.error.FFmpegError:
                 break
+            self._aspect.forget()
             frames = self._decoded()
             first = next(frames, None)
             if first is not None and first.pts is not None and first.pts <= stamp:
@@ -196,9 +202,13 @@ class AvReader:
         """Return a frame in RGB, upright, with square pixels, as (H, W, 3)."""
         if frame.width * frame.height > self._limits.pixels_per_frame:
             raise too_many_pixels(frame.width, frame.height, self._limits.pixels_per_frame)
-        width = round(frame.width * pixel_aspect(self.stream))
-        rgb = self._converter.reformat(frame, format="rgb24", width=width, height=frame.height, threads=1)
+        width, height = self._square_size(frame)
+        rgb = self._converter.reformat(frame, format="rgb24", width=width, height=height, threads=1)
         return upright(rgb.to_ndarray().astype(np.uint8, copy=False), self.orientation)
+
+    def _square_size(self, frame: VideoFrame) -> tuple[int, int]:
+        """Return width and height of a frame once its pixels are square."""
+        return max(round(frame.width * self._aspect.of(frame)), 1), frame.height
 
 
 def _orientation(frame: VideoFrame) -> int:

@@ -20,8 +20,6 @@ CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg,
 OPEN_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
 LONGEST_RATE = 1000.0
 """Frames per second: what claims more counts ticks of its clock, not frames."""
-SLIMMEST_PIXEL = 0.25
-"""Width over height. Discs and tapes use 0.7 to 2; what claims more is mistaken."""
 HEAD_BYTES = 64
 """The document type of Matroska files stands within these."""
 
@@ -91,12 +89,6 @@ def frames_per_second(stream: VideoStream) -> float | None:
     """Return the average rate, None where the file does not say or cannot mean it."""
     rate = stream.average_rate
     return float(rate) if rate and 0 < rate <= LONGEST_RATE else None
-
-
-def pixel_aspect(stream: VideoStream) -> float:
-    """Return width over height of one pixel: 1 unless the film says something that a camera or a disc may mean."""
-    aspect = stream.sample_aspect_ratio
-    return float(aspect) if aspect and SLIMMEST_PIXEL < aspect < 1 / SLIMMEST_PIXEL else 1.0
 
 
 def too_many_pixels(width: int, height: int, most: int) -> MediaRejected:

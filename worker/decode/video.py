@@ -12,7 +12,6 @@ from worker.decode.container import (
     container_format,
     duration_seconds,
     frames_per_second,
-    pixel_aspect,
 )
 from worker.decode.decord_reader import DecordFailed, DecordReader
 from worker.decode.orientation import UPRIGHT, swaps_sides
@@ -121,7 +120,7 @@ class Video:
     def _plain(self) -> bool:
         """Whether decord is exact for this film and keeps to some bound of memory."""
         kind = container_and_codec(self._reader.container, self._reader.stream)
-        upright = self._reader.orientation == UPRIGHT and pixel_aspect(self._reader.stream) == 1
+        upright = self._reader.orientation == UPRIGHT and self._reader.has_square_pixels
         small = self._size[0] * self._size[1] <= decord_reader.MOST_PIXELS
         return upright and small and kind in decord_reader.EXACT
 
@@ -145,7 +144,7 @@ class Video:
 
     def _describe(self) -> MediaInfo:
         container, stream = self._reader.container, self._reader.stream
-        width, height = round(self._size[0] * pixel_aspect(stream)), self._size[1]
+        width, height = self._size
         if swaps_sides(self._reader.orientation):
             width, height = height, width
         return MediaInfo(

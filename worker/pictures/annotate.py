@@ -63,12 +63,15 @@ class Subject:
     """(F,) ascending times of its faces."""
     boxes: NDArray[np.float32]
     """(F, 4) x1, y1, x2, y2 in pixels of the upright frame."""
+    frame_sizes: NDArray[np.float32] | None = None
+    """(F, 2) width and height of those frames; None where all have the size of the picture that is drawn on."""
 
-    def box_at(self, seconds: float) -> NDArray[np.float64] | None:
-        """Give the (4,) box at a time, None while the appearance is not in view."""
+    def box_at(self, seconds: float, size: tuple[int, int]) -> NDArray[np.float64] | None:
+        """Return the (4,) box at a time on a frame of this width and height, None while nothing is in view."""
         if not self.at_seconds[0] - SAME_MOMENT_SECONDS <= seconds <= self.at_seconds[-1] + SAME_MOMENT_SECONDS:
             return None
-        return np.array([np.interp(seconds, self.at_seconds, edge) for edge in self.boxes.T])
+        scale = 1 if self.frame_sizes is None else np.tile(np.array(size) / self.frame_sizes, 2)
+        return np.array([np.interp(seconds, self.at_seconds, edge) for edge in (self.boxes * scale).T])
 
 
 @dataclass(slots=True)
@@ -90,7 +93,7 @@ class Painter:
         Returns:
             (H, W, 3): a copy, or the frame itself where nobody is in view.
         """
-        boxes = [(place, subject.box_at(seconds)) for place, subject in enumerate(self.subjects)]
+        boxes = [(place, subject.box_at(seconds, self.size)) for place, subject in enumerate(self.subjects)]
         seen = [(place, np.round(box).astype(int)) for place, box in boxes if box is not None]
         if not seen:
             return pixels
@@ -122,7 +125,7 @@ def annotate_film(frames: Iterable[DecodedFrame], subjects: Sequence[Subject], r
     """Write a film with everybody in view drawn on its frames, one frame in memory at a time.
 
     Args:
-        frames: all frames in order of time, with at least one; where sizes differ, the first one's is kept.
+        frames: all frames in order of time, with at least one; all are fitted into the size of the first one.
         subjects: who is drawn, the first on top of the list of labels.
         rate: frames per second as the container says, None where it does not; only a hint to the encoder.
         path: file to write; its ending names the container: mp4, mov, mkv.
@@ -135,14 +138,17 @@ def annotate_film(frames: Iterable[DecodedFrame], subjects: Sequence[Subject], r
     """
     count, last_tick = 0, -1
     painter: Painter | None = None
+    whole = (0, 0)
     with _writer(path) as container:
         stream: VideoStream | None = None
         for frame in frames:
-            if stream is None or painter is None:
-                painter = Painter(subjects, (frame.pixels.shape[1], frame.pixels.shape[0]))
-                stream = _video_stream(container, painter.size, rate)
+            size = frame.pixels.shape[1], frame.pixels.shape[0]
+            if painter is None or painter.size != size:
+                painter = Painter(subjects, size)
+            if stream is None:
+                stream, whole = _video_stream(container, size, rate), size
             tick = max(round(frame.at_seconds * TICKS), last_tick + 1)
-            picture = _even(painter.paint(_sized(frame.pixels, painter.size), frame.at_seconds))
+            picture = _even(_fitted(painter.paint(frame.pixels, frame.at_seconds), whole))
             _encode(container, stream, picture, tick)
             count, last_tick = count + 1, tick
         if stream is not None:
@@ -197,10 +203,18 @@ def _encode(container: OutputContainer, stream: VideoStream, pixels: Pixels, tic
     container.mux(stream.encode(picture))
 
 
-def _sized(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    if (pixels.shape[1], pixels.shape[0]) == size:
+def _fitted(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """Scale a picture to fit into a width and height, in its own proportions on black."""
+    width, height = pixels.shape[1], pixels.shape[0]
+    if (width, height) == size:
         return pixels
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+    scale = min(size[0] / width, size[1] / height)
+    inner = max(1, round(width * scale)), max(1, round(height * scale))
+    canvas = np.zeros((size[1], size[0], 3), np.uint8)
+    left, top = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    fitted = np.asarray(Image.fromarray(pixels).resize(inner, Image.Resampling.BILINEAR))
+    canvas[top : top + inner[1], left : left + inner[0]] = fitted
+    return canvas
 
 
 def _even(pixels: Pixels) -> Pixels:

@@ -29,8 +29,10 @@ _APPEARANCES = text("""
     SELECT a.appearance_id, a.person_id, p.name, a.age, a.gender, a.emotion FROM appearances a
     LEFT JOIN person p USING (person_id) WHERE a.media_id = :id ORDER BY a.ordinal""")
 _FACES = text("""
-    SELECT f.appearance_id, f.at_seconds, f.x1, f.y1, f.x2, f.y2
-    FROM face f JOIN appearances a USING (appearance_id) WHERE a.media_id = :id
+    SELECT f.appearance_id, f.at_seconds, f.x1, f.y1, f.x2, f.y2,
+           coalesce(f.frame_width, m.width) AS width, coalesce(f.frame_height, m.height) AS height
+    FROM face f JOIN appearances a USING (appearance_id) JOIN media_file m ON m.media_id = f.media_id
+    WHERE a.media_id = :id
     ORDER BY f.appearance_id, f.at_seconds, f.quality DESC""")
 
 
@@ -90,11 +92,13 @@ def load_subjects(session: Session, media_id: int) -> list[Subject]:
 def _subject(row: Row[tuple[object, ...]], faces: Sequence[Row[tuple[object, ...]]]) -> Subject:
     at_seconds, first = np.unique(np.array([face.at_seconds for face in faces], np.float64), return_index=True)
     boxes = np.array([(face.x1, face.y1, face.x2, face.y2) for face in faces], np.float32)
+    sizes = np.array([(face.width, face.height) for face in faces], np.float32)
     return Subject(
         number=int(row.appearance_id if row.person_id is None else row.person_id),
         lines=_lines(row),
         at_seconds=at_seconds,
         boxes=boxes[first],
+        frame_sizes=sizes[first],
     )
 
 

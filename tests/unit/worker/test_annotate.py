@@ -44,8 +44,8 @@ def write(path, times, subjects=(), shape=(243, 321), rate=None):
 
 
 def test_boxes_are_interpolated_between_faces():
-    assert subject().box_at(1.5).tolist() == [50, 60, 90, 110]
-    assert subject().box_at(1.0).tolist() == [40, 60, 80, 110]
+    assert subject().box_at(1.5, (321, 243)).tolist() == [50, 60, 90, 110]
+    assert subject().box_at(1.0, (321, 243)).tolist() == [40, 60, 80, 110]
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.99, 2.01, 9.0])

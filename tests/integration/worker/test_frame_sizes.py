@@ -1,0 +1,83 @@
+"""The size of each frame is stored with its faces, and whoever compares or draws boxes goes by it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+
+from worker.finish import finish_analysis
+from worker.leases import LeaseHolder
+from worker.pictures.subjects import load_subjects
+from worker.results import FaceChunk, UnitResult
+from worker.store import store_unit
+from worker.values import MediaInfo
+
+INFO = MediaInfo(kind="video", format="mpegts", width=640, height=360, duration_seconds=4.0)
+SOMEBODY = np.eye(1, 128, dtype=np.float32)
+
+
+def face(number, box, size):
+    """One poor face in a frame of a size: where it lies decides whose it is."""
+    return FaceChunk(
+        frame_index=np.array([number], np.int64),
+        at_seconds=np.array([number / 2]),
+        boxes=np.array([box], np.float32),
+        landmarks=np.zeros((1, 5, 2), np.float32),
+        scores=np.ones(1, np.float32),
+        quality=np.full(1, 0.1, np.float32),
+        dropped=[None],
+        embeddings=SOMEBODY,
+        frame_size=size,
+    )
+
+
+def finished(archive, chunks):
+    analysis_id = archive.add(kind="video")
+    with LeaseHolder(archive.sessions, archive.lease()) as leases, archive.sessions.begin() as session:
+        (unit,) = leases.take(1)
+        result = UnitResult(unit, info=INFO, frame_count=len(chunks), decoded=True, chunks=chunks)
+        store_unit(session, result, archive.release_id)
+        finish_analysis(session, analysis_id, {})
+    return archive.sessions
+
+
+CHANGES = [
+    [(640, 360), (640, 360), (1280, 720), (1280, 720)],
+    [(640, 360), (320, 180), (640, 360), (320, 180)],
+    [(640, 360), (480, 360), (480, 360), (640, 360)],
+    [(640, 360), (360, 640), (360, 640), (360, 640)],
+]
+
+
+def boxes(sizes):
+    place = np.array([0.5, 0.25, 0.625, 0.5])  # shares of the frame
+    return [np.tile(size, 2) * place for size in sizes]
+
+
+@pytest.mark.parametrize("sizes", CHANGES)
+def test_somebody_who_stays_is_one_appearance_in_frames_of_any_size(archive, sizes):
+    chunks = [face(n, box, size) for n, (box, size) in enumerate(zip(boxes(sizes), sizes, strict=True))]
+    with finished(archive, chunks).begin() as session:
+        rows = session.execute(text("SELECT appearance_id, frame_width, frame_height FROM faces ORDER BY frame_index"))
+        assert [tuple(row) for row in rows] == [(1, *size) for size in sizes]
+
+
+@pytest.mark.parametrize("sizes", CHANGES)
+def test_boxes_are_drawn_on_the_face_whatever_the_size_of_the_picture(archive, sizes):
+    chunks = [face(n, box, size) for n, (box, size) in enumerate(zip(boxes(sizes), sizes, strict=True))]
+    with finished(archive, chunks).begin() as session:
+        (subject,) = load_subjects(session, 1)
+    for size in {*sizes, (200, 100)}:
+        for seconds in (0.0, 0.6, 1.0, 1.5):
+            assert subject.box_at(seconds, size) == pytest.approx(np.tile(size, 2) * [0.5, 0.25, 0.625, 0.5])
+
+
+def test_rows_of_before_have_the_size_of_the_file(archive):
+    sizes = [(640, 360)] * 2
+    chunks = [face(n, box, None) for n, box in enumerate(boxes(sizes))]
+    with finished(archive, chunks).begin() as session:
+        rows = session.execute(text("SELECT appearance_id, frame_width, frame_height FROM faces ORDER BY frame_index"))
+        assert [tuple(row) for row in rows] == [(1, 640, 360)] * 2
+        (subject,) = load_subjects(session, 1)
+    assert subject.box_at(0.0, (1280, 720)) == pytest.approx([640, 180, 800, 360])
