@@ -98,7 +98,7 @@ class FetchCache:
             finally:
                 partial.close()
         except OSError as err:
-            told = f"{self._folder} cannot take a file of {byte_size} bytes ({err.strerror}); make room"
+            told = f"{self._folder} cannot take a file of {byte_size} bytes ({err.strerror}); free space"
             raise RetryableError(told) from err
         held = self._hold(found)
         return (held, found) if held else self._fetch(fetch, expected)  # taken for room in that moment
@@ -114,10 +114,7 @@ class FetchCache:
             with self._locked("room"):
                 if self._make_room(byte_size):
                     path = self._folder / f"{PARTIAL}{os.getpid()}-{time.monotonic_ns()}"
-                    file = path.open("xb")
-                    fcntl.flock(file, fcntl.LOCK_EX)
-                    file.truncate(byte_size)
-                    return file
+                    return _claim(path, byte_size)
             if time.monotonic() > until:
                 raise RetryableError(f"no room for {byte_size} bytes in {self._folder}; raise FACET_CACHE_BYTES")
             time.sleep(WAIT_SECONDS)
@@ -157,6 +154,19 @@ class FetchCache:
         with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _claim(path: Path, byte_size: int) -> IO[bytes]:
+    """Make a file of that size, locked; none is left where the disk refuses it."""
+    file = path.open("xb")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.truncate(byte_size)
+    except OSError:
+        file.close()
+        path.unlink(missing_ok=True)
+        raise
+    return file
 
 
 def _fill(partial: IO[bytes], chunks: Iterable[bytes], expected: str | None) -> str:

@@ -11,7 +11,7 @@ from worker import remote
 from worker.cache import FetchCache
 from worker.errors import MediaError
 from worker.ingest import tars, zips
-from worker.ingest.inflate import ArchiveRefused, Budget
+from worker.ingest.inflate import OF_THE_DISK, ArchiveRefused, Budget
 from worker.ingest.items import Found, Refused
 from worker.ingest.sniff import HEAD_BYTES, Archive, Media, Other, sniff
 from worker.ingest.staging import Staging, digest
@@ -170,6 +170,8 @@ def _read_head(stream: Readable) -> bytes:
 def _broken(err: Exception) -> tuple[str, str]:
     if isinstance(err, NotImplementedError):
         return "unsupported_format", f"packed in a way that is not read here ({err})"
+    if isinstance(err, OSError) and err.errno in OF_THE_DISK:
+        return "unreadable", f"the archive cannot be read here ({err.strerror})"
     return "corrupt", f"the member cannot be unpacked ({err})"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import io
 import lzma
@@ -24,6 +25,8 @@ ZSTD_BYTES = 1 << 10
 
 BROKEN = (EOFError, OSError, lzma.LZMAError, zstandard.ZstdError)
 """What the readers here raise for damaged bytes; ``zlib.error`` comes as OSError or BadZipFile from their modules."""
+OF_THE_DISK = frozenset({errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO})
+"""Numbers of errors of reading that say nothing of the archive: its disk or mount fails."""
 
 
 class ArchiveRefused(Exception):  # it carries the reason that the archive's row will show

@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
 from worker.ingest.inflate import BROKEN as BROKEN_STREAM
-from worker.ingest.inflate import ArchiveRefused, Metered, unpacked
+from worker.ingest.inflate import OF_THE_DISK, ArchiveRefused, Metered, unpacked
 from worker.ingest.members import Member, unsafe_name
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def tar_members(path: Path, archive: ArchiveFormat, budget: Budget) -> Iterator[
 def _refusal(archive: ArchiveFormat, entries: int, err: Exception) -> ArchiveRefused:
     if not entries and archive != "tar" and isinstance(err, tarfile.ReadError):
         return ArchiveRefused("not_media", "a compressed file that is no tar archive")
+    if isinstance(err, OSError) and err.errno in OF_THE_DISK:
+        return ArchiveRefused("unreadable", f"the archive cannot be read on ({err.strerror})")
     early = isinstance(err, EOFError) or "unexpected end" in str(err) or "ended before" in str(err)
     return ArchiveRefused("truncated" if early else "corrupt", f"the archive cannot be read on ({err})")
 
