@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import av.error
 import numpy as np
@@ -12,7 +12,7 @@ from av.video.reformatter import VideoReformatter
 from worker.decode.aspect import PixelAspect
 from worker.decode.confine import memory_left
 from worker.decode.container import moving_picture, open_film, too_many_frames, too_many_pixels
-from worker.decode.orientation import UPRIGHT, from_display_matrix, upright
+from worker.decode.orientation import UPRIGHT, of_frame, upright
 from worker.decode.sampling import Sampled, Sampler
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ class AvReader:
         self._limits = limits
         self._alive = alive
         self.orientation = UPRIGHT
+        """Of the latest frame whose pixels were taken; after ``look`` that of the first."""
+        self._rotation = 0
         self.has_square_pixels = True
         """Whether those of the first frame are; known after ``look``."""
         # one for all frames: each frame would make its own, whose threads outlive it
@@ -87,7 +89,7 @@ class AvReader:
         first = next(self._decoded(), None)
         if first is None:
             return None
-        self.orientation = _orientation(first)
+        self._rotation, self.orientation = first.rotation, of_frame(first)
         self.has_square_pixels = self._aspect.of(first) == 1
         return self._square_size(first)
 
@@ -204,20 +206,13 @@ class AvReader:
             raise too_many_pixels(frame.width, frame.height, self._limits.pixels_per_frame)
         width, height = self._square_size(frame)
         rgb = self._converter.reformat(frame, format="rgb24", width=width, height=height, threads=1)
+        if frame.rotation != self._rotation:
+            self._rotation, self.orientation = frame.rotation, of_frame(frame)
         return upright(rgb.to_ndarray().astype(np.uint8, copy=False), self.orientation)
 
     def _square_size(self, frame: VideoFrame) -> tuple[int, int]:
         """Return width and height of a frame once its pixels are square."""
         return max(round(frame.width * self._aspect.of(frame)), 1), frame.height
-
-
-def _orientation(frame: VideoFrame) -> int:
-    """Return the EXIF orientation that the film's display matrix means.
-
-    Not for every frame: a frame whose side data was looked at refers to itself and stays until the next collection.
-    """
-    known: Any = frame.side_data  # its published type knows fewer kinds than it holds
-    return from_display_matrix(bytes(known["DISPLAYMATRIX"])) if "DISPLAYMATRIX" in known else UPRIGHT
 
 
 class _Clock:

@@ -20,6 +20,10 @@ CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg,
 OPEN_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
 LONGEST_RATE = 1000.0
 """Frames per second: what claims more counts ticks of its clock, not frames."""
+DEFAULT_PIXELS = 5_000_000
+"""By so many pixels another stream has to be larger to be taken instead of the default one."""
+SECONDARY = Disposition.timed_thumbnails | Disposition.still_image | Disposition.dependent | Disposition.visual_impaired
+"""Streams that stand for another one, or that are of no use without it."""
 HEAD_BYTES = 64
 """The document type of Matroska files stands within these."""
 
@@ -44,7 +48,11 @@ def open_film(location: str) -> InputContainer:
 
 
 def moving_picture(container: InputContainer) -> VideoStream:
-    """Return the film's picture: the default stream, else the first, and never a cover.
+    """Return the film's picture: of several streams the one that FFmpeg shows, and never a cover.
+
+    A stream of more than one picture comes before one of a single picture, a plain one before one that belongs to
+    another, then the most pixels decide; the default stream may have less than another by ``DEFAULT_PIXELS``. Of equals
+    it is the first. Source: choice of streams in FFmpeg's fftools/ffmpeg_mux_init.c and ``av_find_best_stream``.
 
     Raises:
         MediaRejected: there is sound alone, or the picture needs a codec that is not here.
@@ -52,10 +60,17 @@ def moving_picture(container: InputContainer) -> VideoStream:
     streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not streams:
         raise MediaRejected("no_video_stream", "the file holds no moving picture")
-    chosen = next((s for s in streams if s.disposition & Disposition.default), streams[0])
-    if chosen.codec_context is None:
+    readable = [s for s in streams if s.codec_context is not None]
+    if not readable:
         raise MediaRejected("unsupported_format", "the picture is in a codec that is not read here")
-    return chosen
+    return max(readable, key=_rank)  # the first of equals
+
+
+def _rank(stream: VideoStream) -> tuple[bool, bool, int]:
+    pixels = stream.codec_context.width * stream.codec_context.height
+    is_default = bool(stream.disposition & Disposition.default)
+    moves = stream.frames != 1  # 0 where the container does not say
+    return moves, not stream.disposition & SECONDARY, pixels + DEFAULT_PIXELS * is_default
 
 
 def container_and_codec(container: InputContainer, stream: VideoStream) -> tuple[str, str]:

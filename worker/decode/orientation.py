@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
+    from av import VideoFrame
     from numpy.typing import NDArray
 
 UPRIGHT = 1
@@ -48,3 +49,22 @@ def from_display_matrix(raw: bytes) -> int:
     scale = max(abs(a), abs(b), abs(c), abs(d), 1)
     signs = tuple(int(np.sign(value)) if abs(value) * 2 > scale else 0 for value in (a, b, c, d))
     return _BY_MATRIX.get(signs, UPRIGHT)  # type: ignore[arg-type]
+
+
+def of_frame(frame: VideoFrame) -> int:
+    """Return the EXIF orientation that a frame's display matrix means.
+
+    Not for every frame: a frame whose side data was looked at refers to itself and stays until the next collection.
+    PyAV refuses to list side data of a kind that it does not know, such as those of spatial films; then the angle
+    alone is known, and a mirrored picture stays mirrored.
+    """
+    try:
+        known: Any = frame.side_data  # its published type knows fewer kinds than it holds
+        return from_display_matrix(bytes(known["DISPLAYMATRIX"])) if "DISPLAYMATRIX" in known else UPRIGHT
+    except ValueError:
+        return from_rotation(frame.rotation)
+
+
+def from_rotation(degrees: int) -> int:
+    """Return the EXIF orientation of a picture that has to be turned counterclockwise by this angle."""
+    return (UPRIGHT, 8, 3, 6)[round(degrees / 90) % 4]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from worker.decode.orientation import from_display_matrix, swaps_sides, upright
+from worker.decode.orientation import from_display_matrix, of_frame, swaps_sides, upright
 
 ONE = 1 << 16
 PIXELS = np.arange(2 * 5 * 3, dtype=np.uint8).reshape(2, 5, 3)
@@ -46,3 +46,38 @@ def test_an_oblique_angle_goes_to_the_nearest_right_angle():
     raw = struct.pack("<9i", 5000, 60000, 0, -60000, 5000, 0, 0, 0, 1 << 30)
     assert from_display_matrix(raw) == 6
     assert from_display_matrix(bytes(36)) == 1
+
+
+class Frame:
+    """A frame of PyAV's with side data of its own."""
+
+    def __init__(self, matrix, degrees, *, is_known=True):
+        self._sides = {} if matrix is None else {"DISPLAYMATRIX": struct.pack("<9i", *matrix)}
+        self._is_known = is_known
+        self.rotation = degrees
+
+    @property
+    def side_data(self):
+        if not self._is_known:
+            raise ValueError("29 is not a valid Type")
+        return self._sides
+
+
+def matrix_of(a, b, c, d):
+    return (a * ONE, b * ONE, 0, c * ONE, d * ONE, 0, 0, 0, 1 << 30)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "degrees", "orientation"),
+    [
+        (None, 0, 1),
+        (matrix_of(1, 0, 0, 1), 0, 1),
+        (matrix_of(0, 1, -1, 0), -90, 6),
+        (matrix_of(0, -1, 1, 0), 90, 8),
+        (matrix_of(-1, 0, 0, -1), -180, 3),
+        (matrix_of(-1, 0, 0, -1), 180, 3),
+    ],
+)
+@pytest.mark.parametrize("is_known", [True, False])
+def test_side_data_of_an_unknown_kind_leaves_the_rotation(matrix, degrees, orientation, is_known):
+    assert of_frame(Frame(matrix, degrees, is_known=is_known)) == orientation
