@@ -49,7 +49,7 @@ demo: setup ## Analyse a small public-domain archive in ./demo and query it
 	$(BIN)/facet sheet -o $(DEMO)/contact-sheet.png
 	@echo "Who was found, a picture of each appearance: $(DEMO)/contact-sheet.png"
 
-chaos: setup ## Kill, pause and confuse workers, Redis and PostgreSQL a hundred times, and compare the rows (15 minutes)
+chaos: setup ## Kill and confuse workers and services a hundred times amid busy users, and compare the rows (15 minutes)
 	$(BIN)/python benchmarks/chaos.py
 
 clean: ## Remove caches, build outputs and the demo; keep .venv

@@ -49,12 +49,14 @@ def read_content(url: str) -> Content:
                 SELECT m.sha256, a.state, a.reason, a.frame_count,
                        (SELECT array_agg(u.ordinal || ' ' || u.state || ' ' || u.frame_count ORDER BY u.ordinal)
                         FROM facet.unit u WHERE u.analysis_id = a.analysis_id)
-                FROM facet.media_file m LEFT JOIN facet.analysis a USING (media_id) WHERE m.sha256 IS NOT NULL""")
+                FROM facet.media_file m LEFT JOIN facet.analysis a ON a.media_id = m.media_id AND a.sampling <> '1/s'
+                WHERE m.sha256 IS NOT NULL AND m.sealed_at IS NULL""")
         }
         grouped: dict[tuple[str, int], list[tuple[list[float], list[float], str | None]]] = {}
         rows = connection.execute("""
             SELECT m.sha256, f.frame_index, f.x1, f.y1, f.x2, f.y2, f.embedding::text, f.dropped_reason
-            FROM facet.face f JOIN facet.media_file m USING (media_id) ORDER BY 1, 2, 3, 4""")
+            FROM facet.face f JOIN facet.media_file m USING (media_id) JOIN facet.analysis a USING (analysis_id)
+            WHERE a.sampling <> '1/s' AND m.sealed_at IS NULL ORDER BY 1, 2, 3, 4""")
         for sha, frame, x1, y1, x2, y2, embedding, dropped in rows:
             vector = json.loads(embedding) if embedding else [0.0] * 128
             grouped.setdefault((sha, frame), []).append(([x1, y1, x2, y2], vector, dropped))

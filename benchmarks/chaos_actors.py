@@ -1,0 +1,266 @@
+"""Users of ``chaos.py``: they submit, cancel, erase, correct and regroup while workers are at it and faults happen.
+
+They work on files of their own ("volatile" ones), so that the others can be compared with an undisturbed run. Each is a
+thread with the program's own functions; a database that is away is waited for, anything else unexpected is a loss.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import traceback
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from db.engine import make_engine, session_factory
+from worker.cancel import cancel_job
+from worker.crops import CropStore
+from worker.database import is_away, is_conflict
+from worker.decode.client import Decoder
+from worker.erasure.erase import Eraser
+from worker.erasure.files import Stores
+from worker.errors import FacetError, RetryableError, UsageError
+from worker.identity import corrections
+from worker.identity.proposals import apply_proposal, discard_proposal, read_proposals, regroup_people
+from worker.identity.regroup import Alarm
+from worker.ingest import IngestOptions, discover
+from worker.sources import FileProber, Sources
+from worker.submit import Submission, submit
+from worker.transactions import run_transaction
+from worker.values import DecodeLimits
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from chaos_deployment import Deployment
+    from sqlalchemy import TextClause
+    from sqlalchemy.orm import Session, sessionmaker
+
+    Sessions = sessionmaker[Session]
+    Act = Callable[["User"], str]
+
+VOLATILE = "volatile"
+"""Name of the users' jobs."""
+PATIENCE_SECONDS = 180.0  # for what a user is at when the campaign ends; a regrouping may wait for the people's lock
+_VOLATILE_PEOPLE = text("""
+    SELECT person_id FROM facet.appearance WHERE person_id IS NOT NULL GROUP BY person_id
+    HAVING bool_and(media_id = ANY (SELECT media_id FROM facet.job_item JOIN facet.job USING (job_id)
+                                    WHERE job.name = :name)) ORDER BY 1""")
+
+
+@dataclass(slots=True)
+class Log:
+    """How often each act ended how, and the losses with their tracebacks."""
+
+    acts: Counter[str] = field(default_factory=Counter)
+    losses: list[str] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def count(self, act: str, end: str) -> None:
+        """Count an act that ended as expected."""
+        with self._lock:
+            self.acts[f"{act}: {end}"] += 1
+
+    def lose(self, act: str, error: BaseException) -> None:
+        """Keep an end that nobody should see."""
+        with self._lock:
+            self.acts[f"{act}: LOST"] += 1
+            self.losses.append(f"{act}: {''.join(traceback.format_exception(error))[-3000:]}")
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """One thread's own connection, chance and stores."""
+
+    sessions: Sessions
+    chance: random.Random
+    files: tuple[Path, ...]
+    stores: Stores
+    release_id: int
+
+
+@dataclass(slots=True)
+class Crowd:
+    """The users of a deployment; as a context they act until it ends."""
+
+    deployment: Deployment
+    files: tuple[Path, ...]
+    seed: int
+    log: Log = field(default_factory=Log)
+    _stop: threading.Event = field(default_factory=threading.Event)
+    _threads: list[threading.Thread] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        for number, (act, pause) in enumerate(ACTS):
+            thread = threading.Thread(target=self._live, args=(act, pause, number), name=act.__name__, daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(PATIENCE_SECONDS)
+            if thread.is_alive():
+                self.log.losses.append(f"{thread.name} did not come back within {PATIENCE_SECONDS:.0f} s")
+
+    def _live(self, act: Act, pause: float, number: int) -> None:
+        user = self._user(number)
+        while not self._stop.wait(user.chance.uniform(0, 2 * pause)):
+            try:
+                self.log.count(act.__name__, act(user))
+            except UsageError:
+                self.log.count(act.__name__, "refused")  # somebody else was there first
+            except RetryableError as err:
+                if "deadlock" in str(err):
+                    self.log.lose(act.__name__, err)
+                else:
+                    self.log.count(act.__name__, "away or busy")
+            except DBAPIError as err:
+                if is_away(err) and not is_conflict(err):
+                    self.log.count(act.__name__, "away or busy")
+                else:
+                    self.log.lose(act.__name__, err)
+            except FacetError:
+                self.log.count(act.__name__, "refused")
+            except Exception as err:  # noqa: BLE001 - whatever it is, it belongs into the report
+                self.log.lose(act.__name__, err)
+
+    def _user(self, number: int) -> User:
+        sessions = session_factory(make_engine(self.deployment.postgres.url))
+        home = Path(self.deployment.environment["FACET_HOME"])
+        stores = Stores(CropStore(str(home / "crops")), home / "staging")
+        return User(
+            sessions, random.Random(self.seed * 1000 + number), self.files, stores, self.deployment.release_id()
+        )
+
+
+def submitting(user: User) -> str:
+    """Submit some of the volatile files, at one rate or another, some with a time to keep them."""
+    chance = user.chance
+    films = [path for path in user.files if path.suffix == ".mp4"]
+    stills = [path for path in user.files if path.suffix != ".mp4"]
+    chosen = chance.sample(films, chance.randrange(0, 3)) + chance.sample(stills, chance.randrange(1, 12))
+    submission = Submission(
+        name=VOLATILE,
+        release_id=user.release_id,
+        frames_per_second=chance.choice([2.0, 2.0, 1.0]),
+        unit_seconds=2.0,
+        priority=chance.choice([0, 0, 1]),
+        keep_days=chance.choice([None, None, None, 1]),
+    )
+    found = discover([str(path) for path in chosen], IngestOptions(), user.stores.staging)
+    with Decoder(DecodeLimits(memory_bytes=2 << 30, wall_seconds=60)) as decoder:
+        prober = FileProber(decoder, Sources(staging=user.stores.staging))
+        submit(user.sessions, prober.noting(found), submission, prober)
+    return "submitted"
+
+
+def cancelling(user: User) -> str:
+    """Cancel a volatile job that has not ended."""
+    statement = text("SELECT job_id FROM facet.jobs WHERE name = :name AND pending > 0 ORDER BY random() LIMIT 1")
+    with user.sessions.begin() as session:
+        job_id = session.execute(statement, {"name": VOLATILE}).scalar()
+    if job_id is None:
+        return "nothing waits"
+    cancel_job(user.sessions, int(job_id))
+    return "cancelled"
+
+
+def erasing(user: User) -> str:
+    """Erase volatile files or a person who is in no other, or what is due."""
+    eraser, chance = Eraser(user.sessions, user.stores), user.chance
+    kind = chance.choice(["media", "person", "due", "files"])
+    if kind == "media":
+        statement = text("""SELECT DISTINCT media_id FROM facet.job_item JOIN facet.job USING (job_id)
+                            WHERE job.name = :name ORDER BY 1""")
+        found = _numbers(user, statement)
+        if found:
+            eraser.erase_media([str(one) for one in chance.sample(found, min(2, len(found)))])
+    elif kind == "person":
+        found = _numbers(user, _VOLATILE_PEOPLE)
+        if found:
+            eraser.erase_person(chance.choice(found))
+    elif kind == "due":
+        with user.sessions.begin() as session:
+            session.execute(
+                text("""UPDATE facet.job SET submitted_at = submitted_at - interval '2 days'
+                        WHERE keep_days IS NOT NULL AND random() < 0.2""")
+            )
+        list(eraser.erase_due(10))
+    else:
+        eraser.finish_files()
+    return kind
+
+
+def correcting(user: User) -> str:
+    """Name, merge, split, deny or undo."""
+    statement = text("SELECT DISTINCT person_id FROM facet.appearances WHERE person_id IS NOT NULL ORDER BY 1")
+    people = _numbers(user, statement)
+    if len(people) < 2:
+        return "too few people"
+    kind = user.chance.choice(["name", "merge", "split", "not", "undo"])
+    run_transaction(user.sessions, "correct", lambda session: _correct(session, user.chance, people, kind))
+    return kind
+
+
+def _correct(session: Session, chance: random.Random, people: list[int], kind: str) -> None:
+    if kind == "name":
+        corrections.name_person(session, chance.choice(people), chance.choice(["Ada", "Bo", "Eve", "Dan"]))
+    elif kind == "merge":
+        corrections.merge_people(session, chance.sample(people, 2))
+    elif kind == "undo":
+        corrections.undo_correction(session)
+    else:
+        person = chance.choice(people)
+        statement = text("SELECT appearance_id FROM facet.appearances WHERE person_id = :person ORDER BY 1")
+        theirs = list(session.scalars(statement, {"person": person}))
+        if len(theirs) > 1:
+            change = corrections.split_person if kind == "split" else corrections.not_person
+            change(session, person, chance.sample(theirs, max(1, len(theirs) // 4)))
+
+
+def regrouping(user: User) -> str:
+    """Group everybody from scratch, and decide about what waits."""
+    alarm = Alarm(share=user.chance.choice([0.0, 0.5, 1.0]), floor=user.chance.choice([0, 1000]))
+    done = regroup_people(user.sessions, user.release_id, alarm)
+    with user.sessions.begin() as session:
+        waiting = read_proposals(session)
+    if waiting and user.chance.random() < 0.7:
+        decide = user.chance.choice([apply_proposal, discard_proposal])
+        run_transaction(user.sessions, "regroup", lambda session: decide(session, waiting[0].proposal_id))
+        return decide.__name__
+    return "applied" if done.proposal_id is None else "waits"
+
+
+def looking(user: User) -> str:
+    """Check what holds at every moment."""
+    with user.sessions.begin() as session:
+        wrong = session.execute(
+            text("""SELECT job_id FROM facet.jobs
+                    WHERE submitted <> done + rejected + quarantined + cancelled + pending""")
+        ).all()
+        doubled = session.execute(
+            text("""SELECT media_id FROM facet.analysis WHERE is_current
+                    GROUP BY media_id, release_id HAVING count(*) > 1""")
+        ).all()
+    if wrong or doubled:
+        raise AssertionError(f"jobs that do not add up: {wrong}; files with two current analyses: {doubled}")
+    return "adds up"
+
+
+ACTS: tuple[tuple[Act, float], ...] = (
+    (submitting, 2.0), (submitting, 2.0), (cancelling, 4.0), (erasing, 4.0), (correcting, 2.0), (correcting, 2.0),
+    (regrouping, 8.0), (looking, 1.0),
+)  # fmt: skip
+"""What users do at the same time, and the mean pause between two acts in seconds."""
+
+
+def _numbers(user: User, statement: TextClause) -> list[int]:
+    with user.sessions.begin() as session:
+        return [int(one) for one in session.scalars(statement, {"name": VOLATILE})]

@@ -1,0 +1,118 @@
+"""What must hold in a database after anything that users and faults did to it; for ``chaos.py``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from worker.identity.anchors import read_words
+from worker.identity.naming import holders, people_of
+from worker.identity.replay import replay
+from worker.identity.ruling import violators
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from sqlalchemy.orm import Session, sessionmaker
+
+EMPTY = {
+    "jobs that do not add up": """
+        SELECT job_id FROM facet.jobs WHERE submitted <> done + rejected + quarantined + cancelled + pending""",
+    "jobs that wait though nothing is left to do": "SELECT job_id FROM facet.jobs WHERE pending > 0",
+    "pending analyses without an open unit": """
+        SELECT analysis_id FROM facet.analysis a WHERE state = 'pending' AND NOT EXISTS
+        (SELECT FROM facet.unit u WHERE u.analysis_id = a.analysis_id AND u.state IN ('pending', 'leased'))""",
+    "ended analyses with open units": """
+        SELECT analysis_id FROM facet.analysis a WHERE state <> 'pending' AND EXISTS
+        (SELECT FROM facet.unit u WHERE u.analysis_id = a.analysis_id AND u.state IN ('pending', 'leased'))""",
+    "analyses that count other faces than they have": """
+        SELECT analysis_id FROM facet.analysis a WHERE state = 'done' AND face_count <>
+        (SELECT count(*) FROM facet.face f WHERE f.analysis_id = a.analysis_id)""",
+    "units that count other faces than they have": """
+        SELECT unit_id FROM facet.unit u WHERE state = 'done' AND face_count <>
+        (SELECT count(*) FROM facet.face f WHERE f.unit_id = u.unit_id)""",
+    "kept faces without an appearance": """
+        SELECT face_id FROM facet.face JOIN facet.analysis USING (analysis_id)
+        WHERE state = 'done' AND appearance_id IS NULL AND dropped_reason IS NULL""",
+    "appearances that count other faces than they have": """
+        SELECT appearance_id FROM facet.appearance p WHERE face_count <>
+        (SELECT count(*) FROM facet.face f WHERE f.appearance_id = p.appearance_id)""",
+    "appearances whose best face is not theirs": """
+        SELECT p.appearance_id FROM facet.appearance p LEFT JOIN facet.face f ON f.face_id = p.best_face_id
+        WHERE f.face_id IS NULL OR f.appearance_id <> p.appearance_id""",
+    "appearances with faces of another analysis": """
+        SELECT face_id FROM facet.face f JOIN facet.appearance p USING (appearance_id)
+        WHERE f.analysis_id <> p.analysis_id""",
+    "current appearances without a person": """
+        SELECT appearance_id FROM facet.appearance JOIN facet.analysis USING (analysis_id)
+        WHERE is_current AND person_id IS NULL AND embedding IS NOT NULL""",
+    "appearances of a person of another release": """
+        SELECT appearance_id FROM facet.appearance a JOIN facet.person p USING (person_id)
+        WHERE a.release_id <> p.release_id""",
+    "files without a current analysis though one is done": """
+        SELECT media_id FROM facet.analysis WHERE state = 'done' GROUP BY media_id, release_id
+        HAVING NOT bool_or(is_current)""",
+    "superseded analyses that still count": """
+        SELECT analysis_id FROM facet.analysis WHERE (state = 'done' AND NOT is_current AND NOT retired)
+        OR (is_current AND retired)""",
+    "erased files that are analysed": """
+        SELECT analysis_id FROM facet.analysis JOIN facet.media_file USING (media_id)
+        WHERE sealed_at IS NOT NULL AND state = 'pending'""",
+    "kept faces without predictions": """
+        SELECT face_id FROM facet.face WHERE dropped_reason IS NULL AND NOT EXISTS
+        (SELECT FROM facet.prediction p WHERE p.face_id = face.face_id)""",
+    "faces that are there twice": """
+        SELECT analysis_id FROM facet.face GROUP BY analysis_id, frame_index, face_no HAVING count(*) > 1""",
+    "people who count other appearances than they have": """
+        SELECT p.person_id FROM facet.people p JOIN (SELECT person_id, count(*) AS found FROM facet.appearances
+        WHERE person_id IS NOT NULL GROUP BY person_id) a USING (person_id) WHERE a.found <> p.appearance_count""",
+    "files that an erasure left": """
+        SELECT path FROM facet.file_removal WHERE again_until IS NULL OR again_until < now()""",
+}
+"""By what a row would mean: a question whose answer must be empty."""
+
+
+def broken(sessions: sessionmaker[Session], crops: Path) -> list[str]:
+    """Return what does not hold, one line each; empty where all is well.
+
+    Args:
+        sessions: of the database, with nobody at work.
+        crops: folder of the crop store.
+    """
+    with sessions.begin() as session:
+        found = [
+            f"{len(rows)} {what}: {[tuple(row) for row in rows[:5]]}"
+            for what, statement in EMPTY.items()
+            if (rows := session.execute(text(statement)).all())
+        ]
+        for release_id in session.scalars(text("SELECT release_id FROM facet.release ORDER BY 1")).all():
+            found += _corrections(session, release_id)
+        found += _crops(session, crops)
+    return found
+
+
+def _corrections(session: Session, release_id: int) -> list[str]:
+    """Return which corrections do not hold, and which names are not where they belong."""
+    said = replay(read_words(session, release_id))
+    person = people_of(session, said.appearance)
+    wrong = violators(said, person).tolist()
+    found = [f"appearances against a correction: {wrong[:5]}"] if wrong else []
+    statement = text("SELECT person_id, name FROM facet.person WHERE release_id = :release AND name IS NOT NULL")
+    names: dict[int, str] = {
+        int(row.person_id): row.name for row in session.execute(statement, {"release": release_id})
+    }
+    astray = [(who, name, names.get(who)) for who, name in holders(said, person).items() if names.get(who) != name]
+    return found + ([f"names astray: {astray[:5]}"] if astray else [])
+
+
+def _crops(session: Session, store: Path) -> list[str]:
+    """Walk the whole crop store: no strip without a row, no row without its strip."""
+    named = set(session.scalars(text("SELECT DISTINCT crop_uri FROM facet.face WHERE crop_uri IS NOT NULL")))
+    there = {str(path.relative_to(store)) for path in store.rglob("*") if path.is_file()}
+    found = []
+    if orphans := sorted(there - named):
+        found.append(f"{len(orphans)} orphan strips of crops: {orphans[:5]}")
+    if missing := sorted(named - there):
+        found.append(f"{len(missing)} strips of crops that rows name and the store lacks: {missing[:5]}")
+    return found
