@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,10 +20,19 @@ if TYPE_CHECKING:
 
 ColumnType = Literal["bigint", "integer", "real", "double precision", "boolean", "vector"]
 
+
+@dataclass(frozen=True, slots=True)
+class Reals:
+    """A column of real[], with as many elements in every row and none of them null; it is only read."""
+
+    length: int
+
+
 BLOCK_ROWS = 50_000
 """Rows in one block: 28 MB with an embedding."""
 
-# Source: PostgreSQL's documentation of COPY (binary format) and pgvector's vector_send: int16 dimension, int16 unused.
+# Source: PostgreSQL's documentation of COPY (binary format), its array_send, and pgvector's vector_send: int16
+# dimension, int16 unused.
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
 _WIRE: Mapping[ColumnType, str] = {
@@ -34,7 +44,10 @@ _NATIVE: Mapping[ColumnType, str] = {
 
 
 def read_blocks(
-    session: Session, query: str, columns: Mapping[str, ColumnType], parameters: Mapping[str, object] | None = None
+    session: Session,
+    query: str,
+    columns: Mapping[str, ColumnType | Reals],
+    parameters: Mapping[str, object] | None = None,
 ) -> Iterator[NDArray[Any]]:
     """Read the rows of a query, block by block.
 
@@ -45,11 +58,11 @@ def read_blocks(
         parameters: values by name.
 
     Yields:
-        Structured arrays with a field for each column, some BLOCK_ROWS rows; ``vector`` is (N, 128) float32. A query
-        that finds nothing gives one empty array.
+        Structured arrays with a field for each column, some BLOCK_ROWS rows; ``vector`` is (N, 128) float32, and
+        `Reals` are (N, length) float32. A query that finds nothing gives one empty array.
 
     Raises:
-        ValueError: a column is null, or a vector has another length.
+        ValueError: a column is null, or a vector or an array has another length.
         sqlalchemy.exc.DBAPIError: as from any other statement of the session.
     """
     wire = wire_format(columns)
@@ -62,7 +75,10 @@ def read_blocks(
 
 
 def read_rows(
-    session: Session, query: str, columns: Mapping[str, ColumnType], parameters: Mapping[str, object] | None = None
+    session: Session,
+    query: str,
+    columns: Mapping[str, ColumnType | Reals],
+    parameters: Mapping[str, object] | None = None,
 ) -> NDArray[Any]:
     """Read the rows of a query at once; as `read_blocks`."""
     return np.concatenate(list(read_blocks(session, query, columns, parameters)))
@@ -101,28 +117,43 @@ def write_rows(
         raise _as_sqlalchemy(session, table, err) from err
 
 
-def wire_format(columns: Mapping[str, ColumnType]) -> np.dtype[np.void]:
+def wire_format(columns: Mapping[str, ColumnType | Reals]) -> np.dtype[np.void]:
     """Return the layout of a row in PostgreSQL's binary COPY: the number of columns, then each with its size."""
     fields: list[tuple[str, Any]] = [("columns", ">i2")]
     for name, kind in columns.items():
-        value: Any = _WIRE.get(kind) or [
-            ("dimension", ">i2"), ("unused", ">i2"), ("values", ">f4", (EMBEDDING_DIMENSION,)),
-        ]  # fmt: skip
-        fields += [(f"{name}:size", ">i4"), (name, value)]
+        fields += [(f"{name}:size", ">i4"), (name, _wire_of(kind))]
     return np.dtype(fields)
 
 
-def _row_type(columns: Mapping[str, ColumnType]) -> np.dtype[np.void]:
-    return np.dtype([(name, *((_NATIVE[kind],) if kind in _NATIVE else ("<f4", (EMBEDDING_DIMENSION,))))
-                     for name, kind in columns.items()])  # fmt: skip
+def _wire_of(kind: ColumnType | Reals) -> Any:
+    if isinstance(kind, Reals):
+        element = [("size", ">i4"), ("value", ">f4")]
+        head = [(name, ">i4") for name in ("dimensions", "has_nulls", "type", "length", "first")]
+        return [*head, ("elements", element, (kind.length,))]
+    return _WIRE.get(kind) or [
+        ("dimension", ">i2"), ("unused", ">i2"), ("values", ">f4", (EMBEDDING_DIMENSION,)),
+    ]  # fmt: skip
 
 
-def _native(wire: NDArray[Any], columns: Mapping[str, ColumnType]) -> NDArray[Any]:
+def _row_type(columns: Mapping[str, ColumnType | Reals]) -> np.dtype[np.void]:
+    return np.dtype([(name, *_native_of(kind)) for name, kind in columns.items()])
+
+
+def _native_of(kind: ColumnType | Reals) -> tuple[Any, ...]:
+    if isinstance(kind, Reals):
+        return "<f4", (kind.length,)
+    return (_NATIVE[kind],) if kind in _NATIVE else ("<f4", (EMBEDDING_DIMENSION,))
+
+
+def _native(wire: NDArray[Any], columns: Mapping[str, ColumnType | Reals]) -> NDArray[Any]:
     rows = np.empty(len(wire), _row_type(columns))
-    for name in columns:
+    for name, kind in columns.items():
         if (wire[f"{name}:size"] != wire.dtype[name].itemsize).any():
             raise ValueError(f"column {name} is null or of another length; expected {wire.dtype[name].itemsize} bytes")
-        rows[name] = wire[name]["values"] if columns[name] == "vector" else wire[name]
+        if isinstance(kind, Reals):
+            rows[name] = wire[name]["elements"]["value"]
+        else:
+            rows[name] = wire[name]["values"] if kind == "vector" else wire[name]
     return rows
 
 

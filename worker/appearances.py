@@ -1,6 +1,7 @@
 """Sums up an appearance from its faces: what the heads say of the person over all frames, weighted by face quality.
 
-Probabilities are averaged before a label is chosen, so a few clear frames outweigh many doubtful ones.
+Probabilities are averaged before a label is chosen, so a few clear frames outweigh many doubtful ones. All that is kept
+of a face are weighted sums, so an appearance takes the same memory however long it lasts.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import numpy as np
 from worker.columns import Columns
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -73,10 +74,8 @@ class Appearance:
 
     number: int
     """The appearance's number in its analysis."""
-    rows: NDArray[np.int64]
-    """Its faces, kept and dropped, as rows of the input in order of time."""
     best_face: int
-    """Row of its kept face of highest quality, the earliest of equals."""
+    """Id, or row of the input, of its kept face of highest quality, the earliest of equals."""
     start_seconds: float
     """Time of its first face, kept or dropped."""
     end_seconds: float
@@ -114,60 +113,159 @@ def summarise(
     Raises:
         ValueError: an appearance has no kept face, or a head speaks of another number of faces.
     """
-    for task, head in heads.items():
-        if len(head.probabilities) != len(faces):
-            raise ValueError(f"head {task!r} speaks of {len(head.probabilities)} faces, expected {len(faces)}")
-    order = np.argsort(faces.appearance, kind="stable")
-    numbers, starts = np.unique(faces.appearance[order], return_index=True)
-    groups = np.split(order, starts[1:]) if len(order) else []
-    return tuple(
-        _summarise_one(int(number), rows, faces, heads, abstention or {})
-        for number, rows in zip(numbers, groups, strict=True)
-        if number >= 0
-    )
+    sums = AppearanceSums(abstention)
+    sums.add(faces, heads)
+    return sums.close(sums.open)
 
 
-def _summarise_one(
-    number: int,
-    rows: NDArray[np.int64],
-    faces: AppearanceFaces,
-    heads: Mapping[str, HeadRows],
-    abstention: Mapping[str, float],
-) -> Appearance:
-    kept = rows[faces.kept[rows]]
-    if not len(kept):
-        raise ValueError(f"appearance {number} has only dropped faces, expected at least one kept; rerun the tracking")
-    times = faces.at_seconds[rows]
-    best = int(kept[faces.quality[kept].argmax()])
-    weights = np.maximum(faces.quality[kept].astype(np.float64), _LEAST_WEIGHT)
-    weights /= weights.sum()
-    means = {task: _mean_by_label(head, kept, weights) for task, head in heads.items()}
-    verdicts = {
-        task: _verdict(means[task], abstention.get(task, 0.0))
-        for task in ("gender", "ethnicity", "emotion")
-        if task in means
-    }
-    return Appearance(
-        number=number,
-        rows=rows,
-        best_face=best,
-        start_seconds=float(times.min()),
-        end_seconds=float(times.max()),
-        face_count=len(rows),
-        quality=float(faces.quality[best]),
-        embedding=_mean_direction(faces.embeddings[kept], weights),
-        age=_age(heads["age"], kept, weights) if "age" in heads else None,
-        gender=verdicts.get("gender"),
-        ethnicity=verdicts.get("ethnicity"),
-        emotion=verdicts.get("emotion"),
-        emotions=means.get("emotion", {}),
-        attributes=means.get("attributes", {}),
-    )
+class AppearanceSums:
+    """Sums up appearances whose faces come block by block; holds the sums of those that are not closed.
+
+    Args:
+        abstention: as in `summarise`.
+    """
+
+    def __init__(self, abstention: Mapping[str, float] | None = None) -> None:
+        self._abstention = abstention or {}
+        self._open: dict[int, _Sums] = {}
+        self._rows = 0
+
+    @property
+    def open(self) -> list[int]:
+        """Numbers of the appearances that are not closed, ascending."""
+        return sorted(self._open)
+
+    def add(self, faces: AppearanceFaces, heads: Mapping[str, HeadRows], ids: NDArray[np.int64] | None = None) -> None:
+        """Add the next N faces, in order of time.
+
+        Args:
+            faces: N faces.
+            heads: by task, over the same faces; a row of NaN says nothing.
+            ids: (N,) by which ``best_face`` names them; None: their rows, counted over all blocks.
+
+        Raises:
+            ValueError: a head speaks of another number of faces.
+        """
+        for task, head in heads.items():
+            if len(head.probabilities) != len(faces):
+                raise ValueError(f"head {task!r} speaks of {len(head.probabilities)} faces, expected {len(faces)}")
+        if ids is None:
+            ids = self._rows + np.arange(len(faces))
+        self._rows += len(faces)
+        rows = np.flatnonzero(faces.appearance >= 0)
+        for number, seen in _groups(rows, faces.appearance):
+            self._open.setdefault(number, _Sums()).see(faces.at_seconds[seen])
+        kept = rows[faces.kept[rows]]
+        weights = np.maximum(faces.quality.astype(np.float64), _LEAST_WEIGHT)
+        parts = {"": (kept, _with_embeddings(weights[kept], faces.embeddings[kept]))}
+        parts |= {task: _weighted(head, kept, weights) for task, head in heads.items()}
+        for task, (told, columns) in parts.items():
+            self._add_columns(task, () if not task else heads[task].labels, faces.appearance[told], columns)
+        for number, seen in _groups(kept, faces.appearance):
+            best = int(seen[faces.quality[seen].argmax()])
+            self._open[number].offer(int(ids[best]), float(faces.quality[best]))
+
+    def close(self, numbers: Iterable[int]) -> tuple[Appearance, ...]:
+        """Sum up some of the open appearances, in the order given, and let their sums go.
+
+        Raises:
+            ValueError: one has no kept face.
+        """
+        return tuple(self._open.pop(number).result(number, self._abstention) for number in numbers)
+
+    def _add_columns(self, task: str, labels: tuple[str, ...], numbers: NDArray[np.int64], columns: Floats) -> None:
+        order = np.argsort(numbers, kind="stable")
+        found, starts = np.unique(numbers[order], return_index=True)
+        sums = np.add.reduceat(columns[order], starts) if len(found) else columns
+        for number, row in zip(found.tolist(), sums, strict=True):
+            self._open[number].add(task, labels, row)
 
 
-def _mean_by_label(head: HeadRows, rows: NDArray[np.int64], weights: Floats) -> dict[str, float]:
-    mean = weights @ head.probabilities[rows].astype(np.float64)
-    return dict(zip(head.labels, mean.tolist(), strict=True))
+@dataclass(slots=True)
+class _Sums:
+    """Weighted sums over the faces of one appearance."""
+
+    start_seconds: float = np.inf
+    end_seconds: float = -np.inf
+    face_count: int = 0
+    best_face: int = -1
+    quality: float = -1.0
+    columns: dict[str, Floats] = field(default_factory=dict)
+    """By task: weight, squared weight, then what `_weighted` puts there; of no task: the embedding."""
+    labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def see(self, at_seconds: Floats) -> None:
+        self.start_seconds = min(self.start_seconds, float(at_seconds.min()))
+        self.end_seconds = max(self.end_seconds, float(at_seconds.max()))
+        self.face_count += len(at_seconds)
+
+    def offer(self, row: int, quality: float) -> None:
+        if quality > self.quality:
+            self.best_face, self.quality = row, quality
+
+    def add(self, task: str, labels: tuple[str, ...], columns: Floats) -> None:
+        self.labels[task] = labels
+        self.columns[task] = self.columns[task] + columns if task in self.columns else columns
+
+    def result(self, number: int, abstention: Mapping[str, float]) -> Appearance:
+        if self.best_face < 0:
+            message = f"appearance {number} has only dropped faces, expected at least one kept"
+            raise ValueError(f"{message}; rerun the tracking")
+        means = {task: self._means(task) for task in self.columns if task and task != "age"}
+        verdicts = {
+            task: _verdict(means[task], abstention.get(task, 0.0))
+            for task in ("gender", "ethnicity", "emotion")
+            if task in means
+        }
+        return Appearance(
+            number=number,
+            best_face=self.best_face,
+            start_seconds=self.start_seconds,
+            end_seconds=self.end_seconds,
+            face_count=self.face_count,
+            quality=self.quality,
+            embedding=_direction(self.columns[""][2:]),
+            age=_age(self.columns["age"]) if "age" in self.columns else None,
+            gender=verdicts.get("gender"),
+            ethnicity=verdicts.get("ethnicity"),
+            emotion=verdicts.get("emotion"),
+            emotions=means.get("emotion", {}),
+            attributes=means.get("attributes", {}),
+        )
+
+    def _means(self, task: str) -> dict[str, float]:
+        columns = self.columns[task]
+        return dict(zip(self.labels[task], (columns[2:] / columns[0]).tolist(), strict=True))
+
+
+def _groups(rows: NDArray[np.int64], appearance: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield the rows of each appearance, in their order."""
+    rows = rows[np.argsort(appearance[rows], kind="stable")]
+    numbers, starts = np.unique(appearance[rows], return_index=True)
+    yield from zip(numbers.tolist(), np.split(rows, starts[1:]), strict=False)
+
+
+def _with_embeddings(weights: Floats, embeddings: NDArray[np.float32]) -> Floats:
+    return np.column_stack([weights, weights**2, weights[:, None] * embeddings.astype(np.float64)])
+
+
+def _weighted(head: HeadRows, kept: NDArray[np.int64], weights: Floats) -> tuple[NDArray[np.int64], Floats]:
+    """Return the kept rows of which a head says something, and their columns of `_Sums`.
+
+    Those of labels are the probabilities; those of a numeric head its value, the value squared, and the distances to
+    both ends of the interval. All are multiplied by the weight.
+    """
+    values: Floats
+    if head.value is None:
+        values = head.probabilities[kept].astype(np.float64)
+    else:
+        value = head.value[kept].astype(np.float64)
+        low = value if head.low is None else head.low[kept]
+        high = value if head.high is None else head.high[kept]
+        values = np.column_stack([value, value**2, value - low, high - value])
+    told = ~np.isnan(values).any(axis=1)
+    weight = weights[kept[told]]
+    return kept[told], np.column_stack([weight, weight**2, weight[:, None] * values[told]])
 
 
 def _verdict(mean: dict[str, float], threshold: float) -> Verdict:
@@ -175,27 +273,22 @@ def _verdict(mean: dict[str, float], threshold: float) -> Verdict:
     return Verdict(label=label if mean[label] >= threshold else UNKNOWN, confidence=mean[label])
 
 
-def _age(head: HeadRows, rows: NDArray[np.int64], weights: Floats) -> Age | None:
+def _age(columns: Floats) -> Age:
     """Weighted mean of the faces' ages; the interval never narrows with their number, and widens where they disagree.
 
     The frames of one person share most of their error, so many of them are little more evidence than one. What the
     faces' own intervals do not explain, their disagreement, adds its standard error.
     """
-    if head.value is None:
-        return None
-    values = head.value[rows].astype(np.float64)
-    mean = float(weights @ values)
-    low = values if head.low is None else head.low[rows]
-    high = values if head.high is None else head.high[rows]
-    effective_count = 1.0 / float(weights @ weights)
-    spread = _SIGMAS_OF_80_PERCENT * float(np.sqrt(weights @ (values - mean) ** 2 / effective_count))
-    below = float(np.hypot(weights @ (values - low), spread))
-    above = float(np.hypot(weights @ (high - values), spread))
-    return Age(value=mean, low=max(mean - below, 0.0), high=mean + above)
+    weight, squared_weight = columns[:2].tolist()
+    mean, square, below, above = (columns[2:] / weight).tolist()
+    effective_count = weight**2 / squared_weight
+    spread = _SIGMAS_OF_80_PERCENT * float(np.sqrt(max(square - mean**2, 0.0) / effective_count))
+    return Age(
+        value=mean, low=max(mean - float(np.hypot(below, spread)), 0.0), high=mean + float(np.hypot(above, spread))
+    )
 
 
-def _mean_direction(embeddings: NDArray[np.float32], weights: Floats) -> NDArray[np.float32]:
-    mean = weights @ embeddings.astype(np.float64)
-    length = float(np.linalg.norm(mean))
-    direction: NDArray[np.float32] = (mean / length if length > 0 else mean).astype(np.float32)
+def _direction(total: Floats) -> NDArray[np.float32]:
+    length = float(np.linalg.norm(total))
+    direction: NDArray[np.float32] = (total / length if length > 0 else total).astype(np.float32)
     return direction

@@ -6,7 +6,8 @@ FacetError                 base; its text is one line: what was found, what was 
 └── MediaError             this file cannot be analysed: record the reason, go on with the next
     ├── MediaRejected      the file is at fault (corrupt, unsupported, over a limit)
     ├── MediaAway          the file is not on this host: give its unit back, another host may have it
-    └── DecoderCrashed     the file killed its decoder, or hung it past its limit: try again, then quarantine
+    ├── DecoderCrashed     the file killed its decoder, or hung it past its limit: try again, then quarantine
+    └── FinishFailed       its faces could not be joined to appearances: try again, then quarantine
 """
 
 from __future__ import annotations
@@ -59,3 +60,10 @@ class MediaAway(MediaError):
 
 class DecoderCrashed(MediaError):
     """The file killed its decoder (signal, memory) or hung it past its time limit."""
+
+
+class FinishFailed(MediaError):
+    """The faces of a file could not be joined to appearances."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__("finish", f"its faces could not be joined to appearances: {type(cause).__name__}: {cause}")

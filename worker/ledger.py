@@ -54,6 +54,8 @@ class LeasedUnit:
     end_seconds: float | None
     sampling_fps: float | None
     """Frames per second wanted; None for every frame."""
+    is_whole: bool = False
+    """It is the only unit of its analysis."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +93,9 @@ def _lease_statement(due: str) -> TextClause:
     WHERE u.unit_id = due.unit_id AND a.analysis_id = u.analysis_id AND m.media_id = a.media_id
     RETURNING u.unit_id, u.token, u.attempts, u.analysis_id, a.media_id, m.sha256, m.location, m.kind, u.ordinal,
               u.start_seconds, u.end_seconds, CASE a.sampling WHEN 'every' THEN NULL
-              ELSE split_part(a.sampling, '/', 1)::double precision END AS sampling_fps, u.priority, u.turn""")  # noqa: S608 - one of the two constants above
+              ELSE split_part(a.sampling, '/', 1)::double precision END AS sampling_fps,
+              NOT EXISTS (SELECT FROM unit o WHERE o.analysis_id = u.analysis_id AND o.ordinal <> u.ordinal)
+                  AS is_whole, u.priority, u.turn""")  # noqa: S608 - one of the two constants above
 
 
 _LEASE_FRESH = _lease_statement(_FRESH)

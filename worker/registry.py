@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from worker.errors import UsageError
-from worker.finish import HeadSpec
+from worker.joining import HeadSpec
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 FACE_COLUMNS = (
     "face_id", "analysis_id", "unit_id", "media_id", "release_id", "frame_index", "at_seconds", "face_no",
     "frame_width", "frame_height", "x1", "y1", "x2", "y2", "landmarks", "detection_score", "quality", "dropped_reason",
-    "crop_uri", "crop_index", "embedding",
+    "crop_uri", "crop_index", "embedding", "appearance_id",
 )  # fmt: skip
 PREDICTION_COLUMNS = (
     "face_id", "head", "release_id", "label", "value", "low", "high", "confidence", "probabilities", "attributes",
@@ -41,8 +41,19 @@ def strip_name(unit: LeasedUnit, strip: int) -> str:
     return f"{strip_folder(unit.sha256, unit.analysis_id)}/{unit.ordinal}-{unit.token}-{strip}.png"
 
 
-def store_unit(session: Session, result: UnitResult, release_id: int) -> None:
+def store_unit(
+    session: Session, result: UnitResult, release_id: int, appearances: Sequence[int | None] | None = None
+) -> list[int]:
     """Write a complete unit.
+
+    Args:
+        session: an open session.
+        result: N faces.
+        release_id: the release that found them.
+        appearances: (N,) ``appearance_id`` of each face; None where they are not known yet.
+
+    Returns:
+        (N,) ``face_id`` of each.
 
     Raises:
         LeaseLostError: another worker holds or ended the unit; nothing is written.
@@ -54,7 +65,8 @@ def store_unit(session: Session, result: UnitResult, release_id: int) -> None:
     if outcome == "done":
         _store_notes(session, result)
         _store_cuts(session, result)
-        _store_faces(session, result, release_id)
+        return _store_faces(session, result, release_id, appearances or [None] * result.face_count)
+    return []
 
 
 def _note(result: UnitResult) -> str | None:
@@ -103,14 +115,17 @@ def _store_cuts(session: Session, result: UnitResult) -> None:
         copy_rows(session, "scene_cut", ("analysis_id", "unit_id", "at_seconds"), rows)
 
 
-def _store_faces(session: Session, result: UnitResult, release_id: int) -> None:
+def _store_faces(session: Session, result: UnitResult, release_id: int, appearances: Sequence[int | None]) -> list[int]:
     chunks = result.chunks
     if not chunks:
-        return
+        return []
     ids = allocate_ids(session, "face", result.face_count)
     numbers = _face_numbers(np.concatenate([chunk.frame_index for chunk in chunks]))
-    copy_rows(session, "face", FACE_COLUMNS, _face_rows(result, release_id, ids, numbers))
+    rows = _face_rows(result, release_id, ids, numbers)
+    placed = ((*row, appearance) for row, appearance in zip(rows, appearances, strict=True))
+    copy_rows(session, "face", FACE_COLUMNS, placed)
     copy_rows(session, "prediction", PREDICTION_COLUMNS, _prediction_rows(chunks, release_id, ids))
+    return ids
 
 
 def _face_numbers(frame_index: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[int]:

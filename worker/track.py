@@ -171,6 +171,10 @@ class Tracker:
             numbers[rows] = self._frame(faces[rows])
         return numbers
 
+    def in_view(self) -> set[int]:
+        """Return the numbers of the appearances that may get more faces; all others are complete."""
+        return {one.number for one in self._tracks}
+
     def _frame(self, faces: TrackInput) -> NDArray[np.int64]:
         now = float(faces.at_seconds[0])
         if now < self._now:
@@ -201,6 +205,8 @@ class Tracker:
         self, faces: TrackInput, dropped: NDArray[np.int64], free: list[_Track], numbers: NDArray[np.int64]
     ) -> None:
         """Let dropped faces join the tracks that no kept face continues, by overlap alone."""
+        if not len(dropped) or not free:
+            return
         near = [one for one in free if not self._is_gap(self._now - one.seen_seconds)]
         boxes = faces.boxes[dropped].astype(np.float64)
         overlaps = _overlaps(self._predicted(near, self._now), boxes)

@@ -16,8 +16,9 @@ from worker import ledger, metrics
 from worker.absences import leave_unit
 from worker.crops import STRIP_ROWS
 from worker.database import database_away, is_away
-from worker.errors import DecoderCrashed, MediaAway
-from worker.finish import finish_analysis
+from worker.errors import DecoderCrashed, FinishFailed, MediaAway
+from worker.finish import finish_analysis, store_whole
+from worker.joining import MAX_UNIT_FACES, join_unit
 from worker.leftovers import remove_attempt, remove_leftovers
 from worker.locks import lock_work
 from worker.recognition import InferredChunk
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from worker.crops import CropStore
-    from worker.finish import HeadSpec
+    from worker.joining import HeadSpec, Joined
     from worker.leases import LeaseHolder
     from worker.results import UnitResult
 
@@ -75,6 +76,7 @@ class Writer:
         self._books = books
         self._queue: queue.Queue[InferredChunk | UnitResult | _Failed | None] = queue.Queue(QUEUE_LENGTH)
         self._strips: dict[int, _Strip] = {}
+        self._joined: dict[int, Joined] = {}
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._serve, name="writer", daemon=True)
         self.seconds = 0.0
@@ -161,9 +163,22 @@ class Writer:
                 failed.append(item.result)
             else:
                 self._close_strip(item)
-                complete.append(item)
+                (complete if self._join(item) else failed).append(item)
         self._book(complete, self._store_one)
         self._book(failed, self._fail_one)
+
+    def _join(self, result: UnitResult) -> bool:
+        """Build the appearances of a unit that is a whole analysis; False where that fails, which hurts no other."""
+        if not result.unit.is_whole or not 0 < result.face_count <= MAX_UNIT_FACES:
+            return True
+        try:
+            self._joined[result.unit.unit_id] = join_unit(result, self._books.heads)
+        except Exception as err:  # noqa: BLE001 - whatever it is, it is this file's
+            result.error = FinishFailed(err)
+            facts = {"action": "finish_failed", "unit_id": result.unit.unit_id, "error": repr(err)}
+            logger.warning("the faces of a file could not be joined to appearances", extra=facts)
+            return False
+        return True
 
     def _keep_crops(self, inferred: InferredChunk) -> None:
         """Append crops to the unit's strip and write the strip when it is full."""
@@ -200,6 +215,7 @@ class Writer:
         booked = run_transaction(self._books.sessions, "store", book)
         for result, ours in zip(results, booked, strict=True):
             self._books.leases.drop(result.unit)
+            self._joined.pop(result.unit.unit_id, None)
             self._count(result, ours=ours)
             if not ours:
                 remove_attempt(self._books.crops, result.unit)
@@ -213,14 +229,18 @@ class Writer:
             metrics.count_unit("lost")
         elif isinstance(result.error, MediaAway):
             metrics.count_unit("left")
-        elif isinstance(result.error, DecoderCrashed):
+        elif isinstance(result.error, (DecoderCrashed, FinishFailed)):
             metrics.count_unit("quarantined" if result.unit.attempts >= self._books.max_attempts else "failed", reason)
         else:
             metrics.count_unit("done" if reason is None or result.frame_count else "rejected", reason)
             metrics.count_work(result.frame_count, result.face_count, result.stage_seconds)
 
     def _store_one(self, session: Session, result: UnitResult) -> None:
-        store_unit(session, result, self._books.release_id)
+        joined = self._joined.get(result.unit.unit_id)
+        if joined is None:
+            store_unit(session, result, self._books.release_id)
+        else:
+            store_whole(session, result, self._books.release_id, joined)
 
     def _fail_one(self, session: Session, result: UnitResult) -> None:
         if isinstance(result.error, MediaAway):
@@ -233,7 +253,8 @@ class Writer:
         """Write one unit; False when it was lost, which shows before anything of it is written."""
         try:
             write(session, result)
-            finish_analysis(session, result.unit.analysis_id, self._books.heads)
+            is_joined = result.unit.unit_id in self._joined
+            finish_analysis(session, result.unit.analysis_id, self._books.heads, is_joined=is_joined)
         except ledger.LeaseLostError as err:
             facts = {"action": "lease_lost", "unit_id": result.unit.unit_id, "error": str(err)}
             logger.warning("lease lost", extra=facts)
@@ -243,4 +264,4 @@ class Writer:
 
 def _leaves_crops(result: UnitResult) -> bool:
     """Whether this attempt, or one before it, may have written crops that no row names."""
-    return result.unit.token > 1 or isinstance(result.error, DecoderCrashed)
+    return result.unit.token > 1 or isinstance(result.error, (DecoderCrashed, FinishFailed))

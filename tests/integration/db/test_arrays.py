@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from db import arrays
-from db.arrays import read_blocks, read_rows, write_rows
+from db.arrays import Reals, read_blocks, read_rows, write_rows
 from db.engine import make_engine
 
 KINDS = {
@@ -55,6 +55,15 @@ def test_what_was_written_is_read(session, monkeypatch, count):
     blocks = [len(block) for block in read_blocks(session, ASKED, KINDS, {"least": -100})]
     assert sum(blocks) == count
     assert max(blocks) <= 6
+
+
+@pytest.mark.parametrize("length", [1, 5])
+def test_arrays_of_one_length_are_read(session, length):
+    query = f"SELECT n, array_fill(n::real, ARRAY[{length}]) AS shares FROM generate_series(1, 3) n"
+    found = read_rows(session, query, {"n": "integer", "shares": Reals(length)})
+    assert found["shares"].tolist() == [[n] * length for n in (1, 2, 3)]
+    with pytest.raises(ValueError, match="another length"):
+        read_rows(session, query, {"n": "integer", "shares": Reals(length + 1)})
 
 
 def test_parameters_choose_and_sql_sees_the_same(session):

@@ -1,0 +1,155 @@
+"""Join stage: the faces of an analysis become appearances, block by block in order of time.
+
+Tracks never span a cut or a long gap, and of an appearance only sums are kept. So memory grows with the people in view
+at one time, not with the length of a video, and not with that of a shot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from db.base import EMBEDDING_DIMENSION
+from worker.appearances import AppearanceFaces, AppearanceSums
+from worker.track import Tracker, TrackInput
+from worker.values import HeadRows
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from worker.appearances import Appearance
+    from worker.results import FaceChunk, UnitResult
+    from worker.values import MediaInfo
+
+MAX_UNIT_FACES = 1000  # joined before their unit is stored: a tenth of a second, while nothing else is stored
+
+
+@dataclass(frozen=True, slots=True)
+class HeadSpec:
+    """What the release says of one of its heads."""
+
+    labels: tuple[str, ...]
+    threshold: float
+    """Mean probability below which the answer is 'unknown'; 0 for a head that always answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shots:
+    """The times of an analysis that bound its appearances."""
+
+    cuts_seconds: Sequence[float] = ()
+    """Ascending times at which a new shot begins."""
+    sample_interval_seconds: float | None = None
+    """Time between two analysed frames; None for an image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """The N faces of a block, and the appearances that are complete with it."""
+
+    numbers: NDArray[np.int64]
+    """(N,) appearance of each face, -1 for none; final."""
+    complete: tuple[Appearance, ...]
+    """In order of number where they are those of a whole analysis."""
+
+
+class Joiner:
+    """Joins the faces of one analysis.
+
+    Args:
+        shots: of the analysis.
+        specs: by task, the heads of the release.
+    """
+
+    def __init__(self, shots: Shots, specs: Mapping[str, HeadSpec]) -> None:
+        self._tracker = Tracker(shots.cuts_seconds, sample_interval_seconds=shots.sample_interval_seconds)
+        self._sums = AppearanceSums({task: spec.threshold for task, spec in specs.items()})
+
+    def add(self, ids: NDArray[np.int64], faces: TrackInput, heads: Mapping[str, HeadRows]) -> Joined:
+        """Join the faces of the next whole frames.
+
+        Args:
+            ids: (N,) by which ``best_face`` names a face.
+            faces: N faces, ordered by frame.
+            heads: by task, over the same faces; a row of NaN says nothing.
+        """
+        numbers = self._tracker.update(faces)
+        seen = AppearanceFaces(
+            appearance=numbers,
+            at_seconds=faces.at_seconds,
+            quality=faces.quality,
+            kept=faces.has_embedding,
+            embeddings=faces.embeddings,
+        )
+        self._sums.add(seen, heads, ids)
+        in_view = self._tracker.in_view()
+        return Joined(numbers, self._sums.close([number for number in self._sums.open if number not in in_view]))
+
+    def close(self) -> tuple[Appearance, ...]:
+        """Return the appearances that are still open: there are no more faces."""
+        return self._sums.close(self._sums.open)
+
+
+def join_unit(result: UnitResult, specs: Mapping[str, HeadSpec]) -> Joined:
+    """Join the faces of a unit that is a whole analysis, from memory; ``best_face`` is a row of the unit's faces."""
+    fps = result.unit.sampling_fps
+    interval = None if fps is None or result.unit.kind == "image" else 1.0 / fps
+    joiner = Joiner(Shots(sorted(result.cuts_seconds), interval), specs)
+    faces = TrackInput.cat([TrackInput.empty(), *(_track_input(chunk, result.info) for chunk in result.chunks)])
+    joined = joiner.add(np.arange(len(faces)), faces, _heads(result.chunks, specs))
+    complete = sorted((*joined.complete, *joiner.close()), key=lambda appearance: appearance.number)
+    return Joined(joined.numbers, tuple(complete))
+
+
+def _track_input(chunk: FaceChunk, info: MediaInfo | None) -> TrackInput:
+    """Return the faces of a chunk; boxes are those of a frame of the file's size, since frames may differ in size."""
+    scale = np.ones(4, np.float32)
+    if chunk.frame_size is not None and info is not None and info.width and info.height:
+        scale = np.tile(np.array([info.width, info.height], np.float32) / chunk.frame_size, 2).astype(np.float32)
+    has_embedding = np.zeros(len(chunk), np.bool_)
+    embeddings = np.zeros((len(chunk), EMBEDDING_DIMENSION), np.float32)
+    if chunk.embeddings is not None:
+        has_embedding[chunk.kept] = True
+        embeddings[chunk.kept] = chunk.embeddings[chunk.kept]
+    return TrackInput(
+        frame_index=chunk.frame_index,
+        at_seconds=chunk.at_seconds,
+        boxes=chunk.boxes * scale,
+        scores=chunk.scores,
+        quality=chunk.quality,
+        embeddings=embeddings,
+        has_embedding=has_embedding,
+    )
+
+
+def _heads(chunks: Sequence[FaceChunk], specs: Mapping[str, HeadSpec]) -> dict[str, HeadRows]:
+    """Concatenate what the heads say, with NaN for the faces of which one says nothing."""
+    heads = {}
+    for task in specs:
+        parts = [chunk.heads.get(task) for chunk in chunks]
+        like = next((part for part in parts if part is not None), None)
+        if like is not None:
+            heads[task] = _cat([part or _blank(like, len(chunk)) for part, chunk in zip(parts, chunks, strict=True)])
+    return heads
+
+
+def _cat(parts: Sequence[HeadRows]) -> HeadRows:
+    probabilities = np.concatenate([part.probabilities for part in parts])
+    if parts[0].value is None:
+        return HeadRows(parts[0].labels, probabilities)
+    value, low, high = (
+        np.concatenate([column for part in parts if (column := getattr(part, name)) is not None])
+        for name in ("value", "low", "high")
+    )
+    return HeadRows(parts[0].labels, probabilities, value, low, high)
+
+
+def _blank(like: HeadRows, count: int) -> HeadRows:
+    nothing = np.full((count, like.probabilities.shape[1]), np.nan, np.float32)
+    if like.value is None:
+        return HeadRows(like.labels, nothing)
+    return HeadRows(like.labels, nothing, *np.full((3, count), np.nan, np.float32))

@@ -1,0 +1,131 @@
+"""Reads the stored faces of an analysis, with what its heads say of them, in blocks of whole frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sqlalchemy import text
+
+from db.arrays import Reals, read_rows
+from db.base import EMBEDDING_DIMENSION
+from worker.joining import Shots
+from worker.track import TrackInput
+from worker.values import HeadRows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from numpy.typing import NDArray
+    from sqlalchemy.orm import Session
+
+    from db.arrays import ColumnType
+    from worker.joining import HeadSpec
+
+BLOCK_FACES = 4096  # some 10 MB with embeddings and heads; a frame with more of them is read whole
+HEADS = ("gender", "age", "ethnicity", "emotion", "attributes")
+"""Tasks that appearances are summed up by."""
+
+_FACE: Mapping[str, ColumnType] = {
+    "face_id": "bigint", "frame_index": "bigint", "at_seconds": "double precision",
+    "x1": "real", "y1": "real", "x2": "real", "y2": "real", "detection_score": "real", "quality": "real",
+    "kept": "boolean", "embedding": "vector",
+}  # fmt: skip
+# Frames of one file may differ in size: boxes are compared as parts of their frames.
+_FACES = """
+    SELECT face_id, frame_index::bigint, at_seconds, (x1 * x)::real, (y1 * y)::real, (x2 * x)::real, (y2 * y)::real,
+           detection_score, quality, embedding IS NOT NULL,
+           coalesce(embedding, array_fill(0::real, ARRAY[%(dimension)s])::vector)
+    FROM facet.face JOIN facet.media_file AS m USING (media_id)
+    CROSS JOIN LATERAL (SELECT coalesce(m.width / frame_width::real, 1) AS x,
+                               coalesce(m.height / frame_height::real, 1) AS y) AS scale
+    WHERE analysis_id = %(analysis_id)s AND frame_index >= %(first)s
+    ORDER BY frame_index, face_no LIMIT %(limit)s"""
+_PREDICTIONS = """
+    SELECT face_id, {columns} FROM facet.prediction WHERE face_id = ANY(%(faces)s::bigint[]) AND head = %(head)s"""
+
+
+@dataclass(frozen=True, slots=True)
+class FaceBlock:
+    """N faces of whole frames, in order of frame and number."""
+
+    ids: NDArray[np.int64]
+    """(N,) ``face_id``."""
+    faces: TrackInput
+    heads: dict[str, HeadRows]
+    """By task, over the same faces; NaN where a face has no prediction."""
+
+
+def read_shots(session: Session, analysis_id: int) -> Shots:
+    """Read what bounds the appearances of an analysis."""
+    key = {"id": analysis_id}
+    interval = session.execute(text("SELECT sample_interval_seconds FROM analysis WHERE analysis_id = :id"), key)
+    cuts = session.scalars(text("SELECT at_seconds FROM scene_cut WHERE analysis_id = :id ORDER BY at_seconds"), key)
+    return Shots(cuts_seconds=cuts.all(), sample_interval_seconds=interval.scalar())
+
+
+def read_face_blocks(session: Session, analysis_id: int, specs: Mapping[str, HeadSpec]) -> Iterator[FaceBlock]:
+    """Yield the faces of an analysis, some BLOCK_FACES at a time.
+
+    Args:
+        session: an open session; other statements may run between two blocks.
+        analysis_id: the analysis.
+        specs: by task, the heads of the release.
+    """
+    first, limit = 0, BLOCK_FACES
+    while True:
+        key = {"analysis_id": analysis_id, "first": first, "limit": limit, "dimension": EMBEDDING_DIMENSION}
+        rows = read_rows(session, _FACES, _FACE, key)
+        whole = rows
+        if len(rows) == limit:  # the last frame may go on behind them
+            whole = rows[rows["frame_index"] < rows["frame_index"][-1]]
+            if not len(whole):
+                limit *= 2
+                continue
+        if len(whole):
+            yield FaceBlock(whole["face_id"].copy(), _track_input(whole), _read_heads(session, whole, specs))
+        if len(rows) < limit:
+            return
+        first, limit = int(rows["frame_index"][-1]), BLOCK_FACES
+
+
+def _track_input(rows: NDArray[np.void]) -> TrackInput:
+    return TrackInput(
+        frame_index=rows["frame_index"].copy(),
+        at_seconds=rows["at_seconds"].copy(),
+        boxes=np.stack([rows[edge] for edge in ("x1", "y1", "x2", "y2")], axis=1),
+        scores=rows["detection_score"].copy(),
+        quality=rows["quality"].copy(),
+        embeddings=np.ascontiguousarray(rows["embedding"]),
+        has_embedding=rows["kept"].copy(),
+    )
+
+
+def _read_heads(session: Session, rows: NDArray[np.void], specs: Mapping[str, HeadSpec]) -> dict[str, HeadRows]:
+    kept = rows["face_id"][rows["kept"]].tolist()
+    heads = {}
+    for task in HEADS:
+        if task in specs and kept:
+            numeric = task == "age"
+            columns: dict[str, ColumnType | Reals] = {"face_id": "bigint"}
+            columns |= dict.fromkeys(_NUMBERS, "real") if numeric else {"probabilities": Reals(len(specs[task].labels))}
+            query = _PREDICTIONS.format(columns=", ".join(list(columns)[1:]))
+            found = read_rows(session, query, columns, {"faces": kept, "head": task})
+            heads[task] = _head_rows(rows["face_id"], found, specs[task].labels, numeric=numeric)
+    return heads
+
+
+_NUMBERS: tuple[str, ...] = ("value", "low", "high")
+
+
+def _head_rows(faces: NDArray[np.int64], found: NDArray[Any], labels: tuple[str, ...], *, numeric: bool) -> HeadRows:
+    order = np.argsort(faces)
+    place = order[np.searchsorted(faces, found["face_id"], sorter=order)]
+    if numeric:
+        numbers = np.full((3, len(faces)), np.nan, np.float32)
+        numbers[:, place] = [found[name] for name in _NUMBERS]
+        return HeadRows((), np.zeros((len(faces), 0), np.float32), *numbers)
+    probabilities = np.full((len(faces), len(labels)), np.nan, np.float32)
+    probabilities[place] = found["probabilities"]
+    return HeadRows(labels, probabilities)
