@@ -81,6 +81,7 @@ class MediaFile(Base):
     kind: Mapped[MediaKind | None] = mapped_column(Text)
     format: Mapped[str | None]
     byte_size: Mapped[int | None]
+    stamp: Mapped[str | None]  # size, times and inode of the file when it was hashed; null: hash it again
     width: Mapped[int | None]
     height: Mapped[int | None]
     duration_seconds: Mapped[float | None]

@@ -107,10 +107,15 @@ def look_for(location: str, roots: Sequence[str] = ()) -> None:
         path.stat()
     except OSError as err:
         if err.errno not in ABOUT_THE_FILE:
-            raise _away(path.parent, f"answers {err.strerror}", "see to the disk") from err
+            raise disk_fails(location, err) from err
         if err.errno not in {errno.ENOENT, errno.ENOTDIR}:
             return  # the decoder says what it thinks of that
         _explain(path, roots)
+
+
+def disk_fails(location: str, err: OSError) -> MediaAway:
+    """Return that the disk of a file, which was there, does not give its bytes."""
+    return _away(Path(location).parent, f"answers {err.strerror}", "see to the disk")
 
 
 def _explain(path: Path, roots: Sequence[str]) -> None:

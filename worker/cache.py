@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from worker.errors import MediaRejected, RetryableError
+from worker.errors import MediaChanged, MediaRejected, RetryableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
@@ -177,7 +177,7 @@ def _fill(partial: IO[bytes], chunks: Iterable[bytes], expected: str | None) -> 
         partial.write(chunk)
     partial.flush()
     if expected not in {None, total.hexdigest()}:
-        raise MediaRejected("changed", "the file holds other bytes than when it was submitted")
+        raise MediaChanged("the file holds other bytes than when it was submitted")
     return total.hexdigest()
 
 

@@ -13,6 +13,7 @@ from worker.decode.client import Decoder
 from worker.errors import DecoderCrashed, MediaError, MediaRejected
 from worker.frame_queue import ByteQueue
 from worker.sources import Sources
+from worker.stamps import Expected
 from worker.values import DecodedFrame, DecodeLimits, DecodeRequest, MediaInfo
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ class DecodePool:
         started, waited = time.perf_counter(), 0.0
         try:
             with (
-                self._sources.lend(unit.location, unit.sha256) as location,
+                self._sources.lend(unit.location, _expected(unit)) as location,
                 decoder.open(self._request(unit, location)) as stream,
             ):
                 self._events.put(UnitOpened(unit.unit_id, stream.info), 0)
@@ -141,3 +142,7 @@ class DecodePool:
             limits=self._limits,
             video_reader=self._video_reader,
         )
+
+
+def _expected(unit: LeasedUnit) -> Expected:
+    return Expected(sha256=unit.sha256, byte_size=unit.byte_size, stamp=unit.stamp, is_image=unit.kind == "image")

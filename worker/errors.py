@@ -5,6 +5,7 @@ FacetError                 base; its text is one line: what was found, what was 
 ├── RetryableError         database, broker or disk is away: try again later, lose nothing
 └── MediaError             this file cannot be analysed: record the reason, go on with the next
     ├── MediaRejected      the file is at fault (corrupt, unsupported, over a limit)
+    │   └── MediaChanged   it holds other bytes than were submitted: drop all that is known of it
     ├── MediaAway          the file is not on this host: give its unit back, another host may have it
     ├── DecoderCrashed     the file killed its decoder, or hung it past its limit: try again, then quarantine
     └── FinishFailed       its faces could not be joined to appearances: try again, then quarantine
@@ -44,6 +45,13 @@ class MediaError(FacetError):
 
 class MediaRejected(MediaError):
     """The file is at fault: corrupt, unsupported or over a limit."""
+
+
+class MediaChanged(MediaRejected):
+    """The file holds other bytes than when it was submitted, so that nothing found in it belongs to its hash."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("changed", message)
 
 
 class MediaAway(MediaError):

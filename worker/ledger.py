@@ -56,6 +56,9 @@ class LeasedUnit:
     """Frames per second wanted; None for every frame."""
     is_whole: bool = False
     """It is the only unit of its analysis."""
+    byte_size: int | None = None
+    stamp: str | None = None
+    """Of the file when it was submitted, as ``worker.stamps`` makes them; None where it has to be hashed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,8 +94,8 @@ def _lease_statement(due: str) -> TextClause:
         lease_until = now() + make_interval(secs => :seconds), started_at = now()
     FROM due, analysis a, media_file m
     WHERE u.unit_id = due.unit_id AND a.analysis_id = u.analysis_id AND m.media_id = a.media_id
-    RETURNING u.unit_id, u.token, u.attempts, u.analysis_id, a.media_id, m.sha256, m.location, m.kind, u.ordinal,
-              u.start_seconds, u.end_seconds, CASE a.sampling WHEN 'every' THEN NULL
+    RETURNING u.unit_id, u.token, u.attempts, u.analysis_id, a.media_id, m.sha256, m.location, m.kind,
+              m.byte_size, m.stamp, u.ordinal, u.start_seconds, u.end_seconds, CASE a.sampling WHEN 'every' THEN NULL
               ELSE split_part(a.sampling, '/', 1)::double precision END AS sampling_fps,
               NOT EXISTS (SELECT FROM unit o WHERE o.analysis_id = u.analysis_id AND o.ordinal <> u.ordinal)
                   AS is_whole, u.priority, u.turn""")  # noqa: S608 - one of the two constants above

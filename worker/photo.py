@@ -12,6 +12,7 @@ from worker.decode.client import Decoder
 from worker.errors import FacetError, MediaError, UsageError
 from worker.identity.search import Probe
 from worker.ingest import Found, IngestOptions, discover
+from worker.sources import expected_of
 from worker.values import DecodeRequest
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def read_photo(path: str, sources: Sources, staging: Path, limits: DecodeLimits)
         raise UsageError(f"{path} is {_what(found)}, expected one photo; of a film, analyse it and take --appearance")
     photo = found[0]
     try:
-        with sources.lend(str(photo.location), photo.sha256) as location, Decoder(limits) as decoder:
+        with sources.lend(str(photo.location), expected_of(photo)) as location, Decoder(limits) as decoder:
             frame = next(decoder.open(DecodeRequest(location=location, kind="image", limits=limits)), None)
     except MediaError as err:
         raise FacetError(f"{path} cannot be searched for: {err.reason}") from err

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from worker.decoding import DecodeFailed, DecodePool, UnitDecoded, UnitFrame, UnitOpened
-from worker.errors import DecoderCrashed, MediaAway
+from worker.errors import DecoderCrashed, MediaAway, MediaChanged
 from worker.recognition import FaceRecognizer
 from worker.results import UnitResult
 from worker.sources import Sources
@@ -143,13 +143,13 @@ class Pipeline:
             result.note(note)
         if isinstance(event.error, MediaAway):
             self._leases.avoid(result.unit, event.error)
-        if isinstance(event.error, (DecoderCrashed, MediaAway)):
+        if isinstance(event.error, (DecoderCrashed, MediaAway, MediaChanged)):
             self._abandon(result)
         else:
             self._store_if_complete(result)
 
     def _abandon(self, result: UnitResult) -> None:
-        """A file that killed its decoder or went away: what was seen of it is dropped, and it is tried again later."""
+        """A file that killed its decoder, went away or changed: what was seen of it is dropped."""
         unit_id = result.unit.unit_id
         for shape, batch in self._frames.items():
             self._frames[shape] = [entry for entry in batch if entry[0].unit.unit_id != unit_id]

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import fsspec
 
-from worker.errors import MediaAway, MediaRejected, UsageError
+from worker.errors import MediaAway, MediaChanged, MediaRejected, UsageError
 from worker.masking import holds_secret, masked
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ def chunks(file: RemoteFile) -> Iterator[bytes]:
     except Exception as err:
         raise _failed(file.url, err) from err
     if got != file.byte_size:
-        raise MediaRejected("changed", f"the file is not as long as its store said ({file.byte_size} bytes)")
+        raise MediaChanged(f"the file is not as long as its store said ({file.byte_size} bytes)")
 
 
 def _read(source: BinaryIO) -> bytes:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
 from worker import remote
-from worker.absences import look_for
+from worker.absences import disk_fails, look_for
 from worker.cache import FetchCache
+from worker.decode.opened import open_media
 from worker.errors import MediaAway, MediaError
 from worker.ingest import Found
+from worker.stamps import Check, Expected, Verified
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from sqlalchemy.orm import Session
 
@@ -40,6 +43,7 @@ class Sources:
     """Folder of copies, which may always be read."""
     cache: FetchCache | None = None
     """Keeps what is fetched; None where nothing can be."""
+    verified: Verified = field(default_factory=Verified)
 
     @staticmethod
     def of(settings: Settings) -> Sources:
@@ -48,29 +52,41 @@ class Sources:
         return Sources(roots=settings.media_roots, staging=settings.staging, cache=cache)
 
     @contextmanager
-    def lend(self, location: str, sha256: str | None = None) -> Iterator[str]:
-        """Give the path of a file for as long as it is read; what lies in a store is fetched.
+    def lend(self, location: str, expected: Expected | None = None) -> Iterator[str]:
+        """Open a file and return its path in this process for as long as it is read; what lies in a store is fetched.
 
         Args:
             location: absolute path or URL.
-            sha256: of what should be there; a copy of that is not fetched again.
+            expected: what should be there; a copy of that is not fetched again.
 
         Raises:
             MediaAway: this host cannot read it; also when it goes away meanwhile, in place of what the reader met.
-            MediaRejected: it is ``missing``, ``changed`` or ``too_large``.
+            MediaChanged: it holds other bytes, or did so while it was read; also in place of what the reader met.
+            MediaRejected: it is ``missing`` or ``too_large``.
+            DecoderCrashed: it went while it was being opened.
             RetryableError: the staging folder is full.
         """
         if remote.is_url(location):
-            with self._fetched(location, sha256) as copy:
+            with self._fetched(location, expected.sha256 if expected else None) as copy:
                 yield str(copy)
             return
-        self._check_root(location)
+        self._check_root(Path(location))
         look_for(location, self.roots)
+        descriptor = open_media(location)
         try:
-            yield location
-        except MediaError:
-            look_for(location, self.roots)  # a disk that went away in the middle looks like a broken file
-            raise
+            path = Path(f"/proc/self/fd/{descriptor}")
+            self._check_root(path)  # a link may have taken the file's place since
+            check = Check(descriptor, expected, self.verified)
+            _compare(check.begin, location)
+            try:
+                yield str(path)
+            except MediaError:
+                look_for(location, self.roots)  # a disk that went away in the middle looks like a broken file
+                _compare(check.end, location)
+                raise
+            _compare(check.end, location)
+        finally:
+            os.close(descriptor)
 
     @contextmanager
     def _fetched(self, url: str, sha256: str | None) -> Iterator[Path]:
@@ -97,7 +113,7 @@ class Sources:
             waited_for = session.scalars(_WAITED_FOR, {"copies": copies})
             self.cache.remove(set(copies) - set(waited_for))
 
-    def _check_root(self, location: str) -> None:
+    def _check_root(self, path: Path) -> None:
         """Refuse, on this host, what lies outside of its roots.
 
         Raises:
@@ -105,7 +121,7 @@ class Sources:
         """
         if not self.roots:
             return
-        real = Path(location).resolve()
+        real = path.resolve()
         allowed = [Path(root).resolve() for root in self.roots if not remote.is_url(root)]
         if self.staging is not None:
             allowed.append(self.staging.resolve())
@@ -115,19 +131,32 @@ class Sources:
             raise MediaAway(str(place), f"{place} is outside of FACET_MEDIA_ROOTS of this host; add it there")
 
 
+def _compare(step: Callable[[], None], location: str) -> None:
+    """Compare a file with what it should hold.
+
+    Raises:
+        MediaAway: its disk does not give its bytes.
+        MediaChanged: it holds others.
+    """
+    try:
+        step()
+    except OSError as err:
+        raise disk_fails(location, err) from err
+
+
 class FileProber:
     """Reads what files say of themselves, wherever they lie."""
 
     def __init__(self, decoder: Decoder, sources: Sources) -> None:
         self._decoder = decoder
         self._sources = sources
-        self._hashes: dict[str, str] = {}
+        self._expected: dict[str, Expected] = {}
 
     def noting(self, items: Iterable[Found | Refused]) -> Iterator[Found | Refused]:
-        """Pass items on, and keep in mind which copies were just fetched."""
+        """Pass items on, and keep in mind what the videos among them held."""
         for item in items:
-            if isinstance(item, Found) and item.kind == "video" and remote.is_url(str(item.location)):
-                self._hashes[str(item.location)] = item.sha256
+            if isinstance(item, Found) and item.kind == "video":
+                self._expected[str(item.location)] = expected_of(item)
             yield item
 
     def probe(self, location: str, kind: MediaKind) -> MediaInfo:
@@ -136,7 +165,10 @@ class FileProber:
         Raises:
             MediaError: it cannot be read.
         """
-        if not remote.is_url(location):
-            return self._decoder.probe(location, kind)
-        with self._sources.lend(location, self._hashes.pop(location, None)) as path:
+        with self._sources.lend(location, self._expected.pop(location, None)) as path:
             return self._decoder.probe(path, kind)
+
+
+def expected_of(found: Found) -> Expected:
+    """Return what a file held when ingest read it."""
+    return Expected(sha256=found.sha256, byte_size=found.byte_size, stamp=found.stamp, is_image=found.kind == "image")

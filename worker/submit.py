@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from worker import ledger
+from worker.changed import retry_found
 from worker.errors import FacetError, MediaError, UsageError
 from worker.ingest import Found, Refused, plan_ranges
 from worker.turns import Turns
@@ -246,14 +247,16 @@ def _reject_sealed(session: Session, analysis_id: int) -> None:
 def _media(session: Session, item: Found) -> tuple[int, bool]:
     """Give the media row of a file and whether it is sealed; one that moved is found at its new place from now on."""
     statement = text("""
-        INSERT INTO media_file (sha256, uri, location, kind, format, byte_size)
-        VALUES (:sha256, :uri, :location, :kind, :format, :size)
-        ON CONFLICT (sha256) DO UPDATE SET location = excluded.location, kind = excluded.kind, reason = NULL
+        INSERT INTO media_file (sha256, uri, location, stamp, kind, format, byte_size)
+        VALUES (:sha256, :uri, :location, :stamp, :kind, :format, :size)
+        ON CONFLICT (sha256) DO UPDATE
+        SET location = excluded.location, stamp = excluded.stamp, kind = excluded.kind, reason = NULL
         RETURNING media_id, sealed_at IS NOT NULL AS is_sealed""")
     parameters = {
         "sha256": item.sha256,
         "uri": item.uri,
         "location": str(item.location),
+        "stamp": item.stamp,
         "kind": item.kind,
         "format": item.format,
         "size": item.byte_size,
@@ -263,8 +266,11 @@ def _media(session: Session, item: Found) -> tuple[int, bool]:
 
 
 def _join(session: Session, analysis_id: int, item: Found, writing: _Writing) -> None:
-    """Take part in an analysis of another job: what was cancelled of it is due again, and waits no longer than here."""
-    revived = ledger.revive_analysis(session, analysis_id)
+    """Take part in an analysis of another job, which waits no longer than here.
+
+    What was cancelled of it is due again, as is a file that was rejected only because it was not found as submitted.
+    """
+    revived = ledger.revive_analysis(session, analysis_id) + retry_found(session, analysis_id)
     writing.turns.hasten(session, analysis_id, item.kind)
     writing.counts.units += revived
     writing.counts.known += not revived

@@ -14,9 +14,10 @@ from sqlalchemy.exc import DBAPIError
 
 from worker import ledger, metrics
 from worker.absences import leave_unit
+from worker.changed import reject_changed
 from worker.crops import STRIP_ROWS
 from worker.database import database_away, is_away
-from worker.errors import DecoderCrashed, FinishFailed, MediaAway
+from worker.errors import DecoderCrashed, FinishFailed, MediaAway, MediaChanged
 from worker.finish import finish_analysis, store_whole
 from worker.joining import MAX_UNIT_FACES, join_unit
 from worker.leftovers import remove_attempt, remove_leftovers
@@ -101,7 +102,7 @@ class Writer:
         self._put(result)
 
     def fail(self, result: UnitResult) -> None:
-        """Book a failed attempt, or leave the unit to another host where this one lacks its file."""
+        """Book a failed attempt, reject a file that changed, or leave the unit to a host that has its file."""
         self._put(_Failed(result))
 
     def wait(self) -> None:
@@ -232,7 +233,8 @@ class Writer:
         elif isinstance(result.error, (DecoderCrashed, FinishFailed)):
             metrics.count_unit("quarantined" if result.unit.attempts >= self._books.max_attempts else "failed", reason)
         else:
-            metrics.count_unit("done" if reason is None or result.frame_count else "rejected", reason)
+            rejected = isinstance(result.error, MediaChanged) or (reason is not None and not result.frame_count)
+            metrics.count_unit("rejected" if rejected else "done", reason)
             metrics.count_work(result.frame_count, result.face_count, result.stage_seconds)
 
     def _store_one(self, session: Session, result: UnitResult) -> None:
@@ -245,6 +247,9 @@ class Writer:
     def _fail_one(self, session: Session, result: UnitResult) -> None:
         if isinstance(result.error, MediaAway):
             leave_unit(session, result.unit, result.error)
+            return
+        if isinstance(result.error, MediaChanged):
+            reject_changed(session, result.unit, result.error)
             return
         reason = result.error.reason if result.error is not None else "unknown: no reason was given"
         ledger.fail_unit(session, result.unit, reason, self._books.max_attempts)
@@ -264,4 +269,4 @@ class Writer:
 
 def _leaves_crops(result: UnitResult) -> bool:
     """Whether this attempt, or one before it, may have written crops that no row names."""
-    return result.unit.token > 1 or isinstance(result.error, (DecoderCrashed, FinishFailed))
+    return result.unit.token > 1 or isinstance(result.error, (DecoderCrashed, FinishFailed, MediaChanged))

@@ -45,7 +45,7 @@ def annotate(
     from worker.sources import Sources  # noqa: PLC0415 - see _look_up
 
     try:
-        with Sources.of(config).lend(media.location) as location:
+        with Sources.of(config).lend(media.location, media.expected) as location:
             count = _draw(config, replace(media, location=location), subjects, output)
     except MediaError as err:
         raise UsageError(f"{media.uri} cannot be read: {err}; give the path where it lies now") from err
@@ -55,6 +55,7 @@ def annotate(
 def _look_up(config: Settings, database: Database, clip: str) -> tuple[StoredMedia, list[Subject]]:
     from worker.ingest import Found, IngestOptions, discover  # noqa: PLC0415 - loaded by the command that needs it
     from worker.pictures.subjects import load_subjects, media_by_hash, media_by_id  # noqa: PLC0415
+    from worker.sources import expected_of  # noqa: PLC0415
 
     with database.sessions.begin() as session:
         if clip.isdecimal() and not Path(clip).exists():
@@ -64,7 +65,7 @@ def _look_up(config: Settings, database: Database, clip: str) -> tuple[StoredMed
             if len(found) != 1 or not isinstance(found[0], Found):
                 raise UsageError(f"{clip} is not one film or photo, expected the path of one, or a media_id")
             media = media_by_hash(session, found[0].sha256, clip)
-            media = replace(media, location=str(found[0].location))
+            media = replace(media, location=str(found[0].location), expected=expected_of(found[0]))
         return media, load_subjects(session, media.media_id)
 
 

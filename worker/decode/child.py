@@ -1,16 +1,17 @@
-"""The process that reads hostile bytes: ``python -m worker.decode.child MEMORY_BYTES PARENT_PID``.
+"""The process that reads hostile bytes: ``python -m worker.decode.child MEMORY_BYTES PARENT_PID FILES``.
 
-Reads requests from standard input, writes messages to standard output, knows no database, network or setting.
+Reads requests from standard input, writes messages to standard output, knows no database, network or setting. The file
+of each request comes opened through the socket ``FILES``.
 """
 
 from __future__ import annotations
 
 import os
 import select
+import socket
 import sys
 import time
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import av.logging
@@ -18,6 +19,7 @@ import cv2
 
 from worker.decode import decord_reader, stills
 from worker.decode.confine import NETWORK, confine, die_with_parent, leave_network
+from worker.decode.opened import location_of
 from worker.decode.scenes import SceneJudge
 from worker.decode.stills import Still
 from worker.decode.video import Video
@@ -30,16 +32,17 @@ if TYPE_CHECKING:
 
     from worker.values import DecodeRequest
 
+OPENCV_NO_MEMORY = -4  # cv::Error::StsNoMem
 ALIVE_SECONDS = 1.0
 """Between two signs of life; far below any sensible limit for silence."""
 
 
 def main() -> None:
     """Serve requests until standard input ends."""
-    memory_bytes, parent = int(sys.argv[1]), int(sys.argv[2])
+    memory_bytes, parent, files = (int(word) for word in sys.argv[1:4])
     alone = leave_network()
     die_with_parent(parent)
-    server = Server(*_private_pipes())
+    server = Server(*_private_pipes(), socket.socket(fileno=files))
     _load_codecs()
     holds = confine(memory_bytes)
     server.serve([*holds, *([NETWORK] if alone else [])])
@@ -48,11 +51,13 @@ def main() -> None:
 class Server:
     """Answers one request after the other."""
 
-    def __init__(self, requests: BinaryIO, replies: BinaryIO) -> None:
+    def __init__(self, requests: BinaryIO, replies: BinaryIO, files: socket.socket) -> None:
         self._requests = requests
         self._replies = replies
+        self._files = files
         self._said = time.monotonic()
         self._film: Video | None = None
+        self._film_file = -1
         self._film_key: tuple[object, ...] = ()
 
     def serve(self, protections: list[str]) -> None:
@@ -60,26 +65,30 @@ class Server:
         self._say(MessageKind.READY, {"protections": protections})
         for line in self._requests:
             if line != CANCEL:  # one that came too late: its request is answered
-                self._serve(decode_request(line))
+                self._serve(decode_request(line), _received(self._files))
 
-    def _serve(self, request: Request) -> None:
+    def _serve(self, request: Request, file: int) -> None:
         try:
-            self._answer(request)
+            self._answer(request, file)
         except MediaRejected as err:
             self._reject(err.code, str(err))
         except FileNotFoundError:
             self._reject("not_found", "the file is no longer there")
         except PermissionError:
             self._reject("no_permission", "the file may not be read")
-        except MemoryError:
+        except (MemoryError, cv2.error) as err:
+            if isinstance(err, cv2.error) and err.code != OPENCV_NO_MEMORY:
+                raise
             self._reject("out_of_memory", "the file needs more memory than one file may use")
+        finally:
+            os.close(file)
 
     def _reject(self, code: str, message: str) -> None:
         self._close_film()
         self._say(MessageKind.REJECTED, {"code": code, "message": message})
 
-    def _answer(self, request: Request) -> None:
-        source = self._open(request)
+    def _answer(self, request: Request, file: int) -> None:
+        source = self._open(request, file)
         try:
             self._say(MessageKind.INFO, {"info": asdict(source.info), "engine": source.engine})
             if request.operation == "frames":
@@ -101,25 +110,30 @@ class Server:
             if self._cancelled():
                 return
 
-    def _open(self, request: Request) -> Still | Video:
+    def _open(self, request: Request, file: int) -> Still | Video:
         """Open a file, or go on with the film of the request before: its ranges come one after the other."""
         wanted = request.decode
-        stat = Path(wanted.location).stat()
+        stat = os.fstat(file)
         with_decord = request.engine == "auto" and wanted.video_reader == "decord"
-        key = (wanted.location, stat.st_ino, stat.st_size, stat.st_mtime_ns, wanted.limits, with_decord)
+        same = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        key = (*same, wanted.limits, with_decord)
         if self._film is not None and (wanted.kind, key) == ("video", self._film_key):
             return self._film
         self._close_film()
         if wanted.kind == "image":
-            return Still(wanted.location, wanted.limits)
-        self._film = Video(wanted.location, wanted.limits, self._alive, with_decord=with_decord)
-        self._film_key = key
+            return Still(location_of(file), wanted.limits)
+        self._film_file, self._film_key = os.dup(file), key
+        location = location_of(self._film_file)
+        self._film = Video(location, wanted.limits, self._alive, with_decord=with_decord)
         return self._film
 
     def _close_film(self) -> None:
         if self._film is not None:
             self._film.close()
             self._film = None
+        if self._film_file >= 0:
+            os.close(self._film_file)
+            self._film_file = -1
 
     def _cancelled(self) -> bool:
         """Whether the client has written while frames are sent: it wants no more of them."""
@@ -132,6 +146,12 @@ class Server:
     def _say(self, kind: MessageKind, meta: Mapping[str, Any], payload: memoryview | None = None) -> None:
         write_message(self._replies, kind, meta, payload)
         self._said = time.monotonic()
+
+
+def _received(files: socket.socket) -> int:
+    """Return the descriptor of the next file."""
+    _, descriptors, _, _ = socket.recv_fds(files, 1, 1)
+    return descriptors[0]
 
 
 def _private_pipes() -> tuple[BinaryIO, BinaryIO]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from worker import metrics
+from worker.decode.opened import open_media
 from worker.decode.process import Child
 from worker.decode.wire import (
     CANCEL,
@@ -111,15 +113,19 @@ class Decoder:
         return self._stream
 
     def _send(self, request: Request) -> Child:
-        """Send a request to a living child and return that child."""
+        """Send a request and its file, opened here, to a living child and return that child."""
         line = encode_request(request)
-        child = self._ensure_child(request.decode.limits)
+        file = open_media(request.decode.location)
         try:
-            child.send(line)
-        except DecoderCrashed:
-            # it ended since its last answer, whatever the cause: this file has not been tried yet
             child = self._ensure_child(request.decode.limits)
-            child.send(line)
+            try:
+                child.send(line, file)
+            except DecoderCrashed:
+                # it ended since its last answer, whatever the cause: this file has not been tried yet
+                child = self._ensure_child(request.decode.limits)
+                child.send(line, file)
+        finally:
+            os.close(file)
         return child
 
     def _ensure_child(self, limits: DecodeLimits) -> Child:

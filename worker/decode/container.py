@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
 import av.error
 from av.stream import Disposition
 
+from worker.decode import opened
 from worker.errors import MediaRejected
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg,mxf,mp3,aac,flac,wav"
 """FFmpeg's names of what may be opened: no playlist, no file pattern. Sound alone is opened to be named as such."""
-OPEN_OPTIONS = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
 LONGEST_RATE = 1000.0
 """Frames per second: what claims more counts ticks of its clock, not frames."""
 DEFAULT_PIXELS = 5_000_000
@@ -34,15 +33,15 @@ def open_film(location: str) -> InputContainer:
     Raises:
         MediaRejected: it is none that is read here.
     """
-    size = Path(location).stat().st_size
-    if not size:
+    if not opened.status(location).st_size:
         raise MediaRejected("empty", "the file has no bytes")
+    url, options = opened.for_ffmpeg(location)
     try:
-        return av.open(f"file:{location}", options=OPEN_OPTIONS, metadata_errors="replace")
+        return av.open(url, options={"format_whitelist": CONTAINERS, **options}, metadata_errors="replace")
     except av.error.MemoryError:
         raise
     except (av.error.FFmpegError, ValueError) as err:
-        if _lacks_index(Path(location)):
+        if _lacks_index(location):
             raise MediaRejected("truncated", "the file ends before the index that its container needs") from err
         raise MediaRejected("corrupt", f"not a film that can be opened ({err})") from err
 
@@ -84,8 +83,7 @@ def container_format(container: InputContainer, location: str) -> str:
     if name == "mov":
         return "mov" if container.metadata.get("major_brand", "qt  ").startswith("qt") else "mp4"
     if name == "matroska":
-        with Path(location).open("rb") as file:
-            return "webm" if b"webm" in file.read(HEAD_BYTES) else "matroska"
+        return "webm" if b"webm" in opened.head(location, HEAD_BYTES) else "matroska"
     return name
 
 
@@ -116,10 +114,10 @@ def too_many_frames(most: int) -> MediaRejected:
     return MediaRejected("too_many_frames", f"more than the {most} frames that one file may have")
 
 
-def _lacks_index(path: Path) -> bool:
+def _lacks_index(location: str) -> bool:
     """Tell whether an MP4 or QuickTime file ends before its ``moov`` box."""
-    end = path.stat().st_size
-    with path.open("rb") as file:
+    end = opened.status(location).st_size
+    with opened.reader(location) as file:
         position = 0
         seen = False
         while position + 8 <= end:

@@ -8,6 +8,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -56,8 +57,10 @@ class Child:
 
     def __init__(self, memory_bytes: int) -> None:
         self.memory_bytes = memory_bytes
+        self._files, files = socket.socketpair()
         self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
-        self._process = _start(memory_bytes)
+        with files:
+            self._process = _start(memory_bytes, files.fileno())
         self.pid = self._process.pid
         assert self._process.stdout is not None and self._process.stderr is not None  # noqa: S101, PT018  # we asked
         self._stdout = self._process.stdout.fileno()
@@ -85,8 +88,12 @@ class Child:
         self._await_ready()
         return self._protections
 
-    def send(self, line: bytes) -> None:
+    def send(self, line: bytes, file: int | None = None) -> None:
         """Send one request line, after the process has said that it is ready for one.
+
+        Args:
+            line: the request.
+            file: descriptor of the file that it concerns; the process gets one of its own.
 
         Raises:
             DecoderCrashed: the process has ended, or never came up.
@@ -94,6 +101,8 @@ class Child:
         self._await_ready()
         assert self._process.stdin is not None  # noqa: S101  # we asked for a pipe
         try:
+            if file is not None:
+                socket.send_fds(self._files, [b"f"], [file])
             self._process.stdin.write(line)
             self._process.stdin.flush()
         except OSError as err:
@@ -141,6 +150,7 @@ class Child:
         if not self._closed:
             self._closed = True
             self._drain_stderr()
+            self._files.close()
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
                 with contextlib.suppress(OSError):  # a request that the process never read cannot be flushed
@@ -198,14 +208,15 @@ class Child:
         return "; it wrote: " + " / ".join(self._stderr) if self._stderr else ""
 
 
-def _start(memory_bytes: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-P", *PROGRAM, str(memory_bytes), str(os.getpid())]
+def _start(memory_bytes: int, files: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-P", *PROGRAM, str(memory_bytes), str(os.getpid()), str(files)]
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=_environment(),
+        pass_fds=(files,),
         start_new_session=True,  # Ctrl-C at the terminal is for the worker, which then ends its children in order
     )
     assert process.stdout is not None  # noqa: S101  # we asked for a pipe

@@ -5,13 +5,13 @@ from __future__ import annotations
 import struct
 import warnings
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 import numpy as np
 import pillow_heif
 from PIL import Image, UnidentifiedImageError
 
+from worker.decode import opened
 from worker.decode.colour import to_rgb
 from worker.decode.orientation import UPRIGHT, swaps_sides, upright
 from worker.decode.sampling import Sampled, Sampler
@@ -68,17 +68,24 @@ class Still:
     def __init__(self, location: str, limits: DecodeLimits) -> None:
         Image.MAX_IMAGE_PIXELS = limits.pixels_per_frame
         self._limits = limits
-        self._image = _open(location)
+        self._file = opened.reader(location)
+        try:
+            self._image = _open(self._file, location)
+            self.info = self._describe()
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _describe(self) -> MediaInfo:
         self._orientation = _orientation(self._image)
         width, height = self._image.size
-        if width * height > limits.pixels_per_frame:
+        most = self._limits.pixels_per_frame
+        if width * height > most:
             self._image.close()
-            raise MediaRejected(
-                "too_many_pixels", f"{width} x {height} pixels, at most {limits.pixels_per_frame} allowed"
-            )
+            raise MediaRejected("too_many_pixels", f"{width} x {height} pixels, at most {most} allowed")
         if swaps_sides(self._orientation):
             width, height = height, width
-        self.info = MediaInfo(kind="image", format=_format(self._image), width=width, height=height)
+        return MediaInfo(kind="image", format=_format(self._image), width=width, height=height)
 
     @property
     def engine(self) -> str:
@@ -98,6 +105,7 @@ class Still:
     def close(self) -> None:
         """Release the file."""
         self._image.close()
+        self._file.close()
 
     def frames(self, request: DecodeRequest) -> Iterator[Sampled]:
         """Yield the frames that the request samples."""
@@ -125,11 +133,11 @@ class Still:
         return upright(np.asarray(_guarded(lambda: to_rgb(self._image))), self._orientation)
 
 
-def _open(location: str) -> Image.Image:
-    if not Path(location).stat().st_size:
+def _open(file: BinaryIO, location: str) -> Image.Image:
+    if not opened.status(location).st_size:
         raise MediaRejected("empty", "the file has no bytes")
     try:
-        return _guarded(partial(Image.open, location, formats=FORMATS))
+        return _guarded(partial(Image.open, file, formats=FORMATS))
     except UnidentifiedImageError as err:
         if _has_known_signature(location):
             raise MediaRejected("corrupt", "begins like a picture, but its header cannot be read") from err
@@ -137,8 +145,7 @@ def _open(location: str) -> Image.Image:
 
 
 def _has_known_signature(location: str) -> bool:
-    with Path(location).open("rb") as file:
-        head = file.read(SIGNATURE_BYTES)
+    head = opened.head(location, SIGNATURE_BYTES)
     accepts = (Image.OPEN[name][1] for name in FORMATS)
     return any(accept(head) is True for accept in accepts if accept)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from worker.decode import decord_reader
+from worker.decode import decord_reader, opened
 from worker.decode.av_reader import AvReader, threads_for
 from worker.decode.container import (
     container_and_codec,
@@ -126,7 +126,7 @@ class Video:
 
     def _open_decord(self, timeline: Timeline) -> DecordReader:
         if self._decord is None:
-            self._decord = DecordReader(self._location, timeline, threads_for(*self._size), self._alive)
+            self._decord = DecordReader(opened.path_of(self._location), timeline, threads_for(*self._size), self._alive)
         return self._decord
 
     def _read_timeline(self) -> Timeline | None:

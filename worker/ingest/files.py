@@ -16,6 +16,7 @@ from worker.ingest.items import Found, Refused
 from worker.ingest.sniff import HEAD_BYTES, Archive, Media, Other, sniff
 from worker.ingest.staging import Staging, digest
 from worker.ingest.walk import display, open_file, refusal
+from worker.stamps import settled_stamp, stamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,11 +62,14 @@ class FileReader:
         uri = display(path)
         try:
             with open_file(path, follow=follow) as file:
-                size = os.fstat(file.fileno()).st_size
+                before = os.fstat(file.fileno())
+                size = before.st_size
                 head = file.read(HEAD_BYTES)
                 sort = sniff(head)
                 if isinstance(sort, Media):
-                    yield self._found(path, uri, sort, head, file)
+                    found = self._found(path, uri, sort, head, file)
+                    stamp = found.stamp or settled_stamp(before, os.fstat(file.fileno()))
+                    yield replace(found, stamp=stamp)
                     return
         except OSError as err:
             yield refusal(path, err)
@@ -98,11 +102,13 @@ class FileReader:
 
     def _found(self, path: str, uri: str, media: Media, head: bytes, rest: Readable) -> Found:
         location = Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow links
+        stamp = None
         if _is_text(str(location)):
             content = digest(head, rest)
         else:  # a database cannot hold such a path: a copy has a name that it can
             location, content = self._staging.add(head, rest, media.extension)
-        return Found(uri, location, content.sha256, media.kind, media.format, content.byte_size)
+            stamp = stamp_of(location.stat())
+        return Found(uri, location, content.sha256, media.kind, media.format, content.byte_size, stamp)
 
     def _look_into(self, opened: _Opened) -> Iterator[Found | Refused]:
         """Yield the members of an archive, then why it was not read to its end where it was not."""
@@ -148,7 +154,8 @@ class FileReader:
         if isinstance(sort, Other):
             return Refused(uri, sort.code, sort.message, byte_size=size)
         location, content = self._staging.add(head, rest, sort.extension)
-        return Found(uri, location, content.sha256, sort.kind, sort.format, content.byte_size)
+        stamp = stamp_of(location.stat())
+        return Found(uri, location, content.sha256, sort.kind, sort.format, content.byte_size, stamp)
 
     def _nested(self, head: bytes, rest: Readable, inner: _Opened) -> Iterator[Found | Refused]:
         if inner.depth > self._options.archive_depth:

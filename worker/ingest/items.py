@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -26,6 +26,8 @@ class Found:
     format: str
     """Short lower-case name by its first bytes: jpeg, heic, mp4, matroska, ..."""
     byte_size: int
+    stamp: str | None = field(default=None, compare=False)
+    """Of the file that was hashed, as ``worker.stamps`` makes them; None where it may have changed unseen."""
 
 
 @dataclass(frozen=True, slots=True)

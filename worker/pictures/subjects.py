@@ -11,6 +11,7 @@ from sqlalchemy import text
 
 from worker.errors import UsageError
 from worker.pictures.annotate import Subject
+from worker.stamps import Expected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
 
     from worker.values import MediaKind
 
-_BY_ID = text("SELECT media_id, kind, location, uri FROM media_file WHERE media_id = :id AND kind IS NOT NULL")
-_BY_HASH = text("SELECT media_id, kind, location, uri FROM media_file WHERE sha256 = :sha256 AND kind IS NOT NULL")
+_MEDIA = "SELECT media_id, kind, location, uri, sha256, byte_size, stamp FROM media_file "
+_BY_ID = text(_MEDIA + "WHERE media_id = :id AND kind IS NOT NULL")
+_BY_HASH = text(_MEDIA + "WHERE sha256 = :sha256 AND kind IS NOT NULL")
 _ANALYSED = text("""
     SELECT EXISTS (SELECT FROM analysis JOIN release USING (release_id)
                    WHERE media_id = :id AND release.active AND analysis.is_current)""")
@@ -44,6 +46,8 @@ class StoredMedia:
     kind: MediaKind
     location: str
     uri: str
+    expected: Expected
+    """What the file should hold."""
 
 
 def media_by_id(session: Session, media_id: int) -> StoredMedia:
@@ -70,8 +74,10 @@ def media_by_hash(session: Session, sha256: str, path: str) -> StoredMedia:
     return _analysed(session, row)
 
 
-def _analysed(session: Session, row: Row[tuple[int, str, str, str]]) -> StoredMedia:
-    media = StoredMedia(int(row.media_id), row.kind, row.location, row.uri)
+def _analysed(session: Session, row: Row[tuple[object, ...]]) -> StoredMedia:
+    is_image = row.kind == "image"
+    expected = Expected(sha256=row.sha256, byte_size=row.byte_size, stamp=row.stamp, is_image=is_image)
+    media = StoredMedia(int(row.media_id), row.kind, row.location, row.uri, expected)
     if not session.execute(_ANALYSED, {"id": media.media_id}).scalar_one():
         raise UsageError(
             f"{media.uri} has no complete analysis under the active release; run `facet analyze {media.location}` first"

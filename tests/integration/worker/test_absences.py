@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import socket
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -21,10 +23,11 @@ from worker.writer import Books, Writer
 
 
 def move(archive, media_id, location):
+    sha256 = hashlib.sha256(Path(location).read_bytes()).hexdigest() if Path(location).is_file() else None
     with archive.sessions.begin() as session:
         session.execute(
-            text("UPDATE media_file SET location = :l, sha256 = coalesce(sha256, 'x') WHERE media_id = :m"),
-            {"l": str(location), "m": media_id},
+            text("UPDATE media_file SET location = :l, sha256 = coalesce(:sha256, sha256) WHERE media_id = :m"),
+            {"l": str(location), "m": media_id, "sha256": sha256},
         )
 
 

@@ -1,0 +1,65 @@
+"""Files whose bytes were no longer there: what is stored of one that changed goes, and it is analysed once found again.
+
+The reasons here are those of a place, not of the bytes: the same bytes, submitted from wherever they are now, are
+analysed as if for the first time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from worker.ledger import LeaseLostError
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from worker.errors import MediaChanged
+    from worker.ledger import LeasedUnit
+
+OF_THE_PLACE = ("changed", "missing", "no_permission", "special_file", "too_large")
+"""Codes of reasons that say nothing of the bytes."""
+
+_UNITS = text("SELECT unit_id, token, state FROM unit WHERE analysis_id = :id ORDER BY unit_id FOR NO KEY UPDATE")
+
+_REJECT = text("""
+    UPDATE unit SET state = 'rejected', token = token + (state = 'leased' AND unit_id <> :own)::integer, owner = NULL,
+        lease_until = NULL, finished_at = now(), frame_count = 0, face_count = 0, notes = NULL,
+        last_error = CASE WHEN unit_id = :own THEN :reason END
+    WHERE analysis_id = :id""")
+
+_RETRY = text("""
+    UPDATE unit SET state = 'pending', last_error = NULL, not_before = NULL, finished_at = NULL, attempts = 0
+    FROM analysis AS a JOIN media_file AS m USING (media_id)
+    WHERE unit.analysis_id = :id AND a.analysis_id = :id AND a.state = 'rejected' AND m.sealed_at IS NULL
+      AND split_part(a.reason, ':', 1) = ANY (:codes)
+    RETURNING unit.unit_id""")
+
+_REOPEN = text("UPDATE analysis SET state = 'pending', reason = NULL, finished_at = NULL WHERE analysis_id = :id")
+
+
+def reject_changed(session: Session, unit: LeasedUnit, error: MediaChanged) -> None:
+    """Reject all units of an analysis and delete what was found in its file: other bytes may have been read before.
+
+    The caller holds the analysis, without which no worker stores a unit of it.
+
+    Raises:
+        LeaseLostError: another worker holds or ended the unit; nothing is written.
+    """
+    key = {"id": unit.analysis_id}
+    held = (unit.unit_id, unit.token, "leased")
+    if held not in {(row.unit_id, row.token, row.state) for row in session.execute(_UNITS, key)}:
+        raise LeaseLostError(f"unit {unit.unit_id} is no longer held under token {unit.token}; its end is dropped")
+    session.execute(_REJECT, key | {"own": unit.unit_id, "reason": error.reason})
+    session.execute(text("DELETE FROM face WHERE analysis_id = :id"), key)
+    session.execute(text("DELETE FROM scene_cut WHERE analysis_id = :id"), key)
+
+
+def retry_found(session: Session, analysis_id: int) -> int:
+    """Requeue an analysis that was rejected for the place of its file, which was just found; returns its units."""
+    key = {"id": analysis_id}
+    units = session.execute(_RETRY, key | {"codes": list(OF_THE_PLACE)}).all()
+    if units:
+        session.execute(_REOPEN, key)
+    return len(units)

@@ -1,0 +1,84 @@
+"""Files that the parent opened for a decode child, which may open none itself: named ``fd:7`` where a path may stand.
+
+Every function takes a plain path, too, so that the readers can be used without a child.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from worker.errors import DecoderCrashed, MediaRejected
+
+SCHEME = "fd:"
+
+
+def location_of(descriptor: int) -> str:
+    """Return the location of an open file."""
+    return f"{SCHEME}{descriptor}"
+
+
+def open_media(path: str) -> int:
+    """Open a file for reading and return its descriptor; a pipe or a device is refused, and never waited for.
+
+    Raises:
+        MediaRejected: it may not be read, or is no file.
+        DecoderCrashed: ``not_found``, worth another try.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+    except PermissionError as err:
+        raise MediaRejected("no_permission", "the file may not be read") from err
+    except OSError as err:
+        raise DecoderCrashed("not_found", f"the file cannot be opened ({err.strerror})") from err
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise MediaRejected("special_file", "a folder, a device, a pipe or a socket")
+    return descriptor
+
+
+def status(location: str) -> os.stat_result:
+    """Return what the file system says of a file."""
+    descriptor = _descriptor(location)
+    return Path(location).stat() if descriptor is None else os.fstat(descriptor)
+
+
+def reader(location: str) -> BinaryIO:
+    """Return a reader from the start of the file; of an open one it shares the position with other readers."""
+    descriptor = _descriptor(location)
+    if descriptor is None:
+        return Path(location).open("rb")
+    file = os.fdopen(os.dup(descriptor), "rb")
+    file.seek(0)
+    return file
+
+
+def head(location: str, count: int) -> bytes:
+    """Return the first bytes of a file, and leave the position of other readers where it is."""
+    descriptor = _descriptor(location)
+    if descriptor is not None:
+        return os.pread(descriptor, count, 0)
+    with Path(location).open("rb") as file:
+        return file.read(count)
+
+
+def for_ffmpeg(location: str) -> tuple[str, dict[str, str]]:
+    """Return the URL under which FFmpeg reads a file, and the options that belong to it."""
+    descriptor = _descriptor(location)
+    if descriptor is None:
+        return f"file:{location}", {"protocol_whitelist": "file"}
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return SCHEME, {"protocol_whitelist": "fd", "fd": str(descriptor)}
+
+
+def path_of(location: str) -> str:
+    """Return a path for a library that takes nothing else; a child that may open no files cannot use it."""
+    descriptor = _descriptor(location)
+    return location if descriptor is None else f"/proc/self/fd/{descriptor}"
+
+
+def _descriptor(location: str) -> int | None:
+    number = location.removeprefix(SCHEME)
+    return int(number) if number != location and number.isdecimal() else None

@@ -1,0 +1,125 @@
+"""Whether a local file still holds the bytes that were hashed when it was submitted.
+
+A stamp is what the file system says of a file: size, times of modification and of change, inode. The same stamp means
+the same bytes. Another one means only that they have to be hashed again: a copy, another mount or a change of mode
+alters a stamp, too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+
+from worker.errors import MediaChanged
+
+CHUNK_BYTES = 1 << 20
+SETTLED_NS = 2_000_000_000
+"""Age of a change from which the next one shows in the times: FAT counts two seconds, some servers one."""
+MAX_VERIFIED = 4096
+
+
+def stamp_of(found: os.stat_result) -> str:
+    """Return the stamp of a file."""
+    return f"{found.st_size}:{found.st_mtime_ns}:{found.st_ctime_ns}:{found.st_ino}"
+
+
+def settled_stamp(before: os.stat_result, after: os.stat_result) -> str | None:
+    """Return the stamp of a file that was read to its end between two looks; None where it may have changed unseen."""
+    latest = max(before.st_mtime_ns, before.st_ctime_ns)
+    same = stamp_of(before) == stamp_of(after)
+    return stamp_of(before) if same and latest + SETTLED_NS < time.time_ns() else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What a file held when it was submitted."""
+
+    sha256: str
+    byte_size: int | None = None
+    stamp: str | None = None
+    """Of the file then; None where it may have changed unseen: it is hashed again."""
+    is_image: bool = False
+    """Whether it is hashed whatever its stamp: images are small, and their bytes were just read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """Stamps under which large files were hashed by this process; for several threads."""
+
+    _hashes: dict[tuple[int, str], str] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def hash(self, descriptor: int) -> str:
+        """Return the SHA-256 of an open file; one that stays as it was is read once, whatever the number of threads."""
+        with self._lock:
+            before = os.fstat(descriptor)
+            known = self._hashes.get((before.st_dev, stamp_of(before)))
+            if known is not None:
+                return known
+            sha256 = hash_file(descriptor)
+            if (stamp := settled_stamp(before, os.fstat(descriptor))) is not None:
+                if len(self._hashes) >= MAX_VERIFIED:
+                    self._hashes.clear()
+                self._hashes[before.st_dev, stamp] = sha256
+            return sha256
+
+
+class Check:
+    """Compares one open file with what it should hold, before and after it is decoded.
+
+    Args:
+        descriptor: of the file.
+        expected: what it should hold; None where that is not known.
+        verified: of this process.
+    """
+
+    def __init__(self, descriptor: int, expected: Expected | None, verified: Verified) -> None:
+        self._descriptor = descriptor
+        self._expected = expected
+        self._verified = verified
+        self._before = os.fstat(descriptor)
+
+    def begin(self) -> None:
+        """Compare before the first byte is decoded.
+
+        Raises:
+            MediaChanged: the file holds other bytes.
+        """
+        expected = self._expected
+        if expected is None:
+            return
+        if expected.byte_size not in {None, self._before.st_size}:
+            raise self._changed(f"{self._before.st_size} bytes, {expected.byte_size} were submitted")
+        if not expected.is_image and stamp_of(self._before) != expected.stamp:
+            self._compare(self._verified.hash(self._descriptor), expected)
+
+    def end(self) -> None:
+        """Compare after the last byte was decoded.
+
+        Raises:
+            MediaChanged: the file holds, or held meanwhile, other bytes.
+        """
+        expected = self._expected
+        if expected is None:
+            return
+        if expected.is_image or stamp_of(os.fstat(self._descriptor)) != stamp_of(self._before):
+            self._compare(hash_file(self._descriptor), expected)
+
+    def _compare(self, sha256: str, expected: Expected) -> None:
+        if sha256 != expected.sha256:
+            raise self._changed("other bytes")
+
+    def _changed(self, found: str) -> MediaChanged:
+        return MediaChanged(f"the file holds {found}, expected those that were submitted; submit it again")
+
+
+def hash_file(descriptor: int) -> str:
+    """Return the SHA-256 of an open file, whose position stays where it is."""
+    total, position = hashlib.sha256(), 0
+    while chunk := os.pread(descriptor, CHUNK_BYTES, position):
+        total.update(chunk)
+        position += len(chunk)
+    return total.hexdigest()
