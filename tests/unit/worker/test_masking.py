@@ -1,4 +1,7 @@
 import logging
+import random
+import re
+import time
 
 import pytest
 
@@ -48,3 +51,48 @@ def test_log_lines_and_their_tracebacks_are_masked():
     line = MaskingFormatter("%(message)s").format(record)
     assert "ValueError: redis://:***@h" in line
     assert SECRET not in line
+
+
+# The same rules as two expressions, which take time in proportion to the square of the length.
+USER = re.compile(r"(?P<kept>\b[a-z][a-z0-9+.-]*://[^\s/:@'\"]*):[^\s'\"]+@", re.IGNORECASE)
+PARAMETER = re.compile(
+    r"(?P<kept>\b[\w.-]*(?:password|passwd|pwd|secret|token|signature|credential|"
+    r"(?:access|api|account|shared)[_-]?key|sas|sig|security)[\w.-]*['\"]?\s*[=:]\s*['\"]?)[^\s&;,'\"]+",
+    re.IGNORECASE,
+)
+PIECES = (
+    *"aZ9_.-+:/@'\" \n=&;,",
+    "://",
+    "a://",
+    "token",
+    "sig",
+    "pwd=",
+    "api-key",
+    "é",
+    "u:p@",
+    "SAS :",
+    "\u212a",
+    "\u017f",
+)
+
+
+def test_it_hides_what_the_rules_name():
+    dice = random.Random(5)
+    for _ in range(30_000):
+        text = "".join(dice.choices(PIECES, k=dice.randint(1, 14)))
+        hidden = PARAMETER.sub(r"\g<kept>***", USER.sub(r"\g<kept>:***@", text))
+        assert masked(text) == hidden, repr(text)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["a", "a.", "-", "token", "token.", "a.token ", "://", "a://", "a://b:", "a:", "@", "a://b:c@", "'", "= ",
+     "token=", "\n", "token'", "sig ", "a+"],
+)  # fmt: skip
+@pytest.mark.parametrize("end", ["", "=x", "://u:p@h", "@"])
+def test_it_takes_time_in_proportion_to_the_length(piece, end):
+    text = piece * (100_000 // len(piece)) + end
+    started = time.process_time()
+    masked(text)
+    masked(" " * 50_000 + text)
+    assert time.process_time() - started < 3
