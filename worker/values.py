@@ -43,7 +43,7 @@ class DecodedFrame:
     index: int
     """Number of the frame in its file, from 0, in presentation order."""
     at_seconds: float
-    """Presentation time stamp from the container, from the first frame's; 0.0 for a still."""
+    """Presentation time stamp from the container, from the first frame's; 0.0 for a still, the number of a page."""
     pixels: NDArray[np.uint8]
     """(H, W, 3) RGB, upright."""
     scene_cut: bool

@@ -211,7 +211,7 @@ COMMENT ON COLUMN facet.faces.media_id IS 'The file.';
 COMMENT ON COLUMN facet.faces.appearance_id IS 'The appearance it belongs to; null for a face that belongs to none.';
 COMMENT ON COLUMN facet.faces.person_id IS 'The person; null while nobody is assigned.';
 COMMENT ON COLUMN facet.faces.frame_index IS 'Number of the frame in its file, from 0.';
-COMMENT ON COLUMN facet.faces.at_seconds IS 'Time of the frame from the container; 0 for a still.';
+COMMENT ON COLUMN facet.faces.at_seconds IS 'Time of the frame from the container; 0 for a still, the number of the page in one with pages.';
 COMMENT ON COLUMN facet.faces.x1 IS 'Left edge of its box, pixels of the upright frame.';
 COMMENT ON COLUMN facet.faces.y1 IS 'Top edge of its box, pixels.';
 COMMENT ON COLUMN facet.faces.x2 IS 'Right edge of its box, pixels.';

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import av.logging
 import cv2
 
-from worker.decode import decord_reader, stills
+from worker.decode import decord_reader, scenes, stills
 from worker.decode.confine import NETWORK, confine, die_with_parent, leave_network
 from worker.decode.opened import location_of
 from worker.decode.scenes import SceneJudge
-from worker.decode.stills import Still
+from worker.decode.stills import open_still
 from worker.decode.video import Video
 from worker.decode.wire import CANCEL, MessageKind, Request, decode_request, frame_meta, write_message
 from worker.errors import MediaRejected
@@ -30,6 +30,8 @@ from worker.values import DecodedFrame
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from worker.decode.album import Album
+    from worker.decode.stills import Still
     from worker.values import DecodeRequest
 
 OPENCV_NO_MEMORY = -4  # cv::Error::StsNoMem
@@ -98,11 +100,11 @@ class Server:
             if source is not self._film:
                 source.close()
 
-    def _stream(self, source: Still | Video, wanted: DecodeRequest) -> None:
+    def _stream(self, source: Still | Album | Video, wanted: DecodeRequest) -> None:
         """Send the frames of the range; the one before it is looked at only to see whether a shot begins."""
         judge = SceneJudge()
         for sampled in source.frames(wanted):
-            cut = judge.is_cut(sampled.pixels)
+            cut = judge.is_cut(sampled.pixels) or sampled.starts_shot
             if wanted.start_seconds is not None and sampled.at_seconds < wanted.start_seconds:
                 continue
             frame = DecodedFrame(sampled.index, sampled.at_seconds, sampled.pixels, cut)
@@ -110,7 +112,7 @@ class Server:
             if self._cancelled():
                 return
 
-    def _open(self, request: Request, file: int) -> Still | Video:
+    def _open(self, request: Request, file: int) -> Still | Album | Video:
         """Open a file, or go on with the film of the request before: its ranges come one after the other."""
         wanted = request.decode
         stat = os.fstat(file)
@@ -121,7 +123,7 @@ class Server:
             return self._film
         self._close_film()
         if wanted.kind == "image":
-            return Still(location_of(file), wanted.limits)
+            return open_still(location_of(file), wanted.limits)
         self._film_file, self._film_key = os.dup(file), key
         location = location_of(self._film_file)
         self._film = Video(location, wanted.limits, self._alive, with_decord=with_decord)
@@ -166,6 +168,7 @@ def _load_codecs() -> None:
     """Load every library that decodes, decord last (see there), and make them silent."""
     av.logging.set_level(None)
     cv2.setNumThreads(1)
+    scenes.prepare()
     stills.prepare()
     decord_reader.load()
 

@@ -5,12 +5,16 @@ Every function takes a plain path, too, so that the readers can be used without 
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from worker.errors import DecoderCrashed, MediaRejected
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 SCHEME = "fd:"
 
@@ -53,6 +57,46 @@ def reader(location: str) -> BinaryIO:
     file = os.fdopen(os.dup(descriptor), "rb")
     file.seek(0)
     return file
+
+
+def independent_reader(location: str) -> BinaryIO:
+    """Return a reader whose position is its own, whoever else reads the file."""
+    descriptor = _descriptor(location)
+    if descriptor is None:
+        return Path(location).open("rb")
+    return cast("BinaryIO", io.BufferedReader(_Positioned(os.dup(descriptor))))
+
+
+class _Positioned(io.RawIOBase):
+    """Reads an open file at positions of its own."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        count = os.preadv(self._descriptor, [buffer], self._position)
+        self._position += count
+        return count
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: os.fstat(self._descriptor).st_size}[whence]
+        self._position = start + offset
+        return self._position
+
+    def tell(self) -> int:
+        return self._position
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._descriptor)
+        super().close()
 
 
 def head(location: str, count: int) -> bytes:

@@ -22,6 +22,8 @@ class Sampled:
     at_seconds: float
     pixels: NDArray[np.uint8]
     """(H, W, 3) RGB, upright, contiguous."""
+    starts_shot: bool = False
+    """Whether nothing goes on from the frame before, whatever it looks like."""
 
 
 def ticks(seconds: NDArray[np.float64], frames_per_second: float) -> NDArray[np.int64]:

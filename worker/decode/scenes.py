@@ -25,6 +25,11 @@ LEAST_CONTRAST = 1.0
 """Standard deviation of brightness (Lab) below which a picture has no layout to compare."""
 
 
+def prepare() -> None:
+    """Let OpenCV make its tables of colours now: later, memory is short."""
+    _thumbnail(np.zeros((THUMBNAIL[1], THUMBNAIL[0], 3), np.uint8))
+
+
 class SceneJudge:
     """Compares each frame with the one before it."""
 

@@ -2,51 +2,42 @@
 
 from __future__ import annotations
 
-import struct
 import warnings
+from contextlib import ExitStack
 from functools import partial
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 import pillow_heif
 from PIL import Image, UnidentifiedImageError
 
-from worker.decode import opened
+from worker.decode import heif_pages, opened, psd, tiff, tiff_pages
+from worker.decode.album import Album, check_size
 from worker.decode.colour import to_rgb
+from worker.decode.guarded import BROKEN, guarded
 from worker.decode.orientation import UPRIGHT, swaps_sides, upright
+from worker.decode.psd_page import PsdPage
 from worker.decode.sampling import Sampled, Sampler
+from worker.decode.wide import wide_picture
 from worker.errors import MediaRejected
 from worker.values import MediaInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
     from worker.values import DecodeLimits, DecodeRequest
 
-T = TypeVar("T")
-
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "HEIF", "AVIF", "PSD", "ICO", "PPM", "JPEG2000")
+FORMATS = (
+    "JPEG", "PNG", "WEBP", "GIF", "BMP", "HEIF", "AVIF", "ICO", "PPM", "JPEG2000", "PCX", "SGI", "QOI", "SUN", "ICNS",
+)  # fmt: skip
 """Pillow's names; formats that need another program (EPS) or have no signature (TGA) stay out."""
 ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
 """Whose further images are later moments, not other pictures."""
-BROKEN = (
-    OSError,
-    EOFError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    AttributeError,
-    LookupError,
-    ArithmeticError,
-    AssertionError,
-    RuntimeError,
-    struct.error,
-)
-"""What broken files make Pillow's plug-ins raise: met when bytes of good files were changed at random,
-or of the same kind. Want of memory is not among them."""
 ORIENTATION_TAG = 0x0112
+MP_ENTRIES, PREVIEW = 0xB002, "Large Thumbnail"
+"""Of multi-picture JPEG: the list of pictures, and the types of smaller copies."""
 SIGNATURE_BYTES = 16
 """What Pillow shows its plug-ins."""
 SHORTEST_SECONDS = 0.011
@@ -62,30 +53,58 @@ def prepare() -> None:
     warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
+def open_still(location: str, limits: DecodeLimits) -> Still | Album:
+    """Open a picture file.
+
+    Raises:
+        MediaRejected: it is damaged, of a format that is not read, or over a limit.
+    """
+    Image.MAX_IMAGE_PIXELS = limits.pixels_per_frame
+    head = opened.head(location, SIGNATURE_BYTES)
+    if not head:
+        raise MediaRejected("empty", "the file has no bytes")
+    if tiff.is_tiff(head) or psd.is_psd(head):
+        with ExitStack() as stack:
+            file = stack.enter_context(opened.independent_reader(location))
+            album = _open_album(file, head, location, limits)
+            check_size(album.pages[0].size, limits)
+            stack.pop_all()
+            return album
+    still = Still(location, limits)
+    if still.image.format == "HEIF" and getattr(still.image, "n_frames", 1) > 1:
+        return heif_pages.open_album(still.image, limits, still.file)
+    return still
+
+
+def _open_album(file: BinaryIO, head: bytes, location: str, limits: DecodeLimits) -> Album:
+    if psd.is_psd(head):
+        return Album("psd", [PsdPage(file, guarded(partial(psd.read_header, file)))], limits, [], (file,))
+    pages, notes, pillow = tiff_pages.open_pages(file, location)
+    return Album("tiff", pages, limits, notes, (file, *pillow))
+
+
 class Still:
     """An opened picture file: its description, then its frames."""
 
     def __init__(self, location: str, limits: DecodeLimits) -> None:
-        Image.MAX_IMAGE_PIXELS = limits.pixels_per_frame
         self._limits = limits
-        self._file = opened.reader(location)
+        self._location = location
+        self.file = opened.reader(location)
         try:
-            self._image = _open(self._file, location)
+            self.image = _open(self.file, location)
+            self._orientation = _orientation(self.image)
             self.info = self._describe()
         except BaseException:
-            self._file.close()
+            self.file.close()
             raise
+        self._left_out = _left_out(self.image)
 
     def _describe(self) -> MediaInfo:
-        self._orientation = _orientation(self._image)
-        width, height = self._image.size
-        most = self._limits.pixels_per_frame
-        if width * height > most:
-            self._image.close()
-            raise MediaRejected("too_many_pixels", f"{width} x {height} pixels, at most {most} allowed")
+        width, height = self.image.size
+        check_size((width, height), self._limits)
         if swaps_sides(self._orientation):
             width, height = height, width
-        return MediaInfo(kind="image", format=_format(self._image), width=width, height=height)
+        return MediaInfo(kind="image", format=_format(self.image), width=width, height=height)
 
     @property
     def engine(self) -> str:
@@ -100,12 +119,12 @@ class Still:
     @property
     def notes(self) -> tuple[str, ...]:
         """Parts of the file that are not read."""
-        return ()
+        return self._left_out
 
     def close(self) -> None:
         """Release the file."""
-        self._image.close()
-        self._file.close()
+        self.image.close()
+        self.file.close()
 
     def frames(self, request: DecodeRequest) -> Iterator[Sampled]:
         """Yield the frames that the request samples."""
@@ -113,31 +132,30 @@ class Still:
         at_seconds = 0.0
         for index in range(self._frame_count()):
             if index:
-                _guarded(partial(self._image.seek, index))
+                guarded(partial(self.image.seek, index))
             taken = sampler.takes(at_seconds)
-            if taken or self._image.format == "WEBP":  # whose durations are known only when decoded
-                _guarded(self._image.load)
+            if taken or self.image.format == "WEBP":  # whose durations are known only when decoded
+                guarded(self.image.load)
             if taken:
                 yield Sampled(index, at_seconds, self._pixels())
-            at_seconds += _guarded(partial(_duration, self._image))
+            at_seconds += guarded(partial(_duration, self.image))
 
     def _frame_count(self) -> int:
-        if self._image.format not in ANIMATED:
+        if self.image.format not in ANIMATED:
             return 1
-        count = int(_guarded(lambda: getattr(self._image, "n_frames", 1)))
+        count = int(guarded(lambda: getattr(self.image, "n_frames", 1)))
         if count > self._limits.frames_per_file:
             raise MediaRejected("too_many_frames", f"{count} frames, at most {self._limits.frames_per_file} allowed")
         return max(count, 1)
 
     def _pixels(self) -> NDArray[np.uint8]:
-        return upright(np.asarray(_guarded(lambda: to_rgb(self._image))), self._orientation)
+        picture = guarded(lambda: to_rgb(wide_picture(self.image, self._location) or self.image))
+        return upright(np.asarray(picture), self._orientation)
 
 
 def _open(file: BinaryIO, location: str) -> Image.Image:
-    if not opened.status(location).st_size:
-        raise MediaRejected("empty", "the file has no bytes")
     try:
-        return _guarded(partial(Image.open, file, formats=FORMATS))
+        return guarded(partial(Image.open, file, formats=FORMATS))
     except UnidentifiedImageError as err:
         if _has_known_signature(location):
             raise MediaRejected("corrupt", "begins like a picture, but its header cannot be read") from err
@@ -150,29 +168,33 @@ def _has_known_signature(location: str) -> bool:
     return any(accept(head) is True for accept in accepts if accept)
 
 
-def _guarded(step: Callable[[], T]) -> T:
-    """Run one step of Pillow and say what its errors mean."""
-    try:
-        return step()
-    except (UnidentifiedImageError, FileNotFoundError, PermissionError):
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
-        raise MediaRejected("too_many_pixels", f"more than the {Image.MAX_IMAGE_PIXELS} pixels allowed") from err
-    except BROKEN as err:
-        text = " ".join(str(err).split())
-        if "memory" in text.lower():  # libheif's word for it
-            raise MemoryError(text) from err
-        raise MediaRejected("truncated" if "truncated" in text else "corrupt", text) from err
-
-
 def _orientation(image: Image.Image) -> int:
-    if image.format == "TIFF":
-        return UPRIGHT  # Pillow turns these itself
     try:
         value = image.getexif().get(ORIENTATION_TAG, 1)
     except BROKEN:
         return UPRIGHT  # broken EXIF says nothing
     return value if value in range(1, 9) else UPRIGHT
+
+
+def _left_out(image: Image.Image) -> tuple[str, ...]:
+    """Name the pictures of a multi-picture JPEG that are not read; previews, depth and brightness maps are none."""
+    if image.format != "MPO":
+        return ()
+    try:
+        types = [str(entry["Attribute"]["MPType"]) for entry in image.mpinfo[MP_ENTRIES]]  # type: ignore[attr-defined]
+        views = sum(_is_view(image, number) for number, kind in enumerate(types) if number and PREVIEW not in kind)
+        image.seek(0)
+    except BROKEN:
+        return ("further pictures in the file were not analysed",)
+    return (f"other views in the file were not analysed: {views}",) if views else ()
+
+
+def _is_view(image: Image.Image, number: int) -> bool:
+    primary = image.mode
+    image.seek(number)
+    is_view = image.mode == primary
+    image.seek(0)
+    return is_view
 
 
 def _format(image: Image.Image) -> str:

@@ -20,9 +20,9 @@ from worker.summary import summarise_job
 
 # A decode child as it is, but that each still has a second part.
 PROGRAM = """
-from worker.decode import child
+from worker.decode import child, stills
 
-child.Still.notes = property(lambda still: ("page 2 of 2 was not analysed",))
+stills.Still.notes = property(lambda still: ("page 2 of 2 was not analysed",))
 child.main()
 """
 

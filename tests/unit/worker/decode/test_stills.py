@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from worker.decode import stills
-from worker.decode.stills import Still
+from worker.decode.stills import open_still
 from worker.errors import MediaRejected
 from worker.values import DecodeLimits, DecodeRequest
 
@@ -37,7 +37,7 @@ def corners(size=(26, 14)):
 
 def decode(path, rate=None, limits=None):
     limits = limits or DecodeLimits()
-    with closing(Still(str(path), limits)) as still:
+    with closing(open_still(str(path), limits)) as still:
         return still.info, list(still.frames(DecodeRequest(location=str(path), kind="image", frames_per_second=rate)))
 
 
@@ -180,15 +180,6 @@ def test_animations_without_durations_run_at_ten_frames_a_second(tmp_path):
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], duration=0)
     _, every = decode(tmp_path / "a.gif")
     assert [round(f.at_seconds, 3) for f in every] == [0.0, 0.1, 0.2, 0.3]
-
-
-@pytest.mark.parametrize(("pillow_name", "options"), [("TIFF", {}), ("HEIF", {"quality": 90})])
-def test_of_several_pictures_the_first_counts(tmp_path, pillow_name, options):
-    path = tmp_path / "many"
-    corners().save(path, pillow_name, save_all=True, append_images=[Image.new("RGB", (26, 14))], **options)
-    _, frames = decode(path)
-    assert len(frames) == 1
-    assert_corners(frames[0].pixels)
 
 
 def reason(path, **limits):

@@ -1,0 +1,53 @@
+"""Runs steps of image decoders and turns their errors into reasons."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from typing import TYPE_CHECKING, TypeVar
+
+from PIL import Image, UnidentifiedImageError
+
+from worker.errors import MediaRejected
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+BROKEN = (
+    OSError,
+    EOFError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    AssertionError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+)
+"""What broken files make Pillow's plug-ins raise: met when bytes of good files were changed at random,
+or of the same kind. Want of memory is not among them."""
+
+
+def guarded(step: Callable[[], T]) -> T:
+    """Run one step of decoding a still.
+
+    Raises:
+        MediaRejected: the file is at fault.
+        UnidentifiedImageError: Pillow does not know the format.
+    """
+    try:
+        return step()
+    except (UnidentifiedImageError, FileNotFoundError, PermissionError):
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
+        raise MediaRejected("too_many_pixels", f"more than the {Image.MAX_IMAGE_PIXELS} pixels allowed") from err
+    except BROKEN as err:
+        text = " ".join(str(err).split())
+        if "memory" in text.lower():  # libheif's word for it
+            raise MemoryError(text) from err
+        raise MediaRejected("truncated" if "truncated" in text else "corrupt", text) from err
