@@ -73,10 +73,10 @@ SELECT DISTINCT last_error FROM unit WHERE state = 'pending' AND last_error LIKE
 """)
 
 _REASONS = text(f"""
-SELECT split_part(reason, ':', 1) AS code, count(*) AS files, min(at) AS first_at, max(at) AS last_at,
-       min(reason) AS example
+SELECT split_part(reason, ':', 1) AS code, count(DISTINCT media_id) AS files, min(finished_at) AS first_at,
+       max(finished_at) AS last_at, min(reason) AS example
 FROM ({FAILED}) AS failed
-WHERE cast(:job_id AS bigint) IS NULL OR media_id IN (SELECT media_id FROM job_item WHERE job_id = :job_id)
+WHERE cast(:job_id AS bigint) IS NULL OR job_id = :job_id
 GROUP BY code
 ORDER BY files DESC, code
 LIMIT :limit

@@ -17,7 +17,7 @@ _LATEST = text("SELECT job_id FROM job ORDER BY job_id DESC LIMIT :limit")
 
 # One job at a time, each by its number: a job of ten files is looked up, one of a million is counted from indexes.
 _JOB = text("""
-SELECT job_id, name, submitted, done, rejected, quarantined, cancelled, pending, submitted_at, finished_at
+SELECT job_id, name, submitted, done, rejected, quarantined, cancelled, pending, submitted_at, finished_at, submission
 FROM jobs
 WHERE job_id = :job_id
 """)
@@ -41,22 +41,23 @@ WHERE finished_at > now() - make_interval(secs => :seconds) {of_job}
 """
 
 FAILED = """
-    SELECT a.media_id, a.analysis_id, a.state, a.reason, a.finished_at AS at
-    FROM analysis AS a WHERE a.state IN ('rejected', 'quarantined')
+    SELECT i.job_id, i.item_no, i.uri, i.media_id, a.state, a.reason, a.finished_at
+    FROM analysis AS a JOIN job_item AS i USING (analysis_id) WHERE a.state IN ('rejected', 'quarantined')
     UNION ALL
-    SELECT m.media_id, NULL, 'rejected', m.reason, m.submitted_at FROM media_file AS m WHERE m.reason IS NOT NULL
+    SELECT i.job_id, i.item_no, i.uri, i.media_id, 'rejected',
+           coalesce(i.reason, m.reason, 'unknown: the reason was not kept'), j.submitted_at
+    FROM job_item AS i JOIN job AS j USING (job_id) JOIN media_file AS m USING (media_id) WHERE i.analysis_id IS NULL
 """
-"""What failed, found by two indexes that hold nothing else: analyses, and files that were refused as a whole."""
+"""Items that failed, found by two indexes that hold nothing else: of analyses, and of items that were refused."""
 
 _FAILURES = text(f"""
-SELECT i.job_id, i.uri, failed.state, failed.reason, failed.at AS finished_at
+SELECT job_id, uri, state, reason, finished_at
 FROM ({FAILED}) AS failed
-JOIN job_item AS i
-    ON i.media_id = failed.media_id AND (failed.analysis_id IS NULL OR i.analysis_id = failed.analysis_id)
-WHERE cast(:job_id AS bigint) IS NULL OR i.job_id = :job_id
-ORDER BY failed.at DESC, i.job_id DESC, i.item_no
+WHERE cast(:job_id AS bigint) IS NULL OR job_id = :job_id
+ORDER BY finished_at DESC, job_id DESC, item_no
 LIMIT :limit
 """)  # noqa: S608 - a constant
+
 
 _TROUBLED = """
 SELECT u.unit_id, m.uri,
@@ -92,6 +93,8 @@ class JobCounts:
     pending: int
     submitted_at: datetime
     finished_at: datetime | None
+    submission: str
+    """open (files are still being read), ended or broken."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

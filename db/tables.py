@@ -1,6 +1,6 @@
-"""The base tables: what was submitted (media, jobs), the ledger (analyses, units) and what was found (faces and on).
+"""The base tables: media, the ledger (analyses, units) and what was found (faces and on).
 
-People and what humans said about them are in ``db.identity``.
+Submissions are in ``db.jobs``; people and what humans said about them are in ``db.identity``.
 
 Users never read these: the views of ``db.views`` are the interface. Words and ranges are checked by the server, so that
 no program, ours included, can store a state that the accounting does not know.
@@ -25,6 +25,7 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from db.base import Base, Count, Created, Embedding, Json, JsonObject, Real, Reals, RowId, one_of
 from db.identity import Alike, Correction, CorrectionAnchor, Person, Proposal, ProposalChange
+from db.jobs import Job, JobItem
 
 __all__ = (
     "Alike", "Analysis", "Appearance", "Correction", "CorrectionAnchor", "Face", "FileRemoval", "Job", "JobItem",
@@ -60,7 +61,7 @@ class Release(Base):
 
 
 class MediaFile(Base):
-    """A file, known by its bytes; one that ingest refused keeps its row and its reason."""
+    """A file, known by its bytes; one that was refused and never analysed has a reason."""
 
     __tablename__ = "media_file"
     __table_args__ = (
@@ -72,6 +73,8 @@ class MediaFile(Base):
         ),
         Index("ix_media_file_submitted_at", "submitted_at"),
         Index("ix_media_file_refused", "media_id", postgresql_where=text("reason IS NOT NULL")),
+        # Files refused before are found again by their address; hashed, because it may be longer than an index takes.
+        Index("ix_media_file_refused_uri", text("md5(uri)"), postgresql_where=text("sha256 IS NULL")),
     )
 
     media_id: Mapped[RowId]
@@ -92,47 +95,6 @@ class MediaFile(Base):
     sealed_at: Mapped[datetime | None]
 
     analyses: Mapped[list["Analysis"]] = relationship(back_populates="media", passive_deletes=True)
-
-
-class Job(Base):
-    """A submission."""
-
-    __tablename__ = "job"
-    __table_args__ = (
-        CheckConstraint("keep_days > 0", "keep_days"),
-        Index("ix_job_kept", "job_id", postgresql_where=text("keep_days IS NOT NULL")),
-    )
-
-    job_id: Mapped[RowId]
-    name: Mapped[str]
-    submitted_at: Mapped[Created]
-    options: Mapped[JsonObject]
-    finished_at: Mapped[datetime | None]
-    # Days from submission after which its files are erased, unless another job keeps them longer; null for never.
-    keep_days: Mapped[int | None] = mapped_column(Integer)
-    # Items that were erased, by the state that they had; a pending or cancelled one counts as rejected.
-    erased_done: Mapped[Count]
-    erased_rejected: Mapped[Count]
-    erased_quarantined: Mapped[Count]
-    cancelled_at: Mapped[datetime | None]
-
-    items: Mapped[list["JobItem"]] = relationship(back_populates="job", passive_deletes=True)
-
-
-class JobItem(Base):
-    """One file of a submission; its state is that of its analysis, or 'rejected' where ingest refused the file."""
-
-    __tablename__ = "job_item"
-    __table_args__ = (Index("ix_job_item_media_id", "media_id"), Index("ix_job_item_analysis_id", "analysis_id"))
-
-    job_id: Mapped[int] = mapped_column(ForeignKey("facet.job.job_id", ondelete="CASCADE"), primary_key=True)
-    item_no: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    uri: Mapped[str]
-    media_id: Mapped[int] = mapped_column(ForeignKey("facet.media_file.media_id", ondelete="CASCADE"))
-    # No cascade: an analysis that a job counts may go only together with its file.
-    analysis_id: Mapped[int | None] = mapped_column(ForeignKey("facet.analysis.analysis_id"))
-
-    job: Mapped[Job] = relationship(back_populates="items")
 
 
 class Analysis(Base):

@@ -39,6 +39,11 @@ _RETRY = text("""
 _REOPEN = text("UPDATE analysis SET state = 'pending', reason = NULL, finished_at = NULL WHERE analysis_id = :id")
 
 
+def is_of_the_place(reason: str) -> bool:
+    """Whether a file was rejected for its place, so that it is analysed once it is found again."""
+    return reason.partition(":")[0] in OF_THE_PLACE
+
+
 def reject_changed(session: Session, unit: LeasedUnit, error: MediaChanged) -> None:
     """Reject all units of an analysis and delete what was found in its file: other bytes may have been read before.
 

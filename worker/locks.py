@@ -23,15 +23,27 @@ if TYPE_CHECKING:
     from worker.ledger import LeasedUnit
 
 _MEDIA = text("SELECT FROM media_file WHERE media_id = ANY(:ids) ORDER BY media_id FOR NO KEY UPDATE")
-_ANALYSES = text("SELECT FROM analysis WHERE media_id = ANY(:ids) ORDER BY analysis_id FOR NO KEY UPDATE")
+_ANALYSES_OF = text("SELECT FROM analysis WHERE media_id = ANY(:ids) ORDER BY analysis_id FOR NO KEY UPDATE")
+_ANALYSES = text("SELECT FROM analysis WHERE analysis_id = ANY(:ids) ORDER BY analysis_id FOR NO KEY UPDATE")
+_UNITS_OF = text("SELECT unit_id FROM unit WHERE analysis_id = ANY(:ids)")
 _UNITS = text("SELECT FROM unit WHERE unit_id = ANY(:ids) ORDER BY unit_id FOR NO KEY UPDATE")
+
+
+def lock_media(session: Session, media_ids: Iterable[int]) -> None:
+    """Lock files."""
+    session.execute(_MEDIA, {"ids": sorted(set(media_ids))})
 
 
 def lock_files(session: Session, media_ids: Iterable[int]) -> None:
     """Lock files and all their analyses: one that ends may take the place of another as the current one."""
-    ids = {"ids": sorted(set(media_ids))}
-    session.execute(_MEDIA, ids)
-    session.execute(_ANALYSES, ids)
+    media = sorted(set(media_ids))
+    lock_media(session, media)
+    session.execute(_ANALYSES_OF, {"ids": media})
+
+
+def lock_analyses(session: Session, analysis_ids: Iterable[int]) -> None:
+    """Lock analyses; the caller holds their files, or will not ask for any."""
+    session.execute(_ANALYSES, {"ids": sorted(set(analysis_ids))})
 
 
 def lock_units(session: Session, unit_ids: Iterable[int]) -> None:
@@ -39,7 +51,16 @@ def lock_units(session: Session, unit_ids: Iterable[int]) -> None:
     session.execute(_UNITS, {"ids": sorted(set(unit_ids))})
 
 
-def lock_work(session: Session, units: Collection[LeasedUnit]) -> None:
-    """Lock all that storing or failing some units may change, from their files down."""
+def lock_work(session: Session, units: Collection[LeasedUnit], whole: Collection[int] = ()) -> None:
+    """Lock all that storing or failing some units may change, from their files down.
+
+    Args:
+        session: an open session.
+        units: whose end is about to be written.
+        whole: analyses of which all units end.
+    """
     lock_files(session, (unit.media_id for unit in units))
-    lock_units(session, (unit.unit_id for unit in units))
+    ids = {unit.unit_id for unit in units}
+    if whole:
+        ids.update(session.scalars(_UNITS_OF, {"ids": list(whole)}))
+    lock_units(session, ids)

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 
 LATEST_JOBS = 10
 SHOWN_FAILURES = 10
+SUBMISSION_NOTES = {
+    "open": ("its files are still being read: more may come",),
+    "broken": ("its submission broke off, so files may be missing; submit them again: none is analysed twice",),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +60,8 @@ class JobStatus:
     @property
     def notes(self) -> list[str]:
         """What needs somebody's eye."""
-        notes = [f"{one.files:,} x {one.code}, first at {one.first_at:%Y-%m-%d %H:%M}" for one in self.reasons]
+        notes = list(SUBMISSION_NOTES.get(self.counts.submission, ()))
+        notes += [f"{one.files:,} x {one.code}, first at {one.first_at:%Y-%m-%d %H:%M}" for one in self.reasons]
         notes += [f"{file.uri}: {file.state}: {file.reason}" for file in self.failures]
         notes += [
             f"{unit.uri}: {unit.trouble} after {unit.attempts} attempts: {unit.last_error}" for unit in self.troubled

@@ -1,17 +1,20 @@
-"""Submission: what was found becomes media, analyses, units and job items, file by file in one transaction each."""
+"""Submission: what was found becomes media, analyses, units and job items, a batch of files in each transaction."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import logging
+from contextlib import suppress
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
-from worker import ledger
-from worker.changed import retry_found
-from worker.errors import FacetError, MediaError, UsageError
+from worker.accept import WHOLE, write_batch
+from worker.errors import FacetError, MediaError, MediaRejected, UsageError
 from worker.ingest import Found, Refused, plan_ranges
+from worker.transactions import run_transaction
 from worker.turns import Turns
 
 if TYPE_CHECKING:
@@ -19,16 +22,15 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session, sessionmaker
 
+    from worker.accept import Plans, Ranges
     from worker.values import Prober
+
+logger = logging.getLogger(__name__)
 
 FILES_PER_TRANSACTION = 50
 SUBMIT_LOCK = (
     0x7375626D  # "subm": batches are written one at a time, so that two jobs with the same files cannot deadlock
 )
-SEALED = "erased: somebody in this file was erased from the results, so it is not analysed again"
-"""Reason of an analysis of a sealed file."""
-
-Ranges = list[tuple[float | None, float | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,13 +72,23 @@ class SubmitCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class _Writing:
+class Writing:
     """A job that is being written."""
 
     submission: Submission
     decoder: Prober
     counts: SubmitCounts
     turns: Turns
+
+    def copy(self) -> Writing:
+        """Give a job whose counts and turns go forward by themselves."""
+        return replace(self, counts=replace(self.counts), turns=replace(self.turns))
+
+    def keep(self, other: Writing) -> None:
+        """Take over the counts and turns of a copy; others hold on to these counts."""
+        for mine, its in ((self.counts, other.counts), (self.turns, other.turns)):
+            for field in fields(mine):
+                setattr(mine, field.name, getattr(its, field.name))
 
 
 def submit(
@@ -85,10 +97,12 @@ def submit(
     submission: Submission,
     decoder: Prober,
     on_progress: Callable[[SubmitCounts], None] = lambda _: None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> SubmitCounts:
     """Write a job; files that are known by their bytes join it without being analysed again.
 
-    What is written is never half a file: each file's media row, analysis, units and item come in one transaction.
+    What is written is never half a file: each file's media row, analysis, units and item come in one transaction. The
+    job keeps in mind whether all files were written: where this fails or is stopped, its submission is ``broken``.
 
     Raises:
         UsageError: nothing was found to submit.
@@ -96,26 +110,50 @@ def submit(
     """
     with sessions.begin() as session:
         counts = SubmitCounts(_insert_job(session, submission))
-    writing = _Writing(submission, decoder, counts, submission.turns())
-    batch: list[Found | Refused] = []
-    for item in items:
-        batch.append(item)
-        if len(batch) >= FILES_PER_TRANSACTION:
-            _write(sessions, batch, writing)
-            batch = []
-            on_progress(counts)
-    _write(sessions, batch, writing)
-    on_progress(counts)
+    writing = Writing(submission, decoder, counts, submission.turns())
+    try:
+        _write_all(sessions, items, writing, on_progress, stopped)
+    except BaseException:
+        with suppress(DBAPIError):  # a database that is away: nothing was written for an hour then says the same
+            _end(sessions, counts.job_id, "broken")
+        raise
     if not counts.files:
         with sessions.begin() as session:
             session.execute(text("DELETE FROM job WHERE job_id = :id"), {"id": counts.job_id})
         raise UsageError("no files were found in what was given; name files, folders or archives that hold some")
+    _end(sessions, counts.job_id, "broken" if stopped() else "ended")
     return counts
 
 
+def _write_all(
+    sessions: sessionmaker[Session],
+    items: Iterable[Found | Refused],
+    writing: Writing,
+    on_progress: Callable[[SubmitCounts], None],
+    stopped: Callable[[], bool],
+) -> None:
+    batch: list[Found | Refused] = []
+    for item in items:
+        if stopped():
+            break
+        batch.append(item)
+        if len(batch) >= FILES_PER_TRANSACTION:
+            _write(sessions, batch, writing)
+            batch = []
+            on_progress(writing.counts)
+    _write(sessions, batch, writing)
+    on_progress(writing.counts)
+
+
+def _end(sessions: sessionmaker[Session], job_id: int, how: str) -> None:
+    statement = text("UPDATE job SET submission = :how, written_at = now() WHERE job_id = :id")
+    with sessions.begin() as session:
+        session.execute(statement, {"how": how, "id": job_id})
+
+
 def _insert_job(session: Session, submission: Submission) -> int:
-    statement = text("""INSERT INTO job (name, options, keep_days) VALUES (:name, cast(:options AS jsonb), :keep_days)
-                        RETURNING job_id""")
+    statement = text("""INSERT INTO job (name, options, keep_days, submission, written_at)
+                        VALUES (:name, cast(:options AS jsonb), :keep_days, 'open', now()) RETURNING job_id""")
     asked = {"sampling": submission.sampling, "release_id": submission.release_id, "priority": submission.priority}
     options = json.dumps(asked)
     parameters = {"name": submission.name, "options": options, "keep_days": submission.keep_days}
@@ -133,163 +171,46 @@ def is_cancelled(session: Session, job_id: int) -> bool:
     return bool(session.execute(statement, {"job_id": job_id}).scalar_one())
 
 
-def _write(sessions: sessionmaker[Session], batch: list[Found | Refused], writing: _Writing) -> None:
-    counts = writing.counts
+def _write(sessions: sessionmaker[Session], batch: list[Found | Refused], writing: Writing) -> None:
     found = [item for item in batch if isinstance(item, Found)]
     plans = _plan(sessions, found, writing.submission, writing.decoder)
-    with sessions.begin() as session:
+    job_id = writing.counts.job_id
+
+    def write(session: Session) -> Writing:
+        trial = writing.copy()  # counts and turns of a transaction that is tried again are its own
         lock_submissions(session)
-        if is_cancelled(session, counts.job_id):
-            raise FacetError(f"job {counts.job_id} was cancelled while its files were read; no more of it is submitted")
-        writing.turns.catch_up(session)
-        for item in batch:
-            counts.files += 1
-            if isinstance(item, Refused):
-                media_id, analysis_id = _refuse(session, item), None
-            else:
-                media_id, analysis_id = _accept(session, item, plans.get(item.sha256), writing)
-            counts.refused += analysis_id is None
-            _insert_item(session, counts, item.uri, media_id, analysis_id)
+        if is_cancelled(session, job_id):
+            raise FacetError(f"job {job_id} was cancelled while its files were read; no more of it is submitted")
+        trial.turns.catch_up(session)
+        write_batch(session, batch, plans, trial)
+        session.execute(text("UPDATE job SET written_at = now() WHERE job_id = :id"), {"id": job_id})
+        return trial
+
+    writing.keep(run_transaction(sessions, "submit", write))
 
 
-def _plan(
-    sessions: sessionmaker[Session], found: list[Found], submission: Submission, decoder: Prober
-) -> dict[str, Ranges | MediaError]:
-    """Cut the files that are new into ranges, before any row is locked: opening a hostile file may take a minute."""
+def _plan(sessions: sessionmaker[Session], found: list[Found], submission: Submission, decoder: Prober) -> Plans:
+    """Cut videos that are new into ranges, before any row is locked: opening a hostile file may take a minute."""
     statement = text("""SELECT sha256 FROM media_file JOIN analysis USING (media_id)
                         WHERE release_id = :release_id AND sampling = :sampling AND sha256 = ANY(:hashes)""")
+    videos = {item.sha256: item for item in found if item.kind == "video"}
     parameters = {
         "release_id": submission.release_id,
         "sampling": submission.sampling,
-        "hashes": [item.sha256 for item in found],
+        "hashes": list(videos),
     }
     with sessions.begin() as session:
         known = set(session.scalars(statement, parameters))
-    return {item.sha256: _ranges(item, submission, decoder) for item in found if item.sha256 not in known}
+    return {key: _ranges(item, submission, decoder) for key, item in videos.items() if key not in known}
 
 
-def _ranges(item: Found, submission: Submission, decoder: Prober) -> Ranges | MediaError:
-    if item.kind == "image":
-        return [(None, None)]
+def _ranges(item: Found, submission: Submission, decoder: Prober) -> Ranges | MediaRejected:
+    """Cut a video into ranges; where this host could not open it for now, it is one range, and a worker finds out."""
     try:
         return list(plan_ranges(decoder.probe(str(item.location), item.kind), submission.unit_seconds))
-    except MediaError as err:
+    except MediaRejected as err:
         return err
-
-
-def _insert_item(session: Session, counts: SubmitCounts, uri: str, media_id: int, analysis_id: int | None) -> None:
-    statement = text("""INSERT INTO job_item (job_id, item_no, uri, media_id, analysis_id)
-                        VALUES (:job_id, :item_no, :uri, :media_id, :analysis_id)""")
-    parameters = {
-        "job_id": counts.job_id,
-        "item_no": counts.files,
-        "uri": uri,
-        "media_id": media_id,
-        "analysis_id": analysis_id,
-    }
-    session.execute(statement, parameters)
-
-
-def _refuse(session: Session, item: Refused) -> int:
-    """Give the media row of a refused file: the one that it got when it was refused for the same reason before."""
-    parameters = {"uri": item.uri, "size": item.byte_size, "reason": f"{item.code}: {item.message}"}
-    known = text("""SELECT media_id FROM media_file
-                    WHERE sha256 IS NULL AND uri = :uri AND reason = :reason LIMIT 1""")
-    media_id = session.execute(known, parameters).scalar()
-    if media_id is None:
-        statement = text("""INSERT INTO media_file (uri, byte_size, reason) VALUES (:uri, :size, :reason)
-                            RETURNING media_id""")
-        media_id = session.execute(statement, parameters).scalar_one()
-    return int(media_id)
-
-
-def _accept(
-    session: Session, item: Found, plan: Ranges | MediaError | None, writing: _Writing
-) -> tuple[int, int | None]:
-    """Give media and analysis of a file; the analysis is None where the file cannot be opened.
-
-    A sealed file joins an analysis that it has; any other would find who was erased from it, and ends at once.
-    """
-    media_id, sealed = _media(session, item)
-    if isinstance(plan, MediaError) and not sealed:
-        reason = {"reason": plan.reason, "media_id": media_id}
-        session.execute(text("UPDATE media_file SET reason = :reason WHERE media_id = :media_id"), reason)
-        return media_id, None
-    submission = writing.submission
-    fps = submission.frames_per_second
-    analysis = session.execute(
-        text("""INSERT INTO analysis (media_id, release_id, sampling, sample_interval_seconds)
-                VALUES (:media_id, :release_id, :sampling, :interval)
-                ON CONFLICT (media_id, release_id, sampling) DO UPDATE SET sampling = excluded.sampling
-                RETURNING analysis_id, xmax = 0 AS is_new"""),
-        {
-            "media_id": media_id,
-            "release_id": submission.release_id,
-            "sampling": submission.sampling,
-            "interval": None if fps is None or item.kind == "image" else 1 / fps,
-        },
-    ).one()
-    if not analysis.is_new:
-        _join(session, analysis.analysis_id, item, writing)
-    elif sealed or isinstance(plan, MediaError):
-        _reject_sealed(session, analysis.analysis_id)
-    else:
-        writing.counts.units += _insert_units(session, analysis.analysis_id, plan or [(None, None)], item, writing)
-    return media_id, int(analysis.analysis_id)
-
-
-def _reject_sealed(session: Session, analysis_id: int) -> None:
-    statement = text("""UPDATE analysis SET state = 'rejected', reason = :reason, finished_at = now()
-                        WHERE analysis_id = :analysis_id""")
-    session.execute(statement, {"reason": SEALED, "analysis_id": analysis_id})
-
-
-def _media(session: Session, item: Found) -> tuple[int, bool]:
-    """Give the media row of a file and whether it is sealed; one that moved is found at its new place from now on."""
-    statement = text("""
-        INSERT INTO media_file (sha256, uri, location, stamp, kind, format, byte_size)
-        VALUES (:sha256, :uri, :location, :stamp, :kind, :format, :size)
-        ON CONFLICT (sha256) DO UPDATE
-        SET location = excluded.location, stamp = excluded.stamp, kind = excluded.kind, reason = NULL
-        RETURNING media_id, sealed_at IS NOT NULL AS is_sealed""")
-    parameters = {
-        "sha256": item.sha256,
-        "uri": item.uri,
-        "location": str(item.location),
-        "stamp": item.stamp,
-        "kind": item.kind,
-        "format": item.format,
-        "size": item.byte_size,
-    }
-    row = session.execute(statement, parameters).one()
-    return int(row.media_id), bool(row.is_sealed)
-
-
-def _join(session: Session, analysis_id: int, item: Found, writing: _Writing) -> None:
-    """Take part in an analysis of another job, which waits no longer than here.
-
-    What was cancelled of it is due again, as is a file that was rejected only because it was not found as submitted.
-    """
-    revived = ledger.revive_analysis(session, analysis_id) + retry_found(session, analysis_id)
-    writing.turns.hasten(session, analysis_id, item.kind)
-    writing.counts.units += revived
-    writing.counts.known += not revived
-
-
-def _insert_units(session: Session, analysis_id: int, ranges: Ranges, item: Found, writing: _Writing) -> int:
-    statement = text("""
-        INSERT INTO unit (analysis_id, release_id, ordinal, start_seconds, end_seconds, priority, turn)
-        SELECT :id, :release_id, ordinal - 1, start_seconds, end_seconds, :priority, turn
-        FROM unnest(cast(:starts AS double precision[]), cast(:ends AS double precision[]), cast(:turns AS bigint[]))
-             WITH ORDINALITY AS part(start_seconds, end_seconds, turn, ordinal)
-        RETURNING unit_id""")
-    parameters = {
-        "id": analysis_id,
-        "release_id": writing.submission.release_id,
-        "starts": [start for start, _ in ranges],
-        "ends": [end for _, end in ranges],
-        "turns": writing.turns.give(len(ranges), item.kind),
-        "priority": writing.submission.priority,
-    }
-    writing.turns.note(max(session.scalars(statement, parameters)))
-    return len(ranges)
+    except MediaError as err:
+        facts = {"action": "probe_failed", "uri": item.uri, "reason": err.reason}
+        logger.warning("a file could not be opened and is left to a worker, in one range", extra=facts)
+        return WHOLE

@@ -64,7 +64,7 @@ def summarise_job(session: Session, job_id: int) -> Summary:
         parameters,
     ).all()
     failures = session.execute(
-        text("""SELECT i.uri, coalesce(a.state, 'rejected') AS state, coalesce(a.reason, m.reason) AS reason
+        text("""SELECT i.uri, coalesce(a.state, 'rejected') AS state, coalesce(a.reason, i.reason, m.reason) AS reason
                 FROM job_item i JOIN media_file m USING (media_id) LEFT JOIN analysis a USING (analysis_id)
                 WHERE i.job_id = :id AND (a.state IS NULL OR a.state NOT IN ('done', 'pending')) ORDER BY i.item_no"""),
         parameters,

@@ -28,12 +28,18 @@ _CLOCK = text("""
     WHERE state = 'pending' AND attempts = 0 AND release_id = :release_id AND priority = :priority
     ORDER BY turn LIMIT 1""")
 
+# Units that would come no earlier are counted and not written.
 _HASTEN = text("""
-    UPDATE unit SET priority = :priority,
-        turn = CASE WHEN priority < :priority THEN later.turn ELSE least(unit.turn, later.turn) END
-    FROM (SELECT unit_id, :turn + (row_number() OVER (ORDER BY ordinal) - 1) * :frames AS turn FROM unit
-          WHERE analysis_id = :analysis_id AND state = 'pending' AND attempts = 0 AND priority <= :priority) later
-    WHERE unit.unit_id = later.unit_id AND unit.state = 'pending' AND unit.attempts = 0 RETURNING unit.unit_id""")
+    WITH here AS (
+        SELECT unit_id, priority, turn AS own, :turn + (row_number() OVER (ORDER BY ordinal) - 1) * :frames AS turn
+        FROM unit
+        WHERE analysis_id = :analysis_id AND state = 'pending' AND attempts = 0 AND priority <= :priority),
+    hastened AS (
+        UPDATE unit SET priority = :priority, turn = here.turn
+        FROM here
+        WHERE unit.unit_id = here.unit_id AND unit.state = 'pending' AND unit.attempts = 0
+          AND (here.priority < :priority OR here.turn < here.own))
+    SELECT unit_id FROM here""")
 
 _WAITS = text("""
     SELECT EXISTS (SELECT FROM unit WHERE unit_id = :unit_id AND state = 'pending' AND attempts = 0)""")
@@ -51,6 +57,11 @@ class Turns:
     """Length of the ranges into which films are cut."""
     _next: int = 0
     _last_unit: int | None = None
+
+    @property
+    def next(self) -> int:
+        """The turn of the next unit."""
+        return self._next
 
     def catch_up(self, session: Session) -> None:
         """Go on where the others are, or behind what waits of this job: slow submission neither saves up nor owes."""
@@ -71,7 +82,10 @@ class Turns:
         return turns
 
     def hasten(self, session: Session, analysis_id: int, kind: MediaKind) -> None:
-        """Let units that another job submitted, and that nobody began, come when this job would have them."""
+        """Let units that another job submitted, and that nobody began, come when this job would have them.
+
+        The caller holds the rows of those that come earlier by it.
+        """
         frames = self._frames(kind)
         parameters = {"priority": self.priority, "analysis_id": analysis_id, "turn": self._next, "frames": frames}
         hastened = session.scalars(_HASTEN, parameters).all()

@@ -208,9 +208,10 @@ class Writer:
         if not results:
             return
         results = sorted(results, key=lambda result: (result.unit.media_id, result.unit.unit_id))
+        changed = {result.unit.analysis_id for result in results if isinstance(result.error, MediaChanged)}
 
         def book(session: Session) -> list[bool]:
-            lock_work(session, [result.unit for result in results])
+            lock_work(session, [result.unit for result in results], changed)
             return [self._guarded(session, result, write) for result in results]
 
         booked = run_transaction(self._books.sessions, "store", book)

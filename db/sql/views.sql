@@ -28,6 +28,7 @@ COMMENT ON COLUMN facet.releases.manifest IS 'All that it says of itself: detect
 
 
 -- The analysis that speaks for a file: of the active release if there is one, the current sampling first, then the newest.
+-- The file's own reason counts where there is none: it was refused, and never analysed.
 -- It is joined on its key, so that a query for nothing but uri, the commonest use of this view, does not look for it.
 CREATE OR REPLACE VIEW facet.media AS
 SELECT
@@ -39,10 +40,10 @@ SELECT
     m.height,
     m.duration_seconds,
     m.frames_per_second,
-    CASE WHEN m.reason IS NOT NULL THEN 'rejected' ELSE coalesce(a.state, 'pending') END AS status,
-    coalesce(m.reason, a.reason) AS reason,
+    coalesce(a.state, CASE WHEN m.reason IS NOT NULL THEN 'rejected' ELSE 'pending' END) AS status,
+    CASE WHEN a.analysis_id IS NULL THEN m.reason ELSE a.reason END AS reason,
     m.submitted_at,
-    CASE WHEN m.reason IS NOT NULL THEN m.submitted_at ELSE a.finished_at END AS finished_at,
+    CASE WHEN a.analysis_id IS NULL AND m.reason IS NOT NULL THEN m.submitted_at ELSE a.finished_at END AS finished_at,
     m.format,
     m.byte_size,
     a.frame_count,
@@ -92,9 +93,10 @@ COMMENT ON COLUMN facet.media.notes IS
     'Parts of the file that were not analysed, and results that are doubtful; null where there is nothing to note.';
 
 
--- All jobs are counted in one pass over their files, and one job that is asked for by its number from its own. Of files,
--- only those that were refused are looked at. A file of a cancelled job whose analysis has not ended counts as cancelled
--- there, also where another job still waits for it.
+-- All jobs are counted in one pass over their items, and one job that is asked for by its number from its own. An item
+-- without an analysis was refused by its submission. A file of a cancelled job whose analysis has not ended counts as
+-- cancelled there, also where another job still waits for it. A submission that wrote nothing for an hour is taken for
+-- broken: its process was killed, or reads one file for very long, and goes on to be open when it writes again.
 CREATE OR REPLACE VIEW facet.jobs AS
 SELECT
     j.job_id,
@@ -105,11 +107,21 @@ SELECT
     coalesce(i.quarantined, 0) + j.erased_quarantined AS quarantined,
     coalesce(i.pending, 0) AS pending,
     j.submitted_at,
-    CASE WHEN coalesce(i.pending, 0) = 0 THEN greatest(j.finished_at, i.finished_at) END AS finished_at,
+    CASE
+        WHEN coalesce(i.pending, 0) = 0 AND w.submission <> 'open' THEN greatest(j.finished_at, i.finished_at, j.written_at)
+    END AS finished_at,
     j.erased_done + j.erased_rejected + j.erased_quarantined AS erased,
     j.submitted_at + make_interval(days => j.keep_days) AS keep_until,
-    coalesce(i.cancelled, 0) AS cancelled
+    coalesce(i.cancelled, 0) AS cancelled,
+    w.submission
 FROM facet.job AS j
+CROSS JOIN LATERAL (
+    SELECT
+        CASE
+            WHEN j.submission = 'open' AND j.written_at < now() - INTERVAL '1 hour' THEN 'broken'
+            ELSE j.submission
+        END AS submission
+) AS w
 LEFT JOIN (
     SELECT
         s.job_id,
@@ -124,21 +136,18 @@ LEFT JOIN (
         SELECT
             item.job_id,
             CASE
-                WHEN refused.media_id IS NOT NULL THEN 'rejected'
-                WHEN c.cancelled_at IS NOT NULL AND coalesce(a.state, 'pending') = 'pending' THEN 'cancelled'
-                ELSE coalesce(a.state, 'pending')
+                WHEN a.state IS NULL THEN 'rejected'
+                WHEN c.cancelled_at IS NOT NULL AND a.state = 'pending' THEN 'cancelled'
+                ELSE a.state
             END AS state,
             CASE
-                WHEN refused.media_id IS NOT NULL THEN coalesce(a.finished_at, refused.submitted_at)
-                WHEN coalesce(a.state, 'pending') IN ('pending', 'cancelled') THEN c.cancelled_at
+                WHEN a.state IS NULL THEN c.submitted_at
+                WHEN a.state IN ('pending', 'cancelled') THEN c.cancelled_at
                 ELSE a.finished_at
             END AS finished_at
         FROM facet.job_item AS item
         JOIN facet.job AS c USING (job_id)
         LEFT JOIN facet.analysis AS a USING (analysis_id)
-        LEFT JOIN (
-            SELECT m.media_id, m.submitted_at FROM facet.media_file AS m WHERE m.reason IS NOT NULL
-        ) AS refused ON refused.media_id = item.media_id
     ) AS s
     GROUP BY s.job_id
 ) AS i USING (job_id);
@@ -148,16 +157,19 @@ COMMENT ON COLUMN facet.jobs.job_id IS 'Number of the job.';
 COMMENT ON COLUMN facet.jobs.name IS 'Name given at submission.';
 COMMENT ON COLUMN facet.jobs.submitted IS 'Files in it; a file met twice counts twice.';
 COMMENT ON COLUMN facet.jobs.done IS 'Files that were analysed.';
-COMMENT ON COLUMN facet.jobs.rejected IS 'Files that cannot be analysed; media.reason says why.';
+COMMENT ON COLUMN facet.jobs.rejected IS 'Files that cannot be analysed; `facet status` and media.reason say why.';
 COMMENT ON COLUMN facet.jobs.quarantined IS 'Files set aside because they kept killing their worker.';
 COMMENT ON COLUMN facet.jobs.pending IS 'Files that wait or are being analysed.';
 COMMENT ON COLUMN facet.jobs.submitted_at IS 'When it was submitted.';
-COMMENT ON COLUMN facet.jobs.finished_at IS 'When its last file ended; null while one is pending.';
+COMMENT ON COLUMN facet.jobs.finished_at IS
+    'When its last file ended; null while one is pending or its submission is open.';
 COMMENT ON COLUMN facet.jobs.erased IS
     'Of all files, those erased since; one that was pending or cancelled counts as rejected.';
 COMMENT ON COLUMN facet.jobs.keep_until IS
     'When its files are erased, unless another job keeps them longer; null for never.';
 COMMENT ON COLUMN facet.jobs.cancelled IS 'Files that were not analysed because the job was cancelled.';
+COMMENT ON COLUMN facet.jobs.submission IS
+    'open (files are still being read), ended, or broken: stopped, failed or silent for an hour, so files may be missing.';
 
 
 CREATE OR REPLACE VIEW facet.faces AS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import signal
 import threading
 import time
@@ -175,8 +174,7 @@ def submit_paths(
             status.update(f"reading files ... {counts.files:,}")
 
         prober = FileProber(decoder, Sources.of(config))
-        items = itertools.takewhile(lambda _: not stopped.is_set(), prober.noting(found))
-        return submit(database.sessions, items, submission, prober, tell).job_id
+        return submit(database.sessions, prober.noting(found), submission, prober, tell, stopped.is_set).job_id
 
 
 def _work(worker: Worker, database: Database, job_id: int, stop: threading.Event, bar: Progress) -> None:

@@ -186,11 +186,11 @@ def _watch(database: Database, job: int | None) -> bool:
             with database.sessions.begin() as session:
                 found = read_status(session, job)
             live.update(_draw(found), refresh=True)
-            if not any(one.counts.pending for one in found):
+            if not any(one.counts.pending or one.counts.submission == "open" for one in found):
                 break
             time.sleep(WATCH_SECONDS)
     console().print(_draw(found))
-    return all(one.counts.submitted == one.counts.done for one in found)
+    return all(one.counts.submitted == one.counts.done and one.counts.submission == "ended" for one in found)
 
 
 def _draw(found: list[JobStatus]) -> RenderableType:

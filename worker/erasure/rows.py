@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import text
 
+from worker.accept import SEALED
 from worker.identity.anchors import ERASED
 from worker.identity.known import refresh_people
-from worker.submit import SEALED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,9 +26,9 @@ _COUNT_ITEMS = text("""
         finished_at = greatest(j.finished_at, s.finished_at)
     FROM (
         SELECT i.job_id, count(*) AS items,
-               count(*) FILTER (WHERE m.reason IS NULL AND a.state = 'done') AS done,
-               count(*) FILTER (WHERE m.reason IS NULL AND a.state = 'quarantined') AS quarantined,
-               max(CASE WHEN m.reason IS NULL AND coalesce(a.state, 'pending') = 'pending' THEN now()
+               count(*) FILTER (WHERE a.state = 'done') AS done,
+               count(*) FILTER (WHERE a.state = 'quarantined') AS quarantined,
+               max(CASE WHEN a.state = 'pending' THEN now()
                         ELSE coalesce(a.finished_at, m.submitted_at) END) AS finished_at
         FROM job_item i JOIN media_file m USING (media_id) LEFT JOIN analysis a USING (analysis_id)
         WHERE i.media_id IN (SELECT id FROM doomed_media)

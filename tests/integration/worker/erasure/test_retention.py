@@ -35,7 +35,7 @@ def test_files_go_when_the_last_of_their_jobs_lets_go_of_them(house, eraser, arc
 
 
 def test_a_sealed_file_is_not_analysed_again_and_an_erased_one_is_new(archive, eraser, crowd):
-    (file,) = archive.files(1, 1)
+    (file,) = archive.files(1, 1, "video")
     archive.submit([file])
     with archive.sessions.begin() as session:
         session.execute(text("UPDATE media_file SET sealed_at = now()"))
@@ -48,7 +48,7 @@ def test_a_sealed_file_is_not_analysed_again_and_an_erased_one_is_new(archive, e
         states = session.execute(text("SELECT state, reason LIKE 'erased: %' FROM analysis ORDER BY analysis_id")).all()
         assert [tuple(row) for row in states] == [("done", None), ("rejected", True)]
     eraser.erase_media([file.sha256])
-    assert archive.submit([file], frames_per_second=5.0).units == 1
+    assert archive.submit([file], frames_per_second=5.0).units == 10
     with archive.sessions() as session:
         assert session.execute(text("SELECT media_id > :m FROM media_file"), {"m": media_id}).scalar_one()
         jobs = session.execute(

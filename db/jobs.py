@@ -1,0 +1,63 @@
+"""Tables of submissions: jobs and their files."""
+
+from datetime import datetime
+from typing import Literal, get_args
+
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Integer, Text, text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from db.base import Base, Count, Created, JsonObject, RowId, one_of
+
+SubmissionState = Literal["open", "ended", "broken"]
+
+
+class Job(Base):
+    """A submission."""
+
+    __tablename__ = "job"
+    __table_args__ = (
+        CheckConstraint("keep_days > 0", "keep_days"),
+        CheckConstraint(one_of("submission", get_args(SubmissionState)), "submission"),
+        Index("ix_job_kept", "job_id", postgresql_where=text("keep_days IS NOT NULL")),
+    )
+
+    job_id: Mapped[RowId]
+    name: Mapped[str]
+    submitted_at: Mapped[Created]
+    options: Mapped[JsonObject]
+    finished_at: Mapped[datetime | None]
+    # Days from submission after which its files are erased, unless another job keeps them longer; null for never.
+    keep_days: Mapped[int | None] = mapped_column(Integer)
+    # Items that were erased, by the state that they had; a pending or cancelled one counts as rejected.
+    erased_done: Mapped[Count]
+    erased_rejected: Mapped[Count]
+    erased_quarantined: Mapped[Count]
+    cancelled_at: Mapped[datetime | None]
+    # Whether all of its files were written; the default is what programs of before wrote.
+    submission: Mapped[SubmissionState] = mapped_column(Text, server_default=text("'ended'"))
+    # When its submission wrote last.
+    written_at: Mapped[datetime | None]
+
+    items: Mapped[list["JobItem"]] = relationship(back_populates="job", passive_deletes=True)
+
+
+class JobItem(Base):
+    """One file of a submission; its state is that of its analysis, or 'rejected' where it has none: it was refused."""
+
+    __tablename__ = "job_item"
+    __table_args__ = (
+        Index("ix_job_item_media_id", "media_id"),
+        Index("ix_job_item_analysis_id", "analysis_id"),
+        Index("ix_job_item_refused", "job_id", postgresql_where=text("analysis_id IS NULL")),
+    )
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("facet.job.job_id", ondelete="CASCADE"), primary_key=True)
+    item_no: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    uri: Mapped[str]
+    media_id: Mapped[int] = mapped_column(ForeignKey("facet.media_file.media_id", ondelete="CASCADE"))
+    # No cascade: an analysis that a job counts may go only together with its file.
+    analysis_id: Mapped[int | None] = mapped_column(ForeignKey("facet.analysis.analysis_id"))
+    # Why this submission refused the file: under another one it may be analysed.
+    reason: Mapped[str | None]
+
+    job: Mapped[Job] = relationship(back_populates="items")

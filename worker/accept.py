@@ -1,0 +1,283 @@
+"""Writes a batch of a submission: files, analyses, units and items, table after table in the order of locks.
+
+What was submitted before is read without a lock: while the lock of submissions is held, no other transaction adds,
+seals, cancels or erases files. Rows that have to change are locked first, in the order of ``worker.locks``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from worker import ledger
+from worker.changed import is_of_the_place, retry_found
+from worker.errors import MediaError
+from worker.ingest import Found, Refused
+from worker.locks import lock_analyses, lock_media, lock_units
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Row
+    from sqlalchemy.orm import Session
+
+    from worker.submit import Writing
+    from worker.values import MediaKind
+
+SEALED = "erased: somebody in this file was erased from the results, so it is not analysed again"
+"""Reason of an analysis of a sealed file."""
+OF_IMAGES = "every"
+"""Sampling of an image: all that it holds is looked at, whatever a job asks of videos."""
+
+_KNOWN_MEDIA = text("""
+    SELECT media_id, sha256, location, stamp, kind, reason, sealed_at IS NOT NULL AS is_sealed,
+           EXISTS (SELECT FROM analysis a WHERE a.media_id = m.media_id) AS is_analysed
+    FROM media_file m WHERE sha256 = ANY(:hashes)""")
+_CHANGE_MEDIA = text("""
+    UPDATE media_file SET location = :location, stamp = :stamp, kind = :kind, reason = :reason
+    WHERE media_id = :media_id""")
+_INSERT_MEDIA = text("""
+    INSERT INTO media_file (sha256, uri, location, stamp, kind, format, byte_size, reason)
+    VALUES (:sha256, :uri, :location, :stamp, :kind, :format, :size, :reason) RETURNING media_id""")
+
+# By the hash of the address, which may be longer than an index takes.
+_KNOWN_REFUSALS = text("""
+    SELECT w.uri, w.reason, (
+        SELECT media_id FROM media_file m
+        WHERE m.sha256 IS NULL AND md5(m.uri) = md5(w.uri) AND m.uri = w.uri AND m.reason = w.reason
+        LIMIT 1) AS media_id
+    FROM unnest(cast(:uris AS text[]), cast(:reasons AS text[])) AS w(uri, reason)""")
+_INSERT_REFUSAL = text("""
+    INSERT INTO media_file (uri, byte_size, reason) VALUES (:uri, :size, :reason) RETURNING media_id""")
+
+_KNOWN_ANALYSES = text("""
+    SELECT analysis_id, media_id, sampling, state, reason FROM analysis
+    WHERE release_id = :release_id AND media_id = ANY(:ids)
+    ORDER BY is_current DESC, state = 'done' DESC, state = 'pending' DESC, analysis_id""")
+_INSERT_ANALYSIS = text("""
+    INSERT INTO analysis (media_id, release_id, sampling, sample_interval_seconds, state, reason, finished_at)
+    VALUES (:media_id, :release_id, :sampling, :interval, :state, :reason,
+            CASE WHEN :state = 'rejected' THEN now() END)
+    RETURNING analysis_id""")
+
+_ENDED_UNITS = text("""
+    SELECT analysis_id, unit_id FROM unit
+    WHERE analysis_id = ANY(:open) AND state = 'cancelled' OR analysis_id = ANY(:lost)""")
+_OVERTAKEN = text("""
+    SELECT unit_id FROM unit
+    WHERE analysis_id = ANY(:ids) AND state = 'pending' AND attempts = 0
+      AND (priority < :priority OR priority = :priority AND turn > :turn)""")
+_INSERT_UNITS = text("""
+    INSERT INTO unit (analysis_id, release_id, ordinal, start_seconds, end_seconds, priority, turn)
+    SELECT :id, :release_id, ordinal - 1, start_seconds, end_seconds, :priority, turn
+    FROM unnest(cast(:starts AS double precision[]), cast(:ends AS double precision[]), cast(:turns AS bigint[]))
+         WITH ORDINALITY AS part(start_seconds, end_seconds, turn, ordinal)
+    RETURNING unit_id""")
+_INSERT_ITEM = text("""
+    INSERT INTO job_item (job_id, item_no, uri, media_id, analysis_id, reason)
+    VALUES (:job_id, :item_no, :uri, :media_id, :analysis_id, :reason)""")
+
+Ranges = list[tuple[float | None, float | None]]
+Plans = Mapping[str, Ranges | MediaError]
+"""By hash, the ranges of videos that are new, or why they are refused."""
+WHOLE: Ranges = [(None, None)]
+"""The ranges of an image, and of a file that could not be opened for now: a worker finds out."""
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file of the batch and what it joins."""
+
+    item: Found
+    plan: Ranges | MediaError
+    """Its ranges, or why it cannot be opened."""
+    media_id: int | None = None
+    is_sealed: bool = False
+    analysis_id: int | None = None
+
+    @property
+    def refusal(self) -> str | None:
+        """Why the file is not analysed; a sealed one joins an analysis all the same."""
+        return self.plan.reason if isinstance(self.plan, MediaError) and not self.is_sealed else None
+
+
+def write_batch(session: Session, batch: Sequence[Found | Refused], plans: Plans, writing: Writing) -> None:
+    """Write files in the order in which they come; the caller holds the lock of submissions.
+
+    Args:
+        session: an open session.
+        batch: what was found.
+        plans: by hash, the ranges of files that are new, or why they cannot be opened.
+        writing: the job; its counts and turns go forward.
+    """
+    found = {item.sha256: item for item in batch if isinstance(item, Found)}
+    files = {key: _File(item, plans.get(key, WHOLE)) for key, item in found.items()}
+    files = _join_media(session, files)
+    files = _join_analyses(session, files, writing)
+    refusals = _known_refusals(session, [item for item in batch if isinstance(item, Refused)])
+    for item in batch:
+        writing.counts.files += 1
+        if isinstance(item, Refused):
+            _write_refused(session, item, refusals, writing)
+        else:
+            files[item.sha256] = file = _write_found(session, files[item.sha256], writing)
+            _write_item(session, writing, item.uri, file.media_id, file.analysis_id, file.refusal)
+
+
+def _join_media(session: Session, files: Mapping[str, _File]) -> dict[str, _File]:
+    """Find the files that are known; one that moved is found at its new place from now on."""
+    rows = session.execute(_KNOWN_MEDIA, {"hashes": list(files)}).all()
+    joined = {row.sha256: replace(files[row.sha256], media_id=row.media_id, is_sealed=row.is_sealed) for row in rows}
+    changes = {int(row.media_id): new for row in rows if (new := _change(joined[row.sha256], row)) is not None}
+    if changes:
+        lock_media(session, changes)
+        session.execute(_CHANGE_MEDIA, [{"media_id": media_id} | new for media_id, new in changes.items()])
+    return {**files, **joined}
+
+
+def _change(file: _File, row: Row[tuple[object, ...]]) -> dict[str, object] | None:
+    """Give what has to change of a known file; its own reason is that of a file of which nothing was ever analysed."""
+    item = file.item
+    reason = None if row.is_analysed else file.refusal
+    wanted: dict[str, object] = {
+        "location": str(item.location),
+        "stamp": item.stamp,
+        "kind": item.kind,
+        "reason": reason,
+    }
+    return None if all(getattr(row, column) == value for column, value in wanted.items()) else wanted
+
+
+def _join_analyses(session: Session, files: Mapping[str, _File], writing: Writing) -> dict[str, _File]:
+    """Find the analyses that files join, and lock what that will change of them and their units."""
+    known = {file.media_id: key for key, file in files.items() if file.media_id is not None and not file.refusal}
+    submission = writing.submission
+    rows = session.execute(_KNOWN_ANALYSES, {"release_id": submission.release_id, "ids": list(known)}).all()
+    joined = dict(files)
+    for row in rows:
+        file = joined[known[row.media_id]]
+        if file.analysis_id is None and (file.item.kind == "image" or row.sampling == submission.sampling):
+            joined[known[row.media_id]] = replace(file, analysis_id=row.analysis_id)
+    taken = {file.analysis_id for file in joined.values() if not file.is_sealed}
+    _lock_joined(session, [row for row in rows if row.analysis_id in taken], writing)
+    return joined
+
+
+def _lock_joined(session: Session, analyses: Sequence[Row[tuple[object, ...]]], writing: Writing) -> None:
+    """Lock the analyses that are taken up again, then units that are, or that come earlier than they would."""
+    waiting = [row.analysis_id for row in analyses if row.state in {"pending", "cancelled"}]
+    lost = [row.analysis_id for row in analyses if row.state == "rejected" and is_of_the_place(row.reason)]
+    ended = session.execute(_ENDED_UNITS, {"open": waiting, "lost": lost}).all()
+    first = {"priority": writing.submission.priority, "turn": writing.turns.next}
+    overtaken = session.scalars(_OVERTAKEN, {"ids": waiting} | first).all()
+    lock_analyses(session, (row.analysis_id for row in ended))
+    lock_units(session, [*(row.unit_id for row in ended), *overtaken])
+
+
+def _known_refusals(session: Session, items: Sequence[Refused]) -> dict[tuple[str, str], int]:
+    """Find files that were refused for the same reason before."""
+    if not items:
+        return {}
+    asked = {"uris": [item.uri for item in items], "reasons": [_reason(item) for item in items]}
+    rows = session.execute(_KNOWN_REFUSALS, asked).all()
+    return {(row.uri, row.reason): int(row.media_id) for row in rows if row.media_id is not None}
+
+
+def _write_refused(session: Session, item: Refused, known: dict[tuple[str, str], int], writing: Writing) -> None:
+    reason = _reason(item)
+    if (item.uri, reason) not in known:
+        values = {"uri": item.uri, "size": item.byte_size, "reason": reason}
+        known[item.uri, reason] = int(session.execute(_INSERT_REFUSAL, values).scalar_one())
+    _write_item(session, writing, item.uri, known[item.uri, reason], None, reason)
+
+
+def _reason(item: Refused) -> str:
+    return f"{item.code}: {item.message}"
+
+
+def _write_found(session: Session, file: _File, writing: Writing) -> _File:
+    """Write what is new of a file, or let it join what is there."""
+    if file.media_id is None:
+        file = replace(file, media_id=_insert_media(session, file))
+    if file.refusal is not None:
+        return file
+    if file.analysis_id is not None:
+        _join(session, file.analysis_id, file.item.kind, writing)
+        return file
+    analysis_id = _insert_analysis(session, file, writing)
+    if isinstance(file.plan, list) and not file.is_sealed:
+        writing.counts.units += _insert_units(session, analysis_id, file, writing)
+    return replace(file, analysis_id=analysis_id)
+
+
+def _insert_media(session: Session, file: _File) -> int:
+    item = file.item
+    values = {
+        "sha256": item.sha256,
+        "uri": item.uri,
+        "location": str(item.location),
+        "stamp": item.stamp,
+        "kind": item.kind,
+        "format": item.format,
+        "size": item.byte_size,
+        "reason": file.refusal,
+    }
+    return int(session.execute(_INSERT_MEDIA, values).scalar_one())
+
+
+def _insert_analysis(session: Session, file: _File, writing: Writing) -> int:
+    """Begin an analysis; that of a sealed file would find who was erased from it, and ends at once."""
+    fps = writing.submission.frames_per_second
+    is_image = file.item.kind == "image"
+    values = {
+        "media_id": file.media_id,
+        "release_id": writing.submission.release_id,
+        "sampling": OF_IMAGES if is_image else writing.submission.sampling,
+        "interval": None if fps is None or is_image else 1 / fps,
+        "state": "rejected" if file.is_sealed else "pending",
+        "reason": SEALED if file.is_sealed else None,
+    }
+    return int(session.execute(_INSERT_ANALYSIS, values).scalar_one())
+
+
+def _join(session: Session, analysis_id: int, kind: MediaKind, writing: Writing) -> None:
+    """Take part in an analysis of another job, which waits no longer than here.
+
+    What was cancelled of it is due again, as is a file that was rejected only because it was not found as submitted.
+    """
+    revived = ledger.revive_analysis(session, analysis_id) + retry_found(session, analysis_id)
+    writing.turns.hasten(session, analysis_id, kind)
+    writing.counts.units += revived
+    writing.counts.known += not revived
+
+
+def _insert_units(session: Session, analysis_id: int, file: _File, writing: Writing) -> int:
+    ranges = file.plan if isinstance(file.plan, list) else []
+    values = {
+        "id": analysis_id,
+        "release_id": writing.submission.release_id,
+        "starts": [start for start, _ in ranges],
+        "ends": [end for _, end in ranges],
+        "turns": writing.turns.give(len(ranges), file.item.kind),
+        "priority": writing.submission.priority,
+    }
+    writing.turns.note(max(session.scalars(_INSERT_UNITS, values)))
+    return len(ranges)
+
+
+def _write_item(
+    session: Session, writing: Writing, uri: str, media_id: int | None, analysis_id: int | None, reason: str | None
+) -> None:
+    writing.counts.refused += analysis_id is None
+    values = {
+        "job_id": writing.counts.job_id,
+        "item_no": writing.counts.files,
+        "uri": uri,
+        "media_id": media_id,
+        "analysis_id": analysis_id,
+        "reason": reason,
+    }
+    session.execute(_INSERT_ITEM, values)
