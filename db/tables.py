@@ -1,6 +1,7 @@
 """The base tables: media, the ledger (analyses, units) and what was found (faces and on).
 
-Submissions are in ``db.jobs``; people and what humans said about them are in ``db.identity``.
+Submissions are in ``db.jobs``; people and what humans said about them are in ``db.identity``; notes of what upkeep has
+to do are in ``db.upkeep``.
 
 Users never read these: the views of ``db.views`` are the interface. Words and ranges are checked by the server, so that
 no program, ours included, can store a state that the accounting does not know.
@@ -26,16 +27,17 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from db.base import Base, Count, Created, Embedding, Json, JsonObject, Real, Reals, RowId, one_of
 from db.identity import Alike, Correction, CorrectionAnchor, Person, Proposal, ProposalChange
 from db.jobs import Job, JobItem
+from db.upkeep import CropCheck, CropWalk, ErasureFailure, FileRemoval
 
 __all__ = (
-    "Alike", "Analysis", "Appearance", "Correction", "CorrectionAnchor", "Face", "FileRemoval", "Job", "JobItem",
-    "MediaFile", "Person", "Prediction", "Proposal", "ProposalChange", "Release", "SceneCut", "Unit",
+    "Alike", "Analysis", "Appearance", "Correction", "CorrectionAnchor", "CropCheck", "CropWalk", "ErasureFailure",
+    "Face", "FileRemoval", "Job", "JobItem", "MediaFile", "Person", "Prediction", "Proposal", "ProposalChange",
+    "Release", "SceneCut", "Unit",
 )  # fmt: skip
 
 MediaKind = Literal["image", "video"]
 AnalysisState = Literal["pending", "done", "rejected", "quarantined", "cancelled"]
 UnitState = Literal["pending", "leased", "done", "rejected", "quarantined", "cancelled"]
-RemovalKind = Literal["crops", "strip", "staged"]
 
 ANALYSIS_STATES: tuple[str, ...] = get_args(AnalysisState)
 UNIT_STATES: tuple[str, ...] = get_args(UnitState)
@@ -340,23 +342,3 @@ class Appearance(Base):
     quality: Mapped[Real]
     embedding: Mapped[Embedding | None]
     person_id: Mapped[int | None] = mapped_column(ForeignKey("facet.person.person_id", ondelete="SET NULL"))
-
-
-class FileRemoval(Base):
-    """A file that an erasure left to be removed, written in its transaction: a crash in between loses none."""
-
-    __tablename__ = "file_removal"
-    __table_args__ = (
-        CheckConstraint(one_of("kind", get_args(RemovalKind)), "kind"),
-        CheckConstraint("(kind = 'strip') = (crops IS NOT NULL)", "crops"),
-    )
-
-    removal_id: Mapped[RowId]
-    kind: Mapped[RemovalKind] = mapped_column(Text)
-    # Of crops: a folder of the crop store, or a strip of it. Of a staged copy: its path without the extension.
-    path: Mapped[str]
-    # Crops of a strip that are blanked; the others stay where they are.
-    crops: Mapped[list[int] | None] = mapped_column(ARRAY(Integer))
-    created_at: Mapped[Created]
-    # A worker that held the file may write until then, so what is found is removed again.
-    again_until: Mapped[datetime | None]

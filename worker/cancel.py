@@ -13,12 +13,15 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from worker.errors import RetryableError, UsageError
+from worker.leftovers import remove_leftovers
 from worker.submit import is_cancelled, lock_submissions
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from sqlalchemy.orm import Session, sessionmaker
+
+    from worker.crops import CropStore
 
 ITEMS_PER_TRANSACTION = 2000  # a fifth of a second or so, in which nobody else writes submissions
 PAUSE_SECONDS = 0.05  # before rows that a worker is just storing are tried again
@@ -34,7 +37,7 @@ _UNWANTED = text("""
 
 # Never waits for a row that a worker has locked, and so cannot deadlock with one.
 _OPEN_UNITS = text("""
-    SELECT unit_id, state = 'leased' AS is_leased FROM unit
+    SELECT unit_id, analysis_id, token > 0 AS was_leased, state = 'leased' AS is_leased FROM unit
     WHERE analysis_id = ANY(:ids) AND state IN ('pending', 'leased') FOR UPDATE SKIP LOCKED""")
 
 # The attempt that is broken off does not count; what the unit did to earlier workers does.
@@ -75,9 +78,15 @@ class Cancelled:
 
 
 def cancel_job(
-    sessions: sessionmaker[Session], job_id: int, on_progress: Callable[[Cancelled], None] = lambda _: None
+    sessions: sessionmaker[Session],
+    job_id: int,
+    on_progress: Callable[[Cancelled], None] = lambda _: None,
+    store: CropStore | None = None,
 ) -> Cancelled:
     """Cancel what is left of a job; begun and broken off, it goes on where it stopped.
+
+    Crops of attempts at what is cancelled go from the store, if one is given; those that a worker writes at this moment
+    it removes itself.
 
     Raises:
         UsageError: there is no such job.
@@ -86,7 +95,9 @@ def cancel_job(
     result = Cancelled(job_id=job_id)
     items = _mark(sessions, job_id)
     for first in range(1, items + 1, ITEMS_PER_TRANSACTION):
-        _cancel_items(sessions, result, first)
+        begun = _cancel_items(sessions, result, first)
+        if store is not None:
+            remove_leftovers(sessions, store, begun)
         on_progress(result)
     with sessions.begin() as session:
         shared = text("""SELECT count(*) FROM job_item i JOIN analysis a USING (analysis_id)
@@ -110,20 +121,26 @@ def _mark(sessions: sessionmaker[Session], job_id: int) -> int:
         return int(session.execute(last, {"id": job_id}).scalar_one())
 
 
-def _cancel_items(sessions: sessionmaker[Session], result: Cancelled, first: int) -> None:
-    """Cancel a window of the job's items; rows that are being stored are tried again until they are."""
+def _cancel_items(sessions: sessionmaker[Session], result: Cancelled, first: int) -> set[int]:
+    """Cancel a window of the job's items; rows that are being stored are tried again until they are.
+
+    Returns:
+        Analyses at which a worker was before.
+    """
     until = time.monotonic() + PATIENCE_SECONDS
-    while left := _try_items(sessions, result, first):
+    begun: set[int] = set()
+    while left := _try_items(sessions, result, first, begun):
         if time.monotonic() > until:
             raise RetryableError(
                 f"{left} files of job {result.job_id} are locked for {PATIENCE_SECONDS:.0f} s, expected less than one; "
                 f"end long transactions (pg_stat_activity), then run `facet cancel {result.job_id}` again"
             )
         time.sleep(PAUSE_SECONDS)
+    return begun
 
 
-def _try_items(sessions: sessionmaker[Session], result: Cancelled, first: int) -> int:
-    """Cancel those of a window that nobody has locked; returns how many files are left."""
+def _try_items(sessions: sessionmaker[Session], result: Cancelled, first: int, begun: set[int]) -> int:
+    """Cancel those of a window that nobody has locked; returns how many files are left, and adds those begun."""
     window = {"job_id": result.job_id, "first": first, "last": first + ITEMS_PER_TRANSACTION - 1}
     reason = f"cancelled: job {result.job_id} was cancelled"
     with sessions.begin() as session:
@@ -134,6 +151,7 @@ def _try_items(sessions: sessionmaker[Session], result: Cancelled, first: int) -
         files = session.scalars(_ENDED_ANALYSES, wanted).all()
         session.execute(_END_ANALYSES, {"ids": list(files), "reason": reason})
         left = int(session.execute(_LEFT, wanted).scalar_one())
+    begun.update(unit.analysis_id for unit in units if unit.was_leased)
     result.units += len(units)
     result.taken_back += sum(unit.is_leased for unit in units)
     result.files += len(files)

@@ -52,11 +52,10 @@ class CropStore:
         """Black out some crops of a strip; all others keep their pixels and their places.
 
         Returns:
-            Whether the strip is there.
+            Whether the strip is there, and whole; of one that is damaged nothing can be said, so it is removed.
 
         Raises:
             RetryableError: the store is full or away.
-            FacetError: the strip is damaged.
         """
         fs, root = fsspec.core.url_to_fs(self.url)
         try:
@@ -65,9 +64,10 @@ class CropStore:
             return False
         except OSError as err:
             raise self._away(err) from err
-        strip = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        if strip is None:
-            raise FacetError(f"crop strip {name} in {self.url} is damaged; remove it, or erase its file as a whole")
+        strip = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        if strip is None or strip.shape[0] % strip.shape[1]:
+            self.remove(name)
+            return False
         crops = strip.reshape(-1, strip.shape[1], *strip.shape[1:])
         crops[[row for row in rows if row < len(crops)]] = 0
         self._put(name, strip)
@@ -81,11 +81,45 @@ class CropStore:
         """
         fs, root = fsspec.core.url_to_fs(self.url)
         try:
-            return sorted(f"{path}{found.rpartition(path)[2]}" for found in fs.find(f"{root}/{path}"))
+            return sorted(found.removeprefix(f"{root}/") for found in fs.find(f"{root}/{path}"))
         except FileNotFoundError:
             return []
         except OSError as err:
             raise self._away(err) from err
+
+    def require(self) -> None:
+        """Check that something is in the store, where rows say so.
+
+        Raises:
+            RetryableError: it is away, or holds nothing.
+        """
+        fs, root = fsspec.core.url_to_fs(self.url)
+        try:
+            fs.invalidate_cache()
+            is_empty = all(entry["type"] != "directory" for entry in fs.ls(root, detail=True))
+        except FileNotFoundError:
+            is_empty = True
+        except OSError as err:
+            raise self._away(err) from err
+        if is_empty:
+            raise RetryableError(f"the crop store {self.url} holds nothing, though rows name crops; is it mounted?")
+
+    def folders(self, path: str) -> list[str]:
+        """Return the folders that lie in a folder of the store, as paths below the store, in order.
+
+        Raises:
+            RetryableError: the store is away.
+        """
+        fs, root = fsspec.core.url_to_fs(self.url)
+        try:
+            fs.invalidate_cache()
+            entries = fs.ls(f"{root}/{path}", detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as err:
+            raise self._away(err) from err
+        found = [str(entry["name"]).rstrip("/").rpartition("/")[2] for entry in entries if entry["type"] == "directory"]
+        return sorted(f"{path}/{name}" for name in found)
 
     def remove(self, path: str) -> None:
         """Remove a strip, or all strips below a path, and the folders that are empty then; none is no error.
@@ -135,7 +169,7 @@ class CropStore:
             data = fs.cat_file(f"{root}/{name}")
         except FileNotFoundError as err:
             raise FacetError(f"crop strip {name} is missing from {self.url}; analyse its file again") from err
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
         if image is None or image.shape[1] != size or image.shape[0] % size:
             raise FacetError(f"crop strip {name} in {self.url} is damaged; analyse its file again")
         rgb: NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)

@@ -12,9 +12,12 @@ from db.engine import make_engine
 from db.errors import DatabaseError
 from db.migrate import current_state
 from worker.complaints import read_complaints
-from worker.database import database_address
+from worker.crop_walk import find_orphans
+from worker.crops import CropStore
+from worker.database import database_address, open_database
 from worker.decode.client import Decoder
 from worker.decode.confine import PROTECTIONS
+from worker.erasure.health import read_waiting
 from worker.errors import FacetError
 from worker.home import make_home
 from worker.identity.proposals import read_proposals
@@ -47,11 +50,17 @@ def examine(config: Settings) -> list[Finding]:
         ("database", _database),
         ("work", _work),
         ("people", _people),
+        ("erasure", _erasure),
         ("broker", _broker),
         ("release", _release),
         ("decoder", _decoder),
     ]
     return [_look(what, check, config) for what, check in checks]
+
+
+def examine_crops(config: Settings) -> Finding:
+    """Compare the whole crop store with all rows, which takes some minutes for a million files."""
+    return _look("crops", _crops, config)
 
 
 def _look(what: str, check: Callable[[Settings], str], config: Settings) -> Finding:
@@ -105,6 +114,34 @@ def _people(config: Settings) -> str:
         engine.dispose()
     told = [f"proposal {one.proposal_id} waits: {one.reason}; see `facet people proposals`" for one in waiting]
     return "; ".join(told) or "no regrouping waits"
+
+
+def _erasure(config: Settings) -> str:
+    with database_address(config) as url:
+        if not current_state(url).is_current:
+            return "not looked at: the tables are not there yet"
+        engine = make_engine(url)
+        with Session(engine) as session:
+            waiting = read_waiting(session, config.staging.absolute())
+        engine.dispose()
+    if waiting:
+        raise FacetError("; ".join(waiting))
+    return "nothing waits to be erased"
+
+
+def _crops(config: Settings) -> str:
+    with open_database(config) as database:
+        audit = find_orphans(database.sessions, CropStore(config.crops))
+    if audit.is_clean:
+        return f"{audit.strips:,} strips, each named by rows, and none is missing"
+    told = {
+        "strips that no row names; `facet beat` removes them": audit.orphans,
+        "strips of no analysis of this database; remove them by hand if no other one uses this store": audit.strangers,
+        "strips that rows name and that are not there; is the store mounted?": audit.missing,
+    }
+    raise FacetError(
+        "; ".join(f"{len(names):,} {what} (the first: {names[0]})" for what, names in told.items() if names)
+    )
 
 
 def _broker(config: Settings) -> str:

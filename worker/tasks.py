@@ -48,7 +48,9 @@ DRAIN_SECONDS = 120.0  # after this a process takes no more units and lets other
 HARD_LIMIT_SECONDS = 3600  # of one drain: its budget and the longest unit that was begun within it
 SOFT_SHARE = 0.95  # of the hard limit: what is in work then counts as a failed attempt, and the process lives
 RECONCILE_SECONDS = 30.0
-ERASE_SECONDS = 15.0  # of a reconciliation: it is killed after 60
+FINISH_SECONDS = 8.0  # of a reconciliation, which is killed after 60: for files that earlier erasures left
+ERASE_SECONDS = 15.0  # for files whose time is over
+WALK_SECONDS = 3.0  # for crops that no row names
 BEAT_PATIENCE_SECONDS = 5.0  # for rows that somebody holds: the next reconciliation tries again
 VISIBILITY_SECONDS = 900  # then the message of a worker that is gone comes again; one in work wakes somebody in vain
 RETRY_SECONDS = 10  # before a task whose database or disk is away tries again
@@ -276,20 +278,23 @@ def _reconcile(config: Settings) -> None:
 
 
 def _erase_due(config: Settings, database: Database) -> None:
-    """Erase files whose time is over, for some seconds, and remove files that earlier erasures left."""
-    from worker.crops import CropStore  # noqa: PLC0415 - the parent and health checks need no numpy
+    """Erase files whose time is over, and remove files that erasures and broken-off attempts left, each for a while."""
+    from worker.crop_walk import walk_crops  # noqa: PLC0415 - the parent and health checks need no numpy
+    from worker.crops import CropStore  # noqa: PLC0415
     from worker.erasure.erase import Eraser  # noqa: PLC0415
     from worker.erasure.files import Stores  # noqa: PLC0415
 
     stores = Stores(CropStore(config.crops), config.staging.absolute())
     eraser = Eraser(database.sessions, stores, patience_seconds=BEAT_PATIENCE_SECONDS)
-    eraser.finish_files()
-    try:
-        for receipt in eraser.erase_due(ERASE_SECONDS):
-            facts = {"action": "erased", "media": len(receipt.media), "left": receipt.files.left}
+    for receipt in eraser.erase_due(ERASE_SECONDS, again=False):
+        facts = {"action": "erased", "media": len(receipt.media), "left": receipt.files.left}
+        if receipt.media:
             logger.info("erased files whose time is over", extra=facts)
+    eraser.finish_files(FINISH_SECONDS, again=False)
+    try:
+        walk_crops(database.sessions, stores.crops, WALK_SECONDS)
     except RetryableError as err:
-        logger.warning("erasure waits: %s", err, extra={"action": "erasure_waits"})
+        logger.warning("the crop store is not walked: %s", err, extra={"action": "walk_waits"})
 
 
 def _regroup(config: Settings) -> None:

@@ -107,11 +107,15 @@ def activate(
     echo(f"the views show release {found}")
 
 
-def doctor(as_json: JsonFlag = False) -> None:
+def doctor(
+    crops: Annotated[bool, typer.Option("--crops", help="Compare the whole crop store with the rows, too.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
     """Check settings, disk, database, broker, weights and device, and say what to do; exit status 1 on a failure."""
-    from worker.doctor import examine  # noqa: PLC0415 - imports the network
+    from worker.doctor import examine, examine_crops  # noqa: PLC0415 - imports the network
 
     findings = examine(settings())
+    findings += [examine_crops(settings())] if crops else []
     if as_json:
         print_json([{"what": f.what, "ok": f.ok, "found": f.found} for f in findings])
     else:

@@ -58,7 +58,7 @@ def forget(
 
     Your own files stay: originals, contact sheets, annotated films. What cannot be promised is in docs/erasure.md.
 
-    Exit status: 0 when all is gone, 1 when files are left that could not be removed (the next run tries again) or when
+    Exit status: 0 when all is gone, 1 when something could not be erased or removed (the next run tries again) or when
     the question was answered with no, 2 for wrong use and for what is not there.
     """
     wanted = _Wanted([path_text(one) for one in media or []], person, due)

@@ -138,6 +138,7 @@ def cancel(
     Exit status: 0 also when the job had ended already, 1 when you said no, 2 when there is no such job.
     """
     from worker.cancel import cancel_job  # noqa: PLC0415 - help and wrong use need no database
+    from worker.crops import CropStore  # noqa: PLC0415
     from worker.status import read_status  # noqa: PLC0415
 
     config = settings()
@@ -152,7 +153,9 @@ def cancel(
             _ask(counts)
         with progress_bar() as bar:
             shown = bar.add_task(f"cancelling job {job}", total=found[0].units_open, facts="")
-            done = cancel_job(database.sessions, job, lambda now: bar.update(shown, completed=now.units))
+            done = cancel_job(
+                database.sessions, job, lambda now: bar.update(shown, completed=now.units), CropStore(config.crops)
+            )
     if as_json:
         print_json(asdict(done))
     elif done.files or done.shared:

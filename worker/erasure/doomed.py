@@ -1,7 +1,9 @@
 """What an erasure is about to take, as temporary tables: files, analyses, appearances, faces and who is concerned.
 
-Rows are locked without waiting. Workers lock their units in the order in which they end them, so whoever waited for one
-of them while holding another could stand in their way; an erasure lets go of everything and tries again.
+Rows are locked in the order of ``worker.locks`` and without waiting, because workers hold theirs while they copy faces:
+an erasure lets go of everything and tries again.
+
+PostgreSQL knows nothing of a temporary table until it is analysed, and would read all faces and all people to join it.
 """
 
 from __future__ import annotations
@@ -23,10 +25,10 @@ TABLES = ("media", "sealed", "analysis", "appearance", "face", "correction", "pe
 
 _FILES = "(SELECT id FROM doomed_media UNION SELECT id FROM doomed_sealed)"
 _LOCKS = (
-    f"SELECT FROM media_file WHERE media_id IN {_FILES} FOR UPDATE NOWAIT",
+    f"SELECT FROM media_file WHERE media_id IN {_FILES} ORDER BY media_id FOR UPDATE NOWAIT",
+    f"SELECT FROM analysis WHERE media_id IN {_FILES} ORDER BY analysis_id FOR UPDATE NOWAIT",
     f"""SELECT FROM unit WHERE analysis_id IN (SELECT analysis_id FROM analysis WHERE media_id IN {_FILES})
-        FOR UPDATE NOWAIT""",  # noqa: S608 - constants
-    f"SELECT FROM analysis WHERE media_id IN {_FILES} FOR UPDATE NOWAIT",
+        ORDER BY unit_id FOR UPDATE NOWAIT""",  # noqa: S608 - constants
 )
 
 
@@ -42,8 +44,11 @@ def _same_place(one: str, other: str) -> str:
 
 _OF_MEDIA = (
     "INSERT INTO doomed_analysis SELECT analysis_id FROM analysis JOIN doomed_media ON id = media_id",
+    "ANALYZE doomed_analysis",
     "INSERT INTO doomed_appearance SELECT appearance_id FROM appearance JOIN doomed_analysis ON id = analysis_id",
     "INSERT INTO doomed_face SELECT face_id FROM face JOIN doomed_analysis ON id = analysis_id",
+    "ANALYZE doomed_appearance",
+    "ANALYZE doomed_face",
 )
 
 # An analysis that goes on would store the person again, so it ends; what one that was cancelled has stored is not yet
@@ -52,8 +57,10 @@ _OF_SEALED = (
     """INSERT INTO doomed_analysis
        SELECT analysis_id FROM analysis JOIN doomed_sealed ON id = media_id
        WHERE state IN ('pending', 'cancelled')""",
+    "ANALYZE doomed_analysis",
     "INSERT INTO doomed_face SELECT face_id FROM face JOIN doomed_appearance ON id = appearance_id",
     "INSERT INTO doomed_face SELECT face_id FROM face JOIN doomed_analysis ON id = analysis_id ON CONFLICT DO NOTHING",
+    "ANALYZE doomed_face",
 )
 
 # The same faces under other releases, and in analyses that were superseded: what lies at the same places. Who is who in
@@ -75,6 +82,8 @@ _MATCHED = (
        SELECT face_id FROM face JOIN doomed_appearance ON id = appearance_id ON CONFLICT DO NOTHING""",
     "INSERT INTO doomed_face SELECT face_id FROM place_match WHERE appearance_id IS NULL ON CONFLICT DO NOTHING",
     "DROP TABLE place_match",
+    "ANALYZE doomed_appearance",
+    "ANALYZE doomed_face",
 )
 
 # A place belongs to whose appearance stood there when it was said; if that appearance is no longer stored, to whoever
@@ -92,6 +101,8 @@ _CONCERNED = (
     "INSERT INTO doomed_correction SELECT DISTINCT correction_id FROM doomed_anchor",
     """INSERT INTO doomed_person SELECT DISTINCT person_id FROM appearance JOIN doomed_appearance ON id = appearance_id
        WHERE person_id IS NOT NULL""",
+    "ANALYZE doomed_correction",
+    "ANALYZE doomed_person",
 )
 
 
@@ -103,7 +114,7 @@ def choose_media(session: Session, media_ids: Sequence[int]) -> None:
     """
     _clear(session)
     session.execute(text("INSERT INTO doomed_media SELECT unnest(cast(:ids AS bigint[]))"), {"ids": list(media_ids)})
-    _run(session, *_LOCKS, *_OF_MEDIA)
+    _run(session, "ANALYZE doomed_media", "ANALYZE doomed_sealed", *_LOCKS, *_OF_MEDIA)
     _run(session, _SPOKEN, *_CONCERNED)
 
 
@@ -121,7 +132,7 @@ def choose_person(session: Session, person_id: int) -> None:
     session.execute(
         text("INSERT INTO doomed_sealed SELECT DISTINCT media_id FROM appearance WHERE person_id = :id"), person
     )
-    _run(session, *_LOCKS, *_OF_SEALED)
+    _run(session, "ANALYZE doomed_appearance", "ANALYZE doomed_media", "ANALYZE doomed_sealed", *_LOCKS, *_OF_SEALED)
     release = session.execute(text("SELECT release_id FROM person WHERE person_id = :id"), person).scalar_one()
     _run(session, "CREATE TEMPORARY TABLE place_match (face_id bigint, appearance_id bigint) ON COMMIT DROP")
     session.execute(text(_AT_PLACES), {"release_id": release})

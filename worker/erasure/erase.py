@@ -6,7 +6,6 @@ are locked without waiting, and tried again for a while where somebody has them.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -17,12 +16,14 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from worker.erasure.doomed import choose_media, choose_person
-from worker.erasure.files import list_files, note_files, remove_file
-from worker.erasure.find import find_due, find_media, find_person
-from worker.erasure.receipt import ErasedFile, Receipt, RemovedFiles
+from worker.erasure.due import Retention
+from worker.erasure.files import list_files, note_files
+from worker.erasure.find import find_media, find_person, still_due
+from worker.erasure.receipt import ErasedFile, Receipt
+from worker.erasure.removal import Remover
 from worker.erasure.rows import count_jobs, delete, delete_people, find_nobodies, refresh_left, seal
 from worker.erasure.words import drop_words, keep_names
-from worker.errors import FacetError, RetryableError
+from worker.errors import RetryableError
 from worker.identity.known import lock_people
 from worker.identity.people import Identifier
 from worker.registry import code_version
@@ -34,14 +35,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session, sessionmaker
 
-    from worker.erasure.files import Stores
-
-logger = logging.getLogger(__name__)
+    from worker.erasure.files import Noted, Stores
 
 PATIENCE_SECONDS = 60.0
 PAUSE_SECONDS = 0.1
-DUE_FILES = 20
-"""Files that go in one transaction when their time is over: some seconds, even of films."""
 LOCK_NOT_AVAILABLE = "55P03"
 
 
@@ -86,41 +83,43 @@ class Eraser:
         Identifier(self.sessions, release_id).finish()  # appearances that wait for their person may be this one's
         return self._erase(f"person {person_id}", choose)
 
-    def erase_due(self, seconds: float = float("inf")) -> Iterator[Receipt]:
-        """Erase files whose time is over, a few at a time, until none is left or the seconds are over.
+    def erase_due(self, seconds: float = float("inf"), *, again: bool = True) -> Iterator[Receipt]:
+        """Erase files whose time is over, some at a time, until none is left or the seconds are over.
+
+        A file that cannot be erased is noted, and named in a receipt of its own; the others go.
+
+        Args:
+            seconds: after them no more is begun.
+            again: also try files whose erasure failed a moment ago.
+        """
+        return Retention(self, time.monotonic() + seconds, again).run()
+
+    def erase_numbers(self, media: Sequence[int]) -> Receipt:
+        """Erase those of some files that no job keeps, in one transaction.
 
         Raises:
-            RetryableError: somebody went on working on one of them.
+            RetryableError: another process held one of them for longer than this one waits; nothing was erased.
         """
-        until = time.monotonic() + seconds
-        seen: list[int] = []  # of a dry run they are still there
-
-        def choose(session: Session) -> None:
-            choose_media(session, find_due(session, limit=DUE_FILES, but=seen))
-
-        while time.monotonic() < until:
-            with self.sessions() as session:
-                if not find_due(session, limit=1, but=seen):
-                    return
-            receipt = self._erase("due", choose)
-            seen += [file.media_id for file in receipt.media]
-            yield receipt
+        return self._erase("due", lambda session: choose_media(session, still_due(session, media)))
 
     def nothing(self, asked: str) -> Receipt:
         """Give the receipt of an erasure that found nothing."""
         return Receipt(asked=asked, at=datetime.now(UTC), program=code_version(), dry_run=self.dry_run)
 
-    def finish_files(self) -> int:
-        """Remove the files that earlier erasures left; returns how many entries could not be removed still."""
-        with self.sessions() as session:
-            waiting = list(session.scalars(text("SELECT removal_id FROM file_removal ORDER BY removal_id")))
-        return self._remove(waiting).left
+    def finish_files(self, seconds: float = float("inf"), *, again: bool = True) -> int:
+        """Remove the files that earlier erasures left; returns how many entries could not be removed still.
+
+        Args:
+            seconds: after them no more is begun.
+            again: also try what failed a moment ago.
+        """
+        return Remover(self.sessions, self.stores, time.monotonic() + seconds).finish(again=again)
 
     def _erase(self, asked: str, choose: Callable[[Session], None]) -> Receipt:
         until = time.monotonic() + self.patience_seconds
         while True:
             try:
-                receipt, removals = retry_conflicts("erase", lambda: self._take(asked, choose))
+                receipt, noted = retry_conflicts("erase", lambda: self._take(asked, choose))
                 break
             except OperationalError as err:
                 if getattr(err.orig, "sqlstate", None) != LOCK_NOT_AVAILABLE:
@@ -128,36 +127,22 @@ class Eraser:
                 if time.monotonic() > until:
                     raise RetryableError("somebody works on what is to be erased; run it again in a moment") from err
             time.sleep(PAUSE_SECONDS)
-        return receipt if self.dry_run else receipt.with_files(self._remove(removals))
+        return receipt if self.dry_run else receipt.with_files(Remover(self.sessions, self.stores).remove(noted))
 
-    def _take(self, asked: str, choose: Callable[[Session], None]) -> tuple[Receipt, list[int]]:
-        """Erase rows in a transaction; gives the receipt, and the files that are left to be removed."""
+    def _take(self, asked: str, choose: Callable[[Session], None]) -> tuple[Receipt, Noted]:
+        """Erase rows in a transaction; returns the receipt, and the files that are left to be removed."""
         with self.sessions() as session:
             lock_people(session)
             lock_submissions(session)
             choose(session)
-            removals = note_files(session, self.stores.staging)
+            noted = note_files(session, self.stores.staging)
             receipt = _take_rows(session, asked, dry_run=self.dry_run)
             if self.dry_run:
-                receipt = receipt.with_files(list_files(session, self.stores, removals))
+                receipt = receipt.with_files(list_files(session, self.stores, noted))
                 session.rollback()
             else:
                 session.commit()
-        return receipt, removals
-
-    def _remove(self, removals: Sequence[int]) -> RemovedFiles:
-        """Remove files one by one; what cannot be removed waits for the next erasure, or `facet beat`."""
-        done = RemovedFiles()
-        for place, number in enumerate(removals):
-            try:
-                done += remove_file(self.sessions, self.stores, number)
-            except RetryableError as err:  # a store that is away is away for all of them
-                logger.warning("files wait to be removed: %s", err, extra={"action": "removal_waits"})
-                return done + RemovedFiles(left=len(removals) - place)
-            except FacetError as err:
-                logger.warning("a file cannot be removed: %s", err, extra={"action": "removal_failed"})
-                done += RemovedFiles(left=1)
-        return done
+        return receipt, noted
 
 
 def _take_rows(session: Session, asked: str, *, dry_run: bool) -> Receipt:

@@ -10,9 +10,10 @@ from sqlalchemy import text
 
 from worker.erasure.receipt import BlankedStrip, RemovedFiles
 from worker.errors import RetryableError
+from worker.leftovers import find_leftovers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterator
     from datetime import datetime
     from pathlib import Path
 
@@ -27,33 +28,52 @@ hour."""
 YOUNG = timedelta(hours=1)
 """A staged copy newer than the erasure, but no older than this, belongs to a submission that is being written."""
 
+FIRST_LOOK_SECONDS = 300.0
+"""Until a folder is looked into again for what such a worker wrote; each further pause is four times as long."""
+
 _NOTES = (
-    # Of each analysis that goes, the folder of its crops. Where a worker holds a unit, it is looked into again later.
-    """INSERT INTO file_removal (kind, path, again_until)
+    # Of each analysis that goes, the folder of its crops. Where another attempt than the one that was stored may still
+    # be under way, it is looked into again later.
+    """INSERT INTO file_removal (kind, path, is_named, again_until)
         SELECT 'crops', left(m.sha256, 2) || '/' || m.sha256 || '/' || a.analysis_id,
-               CASE WHEN EXISTS (SELECT FROM unit u WHERE u.analysis_id = a.analysis_id AND u.state = 'leased')
+               EXISTS (SELECT FROM face f WHERE f.analysis_id = a.analysis_id AND f.crop_uri IS NOT NULL),
+               CASE WHEN EXISTS (SELECT FROM unit u WHERE u.analysis_id = a.analysis_id
+                                 AND (u.state = 'leased' OR u.token > 1))
                     THEN now() + make_interval(hours => :hours) END
         FROM analysis a JOIN doomed_analysis ON id = a.analysis_id JOIN media_file m USING (media_id)
         WHERE m.sha256 IS NOT NULL RETURNING removal_id""",
     # Of analyses that stay, the crops of faces that go; a strip that holds nobody else's is removed whole.
-    """INSERT INTO file_removal (kind, path, crops)
-       SELECT 'strip', f.crop_uri, CASE WHEN count(*) = count(d.id) THEN '{}'
+    """INSERT INTO file_removal (kind, path, is_named, crops)
+       WITH losing AS MATERIALIZED (
+           SELECT DISTINCT analysis_id FROM face JOIN doomed_face ON id = face_id
+           WHERE analysis_id NOT IN (SELECT id FROM doomed_analysis))
+       SELECT 'strip', f.crop_uri, true, CASE WHEN count(*) = count(d.id) THEN '{}'
                                         ELSE array_agg(f.crop_index ORDER BY f.crop_index)
                                              FILTER (WHERE d.id IS NOT NULL) END
-       FROM face f LEFT JOIN doomed_face d ON d.id = f.face_id
-       WHERE f.crop_uri IS NOT NULL AND f.analysis_id NOT IN (SELECT id FROM doomed_analysis)
-         AND f.analysis_id IN (SELECT analysis_id FROM face JOIN doomed_face ON id = face_id)
+       FROM losing JOIN face f USING (analysis_id) LEFT JOIN doomed_face d ON d.id = f.face_id
+       WHERE f.crop_uri IS NOT NULL
        GROUP BY f.crop_uri HAVING count(d.id) > 0 RETURNING removal_id""",
-    # Copies of members of archives: here, and on the host whose staging folder the file's place names.
-    """INSERT INTO file_removal (kind, path)
-       SELECT 'staged', path FROM (
-           SELECT :staging || '/' || left(sha256, 2) || '/' || sha256 AS path
-           FROM media_file JOIN doomed_media ON id = media_id WHERE sha256 IS NOT NULL
-           UNION
-           SELECT regexp_replace(location, '[.][^./]*$', '') FROM media_file JOIN doomed_media ON id = media_id
-           WHERE location ~ ('/staging/' || left(sha256, 2) || '/' || sha256 || '[.][^./]*$')
-       ) AS place RETURNING removal_id""",
 )
+# Every analysis of a file that loses somebody: strips that no row names may show them too.
+_CHECKS = text("""
+    INSERT INTO crop_check (analysis_id)
+    SELECT analysis_id FROM analysis JOIN doomed_sealed s ON s.id = media_id
+    WHERE analysis_id NOT IN (SELECT id FROM doomed_analysis)
+    ON CONFLICT DO NOTHING""")
+_CHECKED = text("""
+    SELECT analysis_id FROM crop_check JOIN analysis USING (analysis_id) JOIN doomed_sealed s ON s.id = media_id
+    ORDER BY analysis_id""")
+_PLACES = text("""
+    SELECT sha256, location FROM media_file JOIN doomed_media ON id = media_id WHERE sha256 IS NOT NULL
+    ORDER BY media_id""")
+_STAGED = text("""
+    INSERT INTO file_removal (kind, path) SELECT 'staged', unnest(cast(:stems AS text[])) RETURNING removal_id""")
+
+
+_LOOK_AGAIN = text("""
+    UPDATE file_removal SET attempts = attempts + 1,
+        not_before = least(again_until, now() + make_interval(secs => :seconds * 4 ^ least(attempts, 9)))
+    WHERE removal_id = :id""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +84,44 @@ class Stores:
     staging: Path
 
 
-def note_files(session: Session, staging: Path) -> list[int]:
-    """Write down the files of what is doomed, before its rows go; returns the numbers of the entries."""
-    values = {"staging": str(staging), "hours": STRAGGLER_HOURS}
-    return [int(number) for note in _NOTES for number in session.scalars(text(note), values)]
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What an erasure wrote down to be done to files once it is committed."""
+
+    removals: tuple[int, ...] = ()
+    """Numbers of entries of ``file_removal``."""
+    checks: tuple[int, ...] = ()
+    """Analyses that stay, in whose folders strips that no row names are looked for."""
 
 
-def list_files(session: Session, stores: Stores, removals: Iterable[int]) -> RemovedFiles:
-    """Say what `remove_files` would do."""
+def note_files(session: Session, staging: Path) -> Noted:
+    """Write down the files of what is doomed, before its rows go."""
+    removals = [int(number) for note in _NOTES for number in session.scalars(text(note), {"hours": STRAGGLER_HOURS})]
+    stems = {"stems": list(dict.fromkeys(_stems(session, staging)))}
+    removals += [int(number) for number in session.scalars(_STAGED, stems)]
+    session.execute(_CHECKS)
+    return Noted(tuple(removals), tuple(int(number) for number in session.scalars(_CHECKED)))
+
+
+def _stems(session: Session, staging: Path) -> Iterator[str]:
+    """Yield the copies of files that go, without extension: those here, and where the place of a file names one."""
+    for row in session.execute(_PLACES).all():
+        name = f"{row.sha256[:2]}/{row.sha256}"
+        if any((staging / row.sha256[:2]).glob(f"{row.sha256}.*")):
+            yield f"{staging}/{name}"
+        stem, found, ending = str(row.location).rpartition(f"/staging/{name}.")
+        if found and not set(ending) & set("./"):
+            yield f"{stem}/staging/{name}"
+
+
+def list_files(session: Session, stores: Stores, noted: Noted) -> RemovedFiles:
+    """Return what would be done to the files that were noted."""
     found = RemovedFiles()
-    for number in removals:
+    for number in noted.removals:
         row = session.execute(text("SELECT * FROM file_removal WHERE removal_id = :id"), {"id": number}).one()
         found += _find(stores, row.kind, row.path, row.crops or [])
-    return found
+    orphans = [name for analysis in noted.checks for name in find_leftovers(session, stores.crops, analysis)]
+    return found + RemovedFiles(crops=tuple(orphans))
 
 
 def _find(stores: Stores, kind: str, path: str, crops: list[int]) -> RemovedFiles:
@@ -108,22 +153,44 @@ def remove_file(sessions: sessionmaker[Session], stores: Stores, removal: int) -
         ).first()
         if row is None:  # somebody else was faster
             return RemovedFiles()
-        found = _find(stores, row.kind, row.path, row.crops or [])
-        if row.kind != "staged":
-            _remove_crops(stores.crops, row.path, row.crops or [])
-            if row.again:
-                return found + RemovedFiles(watched=1)
-        elif _remove_copies(session, stores, row.path, row.created_at):
-            return RemovedFiles(left=1)
+        if row.kind == "staged":
+            found = _find(stores, row.kind, row.path, [])
+            if _remove_copies(session, stores, row.path, row.created_at):
+                return RemovedFiles(left=1)
+        else:
+            found = _remove_crops(stores, row.path, row.crops or [], is_named=row.is_named)
+        if row.again:
+            session.execute(_LOOK_AGAIN, {"id": removal, "seconds": FIRST_LOOK_SECONDS})
+            return found + RemovedFiles(watched=1)
         session.execute(text("DELETE FROM file_removal WHERE removal_id = :id"), {"id": removal})
         return found
 
 
-def _remove_crops(store: CropStore, path: str, crops: list[int]) -> None:
-    if crops:
-        store.blank(path, crops)
-    else:
-        store.remove(path)
+def check_crops(sessions: sessionmaker[Session], stores: Stores, analysis_id: int) -> RemovedFiles:
+    """Remove the strips of an analysis that no row names, and forget that they had to be looked for.
+
+    Raises:
+        RetryableError: the crop store is away; the check waits.
+    """
+    with sessions() as session:
+        names = find_leftovers(session, stores.crops, analysis_id)
+    for name in names:
+        stores.crops.remove(name)
+    with sessions.begin() as session:
+        session.execute(text("DELETE FROM crop_check WHERE analysis_id = :id"), {"id": analysis_id})
+    return RemovedFiles(crops=tuple(names))
+
+
+def _remove_crops(stores: Stores, path: str, crops: list[int], *, is_named: bool) -> RemovedFiles:
+    """Remove strips, or blank some crops of one; a damaged one goes whole."""
+    found = _find(stores, "crops", path, crops)
+    if is_named and not (found.crops or found.blanked):
+        stores.crops.require()
+    if not crops:
+        stores.crops.remove(path)
+    elif found.blanked and not stores.crops.blank(path, crops):
+        return RemovedFiles(crops=(path,))
+    return found
 
 
 def _remove_copies(session: Session, stores: Stores, stem: str, erased_at: datetime) -> bool:

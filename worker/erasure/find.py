@@ -11,6 +11,8 @@ from sqlalchemy import text
 from worker.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from sqlalchemy.orm import Session
 
 _SHA256 = re.compile("[0-9a-fA-F]{64}")
@@ -19,15 +21,24 @@ _BY_PATH = text("""
     UNION SELECT media_id FROM job_item WHERE uri = ANY(:paths) ORDER BY media_id""")
 
 # A file goes when the last of its jobs lets go of it; a job without a time never does.
-_DUE = text("""
+_NOT_KEPT = """NOT EXISTS (
+    SELECT FROM job_item other JOIN job k USING (job_id)
+    WHERE other.media_id = i.media_id
+      AND (k.keep_days IS NULL OR k.submitted_at + make_interval(days => k.keep_days) > now()))"""
+# Without an order, so that PostgreSQL reads no further than the first that are due.
+_DUE = text(f"""
     SELECT i.media_id FROM job_item i JOIN job j USING (job_id)
     WHERE j.keep_days IS NOT NULL AND j.submitted_at + make_interval(days => j.keep_days) <= now()
-      AND NOT EXISTS (
-        SELECT FROM job_item other JOIN job k USING (job_id)
-        WHERE other.media_id = i.media_id
-          AND (k.keep_days IS NULL OR k.submitted_at + make_interval(days => k.keep_days) > now()))
-      AND NOT (i.media_id = ANY(:but))
-    GROUP BY i.media_id ORDER BY i.media_id LIMIT :limit""")
+      AND {_NOT_KEPT}
+      AND (:again OR NOT EXISTS (SELECT FROM erasure_failure e
+                                 WHERE e.media_id = i.media_id AND e.not_before > now()))
+      AND NOT (i.media_id = ANY(cast(:but AS bigint[])))
+    LIMIT :limit""")  # noqa: S608 - a constant
+_STILL_DUE = text(f"""
+    SELECT DISTINCT i.media_id FROM job_item i JOIN job j USING (job_id)
+    WHERE i.media_id = ANY(cast(:media AS bigint[]))
+      AND j.keep_days IS NOT NULL AND j.submitted_at + make_interval(days => j.keep_days) <= now()
+      AND {_NOT_KEPT}""")  # noqa: S608 - a constant
 
 
 def find_media(session: Session, wanted: str) -> int:
@@ -67,6 +78,21 @@ def find_person(session: Session, person_id: int) -> int:
     return int(release_id)
 
 
-def find_due(session: Session, *, limit: int, but: list[int]) -> list[int]:
-    """Find files that no job keeps any longer, the oldest first, some left out."""
-    return [int(media_id) for media_id in session.scalars(_DUE, {"limit": limit, "but": but})]
+def find_due(
+    session: Session, *, limit: int | None = None, but: Collection[int] = (), again: bool = False
+) -> list[int]:
+    """Return files that no job keeps any longer, in ascending order.
+
+    Args:
+        session: an open session.
+        limit: most files, None for all.
+        but: files that are left out.
+        again: also those whose erasure failed a moment ago.
+    """
+    found = session.scalars(_DUE, {"limit": limit, "but": list(but), "again": again})
+    return sorted({int(media_id) for media_id in found})
+
+
+def still_due(session: Session, media: Collection[int]) -> list[int]:
+    """Return those of some files that no job keeps: a submission may have come in between."""
+    return sorted(int(media_id) for media_id in session.scalars(_STILL_DUE, {"media": list(media)}))

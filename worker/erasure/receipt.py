@@ -70,6 +70,8 @@ class Receipt:
     """Files that stay without the person; they are never analysed again."""
     people: tuple[int, ...] = ()
     """Numbers of people of whom nothing is left."""
+    failed: tuple[int, ...] = ()
+    """Numbers of files whose time is over and that could not be erased; `facet doctor` tells why."""
     rows: dict[str, int] = field(default_factory=dict)
     """Rows that went, by table."""
     files: RemovedFiles = field(default_factory=RemovedFiles)
@@ -92,6 +94,7 @@ def join(receipts: Sequence[Receipt]) -> Receipt:
         media=tuple(file for one in receipts for file in one.media),
         sealed=tuple(file for one in receipts for file in one.sealed),
         people=tuple(person for one in receipts for person in one.people),
+        failed=tuple(media_id for one in receipts for media_id in one.failed),
         rows={table: sum(one.rows.get(table, 0) for one in receipts) for table in tables},
         files=sum((one.files for one in receipts), RemovedFiles()),
     )

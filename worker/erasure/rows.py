@@ -44,6 +44,8 @@ _DELETES: Mapping[str, str] = {
     "appearance": "DELETE FROM appearance USING doomed_appearance WHERE appearance_id = id",
     "face": "DELETE FROM face USING doomed_face WHERE face_id = id",
     "scene_cut": "DELETE FROM scene_cut USING doomed_analysis WHERE analysis_id = id",
+    "crop_check": "DELETE FROM crop_check USING doomed_analysis WHERE analysis_id = id",
+    "erasure_failure": "DELETE FROM erasure_failure USING doomed_media WHERE media_id = id",
     "unit": "DELETE FROM unit USING doomed_analysis WHERE analysis_id = id",
     "job_item": "DELETE FROM job_item USING doomed_media WHERE media_id = id",
     "analysis": "DELETE FROM analysis USING doomed_media WHERE media_id = id",
@@ -67,14 +69,16 @@ _RECOUNT = (
 # Whoever lost appearances and has none left, in no analysis and no release; and those whom a correction had emptied
 # before, if no place is left to which its undoing could bring them back.
 _NOBODY = text("""
-    SELECT p.person_id FROM person p
-    WHERE NOT EXISTS (SELECT FROM appearance s WHERE s.person_id = p.person_id) AND (
-        p.person_id IN (SELECT id FROM doomed_person)
-        OR p.person_id IN (
-            SELECT from_person_id FROM doomed_anchor UNION SELECT to_person_id FROM doomed_anchor UNION
-            SELECT unnest(people) FROM correction JOIN doomed_correction ON id = correction_id)
-        AND p.person_id NOT IN (
+    WITH spoken AS MATERIALIZED (
+        SELECT from_person_id AS person_id FROM doomed_anchor UNION SELECT to_person_id FROM doomed_anchor UNION
+        SELECT unnest(people) FROM correction JOIN doomed_correction ON id = correction_id),
+    concerned AS MATERIALIZED (
+        SELECT id AS person_id FROM doomed_person
+        UNION
+        SELECT person_id FROM spoken WHERE person_id NOT IN (
             SELECT from_person_id FROM correction_anchor UNION SELECT to_person_id FROM correction_anchor))
+    SELECT p.person_id FROM concerned JOIN person p USING (person_id)
+    WHERE NOT EXISTS (SELECT FROM appearance s WHERE s.person_id = p.person_id)
     ORDER BY p.person_id""")
 
 _TELL = """

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from worker import ledger
-from worker.erasure import erase
+from worker.erasure import removal
 from worker.errors import RetryableError
 
 
@@ -51,7 +51,7 @@ def test_files_that_a_crash_left_are_removed_by_the_next(house, eraser, people, 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(erase, "remove_file", die)
+        patched.setattr(removal, "remove_file", die)
         with pytest.raises(KeyboardInterrupt):
             eraser.erase_person(people[0])
     assert house.strips() == strips

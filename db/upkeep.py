@@ -1,0 +1,81 @@
+"""The tables of what upkeep has to do: files to remove, erasures to try again, crops to compare with their rows."""
+
+from datetime import datetime
+from typing import Literal, get_args
+
+from sqlalchemy import CheckConstraint, ForeignKey, Integer, Text, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.base import Base, Count, Created, RowId, one_of
+
+RemovalKind = Literal["crops", "strip", "staged"]
+
+
+class FileRemoval(Base):
+    """A file that an erasure left to be removed, written in its transaction: a crash in between loses none."""
+
+    __tablename__ = "file_removal"
+    __table_args__ = (
+        CheckConstraint(one_of("kind", get_args(RemovalKind)), "kind"),
+        CheckConstraint("(kind = 'strip') = (crops IS NOT NULL)", "crops"),
+    )
+
+    removal_id: Mapped[RowId]
+    kind: Mapped[RemovalKind] = mapped_column(Text)
+    # Of crops: a folder of the crop store, or a strip of it. Of a staged copy: its path without the extension.
+    path: Mapped[str]
+    # Crops of a strip that are blanked; the others stay where they are.
+    crops: Mapped[list[int] | None] = mapped_column(ARRAY(Integer))
+    # Rows named strips there when it was written: a store without any folder is taken for one that is not mounted.
+    is_named: Mapped[bool] = mapped_column(server_default=text("false"))
+    created_at: Mapped[Created]
+    # A worker that held the file may write until then, so what is found is removed again.
+    again_until: Mapped[datetime | None]
+    # Tries that failed, why the last one did, and when the next one is due.
+    attempts: Mapped[Count]
+    not_before: Mapped[datetime | None]
+    last_error: Mapped[str | None]
+
+
+class ErasureFailure(Base):
+    """A file whose time is over and whose erasure failed; it is passed over until its next try is due."""
+
+    __tablename__ = "erasure_failure"
+
+    media_id: Mapped[int] = mapped_column(
+        ForeignKey("facet.media_file.media_id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    attempts: Mapped[int] = mapped_column(Integer, server_default=text("1"))
+    error: Mapped[str]
+    failed_at: Mapped[Created]
+    not_before: Mapped[datetime]
+
+
+class CropCheck(Base):
+    """An analysis that lost a person: strips of it that no row names have to be looked for, and removed."""
+
+    __tablename__ = "crop_check"
+
+    analysis_id: Mapped[int] = mapped_column(
+        ForeignKey("facet.analysis.analysis_id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    created_at: Mapped[Created]
+
+
+class CropWalk(Base):
+    """How far a crop store was walked, and what was found on this walk."""
+
+    __tablename__ = "crop_walk"
+
+    url: Mapped[str] = mapped_column(primary_key=True)
+    # The last folder that was looked at, ``ab/<sha256>``; empty at the start of a walk.
+    position: Mapped[str] = mapped_column(server_default=text("''"))
+    # Strips that no row names and nobody was writing.
+    removed: Mapped[int] = mapped_column(server_default=text("0"))
+    # Strips of analyses that this database does not have, and the first of them.
+    strangers: Mapped[int] = mapped_column(server_default=text("0"))
+    stranger: Mapped[str | None]
+    began_at: Mapped[Created]
+    # When the last whole walk ended.
+    ended_at: Mapped[datetime | None]

@@ -1,0 +1,143 @@
+"""Retention: erases the files that no job keeps any longer, in batches; one that cannot be erased holds up no other."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from worker.erasure.find import find_due
+from worker.errors import FacetError, RetryableError
+from worker.masking import masked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from worker.erasure.erase import Eraser
+    from worker.erasure.receipt import Receipt
+
+logger = logging.getLogger(__name__)
+
+FILES_AT_ONCE = 5000
+"""Files that are looked up at once."""
+BATCH_SECONDS = 1.0
+"""Of one transaction: nobody is identified and nobody submits meanwhile."""
+FIRST_ROWS, MIN_ROWS, MAX_ROWS = 1000, 100, 100_000
+"""Of one transaction at first, at least and at most; they follow how long the one before took."""
+ROWS_OF_A_FILE = 10
+"""Besides its faces: items, analyses, units and the like, as far as they cost time."""
+FIRST_PAUSE_SECONDS = 60.0
+MAX_PAUSE_SECONDS = 86400.0
+LONE_PATIENCE_SECONDS = 0.5
+"""For the rows of one file that somebody holds, once the files of its batch are tried one by one."""
+ERROR_CHARACTERS = 500
+OF_A_FILE = (SQLAlchemyError, FacetError, OSError, ValueError, LookupError, TypeError, ArithmeticError, MemoryError)
+"""What may go wrong with one file of a batch and go well with the others."""
+OF_THE_DATABASE = ("08", "57P", "53100", "53300")
+"""Beginnings of SQLSTATEs that say nothing of a file: no connection, shutting down, disk full, too many connections."""
+
+_FACES = text("""
+    SELECT media_id, sum(face_count) AS faces FROM analysis
+    WHERE media_id = ANY(cast(:media AS bigint[])) GROUP BY media_id""")
+_FAILED = text("""
+    INSERT INTO erasure_failure AS f (media_id, error, not_before)
+    SELECT media_id, :error, now() + make_interval(secs => :first) FROM media_file WHERE media_id = :media_id
+    ON CONFLICT (media_id) DO UPDATE SET attempts = f.attempts + 1, error = excluded.error, failed_at = now(),
+        not_before = now() + make_interval(secs => least(:most, :first * 2 ^ least(f.attempts, 30)))""")
+
+
+@dataclass(slots=True)
+class Retention:
+    """Erases files whose time is over until none is left or its own time is over.
+
+    Args:
+        eraser: does it.
+        until: on the monotonic clock.
+        again: also try files whose erasure failed a moment ago.
+    """
+
+    eraser: Eraser
+    until: float
+    again: bool = False
+    _seen: set[int] = field(default_factory=set)
+    """Files that were tried and are there still."""
+    _rows: int = FIRST_ROWS
+
+    def run(self) -> Iterator[Receipt]:
+        """Yield a receipt for each batch, and one for each file that cannot be erased."""
+        limit = None if self.eraser.dry_run else FILES_AT_ONCE
+        while time.monotonic() < self.until:
+            with self.eraser.sessions() as session:
+                waiting = find_due(session, limit=limit, but=self._seen, again=self.again)
+            if not waiting:
+                return
+            yield from self._batches(waiting)
+
+    def _batches(self, waiting: Sequence[int]) -> Iterator[Receipt]:
+        rows = self._count_rows(waiting)
+        start = 0
+        while start < len(waiting) and time.monotonic() < self.until:
+            stop, asked = start + 1, rows[start]
+            while stop < len(waiting) and asked + rows[stop] <= self._rows:
+                asked += rows[stop]
+                stop += 1
+            began = time.monotonic()
+            yield from self._erase(waiting[start:stop])
+            self._seen.update(waiting[start:stop] if self.eraser.dry_run else ())
+            self._adapt(asked, time.monotonic() - began)
+            start = stop
+
+    def _count_rows(self, waiting: Sequence[int]) -> list[int]:
+        with self.eraser.sessions() as session:
+            faces = {row.media_id: int(row.faces) for row in session.execute(_FACES, {"media": list(waiting)})}
+        return [ROWS_OF_A_FILE + faces.get(media_id, 0) for media_id in waiting]
+
+    def _adapt(self, rows: int, seconds: float) -> None:
+        """Let the next transaction take about as long as one should."""
+        wanted = rows * BATCH_SECONDS / max(seconds, 1e-3)
+        self._rows = int(min(MAX_ROWS, max(MIN_ROWS, min(wanted, 2.0 * self._rows))))
+
+    def _erase(self, media: Sequence[int]) -> Iterator[Receipt]:
+        """Erase some files; where that fails, both halves of them by themselves, down to those that are at fault."""
+        eraser = self.eraser
+        if len(media) == 1:
+            eraser = replace(eraser, patience_seconds=min(LONE_PATIENCE_SECONDS, eraser.patience_seconds))
+        try:
+            receipt = eraser.erase_numbers(media)
+        except OF_A_FILE as err:
+            if _is_of_the_database(err):
+                raise
+            if len(media) == 1:
+                yield self._fail(media[0], err)
+                return
+            half = len(media) // 2
+            yield from self._erase(media[:half])
+            yield from self._erase(media[half:])
+            return
+        yield receipt
+
+    def _fail(self, media_id: int, err: BaseException) -> Receipt:
+        """Note that a file cannot be erased now: it is passed over until its next try is due."""
+        self._seen.add(media_id)
+        lines = str(getattr(err, "orig", None) or err).strip().splitlines() or [type(err).__name__]
+        said = masked(f"{type(err).__name__}: {lines[0]}")[:ERROR_CHARACTERS]
+        level = logging.WARNING if isinstance(err, RetryableError) else logging.ERROR
+        facts = {"action": "erasure_failed", "media_id": media_id}
+        logger.log(level, "file %s is due and cannot be erased: %s", media_id, said, extra=facts)
+        parameters = {"media_id": media_id, "error": said, "first": FIRST_PAUSE_SECONDS, "most": MAX_PAUSE_SECONDS}
+        if not self.eraser.dry_run:
+            with self.eraser.sessions.begin() as session:
+                session.execute(_FAILED, parameters)
+        return replace(self.eraser.nothing("due"), failed=(media_id,))
+
+
+def _is_of_the_database(err: BaseException) -> bool:
+    """Whether the database is away: then each file would fail alike."""
+    if not isinstance(err, DBAPIError):
+        return False
+    state = getattr(err.orig, "sqlstate", None)
+    return err.connection_invalidated or state is None or str(state).startswith(OF_THE_DATABASE)

@@ -1,0 +1,125 @@
+"""Removes the files that erasures noted, one by one: an entry that fails is tried again later and holds up no other."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from worker.erasure.files import Noted, check_crops, remove_file
+from worker.erasure.receipt import RemovedFiles
+from worker.errors import FacetError, RetryableError
+from worker.masking import masked
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy.orm import Session, sessionmaker
+
+    from worker.erasure.files import Stores
+
+logger = logging.getLogger(__name__)
+
+AT_ONCE = 200
+MAX_FAILURES = 3
+"""In a row, after which the store counts as away, as it is for all that follows."""
+FIRST_PAUSE_SECONDS = 60.0
+MAX_PAUSE_SECONDS = 86400.0
+ERROR_CHARACTERS = 500
+
+# Copies in the staging folder of another host are that host's to remove.
+_DUE = text("""
+    SELECT removal_id FROM file_removal
+    WHERE removal_id > :after AND (:again OR coalesce(not_before, '-infinity') <= now())
+      AND (kind <> 'staged' OR starts_with(path, :staging || '/'))
+    ORDER BY removal_id LIMIT :limit""")
+_CHECKS = text("SELECT analysis_id FROM crop_check WHERE analysis_id > :after ORDER BY analysis_id LIMIT :limit")
+_FAILED = text("""
+    UPDATE file_removal SET attempts = attempts + 1, last_error = :error,
+        not_before = now() + make_interval(secs => least(:most, :first * 2 ^ least(attempts, 30)))
+    WHERE removal_id = :id""")
+_LEFT = text("""
+    SELECT (SELECT count(*) FROM file_removal WHERE coalesce(again_until, '-infinity') <= now())
+         + (SELECT count(*) FROM crop_check)""")
+
+
+@dataclass(slots=True)
+class Remover:
+    """Removes noted files until its time is over or the store is away."""
+
+    sessions: sessionmaker[Session]
+    stores: Stores
+    until: float = float("inf")
+    done: RemovedFiles = field(default_factory=RemovedFiles)
+    failures: int = 0
+    """In a row."""
+
+    def goes_on(self) -> bool:
+        """Return whether there is time left and the store answers."""
+        return self.failures < MAX_FAILURES and time.monotonic() < self.until
+
+    def remove(self, noted: Noted) -> RemovedFiles:
+        """Remove what an erasure just noted; what cannot be removed waits."""
+        for place, number in enumerate(noted.removals):
+            if not self.goes_on():
+                self.done += RemovedFiles(left=len(noted.removals) - place)
+                break
+            self._remove(number)
+        for place, analysis_id in enumerate(noted.checks):
+            if not self.goes_on():
+                self.done += RemovedFiles(left=len(noted.checks) - place)
+                break
+            self._check(analysis_id)
+        return self.done
+
+    def finish(self, *, again: bool) -> int:
+        """Remove what earlier erasures noted; returns how many entries are left, those of other hosts included.
+
+        Args:
+            again: also what failed a moment ago, whose next try is not due yet.
+        """
+        bounds = {"again": again, "staging": str(self.stores.staging), "limit": AT_ONCE, "after": 0}
+        self._all(lambda session, after: list(session.scalars(_DUE, bounds | {"after": after})), self._remove)
+        bounds = {"limit": AT_ONCE}
+        self._all(lambda session, after: list(session.scalars(_CHECKS, bounds | {"after": after})), self._check)
+        with self.sessions() as session:
+            return int(session.execute(_LEFT).scalar_one())
+
+    def _all(self, read: Callable[[Session, int], list[int]], act: Callable[[int], None]) -> None:
+        after = 0
+        while self.goes_on():
+            with self.sessions() as session:
+                numbers = read(session, after)
+            if not numbers:
+                return
+            for number in numbers:
+                if not self.goes_on():
+                    return
+                act(number)
+            after = numbers[-1]
+
+    def _remove(self, number: int) -> None:
+        try:
+            self.done += remove_file(self.sessions, self.stores, number)
+            self.failures = 0
+        except (FacetError, OSError, ValueError) as err:
+            self._fail(err)
+            facts = {"id": number, "error": masked(str(err))[:ERROR_CHARACTERS]}
+            with self.sessions.begin() as session:
+                session.execute(_FAILED, facts | {"first": FIRST_PAUSE_SECONDS, "most": MAX_PAUSE_SECONDS})
+
+    def _check(self, analysis_id: int) -> None:
+        try:
+            self.done += check_crops(self.sessions, self.stores, analysis_id)
+            self.failures = 0
+        except (FacetError, OSError, ValueError) as err:
+            self._fail(err)
+
+    def _fail(self, err: Exception) -> None:
+        if not self.done.left:  # the others of this time are in `facet doctor`
+            logger.warning("files wait to be removed: %s", err, extra={"action": "removal_waits"})
+        self.done += RemovedFiles(left=1)
+        self.failures += isinstance(err, RetryableError)
