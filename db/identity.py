@@ -1,13 +1,25 @@
 """The tables of who is who: people, what humans said about them, and what a regrouping proposes."""
 
 from datetime import datetime
+from decimal import Decimal
 from typing import Literal, get_args
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Sequence, SmallInteger, Text, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Sequence,
+    SmallInteger,
+    Table,
+    Text,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.base import SCHEMA, Base, Count, Created, Embedding, Real, RowId, one_of
+from db.base import SCHEMA, Base, Count, Created, Embedding, JsonObject, Real, RowId, one_of
 
 CorrectionKind = Literal["name", "merge", "split", "not"]
 ProposalState = Literal["open", "applied", "discarded"]
@@ -37,6 +49,42 @@ class Person(Base):
     revision: Mapped[int] = mapped_column(server_default=text("0"))
     # The correction that made it, which takes it away again when it is undone.
     correction_id: Mapped[int | None] = mapped_column(ForeignKey("facet.correction.correction_id", ondelete="SET NULL"))
+
+
+class PersonTotal(Base):
+    """What a person comes to over all appearances that are shown; kept by ``db.totals``."""
+
+    __tablename__ = "person_total"
+
+    person_id: Mapped[int] = mapped_column(
+        ForeignKey("facet.person.person_id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    release_id: Mapped[int]
+    appearance_count: Mapped[int]
+    media_count: Mapped[int]
+    face_count: Mapped[int]
+    screen_seconds: Mapped[Decimal]
+    # Sums of age x weight and of weight, over appearances with an age.
+    age_sum: Mapped[Decimal | None]
+    age_weight: Mapped[Decimal | None]
+    best_quality: Mapped[Real | None]
+    best_appearance_id: Mapped[int | None]
+    best_face_id: Mapped[int | None]
+    # The label with the most votes, and the votes of each as {label: sum}.
+    gender: Mapped[str | None]
+    gender_votes: Mapped[JsonObject]
+    ethnicity: Mapped[str | None]
+    ethnicity_votes: Mapped[JsonObject]
+
+
+PERSON_CHANGE = Table(
+    "person_change",
+    Base.metadata,
+    Column("person_id", BigInteger, nullable=False),
+    Column("appearance_id", BigInteger),
+)
+"""Written by triggers: people that are not counted yet. With an appearance that was added to the person; null where
+appearances were lost or changed. No key: two transactions that note one person must not wait for each other."""
 
 
 class Alike(Base):

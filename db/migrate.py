@@ -23,6 +23,7 @@ from db.base import SCHEMA
 from db.engine import make_engine, mask_url
 from db.errors import DatabaseUnreachable, DatabaseUnsuitable, SchemaError, SchemaMissing, SchemaNewer, SchemaOutdated
 from db.roles import create_roles, set_search_path
+from db.totals import count_people_if_free
 from db.views import create_views, views_are_current
 
 if TYPE_CHECKING:
@@ -140,6 +141,8 @@ def _apply(connection: Connection) -> None:
         create_roles(connection)
         create_views(connection)
         set_search_path(connection)
+        connection.commit()
+        count_people_if_free(connection)
         connection.commit()
     except DBAPIError as err:
         connection.rollback()

@@ -25,14 +25,14 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from db.base import Base, Count, Created, Embedding, Json, JsonObject, Real, Reals, RowId, one_of
-from db.identity import Alike, Correction, CorrectionAnchor, Person, Proposal, ProposalChange
+from db.identity import Alike, Correction, CorrectionAnchor, Person, PersonTotal, Proposal, ProposalChange
 from db.jobs import Job, JobItem
 from db.upkeep import CropCheck, CropWalk, ErasureFailure, FileRemoval
 
 __all__ = (
     "Alike", "Analysis", "Appearance", "Correction", "CorrectionAnchor", "CropCheck", "CropWalk", "ErasureFailure",
-    "Face", "FileRemoval", "Job", "JobItem", "MediaFile", "Person", "Prediction", "Proposal", "ProposalChange",
-    "Release", "SceneCut", "Unit",
+    "Face", "FileRemoval", "Job", "JobItem", "MediaFile", "Person", "PersonTotal", "Prediction", "Proposal",
+    "ProposalChange", "Release", "SceneCut", "Unit",
 )  # fmt: skip
 
 MediaKind = Literal["image", "video"]

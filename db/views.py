@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 VIEWS = ("releases", "media", "jobs", "faces", "appearances", "people", "corrections", "predictions")
+INTERNAL_VIEWS = ("person_share", "person_recount")
+"""Parts of the others, which nobody but the program may read."""
 REPLACED_TOO_MUCH = "42P16"
 """PostgreSQL's code for a view that may not be replaced, because a column would go or change its type."""
 _SQL_FILE = Path(__file__).parent / "sql" / "views.sql"
@@ -64,7 +66,7 @@ def drop_views(connection: Connection) -> None:
     Args:
         connection: an open connection; the caller commits.
     """
-    views = ", ".join(f"{SCHEMA}.{view}" for view in VIEWS)
+    views = ", ".join(f"{SCHEMA}.{view}" for view in (*VIEWS, *INTERNAL_VIEWS))
     connection.exec_driver_sql(f"DROP VIEW IF EXISTS {views}")
 
 

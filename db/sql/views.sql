@@ -311,65 +311,115 @@ COMMENT ON COLUMN facet.appearances.embedding IS 'Identity over its faces as a v
 COMMENT ON COLUMN facet.appearances.ordinal IS 'Number of the appearance in its file, from 0.';
 
 
--- An appearance counts by its faces and how much they show: twenty clear faces outweigh one blurred one. Labels are elected
--- in joins of their own, unique by person, which PostgreSQL leaves out where the column is not asked for.
-CREATE OR REPLACE VIEW facet.people AS
+-- What an appearance adds to its person. It counts by its faces and how much they show: twenty clear faces outweigh one
+-- blurred one. Exact decimals, so that the order in which they are added changes nothing. Not for users.
+CREATE OR REPLACE VIEW facet.person_share AS
+SELECT
+    s.person_id,
+    s.appearance_id,
+    s.media_id,
+    s.face_count,
+    s.quality,
+    s.best_face_id,
+    (s.end_seconds - s.start_seconds + coalesce(a.sample_interval_seconds, 0))::numeric AS screen_seconds,
+    s.age::numeric * s.face_count * least(greatest(s.quality, 0.01), 1)::numeric AS age_sum,
+    CASE WHEN s.age IS NOT NULL THEN s.face_count * least(greatest(s.quality, 0.01), 1)::numeric END AS age_weight,
+    s.gender,
+    s.face_count * least(greatest(s.quality, 0.01), 1)::numeric
+        * least(coalesce(s.gender_confidence, 1), 1)::numeric AS gender_votes,
+    s.ethnicity,
+    s.face_count * least(greatest(s.quality, 0.01), 1)::numeric
+        * least(coalesce(s.ethnicity_confidence, 1), 1)::numeric AS ethnicity_votes
+FROM facet.appearance AS s
+JOIN facet.analysis AS a USING (analysis_id)
+WHERE s.person_id IS NOT NULL AND a.is_current;
+
+
+-- Totals of a person, counted from its appearances. Not for users.
+CREATE OR REPLACE VIEW facet.person_recount AS
 SELECT
     p.person_id,
+    p.release_id,
+    t.*,
+    gender.label AS gender,
+    coalesce(gender.votes, '{}') AS gender_votes,
+    ethnicity.label AS ethnicity,
+    coalesce(ethnicity.votes, '{}') AS ethnicity_votes
+FROM facet.person AS p
+CROSS JOIN LATERAL (
+    SELECT
+        count(*) AS appearance_count,
+        count(DISTINCT s.media_id) AS media_count,
+        coalesce(sum(s.face_count), 0) AS face_count,
+        coalesce(sum(s.screen_seconds), 0) AS screen_seconds,
+        sum(s.age_sum) AS age_sum,
+        sum(s.age_weight) AS age_weight,
+        max(s.quality) AS best_quality,
+        (array_agg(s.appearance_id ORDER BY s.quality DESC, s.appearance_id))[1] AS best_appearance_id,
+        (array_agg(s.best_face_id ORDER BY s.quality DESC, s.appearance_id))[1] AS best_face_id
+    FROM facet.person_share AS s
+    WHERE s.person_id = p.person_id
+) AS t
+LEFT JOIN LATERAL (
+    SELECT (array_agg(g.label ORDER BY g.votes DESC, g.label))[1] AS label, jsonb_object_agg(g.label, g.votes) AS votes
+    FROM (
+        SELECT s.gender AS label, sum(s.gender_votes) AS votes
+        FROM facet.person_share AS s
+        WHERE s.person_id = p.person_id AND s.gender IS NOT NULL
+        GROUP BY s.gender
+    ) AS g
+) AS gender ON true
+LEFT JOIN LATERAL (
+    SELECT (array_agg(e.label ORDER BY e.votes DESC, e.label))[1] AS label, jsonb_object_agg(e.label, e.votes) AS votes
+    FROM (
+        SELECT s.ethnicity AS label, sum(s.ethnicity_votes) AS votes
+        FROM facet.person_share AS s
+        WHERE s.person_id = p.person_id AND s.ethnicity IS NOT NULL
+        GROUP BY s.ethnicity
+    ) AS e
+) AS ethnicity ON true;
+
+
+-- Totals are kept (db/totals.py); the few people whose appearances changed since are counted here. They are left out of the
+-- others by NOT IN, which looks them up in a hash table also where PostgreSQL believes that there are none.
+CREATE OR REPLACE VIEW facet.people AS
+SELECT
+    t.person_id,
     p.name,
     t.appearance_count,
     t.media_count,
     t.face_count,
     t.best_face_id,
-    t.age,
-    gender.label AS gender,
-    ethnicity.label AS ethnicity,
-    t.release,
-    t.screen_seconds,
+    (t.age_sum / t.age_weight)::real AS age,
+    t.gender,
+    t.ethnicity,
+    r.name AS release,
+    t.screen_seconds::double precision AS screen_seconds,
     p.created_at
-FROM facet.person AS p
-JOIN (
-    SELECT
-        a.person_id,
-        a.release,
-        count(*) AS appearance_count,
-        count(DISTINCT a.media_id) AS media_count,
-        sum(a.face_count) AS face_count,
-        (array_agg(a.best_face_id ORDER BY a.quality DESC, a.appearance_id))[1] AS best_face_id,
-        (
-            sum(a.age * a.face_count * greatest(a.quality, 0.01))
-            / sum(a.face_count * greatest(a.quality, 0.01)) FILTER (WHERE a.age IS NOT NULL)
-        )::real AS age,
-        sum(a.screen_seconds) AS screen_seconds
-    FROM facet.appearances AS a
-    GROUP BY a.person_id, a.release
-) AS t USING (person_id)
-LEFT JOIN (
-    SELECT DISTINCT ON (person_id) person_id, label
-    FROM (
-        SELECT
-            person_id,
-            gender AS label,
-            sum(face_count * greatest(quality, 0.01) * coalesce(gender_confidence, 1)) AS votes
-        FROM facet.appearances
-        WHERE gender IS NOT NULL
-        GROUP BY person_id, gender
-    ) AS g
-    ORDER BY person_id, votes DESC, label
-) AS gender USING (person_id)
-LEFT JOIN (
-    SELECT DISTINCT ON (person_id) person_id, label
-    FROM (
-        SELECT
-            person_id,
-            ethnicity AS label,
-            sum(face_count * greatest(quality, 0.01) * coalesce(ethnicity_confidence, 1)) AS votes
-        FROM facet.appearances
-        WHERE ethnicity IS NOT NULL
-        GROUP BY person_id, ethnicity
-    ) AS e
-    ORDER BY person_id, votes DESC, label
-) AS ethnicity USING (person_id);
+FROM facet.person_total AS t
+JOIN facet.release AS r ON r.release_id = t.release_id AND r.active
+JOIN facet.person AS p ON p.person_id = t.person_id
+WHERE t.appearance_count > 0
+    AND t.person_id NOT IN (SELECT n.person_id FROM facet.person_change AS n)
+UNION ALL
+SELECT
+    t.person_id,
+    p.name,
+    t.appearance_count,
+    t.media_count,
+    t.face_count,
+    t.best_face_id,
+    (t.age_sum / t.age_weight)::real AS age,
+    t.gender,
+    t.ethnicity,
+    r.name AS release,
+    t.screen_seconds::double precision AS screen_seconds,
+    p.created_at
+FROM (SELECT DISTINCT n.person_id FROM facet.person_change AS n) AS changed
+JOIN facet.person AS p USING (person_id)
+JOIN facet.release AS r ON r.release_id = p.release_id AND r.active
+JOIN facet.person_recount AS t USING (person_id)
+WHERE t.appearance_count > 0;
 
 COMMENT ON VIEW facet.people IS 'An identity cluster: one person over all files, under the active release.';
 COMMENT ON COLUMN facet.people.person_id IS 'Number of the person.';

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
+from db.totals import count_people
 from worker.erasure.doomed import choose_media, choose_person
 from worker.erasure.due import Retention
 from worker.erasure.files import list_files, note_files
@@ -157,6 +158,7 @@ def _take_rows(session: Session, asked: str, *, dry_run: bool) -> Receipt:
     rows["correction"] = drop_words(session, people)
     refresh_left(session, people)
     rows.update(delete_people(session, people))
+    count_people(session)
     return Receipt(
         asked=asked,
         at=datetime.now(UTC),

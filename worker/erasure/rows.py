@@ -89,6 +89,7 @@ _TELL = """
 _DELETE_PEOPLE: Mapping[str, str] = {
     "regroup_change": "DELETE FROM regroup_change WHERE from_person_id = ANY(:gone) OR to_person_id = ANY(:gone)",
     "person_alike": "DELETE FROM person_alike WHERE first_person_id = ANY(:gone) OR second_person_id = ANY(:gone)",
+    "person_total": "DELETE FROM person_total WHERE person_id = ANY(:gone)",
     "person": "DELETE FROM person WHERE person_id = ANY(:gone)",
 }
 

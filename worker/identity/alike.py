@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 _PAIRS = text("""
     SELECT p.person_id, p.name, q.person_id AS other_id, q.name AS other_name,
            1 - (p.embedding_sum <=> q.embedding_sum) AS similarity,
-           (SELECT count(*) FROM appearances a WHERE a.person_id = p.person_id) AS appearances,
-           (SELECT count(*) FROM appearances a WHERE a.person_id = q.person_id) AS other_appearances
+           coalesce((SELECT appearance_count FROM people t WHERE t.person_id = p.person_id), 0) AS appearances,
+           coalesce((SELECT appearance_count FROM people t WHERE t.person_id = q.person_id), 0) AS other_appearances
     FROM person_alike k
     JOIN person p ON p.person_id = k.first_person_id
     JOIN person q ON q.person_id = k.second_person_id

@@ -12,6 +12,7 @@ import numpy as np
 from sqlalchemy import text
 
 from db.copy import allocate_ids
+from db.totals import count_people
 from worker.errors import UsageError
 from worker.identity.anchors import ERASED, read_moves, read_words, write_anchors
 from worker.identity.identify import KnownPeople
@@ -150,6 +151,7 @@ def undo_correction(session: Session, correction_id: int | None = None, *, reaso
         here = PeopleInMemory(release_id)
         settle(session, here, _said(session, here))
     _delete_made(session, found.correction_id)
+    count_people(session)
     return int(found.correction_id)
 
 
@@ -233,6 +235,7 @@ def _close(session: Session, known: PeopleInMemory, correction_id: int) -> None:
                 WHERE c.correction_id = :id"""),
         {"id": correction_id},
     )
+    count_people(session)
 
 
 def _find(session: Session, correction_id: int | None) -> Row[tuple[int, int, datetime]]:

@@ -9,6 +9,7 @@ import numpy as np
 from sqlalchemy import text
 
 from db.arrays import read_rows
+from db.totals import count_people
 from worker.identity.anchors import is_spoken_of, read_words
 from worker.identity.known import PeopleInMemory, lock_people, refresh_people, try_lock_people
 from worker.identity.naming import people_of, settle_names
@@ -127,6 +128,7 @@ def identify_pending(session: Session, known: PeopleInMemory) -> int:
         place(session, known, rows, said)
         settle(session, known, said)
     retire_superseded(session, known)
+    count_people(session)
     return len(rows)
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 from db.arrays import read_blocks, read_rows
 from db.copy import allocate_ids
+from db.totals import count_people
 from worker.identity.anchors import read_words
 from worker.identity.identify import AppearanceEmbeddings, inherit, regroup
 from worker.identity.known import insert_people, refresh_people, unseen_people
@@ -170,6 +171,7 @@ def apply(session: Session, known: PeopleInMemory, regrouping: Regrouping) -> No
     if len(latecomers) and len(regrouping):
         place(session, known, read_these(session, latecomers), said)
     settle(session, known, said)
+    count_people(session)
 
 
 def _make_people(session: Session, regrouping: Regrouping) -> Ids:

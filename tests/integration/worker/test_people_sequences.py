@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
+from db.totals import find_differences
 from worker.errors import UsageError
 from worker.identity import corrections
 from worker.identity.known import PeopleInMemory, lock_people
@@ -24,6 +25,7 @@ from worker.identity.regroup import apply, compute, is_current, take_snapshot
 SEQUENCES = int(os.environ.get("FACET_TEST_SEQUENCES", "250"))
 STEPS = 4
 SWEPT_EVERY = 20  # sequences
+TOTALS_EVERY = 5  # sequences after which everybody is counted again
 NAMES = ("Ada", "Bo", "Eve")
 DUMP = """SELECT person_id, name, created_at, is_good, correction_id, NULL FROM person
           UNION ALL SELECT appearance_id, NULL, NULL, NULL, NULL, person_id FROM appearance ORDER BY 1, 6 NULLS FIRST"""
@@ -204,6 +206,7 @@ class Play:
             one, other = pair
             assert (who[one] == who[other]) == together, (pair, together)
         self.check_names(who, {place: word for place, word in called.items() if word is not None})
+        assert not self.session.execute(text("SELECT EXISTS (SELECT FROM person_change)")).scalar_one()
         stored = "SELECT count(*) FROM correction WHERE undone_at IS NULL"
         assert self.session.execute(text(stored)).scalar_one() == sum(not word.undone for word in self.words)
 
@@ -286,4 +289,6 @@ def test_random_sequences(small_crowd, archive, one_thread):
                 play.check()
             except AssertionError as err:
                 raise AssertionError(f"sequence {seed}, {step} after {len(play.words)} words: {err}") from err
+        if seed % TOTALS_EVERY == 0:
+            assert find_differences(session) == []
         session.rollback()
