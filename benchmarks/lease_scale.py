@@ -56,9 +56,10 @@ def measure(sessions: sessionmaker[Session], units: int, *, explain: bool) -> No
     if explain:
         print_plan(sessions, release)
     print(f"{units:,} units wait | median ms | 95th percentile ms")
-    show("lease", lambda: lease(sessions, release), LEASES)
+    held: list[ledger.LeasedUnit] = []
+    show("lease", lambda: held.extend(lease(sessions, release)), LEASES)
     show("lease, nothing due", lambda: lease(sessions, release, suspects=True), LEASES)
-    show(f"heartbeat of {LEASES * LIMIT:,} units in work", lambda: beat(sessions), 30)
+    show(f"heartbeat of {LEASES * LIMIT:,} units in work", lambda: beat(sessions, held), 30)
     show("submit 10 files", lambda: small_job(sessions, release), 10)
     waits = sorted(order(sessions, release, 500))
     print(f"ten files submitted behind them are leased as units {waits[0]} to {waits[-1]}")
@@ -137,10 +138,10 @@ def order(sessions: sessionmaker[Session], release_id: int, units: int) -> list[
     return [number + 1 for number, location in enumerate(leased) if location.startswith("/small")]
 
 
-def beat(sessions: sessionmaker[Session]) -> None:
-    """Extend all leases."""
+def beat(sessions: sessionmaker[Session], units: list[ledger.LeasedUnit]) -> None:
+    """Extend the leases of some units."""
     with sessions.begin() as session:
-        ledger.heartbeat(session, "bench", 3600)
+        ledger.heartbeat(session, units, 3600)
 
 
 def complain(sessions: sessionmaker[Session]) -> None:

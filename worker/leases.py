@@ -42,28 +42,40 @@ class LeaseHolder:
     """Units held by this process; a thread extends them at a third of the lease time.
 
     On leaving, what is still held goes back: untouched after a clean stop or when a service is away, as a failed
-    attempt after an error that one of the units may have caused.
+    attempt after an error that one of the units may have caused. Where the database is away at that moment, the next
+    holder of the same process returns it, unless its lease has run out and another one has it.
 
     Args:
         sessions: of the ledger's database.
         lease: who leases, and for how long.
         seconds: after them no more units are taken.
         absences: what this host cannot read, and therefore does not take.
+        unreturned: units that could not be returned; shared by all holders of a process.
     """
 
     def __init__(
-        self, sessions: sessionmaker[Session], lease: Lease, seconds: float = math.inf, absences: Absences | None = None
+        self,
+        sessions: sessionmaker[Session],
+        lease: Lease,
+        seconds: float = math.inf,
+        absences: Absences | None = None,
+        unreturned: list[LeasedUnit] | None = None,
     ) -> None:
         self._sessions = sessions
         self._until = time.monotonic() + seconds
         self._lease = lease
         self._absences = absences or Absences()
+        self._unreturned = unreturned if unreturned is not None else []
         self._held: dict[int, LeasedUnit] = {}
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def __enter__(self) -> Self:
+        if self._unreturned:
+            lost, owner = self._unreturned, self._lease.owner
+            run_transaction(self._sessions, "return", lambda session: ledger.release_units(session, lost, owner))
+            self._unreturned.clear()
         self._thread.start()
         return self
 
@@ -90,13 +102,18 @@ class LeaseHolder:
         with self._lock:
             held = tuple(self._held)
         lease = replace(self._lease, away=tuple(self._absences.places()))
-        with self._sessions.begin() as session:
-            units = ledger.lease_units(session, lease, limit, held=held)
-            if not units and not self._held:
-                units = ledger.lease_units(session, lease, 1, suspects=True)
-            surplus = [unit for unit in units if unit.kind == "video"][films:] if films is not None else []
-            ledger.release_units(session, surplus)
-            units = [unit for unit in units if unit not in surplus]
+        units: list[LeasedUnit] = []
+        try:
+            with self._sessions.begin() as session:
+                units = ledger.lease_units(session, lease, limit, held=held)
+                if not units and not self._held:
+                    units = ledger.lease_units(session, lease, 1, suspects=True)
+                surplus = [unit for unit in units if unit.kind == "video"][films:] if films is not None else []
+                ledger.release_units(session, surplus)
+        except DBAPIError:
+            self._unreturned.extend(units)  # the answer to COMMIT may be lost, not the lease
+            raise
+        units = [unit for unit in units if unit not in surplus]
         with self._lock:
             self._held.update((unit.unit_id, unit) for unit in units)
         return units
@@ -112,9 +129,11 @@ class LeaseHolder:
 
     def _beat(self) -> None:
         while not self._stopped.wait(self._lease.seconds / 3):
+            with self._lock:
+                units = list(self._held.values())
             try:
                 with self._sessions.begin() as session:
-                    ledger.heartbeat(session, self._lease.owner, self._lease.seconds)
+                    ledger.heartbeat(session, units, self._lease.seconds)
             except DBAPIError as err:
                 # the next beat may come through; if none does, the leases run out and others take over
                 logger.warning("heartbeat failed", extra={"action": "heartbeat_failed", "error": str(err.orig)})
@@ -131,6 +150,8 @@ class LeaseHolder:
             else:
                 run_transaction(self._sessions, "fail", lambda session: self._fail(session, units, error))
         except (DBAPIError, RetryableError) as err:
+            if error is None:
+                self._unreturned.extend(units)
             logger.warning("leases not given back", extra={"action": "release_failed", "error": str(err)})
 
     def _fail(self, session: Session, units: list[LeasedUnit], error: str) -> None:

@@ -160,17 +160,21 @@ def quarantine_exhausted(session: Session, lease: Lease) -> list[int]:
     return [int(analysis_id) for analysis_id in session.scalars(_EXHAUSTED, parameters)]
 
 
-def heartbeat(session: Session, owner: str, seconds: float) -> int:
-    """Extend every lease of an owner but those that are just being ended; returns how many.
+def heartbeat(session: Session, units: Collection[LeasedUnit], seconds: float) -> int:
+    """Extend the leases of units that are held, but of those that are just being ended; returns how many.
 
-    It waits for no row: the writer of the same process locks its units in an order of its own.
+    Units are named with their tokens: what the same process leased earlier and no longer works on must run out. The
+    statement waits for no row.
     """
     statement = text("""
         UPDATE unit SET lease_until = now() + make_interval(secs => :seconds)
-        FROM (SELECT unit_id FROM unit WHERE owner = :owner AND state = 'leased' AND attempts > 0
-              FOR UPDATE SKIP LOCKED) held
+        FROM (SELECT unit_id FROM unit
+              JOIN unnest(cast(:ids AS bigint[]), cast(:tokens AS bigint[])) AS held(id, own)
+                  ON unit_id = held.id AND token = held.own
+              WHERE state = 'leased' FOR NO KEY UPDATE OF unit SKIP LOCKED) held
         WHERE unit.unit_id = held.unit_id RETURNING 1""")
-    return len(session.execute(statement, {"owner": owner, "seconds": seconds}).all())
+    ids, tokens = [unit.unit_id for unit in units], [unit.token for unit in units]
+    return len(session.execute(statement, {"ids": ids, "tokens": tokens, "seconds": seconds}).all())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,15 +226,20 @@ def fail_unit(session: Session, unit: LeasedUnit, error: str, max_attempts: int)
     return False
 
 
-def release_units(session: Session, units: Iterable[LeasedUnit]) -> None:
-    """Give units back untouched (a clean stop): the attempt does not count.
+def release_units(session: Session, units: Iterable[LeasedUnit], owner: str | None = None) -> None:
+    """Return units untouched (a clean stop): the attempt does not count.
 
-    The caller holds their rows, or no other.
+    Args:
+        session: an open session; the caller holds the rows of these units, or no row at all.
+        units: which.
+        owner: by which they must still be held, where it is not known that the lease was committed: of a lease that was
+            rolled back, another owner may have the same token by now.
     """
     statement = text("""UPDATE unit SET state = 'pending', owner = NULL, lease_until = NULL, attempts = attempts - 1
-                        WHERE unit_id = :unit_id AND token = :token AND state = 'leased'""")
+                        WHERE unit_id = :unit_id AND token = :token AND state = 'leased'
+                          AND owner = coalesce(:owner, owner)""")
     for unit in sorted(units, key=lambda unit: unit.unit_id):
-        session.execute(statement, {"unit_id": unit.unit_id, "token": unit.token})
+        session.execute(statement, {"unit_id": unit.unit_id, "token": unit.token, "owner": owner})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -78,6 +78,7 @@ class Worker:
         self._owner = make_owner()
         with self._sessions.begin() as session:
             self.release_id = registry.register(session, release)
+        self._unreturned: list[ledger.LeasedUnit] = []
         self._trim_at = 0.0
         self.absences = Absences()
         self._sources = Sources.of(settings)
@@ -154,7 +155,7 @@ class Worker:
             self._trim()
             on_progress(totals)
 
-        with LeaseHolder(self._sessions, self._lease(), seconds, self.absences) as leases:
+        with LeaseHolder(self._sessions, self._lease(), seconds, self.absences, self._unreturned) as leases:
             crops = CropStore(settings.crops)
             books = Books(self._sessions, leases, crops, self.release_id, self._heads, settings.max_attempts)
             with Writer(books) as writer:

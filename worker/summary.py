@@ -10,6 +10,9 @@ from sqlalchemy import text
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+SIDECAR = "sidecar:"
+"""Begins the reason of a file that belongs to others."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
@@ -30,14 +33,16 @@ class Summary:
     appearances: int
     people: int
     failures: list[tuple[str, str, str]]
-    """URI, state and reason of the files that are not done."""
+    """URI, state and reason of the files that are not done, sidecars aside."""
+    sidecars: int
+    """Of the rejected files, those that systems and programs leave beside pictures; they are no failures."""
     notes: list[tuple[str, str]]
     """URI and note of the files that are done: parts that were not analysed, and results that are doubtful."""
 
     @property
     def all_went_well(self) -> bool:
-        """Every file was analysed."""
-        return self.submitted == self.done
+        """Every file was analysed, sidecars aside."""
+        return self.submitted == self.done + self.sidecars
 
 
 def summarise_job(session: Session, job_id: int) -> Summary:
@@ -85,6 +90,11 @@ def summarise_job(session: Session, job_id: int) -> Summary:
         dropped={row.dropped_reason: int(row.faces) for row in dropped},
         appearances=int(counts.appearances),
         people=int(counts.people),
-        failures=[(row.uri, row.state, row.reason) for row in failures],
+        failures=[(row.uri, row.state, row.reason) for row in failures if not _is_sidecar(row.reason)],
+        sidecars=sum(_is_sidecar(row.reason) for row in failures),
         notes=[(row.uri, row.note) for row in notes],
     )
+
+
+def _is_sidecar(reason: str | None) -> bool:
+    return (reason or "").startswith(SIDECAR)

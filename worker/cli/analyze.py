@@ -67,7 +67,8 @@ def analyze(
 ) -> None:
     """Find, describe and identify every face in media files, on this machine, without a broker.
 
-    Exit status: 0 when every file was analysed, 1 when some were rejected or something failed, 2 for wrong use.
+    Exit status: 0 when every file was analysed (sidecars aside), 1 when some were rejected or something failed, 2 for
+    wrong use.
     """
     config = settings()
     check_paths(paths)
@@ -235,6 +236,7 @@ def show(summary: Summary) -> None:
         ("files submitted", summary.submitted),
         ("  done", summary.done),
         ("  rejected", summary.rejected),
+        *([("    sidecars of others", summary.sidecars)] if summary.sidecars else []),
         ("  quarantined", summary.quarantined),
         *([("  cancelled", summary.cancelled)] if summary.cancelled else []),
         ("  pending", summary.pending),

@@ -13,6 +13,7 @@ from worker.errors import MediaError
 from worker.ingest import tars, zips
 from worker.ingest.inflate import OF_THE_DISK, ArchiveRefused, Budget
 from worker.ingest.items import Found, Refused
+from worker.ingest.sidecars import sidecar
 from worker.ingest.sniff import HEAD_BYTES, Archive, Media, Other, sniff
 from worker.ingest.staging import Staging, digest
 from worker.ingest.walk import display, open_file, refusal
@@ -77,7 +78,7 @@ class FileReader:
         if isinstance(sort, Archive):
             yield from self._look_into(_Opened(Path(path), uri, sort, Budget(self._options, size), 0))
         else:
-            yield Refused(uri, sort.code, sort.message, byte_size=size)
+            yield _refused(sort, uri, head, size)
 
     def read_remote(self, file: remote.RemoteFile) -> Iterator[Found | Refused]:
         """Yield what one file of a store is: itself, or the members of an archive. What is neither is not fetched.
@@ -86,9 +87,10 @@ class FileReader:
             RetryableError: the staging folder cannot be written.
         """
         try:
-            sort = sniff(remote.read_head(file, HEAD_BYTES))
+            head = remote.read_head(file, HEAD_BYTES)
+            sort = sniff(head)
             if isinstance(sort, Other):
-                yield Refused(file.url, sort.code, sort.message, byte_size=file.byte_size)
+                yield _refused(sort, file.url, head, file.byte_size)
                 return
             with self._cache.lend(lambda: (file.byte_size, remote.chunks(file))) as (path, sha256):
                 if isinstance(sort, Archive):
@@ -152,7 +154,7 @@ class FileReader:
 
     def _single(self, head: bytes, rest: Readable, uri: str, sort: Media | Other, size: int) -> Found | Refused:
         if isinstance(sort, Other):
-            return Refused(uri, sort.code, sort.message, byte_size=size)
+            return _refused(sort, uri, head, size)
         location, content = self._staging.add(head, rest, sort.extension)
         stamp = stamp_of(location.stat())
         return Found(uri, location, content.sha256, sort.kind, sort.format, content.byte_size, stamp)
@@ -164,6 +166,14 @@ class FileReader:
             return
         with self._staging.lent(head, rest) as path:
             yield from self._look_into(replace(inner, path=path))
+
+
+def _refused(sort: Other, uri: str, head: bytes, size: int | None) -> Refused:
+    """Return the refusal of what is not media: a sidecar, or the reason of its format."""
+    what = sidecar(head, uri)
+    if what:
+        return Refused(uri, "sidecar", what, byte_size=size)
+    return Refused(uri, sort.code, sort.message, byte_size=size)
 
 
 def _read_head(stream: Readable) -> bytes:

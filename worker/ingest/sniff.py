@@ -10,6 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from worker.ingest.still_signatures import RAW, RAW_ADVICE, READ, UNREAD, UNREAD_BRANDS
+
 if TYPE_CHECKING:
     from worker.values import MediaKind
 
@@ -69,21 +71,15 @@ def video(name: str) -> Media:
     return Media("video", name, _EXTENSIONS.get(name, name))
 
 
+def _unread(message: str) -> Other:
+    return Other("unsupported_format", message)
+
+
 _PACKER = Other("unsupported_archive", "unpack it first, or pack it as zip")
-_RAW = Other("unsupported_format", "raw camera files are not read: develop them to JPEG first")
 
 _SIGNATURES: tuple[tuple[bytes, Media | Archive | Other], ...] = (
-    (rb"\xff\xd8\xff", image("jpeg")),
-    (rb"\x89PNG\r\n\x1a\n", image("png")),
-    (rb"GIF8[79]a", image("gif")),
-    (rb"RIFF....WEBP", image("webp")),
-    (rb"BM.{12}[\x0c\x10\x28\x34\x38\x40\x6c\x7c]\0\0\0", image("bmp")),
-    (rb"II\*\0.{4}CR", _RAW),  # a TIFF file around a small preview
-    (rb"II\*\0|MM\0\*|II\+\0\x08|MM\0\+\0\x08", image("tiff")),
-    (rb"8BPS\0\x01", image("psd")),
-    (rb"\0\0\x01\0[^\0]\0", image("ico")),
-    (rb"P[1-6]\s+(?:#[^\n]*\n\s*)*\d+\s", image("ppm")),
-    (rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", image("jpeg2000")),
+    *((pattern, _unread(RAW_ADVICE)) for pattern in RAW),
+    *((pattern, image(name)) for pattern, name in READ),
     # documents and programs are zip files too; the pictures in them are not what was submitted
     (rb"PK\x03\x04.{26}(?:\[Content_Types\]|_rels/|mimetype|META-INF/|AndroidManifest)", NOT_MEDIA),
     (rb"PK(?:\x03\x04|\x05\x06)", Archive("zip")),
@@ -104,13 +100,12 @@ _SIGNATURES: tuple[tuple[bytes, Media | Archive | Other], ...] = (
     (rb"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02", video("mxf")),
     # QuickTime before there was a brand: the first box is one of these, and in most cases below 16 MiB
     (rb"\0...(?:moov|wide|free|skip|pnot)|....mdat", video("mov")),
+    *((pattern, _unread(message)) for pattern, message in UNREAD),
 )
 _TABLE = tuple((re.compile(pattern, re.DOTALL), sort) for pattern, sort in _SIGNATURES)
 
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"mif2"})
-_FOREIGN_BRANDS = frozenset({b"crx ", b"jxl ", b"jpx ", b"jpm "})
-"""Of formats that share the box structure and are not read here."""
 
 
 def sniff(head: bytes) -> Media | Archive | Other:
@@ -138,8 +133,8 @@ def _by_brand(head: bytes) -> Media | Other:
         return image("avif")
     if major in _HEIF_BRANDS:
         return image("heic")
-    if major in _FOREIGN_BRANDS:
-        return Other("unsupported_format", "a format of this family that is not read here")
+    if major in UNREAD_BRANDS:
+        return _unread(UNREAD_BRANDS[major])
     return video("mov" if major == b"qt  " else "mp4")
 
 

@@ -58,7 +58,7 @@ def test_a_unit_in_work_is_taken_from_its_worker(archive):
     done = cancel.cancel_job(archive.sessions, job)
     assert (done.units, done.taken_back) == (1, 1)
     with archive.sessions.begin() as session:
-        assert ledger.heartbeat(session, "one", 60) == 0
+        assert ledger.heartbeat(session, [unit], 60) == 0
     with pytest.raises(ledger.LeaseLostError):
         end(archive, unit)
     with archive.sessions.begin() as session:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import text
@@ -72,11 +73,12 @@ def test_whoever_lost_the_lease_cannot_store(archive):
 
 def test_a_heartbeat_keeps_a_lease_and_a_foreign_one_does_not(archive):
     archive.add()
-    take(archive)
+    (unit,) = take(archive)
     archive.expire_leases()
     with archive.sessions.begin() as session:
-        assert ledger.heartbeat(session, "two", 60) == 0
-        assert ledger.heartbeat(session, "one", 60) == 1
+        assert ledger.heartbeat(session, [], 60) == 0
+        assert ledger.heartbeat(session, [replace(unit, token=unit.token - 1)], 60) == 0
+        assert ledger.heartbeat(session, [unit], 60) == 1
     with archive.sessions.begin() as session:
         assert ledger.lease_units(session, archive.lease("two"), 1, suspects=True) == []
 
@@ -155,4 +157,4 @@ def test_a_heartbeat_waits_for_no_unit_that_is_being_stored(archive):
         ledger.finish_unit(storing, units[1], "done")
         with archive.sessions.begin() as session:
             session.execute(text("SET LOCAL lock_timeout = '1s'"))
-            assert ledger.heartbeat(session, "one", 60) == 2
+            assert ledger.heartbeat(session, units, 60) == 2

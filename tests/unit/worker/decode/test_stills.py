@@ -64,6 +64,9 @@ FORMATS = [
     ("PPM", "ppm", {}),
     ("ICO", "ico", {"sizes": [(32, 32)]}),
     ("JPEG2000", "jpeg2000", {}),
+    ("PCX", "pcx", {}),
+    ("SGI", "sgi", {}),
+    ("QOI", "qoi", {}),
 ]
 
 

@@ -59,8 +59,8 @@ def test_nothing_vanishes(folder, found):
         os.chdir(where)
         reasons = by_name(found(folder))
     assert reasons == {
-        ".DS_Store": "not_media",
-        "Thumbs.db": "not_media",
+        ".DS_Store": "sidecar",
+        "Thumbs.db": "sidecar",
         "empty.jpg": "empty",
         "notes.txt": "not_media",
         "to_c.jpg": "link",
