@@ -275,6 +275,9 @@ def shipped(seen: Seen) -> dict[str, object]:
         quality=seen.quality,
         kept=np.ones(count, np.bool_),
         embeddings=np.ones((count, 1), np.float32),
+        screen_seconds=zeros,
+        pause_seconds=zeros,
+        steps=np.ones(count),
     )
     given = {task: rows.astype(np.float32) for task, rows in seen.probabilities.items()}
     heads = {task: HeadRows(labels, given[task]) for task, labels in seen.labels.items()}

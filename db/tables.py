@@ -261,6 +261,8 @@ class Face(Base):
     # Of the frame as it is displayed: upright, with square pixels. Null in rows of before these columns.
     frame_width: Mapped[int | None] = mapped_column(Integer)
     frame_height: Mapped[int | None] = mapped_column(Integer)
+    # How long its frame stands for the film: until the next sampled one, or to the end. Null in rows of before.
+    hold_seconds: Mapped[float | None]
     x1: Mapped[Real]
     y1: Mapped[Real]
     x2: Mapped[Real]
@@ -324,6 +326,8 @@ class Appearance(Base):
     ordinal: Mapped[Count]
     start_seconds: Mapped[float]
     end_seconds: Mapped[float]
+    # Null in rows of before this column: then one sampling step is counted behind the last face.
+    screen_seconds: Mapped[float | None]
     face_count: Mapped[Count]
     best_face_id: Mapped[int | None] = mapped_column(
         ForeignKey("facet.face.face_id", ondelete="SET NULL", deferrable=True, initially="DEFERRED")

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from worker.appearances import Appearance, Verdict
 
 APPEARANCE_COLUMNS = (
-    "appearance_id", "analysis_id", "media_id", "release_id", "ordinal", "start_seconds", "end_seconds", "face_count",
-    "best_face_id", "age", "age_low", "age_high", "gender", "gender_confidence", "ethnicity", "ethnicity_confidence",
-    "emotion", "emotion_confidence", "emotions", "attributes", "quality", "embedding",
+    "appearance_id", "analysis_id", "media_id", "release_id", "ordinal", "start_seconds", "end_seconds",
+    "screen_seconds", "face_count", "best_face_id", "age", "age_low", "age_high", "gender", "gender_confidence",
+    "ethnicity", "ethnicity_confidence", "emotion", "emotion_confidence", "emotions", "attributes", "quality",
+    "embedding",
 )  # fmt: skip
 
 
@@ -67,6 +68,7 @@ def _row(appearance: Appearance) -> tuple[object, ...]:
         appearance.number,
         appearance.start_seconds,
         appearance.end_seconds,
+        appearance.screen_seconds,
         appearance.face_count,
         appearance.best_face,
         *((age.value, age.low, age.high) if age is not None else (None, None, None)),

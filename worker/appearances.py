@@ -43,6 +43,12 @@ class AppearanceFaces(Columns):
     """(N,) False for a dropped face: it counts as seen, but says nothing of the person."""
     embeddings: NDArray[np.float32]
     """(N, D) L2-normalised; not read where not kept."""
+    screen_seconds: NDArray[np.float64]
+    """(N,) how long the frame stands for the film."""
+    pause_seconds: NDArray[np.float64]
+    """(N,) how much longer that is than a sampling step."""
+    steps: NDArray[np.float64]
+    """(N,) sampling steps that it stands for."""
 
     def __post_init__(self) -> None:
         self._check(embeddings=(-1,))
@@ -79,7 +85,9 @@ class Appearance:
     start_seconds: float
     """Time of its first face, kept or dropped."""
     end_seconds: float
-    """Time of its last face."""
+    """Time of its last face, and of the pause for which its frame stays on screen."""
+    screen_seconds: float
+    """From its first face until the frame of its last one goes."""
     face_count: int
     """Kept and dropped faces."""
     quality: float
@@ -92,7 +100,7 @@ class Appearance:
     emotion: Verdict | None = None
     """The emotion of the largest share."""
     emotions: dict[str, float] = field(default_factory=dict)
-    """Expected share of the faces that show each emotion: the mean of their probabilities; sums to 1."""
+    """Expected share of the time in which each emotion is shown: the mean of its probabilities; sums to 1."""
     attributes: dict[str, float] = field(default_factory=dict)
     """Mean probability of each attribute."""
 
@@ -154,11 +162,15 @@ class AppearanceSums:
         self._rows += len(faces)
         rows = np.flatnonzero(faces.appearance >= 0)
         for number, seen in _groups(rows, faces.appearance):
-            self._open.setdefault(number, _Sums()).see(faces.at_seconds[seen])
+            self._open.setdefault(number, _Sums()).see(
+                faces.at_seconds[seen], faces.pause_seconds[seen], faces.screen_seconds[seen]
+            )
         kept = rows[faces.kept[rows]]
         weights = np.maximum(faces.quality.astype(np.float64), _LEAST_WEIGHT)
         parts = {"": (kept, _with_embeddings(weights[kept], faces.embeddings[kept]))}
-        parts |= {task: _weighted(head, kept, weights) for task, head in heads.items()}
+        # An emotion is shown for a time; what a person looks like is seen in a picture, however long that stays.
+        times = weights * faces.steps
+        parts |= {task: _weighted(head, kept, times if task == "emotion" else weights) for task, head in heads.items()}
         for task, (told, columns) in parts.items():
             self._add_columns(task, () if not task else heads[task].labels, faces.appearance[told], columns)
         for number, seen in _groups(kept, faces.appearance):
@@ -187,6 +199,7 @@ class _Sums:
 
     start_seconds: float = np.inf
     end_seconds: float = -np.inf
+    gone_seconds: float = -np.inf
     face_count: int = 0
     best_face: int = -1
     quality: float = -1.0
@@ -194,9 +207,10 @@ class _Sums:
     """By task: weight, squared weight, then what `_weighted` puts there; of no task: the embedding."""
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def see(self, at_seconds: Floats) -> None:
+    def see(self, at_seconds: Floats, pause_seconds: Floats, screen_seconds: Floats) -> None:
         self.start_seconds = min(self.start_seconds, float(at_seconds.min()))
-        self.end_seconds = max(self.end_seconds, float(at_seconds.max()))
+        self.end_seconds = max(self.end_seconds, float((at_seconds + pause_seconds).max()))
+        self.gone_seconds = max(self.gone_seconds, float((at_seconds + screen_seconds).max()))
         self.face_count += len(at_seconds)
 
     def offer(self, row: int, quality: float) -> None:
@@ -222,6 +236,7 @@ class _Sums:
             best_face=self.best_face,
             start_seconds=self.start_seconds,
             end_seconds=self.end_seconds,
+            screen_seconds=self.gone_seconds - self.start_seconds,
             face_count=self.face_count,
             quality=self.quality,
             embedding=_direction(self.columns[""][2:]),

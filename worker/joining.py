@@ -13,6 +13,7 @@ import numpy as np
 
 from db.base import EMBEDDING_DIMENSION
 from worker.appearances import AppearanceFaces, AppearanceSums
+from worker.holds import Holds
 from worker.track import Tracker, TrackInput
 from worker.values import HeadRows
 
@@ -66,6 +67,7 @@ class Joiner:
     """
 
     def __init__(self, shots: Shots, specs: Mapping[str, HeadSpec]) -> None:
+        self._interval = shots.sample_interval_seconds
         self._tracker = Tracker(shots.cuts_seconds, sample_interval_seconds=shots.sample_interval_seconds)
         self._sums = AppearanceSums({task: spec.threshold for task, spec in specs.items()})
 
@@ -78,12 +80,16 @@ class Joiner:
             heads: by task, over the same faces; a row of NaN says nothing.
         """
         numbers = self._tracker.update(faces)
+        holds = Holds.of(faces.hold_seconds, self._interval)
         seen = AppearanceFaces(
             appearance=numbers,
             at_seconds=faces.at_seconds,
             quality=faces.quality,
             kept=faces.has_embedding,
             embeddings=faces.embeddings,
+            screen_seconds=holds.screen_seconds,
+            pause_seconds=holds.pause_seconds,
+            steps=holds.steps,
         )
         self._sums.add(seen, heads, ids)
         in_view = self._tracker.in_view()
@@ -123,6 +129,7 @@ def _track_input(chunk: FaceChunk, info: MediaInfo | None) -> TrackInput:
         quality=chunk.quality,
         embeddings=embeddings,
         has_embedding=has_embedding,
+        hold_seconds=np.full(len(chunk), np.nan) if chunk.hold_seconds is None else chunk.hold_seconds,
     )
 
 

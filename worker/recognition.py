@@ -109,6 +109,7 @@ class FaceRecognizer:
                 quality=scores[rows],
                 dropped=[quality.dropped[row] for row in rows],
                 frame_size=(width, height),
+                hold_seconds=np.array([frames[f][1].hold_seconds for f in row_frame[rows]], np.float64),
             )
             self._enqueue(result, chunk, crops[torch.from_numpy(rows)])
         share = 1 / len(frames)

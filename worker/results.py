@@ -42,6 +42,8 @@ class FaceChunk:
     """(N,) number of the unit's strip that holds the crop, -1 for none."""
     crop_index: NDArray[np.int32] | None = None
     """(N,) place in that strip, -1 for none."""
+    hold_seconds: NDArray[np.float64] | None = None
+    """(N,) how long their frames stand for the film; None where it is not known."""
     frame_size: tuple[int, int] | None = None
     """Width and height of the frames, of which boxes and landmarks are pixels; None where it is not known."""
 

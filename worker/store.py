@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 FACE_COLUMNS = (
     "face_id", "analysis_id", "unit_id", "media_id", "release_id", "frame_index", "at_seconds", "face_no",
-    "frame_width", "frame_height", "x1", "y1", "x2", "y2", "landmarks", "detection_score", "quality", "dropped_reason",
-    "crop_uri", "crop_index", "embedding", "appearance_id",
+    "frame_width", "frame_height", "hold_seconds", "x1", "y1", "x2", "y2", "landmarks", "detection_score", "quality",
+    "dropped_reason", "crop_uri", "crop_index", "embedding", "appearance_id",
 )  # fmt: skip
 PREDICTION_COLUMNS = (
     "face_id", "head", "release_id", "label", "value", "low", "high", "confidence", "probabilities", "attributes",
@@ -152,6 +152,7 @@ def _face_rows(
                 float(chunk.at_seconds[i]),
                 numbers[row],
                 *(chunk.frame_size or (None, None)),
+                None if chunk.hold_seconds is None else float(chunk.hold_seconds[i]),
                 *(float(edge) for edge in chunk.boxes[i]),
                 [float(part) for part in chunk.landmarks[i].ravel()],
                 float(chunk.scores[i]),

@@ -30,12 +30,12 @@ HEADS = ("gender", "age", "ethnicity", "emotion", "attributes")
 _FACE: Mapping[str, ColumnType] = {
     "face_id": "bigint", "frame_index": "bigint", "at_seconds": "double precision",
     "x1": "real", "y1": "real", "x2": "real", "y2": "real", "detection_score": "real", "quality": "real",
-    "kept": "boolean", "embedding": "vector",
+    "hold_seconds": "double precision", "kept": "boolean", "embedding": "vector",
 }  # fmt: skip
 # Frames of one file may differ in size: boxes are compared as parts of their frames.
 _FACES = """
     SELECT face_id, frame_index::bigint, at_seconds, (x1 * x)::real, (y1 * y)::real, (x2 * x)::real, (y2 * y)::real,
-           detection_score, quality, embedding IS NOT NULL,
+           detection_score, quality, coalesce(hold_seconds, 'NaN'), embedding IS NOT NULL,
            coalesce(embedding, array_fill(0::real, ARRAY[%(dimension)s])::vector)
     FROM facet.face JOIN facet.media_file AS m USING (media_id)
     CROSS JOIN LATERAL (SELECT coalesce(m.width / frame_width::real, 1) AS x,
@@ -99,6 +99,7 @@ def _track_input(rows: NDArray[np.void]) -> TrackInput:
         quality=rows["quality"].copy(),
         embeddings=np.ascontiguousarray(rows["embedding"]),
         has_embedding=rows["kept"].copy(),
+        hold_seconds=rows["hold_seconds"].copy(),
     )
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from worker.columns import Columns
+from worker.holds import Holds
 from worker.pairing import best_pairs
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class TrackInput(Columns):
     """(N, D) L2-normalised; zero where there is none."""
     has_embedding: NDArray[np.bool_]
     """(N,) False for a dropped face."""
+    hold_seconds: NDArray[np.float64]
+    """(N,) how long the frame stands for the film: until the next sampled one; NaN where that is not known."""
 
     def __post_init__(self) -> None:
         self._check(boxes=(4,), embeddings=(-1,))
@@ -65,6 +68,7 @@ class TrackInput(Columns):
             quality=none,
             embeddings=np.zeros((0, dimension), np.float32),
             has_embedding=np.zeros(0, np.bool_),
+            hold_seconds=np.zeros(0, np.float64),
         )
 
 
@@ -119,24 +123,28 @@ class _Track:
     box: Floats
     velocity: Floats
     """(2,) of the centre, pixels per second."""
+    at_seconds: float
+    """Time of the frame that it was seen in last."""
     seen_seconds: float
+    """When it was seen last: that time, and the pause in which its frame stayed on screen and nothing could move."""
     kept_seconds: float
+    """The same of its last kept face."""
     direction: Floats
     """(D,) quality-weighted sum of its embeddings."""
     latest: Floats
     """(D,) embedding of its latest kept face."""
     quality: float
 
-    def see(self, box: Floats, at_seconds: float) -> None:
-        elapsed = max(at_seconds - self.seen_seconds, 1e-3)
+    def see(self, box: Floats, at_seconds: float, pause_seconds: float) -> None:
+        elapsed = max(at_seconds - self.at_seconds, 1e-3)
         moved = _centres(box) - _centres(self.box)
         # An even mean of old and new: follows a turn within a few frames, damps the detector's jitter.
         self.velocity = 0.5 * self.velocity + 0.5 * moved / elapsed
-        self.box, self.seen_seconds = box, at_seconds
+        self.box, self.at_seconds, self.seen_seconds = box, at_seconds, at_seconds + pause_seconds
 
-    def keep(self, embedding: Floats, quality: float, at_seconds: float) -> None:
+    def keep(self, embedding: Floats, quality: float) -> None:
         self.direction = self.direction + max(quality, 0.05) * embedding
-        self.latest, self.quality, self.kept_seconds = embedding, max(self.quality, quality), at_seconds
+        self.latest, self.quality, self.kept_seconds = embedding, max(self.quality, quality), self.seen_seconds
 
 
 class Tracker:
@@ -156,6 +164,7 @@ class Tracker:
         self._tracks: list[_Track] = []
         self._next = 0
         self._now = -np.inf
+        self._pause = 0.0
 
     def update(self, faces: TrackInput) -> NDArray[np.int64]:
         """Number the faces of the next whole frames.
@@ -167,7 +176,9 @@ class Tracker:
             ValueError: the faces are older than those before them.
         """
         numbers = np.full(len(faces), -1, np.int64)
+        pauses = Holds.of(faces.hold_seconds, self._interval or None).pause_seconds
         for rows in _frames(faces):
+            self._pause = float(pauses[rows[0]])
             numbers[rows] = self._frame(faces[rows])
         return numbers
 
@@ -195,8 +206,8 @@ class Tracker:
         pairs = best_pairs(self._evidence(faces[kept], now))
         for index, column in pairs:
             one, row = self._tracks[index], int(kept[column])
-            one.see(faces.boxes[row].astype(np.float64), now)
-            one.keep(faces.embeddings[row].astype(np.float64), float(faces.quality[row]), now)
+            one.see(faces.boxes[row].astype(np.float64), now, self._pause)
+            one.keep(faces.embeddings[row].astype(np.float64), float(faces.quality[row]))
             numbers[row] = one.number
         taken = {index for index, _ in pairs}
         return [one for index, one in enumerate(self._tracks) if index not in taken]
@@ -211,7 +222,7 @@ class Tracker:
         boxes = faces.boxes[dropped].astype(np.float64)
         overlaps = _overlaps(self._predicted(near, self._now), boxes)
         for index, column in best_pairs(np.where(overlaps >= self._options.overlap, overlaps, 0.0)):
-            near[index].see(boxes[column], self._now)
+            near[index].see(boxes[column], self._now, self._pause)
             numbers[dropped[column]] = near[index].number
 
     def _start(self, faces: TrackInput, row: int, now: float, shot: int) -> int:
@@ -222,8 +233,9 @@ class Tracker:
             shot=shot,
             box=faces.boxes[row].astype(np.float64),
             velocity=np.zeros(2),
-            seen_seconds=now,
-            kept_seconds=now,
+            at_seconds=now,
+            seen_seconds=now + self._pause,
+            kept_seconds=now + self._pause,
             direction=max(quality, 0.05) * embedding,
             latest=embedding,
             quality=quality,
@@ -262,7 +274,7 @@ class Tracker:
         if not tracks:
             return np.zeros((0, 4))
         # Faces keep their course for a blink, not for a second: extrapolate no further than 0.2 s.
-        shift = [one.velocity * min(now - one.seen_seconds, 0.2) for one in tracks]
+        shift = [one.velocity * min(max(now - one.seen_seconds, 0.0), 0.2) for one in tracks]
         return np.stack([one.box for one in tracks]) + np.tile(np.stack(shift), 2)
 
 

@@ -43,11 +43,13 @@ class DecodedFrame:
     index: int
     """Number of the frame in its file, from 0, in presentation order."""
     at_seconds: float
-    """Presentation time stamp from the container, from the first frame's; 0.0 for a still, the number of a page."""
+    """Presentation time stamp from the container, from the start of the film; 0.0 for a still, the number of a page."""
     pixels: NDArray[np.uint8]
     """(H, W, 3) RGB, upright."""
     scene_cut: bool
     """True where a new shot begins with this frame, judged against the sampled frame before it."""
+    hold_seconds: float = 0.0
+    """How long it stands for the film: until the next sampled frame, or to the end; 0.0 for a still."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

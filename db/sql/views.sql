@@ -204,7 +204,8 @@ SELECT
     f.crop_uri,
     f.crop_index,
     coalesce(f.frame_width, m.width)::integer AS frame_width,
-    coalesce(f.frame_height, m.height)::integer AS frame_height
+    coalesce(f.frame_height, m.height)::integer AS frame_height,
+    coalesce(f.hold_seconds, a.sample_interval_seconds, 0) AS hold_seconds
 FROM facet.face AS f
 JOIN facet.release AS r ON r.release_id = f.release_id AND r.active
 JOIN facet.analysis AS a ON a.analysis_id = f.analysis_id AND a.is_current
@@ -223,7 +224,8 @@ COMMENT ON COLUMN facet.faces.media_id IS 'The file.';
 COMMENT ON COLUMN facet.faces.appearance_id IS 'The appearance it belongs to; null for a face that belongs to none.';
 COMMENT ON COLUMN facet.faces.person_id IS 'The person; null while nobody is assigned.';
 COMMENT ON COLUMN facet.faces.frame_index IS 'Number of the frame in its file, from 0.';
-COMMENT ON COLUMN facet.faces.at_seconds IS 'Time of the frame from the container; 0 for a still, the number of the page in one with pages.';
+COMMENT ON COLUMN facet.faces.at_seconds IS
+    'Time of the frame from the start of the film, as a player shows it; 0 for a still, the number of the page in one with pages.';
 COMMENT ON COLUMN facet.faces.x1 IS 'Left edge of its box, pixels of the upright frame.';
 COMMENT ON COLUMN facet.faces.y1 IS 'Top edge of its box, pixels.';
 COMMENT ON COLUMN facet.faces.x2 IS 'Right edge of its box, pixels.';
@@ -253,6 +255,8 @@ COMMENT ON COLUMN facet.faces.crop_index IS 'Number of the crop in that file.';
 COMMENT ON COLUMN facet.faces.frame_width IS
     'Width of its frame, upright with square pixels; boxes and landmarks are in pixels of that frame.';
 COMMENT ON COLUMN facet.faces.frame_height IS 'Height of its frame, likewise.';
+COMMENT ON COLUMN facet.faces.hold_seconds IS
+    'Time that its frame stands for: until the next frame that was looked at, or to the end of the film; 0 for a still.';
 
 
 CREATE OR REPLACE VIEW facet.appearances AS
@@ -276,7 +280,9 @@ SELECT
     p.emotions,
     p.attributes,
     r.name AS release,
-    p.end_seconds - p.start_seconds + coalesce(a.sample_interval_seconds, 0) AS screen_seconds,
+    coalesce(
+        p.screen_seconds, p.end_seconds - p.start_seconds + coalesce(a.sample_interval_seconds, 0)
+    ) AS screen_seconds,
     p.quality,
     p.embedding,
     p.ordinal
@@ -289,7 +295,8 @@ COMMENT ON COLUMN facet.appearances.appearance_id IS 'Number of the appearance.'
 COMMENT ON COLUMN facet.appearances.media_id IS 'The file.';
 COMMENT ON COLUMN facet.appearances.person_id IS 'The person; null while nobody is assigned.';
 COMMENT ON COLUMN facet.appearances.start_seconds IS 'Time of its first face.';
-COMMENT ON COLUMN facet.appearances.end_seconds IS 'Time of its last face.';
+COMMENT ON COLUMN facet.appearances.end_seconds IS
+    'Time of its last face; of one whose frame stays on screen, the last moment at which it would have been sampled.';
 COMMENT ON COLUMN facet.appearances.face_count IS 'Faces in it, dropped ones included.';
 COMMENT ON COLUMN facet.appearances.best_face_id IS 'Its kept face of the highest quality.';
 COMMENT ON COLUMN facet.appearances.age IS 'Apparent age in years over its faces; null when none was read.';
@@ -301,11 +308,11 @@ COMMENT ON COLUMN facet.appearances.ethnicity IS 'Label of the head or unknown o
 COMMENT ON COLUMN facet.appearances.ethnicity_confidence IS 'Probability of the likeliest ethnicity, 0 to 1.';
 COMMENT ON COLUMN facet.appearances.emotion IS 'The emotion that it shows most, or unknown; null when the head is off.';
 COMMENT ON COLUMN facet.appearances.emotion_confidence IS 'Share of that emotion, 0 to 1.';
-COMMENT ON COLUMN facet.appearances.emotions IS 'Share of its faces that show each emotion as {name: share}.';
+COMMENT ON COLUMN facet.appearances.emotions IS 'Share of its time in view in which each emotion is shown as {name: share}.';
 COMMENT ON COLUMN facet.appearances.attributes IS 'Facial attributes over its faces as {name: mean probability}.';
 COMMENT ON COLUMN facet.appearances.release IS 'The release that made the row.';
 COMMENT ON COLUMN facet.appearances.screen_seconds IS
-    'Time in view: from first to last face and one sampling step, for which the last one stands; 0 for a still.';
+    'Time in view: from its first face until the frame of its last one is replaced on screen; 0 for a still.';
 COMMENT ON COLUMN facet.appearances.quality IS 'Quality of its best face, 0 to 1.';
 COMMENT ON COLUMN facet.appearances.embedding IS 'Identity over its faces as a vector of length 1.';
 COMMENT ON COLUMN facet.appearances.ordinal IS 'Number of the appearance in its file, from 0.';
@@ -321,7 +328,9 @@ SELECT
     s.face_count,
     s.quality,
     s.best_face_id,
-    (s.end_seconds - s.start_seconds + coalesce(a.sample_interval_seconds, 0))::numeric AS screen_seconds,
+    coalesce(
+        s.screen_seconds, s.end_seconds - s.start_seconds + coalesce(a.sample_interval_seconds, 0)
+    )::numeric AS screen_seconds,
     s.age::numeric * s.face_count * least(greatest(s.quality, 0.01), 1)::numeric AS age_sum,
     CASE WHEN s.age IS NOT NULL THEN s.face_count * least(greatest(s.quality, 0.01), 1)::numeric END AS age_weight,
     s.gender,

@@ -63,6 +63,9 @@ class Album:
         """Broken pages are noted one by one."""
         return 0
 
+    def scanned(self) -> None:
+        """Nothing has to be read before the pages."""
+
     def close(self) -> None:
         """Release the file."""
         for one in self.opened:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from av import VideoFrame
     from numpy.typing import NDArray
 
+    from worker.decode.clock import Clock
     from worker.decode.timeline import Timeline
     from worker.values import DecodeLimits
 
@@ -34,8 +36,6 @@ ONE_THREAD_PIXELS = 700_000
 SPARE_BYTES = 16 << 20
 SPARE_FRAME_BYTES = 8
 """For each pixel: some frames of the decoder. With less memory left, a failure is taken for want of memory."""
-GUESSED_RATE = 25.0
-"""Frames per second of a film that tells neither stamps nor a rate."""
 
 
 def threads_for(width: int, height: int) -> int:
@@ -93,33 +93,49 @@ class AvReader:
         self.has_square_pixels = self._aspect.of(first) == 1
         return self._square_size(first)
 
-    def sequence(
-        self, frames_per_second: float | None, end_seconds: float | None, *, stamped: bool
-    ) -> Iterator[Sampled]:
+    def sequence(self, frames_per_second: float | None, end_seconds: float | None, clock: Clock) -> Iterator[Sampled]:
         """Yield sampled frames from the start of the file, counted as they come.
 
         Args:
             frames_per_second: sampling.
             end_seconds: first time stamp no longer wanted.
-            stamped: whether the frames' stamps mean anything; else they come at the film's rate.
+            clock: of the film, at its start.
         """
-        self.rewind()
         sampler = Sampler(frames_per_second)
-        clock = _Clock(float(self.stream.average_rate or GUESSED_RATE), stamped=stamped)
+        waiting: Sampled | None = None
+        until = 0.0
+        for index, frame, at_seconds, until in self._timed(clock):
+            if not sampler.takes(at_seconds, until):
+                continue
+            if waiting is not None:
+                yield replace(waiting, hold_seconds=at_seconds - waiting.at_seconds)
+            waiting = None
+            if end_seconds is not None and at_seconds >= end_seconds:
+                return
+            waiting = Sampled(index, at_seconds, self._pixels(frame), 0.0)
+        if waiting is not None:
+            yield replace(waiting, hold_seconds=until - waiting.at_seconds)
+
+    def _timed(self, clock: Clock) -> Iterator[tuple[int, VideoFrame, float, float]]:
+        """Decode from the start; yield number, frame, its time and when it goes."""
+        self.rewind()
+        last: tuple[int, VideoFrame, float] | None = None
         for index, frame in enumerate(self._decoded()):
             if index >= self._limits.frames_per_file:
                 raise too_many_frames(self._limits.frames_per_file)
             at_seconds = clock.seconds(frame)
-            if end_seconds is not None and at_seconds >= end_seconds:
-                return
-            if sampler.takes(at_seconds):
-                yield Sampled(index, at_seconds, self._pixels(frame))
+            if last is not None:
+                yield *last, at_seconds
+            last = index, frame, at_seconds
+        if last is not None:
+            yield *last, last[2] + clock.length(last[1])
 
     def range(
         self, timeline: Timeline, first: int, frames_per_second: float | None, end_seconds: float | None
     ) -> Iterator[Sampled]:
         """Yield sampled frames from frame ``first`` on, after a seek to the key frame before it."""
-        sampler = Sampler(frames_per_second)
+        samples = timeline.samples(frames_per_second)
+        sampler = Sampler(frames_per_second, float(timeline.seconds[0]))
         if first:
             sampler.resume_after(float(timeline.seconds[first - 1]))
         last = first - 1
@@ -134,8 +150,8 @@ class AvReader:
                 self.damaged += 1
                 continue
             last = index
-            if sampler.takes(at_seconds):
-                yield Sampled(index, at_seconds, self._pixels(frame))
+            if sampler.takes(at_seconds, timeline.until(index)):
+                yield Sampled(index, at_seconds, self._pixels(frame), samples.hold_seconds(index, at_seconds))
 
     def _from(self, timeline: Timeline, stamp: int) -> Iterator[VideoFrame]:
         """Decode from the last key frame at or before a stamp, or from one before it, or from the start."""
@@ -213,26 +229,3 @@ class AvReader:
     def _square_size(self, frame: VideoFrame) -> tuple[int, int]:
         """Return width and height of a frame once its pixels are square."""
         return max(round(frame.width * self._aspect.of(frame)), 1), frame.height
-
-
-class _Clock:
-    """Seconds from the first frame for stamps that may be missing or start again: they never go back."""
-
-    def __init__(self, rate: float, *, stamped: bool) -> None:
-        self._step = 1 / rate
-        self._stamped = stamped
-        self._origin: float | None = None
-        self._last = -self._step
-
-    def seconds(self, frame: VideoFrame) -> float:
-        """Return the time of the next frame."""
-        expected = self._last + self._step
-        stamp = expected
-        if self._stamped and frame.pts is not None and frame.time_base is not None:
-            stamp = float(frame.pts * frame.time_base)
-        if self._origin is None:
-            self._origin = stamp
-        if stamp - self._origin <= self._last:  # the clock started again
-            self._origin = stamp - expected
-        self._last = stamp - self._origin
-        return self._last

@@ -92,6 +92,8 @@ class Server:
     def _answer(self, request: Request, file: int) -> None:
         source = self._open(request, file)
         try:
+            if request.operation == "frames":
+                source.scanned()
             self._say(MessageKind.INFO, {"info": asdict(source.info), "engine": source.engine})
             if request.operation == "frames":
                 self._stream(source, request.decode)
@@ -107,7 +109,7 @@ class Server:
             cut = judge.is_cut(sampled.pixels) or sampled.starts_shot
             if wanted.start_seconds is not None and sampled.at_seconds < wanted.start_seconds:
                 continue
-            frame = DecodedFrame(sampled.index, sampled.at_seconds, sampled.pixels, cut)
+            frame = DecodedFrame(sampled.index, sampled.at_seconds, sampled.pixels, cut, sampled.hold_seconds)
             self._say(MessageKind.FRAME, frame_meta(frame), frame.pixels.data.cast("B"))
             if self._cancelled():
                 return

@@ -267,16 +267,17 @@ class DecodeStream:
         try:
             width, height = int(meta["width"]), int(meta["height"])
             index, at_seconds, scene_cut = int(meta["index"]), float(meta["at_seconds"]), bool(meta["scene_cut"])
+            hold_seconds = float(meta["hold_seconds"])
         except (KeyError, TypeError, ValueError, OverflowError) as err:
             raise self._protocol_error(f"a frame without its facts ({err!r})") from err
-        if not (0 <= index < MOST_FRAMES and math.isfinite(at_seconds)):
+        if not (0 <= index < MOST_FRAMES and math.isfinite(at_seconds) and 0 <= hold_seconds < math.inf):
             raise self._protocol_error(f"a frame {index} at {at_seconds} s")
         fits = width > 0 and height > 0 and width * height <= self._limits.pixels_per_frame
         if not fits or message.payload_bytes != width * height * 3:
             raise self._protocol_error(f"{message.payload_bytes} bytes for a frame of {width} x {height} pixels")
         pixels = np.empty((height, width, 3), dtype=np.uint8)
         self._child.read_into(pixels.data.cast("B"), self._limits.wall_seconds)
-        return DecodedFrame(index, at_seconds, pixels, scene_cut)
+        return DecodedFrame(index, at_seconds, pixels, scene_cut, hold_seconds)
 
     def _protocol_error(self, what: str) -> DecoderCrashed:
         self._child.kill()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import av
@@ -23,6 +25,7 @@ DEFAULT_PIXELS = 5_000_000
 """By so many pixels another stream has to be larger to be taken instead of the default one."""
 SECONDARY = Disposition.timed_thumbnails | Disposition.still_image | Disposition.dependent | Disposition.visual_impaired
 """Streams that stand for another one, or that are of no use without it."""
+_CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
 HEAD_BYTES = 64
 """The document type of Matroska files stands within these."""
 
@@ -98,6 +101,29 @@ def duration_seconds(container: InputContainer, stream: VideoStream) -> float | 
     return max(container.duration - max(named_from or 0, 0), 0) / av.time_base or None
 
 
+@dataclass(frozen=True, slots=True)
+class StatedEnd:
+    """Stamps in seconds at which a container says that something ends; None where it does not."""
+
+    picture: float | None = None
+    film: float | None = None
+
+
+def stated_end(container: InputContainer, stream: VideoStream, location: str) -> StatedEnd:
+    """Return what a container says of its end apart from its packets; nothing where the file breaks off.
+
+    Only Matroska does: as a rule its packets do not have a length of their own.
+    """
+    if container.format.name.split(",")[0] != "matroska" or not _is_whole(location):
+        return StatedEnd()
+    film = float(container.duration / av.time_base) if container.duration else None
+    parts = _CLOCK.fullmatch(stream.metadata.get("DURATION", ""))
+    picture = (
+        sum(float(part) * unit for part, unit in zip(parts.groups(), (3600, 60, 1), strict=True)) if parts else None
+    )
+    return StatedEnd(picture, film)
+
+
 def frames_per_second(stream: VideoStream) -> float | None:
     """Return the average rate, None where the file does not say or cannot mean it."""
     rate = stream.average_rate
@@ -132,3 +158,23 @@ def _lacks_index(location: str) -> bool:
                 return seen and size == 0
             position += size
     return seen
+
+
+def _is_whole(location: str) -> bool:
+    """Tell whether a Matroska file has all bytes of its segment; one of unknown length may go on."""
+    head = opened.head(location, HEAD_BYTES)
+    header, content = _matroska_length(head, 4)
+    if header is None:
+        return False
+    length, content = _matroska_length(head, content + header + 4)
+    return length is not None and content + length <= opened.status(location).st_size
+
+
+def _matroska_length(head: bytes, position: int) -> tuple[int | None, int]:
+    """Read the length of an element, None where it is unknown, and where its content begins."""
+    size = 9 - head[position].bit_length() if position < len(head) else 9
+    if size > 8 or position + size > len(head):
+        return None, position
+    mask = (1 << 7 * size) - 1
+    value = int.from_bytes(head[position : position + size]) & mask
+    return (None if value == mask else value), position + size

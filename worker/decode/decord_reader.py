@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from worker.decode.timeline import Timeline
+    from worker.decode.timeline import Samples, Timeline
 
 EXACT = frozenset({("mov", "h264"), ("matroska", "h264"), ("matroska", "vp8"), ("matroska", "vp9"), ("mov", "av1")})
 """First name of the container and codec where each frame proved to be the one that was asked for.
@@ -123,8 +123,8 @@ class DecordReader:
         if count != len(timeline):
             raise DecordFailed(f"{count} frames, the packets have {len(timeline)}")
 
-    def frames(self, indices: NDArray[np.int64]) -> Iterator[Sampled]:
-        """Yield these frames, which ascend.
+    def frames(self, indices: NDArray[np.int64], samples: Samples) -> Iterator[Sampled]:
+        """Yield these frames, which ascend and are some of the samples of the film.
 
         Raises:
             DecordFailed: a frame could not be had; those before are good.
@@ -141,7 +141,9 @@ class DecordReader:
                 raise DecordFailed("it reads too far ahead")
             if pixels.ndim != 3 or pixels.shape[2] != 3:
                 raise DecordFailed(f"pixels of shape {pixels.shape}")
-            yield Sampled(index, float(self._timeline.seconds[index]), np.ascontiguousarray(pixels))
+            at_seconds = float(self._timeline.seconds[index])
+            hold_seconds = samples.hold_seconds(index, at_seconds)
+            yield Sampled(index, at_seconds, np.ascontiguousarray(pixels), hold_seconds)
 
     def _read(self, index: int) -> NDArray[np.uint8]:
         """Go to a frame in steps, so that a long way there does not look like a hang."""

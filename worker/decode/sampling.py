@@ -22,6 +22,8 @@ class Sampled:
     at_seconds: float
     pixels: NDArray[np.uint8]
     """(H, W, 3) RGB, upright, contiguous."""
+    hold_seconds: float = 0.0
+    """How long the picture stands for the film: until the next frame that is taken, or to the end; 0 for a still."""
     starts_shot: bool = False
     """Whether nothing goes on from the frame before, whatever it looks like."""
 
@@ -31,35 +33,55 @@ def ticks(seconds: NDArray[np.float64], frames_per_second: float) -> NDArray[np.
     return np.floor(seconds * frames_per_second + TICK_TOLERANCE).astype(np.int64)
 
 
-def taken(seconds: NDArray[np.float64], frames_per_second: float | None) -> NDArray[np.bool_]:
-    """Mark the first stamp at or after each tick from the start of the file.
+def taken(seconds: NDArray[np.float64], frames_per_second: float | None, end_seconds: float) -> NDArray[np.bool_]:
+    """Mark the first stamp at or after each tick, and each frame that stays on screen from one tick to the next.
+
+    The second is a frame that came after its tick and is followed by a pause: no other frame shows what was seen then.
+    Ticks count from the first frame.
 
     Args:
-        seconds: (N,) ascending stamps of all frames of a file, from the first frame's.
+        seconds: (N,) ascending stamps of all frames of a file, from the start of the film.
         frames_per_second: ticks a second; None takes every frame.
+        end_seconds: when the last frame goes.
     """
     if frames_per_second is None:
         return np.ones(len(seconds), dtype=np.bool_)
-    return np.diff(ticks(seconds, frames_per_second), prepend=-1) > 0
+    if not len(seconds):
+        return np.zeros(0, dtype=np.bool_)
+    numbers = ticks(np.append(seconds, max(end_seconds, seconds[-1])) - seconds[0], frames_per_second)
+    return (np.diff(numbers[:-1], prepend=-1) > 0) | (np.diff(numbers) > 1)
 
 
 class Sampler:
     """The same rule as ``taken`` for frames that come one by one, in presentation order."""
 
-    def __init__(self, frames_per_second: float | None) -> None:
+    def __init__(self, frames_per_second: float | None, first_seconds: float | None = None) -> None:
+        """Begin.
+
+        Args:
+            frames_per_second: ticks a second; None takes every frame.
+            first_seconds: stamp of the first frame of the file, from which ticks count; None: it comes next.
+        """
         self._rate = frames_per_second
+        self._first = first_seconds
         self._last_tick = -1
 
-    def takes(self, at_seconds: float) -> bool:
-        """Tell whether the frame with this stamp is taken; ask for every frame."""
+    def takes(self, at_seconds: float, until_seconds: float) -> bool:
+        """Return whether a frame is taken; ask for every frame.
+
+        Args:
+            at_seconds: its stamp.
+            until_seconds: stamp of the next frame, or the end of the film.
+        """
         if self._rate is None:
             return True
-        tick = int(ticks(np.array([at_seconds]), self._rate)[0])
-        is_first = tick > self._last_tick
+        self._first = at_seconds if self._first is None else self._first
+        tick, following = ticks(np.array([at_seconds, until_seconds]) - self._first, self._rate).tolist()
+        is_taken: bool = tick > self._last_tick or following - tick > 1
         self._last_tick = max(tick, self._last_tick)
-        return is_first
+        return is_taken
 
     def resume_after(self, at_seconds: float) -> None:
         """Go on as if the frame with this stamp had been the last one seen."""
         if self._rate is not None:
-            self._last_tick = int(ticks(np.array([at_seconds]), self._rate)[0])
+            self._last_tick = int(ticks(np.array([at_seconds]) - (self._first or 0.0), self._rate)[0])

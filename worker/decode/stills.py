@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -35,6 +36,8 @@ FORMATS = (
 """Pillow's names; formats that need another program (EPS) or have no signature (TGA) stay out."""
 ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
 """Whose further images are later moments, not other pictures."""
+LATE_DURATIONS = frozenset({"WEBP", "AVIF"})
+"""Whose durations are known only when a frame is decoded."""
 ORIENTATION_TAG = 0x0112
 MP_ENTRIES, PREVIEW = 0xB002, "Large Thumbnail"
 """Of multi-picture JPEG: the list of pictures, and the types of smaller copies."""
@@ -116,6 +119,9 @@ class Still:
         """A still is whole or refused."""
         return 0
 
+    def scanned(self) -> None:
+        """Nothing has to be read before the frames."""
+
     @property
     def notes(self) -> tuple[str, ...]:
         """Parts of the file that are not read."""
@@ -130,15 +136,22 @@ class Still:
         """Yield the frames that the request samples."""
         sampler = Sampler(request.frames_per_second)
         at_seconds = 0.0
-        for index in range(self._frame_count()):
+        count = self._frame_count()
+        waiting: Sampled | None = None
+        for index in range(count):
             if index:
                 guarded(partial(self.image.seek, index))
-            taken = sampler.takes(at_seconds)
-            if taken or self.image.format == "WEBP":  # whose durations are known only when decoded
+            if self.image.format in LATE_DURATIONS:
                 guarded(self.image.load)
-            if taken:
-                yield Sampled(index, at_seconds, self._pixels())
-            at_seconds += guarded(partial(_duration, self.image))
+            until = at_seconds + (guarded(partial(_duration, self.image)) if count > 1 else 0.0)
+            if sampler.takes(at_seconds, until):
+                if waiting is not None:
+                    yield replace(waiting, hold_seconds=at_seconds - waiting.at_seconds)
+                guarded(self.image.load)
+                waiting = Sampled(index, at_seconds, self._pixels(), 0.0)
+            at_seconds = until
+        if waiting is not None:
+            yield replace(waiting, hold_seconds=at_seconds - waiting.at_seconds)
 
     def _frame_count(self) -> int:
         if self.image.format not in ANIMATED:

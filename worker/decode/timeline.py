@@ -1,23 +1,15 @@
-"""The time stamps of all frames of a film, read from its packets without decoding any."""
+"""When each frame of a film is shown."""
 
 from __future__ import annotations
 
-from array import array
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from av.error import FFmpegError
 
-from worker.decode.container import too_many_frames
 from worker.decode.sampling import taken
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from fractions import Fraction
-
-    from av.container import InputContainer
-    from av.video.stream import VideoStream
     from numpy.typing import NDArray
 
 
@@ -28,7 +20,9 @@ class Timeline:
     stamps: NDArray[np.int64]
     """(N,) presentation stamps in units of the stream's time base, strictly ascending."""
     seconds: NDArray[np.float64]
-    """(N,) the same from the first frame's."""
+    """(N,) the same from the start of the film, which may lie before the first frame's."""
+    end_seconds: float
+    """When the last frame goes."""
     key_stamps: NDArray[np.int64]
     """(K,) presentation stamps of the frames that decoding can start at, ascending."""
     key_seek_stamps: NDArray[np.int64]
@@ -41,15 +35,10 @@ class Timeline:
     def __len__(self) -> int:
         return len(self.stamps)
 
-    def wanted(self, frames_per_second: float | None, start: float | None, end: float | None) -> NDArray[np.int64]:
-        """Return the frames that sampling takes in ``start <= t < end``, after the last one that it takes before."""
-        indices = np.flatnonzero(taken(self.seconds, frames_per_second))
-        stamps = self.seconds[indices]
-        first = 0 if start is None else max(int(np.searchsorted(stamps, start)) - 1, 0)
-        last = len(indices) if end is None else int(np.searchsorted(stamps, end))
-        if start is not None and not np.any(stamps[first:last] >= start):
-            return indices[:0]
-        return indices[first:last]
+    def samples(self, frames_per_second: float | None) -> Samples:
+        """Return the frames that sampling takes of the whole film."""
+        indices = np.flatnonzero(taken(self.seconds, frames_per_second, self.end_seconds))
+        return Samples(indices, self.seconds[indices], self.end_seconds)
 
     def key_before(self, index: int) -> int:
         """Return the last frame at or before this one that decoding can start at; 0 where none is."""
@@ -60,58 +49,32 @@ class Timeline:
         """Return the frame that is shown at a stamp: the last one that starts at or before it."""
         return max(int(np.searchsorted(self.stamps, stamp, side="right")) - 1, 0)
 
-
-def scan(
-    container: InputContainer, stream: VideoStream, *, most_frames: int, alive: Callable[[], None]
-) -> Timeline | None:
-    """Read all packets of a stream and put their stamps in order; the container is left at its end.
-
-    Args:
-        container: an opened film, at its start.
-        stream: the stream to look at.
-        most_frames: limit of the file.
-        alive: called again and again.
-
-    Returns:
-        None where the packets do not tell: without stamps, with one stamp for two frames, or with clocks that restart.
-
-    Raises:
-        MediaRejected: ``too_many_frames``.
-    """
-    shown = array("q")
-    keys: list[tuple[int, int]] = []
-    tells, is_plain, last_decoding = True, True, None
-    try:
-        for packet in container.demux(stream):
-            if not packet.size:
-                continue
-            alive()
-            if packet.pts is None:
-                tells = False
-                continue
-            if packet.dts is not None:
-                tells = tells and (last_decoding is None or packet.dts >= last_decoding)
-                last_decoding = packet.dts
-            is_plain = is_plain and not packet.is_discard and not (keys and packet.pts < keys[-1][0])
-            if packet.is_keyframe:
-                keys.append((packet.pts, packet.pts if packet.dts is None else packet.dts))
-            if packet.is_discard:
-                continue
-            shown.append(packet.pts)
-            if len(shown) > most_frames:
-                raise too_many_frames(most_frames)
-    except FFmpegError:
-        # a file that breaks off tells as much as was read; decoding will meet the same end
-        tells = tells and bool(shown)
-    stamps = np.unique(np.array(shown, dtype=np.int64))
-    if not tells or not len(stamps) or len(stamps) != len(shown) or stream.time_base is None:
-        return None
-    return _timeline(stamps, sorted(keys), stream.time_base, is_plain=is_plain)
+    def until(self, index: int) -> float:
+        """Return when a frame goes."""
+        return float(self.seconds[index + 1]) if index + 1 < len(self) else self.end_seconds
 
 
-def _timeline(
-    stamps: NDArray[np.int64], keys: list[tuple[int, int]], time_base: Fraction, *, is_plain: bool
-) -> Timeline:
-    pairs = np.array(keys, dtype=np.int64).reshape(-1, 2)
-    seconds = (stamps - stamps[0]) * time_base.numerator / time_base.denominator
-    return Timeline(stamps, seconds, pairs[:, 0], pairs[:, 1], is_plain)
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """The frames of a film that a sampling takes."""
+
+    indices: NDArray[np.int64]
+    """(M,) numbers of the frames, ascending."""
+    seconds: NDArray[np.float64]
+    """(M,) their times."""
+    end_seconds: float
+    """When the last frame of the film goes."""
+
+    def between(self, start: float | None, end: float | None) -> NDArray[np.int64]:
+        """Return the frames in ``start <= t < end``, after the last one before; none where none lies between."""
+        first = 0 if start is None else max(int(np.searchsorted(self.seconds, start)) - 1, 0)
+        last = len(self.indices) if end is None else int(np.searchsorted(self.seconds, end))
+        if start is not None and not np.any(self.seconds[first:last] >= start):
+            return self.indices[:0]
+        return self.indices[first:last]
+
+    def hold_seconds(self, index: int, at_seconds: float) -> float:
+        """Return how long after its time a frame stands for the film: until the next one that is taken, or the end."""
+        following = int(np.searchsorted(self.indices, index, side="right"))
+        until = float(self.seconds[following]) if following < len(self.indices) else self.end_seconds
+        return max(until - at_seconds, 0.0)

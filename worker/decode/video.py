@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from worker.decode import decord_reader, opened
 from worker.decode.av_reader import AvReader, threads_for
+from worker.decode.clock import Clock
 from worker.decode.container import (
     container_and_codec,
     container_format,
@@ -15,7 +17,7 @@ from worker.decode.container import (
 )
 from worker.decode.decord_reader import DecordFailed, DecordReader
 from worker.decode.orientation import UPRIGHT, swaps_sides
-from worker.decode.timeline import Timeline, scan
+from worker.decode.scan import BROADCASTS, LONGEST_PAUSE_SECONDS, Scan, scan
 from worker.errors import MediaRejected
 from worker.values import MediaInfo
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from worker.decode.sampling import Sampled
+    from worker.decode.timeline import Timeline
     from worker.values import DecodeLimits, DecodeRequest
 
 logger = logging.getLogger(__name__)
@@ -60,8 +63,7 @@ class Video:
         self._size = size
         self._with_decord = with_decord and self._plain()
         self._decord: DecordReader | None = None
-        self._scanned = False
-        self._timeline: Timeline | None = None
+        self._scan: Scan | None = None
         self.info = self._describe()
 
     @property
@@ -90,19 +92,19 @@ class Video:
         Raises:
             MediaRejected: the file is at fault.
         """
-        timeline = self._read_timeline()
+        found = self.scanned()
+        timeline = found.timeline
         if timeline is None:
-            yield from self._reader.sequence(
-                request.frames_per_second, request.end_seconds, stamped=not self._is_silent()
-            )
+            yield from self._reader.sequence(request.frames_per_second, request.end_seconds, self._clock(found))
             return
-        wanted = timeline.wanted(request.frames_per_second, request.start_seconds, request.end_seconds)
+        samples = timeline.samples(request.frames_per_second)
+        wanted = samples.between(request.start_seconds, request.end_seconds)
         if not len(wanted):
             return
         following = int(wanted[0])
         if self._with_decord and timeline.is_plain:
             try:
-                for sampled in self._open_decord(timeline).frames(wanted):
+                for sampled in self._open_decord(timeline).frames(wanted, samples):
                     yield sampled
                     following = sampled.index + 1
             except DecordFailed as err:
@@ -129,18 +131,34 @@ class Video:
             self._decord = DecordReader(opened.path_of(self._location), timeline, threads_for(*self._size), self._alive)
         return self._decord
 
-    def _read_timeline(self) -> Timeline | None:
-        if not self._scanned:
+    def scanned(self) -> Scan:
+        """Read all packets, once, and correct the film's length by what they say.
+
+        Raises:
+            MediaRejected: ``too_many_frames``.
+        """
+        if self._scan is None:
             self._reader.rewind()
-            if not self._is_silent():
-                self._timeline = scan(
+            if self._is_silent():
+                self._scan = Scan(None, 0.0, self.info.duration_seconds, 0)
+            else:
+                self._scan = scan(
                     self._reader.container,
                     self._reader.stream,
                     most_frames=self._limits.frames_per_file,
                     alive=self._alive,
+                    location=self._location,
                 )
-            self._scanned = True
-        return self._timeline
+            if self._scan.duration_seconds:
+                self.info = replace(self.info, duration_seconds=self._scan.duration_seconds)
+        return self._scan
+
+    def _clock(self, found: Scan) -> Clock:
+        rate = frames_per_second(self._reader.stream)
+        is_broadcast = self._reader.container.format.name in BROADCASTS
+        longest = LONGEST_PAUSE_SECONDS if is_broadcast else float("inf")
+        zero = None if self._is_silent() else found.zero_seconds
+        return Clock(rate, zero_seconds=zero, longest_step_seconds=longest)
 
     def _describe(self) -> MediaInfo:
         container, stream = self._reader.container, self._reader.stream

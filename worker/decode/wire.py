@@ -92,6 +92,7 @@ def frame_meta(frame: DecodedFrame) -> dict[str, Any]:
         "index": frame.index,
         "at_seconds": frame.at_seconds,
         "scene_cut": frame.scene_cut,
+        "hold_seconds": frame.hold_seconds,
         "width": width,
         "height": height,
     }

@@ -35,7 +35,7 @@ def message(kind, meta, payload=b"", size=None):
 
 
 INFO = {"info": {"kind": "image", "format": "png", "width": 4, "height": 2}, "engine": "pillow"}
-FRAME = {"index": 0, "at_seconds": 0.0, "scene_cut": False, "width": 4, "height": 2}
+FRAME = {"index": 0, "at_seconds": 0.0, "scene_cut": False, "hold_seconds": 0.0, "width": 4, "height": 2}
 INFO_MESSAGE = message(b"i", INFO)
 NONSENSE = {
     "a pickle": pickle.dumps(Bomb()),
@@ -50,6 +50,8 @@ NONSENSE = {
     "a frame of other size": INFO_MESSAGE + message(b"f", FRAME, bytes(5)),
     "a frame of terabytes": INFO_MESSAGE + message(b"f", {**FRAME, "width": 1 << 40}, size=3 << 41),
     "a frame without a time": INFO_MESSAGE + message(b"f", {**FRAME, "at_seconds": float("nan")}, bytes(24)),
+    "a frame held for ever": INFO_MESSAGE + message(b"f", {**FRAME, "hold_seconds": float("inf")}, bytes(24)),
+    "a frame held for less than nothing": INFO_MESSAGE + message(b"f", {**FRAME, "hold_seconds": -1.0}, bytes(24)),
     "a frame beyond counting": INFO_MESSAGE + message(b"f", {**FRAME, "index": 1 << 70}, bytes(24)),
     "a frame before the first": INFO_MESSAGE + message(b"f", {**FRAME, "index": -1}, bytes(24)),
 }

@@ -49,7 +49,7 @@ def test_clips_give_each_frame_once_and_their_cuts(shared_data, decoder, name):
     frames = frames_of(decoder, shared_data / "videos" / name, None)
     assert [index for index, *_ in frames] == list(range(CLIPS[name]))
     stamps = [at for _, at, *_ in frames]
-    assert stamps[0] == 0.0
+    assert stamps[0] == pytest.approx(0.844 if "hamilton" in name else 0.0, abs=0.001)  # its sound comes first
     assert stamps == sorted(set(stamps))
     assert [index for index, _, cut, _ in frames if cut] == CUTS[name]
 

@@ -8,19 +8,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.appearances import AppearanceFaces, Verdict, summarise
+from worker.holds import Holds
 from worker.values import HeadRows
 
 GENDERS = ("male", "female")
 
 
-def faces_of(numbers, *, quality=None, kept=None, times=None, embeddings=None):
+def faces_of(numbers, *, quality=None, kept=None, times=None, embeddings=None, holds=None):
     count = len(numbers)
+    held = Holds.of(np.full(count, 0.5) if holds is None else np.array(holds), 0.5)
     return AppearanceFaces(
         appearance=np.array(numbers, np.int64),
         at_seconds=np.arange(count) * 0.5 if times is None else np.array(times, np.float64),
         quality=np.full(count, 0.5, np.float32) if quality is None else np.array(quality, np.float32),
         kept=np.ones(count, np.bool_) if kept is None else np.array(kept, np.bool_),
         embeddings=np.eye(count, 7, dtype=np.float32) if embeddings is None else np.array(embeddings, np.float32),
+        screen_seconds=held.screen_seconds,
+        pause_seconds=held.pause_seconds,
+        steps=held.steps,
     )
 
 
@@ -146,3 +151,27 @@ def test_appearances_share_out_their_faces_and_stay_probabilities(seed, count):
         assert sum(one.emotions.values()) == pytest.approx(1.0)
         assert numbers[one.best_face] == one.number
         assert one.emotion.confidence == max(one.emotions.values())
+
+
+@pytest.mark.parametrize(
+    ("times", "holds", "start", "end", "screen"),
+    [
+        ([0.0, 0.5, 1.0], [0.5, 0.5, 0.5], 0.0, 1.0, 1.5),
+        ([0.0, 0.5, 1.0], [0.5, 0.5, 0.03], 0.0, 1.0, 1.03),
+        ([20.0], [10.0], 20.0, 29.5, 10.0),
+        ([0.0, 5.0], [5.0, 0.033], 0.0, 5.0, 5.033),
+        ([0.0, 0.5], [0.5, 8.0], 0.0, 8.0, 8.5),
+        ([0.0], [0.03], 0.0, 0.0, 0.03),
+    ],
+)
+def test_time_in_view_lasts_until_the_last_frame_goes(times, holds, start, end, screen):
+    (one,) = summarise(faces_of([0] * len(times), times=times, holds=holds), {})
+    assert (one.start_seconds, one.end_seconds, one.screen_seconds) == pytest.approx((start, end, screen))
+
+
+def test_an_emotion_counts_for_as_long_as_it_is_shown_and_all_else_by_the_picture():
+    happy = head(("happiness", "anger"), [(1, 0), (0, 1)])
+    gender = head(GENDERS, [(1, 0), (0, 1)])
+    (one,) = summarise(faces_of([0, 0], times=[0.0, 9.5], holds=[9.5, 0.5]), {"emotion": happy, "gender": gender})
+    assert one.emotions == pytest.approx({"happiness": 0.95, "anger": 0.05})
+    assert one.gender.confidence == pytest.approx(0.5)

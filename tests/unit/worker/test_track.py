@@ -28,7 +28,7 @@ def face_of(person, rng, agreement=0.75):
     return np.sqrt(agreement) * centre + np.sqrt(1 - agreement) * noise
 
 
-def sequence(sightings, interval, *, agreement=0.75, size=60.0):
+def sequence(sightings, interval, *, agreement=0.75, size=60.0, holds=None):
     """Build the input from (frame, person, x, y) rows; a negative person is the dropped face of person ``-1 - p``."""
     rng = np.random.default_rng(5)
     rows = sorted(sightings, key=lambda row: row[0])
@@ -43,6 +43,7 @@ def sequence(sightings, interval, *, agreement=0.75, size=60.0):
         quality=np.full(len(rows), 0.7, np.float32),
         embeddings=np.array(embeddings, np.float32).reshape(-1, DIMENSION),
         has_embedding=np.array([row[1] >= 0 for row in rows], np.bool_),
+        hold_seconds=np.array([(holds or {}).get(row[0], interval) for row in rows]),
     )
 
 
@@ -255,3 +256,25 @@ def test_pairs_have_the_largest_sum(seed, rows, columns):
         for choice in itertools.permutations(range(table.shape[1]), table.shape[0])
     )
     assert sum(weights[pair] for pair in pairs) == best
+
+
+@pytest.mark.parametrize("interval", [5.0, 10.0, 60.0, 600.0])
+@pytest.mark.parametrize("step", [None, 0.5, 0.1])
+def test_somebody_in_slides_is_one_appearance_however_long_they_stay(interval, step):
+    sightings = walk(0, range(6), (100, 100), (2, 0)) + walk(1, range(6), (400, 100), (2, 0))
+    assert track(sequence(sightings, interval), sample_interval_seconds=step).tolist() == [0, 1] * 6
+
+
+@pytest.mark.parametrize("interval", [10.0, 60.0])
+def test_somebody_who_misses_slides_for_too_long_comes_again(interval):
+    sightings = [s for s in walk(0, range(6), (100, 100), (0, 0)) if s[0] != 3]
+    assert track(sequence(sightings, interval), sample_interval_seconds=0.5).tolist() == [0, 0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("unknown", [0.5, np.nan])
+def test_a_frozen_frame_among_others_cuts_nothing(unknown):
+    sightings = walk(0, range(4), (100, 100), (1, 0)) + walk(0, range(40, 44), (104, 100), (1, 0))
+    faces = sequence(sightings, 0.5, holds={3: 18.5})
+    assert set(track(faces, sample_interval_seconds=0.5).tolist()) == {0}
+    passing = replace(faces, hold_seconds=np.full(8, unknown))
+    assert set(track(passing, sample_interval_seconds=0.5).tolist()) == {0, 1}

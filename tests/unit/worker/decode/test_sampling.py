@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 from worker.decode.sampling import Sampler, taken
 
 
-def chosen(seconds, rate):
+def chosen(seconds, rate, end=None):
     sampler = Sampler(rate)
-    return [at for at in seconds if sampler.takes(at)]
+    following = [*seconds[1:], seconds[-1] if end is None else end]
+    return [at for at, until in zip(seconds, following, strict=True) if sampler.takes(at, until)]
 
 
 @pytest.mark.parametrize(
@@ -23,7 +24,7 @@ def chosen(seconds, rate):
 )
 def test_the_first_frame_at_or_after_each_tick_is_taken(fps, rate, expected):
     seconds = np.arange(60) / fps
-    assert np.flatnonzero(taken(seconds, rate)).tolist() == expected
+    assert np.flatnonzero(taken(seconds, rate, seconds[-1] + 1 / fps)).tolist() == expected
 
 
 def test_a_stamp_a_hair_before_its_tick_counts_as_on_it():
@@ -31,7 +32,31 @@ def test_a_stamp_a_hair_before_its_tick_counts_as_on_it():
 
 
 def test_a_gap_of_many_ticks_gives_one_frame():
-    assert chosen([0.0, 0.1, 7.3, 7.4, 7.5], 2.0) == [0.0, 7.3, 7.5]
+    assert chosen([0.0, 7.3, 7.4, 7.5], 2.0) == [0.0, 7.3, 7.5]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "end", "expected"),
+    [
+        ([0.0, 0.1, 7.3, 7.4, 7.5], 7.6, [0.0, 0.1, 7.3, 7.5]),  # what is shown from 0.1 to 7.3 is another picture
+        ([0.0, 0.1, 0.2, 0.3, 7.3], 7.4, [0.0, 0.3, 7.3]),  # of those that fade, the one that stays
+        ([0.0, 0.1, 0.9], 1.0, [0.0, 0.9]),  # no tick passes without a new picture
+        ([0.0, 0.3], 9.0, [0.0, 0.3]),  # the last one stays to the end
+        ([0.0, 0.3], 0.9, [0.0]),
+        ([5.0, 5.1, 5.4], 9.0, [5.0, 5.4]),
+        ([0.4, 0.8, 1.2, 1.6], 2.0, [0.4, 1.2, 1.6]),  # ticks count from the first frame
+    ],
+)
+def test_a_frame_that_stays_on_screen_is_taken_after_its_tick_too(seconds, end, expected):
+    assert chosen(seconds, 2.0, end) == expected
+    assert np.array(seconds)[taken(np.array(seconds), 2.0, end)].tolist() == expected
+
+
+@given(fps=st.floats(0.1, 120), rate=st.floats(0.1, 120), count=st.integers(1, 90))
+def test_at_a_constant_rate_only_first_frames_are_taken(fps, rate, count):
+    seconds = np.arange(count) / fps
+    first = np.diff(np.floor(seconds * rate + 1e-6), prepend=-1) > 0
+    assert taken(seconds, rate, count / fps).tolist() == first.tolist()
 
 
 @given(
@@ -41,10 +66,12 @@ def test_a_gap_of_many_ticks_gives_one_frame():
 )
 def test_going_on_in_the_middle_takes_the_same_frames(gaps, rate, cut):
     seconds = np.cumsum([0, *gaps]) / 1000
-    whole = taken(seconds, rate)
-    assert [at in chosen(seconds, rate) for at in seconds] == whole.tolist()
+    end = seconds[-1] + 0.7
+    until = [*seconds[1:], end]
+    whole = taken(seconds, rate, end)
+    assert [at in chosen(seconds, rate, end) for at in seconds] == whole.tolist()
     cut = min(cut, len(gaps))
-    sampler = Sampler(rate)
+    sampler = Sampler(rate, 0.0)
     if cut:
         sampler.resume_after(seconds[cut - 1])
-    assert [sampler.takes(at) for at in seconds[cut:]] == whole[cut:].tolist()
+    assert [sampler.takes(*pair) for pair in zip(seconds[cut:], until[cut:], strict=True)] == whole[cut:].tolist()

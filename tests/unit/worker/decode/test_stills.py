@@ -174,8 +174,10 @@ def test_animations_are_sampled_by_their_own_clock(tmp_path, pillow_name, option
     assert [round(f.at_seconds, 3) for f in every] == [0.0, 0.1, 0.35, 0.65, 0.69, 1.59]
     assert [f.pixels[3, 5, 0] for f in every] == pytest.approx([0, 20, 40, 60, 80, 100], abs=3)
     _, sampled = decode(path, rate=2.0)
-    assert [f.index for f in sampled] == [0, 3, 5]
-    assert [f.pixels[3, 5, 0] for f in sampled] == pytest.approx([0, 60, 100], abs=3)
+    assert [f.index for f in sampled] == [0, 3, 4, 5]  # the fifth is on screen at the second tick
+    assert [f.pixels[3, 5, 0] for f in sampled] == pytest.approx([0, 60, 80, 100], abs=3)
+    assert [f.hold_seconds for f in sampled] == pytest.approx([0.65, 0.04, 0.9, 0.1])
+    assert [f.hold_seconds for f in every] == pytest.approx([seconds / 1000 for seconds in durations])
 
 
 def test_animations_without_durations_run_at_ten_frames_a_second(tmp_path):

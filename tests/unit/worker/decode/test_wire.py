@@ -32,12 +32,14 @@ def test_requests_survive_the_pipe_whatever_the_name(name):
 
 def test_a_message_is_header_json_and_pixels():
     out = io.BytesIO()
-    frame = DecodedFrame(5, 1 / 3, np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3), scene_cut=True)
+    frame = DecodedFrame(
+        5, 1 / 3, np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3), scene_cut=True, hold_seconds=0.25
+    )
     write_message(out, MessageKind.FRAME, frame_meta(frame), frame.pixels.data.cast("B"))
     magic, kind, meta_bytes, payload_bytes = HEADER.unpack(out.getvalue()[: HEADER.size])
     assert (magic, kind, payload_bytes) == (MAGIC, b"f", 18)
     meta = json.loads(out.getvalue()[HEADER.size :][:meta_bytes])
-    assert meta == {"index": 5, "at_seconds": 1 / 3, "scene_cut": True, "width": 3, "height": 2}
+    assert meta == {"index": 5, "at_seconds": 1 / 3, "scene_cut": True, "hold_seconds": 0.25, "width": 3, "height": 2}
     assert out.getvalue()[-18:] == frame.pixels.tobytes()
 
 

@@ -1,0 +1,26 @@
+"""How long a face's frame stands for its film, and how long an appearance is on screen.
+
+Rows of before have neither; the views count one sampling step for them, as they did.
+"""
+
+from __future__ import annotations
+
+from alembic import op
+
+from db.views import drop_views
+
+revision = "0012"
+down_revision = "0011"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.execute("ALTER TABLE facet.face ADD COLUMN hold_seconds DOUBLE PRECISION")
+    op.execute("ALTER TABLE facet.appearance ADD COLUMN screen_seconds DOUBLE PRECISION")
+
+
+def downgrade() -> None:
+    drop_views(op.get_bind())
+    op.execute("ALTER TABLE facet.appearance DROP COLUMN screen_seconds")
+    op.execute("ALTER TABLE facet.face DROP COLUMN hold_seconds")

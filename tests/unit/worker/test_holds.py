@@ -1,0 +1,27 @@
+"""Frames that stay on screen: a slide counts for as long as it is shown, and frames of a constant rate as ever."""
+
+import numpy as np
+import pytest
+
+from worker.holds import DEFAULT_STEP_SECONDS, Holds
+
+
+@pytest.mark.parametrize(
+    ("holds", "step", "screen", "pauses", "steps"),
+    [
+        ([0.5, 0.48, 0.52], 0.5, [0.5, 0.48, 0.52], [0, 0, 0], [1, 1, 1]),
+        ([0.033], 0.5, [0.033], [0], [1]),
+        ([10.0, 0.5], 0.5, [10.0, 0.5], [9.5, 0], [20, 1]),
+        ([60.0], None, [60.0], [60 - DEFAULT_STEP_SECONDS], [60 / DEFAULT_STEP_SECONDS]),
+        ([0.04, 0.04], None, [0.04, 0.04], [0, 0], [1, 1]),
+        ([None, None], 0.5, [0.5, 0.5], [0, 0], [1, 1]),  # rows of before
+        ([None, 0.0], None, [0, 0], [0, 0], [1, 1]),
+        ([], 0.5, [], [], []),
+    ],
+)
+def test_what_a_hold_means(holds, step, screen, pauses, steps):
+    of = Holds.of(np.array(holds, np.float64), step)
+    assert of.screen_seconds == pytest.approx(screen)
+    assert of.pause_seconds == pytest.approx(pauses)
+    assert of.steps == pytest.approx(steps)
+    assert of[np.zeros(0, np.int64)].steps.shape == (0,)
