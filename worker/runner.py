@@ -81,7 +81,7 @@ class Worker:
         self._unreturned: list[ledger.LeasedUnit] = []
         self._trim_at = 0.0
         self.absences = Absences()
-        self._sources = Sources.of(settings)
+        self._sources = Sources.of(settings, self._sessions)
         self.identifier = Identifier(self._sessions, self.release_id)
         threads = settings.threads or os.cpu_count() or 1
         torch.set_num_threads(max(1, threads // LANES))

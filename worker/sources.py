@@ -15,13 +15,14 @@ from worker.absences import disk_fails, look_for
 from worker.cache import FetchCache
 from worker.decode.opened import open_media
 from worker.errors import MediaAway, MediaError
-from worker.ingest import Found
+from worker.ingest import Found, IngestOptions
+from worker.staged import StagedMembers
 from worker.stamps import Check, Expected, Verified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from sqlalchemy.orm import Session
+    from sqlalchemy.orm import Session, sessionmaker
 
     from worker.config import Settings
     from worker.decode.client import Decoder
@@ -44,12 +45,21 @@ class Sources:
     cache: FetchCache | None = None
     """Keeps what is fetched; None where nothing can be."""
     verified: Verified = field(default_factory=Verified)
+    members: StagedMembers | None = None
+    """Unpacks members of archives again whose copies are gone; None where nothing can be."""
 
     @staticmethod
-    def of(settings: Settings) -> Sources:
-        """Return those of a deployment."""
+    def of(settings: Settings, sessions: sessionmaker[Session] | None = None) -> Sources:
+        """Return those of a deployment.
+
+        Args:
+            settings: of the deployment.
+            sessions: of its database, which knows the archives that members came from.
+        """
         cache = FetchCache(settings.staging, settings.cache_bytes)
-        return Sources(roots=settings.media_roots, staging=settings.staging, cache=cache)
+        options = IngestOptions(roots=settings.media_roots, cache_bytes=settings.cache_bytes)
+        members = StagedMembers(settings.staging.absolute(), options, sessions)
+        return Sources(roots=settings.media_roots, staging=settings.staging, cache=cache, members=members)
 
     @contextmanager
     def lend(self, location: str, expected: Expected | None = None) -> Iterator[str]:
@@ -71,6 +81,8 @@ class Sources:
                 yield str(copy)
             return
         self._check_root(Path(location))
+        if self.members is not None:
+            self.members.restore(Path(location), self._check_root)
         look_for(location, self.roots)
         descriptor = open_media(location)
         try:
@@ -112,6 +124,12 @@ class Sources:
         if self.cache is not None and copies:
             waited_for = session.scalars(_WAITED_FOR, {"copies": copies})
             self.cache.remove(set(copies) - set(waited_for))
+        self.tidy_members(session)
+
+    def tidy_members(self, session: Session) -> None:
+        """Remove copies of members of archives that no open analysis waits for."""
+        if self.members is not None:
+            self.members.tidy(session)
 
     def _check_root(self, path: Path) -> None:
         """Refuse, on this host, what lies outside of its roots.

@@ -27,7 +27,10 @@ def archive(tmp_path):
 def test_a_file_is_erased_with_a_receipt_and_is_new_when_it_comes_again(facet, archive, tmp_path):
     facet("analyze", archive, "--keep-days", "30")
     member, receipt = f"{archive}!/1.png", tmp_path / "receipt.json"
+    assert not [path for path in (facet.home / "staging").rglob("*") if path.is_file() and path.suffix == ".png"]
     before = facet.rows("SELECT media_id, sha256 FROM media ORDER BY media_id")
+    facet("annotate", str(before[1]["media_id"]), "--output", tmp_path / "drawn.png")
+    assert list((facet.home / "staging").rglob(f"{before[1]['sha256']}*")), "unpacked again"
     plan = json.loads(facet("forget", "--media", member, "--dry-run").stdout)
     assert "say --yes" in facet("forget", "--media", member, status=2).stderr
     assert facet.rows("SELECT media_id, sha256 FROM media ORDER BY media_id") == before

@@ -5,13 +5,14 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
 from worker.cli.output import JsonFlag, console, echo, print_json, progress_bar, table, utf8_or_none
 from worker.config import Settings, settings
@@ -174,8 +175,13 @@ def submit_paths(
         def tell(counts: SubmitCounts) -> None:
             status.update(f"reading files ... {counts.files:,}")
 
-        prober = FileProber(decoder, Sources.of(config))
-        return submit(database.sessions, prober.noting(found), submission, prober, tell, stopped.is_set).job_id
+        sources = Sources.of(config, database.sessions)
+        prober = FileProber(decoder, sources)
+        try:
+            return submit(database.sessions, prober.noting(found), submission, prober, tell, stopped.is_set).job_id
+        finally:  # of members that were refused, and of what broke off, no copy is needed
+            with suppress(DBAPIError), database.sessions() as session:
+                sources.tidy_members(session)
 
 
 def _work(worker: Worker, database: Database, job_id: int, stop: threading.Event, bar: Progress) -> None:

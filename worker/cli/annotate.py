@@ -41,14 +41,14 @@ def annotate(
     make_home(config.home)
     with open_database(config) as database:
         media, subjects = _look_up(config, database, clip)
-    _check_output(media, output)
-    from worker.sources import Sources  # noqa: PLC0415 - see _look_up
+        _check_output(media, output)
+        from worker.sources import Sources  # noqa: PLC0415 - see _look_up
 
-    try:
-        with Sources.of(config).lend(media.location, media.expected) as location:
-            count = _draw(config, replace(media, location=location), subjects, output)
-    except MediaError as err:
-        raise UsageError(f"{media.uri} cannot be read: {err}; give the path where it lies now") from err
+        try:
+            with Sources.of(config, database.sessions).lend(media.location, media.expected) as location:
+                count = _draw(config, replace(media, location=location), subjects, output)
+        except MediaError as err:
+            raise UsageError(f"{media.uri} cannot be read: {err}; give the path where it lies now") from err
     echo(f"{len(subjects)} appearances drawn on {count:,} frame{'s' * (count != 1)}: {output}")
 
 

@@ -43,11 +43,18 @@ class _Opened:
 
 
 class FileReader:
-    """Reads files one after the other."""
+    """Reads files one after the other.
 
-    def __init__(self, options: IngestOptions, staging: Path) -> None:
+    Args:
+        options: limits.
+        staging: folder for members of archives.
+        wanted: address of the only member that is unpacked; None for all.
+    """
+
+    def __init__(self, options: IngestOptions, staging: Path, wanted: str | None = None) -> None:
         self._options = options
-        self._staging = Staging(staging)
+        self._wanted = wanted
+        self._staging = Staging(staging.absolute())
         self._cache = FetchCache(staging, options.cache_bytes)
 
     def read(self, path: str, *, follow: bool) -> Iterator[Found | Refused]:
@@ -138,6 +145,8 @@ class FileReader:
 
     def _member(self, member: Member, opened: _Opened) -> Iterator[Found | Refused]:
         uri = opened.uri + MEMBER_SEPARATOR + _text(member.name)
+        if self._wanted not in {None, uri} and not str(self._wanted).startswith(uri + MEMBER_SEPARATOR):
+            return
         if member.refusal:
             yield Refused(uri, *member.refusal, byte_size=member.byte_size)
             return

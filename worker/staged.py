@@ -1,0 +1,158 @@
+"""Members of archives in the staging folder: unpacked again where a copy is gone, removed when nothing waits for it.
+
+A copy is there for the units of its file. Whoever wants it later (an annotated picture, say) finds it in the archive,
+which the addresses of the file name. So no copy has to be kept, and none that is removed is lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+from worker import remote
+from worker.absences import STAGED, look_for
+from worker.cache import ENDING
+from worker.errors import MediaRejected
+from worker.ingest import Found, IngestOptions
+from worker.ingest.files import MEMBER_SEPARATOR, FileReader
+from worker.ingest.staging import remove_partials
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from sqlalchemy.orm import Session, sessionmaker
+
+logger = logging.getLogger(__name__)
+
+TIDY_SECONDS = 2.0
+"""Of one look at the folder; the next goes on where it stopped."""
+FOLDERS = tuple(f"{number:02x}" for number in range(256))
+WRITING_SECONDS = 60.0
+"""How much older a copy has to be than what an open submission wrote last: clocks differ."""
+
+_WAITED_FOR = text("""SELECT m.sha256 FROM media_file AS m JOIN analysis AS a USING (media_id)
+                      WHERE a.state = 'pending' AND m.sha256 = ANY (:copies)""")
+# A submission stages its members before it writes their rows, some at a time. One that has written nothing for a day
+# was killed.
+_WRITING = text("""SELECT cast(extract(epoch FROM min(written_at)) AS float8) FROM job
+                   WHERE submission = 'open' AND written_at > now() - interval '1 day'""")
+_URIS = text("""SELECT uri FROM media_file WHERE sha256 = :sha256
+                UNION SELECT i.uri FROM job_item AS i JOIN media_file AS m USING (media_id) WHERE m.sha256 = :sha256
+                ORDER BY uri""")
+
+
+@dataclass(slots=True)
+class StagedMembers:
+    """The staging folder of this host, as far as members of archives are concerned.
+
+    Args:
+        folder: the staging folder.
+        options: limits for archives.
+        sessions: of the database; None: nothing can be unpacked again.
+    """
+
+    folder: Path
+    options: IngestOptions
+    sessions: sessionmaker[Session] | None = None
+    _next: int = field(default=0)
+    """The folder at which the next look begins."""
+
+    def restore(self, location: Path, check: Callable[[Path], None]) -> None:
+        """Unpack the copy of a member again if it is gone from this host's folder.
+
+        Args:
+            location: of the copy; other files are left alone.
+            check: refuses archives that this host may not read.
+
+        Raises:
+            MediaAway: the archive cannot be read on this host.
+            MediaRejected: ``missing``, the archive was deleted or no longer holds the member.
+            RetryableError: the folder is full.
+        """
+        if self.sessions is None or not STAGED.search(str(location)) or location.exists():
+            return
+        if location.parent.parent != self.folder:
+            return
+        with self.sessions() as session:
+            uris = [str(uri) for uri in session.scalars(_URIS, {"sha256": location.stem})]
+        archives = [(archive, uri) for uri in uris for archive in _archives(uri)]
+        for archive, uri in archives:
+            if self._unpack(archive, uri, location, check):
+                logger.info("a member was unpacked again", extra={"action": "restored", "uri": uri})
+                return
+        if archives:
+            archive, uri = max(archives, key=_likelihood)
+            if not remote.is_url(archive):
+                look_for(archive, self.options.roots)
+            raise MediaRejected("missing", f"{archive} no longer holds the member {uri}; submit it again")
+
+    def _unpack(self, archive: str, uri: str, location: Path, check: Callable[[Path], None]) -> bool:
+        reader = FileReader(self.options, self.folder, wanted=uri)
+        if remote.is_url(archive):
+            items = reader.read_remote(remote.describe(archive))
+        elif Path(archive).is_file():
+            check(Path(archive))
+            items = reader.read(archive, follow=True)
+        else:
+            return False
+        return any(isinstance(item, Found) and item.location == location for item in items)
+
+    def tidy(self, session: Session, seconds: float = TIDY_SECONDS) -> int:
+        """Remove copies that no open analysis waits for, and what killed processes left; returns how many copies.
+
+        Args:
+            session: an open session.
+            seconds: after them the next call goes on.
+        """
+        until = time.monotonic() + seconds
+        remove_partials(self.folder)
+        before = session.execute(_WRITING).scalar()
+        removed = 0
+        for _ in FOLDERS:
+            copies = list(self._copies(FOLDERS[self._next], before))
+            self._next = (self._next + 1) % len(FOLDERS)
+            removed += _remove(session, copies)
+            if time.monotonic() > until:
+                break
+        return removed
+
+    def _copies(self, folder: str, before: float | None) -> Iterator[Path]:
+        """Yield the copies in a folder that no submission has just made."""
+        for path in (self.folder / folder).glob("*"):
+            if path.suffix != ENDING and STAGED.search(str(path)):
+                with suppress(FileNotFoundError):
+                    if before is None or path.stat().st_mtime < before - WRITING_SECONDS:
+                        yield path
+
+
+def _remove(session: Session, copies: Sequence[Path]) -> int:
+    if not copies:
+        return 0
+    waited_for = set(session.scalars(_WAITED_FOR, {"copies": sorted({path.stem for path in copies})}))
+    removed = 0
+    for path in copies:
+        if path.stem not in waited_for:
+            with suppress(OSError):  # the next look comes by again
+                path.unlink(missing_ok=True)
+                removed += 1
+    return removed
+
+
+def _archives(uri: str) -> Iterator[str]:
+    """Yield what may be the archive in an address, the outermost one: a path may hold the separator, too."""
+    end = uri.find(MEMBER_SEPARATOR)
+    while end > 0:
+        yield uri[:end]
+        end = uri.find(MEMBER_SEPARATOR, end + 1)
+
+
+def _likelihood(archive: tuple[str, str]) -> tuple[bool, bool, int]:
+    """Rank what may be the archive in an address: a file, else a place in a folder that is there."""
+    path = Path(archive[0])
+    return remote.is_url(archive[0]) or path.is_file(), path.parent.is_dir(), len(archive[0])
