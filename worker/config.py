@@ -55,6 +55,8 @@ class Settings(BaseSettings):
     """Address space that one decode child may use for a file."""
     decode_wall_seconds: float = Field(default=60.0, gt=0)
     """Longest silence of a decode child before it is killed."""
+    decode_unit_seconds: float = Field(default=1800.0, gt=0)
+    """Longest time that a decode child may take for one unit, signs of life or not, before it is killed."""
     video_reader: VideoReader = "pyav"
     """``pyav``, or ``decord``: decord first for the films that it can read exactly, PyAV wherever it fails."""
     queue_bytes: int = Field(default=GIB // 4, ge=1 << 20)

@@ -99,7 +99,7 @@ class DecodePool:
 
     def _serve(self) -> None:
         try:
-            with Decoder(self._limits) as decoder:
+            with Decoder(self._limits, self._video_reader) as decoder:
                 while (unit := self._units.get()) is not None:
                     if not self._decode(decoder, unit):
                         return

@@ -161,7 +161,7 @@ def _release(config: Settings) -> str:
 
 def _decoder(config: Settings) -> str:
     """Start a decode child and ask what holds it; what the system does not offer is told, but nothing is wrong."""
-    with Decoder(decode_limits(config)) as decoder:
+    with Decoder(decode_limits(config), config.video_reader) as decoder:
         holds = decoder.protections()
     missing = [one for one in PROTECTIONS if one not in holds]
     told = f"children run under: {', '.join(one for one in PROTECTIONS if one in holds)}"

@@ -58,7 +58,11 @@ def load(settings: Settings) -> Release:
 
 def decode_limits(settings: Settings) -> DecodeLimits:
     """Give the limits of decode children."""
-    return DecodeLimits(memory_bytes=settings.decode_memory_bytes, wall_seconds=settings.decode_wall_seconds)
+    return DecodeLimits(
+        memory_bytes=settings.decode_memory_bytes,
+        wall_seconds=settings.decode_wall_seconds,
+        total_seconds=settings.decode_unit_seconds,
+    )
 
 
 class Worker:

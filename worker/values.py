@@ -59,8 +59,15 @@ class DecodeLimits:
     memory_bytes: int = 2 << 30
     wall_seconds: float = 120.0
     """Longest silence: time to the first frame, and between two frames."""
+    total_seconds: float | None = None
+    """Longest time that the worker waits for all of one request, signs of life or not; None: eight silences."""
     pixels_per_frame: int = 120_000_000
     frames_per_file: int = 5_000_000
+
+    @property
+    def request_seconds(self) -> float:
+        """Time for one request."""
+        return 8 * self.wall_seconds if self.total_seconds is None else self.total_seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -84,7 +85,9 @@ def _draw(config: Settings, media: StoredMedia, subjects: list[Subject], output:
     from worker.pictures.annotate import annotate_film, annotate_still  # noqa: PLC0415 - see _look_up
     from worker.values import DecodeLimits, DecodeRequest  # noqa: PLC0415
 
-    limits = DecodeLimits(memory_bytes=config.decode_memory_bytes, wall_seconds=config.decode_wall_seconds)
+    limits = DecodeLimits(
+        memory_bytes=config.decode_memory_bytes, wall_seconds=config.decode_wall_seconds, total_seconds=math.inf
+    )  # the whole film is one request
     request = DecodeRequest(location=media.location, kind=media.kind, frames_per_second=None, limits=limits)
     try:
         with Decoder(limits) as decoder, decoder.open(request) as stream:

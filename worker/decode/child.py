@@ -1,7 +1,7 @@
-"""The process that reads hostile bytes: ``python -m worker.decode.child MEMORY_BYTES PARENT_PID FILES``.
+"""The process that reads hostile bytes: ``python -m worker.decode.child MEMORY_BYTES PARENT_PID FILES [paths]``.
 
 Reads requests from standard input, writes messages to standard output, knows no database, network or setting. The file
-of each request comes opened through the socket ``FILES``.
+of each request comes opened through the socket ``FILES``; with ``paths``, the process may also open files to read.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
     die_with_parent(parent)
     server = Server(*_private_pipes(), socket.socket(fileno=files))
     _load_codecs()
-    holds = confine(memory_bytes)
+    holds = confine(memory_bytes, reads_paths="paths" in sys.argv[4:])
     server.serve([*holds, *([NETWORK] if alone else [])])
 
 

@@ -29,7 +29,7 @@ from worker.decode.wire import (
     plain_text,
 )
 from worker.errors import DecoderCrashed, MediaRejected
-from worker.values import DecodedFrame, DecodeLimits, DecodeRequest, MediaInfo, MediaKind
+from worker.values import DecodedFrame, DecodeLimits, DecodeRequest, MediaInfo, MediaKind, VideoReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,11 +48,17 @@ class Decoder:
 
     For one thread at a time. The child ends with the thread that started it: keep a decoder in a thread that lives as
     long as the decoder is used.
+
+    Args:
+        limits: of the first child; a request brings its own.
+        video_reader: that requests will ask for; another one costs a new child.
     """
 
-    def __init__(self, limits: DecodeLimits) -> None:
+    def __init__(self, limits: DecodeLimits, video_reader: VideoReader = "pyav") -> None:
         self._limits = limits
         self._child: Child | None = None
+        self._reads_paths = video_reader == "decord"
+        """decord takes nothing else: such a child may open every file that the worker may."""
         self._stream: DecodeStream | None = None
 
     def __enter__(self) -> Self:
@@ -117,6 +123,8 @@ class Decoder:
         line = encode_request(request)
         file = open_media(request.decode.location)
         try:
+            wants_paths = request.decode.kind == "video" and request.decode.video_reader == "decord"
+            self._reads_paths = self._reads_paths or wants_paths
             child = self._ensure_child(request.decode.limits)
             try:
                 child.send(line, file)
@@ -126,14 +134,16 @@ class Decoder:
                 child.send(line, file)
         finally:
             os.close(file)
+        child.allow(request.decode.limits.request_seconds)
         return child
 
     def _ensure_child(self, limits: DecodeLimits) -> Child:
         """Return a living child with this memory limit."""
         child = self._child
-        if child is None or not child.alive or child.memory_bytes != limits.memory_bytes:
+        wanted = (limits.memory_bytes, self._reads_paths)
+        if child is None or not child.alive or (child.memory_bytes, child.reads_paths) != wanted:
             self.close()
-            self._child = child = Child(limits.memory_bytes)
+            self._child = child = Child(limits.memory_bytes, reads_paths=self._reads_paths)
         return child
 
 
@@ -270,7 +280,8 @@ class DecodeStream:
             hold_seconds = float(meta["hold_seconds"])
         except (KeyError, TypeError, ValueError, OverflowError) as err:
             raise self._protocol_error(f"a frame without its facts ({err!r})") from err
-        if not (0 <= index < MOST_FRAMES and math.isfinite(at_seconds) and 0 <= hold_seconds < math.inf):
+        counted = 0 <= index < min(MOST_FRAMES, self._limits.frames_per_file)
+        if not (counted and math.isfinite(at_seconds) and 0 <= hold_seconds < math.inf):
             raise self._protocol_error(f"a frame {index} at {at_seconds} s")
         fits = width > 0 and height > 0 and width * height <= self._limits.pixels_per_frame
         if not fits or message.payload_bytes != width * height * 3:

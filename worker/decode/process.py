@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import select
 import signal
@@ -15,10 +16,14 @@ import time
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from worker.decode.confine import THREADS, max_threads
 from worker.decode.wire import HEADER, MAGIC, MAX_META_BYTES, MessageKind
 from worker.errors import DecoderCrashed
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PROGRAM = ("-m", "worker.decode.child")
 START_SECONDS = 60.0
@@ -27,6 +32,8 @@ PIPE_BYTES = 1 << 20
 """Room in the pipe, where the system allows it: fewer switches for each frame."""
 ENDING_SECONDS = 2.0
 """Between the end of a process' output and its own."""
+LOOK_SECONDS = 1.0
+"""Between two looks at the number of threads."""
 STDERR_LINES = 3
 """The last lines that a child wrote are kept for the reason."""
 
@@ -55,12 +62,13 @@ class Message:
 class Child:
     """One running decode process. Every read has a deadline; past it the process is killed."""
 
-    def __init__(self, memory_bytes: int) -> None:
+    def __init__(self, memory_bytes: int, *, reads_paths: bool = False) -> None:
         self.memory_bytes = memory_bytes
+        self.reads_paths = reads_paths
         self._files, files = socket.socketpair()
         self._stderr: deque[str] = deque(maxlen=STDERR_LINES)
         with files:
-            self._process = _start(memory_bytes, files.fileno())
+            self._process = _start(memory_bytes, files.fileno(), *(["paths"] if reads_paths else []))
         self.pid = self._process.pid
         assert self._process.stdout is not None and self._process.stderr is not None  # noqa: S101, PT018  # we asked
         self._stdout = self._process.stdout.fileno()
@@ -69,6 +77,8 @@ class Child:
         self._poll = select.poll()
         for descriptor in (self._stdout, self._stderr_end):
             self._poll.register(descriptor, select.POLLIN)
+        self._seconds_left = self._allowed = self._until = math.inf
+        self._looked_at = 0.0
         self._ready = False
         self._protections: tuple[str, ...] = ()
         self._closed = False
@@ -108,19 +118,27 @@ class Child:
         except OSError as err:
             raise self._crashed() from err
 
+    def allow(self, seconds: float) -> None:
+        """Set how long the process may take from now on, all reads together, before it is killed."""
+        self._seconds_left = self._allowed = seconds
+
     def receive(self, wall_seconds: float) -> Message:
         """Read the header and JSON part of the next message.
 
         Raises:
             DecoderCrashed: the process ended, was silent for ``wall_seconds`` or sent something else.
         """
+        with self._timed():
+            return self._receive(wall_seconds)
+
+    def _receive(self, wall_seconds: float) -> Message:
         header = bytearray(HEADER.size)
-        self.read_into(memoryview(header), wall_seconds)
+        self._fill(memoryview(header), wall_seconds)
         magic, kind, meta_bytes, payload_bytes = HEADER.unpack(header)
         if magic != MAGIC or meta_bytes > MAX_META_BYTES:
             raise self._nonsense()
         text = bytearray(meta_bytes)
-        self.read_into(memoryview(text), wall_seconds)
+        self._fill(memoryview(text), wall_seconds)
         try:
             meta = json.loads(text)
             if not isinstance(meta, dict):
@@ -133,8 +151,21 @@ class Child:
         """Fill ``target`` from the pipe.
 
         Raises:
-            DecoderCrashed: the process ended before, or was silent for ``wall_seconds``.
+            DecoderCrashed: the process ended before, was silent for ``wall_seconds`` or took more than it may.
         """
+        with self._timed():
+            self._fill(target, wall_seconds)
+
+    @contextlib.contextmanager
+    def _timed(self) -> Iterator[None]:
+        """Count the time of reading against what the process may take; that between two reads is the worker's."""
+        self._until = time.monotonic() + self._seconds_left
+        try:
+            yield
+        finally:
+            self._seconds_left = self._until - time.monotonic()
+
+    def _fill(self, target: memoryview, wall_seconds: float) -> None:
         filled = 0
         while filled < target.nbytes:
             self._await_output(wall_seconds)
@@ -167,19 +198,34 @@ class Child:
 
     def _await_output(self, wall_seconds: float) -> None:
         """Return when the pipe has bytes or has ended; kill the process when it stays silent."""
-        deadline = time.monotonic() + wall_seconds
+        deadline = min(time.monotonic() + wall_seconds, self._until)
         while True:
             remaining = deadline - time.monotonic()
-            ready = {descriptor for descriptor, _ in self._poll.poll(max(remaining, 0) * 1000)}
-            if self._stdout in ready:
+            wait = min(max(remaining, 0), LOOK_SECONDS)
+            ready = {descriptor for descriptor, _ in self._poll.poll(wait * 1000)}
+            self._look()
+            if self._stdout in ready and time.monotonic() < self._until:
                 return
             if self._stderr_end in ready:
                 self._drain_stderr()
             if remaining <= 0:
                 self.kill()
-                raise DecoderCrashed(
-                    "timeout", f"the decoder was silent for {wall_seconds:g} s and was killed{self._last_words()}"
-                )
+                what = f"was silent for {wall_seconds:g} s"
+                if time.monotonic() >= self._until:
+                    what = f"took more than {self._allowed:g} s for one request"
+                raise DecoderCrashed("timeout", f"the decoder {what} and was killed{self._last_words()}")
+
+    def _look(self) -> None:
+        """Kill the process where it started more threads than it may; where the kernel counts them, it cannot."""
+        now = time.monotonic()
+        if now < self._looked_at + LOOK_SECONDS or THREADS in self._protections:
+            return
+        self._looked_at = now
+        with contextlib.suppress(OSError):  # it has just ended
+            threads = len(os.listdir(f"/proc/{self.pid}/task"))  # noqa: PTH208 - names are enough
+            if threads > max_threads():
+                self.kill()
+                raise DecoderCrashed("crashed", f"the decoder started {threads} threads and was killed")
 
     def _drain_stderr(self) -> None:
         """Keep the last lines of what the process wrote; stop listening when it has closed its end."""
@@ -208,8 +254,8 @@ class Child:
         return "; it wrote: " + " / ".join(self._stderr) if self._stderr else ""
 
 
-def _start(memory_bytes: int, files: int) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-P", *PROGRAM, str(memory_bytes), str(os.getpid()), str(files)]
+def _start(memory_bytes: int, files: int, *options: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-P", *PROGRAM, str(memory_bytes), str(os.getpid()), str(files), *options]
     process = subprocess.Popen(
         command,
         stdin=subprocess.PIPE,

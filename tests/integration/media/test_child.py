@@ -44,7 +44,7 @@ def film(path, limits=SHORT):
 
 
 def test_one_child_serves_many_files(picture, films):
-    with Decoder(SHORT) as decoder:
+    with Decoder(SHORT, "decord") as decoder:
         pids = set()
         for request in (still(picture), film(films.make("h264.mp4")), still(picture)):
             with decoder.open(request) as stream:
@@ -118,7 +118,7 @@ def test_a_film_that_hangs_decord_is_read_on_by_pyav(films):
 
 
 def test_a_stream_left_early_leaves_the_child_to_the_next_file(films, picture):
-    with Decoder(SHORT) as decoder:
+    with Decoder(SHORT, "decord") as decoder:
         path = films.make("h264.mp4")
         first = decoder.pid
         with decoder.open(film(path)) as stream:
