@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from typing import TYPE_CHECKING, TypeVar
@@ -31,6 +32,8 @@ BROKEN = (
 )
 """What broken files make Pillow's plug-ins raise: met when bytes of good files were changed at random,
 or of the same kind. Want of memory is not among them."""
+UNREAD_KIND = re.compile(r"unsupported|not supported|cannot handle|unknown \w+ mode|unable to determine", re.IGNORECASE)
+"""How decoders speak of files that are whole, but of a kind that they do not read."""
 
 
 def guarded(step: Callable[[], T]) -> T:
@@ -50,4 +53,11 @@ def guarded(step: Callable[[], T]) -> T:
         text = " ".join(str(err).split())
         if "memory" in text.lower():  # libheif's word for it
             raise MemoryError(text) from err
-        raise MediaRejected("truncated" if "truncated" in text else "corrupt", text) from err
+        raise MediaRejected(code_of(text), text) from err
+
+
+def code_of(text: str) -> str:
+    """Return the code of a decoder's own words."""
+    if UNREAD_KIND.search(text):
+        return "unsupported_format"
+    return "truncated" if "truncated" in text else "corrupt"

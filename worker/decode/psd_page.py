@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from worker.decode import psd
-from worker.decode.colour import to_rgb
 from worker.decode.guarded import guarded
-from worker.decode.samples import to_picture
+from worker.decode.samples import to_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,4 +33,4 @@ class PsdPage:
         Raises:
             MediaRejected: it is damaged.
         """
-        return np.ascontiguousarray(guarded(lambda: to_rgb(to_picture(psd.read_samples(self.file, self.header)))))
+        return np.ascontiguousarray(guarded(lambda: to_pixels(psd.read_samples(self.file, self.header))))

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from PIL import Image
 
+from worker.decode.colour import to_rgb
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -52,6 +54,17 @@ class Samples:
     """(K, 3) uint8."""
     profile: bytes | None = None
     """ICC."""
+
+
+def to_pixels(samples: Samples) -> NDArray[np.uint8]:
+    """Return (H, W, 3) RGB; opaque grey and RGB without the detour by Pillow, for they may be large."""
+    if samples.colour not in {"grey", "rgb"} or samples.alpha != "none":
+        return np.asarray(to_rgb(to_picture(samples)))
+    low, high = value_range(samples)
+    narrow = to_eight_bits(samples.values[..., : CHANNELS[samples.colour]], low, high, linear=samples.linear)
+    if samples.inverted:
+        np.subtract(255, narrow, out=narrow)
+    return narrow if samples.colour == "rgb" else np.repeat(narrow, 3, axis=2)
 
 
 def to_picture(samples: Samples) -> Image.Image:
@@ -125,19 +138,35 @@ def _float_range(values: Array) -> tuple[float, float]:
 
 def to_eight_bits(values: Array, low: float, high: float, *, linear: bool = False) -> NDArray[np.uint8]:
     """Scale (H, W, S) values so that ``low`` becomes 0 and ``high`` 255; values beyond are clipped."""
+    scale = _Scale(low, high, linear)
+    if values.dtype.kind == "u" and values.dtype.itemsize <= 2:  # looked up: ten times as fast
+        table = scale(np.arange(1 << 8 * values.dtype.itemsize))
+        return table[values]
     narrow = np.empty(values.shape, np.uint8)
     rows = max(1, BAND_VALUES // max(1, values[:1].size))
     for start in range(0, len(values), rows):
-        band: NDArray[np.float64] = values[start : start + rows].astype(np.float64)
-        np.nan_to_num(band, copy=False, nan=0.0, posinf=high, neginf=low)
-        band -= low
-        band /= max(high - low, 1e-6)
+        narrow[start : start + rows] = scale(values[start : start + rows])
+    return narrow
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """Values of black and white, and whether the values between are proportional to light."""
+
+    low: float
+    high: float
+    linear: bool
+
+    def __call__(self, values: Array) -> NDArray[np.uint8]:
+        band: NDArray[np.float64] = values.astype(np.float64)
+        np.nan_to_num(band, copy=False, nan=0.0, posinf=self.high, neginf=self.low)
+        band -= self.low
+        band /= max(self.high - self.low, 1e-6)
         np.clip(band, 0.0, 1.0, out=band)
-        if linear:
+        if self.linear:
             band[:] = np.where(band <= LINEAR_PART, band * 12.92, 1.055 * band ** (1 / 2.4) - 0.055)
         band *= 255.0
-        narrow[start : start + rows] = np.rint(band, out=band)
-    return narrow
+        return np.rint(band, out=band).astype(np.uint8)
 
 
 def _from_palette(samples: Samples, values: Array) -> Image.Image:

@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from worker.decode import heif_pages, opened, psd, tiff, tiff_pages
 from worker.decode.album import Album, check_size
 from worker.decode.colour import to_rgb
-from worker.decode.guarded import BROKEN, guarded
+from worker.decode.guarded import BROKEN, UNREAD_KIND, guarded
 from worker.decode.orientation import UPRIGHT, swaps_sides, upright
 from worker.decode.psd_page import PsdPage
 from worker.decode.sampling import Sampled, Sampler
@@ -170,15 +170,27 @@ def _open(file: BinaryIO, location: str) -> Image.Image:
     try:
         return guarded(partial(Image.open, file, formats=FORMATS))
     except UnidentifiedImageError as err:
-        if _has_known_signature(location):
-            raise MediaRejected("corrupt", "begins like a picture, but its header cannot be read") from err
-        raise MediaRejected("unsupported_format", "no picture format that is read here") from err
+        refusal = _refusal(file, location)
+        if refusal is None:
+            raise MediaRejected("unsupported_format", "no picture format that is read here") from err
+        if UNREAD_KIND.search(refusal):
+            raise MediaRejected("unsupported_format", f"{refusal}: convert it to PNG, TIFF or JPEG first") from err
+        raise MediaRejected("corrupt", "begins like a picture, but its header cannot be read") from err
 
 
-def _has_known_signature(location: str) -> bool:
+def _refusal(file: BinaryIO, location: str) -> str | None:
+    """Return what the format that a file begins like has against it; None where it begins like none."""
     head = opened.head(location, SIGNATURE_BYTES)
-    accepts = (Image.OPEN[name][1] for name in FORMATS)
-    return any(accept(head) is True for accept in accepts if accept)
+    for name in FORMATS:
+        factory, accepts = Image.OPEN[name]
+        if accepts and accepts(head) is True:
+            file.seek(0)
+            try:
+                factory(file, b"").close()
+            except BROKEN as err:
+                return " ".join(str(err).split())
+            return ""
+    return None
 
 
 def _orientation(image: Image.Image) -> int:

@@ -16,7 +16,7 @@ from worker.decode.colour import to_rgb
 from worker.decode.guarded import guarded
 from worker.decode.orientation import UPRIGHT, swaps_sides, upright
 from worker.decode.raw import RAW_ADVICE, is_raw
-from worker.decode.samples import to_picture
+from worker.decode.samples import to_pixels
 from worker.decode.tiff_samples import Layout, read_samples
 from worker.errors import MediaRejected
 
@@ -69,9 +69,8 @@ class TiffPage:
                     raise MediaRejected(
                         "unsupported_format", f"a TIFF picture packed by method {compression}: save it with another"
                     ) from None
-        samples = guarded(partial(read_samples, self.file, self.directory))
-        picture = guarded(lambda: to_rgb(to_picture(samples)))
-        return upright(np.asarray(picture), self.orientation)
+        pixels = guarded(lambda: to_pixels(read_samples(self.file, self.directory)))
+        return upright(pixels, self.orientation)
 
     def _seek(self) -> Image.Image:
         """Return this page as Pillow opens it."""

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 NONE, LZW, DEFLATE, OLD_DEFLATE, PACKBITS, ZSTD, LZMA = 1, 5, 8, 32946, 32773, 50000, 34925
 COMPRESSIONS = frozenset({NONE, LZW, DEFLATE, OLD_DEFLATE, PACKBITS, ZSTD, LZMA})
+PREDICTABLE = frozenset({LZW, DEFLATE, OLD_DEFLATE, ZSTD, LZMA})
+"""Compressions that may store differences."""
+CHUNK_BYTES = 1 << 24  # of a strip without compression that is read at a time
 COLOURS: dict[int, Colour] = {0: "grey", 1: "grey", 2: "rgb", 3: "palette", 5: "cmyk", 8: "lab", 9: "lab"}
 """By photometric interpretation."""
 WHITE_IS_ZERO, ICC_LAB = 0, 9
@@ -66,8 +69,8 @@ class Layout:
             page.value(tiff.SAMPLES, 1),
             bits[0],
             kinds[0],
-            page.value(tiff.COMPRESSION, NONE),
-            page.value(tiff.PREDICTOR, 1),
+            packing := page.value(tiff.COMPRESSION, NONE),
+            page.value(tiff.PREDICTOR, 1) if packing in PREDICTABLE else 1,
             page.value(tiff.PLANAR, 1) == 2,
             page.order,
         )
@@ -196,7 +199,22 @@ def _read_strips(file: BinaryIO, page: Directory, layout: Layout, segments: list
         )
     for start, segment in zip(range(0, layout.height, rows), segments, strict=False):
         count = min(rows, layout.height - start)
-        target[start : start + count] = _block(file, page, layout, segment, (count, layout.width))
+        for first, part in _parts(layout, segment, count):
+            place = target[start + first : start + min(first + part[2], count)]
+            place[:] = _block(file, page, layout, part[:2], (len(place), layout.width))
+
+
+def _parts(layout: Layout, segment: Segment, rows: int) -> Iterator[tuple[int, tuple[int, int, int]]]:
+    """Divide a strip that is not packed: first row of each part, then its offset, bytes and rows."""
+    offset, length = segment
+    row_bytes = -(-layout.width * layout.channels * layout.bits // 8)
+    each = max(1, CHUNK_BYTES // row_bytes) if layout.compression == NONE else rows
+    if each >= rows:
+        yield 0, (offset, length, rows)
+        return
+    for first in range(0, rows, each):
+        wanted = min(each, rows - first) * row_bytes
+        yield first, (offset + first * row_bytes, max(0, min(wanted, length - first * row_bytes)), each)
 
 
 def _read_tiles(file: BinaryIO, page: Directory, layout: Layout, segments: list[Segment], target: Array) -> None:

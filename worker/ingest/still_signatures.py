@@ -24,7 +24,7 @@ RAW: tuple[bytes, ...] = (
 """Raw camera files that cannot be taken for anything else; those that look like TIFF are known by their tags."""
 
 READ: tuple[tuple[bytes, str], ...] = (
-    (rb"\xff\xd8\xff", "jpeg"),
+    (rb"\xff\xd8\xff(?!\xf7)", "jpeg"),
     (rb"\x89PNG\r\n\x1a\n", "png"),
     (rb"GIF8[79]a", "gif"),
     (rb"RIFF....WEBP", "webp"),
@@ -44,6 +44,7 @@ READ: tuple[tuple[bytes, str], ...] = (
 
 UNREAD: tuple[tuple[bytes, str], ...] = (
     (rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", f"JPEG XL is not read: {_PICTURE}"),
+    (rb"\xff\xd8\xff\xf7", f"JPEG-LS is not read: {_PICTURE}"),
     (rb"II\xbc[\0\x01]", f"JPEG XR is not read: {_PICTURE}"),
     (rb"BPG\xfb", f"BPG is not read: {_PICTURE}"),
     (rb"FLIF", f"FLIF is not read: {_PICTURE}"),

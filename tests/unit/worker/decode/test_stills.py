@@ -1,3 +1,4 @@
+import io
 import struct
 import zlib
 from contextlib import closing
@@ -208,6 +209,31 @@ def test_no_bytes_and_no_picture(tmp_path):
     (tmp_path / "text").write_text("not a picture")
     assert reason(tmp_path / "empty") == "empty"
     assert reason(tmp_path / "text") == "unsupported_format"
+
+
+def jpeg_with(precision):
+    stream = io.BytesIO()
+    corners().save(stream, "JPEG")
+    whole = bytearray(stream.getvalue())
+    whole[whole.index(b"\xff\xc0") + 4] = precision
+    return bytes(whole)
+
+
+UNREAD = {
+    "JPEG of 12 bits": jpeg_with(12),
+    "JPEG of 16 bits": jpeg_with(16),
+    "BMP of 64 bits": b"BM" + struct.pack("<IHHI IiiHHIIiiII", 5414, 0, 0, 54, 40, 8, 8, 1, 64, *(0,) * 6) + bytes(999),
+    "BMP around a JPEG": b"BM"
+    + struct.pack("<IHHI IiiHHIIiiII", 5414, 0, 0, 54, 40, 8, 8, 1, 0, 4, *(0,) * 5)
+    + b"\xff\xd8",
+    "SGI of five channels": b"\x01\xda\1\2\0\3\0\x08\0\x08\0\5" + bytes(999),
+}
+
+
+@pytest.mark.parametrize("name", UNREAD)
+def test_kinds_of_known_formats_that_are_not_read_are_not_called_corrupt(tmp_path, name):
+    (tmp_path / "a").write_bytes(UNREAD[name])
+    assert reason(tmp_path / "a") == "unsupported_format"
 
 
 def png_of(width, height):

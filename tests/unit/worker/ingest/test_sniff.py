@@ -125,6 +125,7 @@ def targa(kind, bits, palette=0):
 UNREAD = {
     "JPEG XL, bare": b"\xff\x0a\xfa\x7f\x01",
     "JPEG XL, in boxes": b"\0\0\0\x0cJXL \r\n\x87\n\0\0\0\x14ftypjxl ",
+    "JPEG-LS": b"\xff\xd8\xff\xf7\0\x0b\x08",
     "JPEG XR": b"II\xbc\x01\x20\0\0\0",
     "BPG": b"BPG\xfb\x20",
     "FLIF": b"FLIF41",
