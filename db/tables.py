@@ -38,6 +38,7 @@ __all__ = (
 MediaKind = Literal["image", "video"]
 AnalysisState = Literal["pending", "done", "rejected", "quarantined", "cancelled"]
 UnitState = Literal["pending", "leased", "done", "rejected", "quarantined", "cancelled"]
+UnitStage = Literal["analyse", "finish"]
 
 ANALYSIS_STATES: tuple[str, ...] = get_args(AnalysisState)
 UNIT_STATES: tuple[str, ...] = get_args(UnitState)
@@ -176,6 +177,7 @@ class Unit(Base):
         CheckConstraint(one_of("state", UNIT_STATES), "state"),
         CheckConstraint("state <> 'leased' OR (owner IS NOT NULL AND lease_until IS NOT NULL)", "lease"),
         CheckConstraint("end_seconds > start_seconds", "range"),
+        CheckConstraint(one_of("stage", get_args(UnitStage)), "stage"),
     )
 
     unit_id: Mapped[RowId]
@@ -183,6 +185,8 @@ class Unit(Base):
     # That of its analysis: a lease looks for it in one index with the order.
     release_id: Mapped[int]
     ordinal: Mapped[Count]
+    # Of 'finish' there is one at most, made when the others have ended: it joins the faces of them all to appearances.
+    stage: Mapped[UnitStage] = mapped_column(Text, server_default=text("'analyse'"))
     start_seconds: Mapped[float | None]
     end_seconds: Mapped[float | None]
     state: Mapped[UnitState] = mapped_column(Text, server_default=text("'pending'"))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from worker import ledger
+from worker import analyses
 from worker.changed import is_of_the_place, retry_found
 from worker.errors import MediaError
 from worker.ingest import Found, Refused
@@ -248,7 +248,7 @@ def _join(session: Session, analysis_id: int, kind: MediaKind, writing: Writing)
 
     What was cancelled of it is due again, as is a file that was rejected only because it was not found as submitted.
     """
-    revived = ledger.revive_analysis(session, analysis_id) + retry_found(session, analysis_id)
+    revived = analyses.revive_analysis(session, analysis_id) + retry_found(session, analysis_id)
     writing.turns.hasten(session, analysis_id, kind)
     writing.counts.units += revived
     writing.counts.known += not revived

@@ -74,4 +74,4 @@ class FinishFailed(MediaError):
     """The faces of a file could not be joined to appearances."""
 
     def __init__(self, cause: BaseException) -> None:
-        super().__init__("finish", f"its faces could not be joined to appearances: {type(cause).__name__}: {cause}")
+        super().__init__("finish", f"joining its faces failed: {type(cause).__name__}: {cause}".rstrip(": "))

@@ -1,11 +1,14 @@
-"""Finish stage: when the last unit of an analysis is stored, its faces become appearances, in the same transaction.
+"""Finish stage: when all ranges of an analysis have ended, its faces become appearances.
 
-Appearances are built over the stored rows of the whole file, so that the borders between units cut nothing and the
-order in which workers finished them does not matter.
+That is a unit of work of its own, with a lease, a token and attempts: a file whose faces cannot be joined is
+quarantined like one that cannot be decoded, and holds up no other. Appearances are built over the stored rows of the
+whole file, so that the borders between ranges cut nothing and the order in which workers ended them does not matter.
 """
 
 from __future__ import annotations
 
+import json
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -13,59 +16,54 @@ import numpy as np
 from sqlalchemy import text
 
 from db.copy import allocate_ids
-from worker import ledger
+from worker import analyses, ledger
 from worker.appearance_rows import Owner, assign_faces, insert_appearances
 from worker.joining import HeadSpec, Joiner
-from worker.locks import lock_files
+from worker.locks import keep_analysis, lock_work
 from worker.store import store_unit
 from worker.stored_faces import read_face_blocks, read_shots
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
     from worker.appearances import Appearance
     from worker.joining import Joined
+    from worker.ledger import LeasedUnit
     from worker.results import UnitResult
 
-__all__ = ("HeadSpec", "build_appearances", "finish_analysis", "finish_forgotten", "store_whole")
+__all__ = ("HeadSpec", "build_appearances", "finish_leased", "store_whole")
 
 
-def finish_analysis(
-    session: Session, analysis_id: int, heads: Mapping[str, HeadSpec], *, is_joined: bool = False
+def finish_leased(
+    session: Session, unit: LeasedUnit, heads: Mapping[str, HeadSpec], check: Callable[[], None] = lambda: None
 ) -> None:
-    """Close an analysis if its last unit has ended; until then do nothing.
+    """Join the faces of an analysis whose finish unit this worker holds, and close it.
 
     Args:
-        session: the transaction in which that unit was stored.
-        analysis_id: the analysis that the unit belongs to.
+        session: a transaction of its own; it holds no row that another worker waits for until all is written.
+        unit: the unit.
         heads: by task, the heads of the release.
-        is_joined: its appearances are stored already.
+        check: called for each block of faces; raises to break off.
+
+    Raises:
+        LeaseLostError: the unit was cancelled, or another worker holds it; the caller rolls back.
     """
-    outcome = ledger.settle_analysis(session, analysis_id)
-    if outcome is None:
-        return
-    if not is_joined and outcome.faces and outcome.state in {"done", "quarantined"}:
-        build_appearances(session, analysis_id, heads)
-    ledger.close_analysis(session, analysis_id, outcome)
+    started = time.monotonic()
 
+    def check_lease() -> None:
+        check()
+        if not ledger.is_held(session, unit):
+            raise ledger.LeaseLostError(f"unit {unit.unit_id} is no longer held under token {unit.token}")
 
-def finish_forgotten(session: Session, release_id: int, heads: Mapping[str, HeadSpec]) -> list[int]:
-    """Close analyses whose last unit was given up while nobody was there to notice; returns which they were.
-
-    Every other end of a unit closes its analysis in the same transaction.
-    """
-    forgotten = session.execute(
-        text("""SELECT DISTINCT q.analysis_id, a.media_id FROM unit q JOIN analysis a USING (analysis_id)
-                WHERE q.state = 'quarantined' AND q.release_id = :release_id AND a.state = 'pending' AND NOT EXISTS
-                (SELECT FROM unit u WHERE u.analysis_id = q.analysis_id AND u.state IN ('pending', 'leased'))"""),
-        {"release_id": release_id},
-    ).all()
-    lock_files(session, (row.media_id for row in forgotten))
-    for row in forgotten:
-        finish_analysis(session, int(row.analysis_id), heads)
-    return [int(row.analysis_id) for row in forgotten]
+    keep_analysis(session, unit)  # or an erasure that has begun would wait for faces that are written here
+    build_appearances(session, unit.analysis_id, heads, check_lease)
+    check_lease()
+    lock_work(session, [unit])
+    seconds = json.dumps({"finish": round(time.monotonic() - started, 4)})
+    ledger.finish_unit(session, unit, "done", None, ledger.Effort(stage_seconds=seconds))
+    analyses.end_analysis(session, unit.analysis_id)
 
 
 def store_whole(session: Session, result: UnitResult, release_id: int, joined: Joined) -> None:
@@ -80,7 +78,9 @@ def store_whole(session: Session, result: UnitResult, release_id: int, joined: J
     insert_appearances(session, Owner(result.unit.analysis_id, result.unit.media_id, release_id), ids, found)
 
 
-def build_appearances(session: Session, analysis_id: int, specs: Mapping[str, HeadSpec]) -> None:
+def build_appearances(
+    session: Session, analysis_id: int, specs: Mapping[str, HeadSpec], check: Callable[[], None] = lambda: None
+) -> None:
     """Join the stored faces of an analysis to appearances, in the caller's transaction."""
     owner = session.execute(
         text("SELECT analysis_id, media_id, release_id FROM analysis WHERE analysis_id = :id"), {"id": analysis_id}
@@ -89,6 +89,7 @@ def build_appearances(session: Session, analysis_id: int, specs: Mapping[str, He
     writing = _Writing(session, Owner(*owner))
     for block in read_face_blocks(session, analysis_id, specs):
         joined = joiner.add(block.ids, block.faces, block.heads)
+        check()
         assign_faces(session, block.ids, writing.ids_of(joined.numbers))
         writing.insert(joined.complete)
     writing.insert(joiner.close())

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from worker.errors import MediaAway
-    from worker.ledger import Lease, LeasedUnit
+    from worker.ledger import Lease, LeasedUnit, UnitStage
 
 logger = logging.getLogger(__name__)
 
@@ -90,25 +90,30 @@ class LeaseHolder:
     def __len__(self) -> int:
         return len(self._held)
 
-    def take(self, limit: int, films: int | None = None) -> list[LeasedUnit]:
-        """Lease due units; one that failed before comes only when nothing else is held.
+    def take(self, limit: int, films: int | None = None, *, finish: bool = True) -> list[LeasedUnit]:
+        """Lease due units; one that failed before comes only when nothing else is held, and nothing comes beside it.
 
         Args:
             limit: most units.
             films: how many ranges of films may be among them; those that follow are left to others.
+            finish: whether units of the finish stage may be among them.
         """
         if time.monotonic() >= self._until:
             return []
         with self._lock:
             held = tuple(self._held)
+            if any(unit.attempts > 1 for unit in self._held.values()):
+                return []
+        stages: tuple[UnitStage, ...] = ("analyse", "finish") if finish else ("analyse",)
         lease = replace(self._lease, away=tuple(self._absences.places()))
         units: list[LeasedUnit] = []
         try:
             with self._sessions.begin() as session:
-                units = ledger.lease_units(session, lease, limit, held=held)
+                units = ledger.lease_units(session, lease, limit, held=held, stages=stages)
                 if not units and not self._held:
                     units = ledger.lease_units(session, lease, 1, suspects=True)
-                surplus = [unit for unit in units if unit.kind == "video"][films:] if films is not None else []
+                ranges = [unit for unit in units if unit.kind == "video" and unit.stage == "analyse"]
+                surplus = ranges[films:] if films is not None else []
                 ledger.release_units(session, surplus)
         except DBAPIError:
             self._unreturned.extend(units)  # the answer to COMMIT may be lost, not the lease

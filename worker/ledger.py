@@ -15,7 +15,6 @@ from sqlalchemy import text
 
 from worker.absences import NOT_AWAY
 from worker.errors import FacetError
-from worker.locks import lock_files
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 BACKOFF_SECONDS = 2.0  # before the second attempt; doubled for each one after it
 
 Outcome = Literal["done", "rejected", "quarantined"]
-Ending = Literal["done", "rejected", "quarantined", "cancelled"]
+UnitStage = Literal["analyse", "finish"]
 
 
 class LeaseLostError(FacetError):
@@ -59,6 +58,8 @@ class LeasedUnit:
     byte_size: int | None = None
     stamp: str | None = None
     """Of the file when it was submitted, as ``worker.stamps`` makes them; None where it has to be hashed."""
+    stage: UnitStage = "analyse"
+    """``finish``: no range, but the joining of all faces of the analysis, which needs no file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +87,7 @@ def _lease_statement(due: str) -> TextClause:
     WITH due AS (
         SELECT u.unit_id FROM unit u JOIN analysis a USING (analysis_id)
         WHERE u.release_id = :release_id AND a.state = 'pending' AND {due}
-          AND u.unit_id <> ALL (cast(:held AS bigint[]))
+          AND u.unit_id <> ALL (cast(:held AS bigint[])) AND u.stage = ANY (cast(:stages AS text[]))
         ORDER BY u.priority DESC, u.turn, u.unit_id
         LIMIT :limit FOR UPDATE OF u SKIP LOCKED)
     UPDATE unit u
@@ -98,13 +99,14 @@ def _lease_statement(due: str) -> TextClause:
               m.byte_size, m.stamp, u.ordinal, u.start_seconds, u.end_seconds, CASE a.sampling WHEN 'every' THEN NULL
               ELSE split_part(a.sampling, '/', 1)::double precision END AS sampling_fps,
               NOT EXISTS (SELECT FROM unit o WHERE o.analysis_id = u.analysis_id AND o.ordinal <> u.ordinal)
-                  AS is_whole, u.priority, u.turn""")  # noqa: S608 - one of the two constants above
+                  AS is_whole, u.stage, u.priority, u.turn""")  # noqa: S608 - one of the two constants above
 
 
 _LEASE_FRESH = _lease_statement(_FRESH)
 _LEASE_SUSPECT = _lease_statement(_SUSPECT)
-_LEASE_FRESH_HERE = _lease_statement(f"{_FRESH} AND {NOT_AWAY}")
-_LEASE_SUSPECT_HERE = _lease_statement(f"{_SUSPECT} AND {NOT_AWAY}")
+_HERE = f"(u.stage = 'finish' OR {NOT_AWAY})"
+_LEASE_FRESH_HERE = _lease_statement(f"{_FRESH} AND {_HERE}")
+_LEASE_SUSPECT_HERE = _lease_statement(f"{_SUSPECT} AND {_HERE}")
 
 
 _EXHAUSTED = text("""
@@ -121,7 +123,13 @@ _EXHAUSTED = text("""
 
 
 def lease_units(
-    session: Session, lease: Lease, limit: int, *, suspects: bool = False, held: Collection[int] = ()
+    session: Session,
+    lease: Lease,
+    limit: int,
+    *,
+    suspects: bool = False,
+    held: Collection[int] = (),
+    stages: Collection[UnitStage] = ("analyse", "finish"),
 ) -> list[LeasedUnit]:
     """Take up to ``limit`` units that are due, in their order: fresh ones, or one of ``suspects`` that failed before.
 
@@ -134,6 +142,7 @@ def lease_units(
         "seconds": lease.seconds,
         "limit": 1 if suspects else limit,
         "held": list(held),
+        "stages": list(stages),
     }
     statement = _LEASE_SUSPECT if suspects else _LEASE_FRESH
     if lease.away:  # files are looked at only where some are away: it costs a look at each unit that is passed over
@@ -242,93 +251,8 @@ def release_units(session: Session, units: Iterable[LeasedUnit], owner: str | No
         session.execute(statement, {"unit_id": unit.unit_id, "token": unit.token, "owner": owner})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnalysisOutcome:
-    """How an analysis ended, once all of its units have."""
-
-    state: Ending
-    reason: str | None
-    frames: int = 0
-    faces: int = 0
-    replaces: bool = False
-    """Another analysis of the file under the same release is the current one."""
-
-
-def settle_analysis(session: Session, analysis_id: int) -> AnalysisOutcome | None:
-    """Say how an analysis ends if its last unit has ended, else None.
-
-    Locks the file and its analyses, so that of two workers that end its last two units exactly one settles it, and of
-    two analyses that end at once the second takes the place of the first. Some readable ranges make a video ``done``,
-    with the unreadable ones named in the reason; one that was cancelled makes it that.
-    """
-    media = text("SELECT media_id FROM analysis WHERE analysis_id = :id")
-    lock_files(session, session.scalars(media, {"id": analysis_id}))
-    read = text("""SELECT state, EXISTS (SELECT FROM analysis o WHERE o.media_id = a.media_id AND o.is_current
-                       AND o.release_id = a.release_id AND o.analysis_id <> a.analysis_id) AS replaces
-                   FROM analysis a WHERE analysis_id = :id""")
-    analysis = session.execute(read, {"id": analysis_id}).first()
-    if analysis is None or analysis.state != "pending":  # erased ones have no row any more
-        return None
-    counts = text("""SELECT count(*) FILTER (WHERE state IN ('pending', 'leased')) AS open,
-                            count(*) FILTER (WHERE state = 'quarantined') AS quarantined,
-                            count(*) FILTER (WHERE state = 'done') AS done,
-                            max(last_error) FILTER (WHERE state = 'cancelled') AS cancelled,
-                            string_agg(last_error, '; ' ORDER BY ordinal) AS reason,
-                            sum(frame_count) AS frames, sum(face_count) AS faces
-                     FROM unit WHERE analysis_id = :id""")
-    row = session.execute(counts, {"id": analysis_id}).one()
-    if row.open:
-        return None
-    state: Ending = "quarantined" if row.quarantined else "done" if row.done else "rejected"
-    reason = row.reason
-    if row.cancelled is not None:
-        state, reason = "cancelled", row.cancelled
-    sums = {"frames": int(row.frames or 0), "faces": int(row.faces or 0)}
-    return AnalysisOutcome(state=state, reason=reason, replaces=analysis.replaces, **sums)
-
-
-def close_analysis(session: Session, analysis_id: int, outcome: AnalysisOutcome) -> None:
-    """Write an analysis' outcome and make it the one that the views show, if it is done.
-
-    Args:
-        session: in which `settle_analysis` locked the file and its analyses.
-        analysis_id: which.
-        outcome: from there.
-    """
-    if outcome.state == "done" and outcome.replaces:
-        session.execute(
-            text("""UPDATE analysis SET is_current = false WHERE is_current AND analysis_id <> :id
-                    AND (media_id, release_id) =
-                        (SELECT media_id, release_id FROM analysis WHERE analysis_id = :id)"""),
-            {"id": analysis_id},
-        )
-    session.execute(
-        text("""UPDATE analysis SET state = :state, reason = :reason, finished_at = now(),
-                    is_current = :state = 'done', frame_count = :frames, face_count = :faces
-                WHERE analysis_id = :id"""),
-        {
-            "id": analysis_id,
-            "state": outcome.state,
-            "reason": outcome.reason,
-            "frames": outcome.frames,
-            "faces": outcome.faces,
-        },
-    )
-
-
-def revive_analysis(session: Session, analysis_id: int) -> int:
-    """Make what was cancelled of an analysis due again; returns how many units that are.
-
-    Not of a sealed file: it would bring back who was erased from it.
-    """
-    units = text("""UPDATE unit SET state = 'pending', last_error = NULL, not_before = NULL
-                    WHERE analysis_id = :id AND state = 'cancelled' AND NOT EXISTS
-                        (SELECT FROM analysis JOIN media_file USING (media_id)
-                         WHERE analysis_id = :id AND sealed_at IS NOT NULL)
-                    RETURNING 1""")
-    revived = len(session.execute(units, {"id": analysis_id}).all())
-    if revived:
-        analysis = text("""UPDATE analysis SET state = 'pending', reason = NULL, finished_at = NULL
-                           WHERE analysis_id = :id AND state = 'cancelled'""")
-        session.execute(analysis, {"id": analysis_id})
-    return revived
+def is_held(session: Session, unit: LeasedUnit) -> bool:
+    """Whether a unit is still leased under this token."""
+    statement = text("""SELECT EXISTS (SELECT FROM unit
+                        WHERE unit_id = :unit_id AND token = :token AND state = 'leased')""")
+    return bool(session.execute(statement, {"unit_id": unit.unit_id, "token": unit.token}).scalar_one())

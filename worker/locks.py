@@ -26,6 +26,8 @@ _MEDIA = text("SELECT FROM media_file WHERE media_id = ANY(:ids) ORDER BY media_
 _ANALYSES_OF = text("SELECT FROM analysis WHERE media_id = ANY(:ids) ORDER BY analysis_id FOR NO KEY UPDATE")
 _ANALYSES = text("SELECT FROM analysis WHERE analysis_id = ANY(:ids) ORDER BY analysis_id FOR NO KEY UPDATE")
 _UNITS_OF = text("SELECT unit_id FROM unit WHERE analysis_id = ANY(:ids)")
+_KEEP_MEDIA = text("SELECT FROM media_file WHERE media_id = :id FOR KEY SHARE")
+_KEEP_ANALYSIS = text("SELECT FROM analysis WHERE analysis_id = :id FOR KEY SHARE")
 _UNITS = text("SELECT FROM unit WHERE unit_id = ANY(:ids) ORDER BY unit_id FOR NO KEY UPDATE")
 
 
@@ -49,6 +51,16 @@ def lock_analyses(session: Session, analysis_ids: Iterable[int]) -> None:
 def lock_units(session: Session, unit_ids: Iterable[int]) -> None:
     """Lock units; the caller holds their analyses, or will not ask for any."""
     session.execute(_UNITS, {"ids": sorted(set(unit_ids))})
+
+
+def keep_analysis(session: Session, unit: LeasedUnit) -> None:
+    """Keep the analysis of a unit from being deleted; others may change it and its file meanwhile.
+
+    The finish stage writes faces and appearances for minutes and locks their file last. Nobody who holds a file waits
+    for these rows: an erasure, which alone would, asks for the analysis ``NOWAIT`` first and meets this lock.
+    """
+    session.execute(_KEEP_MEDIA, {"id": unit.media_id})
+    session.execute(_KEEP_ANALYSIS, {"id": unit.analysis_id})
 
 
 def lock_work(session: Session, units: Collection[LeasedUnit], whole: Collection[int] = ()) -> None:

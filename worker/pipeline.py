@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from models.release import Release
     from worker.decoding import DecodeEvent
+    from worker.finisher import Finisher
     from worker.leases import LeaseHolder
     from worker.recognition import InferredChunk
     from worker.values import DecodedFrame, VideoReader
@@ -63,11 +64,17 @@ class Pipeline:
     """Analyses leased units until none is due or it is told to stop."""
 
     def __init__(
-        self, release: Release, leases: LeaseHolder, writer: Writer, options: PipelineOptions | None = None
+        self,
+        release: Release,
+        leases: LeaseHolder,
+        writer: Writer,
+        finisher: Finisher,
+        options: PipelineOptions | None = None,
     ) -> None:
         self._options = options or PipelineOptions()
         self._leases = leases
         self._writer = writer
+        self._finisher = finisher
         self._recognizer = FaceRecognizer(release, self._options.infer_batch)
         self._flying: dict[int, UnitResult] = {}
         self._frames: dict[tuple[int, ...], list[tuple[UnitResult, DecodedFrame]]] = {}
@@ -83,7 +90,7 @@ class Pipeline:
         wanted = self._options
         pool = DecodePool(wanted.decoders, wanted.limits, wanted.queue_bytes, wanted.video_reader, wanted.sources)
         try:
-            while not stop.is_set() and (self._lease(pool) or self._flying):
+            while not stop.is_set() and self._has_work(pool):
                 event = pool.next_event(LINGER_SECONDS)
                 if event is None:
                     self._flush()
@@ -97,6 +104,12 @@ class Pipeline:
             self._recognizer.close()
             pool.close()
 
+    def _has_work(self, pool: DecodePool) -> bool:
+        if self._lease(pool) or self._flying or self._finisher.is_busy:
+            return True
+        self._writer.wait()  # when the last range of a video is stored, its finish unit is due
+        return self._lease(pool)
+
     def _lease(self, pool: DecodePool) -> bool:
         """Keep every decoder busy with a unit behind the one in its hands; False when nothing new is due.
 
@@ -106,14 +119,19 @@ class Pipeline:
         wanted = 2 * decoders + 2
         decoding = [result.unit.kind for result in self._flying.values() if not result.decoded]
         busy = len(decoding) > wanted // 2 or ("video" in decoding and len(decoding) > decoders)
-        if busy or (self._flying and time.monotonic() < self._ask_again_at):
+        finishing = self._finisher.is_busy
+        if busy or ((self._flying or finishing) and time.monotonic() < self._ask_again_at):
             return False
-        units = self._leases.take(wanted - len(decoding), films=max(1, decoders + 1 - len(decoding)))
+        films = max(1, decoders + 1 - len(decoding))
+        units = self._leases.take(wanted - len(decoding), films=films, finish=not finishing)
         if not units:
             self._ask_again_at = time.monotonic() + LEASE_PAUSE_SECONDS
         for unit in units:
-            self._flying[unit.unit_id] = UnitResult(unit)
-            pool.submit(unit)
+            if unit.stage == "finish":
+                self._finisher.submit(unit)
+            else:
+                self._flying[unit.unit_id] = UnitResult(unit)
+                pool.submit(unit)
         return bool(units)
 
     def _handle(self, event: DecodeEvent) -> None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from models.release import Release
 
-PIPELINE_VERSION = 2
+PIPELINE_VERSION = 3
 """Grows when code changes what is stored for the same bytes and weights; the release is another one then."""
 
 RELEASES_LOCK = 0x72656C  # "rel": whoever makes a release the active one, at its registration or later, goes alone

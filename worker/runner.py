@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import time
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,12 +14,12 @@ from sqlalchemy.exc import DBAPIError
 
 from models.errors import ModelError
 from models.release import load_release
-from worker import ledger, metrics, registry
+from worker import analyses, ledger, metrics, registry
 from worker.absences import Absences
 from worker.crops import CropStore
 from worker.database import database_away, is_away
 from worker.errors import FacetError, UsageError
-from worker.finish import finish_forgotten
+from worker.finisher import Finisher
 from worker.heap import keep_heap, trim_heap
 from worker.identity.people import Identifier
 from worker.leases import LeaseHolder, make_owner
@@ -125,13 +126,15 @@ class Worker:
                 metrics.note_gpu_memory(torch.cuda.memory_reserved(device))
 
     def _reconcile(self) -> None:
-        """Close what dead workers left behind."""
+        """End what dead workers left behind, each analysis in a transaction of its own."""
         try:
             lease = self._lease()
             given_up = run_transaction(self._sessions, "quarantine", lambda s: ledger.quarantine_exhausted(s, lease))
-            given_up += run_transaction(
-                self._sessions, "finish", lambda s: finish_forgotten(s, self.release_id, self._heads)
-            )
+            with self._sessions() as session:
+                forgotten = analyses.read_forgotten(session, self.release_id)
+            for analysis_id in forgotten:
+                run_transaction(self._sessions, "end", partial(analyses.end_analysis, analysis_id=analysis_id))
+            given_up += forgotten
             remove_leftovers(self._sessions, CropStore(self._settings.crops), given_up)
         except DBAPIError as err:
             raise database_away(err) from err
@@ -162,7 +165,7 @@ class Worker:
         with LeaseHolder(self._sessions, self._lease(), seconds, self.absences, self._unreturned) as leases:
             crops = CropStore(settings.crops)
             books = Books(self._sessions, leases, crops, self.release_id, self._heads, settings.max_attempts)
-            with Writer(books) as writer:
-                Pipeline(self._release, leases, writer, options).run(stop, tick)
+            with Writer(books) as writer, Finisher(books) as finisher:
+                Pipeline(self._release, leases, writer, finisher, options).run(stop, tick)
         with self._sessions.begin() as session:
             self._sources.tidy(session)

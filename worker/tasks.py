@@ -264,7 +264,8 @@ def _due(database: Database, worker: Worker) -> bool:
     with database.sessions.begin() as session:
         statement = text(f"""SELECT EXISTS (SELECT FROM unit JOIN analysis AS a USING (analysis_id)
                              WHERE unit.release_id = :release_id AND unit.state = 'pending'
-                               AND coalesce(not_before, '-infinity') <= now() AND {NOT_AWAY})""")  # noqa: S608 - a constant
+                               AND coalesce(not_before, '-infinity') <= now()
+                               AND (unit.stage = 'finish' OR {NOT_AWAY}))""")  # noqa: S608 - a constant
         parameters = {"release_id": worker.release_id, "away": worker.absences.places()}
         return bool(session.execute(statement, parameters).scalar_one())
 

@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
 FILM_FPS = 25.0  # frames of a second of film when every one is wanted: films say theirs only when they are read
 
-# Suspects do not count: one that waits for a long time would hold the clock back.
+# Suspects do not count: one that waits for a long time would hold the clock back. Nor does the finish stage: it has the
+# turn of a range that was taken already.
 _CLOCK = text("""
     SELECT turn FROM unit
     WHERE state = 'pending' AND attempts = 0 AND release_id = :release_id AND priority = :priority
+      AND stage = 'analyse'
     ORDER BY turn LIMIT 1""")
 
 # Units that would come no earlier are counted and not written.

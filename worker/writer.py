@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from sqlalchemy.exc import DBAPIError
 
-from worker import ledger, metrics
+from worker import analyses, ledger, metrics
 from worker.absences import leave_unit
 from worker.changed import reject_changed
 from worker.crops import STRIP_ROWS
 from worker.database import database_away, is_away
 from worker.errors import DecoderCrashed, FinishFailed, MediaAway, MediaChanged
-from worker.finish import finish_analysis, store_whole
+from worker.finish import store_whole
 from worker.joining import MAX_UNIT_FACES, join_unit
 from worker.leftovers import remove_attempt, remove_leftovers
 from worker.locks import lock_work
@@ -260,7 +260,7 @@ class Writer:
         try:
             write(session, result)
             is_joined = result.unit.unit_id in self._joined
-            finish_analysis(session, result.unit.analysis_id, self._books.heads, is_joined=is_joined)
+            analyses.end_analysis(session, result.unit.analysis_id, is_joined=is_joined)
         except ledger.LeaseLostError as err:
             facts = {"action": "lease_lost", "unit_id": result.unit.unit_id, "error": str(err)}
             logger.warning("lease lost", extra=facts)

@@ -210,7 +210,7 @@ def _open_units(database: Database, job_id: int, away: list[str] | None = None) 
 
     with database.sessions.begin() as session:
         statement = text(f"""SELECT count(*) FROM unit JOIN analysis AS a USING (analysis_id)
-                             WHERE unit.state IN ('pending', 'leased') AND {NOT_AWAY}
+                             WHERE unit.state IN ('pending', 'leased') AND (unit.stage = 'finish' OR {NOT_AWAY})
                                AND a.analysis_id IN (SELECT analysis_id FROM job_item WHERE job_id = :id)""")  # noqa: S608 - a constant
         return int(session.execute(statement, {"id": job_id, "away": away or []}).scalar_one())
 

@@ -7,9 +7,9 @@ import threading
 import pytest
 from sqlalchemy import text
 
-from worker import cancel, ledger, submit
+from worker import analyses, cancel, ledger, submit
+from worker.analyses import end_analysis
 from worker.errors import FacetError, RetryableError, UsageError
-from worker.finish import finish_analysis
 
 
 def take(archive, owner="one", limit=10, held=()):
@@ -20,7 +20,7 @@ def take(archive, owner="one", limit=10, held=()):
 def end(archive, unit, outcome="done"):
     with archive.sessions.begin() as session:
         ledger.finish_unit(session, unit, outcome, None)
-        finish_analysis(session, unit.analysis_id, {})
+        end_analysis(session, unit.analysis_id)
 
 
 def sums(archive, job_id):
@@ -106,7 +106,7 @@ def test_a_film_goes_on_where_it_was_cancelled(archive):
     cancel.cancel_job(archive.sessions, archive.job_id)
     with archive.sessions.begin() as session:
         assert session.execute(text("SELECT state FROM analysis")).scalar_one() == "cancelled"
-        assert ledger.revive_analysis(session, analysis_id) == 2
+        assert analyses.revive_analysis(session, analysis_id) == 2
     again = take(archive, "two")
     assert [unit.ordinal for unit in again] == [1, 2]
     with pytest.raises(ledger.LeaseLostError):
@@ -157,7 +157,7 @@ def test_rows_that_a_worker_is_storing_are_waited_for(archive, monkeypatch):
     unit = take(archive, limit=1)[0]
     with archive.sessions() as session:
         ledger.finish_unit(session, unit, "done")
-        finish_analysis(session, unit.analysis_id, {})
+        end_analysis(session, unit.analysis_id)
         monkeypatch.setattr(cancel, "PATIENCE_SECONDS", 0.2)
         with pytest.raises(RetryableError, match="1 files"):
             cancel.cancel_job(archive.sessions, job)

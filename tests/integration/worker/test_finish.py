@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import tracemalloc
+from contextlib import contextmanager
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from sqlalchemy import text
 
-from worker import ledger, stored_faces
-from worker.finish import build_appearances, finish_analysis, store_whole
+from worker import cancel, finish, ledger, stored_faces
+from worker.analyses import end_analysis, read_forgotten, revive_analysis
+from worker.crops import CropStore
+from worker.finish import build_appearances, store_whole
+from worker.finisher import Finisher
 from worker.joining import HeadSpec, join_unit
+from worker.leases import LeaseHolder
 from worker.results import FaceChunk, UnitResult
 from worker.store import store_unit
 from worker.values import HeadRows, MediaInfo
+from worker.writer import Books, Writer
 
 HEADS = {
     "age": HeadSpec(tuple(map(str, range(5))), 0.0),
@@ -67,7 +75,7 @@ def leased(archive, units=1, kind="video"):
     archive.add(units=units, kind=kind)
     with archive.sessions.begin() as session:
         session.execute(text("UPDATE analysis SET sample_interval_seconds = 0.5"))
-        return ledger.lease_units(session, archive.lease(), units)
+        return ledger.lease_units(session, archive.lease(), units, stages=["analyse"])
 
 
 def assert_same(one, other):
@@ -135,7 +143,7 @@ def test_every_face_of_an_image_is_written_once(archive):
     result = filled(unit, 1)
     with archive.sessions.begin() as session:
         store_whole(session, result, archive.release_id, join_unit(result, HEADS))
-        finish_analysis(session, unit.analysis_id, HEADS, is_joined=True)
+        end_analysis(session, unit.analysis_id, is_joined=True)
     with archive.sessions.begin() as session:
         rows = session.execute(text("SELECT ctid::text, appearance_id FROM face ORDER BY face_id")).all()
         state = session.execute(text("SELECT state, is_current FROM analysis")).one()
@@ -144,3 +152,229 @@ def test_every_face_of_an_image_is_written_once(archive):
     assert places[0] == (0, 1)
     assert all(row.appearance_id is not None for row in rows)
     assert tuple(state) == ("done", True)
+
+
+def analysed(archive, units=2):
+    """A video all of whose ranges are stored; returns its analysis."""
+    ranges = leased(archive, units)
+    with archive.sessions.begin() as session:
+        for unit in ranges:
+            store_unit(session, filled(unit, 12, at=12 * unit.ordinal), archive.release_id)
+            end_analysis(session, unit.analysis_id)
+    return ranges[0].analysis_id
+
+
+@contextmanager
+def at_work(archive, owner="one"):
+    """A worker without a network."""
+    with LeaseHolder(archive.sessions, archive.lease(owner)) as leases:
+        books = Books(archive.sessions, leases, CropStore("memory://crops"), archive.release_id, HEADS, 3)
+        with Writer(books) as writer, Finisher(books) as finisher:
+            yield leases, writer, finisher
+
+
+def finish_what_is_due(archive):
+    """Do the finish units that are due, pauses after failures left out."""
+    with archive.sessions.begin() as session:
+        session.execute(text("UPDATE unit SET not_before = NULL"))
+    with at_work(archive) as (leases, _, finisher):
+        while units := leases.take(10):
+            for unit in units:
+                assert unit.stage == "finish"
+                finisher.submit(unit)
+            wait_for(lambda: not finisher.is_busy)
+
+
+def wait_for(condition):
+    until = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+def ask(archive, query, **parameters):
+    with archive.sessions.begin() as session:
+        return [tuple(row) for row in session.execute(text(query), parameters)]
+
+
+STATES = "SELECT state, stage, attempts FROM unit ORDER BY unit_id"
+ENDED = "SELECT state, is_current, reason FROM analysis ORDER BY analysis_id"
+
+
+def test_the_last_range_makes_the_finish_stage_due(archive):
+    analysed(archive)
+    assert ask(archive, STATES)[2:] == [("pending", "finish", 0)]
+    assert ask(archive, ENDED) == [("pending", False, None)]
+    assert archive.job()["pending"] == 1
+    finish_what_is_due(archive)
+    assert ask(archive, STATES)[2:] == [("done", "finish", 1)]
+    assert ask(archive, ENDED) == [("done", True, None)]
+    assert ask(archive, "SELECT count(DISTINCT appearance_id) > 5 FROM faces") == [(True,)]
+    ((frames, faces),) = ask(archive, "SELECT frame_count, face_count FROM analysis")
+    assert (frames, faces) == (24, 72)
+
+
+def test_a_video_without_faces_needs_no_finish_stage(archive):
+    ranges = leased(archive, 2)
+    with archive.sessions.begin() as session:
+        for unit in ranges:
+            ledger.finish_unit(session, unit, "done", None, ledger.Effort(frames=5))
+            end_analysis(session, unit.analysis_id)
+    assert ask(archive, ENDED) == [("done", True, None)]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ValueError("no such track"), KeyError(7), RecursionError("deep")])
+def test_a_file_whose_faces_cannot_be_joined_is_quarantined_alone(archive, monkeypatch, error):
+    bad, good = analysed(archive), analysed(archive)
+    build = finish.build_appearances
+
+    def build_or_fail(session, analysis_id, *rest):
+        if analysis_id == bad:
+            raise error
+        build(session, analysis_id, *rest)
+
+    monkeypatch.setattr(finish, "build_appearances", build_or_fail)
+    for _ in range(3):
+        finish_what_is_due(archive)
+    (failed, ended) = ask(archive, ENDED)
+    assert failed[:2] == ("quarantined", True)
+    assert failed[2].startswith(f"finish: the faces are stored without appearances: joining its faces failed: "
+                                f"{type(error).__name__}")  # fmt: skip
+    assert ended == ("done", True, None)
+    assert good != bad
+    shown = (
+        "SELECT count(*), count(appearance_id) FROM faces f JOIN analysis a USING (media_id) WHERE analysis_id = :id"
+    )
+    assert ask(archive, shown, id=bad) == [(72, 0)]
+    assert archive.job() == {"submitted": 2, "done": 1, "rejected": 0, "quarantined": 1, "pending": 0}
+
+
+def test_workers_that_die_at_a_file_quarantine_it_before_anything_else(archive):
+    bad = analysed(archive)
+    for owner in ("one", "two", "three"):
+        with archive.sessions.begin() as session:
+            ((unit),) = ledger.lease_units(session, archive.lease(owner), 3, suspects=owner != "one")
+        assert (unit.analysis_id, unit.stage) == (bad, "finish")
+        archive.expire_leases()
+    other = analysed(archive)
+    with archive.sessions.begin() as session:
+        assert ledger.quarantine_exhausted(session, archive.lease()) == [bad]
+    assert ask(archive, STATES)[2] == ("quarantined", "finish", 3)
+    with archive.sessions.begin() as session:
+        assert read_forgotten(session, archive.release_id) == [bad]
+        end_analysis(session, bad)
+    finish_what_is_due(archive)
+    assert ask(archive, ENDED) == [
+        ("quarantined", True,
+         "finish: the faces are stored without appearances: worker_died: 3 workers died or stalled while they held it"),
+        ("done", True, None),
+    ]  # fmt: skip
+    assert other != bad
+
+
+def test_an_unfinished_analysis_takes_no_others_place(archive, monkeypatch):
+    first = analysed(archive)
+    finish_what_is_due(archive)
+    with archive.sessions.begin() as session:
+        session.execute(text("UPDATE analysis SET sampling = '9/s'"))
+    archive.items -= 1
+    with archive.sessions.begin() as session:
+        second = session.execute(
+            text("""INSERT INTO analysis (media_id, release_id, sampling)
+                    SELECT media_id, release_id, '2/s' FROM analysis RETURNING analysis_id""")
+        ).scalar_one()
+        session.execute(
+            text("INSERT INTO unit (analysis_id, release_id, ordinal) SELECT :a, :r, n FROM generate_series(0, 1) n"),
+            {"a": second, "r": archive.release_id},
+        )
+        for unit in ledger.lease_units(session, archive.lease(), 5):
+            store_unit(session, filled(unit, 12, at=12 * unit.ordinal), archive.release_id)
+            end_analysis(session, second)
+    with monkeypatch.context() as patch:
+        patch.setattr(finish, "build_appearances", lambda *_: 1 / 0)
+        for _ in range(3):
+            finish_what_is_due(archive)
+    assert [row[:2] for row in ask(archive, ENDED)] == [("done", True), ("quarantined", False)]
+    assert first != second
+
+
+def test_a_cancelled_file_is_not_finished_and_goes_on_when_it_is_wanted_again(archive, monkeypatch):
+    monkeypatch.setattr(stored_faces, "BLOCK_FACES", 12)
+    analysis_id = analysed(archive)
+    begun, go_on = threading.Event(), threading.Event()
+    assign = finish.assign_faces
+
+    def assign_slowly(*rest):
+        assign(*rest)
+        begun.set()
+        go_on.wait(20)
+
+    monkeypatch.setattr(finish, "assign_faces", assign_slowly)
+    with at_work(archive) as (leases, _, finisher):
+        finisher.submit(*leases.take(1))
+        begun.wait(20)
+        done = cancel.cancel_job(archive.sessions, archive.job_id)
+        go_on.set()
+        wait_for(lambda: not finisher.is_busy)
+        assert len(leases) == 0
+    assert (done.files, done.units, done.taken_back) == (1, 1, 1)
+    assert ask(archive, "SELECT count(*) FROM appearance") == [(0,)]
+    assert [row[0] for row in ask(archive, ENDED)] == ["cancelled"]
+    with archive.sessions.begin() as session:
+        assert revive_analysis(session, analysis_id) == 1
+    finish_what_is_due(archive)
+    assert ask(archive, ENDED) == [("done", True, None)]
+
+
+def test_whoever_lost_a_finish_unit_stores_nothing(archive):
+    analysed(archive)
+    with archive.sessions.begin() as session:
+        (slow,) = ledger.lease_units(session, archive.lease("slow"), 1)
+    archive.expire_leases()
+    with archive.sessions.begin() as session:
+        (quick,) = ledger.lease_units(session, archive.lease("quick"), 1, suspects=True)
+        finish.finish_leased(session, quick, HEADS)
+    before = ask(archive, "SELECT appearance_id FROM appearance ORDER BY 1")
+    with archive.sessions() as session, pytest.raises(ledger.LeaseLostError):
+        finish.finish_leased(session, slow, HEADS)
+    assert ask(archive, "SELECT appearance_id FROM appearance ORDER BY 1") == before
+
+
+def test_the_writer_goes_on_while_a_video_is_finished_and_a_stop_gives_it_back(archive, monkeypatch):
+    analysed(archive)
+    begun, go_on = threading.Event(), threading.Event()
+    assign = finish.assign_faces
+
+    def assign_slowly(*rest):
+        begun.set()
+        go_on.wait(20)
+        assign(*rest)
+
+    monkeypatch.setattr(finish, "assign_faces", assign_slowly)
+    with at_work(archive) as (leases, writer, finisher):
+        finisher.submit(*leases.take(1))
+        begun.wait(20)
+        archive.add()
+        (image,) = leases.take(3, finish=False)
+        writer.store(filled(image, 1))
+        writer.wait()
+        assert ask(archive, "SELECT state FROM unit WHERE unit_id = :id", id=image.unit_id) == [("done",)]
+        assert finisher.is_busy
+        threading.Timer(0.2, go_on.set).start()
+    assert ask(archive, STATES)[2] == ("pending", "finish", 0)
+    finish_what_is_due(archive)
+    assert [row[0] for row in ask(archive, ENDED)] == ["done", "done"]
+
+
+def test_nothing_is_taken_beside_a_unit_that_failed_before(archive):
+    analysed(archive)
+    with archive.sessions.begin() as session:
+        ledger.lease_units(session, archive.lease("dead"), 1)
+    archive.expire_leases()
+    with at_work(archive) as (leases, _, finisher):
+        (suspect,) = leases.take(4)
+        archive.add()
+        assert leases.take(4) == []
+        finisher.submit(suspect)
+        wait_for(lambda: not finisher.is_busy)
+        assert len(leases.take(4)) == 1

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from worker.finish import finish_analysis
+from worker.analyses import end_analysis
+from worker.finish import build_appearances, store_whole
+from worker.joining import join_unit
 from worker.leases import LeaseHolder
 from worker.pictures.subjects import load_subjects
 from worker.results import FaceChunk, UnitResult
@@ -32,13 +34,18 @@ def face(number, box, size):
     )
 
 
-def finished(archive, chunks):
+def finished(archive, chunks, *, whole=False):
+    """Store faces, and join them before or afterwards."""
     analysis_id = archive.add(kind="video")
     with LeaseHolder(archive.sessions, archive.lease()) as leases, archive.sessions.begin() as session:
         (unit,) = leases.take(1)
         result = UnitResult(unit, info=INFO, frame_count=len(chunks), decoded=True, chunks=chunks)
-        store_unit(session, result, archive.release_id)
-        finish_analysis(session, analysis_id, {})
+        if whole:
+            store_whole(session, result, archive.release_id, join_unit(result, {}))
+        else:
+            store_unit(session, result, archive.release_id)
+            build_appearances(session, analysis_id, {})
+        end_analysis(session, analysis_id, is_joined=True)
     return archive.sessions
 
 
@@ -55,10 +62,11 @@ def boxes(sizes):
     return [np.tile(size, 2) * place for size in sizes]
 
 
+@pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("sizes", CHANGES)
-def test_somebody_who_stays_is_one_appearance_in_frames_of_any_size(archive, sizes):
+def test_somebody_who_stays_is_one_appearance_in_frames_of_any_size(archive, sizes, whole):
     chunks = [face(n, box, size) for n, (box, size) in enumerate(zip(boxes(sizes), sizes, strict=True))]
-    with finished(archive, chunks).begin() as session:
+    with finished(archive, chunks, whole=whole).begin() as session:
         rows = session.execute(text("SELECT appearance_id, frame_width, frame_height FROM faces ORDER BY frame_index"))
         assert [tuple(row) for row in rows] == [(1, *size) for size in sizes]
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import text
 
-from worker import ledger
+from worker import analyses, ledger
 
 
 def take(archive, owner="one", limit=10, **options):
@@ -20,9 +20,9 @@ def take(archive, owner="one", limit=10, **options):
 def end(archive, unit, outcome="done", note=None):
     with archive.sessions.begin() as session:
         ledger.finish_unit(session, unit, outcome, note)
-        settled = ledger.settle_analysis(session, unit.analysis_id)
+        settled = analyses.settle_analysis(session, unit.analysis_id)
         if settled is not None:
-            ledger.close_analysis(session, unit.analysis_id, settled)
+            analyses.close_analysis(session, unit.analysis_id, settled)
     return settled
 
 
@@ -99,10 +99,10 @@ def test_a_unit_that_failed_waits_then_goes_alone_then_is_quarantined(archive):
             (alone,) = ledger.lease_units(session, archive.lease(), 5, suspects=True)
             assert (alone.unit_id, alone.attempts) == (guilty.unit_id, attempt)
             assert ledger.fail_unit(session, alone, f"crashed: attempt {attempt}", 3) == (attempt == 3)
-            settled = ledger.settle_analysis(session, alone.analysis_id)
+            settled = analyses.settle_analysis(session, alone.analysis_id)
             if settled is not None:
-                ledger.close_analysis(session, alone.analysis_id, settled)
-    assert settled == ledger.AnalysisOutcome(state="quarantined", reason="crashed: attempt 3")
+                analyses.close_analysis(session, alone.analysis_id, settled)
+    assert settled == analyses.AnalysisOutcome(state="quarantined", reason="crashed: attempt 3")
     assert archive.job() == {"submitted": 2, "done": 0, "rejected": 0, "quarantined": 1, "pending": 1}
 
 
@@ -133,7 +133,7 @@ def test_a_film_is_settled_by_its_last_unit_and_unreadable_parts_are_named(archi
     assert end(archive, two) is None
     assert end(archive, three, "rejected", "corrupt: range 2") is None
     assert archive.job()["pending"] == 1
-    assert end(archive, one) == ledger.AnalysisOutcome(state="done", reason="corrupt: range 2")
+    assert end(archive, one) == analyses.AnalysisOutcome(state="done", reason="corrupt: range 2")
     with archive.sessions.begin() as session:
         row = session.execute(text("SELECT state, is_current FROM analysis WHERE analysis_id = :a"), {"a": analysis_id})
         assert tuple(row.one()) == ("done", True)

@@ -114,7 +114,7 @@ def test_a_database_that_is_full_is_away(archive, tmp_path, monkeypatch):
     def full(*_):
         raise OperationalError("COPY", {}, DiskFull("could not extend file: No space left on device"))
 
-    monkeypatch.setattr("worker.writer.store_unit", full)
+    monkeypatch.setattr("worker.store.copy_rows", full)
     with pytest.raises(RetryableError, match="could not extend file"):
         analyse(archive, CropStore(str(tmp_path / "crops")))
     assert units(archive) == [("pending", 0, None, None)]

@@ -10,8 +10,8 @@ from sqlalchemy import event, text
 
 from db.queries import read_failures, read_jobs
 from worker import accept, ledger
+from worker.analyses import end_analysis
 from worker.errors import DecoderCrashed, MediaAway, MediaRejected
-from worker.finish import finish_analysis
 from worker.ingest import Refused
 from worker.status import read_status
 from worker.submit import Submission, submit
@@ -47,7 +47,7 @@ def work(archive, outcome="done", note=None):
         while units := ledger.lease_units(session, archive.lease(), 10):
             for unit in units:
                 ledger.finish_unit(session, unit, outcome, note)
-                finish_analysis(session, unit.analysis_id, {})
+                end_analysis(session, unit.analysis_id)
 
 
 def ask(archive, statement, **values):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from worker.finish import finish_analysis
+from worker.analyses import end_analysis
+from worker.finish import build_appearances
 from worker.leases import LeaseHolder
 from worker.results import FaceChunk, UnitResult
 from worker.store import store_unit
@@ -37,7 +38,8 @@ def appearances(archive, faces, step, cuts=()):
         chunks = [face(number, *one) for number, one in enumerate(faces)]
         result = UnitResult(unit, frame_count=len(faces), decoded=True, chunks=chunks, cuts_seconds=list(cuts))
         store_unit(session, result, archive.release_id)
-        finish_analysis(session, analysis_id, {})
+        build_appearances(session, analysis_id, {})
+        end_analysis(session, analysis_id, is_joined=True)
         columns = "start_seconds, end_seconds, screen_seconds"
         rows = session.execute(text(f"SELECT {columns} FROM appearances ORDER BY ordinal")).all()
     return [tuple(row) for row in rows]

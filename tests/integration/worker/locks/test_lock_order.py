@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
 from sqlalchemy import text
 
 from worker import cancel, ledger, locks, registry
+from worker.analyses import end_analysis, read_forgotten
 from worker.crops import CropStore
 from worker.erasure.erase import Eraser
 from worker.erasure.files import Stores
 from worker.errors import DecoderCrashed, MediaAway, MediaChanged
-from worker.finish import finish_forgotten
 from worker.identity import corrections, proposals
 from worker.identity.people import Identifier
 from worker.identity.regroup import Alarm
@@ -113,7 +114,10 @@ def test_leases_that_end_without_a_word(archive, recorder):
         archive.expire_leases()
         with recorder:
             run_transaction(archive.sessions, "q", lambda session: ledger.quarantine_exhausted(session, lease))
-            run_transaction(archive.sessions, "f", lambda session: finish_forgotten(session, archive.release_id, {}))
+            with archive.sessions() as session:
+                forgotten = read_forgotten(session, archive.release_id)
+            for analysis_id in forgotten:
+                run_transaction(archive.sessions, "e", partial(end_analysis, analysis_id=analysis_id))
     assert recorder.faults == []
 
 

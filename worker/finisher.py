@@ -1,0 +1,129 @@
+"""The finisher: one thread that does the finish units that a worker holds, while the network and the writer go on."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Self
+
+from sqlalchemy.exc import DBAPIError
+
+from worker import analyses, ledger, metrics
+from worker.database import database_away, is_away
+from worker.errors import FinishFailed, RetryableError
+from worker.finish import finish_leased
+from worker.locks import lock_work
+from worker.masking import masked
+from worker.transactions import run_transaction
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from sqlalchemy.orm import Session
+
+    from worker.ledger import LeasedUnit
+    from worker.writer import Books
+
+logger = logging.getLogger(__name__)
+
+
+class _Stopped(Exception):
+    """The worker ends."""
+
+
+class Finisher:
+    """Joins the faces of analyses to appearances; an error at one counts as an attempt of that one alone."""
+
+    def __init__(self, books: Books) -> None:
+        self._books = books
+        self._queue: queue.Queue[LeasedUnit | None] = queue.Queue()
+        self._stop = threading.Event()
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._serve, name="finisher", daemon=True)
+        self.seconds = 0.0
+        """Time spent finishing."""
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._queue.put(None)
+        self._thread.join()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a unit waits or is worked on.
+
+        Raises:
+            RetryableError: the database is away.
+        """
+        if self._error is not None:
+            raise self._error
+        return self._queue.unfinished_tasks > 0
+
+    def submit(self, unit: LeasedUnit) -> None:
+        """Take a leased unit of the finish stage."""
+        self._queue.put(unit)
+
+    def _serve(self) -> None:
+        while (unit := self._queue.get()) is not None:
+            if self._error is None and not self._stop.is_set():
+                self._try(unit)
+            self._queue.task_done()
+
+    def _try(self, unit: LeasedUnit) -> None:
+        started = time.perf_counter()
+        try:
+            self._finish(unit)
+        except _Stopped:
+            pass
+        except DBAPIError as err:
+            self._error = database_away(err) if is_away(err) else err
+        except Exception as err:  # noqa: BLE001 - handed to the pipeline's thread, which raises it
+            self._error = err
+        spent = time.perf_counter() - started
+        self.seconds += spent
+        metrics.count_seconds("finish", spent)
+
+    def _finish(self, unit: LeasedUnit) -> None:
+        outcome = "done"
+        try:
+            work = partial(finish_leased, unit=unit, heads=self._books.heads, check=self._check)
+            run_transaction(self._books.sessions, "finish", work)
+        except ledger.LeaseLostError:
+            outcome = "lost"
+        except (_Stopped, RetryableError):
+            raise
+        except Exception as err:  # whatever it is, lack of memory included, it is this file's
+            if is_away(err):
+                raise
+            outcome = self._fail(unit, FinishFailed(err))
+        self._books.leases.drop(unit)
+        metrics.count_unit(outcome, "finish" if outcome in {"failed", "quarantined"} else None)
+
+    def _fail(self, unit: LeasedUnit, error: FinishFailed) -> str:
+        """Count a failed attempt; returns its outcome."""
+        facts = {"action": "finish_failed", "unit_id": unit.unit_id, "analysis_id": unit.analysis_id}
+        logger.warning("the faces of a file could not be joined to appearances: %s", error, extra=facts)
+
+        def book(session: Session) -> bool:
+            lock_work(session, [unit])
+            is_last = ledger.fail_unit(session, unit, masked(error.reason), self._books.max_attempts)
+            analyses.end_analysis(session, unit.analysis_id)
+            return is_last
+
+        try:
+            return "quarantined" if run_transaction(self._books.sessions, "fail", book) else "failed"
+        except ledger.LeaseLostError:
+            return "lost"
+
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise _Stopped
