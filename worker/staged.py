@@ -42,6 +42,9 @@ _WAITED_FOR = text("""SELECT m.sha256 FROM media_file AS m JOIN analysis AS a US
 # was killed.
 _WRITING = text("""SELECT cast(extract(epoch FROM min(written_at)) AS float8) FROM job
                    WHERE submission = 'open' AND written_at > now() - interval '1 day'""")
+_LEFT = text("""SELECT removal_id, path FROM file_removal
+                WHERE kind = 'staged' AND starts_with(path, :folder || '/') AND created_at < now() - interval '1 hour'
+                ORDER BY removal_id LIMIT 1000""")
 _URIS = text("""SELECT uri FROM media_file WHERE sha256 = :sha256
                 UNION SELECT i.uri FROM job_item AS i JOIN media_file AS m USING (media_id) WHERE m.sha256 = :sha256
                 ORDER BY uri""")
@@ -112,6 +115,7 @@ class StagedMembers:
         """
         until = time.monotonic() + seconds
         remove_partials(self.folder)
+        self._forget_removed(session)
         before = session.execute(_WRITING).scalar()
         removed = 0
         for _ in FOLDERS:
@@ -121,6 +125,13 @@ class StagedMembers:
             if time.monotonic() > until:
                 break
         return removed
+
+    def _forget_removed(self, session: Session) -> None:
+        """Forget copies that an erasure on another host left to this one, once they are gone."""
+        rows = session.execute(_LEFT, {"folder": str(self.folder)}).all()
+        gone = [row.removal_id for row in rows if not any(Path(row.path).parent.glob(f"{Path(row.path).name}.*"))]
+        if gone:
+            session.execute(text("DELETE FROM file_removal WHERE removal_id = ANY(:ids)"), {"ids": gone})
 
     def _copies(self, folder: str, before: float | None) -> Iterator[Path]:
         """Yield the copies in a folder that no submission has just made."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import wraps
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from worker.config import Settings
     from worker.database import Database
+    from worker.erasure.erase import Eraser
     from worker.runner import Worker
 
 logger = logging.getLogger(__name__)
@@ -51,6 +53,8 @@ RECONCILE_SECONDS = 30.0
 FINISH_SECONDS = 8.0  # of a reconciliation, which is killed after 60: for files that earlier erasures left
 ERASE_SECONDS = 15.0  # for files whose time is over
 WALK_SECONDS = 3.0  # for crops that no row names
+REST_SHARE = 20  # times as long as a look for files that are due took in vain: no further one in this process
+MAX_REST_SECONDS = 3600.0  # of such a rest; a look is long where other jobs keep a million files of jobs that are over
 BEAT_PATIENCE_SECONDS = 5.0  # for rows that somebody holds: the next reconciliation tries again
 VISIBILITY_SECONDS = 900  # then the message of a worker that is gone comes again; one in work wakes somebody in vain
 RETRY_SECONDS = 10  # before a task whose database or disk is away tries again
@@ -228,6 +232,7 @@ def _send_drain(app: Celery) -> None:
         raise RetryableError(why(err)) from err
 
 
+_rests = {"retention": 0.0}
 _context = ExitStack()
 _workers: dict[int, tuple[Worker, Database]] = {}
 
@@ -278,6 +283,17 @@ def _reconcile(config: Settings) -> None:
         _erase_due(config, database)
 
 
+def _erase_for_a_while(eraser: Eraser) -> int:
+    """Erase files whose time is over, for some seconds; returns how many."""
+    erased = 0
+    for receipt in eraser.erase_due(ERASE_SECONDS, again=False):
+        facts = {"action": "erased", "media": len(receipt.media), "left": receipt.files.left}
+        if receipt.media:
+            logger.info("erased files whose time is over", extra=facts)
+        erased += len(receipt.media)
+    return erased
+
+
 def _erase_due(config: Settings, database: Database) -> None:
     """Erase files whose time is over, and remove files that erasures and broken-off attempts left, each for a while."""
     from worker.crop_walk import walk_crops  # noqa: PLC0415 - the parent and health checks need no numpy
@@ -287,10 +303,11 @@ def _erase_due(config: Settings, database: Database) -> None:
 
     stores = Stores(CropStore(config.crops), config.staging.absolute())
     eraser = Eraser(database.sessions, stores, patience_seconds=BEAT_PATIENCE_SECONDS)
-    for receipt in eraser.erase_due(ERASE_SECONDS, again=False):
-        facts = {"action": "erased", "media": len(receipt.media), "left": receipt.files.left}
-        if receipt.media:
-            logger.info("erased files whose time is over", extra=facts)
+    began = time.monotonic()
+    if began >= _rests["retention"]:
+        erased = _erase_for_a_while(eraser)
+        spent = time.monotonic() - began
+        _rests["retention"] = began if erased else began + min(MAX_REST_SECONDS, REST_SHARE * spent)
     eraser.finish_files(FINISH_SECONDS, again=False)
     try:
         walk_crops(database.sessions, stores.crops, WALK_SECONDS)

@@ -180,7 +180,7 @@ def submit_paths(
         try:
             return submit(database.sessions, prober.noting(found), submission, prober, tell, stopped.is_set).job_id
         finally:  # of members that were refused, and of what broke off, no copy is needed
-            with suppress(DBAPIError), database.sessions() as session:
+            with suppress(DBAPIError), database.sessions.begin() as session:
                 sources.tidy_members(session)
 
 

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 
 import typer
 from rich.console import Console
+from sqlalchemy.exc import DBAPIError
 
 from db.errors import DatabaseError
 from worker.cli import admin, analyze, annotate, ask, forget, jobs, people, search, workers
+from worker.database import database_away, is_away
 from worker.errors import FacetError, UsageError
 from worker.masking import MaskingFormatter, masked
 from worker.visible import visible_lines
@@ -59,6 +61,11 @@ def main() -> None:
         sys.exit(EXIT_USAGE)
     except (FacetError, DatabaseError) as err:
         errors.print(visible_lines(masked(f"facet: {err}")), style="red")
+        sys.exit(EXIT_FAILED)
+    except DBAPIError as err:
+        if not is_away(err):
+            raise
+        errors.print(visible_lines(masked(f"facet: {database_away(err)}")), style="red")
         sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         errors.print("facet: interrupted; nothing is lost, run the same command again to go on")

@@ -199,6 +199,25 @@ def test_a_look_that_was_broken_off_goes_on(house):
     assert max(removed) < 20
 
 
+def test_copies_that_an_erasure_elsewhere_left_to_this_host_are_forgotten_once_they_are_gone(house):
+    (copy,) = house.submit(zipped({"a.jpg": MEMBERS["a.jpg"]}))
+    other = f"/elsewhere/staging/ab/ab{0:062x}"
+    with house.archive.sessions.begin() as session:
+        session.execute(
+            text("""INSERT INTO file_removal (kind, path, created_at)
+                    SELECT 'staged', unnest(cast(:paths AS text[])), now() - interval '2 hours'"""),
+            {"paths": [str(copy.with_suffix("")), other]},
+        )
+    for state, left in (("pending", 2), ("done", 2), ("done", 1)):  # the copy goes, then what was noted of it
+        if state == "done":
+            house.end()
+        with house.archive.sessions.begin() as session:
+            house.members.tidy(session)
+            assert session.execute(text("SELECT count(*) FROM file_removal")).scalar_one() == left
+    with house.archive.sessions() as session:
+        assert session.execute(text("SELECT path FROM file_removal")).scalar_one() == other
+
+
 def _file(path, data):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 from sqlalchemy import text
@@ -70,3 +71,32 @@ def test_beat_erases_what_is_due(archive, tmp_path):
     _erase_due(Settings(home=tmp_path), Database(str(engine.url), engine, archive.sessions))
     with archive.sessions() as session:
         assert session.scalars(text("SELECT uri FROM media_file")).all() == ["/image/2"]
+
+
+def test_a_long_look_in_vain_is_not_taken_again_at_once(archive, tmp_path, monkeypatch):
+    from worker import tasks
+    from worker.config import Settings
+    from worker.database import Database
+    from worker.erasure import due
+
+    looks, find, slow = [], due.find_due, 0.2
+
+    def look(session, **options):
+        looks.append(options)
+        time.sleep(slow)
+        return find(session, **options)
+
+    engine = archive.sessions.kw["bind"]
+    settings, database = Settings(home=tmp_path), Database(str(engine.url), engine, archive.sessions)
+    monkeypatch.setattr(due, "find_due", look)
+    monkeypatch.setitem(tasks._rests, "retention", 0.0)
+    tasks._erase_due(settings, database)
+    tasks._erase_due(settings, database)
+    assert len(looks) == 1
+    monkeypatch.setitem(tasks._rests, "retention", 0.0)
+    archive.submit(archive.files(1, 2), keep_days=1)
+    with archive.sessions.begin() as session:
+        session.execute(text("UPDATE job SET submitted_at = now() - interval '2 days' WHERE keep_days = 1"))
+    tasks._erase_due(settings, database)
+    tasks._erase_due(settings, database)
+    assert len(looks) == 4, "after files were erased, more may be due"
