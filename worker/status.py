@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from db.health import read_reasons
 from db.queries import count_units, read_failures, read_jobs, read_pace, read_troubled_units
+from worker.summary import count_sidecars
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -37,6 +38,13 @@ class JobStatus:
     """Units that are slow, abandoned or failing."""
     reasons: list[Reason]
     """Why files of it ended rejected or quarantined, the commonest first."""
+    sidecars: int = 0
+    """Of its rejected files, those that belong to others; they are no failures."""
+
+    @property
+    def all_went_well(self) -> bool:
+        """All of its files are here and were analysed, sidecars aside."""
+        return self.counts.submission == "ended" and self.counts.submitted == self.counts.done + self.sidecars
 
     @property
     def units_open(self) -> int:
@@ -77,6 +85,7 @@ class JobStatus:
             "failures": [asdict(file) for file in self.failures],
             "troubled": [asdict(unit) for unit in self.troubled],
             "reasons": [asdict(reason) for reason in self.reasons],
+            "sidecars": self.sidecars,
         }
         return asdict(self.counts) | {"units": self.units} | told | derived
 
@@ -92,6 +101,7 @@ def read_status(session: Session, job_id: int | None = None) -> list[JobStatus]:
             failures=_failures(session, counts, shown),
             troubled=read_troubled_units(session, job_id=counts.job_id, limit=SHOWN_FAILURES),
             reasons=_reasons(session, counts),
+            sidecars=count_sidecars(session, counts.job_id) if counts.rejected else 0,
         )
         for counts in read_jobs(session, job_id=job_id, limit=LATEST_JOBS)
     ]

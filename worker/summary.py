@@ -96,5 +96,12 @@ def summarise_job(session: Session, job_id: int) -> Summary:
     )
 
 
+def count_sidecars(session: Session, job_id: int) -> int:
+    """Count the files of a job that were rejected because they belong to others."""
+    statement = text("""SELECT count(*) FROM job_item JOIN media_file AS m USING (media_id)
+                        WHERE job_id = :id AND analysis_id IS NULL AND m.reason LIKE :begins""")
+    return int(session.execute(statement, {"id": job_id, "begins": f"{SIDECAR}%"}).scalar_one())
+
+
 def _is_sidecar(reason: str | None) -> bool:
     return (reason or "").startswith(SIDECAR)

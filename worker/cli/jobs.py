@@ -55,8 +55,8 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command are its argumen
 ) -> None:
     """Write a job to the ledger and wake the workers (`facet worker`).
 
-    Exit status: 0 when the job was written (with --wait: when every file was analysed), 1 when something failed, 2 for
-    wrong use.
+    Exit status: 0 when the job was written (with --wait: when every file was analysed, sidecars aside), 1 when
+    something failed, 2 for wrong use.
     """
     from worker import tasks  # noqa: PLC0415 - the network and the broker are loaded by the commands that need them
     from worker.registry import register as register_release  # noqa: PLC0415
@@ -181,7 +181,7 @@ def _ask(counts: JobCounts) -> None:
 
 
 def _watch(database: Database, job: int | None) -> bool:
-    """Show jobs until they have ended; True when every file of theirs was analysed."""
+    """Show jobs until they have ended; True when every file of theirs was analysed, sidecars aside."""
     from worker.status import read_status  # noqa: PLC0415
 
     with Live(console=console(stderr=True), auto_refresh=False, transient=True) as live:
@@ -193,7 +193,7 @@ def _watch(database: Database, job: int | None) -> bool:
                 break
             time.sleep(WATCH_SECONDS)
     console().print(_draw(found))
-    return all(one.counts.submitted == one.counts.done and one.counts.submission == "ended" for one in found)
+    return all(one.all_went_well for one in found)
 
 
 def _draw(found: list[JobStatus]) -> RenderableType:

@@ -4,6 +4,7 @@ import pytest
 
 from worker.cli.analyze import show
 from worker.ingest import Refused
+from worker.status import read_status
 from worker.summary import summarise_job
 
 STORE = Refused("/a/.DS_Store", "sidecar", "view of a folder in macOS", 6148)
@@ -14,7 +15,10 @@ TEXT = Refused("/a/notes.txt", "not_media", "neither a picture nor a film nor an
 def summary_of(archive, *items):
     counts = archive.submit(items)
     with archive.sessions.begin() as session:
-        return summarise_job(session, counts.job_id)
+        summary = summarise_job(session, counts.job_id)
+        (status,) = read_status(session, counts.job_id)
+    assert (status.sidecars, status.all_went_well) == (summary.sidecars, summary.all_went_well)
+    return summary
 
 
 @pytest.mark.parametrize(
