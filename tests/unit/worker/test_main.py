@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 
 import psycopg.errors
 import pytest
 from sqlalchemy.exc import IntegrityError, OperationalError
 
-main = sys.modules["worker.cli.main"]
+main = importlib.import_module("worker.cli.main")  # the package gives the function under the same name
 
 
 @pytest.fixture(autouse=True)
