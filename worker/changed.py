@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from worker.errors import MediaChanged
     from worker.ledger import LeasedUnit
 
-OF_THE_PLACE = ("changed", "missing", "no_permission", "special_file", "too_large")
+OF_THE_PLACE = ("changed", "missing", "no_permission", "special_file", "too_large", "unreadable")
 """Codes of reasons that say nothing of the bytes."""
 
 _UNITS = text("SELECT unit_id, token, state FROM unit WHERE analysis_id = :id ORDER BY unit_id FOR NO KEY UPDATE")

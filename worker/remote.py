@@ -16,6 +16,7 @@ import fsspec
 
 from worker.errors import MediaAway, MediaChanged, MediaRejected, UsageError
 from worker.masking import holds_secret, masked
+from worker.roots import UNSAFE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 MOST_FILES = 1_000_000
 """Files below one URL; more are refused, so that a wrong prefix does not list a whole store."""
+REDIRECTS = frozenset({300, 301, 302, 303, 305, 307, 308})
 BLOCK_BYTES = 8 << 20
 """Asked for at a time."""
 EXTRAS = {"s3": "s3", "s3a": "s3"}
@@ -56,13 +58,6 @@ def local_path(argument: str) -> str:
     return unquote(parts.path)
 
 
-def within(url: str, roots: tuple[str, ...]) -> bool:
-    """Whether a URL lies below one of the roots that are URLs; one with ``..`` lies nowhere."""
-    if ".." in url.partition("://")[2].split("/"):
-        return False
-    return any(url == root.rstrip("/") or url.startswith(root.rstrip("/") + "/") for root in roots if is_url(root))
-
-
 def place_of(url: str) -> str:
     """Return the store that a URL lies in: scheme and bucket or host."""
     scheme, _, rest = url.partition("://")
@@ -82,6 +77,8 @@ def list_files(url: str, most: int = MOST_FILES) -> Iterator[RemoteFile]:
             if count <= most:
                 yield RemoteFile(_url(fs, found["name"]), int(found.get("size") or 0))
     except (FileNotFoundError, NotADirectoryError) as err:
+        if redirect := _redirect_in(err):
+            raise UsageError(f"{url} cannot be read: {redirect}; name the address where the file is") from err
         raise UsageError(f"{url} names nothing; name a file, a folder or a bucket that is there") from err
     except Exception as err:  # each store has errors of its own
         raise UsageError(f"{url} cannot be listed: {_told(err)}; see to credentials and address") from err
@@ -154,11 +151,14 @@ def _open(url: str) -> tuple[Any, str]:
     """
     if holds_secret(url):
         raise UsageError(f"{masked(url)} carries credentials; URLs are stored, so set them in the environment instead")
+    if UNSAFE.search(url):
+        raise UsageError(f"{url!r} has control characters or backslashes, expected scheme://host/path")
     if "::" in url:
         raise UsageError(f"{url} is a chain of URLs, expected one")
     scheme = url.partition("://")[0]
+    web = {"allow_redirects": False, "client_kwargs": {"raise_for_status": _refuse_redirect}}
     try:
-        fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False)
+        fs, path = fsspec.core.url_to_fs(url, use_listings_cache=False, **(web if scheme in {"http", "https"} else {}))
     except ImportError as err:
         extra = f"pip install 'facet[{EXTRAS[scheme]}]'" if scheme in EXTRAS else str(err)
         raise UsageError(f"{scheme}:// needs a package that is not installed: {extra}") from err
@@ -167,6 +167,22 @@ def _open(url: str) -> tuple[Any, str]:
             f"{scheme}:// is no scheme that is known ({_told(err)}); use s3://, file:// or a path"
         ) from err
     return fs, path
+
+
+class _RedirectedError(OSError):
+    """A server answers with another address; following it could lead anywhere."""
+
+
+async def _refuse_redirect(response: Any) -> None:
+    if response.status in REDIRECTS:
+        raise _RedirectedError(f"its server answers {response.status}, see another address, which is not followed")
+
+
+def _redirect_in(err: BaseException | None) -> _RedirectedError | None:
+    """Return the redirect that an error comes from: fsspec says of one that there is no such file."""
+    while err is not None and not isinstance(err, _RedirectedError):
+        err = err.__cause__ or err.__context__
+    return err
 
 
 def _found(fs: Any, path: str) -> Iterator[dict[str, Any]]:
@@ -205,6 +221,8 @@ def _failed(url: str, err: Exception) -> Exception:
     """Say what an error of a store means for the file; a file that is not there counts as missing where others are."""
     if isinstance(err, MediaRejected | MediaAway):
         return err
+    if redirect := _redirect_in(err):
+        return MediaRejected("unreadable", f"{redirect}; submit the address where the file is")
     place = place_of(url)
     if isinstance(err, FileNotFoundError) and _answers(place):
         return MediaRejected("missing", "the file was deleted or moved; its store answers and does not hold it")

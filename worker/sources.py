@@ -16,6 +16,7 @@ from worker.cache import FetchCache
 from worker.decode.opened import open_media
 from worker.errors import MediaAway, MediaError
 from worker.ingest import Found, IngestOptions
+from worker.roots import local_roots, place_of_open, within
 from worker.staged import StagedMembers
 from worker.stamps import Check, Expected, Verified
 
@@ -80,18 +81,17 @@ class Sources:
             with self._fetched(location, expected.sha256 if expected else None) as copy:
                 yield str(copy)
             return
-        self._check_root(Path(location))
+        self._check_root(Path(location).resolve())
         if self.members is not None:
             self.members.restore(Path(location), self._check_root)
         look_for(location, self.roots)
         descriptor = open_media(location)
         try:
-            path = Path(f"/proc/self/fd/{descriptor}")
-            self._check_root(path)  # a link may have taken the file's place since
+            self._check_root(place_of_open(descriptor))  # a link may have taken the file's place since
             check = Check(descriptor, expected, self.verified)
             _compare(check.begin, location)
             try:
-                yield str(path)
+                yield f"/proc/self/fd/{descriptor}"
             except MediaError:
                 look_for(location, self.roots)  # a disk that went away in the middle looks like a broken file
                 _compare(check.end, location)
@@ -103,7 +103,7 @@ class Sources:
     @contextmanager
     def _fetched(self, url: str, sha256: str | None) -> Iterator[Path]:
         place = remote.place_of(url)
-        if self.cache is None or (self.roots and not remote.within(url, self.roots)):
+        if self.cache is None or (self.roots and not within(url, self.roots)):
             raise MediaAway(place, f"{place} is outside of FACET_MEDIA_ROOTS of this host; add it there")
 
         def fetch() -> tuple[int, Iterable[bytes]]:
@@ -131,16 +131,15 @@ class Sources:
         if self.members is not None:
             self.members.tidy(session)
 
-    def _check_root(self, path: Path) -> None:
-        """Refuse, on this host, what lies outside of its roots.
+    def _check_root(self, real: Path) -> None:
+        """Refuse, on this host, what really lies outside of its roots.
 
         Raises:
             MediaAway: it does.
         """
         if not self.roots:
             return
-        real = path.resolve()
-        allowed = [Path(root).resolve() for root in self.roots if not remote.is_url(root)]
+        allowed = local_roots(self.roots)
         if self.staging is not None:
             allowed.append(self.staging.resolve())
         if not any(real.is_relative_to(root) for root in allowed):

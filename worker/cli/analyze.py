@@ -99,7 +99,7 @@ def check_paths(paths: list[str]) -> None:
     """
     from worker.ingest import check_arguments  # noqa: PLC0415 - wrong use is answered before the network is imported
 
-    check_arguments(paths)
+    check_arguments(paths, settings().media_roots)
 
 
 @dataclass(frozen=True, slots=True)

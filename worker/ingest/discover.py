@@ -4,27 +4,33 @@ from __future__ import annotations
 
 import glob
 import os
-from itertools import chain
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.errors import UsageError
 from worker.ingest.files import FileReader
+from worker.ingest.items import Refused
 from worker.ingest.walk import Entry, walk
-from worker.remote import is_url, list_files, local_path, within
+from worker.remote import is_url, list_files, local_path
+from worker.roots import is_below, local_roots, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from worker.ingest.items import Found, IngestOptions, Refused
+    from worker.ingest.items import Found, IngestOptions
 
 
-def check_arguments(paths: Sequence[str]) -> None:
-    """Check that each argument names something, before anything is started.
+def check_arguments(paths: Sequence[str], roots: Sequence[str] = ()) -> None:
+    """Check that each argument lies below a root and names something, before anything is started.
+
+    What lies elsewhere is not even looked for.
 
     Raises:
         UsageError: one does not, or is an empty folder.
     """
+    for path in paths:
+        _check_root(local_path(path), roots, is_pattern=True)
     for path in chain.from_iterable(_expanded(argument) for argument in paths):
         if is_url(path):
             next(list_files(path))
@@ -46,18 +52,21 @@ def discover(paths: Sequence[str], options: IngestOptions, staging: Path) -> Ite
         UsageError: an argument names nothing, an empty folder, or something outside of ``options.roots``.
         RetryableError: the staging folder cannot be written (while iterating).
     """
-    check_arguments(paths)
+    check_arguments(paths, options.roots)
     named = list(chain.from_iterable(_expanded(argument) for argument in paths))
     for path in named:
-        _check_root(path, options)
-    return _items(named, FileReader(options, staging))
+        _check_root(path, options.roots)
+    return _items(named, options.roots, FileReader(options, staging))
 
 
-def _items(named: Sequence[str], reader: FileReader) -> Iterator[Found | Refused]:
+def _items(named: Sequence[str], roots: Sequence[str], reader: FileReader) -> Iterator[Found | Refused]:
     for path in named:
         if is_url(path):
             for file in list_files(path):
-                yield from reader.read_remote(file)
+                if roots and not within(file.url, roots):
+                    yield Refused(file.url, "link", "its listing leads out of what may be read")
+                else:
+                    yield from reader.read_remote(file)
             continue
         if not os.path.isdir(path):  # noqa: PTH112  # as above
             yield from reader.read(path, follow=True)
@@ -89,13 +98,21 @@ def _expanded(argument: str) -> list[str]:
     return matches
 
 
-def _check_root(path: str, options: IngestOptions) -> None:
-    if not options.roots:
+def _check_root(path: str, roots: Sequence[str], *, is_pattern: bool = False) -> None:
+    """Refuse what lies below no root; of a pattern, what cannot match anything there.
+
+    Raises:
+        UsageError: it does not.
+    """
+    if not roots:
         return
-    folders = [Path(root).resolve() for root in options.roots if not is_url(root)]
+    folders = local_roots(roots)
     if is_url(path):
-        allowed = within(path, options.roots)
+        allowed = within(path, roots)
+    elif is_pattern and glob.has_magic(path):
+        fixed = Path(*takewhile(lambda part: not glob.has_magic(part), Path(path).parts)).resolve()
+        allowed = any(fixed.is_relative_to(folder) or folder.is_relative_to(fixed) for folder in folders)
     else:
-        allowed = any(Path(path).resolve().is_relative_to(folder) for folder in folders)
+        allowed = is_below(Path(path), folders)
     if not allowed:
-        raise UsageError(f"{path} is outside of what may be read ({', '.join(options.roots)})")
+        raise UsageError(f"{path} is outside of what may be read ({', '.join(roots)})")

@@ -17,6 +17,7 @@ from worker.ingest.sidecars import sidecar
 from worker.ingest.sniff import HEAD_BYTES, Archive, Media, Other, sniff
 from worker.ingest.staging import Staging, digest
 from worker.ingest.walk import display, open_file, refusal
+from worker.roots import local_roots, place_of_open
 from worker.stamps import settled_stamp, stamp_of
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class FileReader:
 
     def __init__(self, options: IngestOptions, staging: Path, wanted: str | None = None) -> None:
         self._options = options
+        self._roots = local_roots(options.roots)
         self._wanted = wanted
         self._staging = Staging(staging.absolute())
         self._cache = FetchCache(staging, options.cache_bytes)
@@ -70,6 +72,9 @@ class FileReader:
         uri = display(path)
         try:
             with open_file(path, follow=follow) as file:
+                if self._leads_out(file.fileno()):
+                    yield Refused(uri, "link", "it leads out of what may be read")
+                    return
                 before = os.fstat(file.fileno())
                 size = before.st_size
                 head = file.read(HEAD_BYTES)
@@ -78,14 +83,19 @@ class FileReader:
                     found = self._found(path, uri, sort, head, file)
                     stamp = found.stamp or settled_stamp(before, os.fstat(file.fileno()))
                     yield replace(found, stamp=stamp)
-                    return
+                elif isinstance(sort, Archive):
+                    path_of_open = Path(f"/proc/self/fd/{file.fileno()}")
+                    yield from self._look_into(_Opened(path_of_open, uri, sort, Budget(self._options, size), 0))
+                else:
+                    yield _refused(sort, uri, head, size)
         except OSError as err:
             yield refusal(path, err)
-            return
-        if isinstance(sort, Archive):
-            yield from self._look_into(_Opened(Path(path), uri, sort, Budget(self._options, size), 0))
-        else:
-            yield _refused(sort, uri, head, size)
+
+    def _leads_out(self, descriptor: int) -> bool:
+        """Whether a file was reached by a link that took a folder's place after it was checked."""
+        if not self._roots:
+            return False
+        return not any(place_of_open(descriptor).is_relative_to(root) for root in self._roots)
 
     def read_remote(self, file: remote.RemoteFile) -> Iterator[Found | Refused]:
         """Yield what one file of a store is: itself, or the members of an archive. What is neither is not fetched.
@@ -138,7 +148,7 @@ class FileReader:
                 raise
             return
         except OSError as err:
-            yield refusal(str(opened.path), err) if not opened.depth else Refused(opened.uri, "unreadable", str(err))
+            yield Refused(opened.uri, "unreadable", err.strerror or str(err))
             return
         if not count:
             yield Refused(opened.uri, "empty", "the archive holds no files")

@@ -11,7 +11,8 @@ from PIL import Image
 from worker.cache import FetchCache
 from worker.errors import MediaAway, MediaRejected, UsageError
 from worker.ingest import IngestOptions, check_arguments, discover
-from worker.remote import RemoteFile, chunks, describe, is_url, list_files, local_path, within
+from worker.remote import RemoteFile, chunks, describe, is_url, list_files, local_path
+from worker.roots import within
 from worker.sources import FileProber, Sources, expected_of
 
 
