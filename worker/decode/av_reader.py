@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import av.error
 import numpy as np
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import Colorspace, VideoReformatter
 
 from worker.decode.aspect import PixelAspect
 from worker.decode.confine import memory_left
-from worker.decode.container import moving_picture, open_film, too_many_frames, too_many_pixels
+from worker.decode.container import encrypted, moving_picture, open_film, too_many_frames, too_many_pixels
 from worker.decode.orientation import UPRIGHT, of_frame, upright
 from worker.decode.sampling import Sampled, Sampler
 
@@ -38,9 +38,21 @@ SPARE_FRAME_BYTES = 8
 """For each pixel: some frames of the decoder. With less memory left, a failure is taken for want of memory."""
 
 
+HD_WIDTH, HD_LINES = 1280, 720
+"""From either of them on a film without a statement has the colours of BT.709; below, those of BT.601."""
+UNSPECIFIED = 2
+"""FFmpeg's AVCOL_SPC_UNSPECIFIED."""
+
+
 def threads_for(width: int, height: int) -> int:
     """Return how many threads decode a picture of this size."""
     return 1 if width * height <= ONE_THREAD_PIXELS else 2
+
+
+def is_untagged_hd(frame: VideoFrame) -> bool:
+    """Return whether a frame does not say which colours it has, and is of a size at which players take BT.709."""
+    is_hd = frame.width >= HD_WIDTH or frame.height >= HD_LINES
+    return is_hd and frame.colorspace == UNSPECIFIED and not frame.format.is_rgb
 
 
 class AvReader:
@@ -55,6 +67,8 @@ class AvReader:
         self._rotation = 0
         self.has_square_pixels = True
         """Whether those of the first frame are; known after ``look``."""
+        self.is_untagged_hd = False
+        """Whether the first frame is."""
         # one for all frames: each frame would make its own, whose threads outlive it
         self._converter = VideoReformatter()
         self.damaged = 0
@@ -90,7 +104,7 @@ class AvReader:
         if first is None:
             return None
         self._rotation, self.orientation = first.rotation, of_frame(first)
-        self.has_square_pixels = self._aspect.of(first) == 1
+        self.has_square_pixels, self.is_untagged_hd = self._aspect.of(first) == 1, is_untagged_hd(first)
         return self._square_size(first)
 
     def sequence(self, frames_per_second: float | None, end_seconds: float | None, clock: Clock) -> Iterator[Sampled]:
@@ -195,6 +209,8 @@ class AvReader:
                 return
             if packet is None:
                 return
+            if packet.has_sidedata("encryption_info"):
+                raise encrypted()
             try:
                 frames = packet.decode()
             except av.error.FFmpegError as err:
@@ -221,7 +237,10 @@ class AvReader:
         if frame.width * frame.height > self._limits.pixels_per_frame:
             raise too_many_pixels(frame.width, frame.height, self._limits.pixels_per_frame)
         width, height = self._square_size(frame)
-        rgb = self._converter.reformat(frame, format="rgb24", width=width, height=height, threads=1)
+        source = Colorspace.ITU709 if is_untagged_hd(frame) else None
+        rgb = self._converter.reformat(
+            frame, format="rgb24", width=width, height=height, src_colorspace=source, threads=1
+        )
         if frame.rotation != self._rotation:
             self._rotation, self.orientation = frame.rotation, of_frame(frame)
         return upright(rgb.to_ndarray().astype(np.uint8, copy=False), self.orientation)

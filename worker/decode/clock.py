@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,31 +16,31 @@ class Clock:
     """Seconds from the start of a film for stamps that may be missing or start again: they never go back."""
 
     def __init__(
-        self, rate: float | None, *, zero_seconds: float | None = None, longest_step_seconds: float = float("inf")
+        self, rate: float | None, *, zero: Fraction | None = None, longest_step_seconds: float = float("inf")
     ) -> None:
         """Start the clock.
 
         Args:
             rate: frames per second, by which frames without a stamp follow each other; None where it is not known.
-            zero_seconds: stamp at which the film starts; None where the stamps mean nothing.
+            zero: stamp in seconds at which the film starts; None where the stamps mean nothing.
             longest_step_seconds: a stamp that is further ahead belongs to another clock.
         """
         self._step = 1 / (rate or GUESSED_RATE)
-        self._origin = zero_seconds
+        self._origin = zero
         self._longest = longest_step_seconds
         self._last: float | None = None
 
     def seconds(self, frame: VideoFrame) -> float:
         """Return the time of the next frame."""
         expected = 0.0 if self._last is None else self._last + self._step
-        stamp = None if frame.pts is None or frame.time_base is None else float(frame.pts * frame.time_base)
+        stamp = None if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
         if self._origin is None or stamp is None:
             self._last = expected
             return expected
-        step = stamp - self._origin - (0.0 if self._last is None else self._last)
+        step = float(stamp - self._origin) - (self._last or 0.0)
         if self._last is not None and not 0 < step <= self._longest:  # another clock started
-            self._origin = stamp - expected
-        self._last = max(stamp - self._origin, 0.0)
+            self._origin = stamp - Fraction(expected)
+        self._last = max(float(stamp - self._origin), 0.0)
         return self._last
 
     def length(self, frame: VideoFrame) -> float:

@@ -11,13 +11,19 @@ import av.error
 from av.stream import Disposition
 
 from worker.decode import opened
+from worker.decode.encryption import is_encrypted
 from worker.errors import MediaRejected
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg,mxf,mp3,aac,flac,wav"
+BARE = frozenset({"h264", "hevc", "vvc", "mpegvideo", "m4v", "obu", "vc1", "dnxhd"})
+"""FFmpeg's names of streams of a codec without a container: without stamps, or with such as FFmpeg makes up."""
+CONTAINERS = ",".join(
+    ("mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg,mxf,mp3,aac,flac,wav",
+     "dv,gxf,ivf,nut,rm,wtv,yuv4mpegpipe", *sorted(BARE))
+)  # fmt: skip
 """FFmpeg's names of what may be opened: no playlist, no file pattern. Sound alone is opened to be named as such."""
 LONGEST_RATE = 1000.0
 """Frames per second: what claims more counts ticks of its clock, not frames."""
@@ -46,6 +52,8 @@ def open_film(location: str) -> InputContainer:
     except (av.error.FFmpegError, ValueError) as err:
         if _lacks_index(location):
             raise MediaRejected("truncated", "the file ends before the index that its container needs") from err
+        if is_encrypted(location):
+            raise encrypted() from err
         raise MediaRejected("corrupt", f"not a film that can be opened ({err})") from err
 
 
@@ -125,9 +133,19 @@ def stated_end(container: InputContainer, stream: VideoStream, location: str) ->
 
 
 def frames_per_second(stream: VideoStream) -> float | None:
-    """Return the average rate, None where the file does not say or cannot mean it."""
-    rate = stream.average_rate
-    return float(rate) if rate and 0 < rate <= LONGEST_RATE else None
+    """Return the average rate, None where the file does not say or cannot mean it.
+
+    That of a bare stream is a default of FFmpeg's; the rate that its codec states comes before it.
+    """
+    rates = [stream.average_rate, stream.guessed_rate]
+    if stream.container.format.name in BARE:
+        rates.reverse()
+    return next((float(rate) for rate in rates if rate and 0 < rate <= LONGEST_RATE), None)
+
+
+def encrypted() -> MediaRejected:
+    """Return the refusal of a film whose pictures need a key."""
+    return MediaRejected("encrypted", "the pictures can be read with a key only: remove the protection first")
 
 
 def too_many_pixels(width: int, height: int, most: int) -> MediaRejected:

@@ -38,8 +38,8 @@ class Scan:
 
     timeline: Timeline | None
     """None where they do not tell: without stamps, with one stamp for two frames, or with clocks that restart."""
-    zero_seconds: float
-    """Stamp at which the film starts: that of its first sound or picture, as players count."""
+    zero: Fraction
+    """Stamp in seconds at which the film starts: that of its first sound or picture, as players count."""
     duration_seconds: float | None
     """From there to the end of the last sound or picture; over all clocks where they restart."""
     frame_count: int
@@ -188,19 +188,19 @@ def _result(picture: _Picture, sound: _Sound, stated: StatedEnd) -> Scan:
     base = picture.stream.time_base
     if base is None or not picture.shown:
         rate = frames_per_second(picture.stream)
-        return Scan(None, 0.0, picture.count / rate if rate else None, picture.count)
+        return Scan(None, Fraction(0), picture.count / rate if rate else None, picture.count)
     stamps = np.unique(np.array(picture.shown, dtype=np.int64))
     tells = picture.tells and len(stamps) == len(picture.shown)
     first = (int(stamps[0]) if picture.tells else picture.first) * base
     zero = _zero(first, sound, is_broadcast=picture.is_broadcast)
     late = float(first - zero)
     if not tells:
-        return Scan(None, float(zero), float(picture.length * base) + late, picture.count)
+        return Scan(None, zero, float(picture.length * base) + late, picture.count)
     pairs = np.array(sorted(picture.keys), dtype=np.int64).reshape(-1, 2)
     seconds = (stamps - stamps[0]) * base.numerator / base.denominator + late
     end = max(_end(picture, sound, stated) - float(zero), float(seconds[-1]))
     timeline = Timeline(stamps, seconds, end, pairs[:, 0], pairs[:, 1], picture.is_plain)
-    return Scan(timeline, float(zero), max(end, float((sound.end or zero) - zero)), picture.count)
+    return Scan(timeline, zero, max(end, float((sound.end or zero) - zero)), picture.count)
 
 
 def _zero(first: Fraction, sound: _Sound, *, is_broadcast: bool) -> Fraction:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from worker.decode import decord_reader, opened
 from worker.decode.av_reader import AvReader, threads_for
 from worker.decode.clock import Clock
 from worker.decode.container import (
+    BARE,
     container_and_codec,
     container_format,
     duration_seconds,
+    encrypted,
     frames_per_second,
 )
 from worker.decode.decord_reader import DecordFailed, DecordReader
+from worker.decode.encryption import is_encrypted
 from worker.decode.orientation import UPRIGHT, swaps_sides
 from worker.decode.scan import BROADCASTS, LONGEST_PAUSE_SECONDS, Scan, scan
 from worker.errors import MediaRejected
@@ -58,6 +62,8 @@ class Video:
         self._alive = alive
         self._reader = AvReader(location, limits, alive)
         size = self._reader.look()
+        if size is None and is_encrypted(location):
+            raise encrypted()
         if size is None:
             raise MediaRejected("corrupt", "no frame of the film can be decoded")
         self._size = size
@@ -123,8 +129,9 @@ class Video:
         """Whether decord is exact for this film and keeps to some bound of memory."""
         kind = container_and_codec(self._reader.container, self._reader.stream)
         upright = self._reader.orientation == UPRIGHT and self._reader.has_square_pixels
+        usual_colours = not self._reader.is_untagged_hd
         small = self._size[0] * self._size[1] <= decord_reader.MOST_PIXELS
-        return upright and small and kind in decord_reader.EXACT
+        return upright and usual_colours and small and kind in decord_reader.EXACT
 
     def _open_decord(self, timeline: Timeline) -> DecordReader:
         if self._decord is None:
@@ -140,7 +147,7 @@ class Video:
         if self._scan is None:
             self._reader.rewind()
             if self._is_silent():
-                self._scan = Scan(None, 0.0, self.info.duration_seconds, 0)
+                self._scan = Scan(None, Fraction(0), self.info.duration_seconds, 0)
             else:
                 self._scan = scan(
                     self._reader.container,
@@ -149,16 +156,26 @@ class Video:
                     alive=self._alive,
                     location=self._location,
                 )
+            if self._is_bare():
+                self._scan = self._without_stamps(self._scan)
             if self._scan.duration_seconds:
                 self.info = replace(self.info, duration_seconds=self._scan.duration_seconds)
         return self._scan
+
+    def _is_bare(self) -> bool:
+        return self._reader.container.format.name in BARE
+
+    def _without_stamps(self, found: Scan) -> Scan:
+        """Keep what is true of a bare stream: the number of its frames."""
+        rate = frames_per_second(self._reader.stream)
+        return Scan(None, Fraction(0), found.frame_count / rate if rate else None, found.frame_count)
 
     def _clock(self, found: Scan) -> Clock:
         rate = frames_per_second(self._reader.stream)
         is_broadcast = self._reader.container.format.name in BROADCASTS
         longest = LONGEST_PAUSE_SECONDS if is_broadcast else float("inf")
-        zero = None if self._is_silent() else found.zero_seconds
-        return Clock(rate, zero_seconds=zero, longest_step_seconds=longest)
+        zero = None if self._is_silent() or self._is_bare() else found.zero
+        return Clock(rate, zero=zero, longest_step_seconds=longest)
 
     def _describe(self) -> MediaInfo:
         container, stream = self._reader.container, self._reader.stream

@@ -10,13 +10,14 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from worker.ingest.film_signatures import FILMS, UNREAD_FILMS, is_transport_stream
 from worker.ingest.still_signatures import RAW, RAW_ADVICE, READ, UNREAD, UNREAD_BRANDS
 
 if TYPE_CHECKING:
     from worker.values import MediaKind
 
-HEAD_BYTES = 4096
-"""Enough for every signature here; MPEG-TS needs three packets of 188 to 192 bytes."""
+HEAD_BYTES = 16 << 10
+"""Far more than the signatures need: a transport stream may have something else before it."""
 
 ArchiveFormat = Literal["zip", "tar", "gzip", "bzip2", "xz", "zstd"]
 
@@ -58,6 +59,8 @@ _EXTENSIONS = {
     "mpegts": "ts",
     "asf": "wmv",
     "ogg": "ogv",
+    "yuv4mpegpipe": "y4m",
+    "mpegvideo": "m2v",
 }
 
 
@@ -89,17 +92,8 @@ _SIGNATURES: tuple[tuple[bytes, Media | Archive | Other], ...] = (
     (rb"\xfd7zXZ\0", Archive("xz")),
     (rb"\x28\xb5\x2f\xfd", Archive("zstd")),
     (rb"7z\xbc\xaf\x27\x1c|Rar!\x1a\x07", _PACKER),
-    (rb"\x1a\x45\xdf\xa3.{0,60}webm", video("webm")),
-    (rb"\x1a\x45\xdf\xa3", video("matroska")),
-    (rb"RIFF....AVI[ X\x19]", video("avi")),
-    (rb"\0\0\x01\xba", video("mpeg")),
-    (rb"G.{187}G.{187}G|.{4}G.{191}G.{191}G", video("mpegts")),
-    (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", video("asf")),
-    (rb"FLV\x01", video("flv")),
-    (rb"OggS\0", video("ogg")),
-    (rb"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02", video("mxf")),
-    # QuickTime before there was a brand: the first box is one of these, and in most cases below 16 MiB
-    (rb"\0...(?:moov|wide|free|skip|pnot)|....mdat", video("mov")),
+    *((pattern, video(name)) for pattern, name in FILMS),
+    *((pattern, _unread(message)) for pattern, message in UNREAD_FILMS),
     *((pattern, _unread(message)) for pattern, message in UNREAD),
 )
 _TABLE = tuple((re.compile(pattern, re.DOTALL), sort) for pattern, sort in _SIGNATURES)
@@ -119,9 +113,11 @@ def sniff(head: bytes) -> Media | Archive | Other:
     if head[4:8] == b"ftyp":
         return _by_brand(head)
     known = next((sort for pattern, sort in _TABLE if pattern.match(head)), None)
-    if known is None:
-        return Archive("tar") if _is_old_tar(head) else NOT_MEDIA
-    return known
+    if known is not None:
+        return known
+    if _is_old_tar(head):
+        return Archive("tar")
+    return video("mpegts") if is_transport_stream(head) else NOT_MEDIA
 
 
 def _by_brand(head: bytes) -> Media | Other:
