@@ -188,6 +188,8 @@ def _segments(file: BinaryIO, page: Directory) -> list[Segment]:
         lengths = tuple(
             max(0, following - offset) for offset, following in zip(offsets, (*offsets[1:], end), strict=True)
         )
+    if page.value(tiff.COMPRESSION, NONE) == NONE and not any(lengths):  # left out by the writer, and not needed
+        lengths = tuple(max(0, end - offset) for offset in offsets)
     return list(zip(offsets, lengths, strict=True))
 
 

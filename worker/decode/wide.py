@@ -30,7 +30,8 @@ def wide_picture(image: Image.Image, location: str) -> Image.Image | None:
         return to_picture(_from_grey(image, location))
     if image.format not in DEEP_FORMATS or image.mode not in {"RGB", "RGBA", "LA"} or getattr(image, "n_frames", 1) > 1:
         return None
-    if max(high for _, high in image.getextrema()[:3]) > DARKEST_TOP:  # type: ignore[misc]
+    colours = image.convert("RGB") if image.mode != "RGB" else image
+    if max(high for _, high in colours.getextrema()) > DARKEST_TOP:  # type: ignore[misc]
         return None
     deep = _deep_colours(location)
     return None if deep is None else to_picture(deep)

@@ -62,6 +62,7 @@ UNREAD: tuple[tuple[bytes, str], ...] = (
     (rb"#\?(?:RADIANCE|RGBE)", f"Radiance HDR is not read: {_PICTURE}"),
     (rb"SDPX|XPDS", f"DPX is not read: {_PICTURE}"),
     (rb"\x80\x2a\x5f\xd7", f"Cineon is not read: {_PICTURE}"),
+    (rb"\xb1\x68\xde\x3a", f"DCX is not read: {_PAGES}"),
     (rb"P7\nWIDTH ", f"PAM is not read: {_PICTURE}"),
     (rb"P[Ff]\s+\d+\s+\d+\s", f"PFM is not read: {_PICTURE}"),
     (rb"DDS \x7c\0\0\0", f"DDS is not read: {_PICTURE}"),
@@ -82,5 +83,9 @@ UNREAD_BRANDS: dict[bytes, str] = {
     b"jxl ": f"JPEG XL is not read: {_PICTURE}",
     b"jpx ": f"JPEG 2000 of part 2 is not read: {_PICTURE}",
     b"jpm ": f"JPEG 2000 of part 6 is not read: {_PAGES}",
+    **dict.fromkeys(
+        (b"avci", b"avcs", b"vvic", b"vvis", b"evbi", b"evbs", b"j2ki", b"j2is", b"jpgs", b"jpeg"),
+        f"HEIF is read with HEVC and AV1 only: {_PICTURE}",
+    ),
 }
 """Of formats that share the box structure of MP4."""

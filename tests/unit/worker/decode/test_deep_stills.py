@@ -150,20 +150,20 @@ def png_of(values, significant=None):
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14])
-@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
 @pytest.mark.parametrize("format_name", ["png", "tiff", "pnm"])
 def test_few_bits_in_sixteen_are_scaled_by_what_they_fill(made, bits, channels, format_name):
-    picture = grey_of(made.portrait) if channels == 1 else made.portrait
+    picture = grey_of(made.portrait) if channels < 3 else made.portrait
     values = np.rint(picture / 255 * (2**bits - 1)).astype(np.uint16)
-    if channels == 4:
+    if channels in {2, 4}:
         values = np.concatenate([values, np.full_like(values[..., :1], 65535)], axis=2)
     path = made.folder / "narrow"
     if format_name == "png":
         path.write_bytes(png_of(values))
     elif format_name == "tiff":
-        page = made.page(values, 16, colour=BLACK_IS_ZERO if channels == 1 else RGB, tag_338=2)
+        page = made.page(values, 16, colour=BLACK_IS_ZERO if channels < 3 else RGB, tag_338=2)
         path.write_bytes(made.tiff(page))
-    elif channels == 4:
+    elif channels in {2, 4}:
         pytest.skip("a portable pixmap has no transparency")
     else:
         kind = b"P5" if channels == 1 else b"P6"
@@ -257,3 +257,14 @@ def test_pages_that_pillow_alone_unpacks_are_read_from_big_endian_files(made):
     path.write_bytes(made.tiff(page, order=">", big=True))
     _, (frame,), _ = made.read(path)
     assert difference(frame.pixels, made.portrait) < 4
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_lengths_of_strips_may_be_left_out(made, bits):
+    values, _ = deepened(made.portrait, bits)
+    page = made.page(values, bits)
+    whole = made.tiff(page)
+    lengths = struct.pack(f"<{len(page.data)}H", *(len(part) for part in page.data))
+    (made.folder / "a.tif").write_bytes(whole.replace(lengths, bytes(len(lengths))))
+    _, (frame,), _ = made.read(made.folder / "a.tif")
+    assert difference(frame.pixels, made.portrait) < 1.0

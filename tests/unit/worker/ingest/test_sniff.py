@@ -165,6 +165,8 @@ UNREAD = {
     "MRW": b"\0MRM\0\0\0\0",
     "CRW": b"II\x1a\0\0\0HEAPCCDR",
     "CR2": b"II*\0\x10\0\0\0CR\2\0",
+    "DCX": b"\xb1\x68\xde\x3a\0\x10\0\0",
+    "HEIF of H.264": ftyp(b"avci", b"mif1"),
     "CR3": ftyp(b"crx ", b"isom"),
     "IIQ": b"II*\0\x08\0\0\0IIII",
 }
