@@ -242,7 +242,7 @@ def show(summary: Summary) -> None:
         ("files submitted", summary.submitted),
         ("  done", summary.done),
         ("  rejected", summary.rejected),
-        *([("    sidecars of others", summary.sidecars)] if summary.sidecars else []),
+        *([("    sidecars", summary.sidecars)] if summary.sidecars else []),
         ("  quarantined", summary.quarantined),
         *([("  cancelled", summary.cancelled)] if summary.cancelled else []),
         ("  pending", summary.pending),
