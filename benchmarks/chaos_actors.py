@@ -202,9 +202,9 @@ def correcting(user: User) -> str:
     """Name, merge, split, deny or undo."""
     statement = text("SELECT DISTINCT person_id FROM facet.appearances WHERE person_id IS NOT NULL ORDER BY 1")
     people = _numbers(user, statement)
-    if len(people) < 2:
-        return "too few people"
-    kind = user.chance.choice(["name", "merge", "split", "not", "undo"])
+    if not people:
+        return "nobody yet"
+    kind = user.chance.choice(["name", "merge" if len(people) > 1 else "split", "split", "not", "undo"])
     run_transaction(user.sessions, "correct", lambda session: _correct(session, user.chance, people, kind))
     return kind
 
