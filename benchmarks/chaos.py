@@ -31,7 +31,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psycopg
-from chaos_actors import VOLATILE, Crowd
+from chaos_actors import ACTS, VOLATILE, Crowd, user_of
 from chaos_content import Content, compare, connect, read_content
 from chaos_deployment import FACET, Deployment
 from chaos_faults import FAULTS
@@ -168,7 +168,8 @@ def disturb(folder: Path, files: Files, arguments: argparse.Namespace) -> Report
     try:
         deployment.keep_up()
         deployment.facet("db", "upgrade")
-        with Crowd(deployment, files.make_users(), arguments.seed) as crowd:
+        paths = files.make_users()
+        with Crowd(ACTS, lambda number: user_of(deployment, paths, arguments.seed * 1000 + number)) as crowd:
             done, batches = campaign(deployment, files, arguments.faults, arguments.seed)
             seconds = time.monotonic() - started
         quiet = conclude(deployment, files)

@@ -20,11 +20,11 @@ from sqlalchemy.exc import DBAPIError
 from db.engine import make_engine, session_factory
 from worker.cancel import cancel_job
 from worker.crops import CropStore
-from worker.database import is_away, is_conflict
+from worker.database import is_away
 from worker.decode.client import Decoder
 from worker.erasure.erase import Eraser
 from worker.erasure.files import Stores
-from worker.errors import FacetError, RetryableError, UsageError
+from worker.errors import FacetError, RetryableError
 from worker.identity import corrections
 from worker.identity.proposals import apply_proposal, discard_proposal, read_proposals, regroup_people
 from worker.identity.regroup import Alarm
@@ -72,6 +72,19 @@ class Log:
             self.acts[f"{act}: LOST"] += 1
             self.losses.append(f"{act}: {''.join(traceback.format_exception(error))[-3000:]}")
 
+    def watch(self, act: str, run: Callable[[], str]) -> None:
+        """Run an act and count how it ended: refusals and a database that is away are ends like others."""
+        try:
+            self.count(act, run())
+        except RetryableError as err:
+            self.lose(act, err) if "deadlock" in str(err) else self.count(act, "away or busy")
+        except FacetError:
+            self.count(act, "refused")  # somebody else was there first
+        except DBAPIError as err:
+            self.count(act, "away or busy") if is_away(err) else self.lose(act, err)
+        except Exception as err:  # noqa: BLE001 - whatever it is, it belongs into the report
+            self.lose(act, err)
+
 
 @dataclass(frozen=True, slots=True)
 class User:
@@ -81,22 +94,24 @@ class User:
     chance: random.Random
     files: tuple[Path, ...]
     stores: Stores
-    release_id: int
+    release_ids: tuple[int, ...]
+    """Of the releases that workers serve, the active one first."""
 
 
 @dataclass(slots=True)
 class Crowd:
-    """The users of a deployment; as a context they act until it ends."""
+    """Users who act at the same time, as long as the context lasts."""
 
-    deployment: Deployment
-    files: tuple[Path, ...]
-    seed: int
+    acts: tuple[tuple[Act, float], ...]
+    """What each user does, and the mean pause between two acts in seconds."""
+    make_user: Callable[[int], User]
+    """By the number of the user, in its thread."""
     log: Log = field(default_factory=Log)
     _stop: threading.Event = field(default_factory=threading.Event)
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def __enter__(self) -> Self:
-        for number, (act, pause) in enumerate(ACTS):
+        for number, (act, pause) in enumerate(self.acts):
             thread = threading.Thread(target=self._live, args=(act, pause, number), name=act.__name__, daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -110,34 +125,17 @@ class Crowd:
                 self.log.losses.append(f"{thread.name} did not come back within {PATIENCE_SECONDS:.0f} s")
 
     def _live(self, act: Act, pause: float, number: int) -> None:
-        user = self._user(number)
+        user = self.make_user(number)
         while not self._stop.wait(user.chance.uniform(0, 2 * pause)):
-            try:
-                self.log.count(act.__name__, act(user))
-            except UsageError:
-                self.log.count(act.__name__, "refused")  # somebody else was there first
-            except RetryableError as err:
-                if "deadlock" in str(err):
-                    self.log.lose(act.__name__, err)
-                else:
-                    self.log.count(act.__name__, "away or busy")
-            except DBAPIError as err:
-                if is_away(err) and not is_conflict(err):
-                    self.log.count(act.__name__, "away or busy")
-                else:
-                    self.log.lose(act.__name__, err)
-            except FacetError:
-                self.log.count(act.__name__, "refused")
-            except Exception as err:  # noqa: BLE001 - whatever it is, it belongs into the report
-                self.log.lose(act.__name__, err)
+            self.log.watch(act.__name__, lambda: act(user))
 
-    def _user(self, number: int) -> User:
-        sessions = session_factory(make_engine(self.deployment.postgres.url))
-        home = Path(self.deployment.environment["FACET_HOME"])
-        stores = Stores(CropStore(str(home / "crops")), home / "staging")
-        return User(
-            sessions, random.Random(self.seed * 1000 + number), self.files, stores, self.deployment.release_id()
-        )
+
+def user_of(deployment: Deployment, files: tuple[Path, ...], seed: int) -> User:
+    """Return a user of a deployment."""
+    sessions = session_factory(make_engine(deployment.postgres.url))
+    home = Path(deployment.environment["FACET_HOME"])
+    stores = Stores(CropStore(str(home / "crops")), home / "staging")
+    return User(sessions, random.Random(seed), files, stores, (deployment.release_id(),))
 
 
 def submitting(user: User) -> str:
@@ -148,7 +146,7 @@ def submitting(user: User) -> str:
     chosen = chance.sample(films, chance.randrange(0, 3)) + chance.sample(stills, chance.randrange(1, 12))
     submission = Submission(
         name=VOLATILE,
-        release_id=user.release_id,
+        release_id=user.release_ids[0],
         frames_per_second=chance.choice([2.0, 2.0, 1.0]),
         unit_seconds=2.0,
         priority=chance.choice([0, 0, 1]),
@@ -228,7 +226,7 @@ def _correct(session: Session, chance: random.Random, people: list[int], kind: s
 def regrouping(user: User) -> str:
     """Group everybody from scratch, and decide about what waits."""
     alarm = Alarm(share=user.chance.choice([0.0, 0.5, 1.0]), floor=user.chance.choice([0, 1000]))
-    done = regroup_people(user.sessions, user.release_id, alarm)
+    done = regroup_people(user.sessions, user.release_ids[0], alarm)
     with user.sessions.begin() as session:
         waiting = read_proposals(session)
     if waiting and user.chance.random() < 0.7:

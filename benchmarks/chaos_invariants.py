@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from db.totals import find_differences
 from worker.identity.anchors import read_words
 from worker.identity.naming import holders, people_of
 from worker.identity.replay import replay
@@ -88,7 +89,7 @@ def broken(sessions: sessionmaker[Session], crops: Path) -> list[str]:
         ]
         for release_id in session.scalars(text("SELECT release_id FROM facet.release ORDER BY 1")).all():
             found += _corrections(session, release_id)
-        found += _crops(session, crops)
+        found += _crops(session, crops) + _totals(session)
     return found
 
 
@@ -116,3 +117,9 @@ def _crops(session: Session, store: Path) -> list[str]:
     if missing := sorted(named - there):
         found.append(f"{len(missing)} strips of crops that rows name and the store lacks: {missing[:5]}")
     return found
+
+
+def _totals(session: Session) -> list[str]:
+    """Compare the totals of people that are kept with a recount."""
+    different = find_differences(session)
+    return [f"totals of people that a recount does not give: {different[:5]}"] if different else []
