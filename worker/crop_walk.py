@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 from worker.errors import RetryableError
 from worker.masking import masked
+from worker.store import strip_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -38,6 +39,7 @@ _NAME = re.compile(
 )
 """Versions before gave names without a token."""
 
+_HASH = text("SELECT sha256 FROM analysis JOIN media_file USING (media_id) WHERE analysis_id = :id")
 _KNOWN = text("""SELECT analysis_id, sha256 FROM analysis JOIN media_file USING (media_id)
                  WHERE analysis_id = ANY(:ids)""")
 _IN_WORK = text("SELECT analysis_id, ordinal, token FROM unit WHERE analysis_id = ANY(:ids) AND state = 'leased'")
@@ -117,6 +119,16 @@ def _attempt(found: re.Match[str]) -> tuple[int, int, int | None]:
     """Return analysis, unit and token of the attempt that wrote a strip."""
     token = found["token"]
     return int(found["analysis"]), int(found["ordinal"]), None if token is None else int(token)
+
+
+def find_orphans_of(session: Session, store: CropStore, analysis_id: int) -> tuple[str, ...]:
+    """Return the strips of one analysis that no row names and nobody is writing.
+
+    Raises:
+        RetryableError: the store is away.
+    """
+    sha256 = session.execute(_HASH, {"id": analysis_id}).scalar()
+    return find_unnamed(session, store.find(strip_folder(sha256, analysis_id))).orphans if sha256 else ()
 
 
 def find_orphans(sessions: sessionmaker[Session], store: CropStore) -> CropAudit:

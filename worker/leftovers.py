@@ -37,7 +37,7 @@ def remove_leftovers(sessions: sessionmaker[Session], store: CropStore, analyses
     for analysis_id in sorted(set(analyses)):
         try:
             with sessions() as session:
-                names = find_leftovers(session, store, analysis_id)
+                names = _find(session, store, analysis_id)
             for name in names:
                 store.remove(name)
             removed += len(names)
@@ -61,14 +61,8 @@ def remove_attempt(store: CropStore, unit: LeasedUnit) -> None:
         logger.warning("crops of a broken-off attempt stay: %s", err, extra=facts)
 
 
-def find_leftovers(session: Session, store: CropStore, analysis_id: int) -> list[str]:
-    """Return the strips of an analysis that no row names and nobody is writing.
-
-    Files are listed first, then the units in work, then rows: what is stored meanwhile is seen.
-
-    Raises:
-        RetryableError: the store is away.
-    """
+def _find(session: Session, store: CropStore, analysis_id: int) -> list[str]:
+    """Find what can go. Files are listed first, then the units in work, then rows: what is stored meanwhile is seen."""
     key = {"id": analysis_id}
     sha256 = session.execute(
         text("SELECT sha256 FROM media_file JOIN analysis USING (media_id) WHERE analysis_id = :id"), key

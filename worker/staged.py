@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 TIDY_SECONDS = 2.0
 """Of one look at the folder; the next goes on where it stopped."""
 FOLDERS = tuple(f"{number:02x}" for number in range(256))
-WRITING_SECONDS = 60.0
+WRITING_SECONDS = 600.0
 """How much older a copy has to be than what an open submission wrote last: clocks differ."""
 
 _WAITED_FOR = text("""SELECT m.sha256 FROM media_file AS m JOIN analysis AS a USING (media_id)

@@ -302,7 +302,7 @@ def _erase_due(config: Settings, database: Database) -> None:
     from worker.erasure.files import Stores  # noqa: PLC0415
 
     stores = Stores(CropStore(config.crops), config.staging.absolute())
-    eraser = Eraser(database.sessions, stores, patience_seconds=BEAT_PATIENCE_SECONDS)
+    eraser = Eraser(database.sessions, stores, patience_seconds=BEAT_PATIENCE_SECONDS, files_seconds=FINISH_SECONDS)
     began = time.monotonic()
     if began >= _rests["retention"]:
         erased = _erase_for_a_while(eraser)

@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 from db.totals import count_people
 from worker.erasure.doomed import choose_media, choose_person
 from worker.erasure.due import Retention
-from worker.erasure.files import list_files, note_files
+from worker.erasure.files import list_files, note_files, read_entries
 from worker.erasure.find import find_media, find_person, still_due
 from worker.erasure.receipt import ErasedFile, Receipt
 from worker.erasure.removal import Remover
@@ -53,6 +53,8 @@ class Eraser:
     """Do everything, then take it back: the receipt says what would go."""
     patience_seconds: float = PATIENCE_SECONDS
     """How long rows that somebody holds are tried for; workers hold theirs for milliseconds."""
+    files_seconds: float = float("inf")
+    """How long files are removed for after their rows; what is left then waits, as if the store were away."""
 
     def erase_media(self, wanted: Sequence[str]) -> Receipt:
         """Erase files, each given by number, SHA-256 or path.
@@ -128,7 +130,10 @@ class Eraser:
                 if time.monotonic() > until:
                     raise RetryableError("somebody works on what is to be erased; run it again in a moment") from err
             time.sleep(PAUSE_SECONDS)
-        return receipt if self.dry_run else receipt.with_files(Remover(self.sessions, self.stores).remove(noted))
+        if self.dry_run:
+            return receipt
+        remover = Remover(self.sessions, self.stores, time.monotonic() + self.files_seconds)
+        return receipt.with_files(remover.remove(noted))
 
     def _take(self, asked: str, choose: Callable[[Session], None]) -> tuple[Receipt, Noted]:
         """Erase rows in a transaction; returns the receipt, and the files that are left to be removed."""
@@ -138,12 +143,12 @@ class Eraser:
             choose(session)
             noted = note_files(session, self.stores.staging)
             receipt = _take_rows(session, asked, dry_run=self.dry_run)
-            if self.dry_run:
-                receipt = receipt.with_files(list_files(session, self.stores, noted))
-                session.rollback()
-            else:
+            if not self.dry_run:
                 session.commit()
-        return receipt, noted
+                return receipt, noted
+            entries = read_entries(session, noted)
+            session.rollback()
+            return receipt.with_files(list_files(session, self.stores, entries, noted.checks)), noted
 
 
 def _take_rows(session: Session, asked: str, *, dry_run: bool) -> Receipt:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from worker.crop_walk import find_orphans_of
 from worker.erasure.receipt import BlankedStrip, RemovedFiles
 from worker.errors import RetryableError
-from worker.leftovers import find_leftovers
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -114,17 +114,30 @@ def _stems(session: Session, staging: Path) -> Iterator[str]:
             yield f"{stem}/staging/{name}"
 
 
-def list_files(session: Session, stores: Stores, noted: Noted) -> RemovedFiles:
-    """Return what would be done to the files that were noted."""
-    found = RemovedFiles()
-    for number in noted.removals:
-        row = session.execute(text("SELECT * FROM file_removal WHERE removal_id = :id"), {"id": number}).one()
-        found += _find(stores, row.kind, row.path, row.crops or [])
-    orphans = [name for analysis in noted.checks for name in find_leftovers(session, stores.crops, analysis)]
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one entry says is to be removed."""
+
+    kind: str
+    path: str
+    crops: tuple[int, ...]
+
+
+def read_entries(session: Session, noted: Noted) -> list[Entry]:
+    """Return what the entries say that were noted."""
+    statement = text("SELECT kind, path, crops FROM file_removal WHERE removal_id = ANY(:ids) ORDER BY removal_id")
+    rows = session.execute(statement, {"ids": list(noted.removals)})
+    return [Entry(row.kind, row.path, tuple(row.crops or ())) for row in rows]
+
+
+def list_files(session: Session, stores: Stores, entries: Sequence[Entry], checks: Sequence[int]) -> RemovedFiles:
+    """Return what would be done to files; it needs none of the locks under which the entries were written."""
+    found = sum((_find(stores, entry.kind, entry.path, entry.crops) for entry in entries), RemovedFiles())
+    orphans = [name for analysis in checks for name in find_orphans_of(session, stores.crops, analysis)]
     return found + RemovedFiles(crops=tuple(orphans))
 
 
-def _find(stores: Stores, kind: str, path: str, crops: list[int]) -> RemovedFiles:
+def _find(stores: Stores, kind: str, path: str, crops: Sequence[int]) -> RemovedFiles:
     if kind == "staged":
         return RemovedFiles(staged=tuple(str(one.relative_to(stores.staging)) for one in _copies(stores, path)))
     names = tuple(stores.crops.find(path))
@@ -173,12 +186,12 @@ def check_crops(sessions: sessionmaker[Session], stores: Stores, analysis_id: in
         RetryableError: the crop store is away; the check waits.
     """
     with sessions() as session:
-        names = find_leftovers(session, stores.crops, analysis_id)
+        names = find_orphans_of(session, stores.crops, analysis_id)
     for name in names:
         stores.crops.remove(name)
     with sessions.begin() as session:
         session.execute(text("DELETE FROM crop_check WHERE analysis_id = :id"), {"id": analysis_id})
-    return RemovedFiles(crops=tuple(names))
+    return RemovedFiles(crops=names)
 
 
 def _remove_crops(stores: Stores, path: str, crops: list[int], *, is_named: bool) -> RemovedFiles:

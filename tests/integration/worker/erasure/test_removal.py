@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sqlalchemy import text
@@ -22,9 +24,10 @@ def folder_of(house, media_id):
     return f"{row.sha256[:2]}/{row.sha256}/{row.analysis_id}"
 
 
-def test_strips_that_no_row_names_lose_the_person_too(house, eraser, people, archive):
+@pytest.mark.parametrize("name", ["0-7-0.png", "0-7-0.png.part", "5-0-3.png", "0-1.png"])
+def test_strips_that_no_row_names_lose_the_person_too(house, eraser, people, archive, name):
     together = sorted(house.crowd.files)[-2]
-    orphan = f"{folder_of(house, together)}/0-7-0.png"
+    orphan = f"{folder_of(house, together)}/{name}"
     house.stores.crops.write(orphan, house.pixels(1, 3))
     receipt = eraser.erase_person(people[0])
     assert orphan in receipt.files.crops
@@ -132,6 +135,13 @@ def test_the_budget_of_time_is_kept(house, eraser, people):
     house.session.commit()
     assert eraser.finish_files(0.0) == 5
     assert eraser.finish_files() == 0
+
+
+def test_a_slow_store_leaves_the_rest_for_later(house, eraser, people):
+    receipt = replace(eraser, files_seconds=0.0).erase_media([str(media) for media in house.crowd.files])
+    assert receipt.files.left == len(house.crowd.files)
+    assert eraser.finish_files() == 0
+    assert house.strips() == set()
 
 
 def test_copies_of_members_go_whatever_their_ending_and_none_is_noted_without(house, eraser, people):
