@@ -15,6 +15,7 @@ from worker.crops import CropStore
 from worker.erasure.erase import Eraser
 from worker.erasure.files import Stores
 from worker.errors import DecoderCrashed, MediaAway, MediaChanged
+from worker.finish import finish_leased
 from worker.identity import corrections, proposals
 from worker.identity.people import Identifier
 from worker.identity.regroup import Alarm
@@ -50,7 +51,10 @@ def work(archive, *, shuffle=lambda units: None, spoil=lambda unit: None, limit=
             shuffle(units)
             for unit in units:
                 error = spoil(unit)
-                if error is None:
+                if unit.stage == "finish":
+                    run_transaction(archive.sessions, "finish", partial(finish_leased, unit=unit, heads={}))
+                    leases.drop(unit)
+                elif error is None:
                     writer.store(UnitResult(unit, frame_count=1, decoded=True, chunks=[chunk(unit)]))
                 else:
                     writer.fail(UnitResult(unit, error=error))
