@@ -11,8 +11,8 @@ _TARGA_KIND = rb"\0[\x02\x03\x0a\x0b]\0{5}|\x01[\x01\x09]...[\0\x01][\x0f\x10\x1
 _TARGA_SIZE = rb"(?!\0\0).[\0-\x3f](?!\0\0).[\0-\x3f][\x08\x0f\x10\x18\x20][\0-\x3f]"
 
 RAW: tuple[bytes, ...] = (
-    rb"II\*\0.{4}CR",  # Canon CR2, a TIFF file around a small preview
-    rb"II\*\0.{4}IIII",  # Phase One IIQ
+    rb"II\*\0.{4}CR\x02\0",  # Canon CR2, a TIFF file around a small preview
+    rb"II\*\0.{4}IIII.waR|MM\0\*.{4}MMMMRaw",  # Phase One IIQ
     rb"II(?:RO|RS)|MMOR",  # Olympus ORF
     rb"IIU\0",  # Panasonic RW2, Leica RWL
     rb"FUJIFILMCCD-RAW",

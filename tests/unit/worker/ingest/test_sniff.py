@@ -25,6 +25,8 @@ MEDIA = [
     (b"BM" + b"\x10\0\0\0" * 3 + b"\x28\0\0\0", "image", "bmp"),
     (b"II*\0\x08\0\0\0", "image", "tiff"),
     (b"MM\0*\0\0\0\x08", "image", "tiff"),
+    (b"II*\0\x90\1\0\0" + b"I" * 392, "image", "tiff"),  # pixels of one brightness
+    (b"II*\0\x90\1\0\0" + b"CR" * 196, "image", "tiff"),
     (b"8BPS\0\x01", "image", "psd"),
     (b"\0\0\x01\0\x01\0\x10\x10", "image", "ico"),
     (b"P6\n# a comment\n12 7\n255\n", "image", "ppm"),
@@ -168,7 +170,8 @@ UNREAD = {
     "DCX": b"\xb1\x68\xde\x3a\0\x10\0\0",
     "HEIF of H.264": ftyp(b"avci", b"mif1"),
     "CR3": ftyp(b"crx ", b"isom"),
-    "IIQ": b"II*\0\x08\0\0\0IIII",
+    "IIQ": b"II*\0\x10\0\0\0IIII\1waR",
+    "IIQ, big-endian": b"MM\0*\0\0\0\x10MMMMRaw\1",
 }
 
 
