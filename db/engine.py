@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import create_engine, make_url
+from sqlalchemy import create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -12,6 +12,7 @@ from db.base import SCHEMA
 from db.errors import DatabaseUnreachable
 
 if TYPE_CHECKING:
+    import psycopg
     from sqlalchemy import URL, Engine
 
 DRIVER = "postgresql+psycopg"
@@ -61,19 +62,23 @@ def make_engine(url: str, *, pool_size: int = 5, search_path: str = SEARCH_PATH)
     Raises:
         DatabaseUnreachable: the address cannot be read. (Connecting happens later, at first use.)
     """
-    parsed = parse_url(url)
-    given = str(parsed.query.get("options", ""))
-    options = f"{given} -c search_path={search_path} -c timezone=UTC".strip()
-    return create_engine(
-        parsed,
+    engine = create_engine(
+        parse_url(url),
         pool_size=pool_size,
         pool_pre_ping=True,
-        connect_args={
-            "options": options,
-            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
-            "application_name": "facet",
-        },
+        connect_args={"connect_timeout": CONNECT_TIMEOUT_SECONDS, "application_name": "facet"},
     )
+
+    # As statements: a pooler such as PgBouncer refuses them among the parameters of a connection.
+    @event.listens_for(engine, "connect", insert=True)
+    def set_up(connection: psycopg.Connection, _record: object) -> None:
+        connection.autocommit = True
+        connection.execute(
+            "SELECT set_config('search_path', %s, false), set_config('timezone', 'UTC', false)", (search_path,)
+        )
+        connection.autocommit = False
+
+    return engine
 
 
 def session_factory(engine: Engine) -> sessionmaker[Session]:

@@ -22,9 +22,18 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from db.base import SCHEMA
 from db.engine import make_engine, mask_url
 from db.errors import DatabaseUnreachable, DatabaseUnsuitable, SchemaError, SchemaMissing, SchemaNewer, SchemaOutdated
-from db.roles import create_roles, set_search_path
+from db.roles import (
+    LIMITS,
+    READER,
+    create_roles,
+    grant_roles,
+    limit_reader,
+    read_missing,
+    read_unlimited,
+    set_search_path,
+)
 from db.totals import count_people_if_free
-from db.views import create_views, views_are_current
+from db.views import VIEWS, create_views, views_are_current
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,6 +95,7 @@ def upgrade(url: str) -> SchemaState:
             raise _error(state)
         if not state.is_current:
             _apply(connection)
+        _give_access(connection)
         return _state(connection)
 
 
@@ -100,6 +110,32 @@ def current_state(url: str) -> SchemaState:
     """
     with _connection(url) as connection:
         return _state(connection)
+
+
+def missing_access(url: str) -> list[str]:
+    """Return what of roles, privileges and search path is missing, each as a phrase; ``upgrade`` makes it.
+
+    Args:
+        url: address of a database whose tables are current.
+
+    Raises:
+        DatabaseUnreachable: no connection.
+    """
+    with _connection(url) as connection:
+        return read_missing(connection, VIEWS)
+
+
+def missing_limits(url: str) -> list[str]:
+    """Return the limits of the reader that are missing, as statements for an administrator.
+
+    Args:
+        url: address of a database whose tables are current.
+
+    Raises:
+        DatabaseUnreachable: no connection.
+    """
+    with _connection(url) as connection:
+        return [f"ALTER ROLE {READER} SET {name} = '{LIMITS[name]}'" for name in read_unlimited(connection)]
 
 
 def require_current(url: str) -> None:
@@ -140,7 +176,6 @@ def _apply(connection: Connection) -> None:
         connection.commit()
         create_roles(connection)
         create_views(connection)
-        set_search_path(connection)
         connection.commit()
         count_people_if_free(connection)
         connection.commit()
@@ -150,6 +185,16 @@ def _apply(connection: Connection) -> None:
         if expected is None:
             raise
         raise DatabaseUnsuitable(f"{str(err.orig).splitlines()[0]}; expected {expected}") from err
+
+
+def _give_access(connection: Connection) -> None:
+    """Make what is missing of roles, privileges and settings, also where all tables are current: in a restored one."""
+    if read_missing(connection, VIEWS):
+        create_roles(connection)
+        grant_roles(connection, VIEWS)
+        set_search_path(connection)
+    limit_reader(connection)
+    connection.commit()
 
 
 @contextmanager

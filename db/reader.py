@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 ROWS_PER_FETCH = 2000
+WORK_MEMORY = "64MB"
+"""For each sort and hash table of a question: a join of two million faces then stays out of temporary files."""
 HARMLESS = (
     "clock_timestamp",
     "gen_random_uuid",
@@ -74,6 +76,7 @@ class _Question:
     parameters: Sequence[Any] | Mapping[str, Any] | None
     limit: int | None
     timeout_seconds: float
+    settings: Mapping[str, str]
 
 
 @contextmanager
@@ -84,6 +87,7 @@ def run_query(
     parameters: Sequence[Any] | Mapping[str, Any] | None = None,
     limit: int | None = None,
     timeout_seconds: float = 300.0,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[QueryResult]:
     """Ask one question; its rows can be taken while the context is open.
 
@@ -93,6 +97,7 @@ def run_query(
         parameters: values for ``%s`` or ``%(name)s``; without them a percent sign means itself.
         limit: most rows to give.
         timeout_seconds: longest time that the server may work before the first and between further rows.
+        settings: of PostgreSQL, for this question alone.
 
     Yields:
         Columns, types and an iterator of rows: arrays and vectors are lists, jsonb is what it holds, times are aware.
@@ -102,8 +107,8 @@ def run_query(
         QueryError: the query is refused, wrong or too slow; also raised while rows are taken.
     """
     text = read_query(query)
-    question = _Question(query, parameters, limit, timeout_seconds)
-    with _connection(url, timeout_seconds) as connection, ExitStack() as open_cursor:
+    question = _Question(query, parameters, limit, timeout_seconds, settings or {})
+    with _connection(url, question) as connection, ExitStack() as open_cursor:
         with _told(question):
             _refuse_side_effects(connection, text.calls)
             if text.beginning == "explain":
@@ -138,50 +143,56 @@ def _rows(cursor: psycopg.Cursor[Any], question: _Question) -> Iterator[tuple[An
 
 
 @contextmanager
-def _connection(url: str, timeout_seconds: float) -> Iterator[psycopg.Connection]:
+def _connection(url: str, question: _Question) -> Iterator[psycopg.Connection]:
     """Open a read-only transaction as the reader; whatever happens in it, nothing of it is kept."""
-    parsed = parse_url(url)
-    connection = _login(parsed, timeout_seconds)
+    connection = _login(parse_url(url))
     try:
         connection.read_only = True
         _become_reader(connection)
+        _set_limits(connection, question)
         _read_vectors_as_lists(connection)
         yield connection
     finally:
         connection.close()
 
 
-def _login(url: URL, timeout_seconds: float) -> psycopg.Connection:
+def _login(url: URL) -> psycopg.Connection:
     """Log in as the reader where no password is asked for (the embedded server), else as the user of the address."""
     if url.password is None and url.username != READER:
         try:
-            return _connect(url.set(username=READER), timeout_seconds)
+            return _connect(url.set(username=READER))
         except psycopg.OperationalError:
             pass  # the address' own user then becomes the reader
     try:
-        return _connect(url, timeout_seconds)
+        return _connect(url)
     except psycopg.OperationalError as err:
         found = str(err).splitlines()[0]
         raise DatabaseUnreachable(f"{found}; expected a PostgreSQL at {mask_url(url)}: is it running?") from err
 
 
-def _connect(url: URL, timeout_seconds: float) -> psycopg.Connection:
-    settings = {
-        "search_path": SEARCH_PATH,
-        "timezone": "UTC",
-        "default_transaction_read_only": "on",
-        "standard_conforming_strings": "on",
-        "statement_timeout": f"{max(1, round(timeout_seconds * 1000))}ms",
-    }
+def _connect(url: URL) -> psycopg.Connection:
     arguments: dict[str, Any] = {
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "application_name": "facet sql",
         **url.translate_connect_args(username="user", database="dbname"),
         **url.query,
     }
-    given = str(url.query.get("options", ""))
-    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
-    return psycopg.connect(**(arguments | {"options": f"{given} {options}".strip()}))
+    return psycopg.connect(**arguments)
+
+
+def _set_limits(connection: psycopg.Connection, question: _Question) -> None:
+    """Set what holds for this transaction: in it, so that it holds behind a pooler and nobody gets it after us."""
+    settings = {
+        "search_path": SEARCH_PATH,
+        "timezone": "UTC",
+        "default_transaction_read_only": "on",
+        "standard_conforming_strings": "on",
+        "work_mem": WORK_MEMORY,
+        **question.settings,
+        "statement_timeout": f"{max(1, round(question.timeout_seconds * 1000))}ms",
+    }
+    for name, value in settings.items():
+        connection.execute("SELECT set_config(%s, %s, true)", (name, value))
 
 
 def _become_reader(connection: psycopg.Connection) -> None:
@@ -191,7 +202,7 @@ def _become_reader(connection: psycopg.Connection) -> None:
         QueryError: there is no such role, or this user may not become it.
     """
     try:
-        connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(READER)))
+        connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(READER)))
     except psycopg.Error as err:
         found = str(err).splitlines()[0]
         raise QueryError(

@@ -57,19 +57,109 @@ _GRANTS = (
     f"REVOKE INSERT, UPDATE, DELETE ON {SCHEMA}.alembic_version FROM {WORKER}",
 )
 
+_HAS_SEARCH_PATH = """
+SELECT EXISTS (
+    SELECT FROM pg_db_role_setting AS s JOIN pg_database AS d ON d.oid = s.setdatabase AND s.setrole = 0,
+        unnest(s.setconfig) AS setting
+    WHERE d.datname = current_database() AND setting LIKE 'search_path=%'
+)
+"""
+
 # At the end of the path, so that in a database shared with other programs these go on finding their own tables; and not
 # at all where an administrator has set a path.
 _SEARCH_PATH = f"""
 DO $$ BEGIN
-    IF NOT EXISTS (
-        SELECT FROM pg_db_role_setting AS s JOIN pg_database AS d ON d.oid = s.setdatabase AND s.setrole = 0,
-            unnest(s.setconfig) AS setting
-        WHERE d.datname = current_database() AND setting LIKE 'search_path=%'
-    ) THEN
+    IF NOT ({_HAS_SEARCH_PATH}) THEN
         EXECUTE format('ALTER DATABASE %I SET search_path = "$user", public, {SCHEMA}', current_database());
     END IF;
 END $$
 """
+
+
+LIMITS = {
+    "statement_timeout": "10min",
+    "idle_in_transaction_session_timeout": "10min",  # an old snapshot keeps rows that were changed since
+    "default_transaction_read_only": "on",
+    "work_mem": "64MB",
+    "temp_file_limit": "10GB",  # of one session; may be set by a superuser alone
+}
+"""What holds for a login as the reader, unless an administrator set something else. Questions set their timeout."""
+
+_SET_FOR_READER = f"""
+SELECT split_part(setting, '=', 1) FROM pg_db_role_setting AS s, unnest(s.setconfig) AS setting
+WHERE s.setrole = to_regrole('{READER}')
+    AND s.setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database()))
+"""  # noqa: S608 - constant names
+
+_MISSING_ROLES = f"""
+SELECT role FROM unnest(ARRAY['{READER}', '{WORKER}']) AS role WHERE to_regrole(role) IS NULL
+"""  # noqa: S608 - constant names
+_UNREADABLE = f"""
+SELECT view FROM unnest(cast(:views AS text[])) AS view
+WHERE NOT has_schema_privilege('{READER}', '{SCHEMA}', 'USAGE')
+    OR NOT has_table_privilege('{READER}', format('{SCHEMA}.%I', view), 'SELECT')
+"""  # noqa: S608 - constant names
+_UNWRITABLE = f"""
+SELECT c.relname FROM pg_class AS c
+WHERE c.relnamespace = '{SCHEMA}'::regnamespace AND c.relkind IN ('r', 'S') AND c.relname <> 'alembic_version' AND (
+    NOT has_schema_privilege('{WORKER}', c.relnamespace, 'USAGE')
+    OR CASE c.relkind
+        WHEN 'S' THEN NOT has_sequence_privilege('{WORKER}', c.oid, 'USAGE')
+        ELSE EXISTS (
+            SELECT FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege
+            WHERE NOT has_table_privilege('{WORKER}', c.oid, privilege)
+        )
+    END
+)
+"""  # noqa: S608 - constant names
+
+
+def read_missing(connection: Connection, views: tuple[str, ...]) -> list[str]:
+    """Return what of roles, privileges and search path is missing, each as a phrase; nothing where all is there.
+
+    A database that was restored from a dump may have all rows and none of these.
+
+    Args:
+        connection: an open connection, of any user.
+        views: names of the views that the reader may see.
+    """
+    roles = connection.scalars(text(_MISSING_ROLES)).all()
+    missing = [f"the role {role}" for role in roles]
+    if READER not in roles and connection.scalars(text(_UNREADABLE), {"views": list(views)}).first():
+        missing.append(f"privileges of {READER} on the views")
+    if WORKER not in roles and connection.scalars(text(_UNWRITABLE)).first():
+        missing.append(f"privileges of {WORKER} on the tables")
+    if not connection.execute(text(_HAS_SEARCH_PATH)).scalar_one():
+        missing.append(f"the schema {SCHEMA} in the database's search_path")
+    return missing
+
+
+def read_unlimited(connection: Connection) -> list[str]:
+    """Return the settings of `LIMITS` that nobody made for the reader in this database.
+
+    Args:
+        connection: an open connection, of any user.
+    """
+    if READER in connection.scalars(text(_MISSING_ROLES)):
+        return []
+    found = set(connection.scalars(text(_SET_FOR_READER)))
+    return [name for name in LIMITS if name not in found]
+
+
+def limit_reader(connection: Connection) -> None:
+    """Set the reader's limits that nobody set, one by one as far as the server permits it.
+
+    Args:
+        connection: an open connection; the caller commits.
+    """
+    for name in read_unlimited(connection):
+        alter = f"ALTER ROLE {READER} IN DATABASE %I SET {name} = %L"
+        with _where_permitted(connection, "limit_reader"):
+            connection.exec_driver_sql(
+                f"DO $$ BEGIN EXECUTE format('{alter}', current_database(), '{LIMITS[name]}'); END $$".replace(
+                    "%", "%%"
+                )
+            )
 
 
 def create_roles(connection: Connection) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from db.embedded import EmbeddedPostgres
 from db.engine import make_engine, mask_url, session_factory
 from db.errors import DatabaseError, DatabaseUnreachable
-from db.migrate import require_current, upgrade
+from db.migrate import missing_access, require_current, upgrade
 from worker.errors import FacetError, RetryableError
 
 if TYPE_CHECKING:
@@ -82,6 +82,21 @@ def open_database(settings: Settings) -> Iterator[Database]:
             yield Database(url, engine, session_factory(engine))
         finally:
             engine.dispose()
+
+
+def require_access(url: str) -> None:
+    """Refuse a database without its roles, privileges or search path, as one restored from a dump may be.
+
+    Raises:
+        FacetError: something is missing.
+        DatabaseUnreachable: no connection.
+    """
+    missing = missing_access(url)
+    if missing:
+        raise FacetError(
+            f"missing in the database: {', '.join(missing)}; run `facet db upgrade` as a user who may create roles "
+            "(docs/access.md)"
+        )
 
 
 def is_away(error: BaseException | None) -> bool:

@@ -10,11 +10,11 @@ from sqlalchemy.orm import Session
 
 from db.engine import make_engine
 from db.errors import DatabaseError
-from db.migrate import current_state
+from db.migrate import current_state, missing_limits
 from worker.complaints import read_complaints
 from worker.crop_walk import find_orphans
 from worker.crops import CropStore
-from worker.database import database_address, open_database
+from worker.database import database_address, open_database, require_access
 from worker.decode.client import Decoder
 from worker.decode.confine import PROTECTIONS
 from worker.erasure.health import read_waiting
@@ -63,6 +63,11 @@ def examine_crops(config: Settings) -> Finding:
     return _look("crops", _crops, config)
 
 
+def examine_database(config: Settings) -> Finding:
+    """Look at the database alone: its tables, roles and limits."""
+    return _look("database", _database, config)
+
+
 def _look(what: str, check: Callable[[Settings], str], config: Settings) -> Finding:
     try:
         return Finding(what, ok=True, found=masked(check(config)))
@@ -88,7 +93,12 @@ def _database(config: Settings) -> str:
         if config.database_url is not None and not state.is_current:
             raise FacetError(f"the tables of {masked(url)} are {state.position}; run `facet db upgrade`")
         kind = "configured" if config.database_url is not None else "embedded"
-        return f"{kind}, tables {state.position}"
+        if not state.is_current:
+            return f"{kind}, tables {state.position}"
+        require_access(url)
+        unlimited = missing_limits(url)
+    note = f"; queries as the reader are not limited, an administrator may: {'; '.join(unlimited)}" if unlimited else ""
+    return f"{kind}, tables {state.position}{note}"
 
 
 def _work(config: Settings) -> str:

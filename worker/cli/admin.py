@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from worker.cli.output import JsonFlag, console, echo, print_json, table, utf8
 from worker.config import settings
-from worker.database import database_address, masked, open_database
+from worker.database import database_address, masked, open_database, require_access
 from worker.home import make_home
 from worker.transactions import run_transaction
 
@@ -39,13 +39,14 @@ def upgrade() -> None:
 
 @database.command(epilog="Example: facet db check")
 def check() -> None:
-    """Say whether the database answers and has this program's tables; exit status 1 when not."""
+    """Say whether the database answers and has this program's tables and roles; exit status 1 when not."""
     from db import migrate  # noqa: PLC0415
 
     config = settings()
     make_home(config.home)
     with database_address(config) as url:
         migrate.require_current(url)
+        require_access(url)
         echo(f"{masked(url)} answers, and its tables are current")
 
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from db.engine import parse_url
 from db.errors import QueryError
 from db.nearest import INDEX_READY
 from db.reader import run_query
@@ -30,13 +29,14 @@ NEAREST_FOR_PEOPLE = 400
 """Appearances whose people are compared when the index is used."""
 INDEX_CANDIDATES = 400
 """Rows that the index keeps in mind (hnsw.ef_search): recall and time in docs/identity.md."""
-EXACT_SETTINGS = "-c work_mem=256MB"
+EXACT_SETTINGS = {"work_mem": "256MB"}
 """Room for the sums of 300,000 people, 0.6 kB each, before PostgreSQL takes to the disk."""
-INDEX_SETTINGS = (
-    "-c hnsw.iterative_scan=strict_order "  # a filter that keeps few rows makes it search on, not come back with few
-    f"-c hnsw.ef_search={INDEX_CANDIDATES} -c hnsw.max_scan_tuples=100000 "
-    "-c enable_sort=off"  # else a planner without statistics reads everything and sorts
-)
+INDEX_SETTINGS = {
+    "hnsw.iterative_scan": "strict_order",  # a filter that keeps few rows makes it search on, not come back with few
+    "hnsw.ef_search": str(INDEX_CANDIDATES),
+    "hnsw.max_scan_tuples": "100000",
+    "enable_sort": "off",  # else a planner without statistics reads everything and sorts
+}
 LEAST_WEIGHT = 0.02
 """Weight of an appearance of quality 0 in its person's mean, as in identification."""
 
@@ -74,7 +74,7 @@ FROM (
 ) AS of_person
 ORDER BY similarity DESC NULLS LAST, person_id LIMIT {{limit}}
 """  # noqa: S608 - constant expressions
-# One look-up for each person: the view sums up everybody otherwise.
+# One look-up for each person.
 _KNOWN = """
 SELECT p.person_id, p.name, p.appearance_count, p.media_count
 FROM unnest(%(people)s::bigint[]) AS wanted (person_id)
@@ -164,7 +164,7 @@ class Found:
     appearances: tuple[AppearanceHit, ...]
     prior: float
     people_searched: int
-    """People who pass the filter; with the index, the highest number of a person of the archive."""
+    """People who pass the filter; with the index, all people of the archive. Who is looked for does not count."""
     exact: bool
 
 
@@ -257,7 +257,7 @@ class Searcher:
             near = self._nearest(probe, options, indexed=indexed)
             people = self._people(probe, options, near if indexed else None)
         near = near[: options.limit]
-        count = self._most_people() if indexed else max((hit.people_compared for hit in people), default=0)
+        count = self._count_people(probe) if indexed else max((hit.people_compared for hit in people), default=0)
         prior = prior_of(count) if options.prior is None else options.prior
         if self.trunk_sha256() == SFACE.trunk_sha256:
             near, people = _judged_appearances(probe, near, prior), _judged_people(probe, people, prior)
@@ -275,12 +275,10 @@ class Searcher:
     def _has_index(self) -> bool:
         return bool(self._ask(INDEX_READY)[0]["exists"])
 
-    def _most_people(self) -> int:
-        """Give the highest number of a person: no fewer than there are people, and to be had without counting them."""
-        rows = self._ask(
-            "SELECT person_id FROM appearances WHERE person_id IS NOT NULL ORDER BY person_id DESC LIMIT 1"
-        )
-        return int(rows[0]["person_id"]) if rows else 0
+    def _count_people(self, probe: Probe) -> int:
+        """Count the archive's people but for the one looked for; how many pass a filter, an index cannot tell."""
+        query = "SELECT count(*) FROM people WHERE person_id IS DISTINCT FROM %(person)s::bigint"
+        return int(self._ask(query, {"person": probe.person_id})[0]["count"])
 
     def _nearest(self, probe: Probe, options: SearchOptions, *, indexed: bool) -> list[AppearanceHit]:
         # "+ 0" is no expression that the index knows.
@@ -304,15 +302,13 @@ class Searcher:
         return {person.person_id: person for person in known}
 
     def _ask(
-        self, query: str, parameters: Mapping[str, object] | None = None, settings: str = ""
+        self, query: str, parameters: Mapping[str, object] | None = None, settings: Mapping[str, str] | None = None
     ) -> list[dict[str, Any]]:
         """Ask one question; rows by name of their columns."""
-        url = parse_url(self._url)
-        if settings:
-            given = str(url.query.get("options", ""))
-            url = url.update_query_dict({"options": f"{given} {settings}".strip()})
-        address = url.render_as_string(hide_password=False)
-        with run_query(address, query, parameters=parameters, timeout_seconds=self._timeout_seconds) as result:
+        asked = run_query(
+            self._url, query, parameters=parameters, timeout_seconds=self._timeout_seconds, settings=settings
+        )
+        with asked as result:
             return [dict(zip(result.columns, row, strict=True)) for row in result]
 
 

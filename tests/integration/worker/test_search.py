@@ -156,6 +156,24 @@ def test_the_index_finds_the_same_in_a_small_archive(url):
         assert by_index.prior == one_by_one.prior
 
 
+def test_with_the_index_people_are_counted_not_their_numbers(url):
+    """Numbers have gaps, wherever people were merged or erased."""
+    nearest.build_index(url)
+    engine = make_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("INSERT INTO person (person_id, release_id) SELECT 9000, release_id FROM release"))
+        connection.execute(text("UPDATE appearance SET person_id = 9000 WHERE appearance_id = :id"), {"id": FILES})
+    try:
+        searcher, probe = Searcher(url), probe_of(made(), 5)
+        by_index, one_by_one = searcher.search(probe), searcher.search(probe, SearchOptions(exact=True))
+        assert by_index.people_searched == one_by_one.people_searched == len(set(made().person.tolist()))
+        assert searcher.search(searcher.person(5)).people_searched == by_index.people_searched - 1
+    finally:
+        with engine.begin() as connection:
+            connection.execute(text("DELETE FROM person WHERE person_id = 9000"))
+        engine.dispose()
+
+
 def test_the_index_is_really_used(url):
     from worker.identity.search import _APPEARANCES, _SEARCHED, INDEX_SETTINGS, _parameters
 
