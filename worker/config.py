@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     queue_bytes: int = Field(default=GIB // 4, ge=1 << 20)
     """Decoded frames that may wait between decode and detect."""
     unit_seconds: float = Field(default=60.0, gt=0)
-    """Length of the time ranges into which a video is cut."""
+    """Length of the ranges into which a video of 25 frames a second is cut; others are cut into as many frames."""
     lease_seconds: float = Field(default=90.0, gt=0)
     """How long a worker holds a unit without a heartbeat."""
     max_attempts: int = Field(default=3, ge=1)

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from worker.accept import WHOLE, write_batch
 from worker.errors import FacetError, MediaError, MediaRejected, UsageError
-from worker.ingest import Found, Refused, plan_ranges
+from worker.ingest import Found, RangeOptions, Refused, plan_ranges
 from worker.transactions import run_transaction
 from worker.turns import Turns
 
@@ -207,10 +207,16 @@ def _plan(sessions: sessionmaker[Session], found: list[Found], submission: Submi
 def _ranges(item: Found, submission: Submission, decoder: Prober) -> Ranges | MediaRejected:
     """Cut a video into ranges; where this host could not open it for now, it is one range, and a worker finds out."""
     try:
-        return list(plan_ranges(decoder.probe(str(item.location), item.kind), submission.unit_seconds))
+        info = decoder.probe(str(item.location), item.kind)
     except MediaRejected as err:
         return err
     except MediaError as err:
         facts = {"action": "probe_failed", "uri": item.uri, "reason": err.reason}
         logger.warning("a file could not be opened and is left to a worker, in one range", extra=facts)
         return WHOLE
+    options = RangeOptions(
+        range_seconds=submission.unit_seconds,
+        byte_size=item.byte_size,
+        frames_per_second=submission.frames_per_second,
+    )
+    return plan_ranges(info, options)

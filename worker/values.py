@@ -26,6 +26,12 @@ class MediaInfo:
     duration_seconds: float | None = None
     """None for a still of one frame, and where the container does not say."""
     frames_per_second: float | None = None
+    frame_count: int | None = None
+    """Of a film that was read through for it; known where it is opened to be cut into ranges."""
+    key_frames: tuple[tuple[float, int], ...] = ()
+    """Seconds and number of frames at which decoding can start, ascending; some of them, known like the count."""
+    is_seekable: bool = True
+    """False for a film that has to be decoded from its start, whatever range of it is wanted."""
 
 
 class Prober(Protocol):

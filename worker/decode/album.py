@@ -63,6 +63,10 @@ class Album:
         """Broken pages are noted one by one."""
         return 0
 
+    def outline(self) -> MediaInfo:
+        """Return the description: a picture is not cut."""
+        return self.info
+
     def scanned(self) -> None:
         """Nothing has to be read before the pages."""
 

@@ -94,7 +94,8 @@ class Server:
         try:
             if request.operation == "frames":
                 source.scanned()
-            self._say(MessageKind.INFO, {"info": asdict(source.info), "engine": source.engine})
+            info = source.info if request.operation == "frames" else source.outline()
+            self._say(MessageKind.INFO, {"info": asdict(info), "engine": source.engine})
             if request.operation == "frames":
                 self._stream(source, request.decode)
             self._say(MessageKind.END, {"damaged": source.damaged, "notes": source.notes})

@@ -119,6 +119,10 @@ class Still:
         """A still is whole or refused."""
         return 0
 
+    def outline(self) -> MediaInfo:
+        """Return the description: a picture is not cut."""
+        return self.info
+
     def scanned(self) -> None:
         """Nothing has to be read before the frames."""
 

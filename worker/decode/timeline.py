@@ -40,6 +40,13 @@ class Timeline:
         indices = np.flatnonzero(taken(self.seconds, frames_per_second, self.end_seconds))
         return Samples(indices, self.seconds[indices], self.end_seconds)
 
+    def key_frames(self, most: int) -> tuple[tuple[float, int], ...]:
+        """Return time and number of frames that decoding can start at, at most so many, evenly over the frames."""
+        numbers = np.unique(np.searchsorted(self.stamps, self.key_stamps))
+        numbers = numbers[numbers < len(self)]
+        _, first = np.unique(numbers * most // max(len(self), 1), return_index=True)
+        return tuple((float(self.seconds[number]), int(number)) for number in numbers[first].tolist())
+
     def key_before(self, index: int) -> int:
         """Return the last frame at or before this one that decoding can start at; 0 where none is."""
         keys = self.key_stamps[self.key_stamps <= self.stamps[index]]

@@ -22,6 +22,7 @@ from worker.decode.decord_reader import DecordFailed, DecordReader
 from worker.decode.encryption import is_encrypted
 from worker.decode.orientation import UPRIGHT, swaps_sides
 from worker.decode.scan import BROADCASTS, LONGEST_PAUSE_SECONDS, Scan, scan
+from worker.decode.wire import MAX_KEY_FRAMES
 from worker.errors import MediaRejected
 from worker.values import MediaInfo
 
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+MAX_OUTLINE_BYTES = 2 << 30
+"""Files that are larger are cut by what their headers say: reading them takes longer than decoding a little twice."""
 SILENT = frozenset({("avi", "h264"), ("avi", "hevc")})
 """Container and codec where packets are stored in decoding order without a stamp: FFmpeg's guesses come double."""
 
@@ -161,6 +164,21 @@ class Video:
             if self._scan.duration_seconds:
                 self.info = replace(self.info, duration_seconds=self._scan.duration_seconds)
         return self._scan
+
+    def outline(self) -> MediaInfo:
+        """Return the description with what is needed to cut the film into ranges of equal cost.
+
+        Raises:
+            MediaRejected: ``too_many_frames``.
+        """
+        if self._is_silent() or self._is_bare():
+            return replace(self.info, is_seekable=False)
+        if opened.status(self._location).st_size > MAX_OUTLINE_BYTES:
+            return replace(self.info, frame_count=self._reader.stream.frames or None)
+        found = self.scanned()
+        if found.timeline is None:
+            return replace(self.info, frame_count=found.frame_count, is_seekable=False)
+        return replace(self.info, frame_count=found.frame_count, key_frames=found.timeline.key_frames(MAX_KEY_FRAMES))
 
     def _is_bare(self) -> bool:
         return self._reader.container.format.name in BARE

@@ -11,12 +11,13 @@ import math
 import struct
 from dataclasses import asdict, dataclass
 from enum import Enum
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from worker.values import DecodedFrame, DecodeLimits, DecodeRequest, MediaInfo
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 HEADER = struct.Struct("<4scIQ")
 """Magic, kind, bytes of JSON, bytes of raw data."""
@@ -31,6 +32,10 @@ MAX_NOTES = 20
 """Notes of one request."""
 MOST_SIDE, MOST_FRAMES = 1 << 20, 1 << 31
 """Pixels of a side and frames of a file beyond which a child tells nonsense; columns of the database hold these."""
+
+
+MAX_KEY_FRAMES = 2000
+"""Of one file: where a film may be cut."""
 
 
 class MessageKind(Enum):
@@ -112,6 +117,9 @@ def info_from_meta(meta: Mapping[str, Any]) -> tuple[MediaInfo, str]:
         height=int(said.height),
         duration_seconds=_finite(said.duration_seconds),
         frames_per_second=_finite(said.frames_per_second),
+        frame_count=None if said.frame_count is None else min(max(int(said.frame_count), 0), MOST_FRAMES),
+        key_frames=_key_frames(said.key_frames),
+        is_seekable=bool(said.is_seekable),
     )
     if info.kind not in {"image", "video"} or not (0 < info.width < MOST_SIDE and 0 < info.height < MOST_SIDE):
         raise ValueError(f"a child described a file as {info}")
@@ -122,6 +130,19 @@ def notes_from_meta(meta: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the notes of an END message; none where the child sent something else."""
     notes = meta.get("notes")
     return tuple(plain_text(note) for note in notes[:MAX_NOTES]) if isinstance(notes, list) else ()
+
+
+def _key_frames(said: Sequence[tuple[float, int]]) -> tuple[tuple[float, int], ...]:
+    """Return key frames that ascend in time and number.
+
+    Raises:
+        TypeError, ValueError, OverflowError: they are none.
+    """
+    frames = [(float(at_seconds), int(number)) for at_seconds, number in said[:MAX_KEY_FRAMES]]
+    ascending = all(one[0] < other[0] and one[1] < other[1] for one, other in pairwise(frames))
+    if not ascending or not all(math.isfinite(at) and 0 <= number < MOST_FRAMES for at, number in frames):
+        raise ValueError("key frames that do not ascend")
+    return tuple(frames)
 
 
 def _finite(value: float | None) -> float | None:

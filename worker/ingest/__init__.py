@@ -2,6 +2,6 @@
 
 from worker.ingest.discover import check_arguments, discover
 from worker.ingest.items import Found, IngestOptions, Refused
-from worker.ingest.ranges import plan_ranges
+from worker.ingest.ranges import RangeOptions, plan_ranges
 
-__all__ = ["Found", "IngestOptions", "Refused", "check_arguments", "discover", "plan_ranges"]
+__all__ = ["Found", "IngestOptions", "RangeOptions", "Refused", "check_arguments", "discover", "plan_ranges"]

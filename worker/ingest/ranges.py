@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,24 +12,82 @@ if TYPE_CHECKING:
 
 SHORTEST_PART = 0.1
 """Of a range: what is left over at the end and shorter than this joins the range before."""
-MOST_RANGES = 100_000
+MAX_RANGES = 100_000
 """A header that claims years is not believed: the ranges get longer instead."""
+USUAL_RATE = 25.0
+"""Frames per second of the film whose seconds a range is measured in: others are cut into ranges of as many frames."""
+MIN_FRAME_BYTES = 8
+"""Of a file for each of its frames: pictures that do not change take 10 to 20, with what their container notes."""
+FREE_RANGES = 16
+"""Ranges into which any file may be cut: so few do no harm, whatever was claimed."""
+BEHIND_KEY_SECONDS = 1e-4
+"""Where every frame is taken: less than any frame lasts."""
+
+Ranges = list[tuple[float | None, float | None]]
 
 
-def plan_ranges(info: MediaInfo, range_seconds: float) -> list[tuple[float | None, float | None]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RangeOptions:
+    """How a film is cut."""
+
+    range_seconds: float
+    """Length of a range of a film of 25 frames a second."""
+    byte_size: int | None = None
+    """Of the file, which bounds how many frames it can hold; None where it is not known."""
+    frames_per_second: float | None = None
+    """Sampling; None for every frame."""
+
+    @property
+    def frames(self) -> float:
+        """Frames that are decoded for a range."""
+        return max(self.range_seconds * USUAL_RATE, 1.0)
+
+    def believed(self, frames: float) -> float:
+        """Return the frames that a file can hold of those that it claims."""
+        if self.byte_size is None:
+            return frames
+        return min(frames, max(self.byte_size / MIN_FRAME_BYTES, FREE_RANGES * self.frames))
+
+
+def plan_ranges(info: MediaInfo, options: RangeOptions) -> Ranges:
     """Return half-open ranges ``start <= t < end`` that cover a file without gap or overlap.
 
-    The first starts and the last ends with the file, whatever its header says: headers are often wrong by a few
-    frames. A still, and a film that does not say how long it is, is one range.
+    They cost about the same: a range is a number of frames to decode, not of seconds. Where it is known at which frames
+    decoding can start, ranges begin behind these: all others would decode again what lies before them. The first starts
+    and the last ends with the file, whatever its header says: headers are often wrong by a few frames. A still, a film
+    that has to be decoded from its start, and one that does not say how long it is, is one range.
 
     Args:
         info: what the file says of itself.
-        range_seconds: length of a range.
+        options: how it is cut.
     """
-    duration = info.duration_seconds
-    if info.kind == "image" or duration is None or not math.isfinite(duration):
+    if info.kind == "image" or not info.is_seekable:
         return [(None, None)]
-    length = max(range_seconds, duration / MOST_RANGES)
+    borders = _at_key_frames(info, options) if info.key_frames else _by_time(info, options)
+    most = max(min(MAX_RANGES, math.ceil(options.believed(MAX_RANGES * options.frames) / options.frames)), 1)
+    step = math.ceil((len(borders) + 1) / most)
+    return list(itertools.pairwise([None, *borders[step - 1 :: step], None]))
+
+
+def _at_key_frames(info: MediaInfo, options: RangeOptions) -> list[float]:
+    """Return the times just behind key frames, such that the last frame taken before is one: it is decoded as well."""
+    behind = 1 / options.frames_per_second if options.frames_per_second else BEHIND_KEY_SECONDS
+    count = info.frame_count or 0
+    borders: list[float] = []
+    last = 0
+    for at_seconds, number in info.key_frames:
+        rest = count - number
+        if number - last >= options.frames and rest > SHORTEST_PART * options.frames:
+            borders.append(at_seconds + behind)
+            last = number
+    return borders
+
+
+def _by_time(info: MediaInfo, options: RangeOptions) -> list[float]:
+    duration = info.duration_seconds
+    if duration is None or not math.isfinite(duration) or duration <= 0:
+        return []
+    frames = options.believed(info.frame_count or duration * (info.frames_per_second or USUAL_RATE))
+    length = max(options.frames * duration / max(frames, 1.0), duration / MAX_RANGES)
     count = max(math.ceil(duration / length - SHORTEST_PART), 1)
-    borders: list[float | None] = [None, *(number * length for number in range(1, count)), None]
-    return list(itertools.pairwise(borders))
+    return [number * length for number in range(1, count)]
