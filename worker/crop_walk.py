@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 PREFIXES = tuple(f"{number:02x}" for number in range(256))
 """The folders of the store: files are spread over them by the first digits of their hash."""
 FOLDERS_AT_ONCE = 20
-PAUSE_HOURS = 1.0
-"""Between the end of a walk and the next one."""
+MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 60.0, 3600.0
+"""Between the end of a walk and the next one: as long as the walk took, within these bounds."""
 _NAME = re.compile(
     r"[0-9a-f]{2}/(?P<sha256>[0-9a-f]{64})/(?P<analysis>\d{1,18})/"
     r"(?P<ordinal>\d{1,9})-(?:(?P<token>\d{1,18})-)?\d+\.png(?:\.part)?"
@@ -52,7 +52,8 @@ _STILL_NAMED = text("SELECT EXISTS (SELECT FROM face WHERE analysis_id = :id AND
 _BEGIN = text("""
     INSERT INTO crop_walk AS w (url) VALUES (:url)
     ON CONFLICT (url) DO UPDATE SET position = '', removed = 0, strangers = 0, stranger = NULL, began_at = now()
-    WHERE w.position = '' AND w.ended_at < now() - make_interval(secs => 3600 * :hours)""")
+    WHERE w.position = '' AND w.ended_at < now()
+        - greatest(make_interval(secs => :least), least(make_interval(secs => :most), w.ended_at - w.began_at))""")
 _POSITION = text("SELECT position, ended_at >= began_at AS rests FROM crop_walk WHERE url = :url")
 _ADVANCE = text("""UPDATE crop_walk SET position = :position, removed = removed + :removed,
                        strangers = strangers + :strangers, stranger = coalesce(stranger, :stranger)
@@ -181,7 +182,7 @@ def walk_crops(sessions: sessionmaker[Session], store: CropStore, seconds: float
     """
     url = masked(store.url)
     with sessions.begin() as session:
-        session.execute(_BEGIN, {"url": url, "hours": PAUSE_HOURS})
+        session.execute(_BEGIN, {"url": url, "least": MIN_PAUSE_SECONDS, "most": MAX_PAUSE_SECONDS})
         state = session.execute(_POSITION, {"url": url}).one()
     if state.rests:
         return 0

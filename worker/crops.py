@@ -64,7 +64,7 @@ class CropStore:
             return False
         except OSError as err:
             raise self._away(err) from err
-        strip = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        strip = _decoded(data)
         if strip is None or strip.shape[0] % strip.shape[1]:
             self.remove(name)
             return False
@@ -169,11 +169,19 @@ class CropStore:
             data = fs.cat_file(f"{root}/{name}")
         except FileNotFoundError as err:
             raise FacetError(f"crop strip {name} is missing from {self.url}; analyse its file again") from err
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR) if data else None
+        image = _decoded(data)
         if image is None or image.shape[1] != size or image.shape[0] % size:
             raise FacetError(f"crop strip {name} in {self.url} is damaged; analyse its file again")
         rgb: NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
         return rgb.reshape(-1, size, size, 3)
+
+
+def _decoded(data: bytes) -> NDArray[Any] | None:
+    """Return a strip, (rows, H, 3) uint8 BGR, or None where it is damaged."""
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error:
+        return None
 
 
 def _remove_empty(root: Path, path: str) -> None:

@@ -35,7 +35,10 @@ MAX_PAUSE_SECONDS = 86400.0
 LONE_PATIENCE_SECONDS = 0.5
 """For the rows of one file that somebody holds, once the files of its batch are tried one by one."""
 ERROR_CHARACTERS = 500
-OF_A_FILE = (SQLAlchemyError, FacetError, OSError, ValueError, LookupError, TypeError, ArithmeticError, MemoryError)
+OF_A_FILE = (
+    SQLAlchemyError, FacetError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
+    AssertionError, RuntimeError, MemoryError,
+)  # fmt: skip
 """What may go wrong with one file of a batch and go well with the others."""
 OF_THE_DATABASE = ("08", "57P", "53100", "53300")
 """Beginnings of SQLSTATEs that say nothing of a file: no connection, shutting down, disk full, too many connections."""

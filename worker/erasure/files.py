@@ -105,9 +105,12 @@ def note_files(session: Session, staging: Path) -> Noted:
 
 def _stems(session: Session, staging: Path) -> Iterator[str]:
     """Yield the copies of files that go, without extension: those here, and where the place of a file names one."""
-    for row in session.execute(_PLACES).all():
+    rows = session.execute(_PLACES).all()
+    folders = {row.sha256[:2] for row in rows}
+    here = {path.name.partition(".")[0] for folder in folders for path in (staging / folder).glob("*.*")}
+    for row in rows:
         name = f"{row.sha256[:2]}/{row.sha256}"
-        if any((staging / row.sha256[:2]).glob(f"{row.sha256}.*")):
+        if row.sha256 in here:
             yield f"{staging}/{name}"
         stem, found, ending = str(row.location).rpartition(f"/staging/{name}.")
         if found and not set(ending) & set("./"):

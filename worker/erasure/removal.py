@@ -29,6 +29,8 @@ MAX_FAILURES = 3
 FIRST_PAUSE_SECONDS = 60.0
 MAX_PAUSE_SECONDS = 86400.0
 ERROR_CHARACTERS = 500
+OF_A_FILE = (FacetError, OSError, ValueError, LookupError, TypeError, RuntimeError)
+"""What may go wrong with one file of a store and go well with the others."""
 
 # Copies in the staging folder of another host are that host's to remove.
 _DUE = text("""
@@ -105,7 +107,7 @@ class Remover:
         try:
             self.done += remove_file(self.sessions, self.stores, number)
             self.failures = 0
-        except (FacetError, OSError, ValueError) as err:
+        except OF_A_FILE as err:
             self._fail(err)
             facts = {"id": number, "error": masked(str(err))[:ERROR_CHARACTERS]}
             with self.sessions.begin() as session:
@@ -115,7 +117,7 @@ class Remover:
         try:
             self.done += check_crops(self.sessions, self.stores, analysis_id)
             self.failures = 0
-        except (FacetError, OSError, ValueError) as err:
+        except OF_A_FILE as err:
             self._fail(err)
 
     def _fail(self, err: Exception) -> None:

@@ -140,3 +140,20 @@ def test_cancelling_takes_the_crops_of_broken_off_attempts_along(archive, store)
     assert store.find(kept) == [kept]
     assert not store.find(lost)
     assert not store.find(late), "its worker can store it no longer"
+
+
+def test_the_next_walk_begins_after_a_pause(archive, store):
+    archive.add()
+    (unit,) = take(archive)
+    assert walk_crops(archive.sessions, store, 60.0) == 0
+    orphan = write(store, replace(unit, token=9))
+    assert walk_crops(archive.sessions, store, 60.0) == 0
+    with archive.sessions.begin() as session:
+        session.execute(
+            text("UPDATE crop_walk SET began_at = began_at - interval '1 h', ended_at = now() - interval '61 s'")
+        )
+    assert walk_crops(archive.sessions, store, 60.0) == 0, "a walk of an hour is followed by a rest of an hour"
+    with archive.sessions.begin() as session:
+        session.execute(text("UPDATE crop_walk SET began_at = ended_at"))
+    assert walk_crops(archive.sessions, store, 60.0) == 1
+    assert not store.find(orphan)

@@ -129,3 +129,22 @@ def test_files_that_another_job_keeps_stay_whenever_it_came(archive, eraser, due
     monkeypatch.setattr(module, "find_due", find_and_submit)
     list(eraser.erase_due())
     assert left(archive) == [due[4]]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("odd"), KeyError("odd"), MemoryError(), AssertionError("odd")])
+def test_whatever_goes_wrong_with_a_file_stays_with_it(archive, eraser, due, monkeypatch, error):
+    from worker.erasure import erase
+
+    choose = erase.choose_media
+
+    def fail(session, media):
+        if due[2] in media:
+            raise error
+        choose(session, media)
+
+    monkeypatch.setattr(erase, "choose_media", fail)
+    list(eraser.erase_due())
+    assert left(archive) == [due[2]]
+    with archive.sessions() as session:
+        said = session.execute(text("SELECT error FROM erasure_failure")).scalar_one()
+    assert said.startswith(type(error).__name__)
