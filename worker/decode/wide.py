@@ -56,11 +56,17 @@ def _significant_top(location: str) -> int | None:
 
 def _deep_colours(location: str) -> Samples | None:
     """Read the colours with all their bits; None where the file has no more than eight."""
+    head = opened.head(location, PNG_DEPTH + 1)
+    if head.startswith(b"\x89PNG") and head[PNG_DEPTH] != 16:
+        return None
     with opened.independent_reader(location) as file:
         packed = np.frombuffer(file.read(), np.uint8)
-    if packed[:4].tobytes() == b"\x89PNG" and packed[PNG_DEPTH] != 16:
+    try:
+        values: NDArray[Any] | None = cv2.imdecode(packed, cv2.IMREAD_UNCHANGED)
+    except cv2.error as err:
+        if err.code == cv2.Error.StsNoMem:
+            raise MemoryError(str(err)) from err
         return None
-    values: NDArray[Any] | None = cv2.imdecode(packed, cv2.IMREAD_UNCHANGED)
     if values is None or values.dtype != np.uint16 or values.ndim != 3 or values.shape[2] not in {3, 4}:
         return None
     has_alpha = values.shape[2] == 4
