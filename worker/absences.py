@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from worker.errors import MediaAway, MediaRejected
+from worker.waiting import SKIP_SECONDS, Search
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,18 +31,11 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SKIP_SECONDS = 60.0
-"""For which a process takes nothing from a place that it could not read."""
 STAGED = re.compile(r"/([0-9a-f]{2})/\1[0-9a-f]{62}\.\w+$")
 """End of the path of a copy in a staging folder, named by its content."""
 ABOUT_THE_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG})
 """What a look at a path may answer while the disk below it is well; anything else (ESTALE, EIO, ENOTCONN) is the
 disk's."""
-
-NOT_AWAY = """NOT EXISTS (
-    SELECT FROM media_file AS f, unnest(cast(:away AS text[])) AS place
-    WHERE f.media_id = a.media_id AND (f.location = place OR starts_with(f.location, rtrim(place, '/') || '/')))"""
-"""Condition on an analysis ``a`` that its file lies in none of the places ``:away``."""
 
 _LEAVE = text("""
     UPDATE unit SET state = 'pending', owner = NULL, lease_until = NULL, attempts = attempts - 1,
@@ -59,6 +53,8 @@ class Absences:
     def __init__(self) -> None:
         self._until: dict[str, float] = {}
         self._told: set[str] = set()
+        self.search = Search()
+        """How far this process has looked for units that lie elsewhere."""
         self._lock = threading.Lock()
 
     def note(self, unit_id: int, away: MediaAway) -> None:

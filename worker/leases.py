@@ -105,12 +105,23 @@ class LeaseHolder:
             if any(unit.attempts > 1 for unit in self._held.values()):
                 return []
         stages: tuple[UnitStage, ...] = ("analyse", "finish") if finish else ("analyse",)
-        lease = replace(self._lease, away=tuple(self._absences.places()))
+        search = self._absences.search
+        lease = replace(self._lease, away=tuple(self._absences.places()), search=search)
+        units = self._take(lease, limit, films, held, stages)
+        while not units and lease.away and not search.has_ended and time.monotonic() < self._until:
+            units = self._take(lease, limit, films, held, stages)  # the next window, in a transaction of its own
+        with self._lock:
+            self._held.update((unit.unit_id, unit) for unit in units)
+        return units
+
+    def _take(
+        self, lease: Lease, limit: int, films: int | None, held: tuple[int, ...], stages: tuple[UnitStage, ...]
+    ) -> list[LeasedUnit]:
         units: list[LeasedUnit] = []
         try:
             with self._sessions.begin() as session:
                 units = ledger.lease_units(session, lease, limit, held=held, stages=stages)
-                if not units and not self._held:
+                if not units and not held and (not lease.away or self._absences.search.has_ended):
                     units = ledger.lease_units(session, lease, 1, suspects=True)
                 ranges = [unit for unit in units if unit.kind == "video" and unit.stage == "analyse"]
                 surplus = ranges[films:] if films is not None else []
@@ -118,10 +129,9 @@ class LeaseHolder:
         except DBAPIError:
             self._unreturned.extend(units)  # the answer to COMMIT may be lost, not the lease
             raise
-        units = [unit for unit in units if unit not in surplus]
-        with self._lock:
-            self._held.update((unit.unit_id, unit) for unit in units)
-        return units
+        if surplus:
+            self._absences.search.step_back()
+        return [unit for unit in units if unit not in surplus]
 
     def avoid(self, unit: LeasedUnit, away: MediaAway) -> None:
         """Take nothing for a while from the place where a unit's file should be."""
@@ -149,6 +159,7 @@ class LeaseHolder:
             self._held.clear()
         if not units:
             return
+        self._absences.search.restart()
         try:
             if error is None:
                 run_transaction(self._sessions, "return", lambda session: ledger.release_units(session, units))

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import text
 
-from worker.absences import NOT_AWAY
 from worker.errors import FacetError
+from worker.waiting import NOT_AWAY, Search
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -72,6 +72,8 @@ class Lease:
     max_attempts: int
     away: tuple[str, ...] = ()
     """Places that this worker cannot read: it takes nothing from there."""
+    search: Search | None = None
+    """How far this worker has looked for units that lie elsewhere; None to look at the first window only."""
 
 
 # Both halves stop at the first rows of an index: of those of the release that wait, in order of priority and turn, or
@@ -105,7 +107,7 @@ def _lease_statement(due: str) -> TextClause:
 _LEASE_FRESH = _lease_statement(_FRESH)
 _LEASE_SUSPECT = _lease_statement(_SUSPECT)
 _HERE = f"(u.stage = 'finish' OR {NOT_AWAY})"
-_LEASE_FRESH_HERE = _lease_statement(f"{_FRESH} AND {_HERE}")
+_LEASE_FOUND = _lease_statement(f"{_FRESH} AND u.unit_id = ANY (cast(:found AS bigint[]))")
 _LEASE_SUSPECT_HERE = _lease_statement(f"{_SUSPECT} AND {_HERE}")
 
 
@@ -145,9 +147,15 @@ def lease_units(
         "stages": list(stages),
     }
     statement = _LEASE_SUSPECT if suspects else _LEASE_FRESH
-    if lease.away:  # files are looked at only where some are away: it costs a look at each unit that is passed over
-        statement = _LEASE_SUSPECT_HERE if suspects else _LEASE_FRESH_HERE
+    if lease.away and suspects:
+        statement = _LEASE_SUSPECT_HERE
         parameters["away"] = list(lease.away)
+    elif lease.away:
+        statement = _LEASE_FOUND
+        search = lease.search or Search()
+        parameters["found"] = search.find(session, lease.release_id, lease.away, limit=limit, held=held, stages=stages)
+        if not parameters["found"]:
+            return []
     if suspects:
         parameters["max_attempts"] = lease.max_attempts
     rows = session.execute(statement, parameters).all()

@@ -22,12 +22,12 @@ from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from worker.absences import NOT_AWAY
 from worker.broker import REDIS_ERRORS, check_broker, count_messages, why
 from worker.config import settings
 from worker.database import database_away, open_database
 from worker.errors import RetryableError, UsageError
 from worker.exporter import count_in_process
+from worker.waiting import NOT_AWAY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -266,13 +266,20 @@ def _drain(app: Celery) -> None:
 
 def _due(database: Database, worker: Worker) -> bool:
     """Whether a unit waits that this worker may be able to read; those of other releases are for other workers."""
+    away = worker.absences.places()
+    parameters = {"release_id": worker.release_id, "away": away}
     with database.sessions.begin() as session:
-        statement = text(f"""SELECT EXISTS (SELECT FROM unit JOIN analysis AS a USING (analysis_id)
-                             WHERE unit.release_id = :release_id AND unit.state = 'pending'
-                               AND coalesce(not_before, '-infinity') <= now()
-                               AND (unit.stage = 'finish' OR {NOT_AWAY}))""")  # noqa: S608 - a constant
-        parameters = {"release_id": worker.release_id, "away": worker.absences.places()}
-        return bool(session.execute(statement, parameters).scalar_one())
+        if not worker.absences.search.is_vain(away) and session.execute(_FRESH_DUE, parameters).scalar_one():
+            return True
+        return bool(session.execute(_SUSPECT_DUE, parameters).scalar_one())
+
+
+_FRESH_DUE = text("""SELECT EXISTS (SELECT FROM unit
+                     WHERE release_id = :release_id AND state = 'pending' AND attempts = 0)""")
+_SUSPECT_DUE = text(f"""SELECT EXISTS (SELECT FROM unit JOIN analysis AS a USING (analysis_id)
+                        WHERE unit.release_id = :release_id AND unit.state = 'pending' AND unit.attempts > 0
+                          AND coalesce(not_before, '-infinity') <= now()
+                          AND (unit.stage = 'finish' OR {NOT_AWAY}))""")  # noqa: S608 - a constant
 
 
 def _reconcile(config: Settings) -> None:

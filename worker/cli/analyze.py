@@ -206,7 +206,7 @@ def _work(worker: Worker, database: Database, job_id: int, stop: threading.Event
 
 def _open_units(database: Database, job_id: int, away: list[str] | None = None) -> int:
     """Count what is left to do, but for files in places that cannot be read: nobody waits for those."""
-    from worker.absences import NOT_AWAY  # noqa: PLC0415 - see check_paths
+    from worker.waiting import NOT_AWAY  # noqa: PLC0415 - see check_paths
 
     with database.sessions.begin() as session:
         statement = text(f"""SELECT count(*) FROM unit JOIN analysis AS a USING (analysis_id)

@@ -21,13 +21,13 @@ PROGRAM = """
 import os
 from worker.decode import child
 
-def evil(location, limits, still=child.Still):
+def evil(location, limits, still=child.open_still):
     opened = still(location, limits)
     if opened.info.width == 33:
         os.abort()
     return opened
 
-child.Still = evil
+child.open_still = evil
 child.main()
 """
 
