@@ -193,11 +193,21 @@ def pages(tiff: Tiff) -> tuple[Directory, ...]:
 
 
 def _is_level_of(one: Directory, full: Directory) -> bool:
-    """Tell whether a picture that does not say what it is has the size of a level in a pyramid of another."""
+    """Tell whether a picture that does not say what it is is a level in a pyramid of another."""
     if SUBFILE_TYPE in one.fields or OLD_SUBFILE_TYPE in one.fields or TILE_OFFSETS not in one.fields:
         return False
+    return _has_size_of_level(one, full)
+
+
+def _has_size_of_level(one: Directory, full: Directory) -> bool:
     (width, height), (whole_width, whole_height) = one.size, full.size
-    return any(
-        abs(width - whole_width / 2**level) <= 1 and abs(height - whole_height / 2**level) <= 1
-        for level in range(1, 12)
+    return any(abs(width - whole_width / 2**n) <= 1 and abs(height - whole_height / 2**n) <= 1 for n in range(1, 12))
+
+
+def hidden_pictures(tiff: Tiff, shown: tuple[Directory, ...]) -> int:
+    """Count full pictures below others that are no pages, copies in other sizes aside."""
+    return sum(
+        one.is_full and not any(one is page for page in shown) and not _has_size_of_level(one, top)
+        for top in tiff.chain
+        for one in top.below
     )

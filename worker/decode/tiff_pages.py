@@ -122,6 +122,9 @@ def open_pages(file: BinaryIO, location: str) -> tuple[list[TiffPage], list[str]
     if not all(directories[0].size):
         raise MediaRejected("corrupt", "a TIFF file whose first picture has no size")
     notes = [] if structure.is_whole else [f"the list of pages breaks off after {len(structure.chain)}"]
+    hidden = tiff.hidden_pictures(structure, directories)
+    if hidden:
+        notes.append(f"pictures inside other pages were not analysed: {hidden}")
     pillow, own = (None, None) if structure.is_big and structure.order == ">" else _opened(location)
     return [TiffPage(file, pillow, one) for one in directories], notes, [one for one in (pillow, own) if one]
 

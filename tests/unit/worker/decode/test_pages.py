@@ -61,6 +61,16 @@ def test_pages_of_different_depths_and_colours(made, coloured):
     assert [mean for *_, mean in shown(frames)] == [90, 120, 200, 200]
 
 
+def test_a_first_page_that_pillow_refuses_does_not_hide_plain_ones(made, coloured):
+    grey = np.full((30, 40, 1), 65535 - 120 * 257, np.uint16)
+    first = made.page(grey, 16, colour=0, order=">")
+    others = [coloured(60, (17, 23), order=">"), coloured(90, (80, 60), order=">", packing="lzw")]
+    (made.folder / "a.tif").write_bytes(made.tiff(first, *others, order=">"))
+    _, frames, notes = made.read(made.folder / "a.tif")
+    assert shown(frames) == [(40, 30, 120), (17, 23, 60), (80, 60, 90)]
+    assert notes == []
+
+
 @pytest.mark.parametrize(
     "fields", [{"tag_254": REDUCED}, {"tag_254": MASK}, {"tag_254": REDUCED | PAGE}, {"tag_255": 2}, {"tile": 16}]
 )
@@ -80,14 +90,26 @@ def test_copies_below_a_picture_are_no_pages(made, coloured):
     assert [mean for *_, mean in shown(frames)] == [50, 70]
 
 
+def test_pictures_below_a_page_that_are_no_copies_are_noted(made, coloured):
+    below = [
+        coloured(200, (33, 44), tag_254=0),
+        coloured(200, (32, 24), tag_254=0),
+        coloured(9, (64, 48), tag_254=MASK),
+    ]
+    (made.folder / "a.tif").write_bytes(made.tiff(coloured(50, (64, 48)), below=below))
+    _, frames, notes = made.read(made.folder / "a.tif")
+    assert shown(frames) == [(64, 48, 50)]
+    assert notes == ["pictures inside other pages were not analysed: 1"]
+
+
 def test_the_picture_behind_a_thumbnail_is_read(made, coloured):
     for name, thumbnail, below in (
         ("below.tif", [coloured(200, (16, 12), tag_254=REDUCED)], [coloured(50, (64, 48), tag_254=0)]),
         ("next.tif", [coloured(200, (16, 12), tag_254=REDUCED), coloured(50, (64, 48), tag_254=0)], []),
     ):
         (made.folder / name).write_bytes(made.tiff(*thumbnail, below=below))
-        info, frames, _ = made.read(made.folder / name)
-        assert shown(frames) == [(64, 48, 50)], name
+        info, frames, notes = made.read(made.folder / name)
+        assert (shown(frames), notes) == ([(64, 48, 50)], []), name
         assert (info.width, info.height) == (64, 48)
 
 
