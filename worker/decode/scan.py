@@ -61,7 +61,8 @@ def scan(
         MediaRejected: ``too_many_frames``.
     """
     sounds = _sounds(container, stream)
-    picture, sound = _Picture(stream, is_broadcast=container.format.name in BROADCASTS), _Sound()
+    name = container.format.name.split(",")[0]
+    picture, sound = _Picture(stream, name in BROADCASTS, name == "mov"), _Sound()
     try:
         for packet in container.demux(stream, *sounds):
             alive()
@@ -94,6 +95,8 @@ class _Picture:
 
     stream: VideoStream
     is_broadcast: bool
+    stores_lengths: bool
+    """Whether the container stores how long each frame is."""
     shown: array[int] = field(default_factory=lambda: array("q"))
     keys: list[tuple[int, int]] = field(default_factory=list)
     tells: bool = True
@@ -198,6 +201,8 @@ def _result(picture: _Picture, sound: _Sound, stated: StatedEnd) -> Scan:
         return Scan(None, zero, float(picture.length * base) + late, picture.count)
     pairs = np.array(sorted(picture.keys), dtype=np.int64).reshape(-1, 2)
     seconds = (stamps - stamps[0]) * base.numerator / base.denominator + late
+    if not picture.stores_lengths and stated.picture is None and len(stamps) > 1:
+        picture.last_length = max(picture.last_length, int(np.median(np.diff(stamps))))
     end = max(_end(picture, sound, stated) - float(zero), float(seconds[-1]))
     timeline = Timeline(stamps, seconds, end, pairs[:, 0], pairs[:, 1], picture.is_plain)
     return Scan(timeline, zero, max(end, float((sound.end or zero) - zero)), picture.count)
@@ -216,8 +221,9 @@ def _zero(first: Fraction, sound: _Sound, *, is_broadcast: bool) -> Fraction:
 def _end(picture: _Picture, sound: _Sound, stated: StatedEnd) -> float:
     """Return the stamp at which the last frame goes.
 
-    It has the length of the packet that comes last: containers store lengths in the order of decoding. Where the track
-    says that it goes on, it does; and where nothing says how long it is, it stays to the end of the film.
+    It has the length of the packet that comes last: containers store lengths in the order of decoding. Where they store
+    none, that length follows from the rate, and the usual distance of frames counts, too. Where the track says that it
+    goes on, it does; and where nothing says how long it is, it stays to the end of the film.
     """
     ends = [float(picture.high * (picture.stream.time_base or 1))]
     ends += [stated.picture] if stated.picture is not None else []

@@ -96,6 +96,17 @@ def test_each_sampled_frame_stands_for_the_time_until_the_next(name, writer, dec
     assert read(decoder, path, video_reader="decord")[1] == frames
 
 
+@pytest.mark.parametrize(("ending", "codec"), [("ts", "libx264"), ("flv", "flv1"), ("wmv", "wmv2")])
+@pytest.mark.parametrize("interval", [40, 1000, 10_000])
+def test_containers_that_store_no_lengths_hold_the_last_frame_as_long_as_the_others(
+    ending, codec, interval, decoder, tmp_path
+):
+    path = film(tmp_path / f"film.{ending}", codec, {}, [interval * n for n in range(6)], interval)
+    info, frames = read(decoder, path, None)
+    assert [hold for *_, hold in frames] == pytest.approx([interval / 1000] * 6, abs=0.01)
+    assert info.duration_seconds == pytest.approx(6 * interval / 1000, abs=0.01)
+
+
 @pytest.mark.parametrize("ending", ["mkv", "mp4", "ts", "mov"])
 @pytest.mark.parametrize(
     ("first", "sound", "start"),
