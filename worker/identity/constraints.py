@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -25,11 +25,14 @@ class Constraints:
     """(N,) rows with different numbers are different people, equal numbers say nothing; -1: no name."""
     apart: NDArray[np.int64]
     """(A, 2) pairs of rows that are different people."""
+    banned: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    """(B, 2) row and known person that it is not."""
 
     def __post_init__(self) -> None:
-        if self.together.shape != self.name.shape or self.apart.shape[1:] != (2,):
-            message = f"together {self.together.shape}, name {self.name.shape}, apart {self.apart.shape}: "
-            raise ValueError(message + "expected (N,), (N,) and (A, 2)")
+        tails = {self.apart.shape[1:], self.banned.shape[1:]}
+        if self.together.shape != self.name.shape or tails != {(2,)}:
+            message = f"together {self.together.shape}, name {self.name.shape}, apart {self.apart.shape}, "
+            raise ValueError(f"{message}banned {self.banned.shape}: expected (N,), (N,), (A, 2) and (B, 2)")
 
     @classmethod
     def none(cls, count: int) -> Self:

@@ -21,10 +21,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from worker.identity.edges import CLOSED, Edges
+from worker.identity.in_view import two_people
 from worker.identity.neighbours import is_exact, near_pairs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from worker.identity.in_view import InView
 
 # Neighbours this far under the threshold are drawn too: their similarity grows as noise averages out.
 EDGE_MARGIN = 0.05
@@ -91,6 +94,7 @@ class Groups:
         self.refusals: list[Refusals] = []
         self._parents = np.arange(len(sums))
         self._bars = np.zeros((0, 2), np.int64)
+        self._seen: InView | None = None
 
     def __len__(self) -> int:
         return len(self.sums)
@@ -110,8 +114,12 @@ class Groups:
         return units
 
     def bar(self, pairs: NDArray[np.int64]) -> None:
-        """Note (B, 2) pairs of groups that are different people."""
+        """Note (B, 2) pairs of groups that are different people, whatever they look like."""
         self._bars = np.concatenate([self._bars, pairs])
+
+    def see(self, members: InView) -> None:
+        """Note when the members of groups are in view: two at once are two people, unless they look the same."""
+        self._seen = members
 
     def unite(self, labels: NDArray[np.int64]) -> None:
         """Join the groups with equal labels, whatever their embeddings; (G,), -1 for none."""
@@ -128,7 +136,7 @@ class Groups:
 
     def agglomerate(self, rule: Rule) -> None:
         """Join the most similar groups until no two may join."""
-        edges = Edges(np.zeros((0, 2), np.int64), self.roots()[self._bars])
+        pairs = np.zeros((0, 2), np.int64)
         again = False
         for draw in range(_MOST_DRAWS):
             rows, asking = self._asking(rule, everyone=again)
@@ -136,11 +144,18 @@ class Groups:
             again = draw == 0 and len(asking) == len(rows) and not is_exact(len(rows), len(asking))
             least = rule.threshold - EDGE_MARGIN
             near = rows[near_pairs(self.directions(rows), asking, count=rule.neighbours, least=least, seed=draw)]
-            edges = Edges(np.concatenate([edges.pairs(), near]), edges.bars())
+            pairs = np.concatenate([pairs, near])
+            edges = Edges(pairs, np.concatenate([self.roots()[self._bars], self._met(pairs)]))
             self._judge(edges, np.arange(len(edges)), rule)
             if not self._settle(edges, rule) and not again:
                 break
-        self._bars = edges.bars()
+            pairs = edges.pairs()
+
+    def _met(self, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(B, 2) pairs of groups that are in view together, among those that may join along (E, 2) pairs."""
+        if self._seen is None or not len(pairs):
+            return np.zeros((0, 2), np.int64)
+        return two_people(self._seen, self.roots()[self._seen.group], pairs)
 
     def _asking(self, rule: Rule, *, everyone: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Groups to draw the graph of, and the places in them of those whose neighbours are not known yet."""

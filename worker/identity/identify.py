@@ -3,7 +3,7 @@
 `assign` is for what has just been analysed: new appearances and the known people they resemble are grouped together
 from the most similar pair down, so the order within a batch does not matter. `regroup` forgets the people and groups
 everything. Both obey the same rules: an appearance of low quality joins no two people and needs more similarity to
-attach, and whoever is in view at the same time in the same media is not the same person.
+attach, and two who are in view at the same time in the same media are two people, unless they look the same there.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from worker.columns import Columns
 from worker.identity.constraints import Constraints
 from worker.identity.grouping import EDGE_MARGIN, Groups, Labels, Rule
+from worker.identity.in_view import InView, Sightings
 from worker.identity.neighbours import Hits, compare
 
 if TYPE_CHECKING:
@@ -89,29 +90,6 @@ class AppearanceEmbeddings(Columns):
 
     def __post_init__(self) -> None:
         self._check(embeddings=(-1,))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Sightings(Columns):
-    """When known people are in view."""
-
-    person: NDArray[np.int64]
-    """(S,) the person's id."""
-    media: NDArray[np.int64]
-    """(S,)."""
-    start_seconds: NDArray[np.float64]
-    """(S,)."""
-    end_seconds: NDArray[np.float64]
-    """(S,)."""
-
-    def __post_init__(self) -> None:
-        self._check()
-
-    @classmethod
-    def empty(cls) -> Self:
-        """Nobody."""
-        ids, times = np.zeros(0, np.int64), np.zeros(0, np.float64)
-        return cls(person=ids, media=ids, start_seconds=times, end_seconds=times)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -207,8 +185,9 @@ def assign(
     pinned = np.full(len(new), -1, np.int64) if pinned is None else pinned
     near, compared = _candidates(new, known, pinned, options)
     groups = _assignable(new, near, said, pinned, options)
-    groups.bar(_met(new, near, sightings or Sightings.empty()))
+    groups.see(_in_view(new, near, sightings or Sightings.empty(new.embeddings.shape[1])))
     groups.bar(said.apart + len(near))
+    groups.bar(_bans(said.banned, near))
     groups.unite(np.concatenate([np.full(len(near), -1, np.int64), said.together]))
     groups.unite(groups.labels.person.copy())
     _group(groups, options.among(compared + len(new)))
@@ -247,7 +226,16 @@ def regroup(
         appearances.quality >= options.low_quality,
         Labels(np.full(len(appearances), -1, np.int64), said.name.copy()),
     )
-    groups.bar(meetings(appearances.media, appearances.start_seconds, appearances.end_seconds))
+    groups.see(
+        InView(
+            group=np.arange(len(appearances)),
+            media=appearances.media,
+            start_seconds=appearances.start_seconds,
+            end_seconds=appearances.end_seconds,
+            embeddings=appearances.embeddings,
+            quality=appearances.quality,
+        )
+    )
     groups.bar(said.apart)
     groups.unite(said.together)
     _group(groups, options.among(len(appearances)))
@@ -279,22 +267,6 @@ def inherit(groups: NDArray[np.int64], previous: NDArray[np.int64]) -> NDArray[n
             people[one] = ids[two]
             taken.add(two)
     return people
-
-
-def meetings(
-    media: NDArray[np.int64], start_seconds: NDArray[np.float64], end_seconds: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    """(B, 2) pairs of rows that are in view in the same media at the same time."""
-    order = np.lexsort((start_seconds, media))
-    _, file = np.unique(media[order], return_inverse=True)
-    moments, place = np.unique(np.concatenate([start_seconds[order], end_seconds[order]]), return_inverse=True)
-    starts, ends = file * len(moments) + place.reshape(2, -1)
-    # in order of start, whoever begins before a row ends comes right after it
-    following = np.searchsorted(starts, ends, side="right") - np.arange(len(order)) - 1
-    following = np.maximum(following, 0)
-    first = np.repeat(np.arange(len(order)), following)
-    offset = np.arange(len(first)) - np.repeat(np.cumsum(following) - following, following)
-    return np.stack([order[first], order[first + 1 + offset]], axis=1)
 
 
 def _group(groups: Groups, options: IdentifyOptions) -> None:
@@ -361,19 +333,27 @@ def _weights(quality: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.maximum(quality, np.float32(_LEAST_WEIGHT))
 
 
-def _met(new: AppearanceEmbeddings, near: KnownPeople, sightings: Sightings) -> NDArray[np.int64]:
-    """(B, 2) pairs of rows of known people and new appearances, in this order, that are in view at the same time."""
+def _in_view(new: AppearanceEmbeddings, near: KnownPeople, sightings: Sightings) -> InView:
+    """When the known people and the new appearances, rows in this order, are in view."""
+    seen = sightings[np.isin(sightings.person, near.person)]
     order = np.argsort(near.person)
-    place = np.searchsorted(near.person, sightings.person, sorter=order)
-    known = np.isin(sightings.person, near.person)
-    row = np.concatenate([order[place[known]], np.arange(len(near), len(near) + len(new))])
-    seen = sightings[known]
-    pairs = meetings(
-        np.concatenate([seen.media, new.media]),
-        np.concatenate([seen.start_seconds, new.start_seconds]),
-        np.concatenate([seen.end_seconds, new.end_seconds]),
+    place = np.searchsorted(near.person, seen.person, sorter=order)
+    return InView(
+        group=np.concatenate([order[place], np.arange(len(near), len(near) + len(new))]),
+        media=np.concatenate([seen.media, new.media]),
+        start_seconds=np.concatenate([seen.start_seconds, new.start_seconds]),
+        end_seconds=np.concatenate([seen.end_seconds, new.end_seconds]),
+        embeddings=np.concatenate([seen.embeddings, new.embeddings]),
+        quality=np.concatenate([seen.quality, new.quality]),
     )
-    return row[pairs]
+
+
+def _bans(banned: NDArray[np.int64], near: KnownPeople) -> NDArray[np.int64]:
+    """(B, 2) rows of known people and of new appearances, in this order, that humans set apart."""
+    rows = banned[np.isin(banned[:, 1], near.person)]
+    order = np.argsort(near.person)
+    place = np.searchsorted(near.person, rows[:, 1], sorter=order)
+    return np.stack([order[place], rows[:, 0] + len(near)], axis=1)
 
 
 def _number(labels: NDArray[np.int64]) -> NDArray[np.int64]:

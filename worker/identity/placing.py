@@ -9,9 +9,11 @@ import numpy as np
 from sqlalchemy import text
 
 from db.arrays import read_rows
+from db.base import EMBEDDING_DIMENSION
 from db.copy import allocate_ids
 from worker.identity.constraints import Constraints
-from worker.identity.identify import AppearanceEmbeddings, KnownPeople, Sightings, assign
+from worker.identity.identify import AppearanceEmbeddings, KnownPeople, assign
+from worker.identity.in_view import Sightings
 from worker.identity.known import insert_people, refresh_people, store_sums, sum_up
 from worker.identity.naming import people_of
 from worker.identity.ruling import Ruling, rule
@@ -41,12 +43,15 @@ _THESE = f"""
     WHERE s.appearance_id = ANY(%(appearances)s) ORDER BY s.appearance_id"""  # noqa: S608 - constant columns
 _SIGHTINGS: Mapping[str, ColumnType] = {
     "appearance_id": "bigint", "person_id": "bigint", "media_id": "bigint", "start_seconds": "double precision",
-    "end_seconds": "double precision",
+    "end_seconds": "double precision", "quality": "real", "embedding": "vector",
 }  # fmt: skip
 _SEEN = """
-    SELECT s.appearance_id, s.person_id, s.media_id, s.start_seconds, s.end_seconds
-    FROM facet.appearance s JOIN facet.analysis a USING (analysis_id)
-    WHERE s.media_id = ANY(%(media)s) AND s.release_id = %(release_id)s AND s.person_id IS NOT NULL AND a.is_current"""
+    SELECT s.appearance_id, s.person_id, s.media_id, s.start_seconds, s.end_seconds, s.quality,
+           coalesce(s.embedding, array_fill(0::real, ARRAY[%(dimension)s])::vector)
+    FROM unnest(%(media)s::bigint[], %(first)s::float8[], %(last)s::float8[]) AS span (media_id, first, last)
+    JOIN facet.appearance s ON s.media_id = span.media_id AND s.start_seconds <= last AND s.end_seconds >= first
+    JOIN facet.analysis a USING (analysis_id)
+    WHERE s.release_id = %(release_id)s AND s.person_id IS NOT NULL AND a.is_current"""
 
 
 def read_these(session: Session, appearances: Ids) -> NDArray[np.void]:
@@ -126,7 +131,7 @@ def _ruling(session: Session, rows: NDArray[np.void], said: Said | None) -> Ruli
 def _assign(session: Session, known: PeopleInMemory, rows: NDArray[np.void], ruling: Ruling) -> Assignment:
     """Assign against the people in memory, read anew if one of them is no longer in the database."""
     new, sightings = embeddings_of(rows), _sightings(session, known.release_id, rows)
-    new, sightings, constraints = _with_bans(new, sightings, ruling)
+    constraints = replace(ruling.constraints, banned=ruling.banned)
     while True:
         people = known.refresh(session)
         found = assign(new, [people], sightings=sightings, constraints=constraints, pinned=ruling.pinned)
@@ -138,61 +143,22 @@ def _assign(session: Session, known: PeopleInMemory, rows: NDArray[np.void], rul
 
 
 def _sightings(session: Session, release_id: int, rows: NDArray[np.void]) -> Sightings:
-    """Where known people are in view in the files of the rows, the rows themselves left out."""
-    media = np.unique(rows["media_id"]).tolist()
-    seen = read_rows(session, _SEEN, _SIGHTINGS, {"media": media, "release_id": release_id})
+    """Where known people are in view in the files of the rows, about their times; the rows themselves left out."""
+    media, file = np.unique(rows["media_id"], return_inverse=True)
+    first, last = np.full(len(media), np.inf), np.full(len(media), -np.inf)
+    np.minimum.at(first, file, rows["start_seconds"])
+    np.maximum.at(last, file, rows["end_seconds"])
+    spans = {"media": media.tolist(), "first": first.tolist(), "last": last.tolist()}
+    bounds = spans | {"release_id": release_id, "dimension": EMBEDDING_DIMENSION}
+    seen = read_rows(session, _SEEN, _SIGHTINGS, bounds)
     seen = seen[~np.isin(seen["appearance_id"], rows["appearance_id"])]
     return Sightings(
         person=seen["person_id"],
         media=seen["media_id"],
         start_seconds=seen["start_seconds"],
         end_seconds=seen["end_seconds"],
-    )
-
-
-def _with_bans(
-    new: AppearanceEmbeddings, sightings: Sightings, ruling: Ruling
-) -> tuple[AppearanceEmbeddings, Sightings, Constraints]:
-    """Say who a new appearance is not as if that person was seen beside it, in a file that only it is in.
-
-    What its own file says of it is said there again: who is in view at the same time is still somebody else.
-    """
-    rows = np.unique(ruling.banned[:, 0])
-    media = new.media.copy()
-    media[rows] = -1 - rows  # no file has such a number
-    seen, apart = [sightings], [ruling.constraints.apart]
-    for row in rows.tolist():
-        beside = _in_view_with(new, row, sightings)
-        others = ruling.banned[ruling.banned[:, 0] == row, 1]
-        seen.append(_beside(new, row, np.concatenate([others, sightings.person[beside]])))
-        mates = np.flatnonzero(_in_view_with(new, row, new))
-        mates = mates[(mates != row) & ~_same_group(ruling.constraints.together, row)[mates]]
-        apart.append(np.stack([np.full(len(mates), row), mates], axis=1))
-    constraints = replace(ruling.constraints, apart=np.concatenate(apart))
-    return replace(new, media=media), Sightings.cat(seen), constraints
-
-
-def _in_view_with(new: AppearanceEmbeddings, row: int, seen: AppearanceEmbeddings | Sightings) -> NDArray[np.bool_]:
-    overlap: NDArray[np.bool_] = (
-        (seen.media == new.media[row])
-        & (seen.start_seconds <= new.end_seconds[row])
-        & (seen.end_seconds >= new.start_seconds[row])
-    )
-    return overlap
-
-
-def _same_group(together: Ids, row: int) -> NDArray[np.bool_]:
-    same: NDArray[np.bool_] = (together == together[row]) & (together >= 0)
-    return same
-
-
-def _beside(new: AppearanceEmbeddings, row: int, people: Ids) -> Sightings:
-    count = len(people)
-    return Sightings(
-        person=people,
-        media=np.full(count, -1 - row),
-        start_seconds=np.full(count, new.start_seconds[row]),
-        end_seconds=np.full(count, new.end_seconds[row]),
+        embeddings=seen["embedding"],
+        quality=seen["quality"],
     )
 
 

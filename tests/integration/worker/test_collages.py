@@ -1,0 +1,138 @@
+"""Pictures that show one person several times, through the shipped network: one person, and never two as one."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+import pytest
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+
+from models.release import load_release
+from worker.demo import PICTURES, _open
+from worker.identity.identify import AppearanceEmbeddings, KnownPeople, assign, regroup
+from worker.identity.in_view import Sightings
+from worker.photo import find_faces
+
+FACES = {"collins": (120, 0, 330, 260), "hopper": (130, 40, 390, 360)}  # the head of each picture
+SIDE = 220
+
+
+def head(name, side=SIDE):
+    return _open(*PICTURES[name]).crop(FACES[name]).resize((side, side), Image.Resampling.LANCZOS)
+
+
+def shifted(picture, share):
+    """The picture seen from a little to the side, as the next exposure has it."""
+    width, height = picture.size
+    return picture.crop((int(share * width), 0, width, int((1 - share) * height))).resize(picture.size)
+
+
+LOOKS = {
+    "plain": lambda picture: picture,
+    "mirrored": ImageOps.mirror,
+    "grey": lambda picture: picture.convert("L").convert("RGB"),
+    "dark": lambda picture: ImageEnhance.Brightness(picture).enhance(0.5),
+    "sepia": lambda picture: ImageOps.colorize(picture.convert("L"), "#201008", "#f0e0c0"),
+    "turned": lambda picture: picture.rotate(12, Image.Resampling.BICUBIC, fillcolor=(90, 90, 90)),
+    "soft": lambda picture: picture.filter(ImageFilter.GaussianBlur(1.5)),
+    "small": lambda picture: ImageOps.pad(picture.resize((SIDE // 2, SIDE // 2)), (SIDE, SIDE), color=(60, 70, 80)),
+    "nearer": lambda picture: shifted(picture, 0.1),
+}
+
+
+def grid(columns, *cells):
+    """A collage of heads, each as NAME or NAME/LOOK."""
+    rows = -(-len(cells) // columns)
+    picture = Image.new("RGB", (columns * (SIDE + 8), rows * (SIDE + 8)), "white")
+    for place, cell in enumerate(cells):
+        name, _, look = cell.partition("/")
+        spot = (place % columns * (SIDE + 8) + 4, place // columns * (SIDE + 8) + 4)
+        picture.paste(LOOKS[look or "plain"](head(name)), spot)
+    return picture
+
+
+COLLAGES = {
+    "strip of a booth": (grid(1, "collins", "collins/nearer", "collins/dark", "collins/turned"), 1),
+    "strip lying down": (grid(4, "hopper", "hopper/nearer", "hopper/soft", "hopper/mirrored"), 1),
+    "two by two": (grid(2, "collins", "collins/mirrored", "collins/grey", "collins/sepia"), 1),
+    "three by three": (grid(3, *(f"collins/{look}" for look in [*LOOKS][:-1]), "hopper"), 2),
+    "mirror": (grid(2, "hopper", "hopper/mirrored"), 1),
+    "colour and grey": (grid(2, "hopper", "hopper/grey"), 1),
+    "a photo in the photo": (grid(2, "collins", "collins/small"), 1),
+    "before and after": (grid(2, "hopper/dark", "hopper/sepia"), 1),
+    "the same picture twice": (grid(2, "collins", "collins"), 1),
+    "two people": (grid(2, "collins", "hopper"), 2),
+    "two people in two looks": (grid(2, "collins", "hopper", "collins/mirrored", "hopper/mirrored"), 2),
+    "two people in grey": (grid(2, "collins/grey", "hopper/grey", "hopper/soft", "collins/soft"), 2),
+    "contact sheet": (grid(3, "hopper", "hopper/dark", "collins", "collins/dark", "hopper/nearer", "collins/soft"), 2),
+}
+
+
+@pytest.fixture(scope="module")
+def release():
+    return load_release(None, device="cpu", heads=frozenset())
+
+
+@pytest.fixture(scope="module")
+def look_at(release):
+    """Find the faces of a collage, each collage once."""
+    return cache(lambda name: seen_in(release, COLLAGES[name][0], first=1))
+
+
+@pytest.fixture(scope="module")
+def portraits(release):
+    return seen_in(release, *(head(name) for name in FACES for _ in range(2)))
+
+
+def seen_in(release, *pictures, first=10):
+    """The faces of files, numbered from ``first``, as identification sees them."""
+    found = [(first + n, face.probe) for n, one in enumerate(pictures) for face in find_faces(np.array(one), release)]
+    return AppearanceEmbeddings(
+        embeddings=np.stack([probe.embedding for _, probe in found]),
+        quality=np.array([probe.quality for _, probe in found], np.float32),
+        media=np.array([file for file, _ in found]),
+        start_seconds=np.zeros(len(found)),
+        end_seconds=np.zeros(len(found)),
+    )
+
+
+@pytest.mark.parametrize("name", COLLAGES)
+def test_a_collage_is_as_many_people_as_it_shows(look_at, portraits, name):
+    _, people = COLLAGES[name]
+    collage = look_at(name)
+    assert len(collage) >= people
+    alone = regroup(collage)
+    assert len(set(alone.tolist())) == people
+    # with portraits of both, in one batch, regrouped, and as known people in either order
+    both = AppearanceEmbeddings.cat([collage, portraits])
+    assert len(set(regroup(both).tolist())) == 2
+    assert len(set(assign(both).newcomer.tolist())) == 2
+    known = KnownPeople.of(np.array([7, 7, 8, 8]), portraits.embeddings, portraits.quality)
+    found = assign(collage, [known])
+    assert set(found.person.tolist()) <= {7, 8}
+    assert len(set(found.person.tolist())) == people
+
+
+@pytest.mark.parametrize("name", ["strip of a booth", "two people in two looks", "three by three"])
+def test_a_collage_that_comes_face_by_face_is_the_same_people(look_at, name):
+    """As in a film with a split screen, whose appearances come in several batches."""
+    _, people = COLLAGES[name]
+    collage = look_at(name)
+    person, made = np.full(len(collage), -1), 0
+    for row in range(len(collage)):
+        seen = np.flatnonzero(person >= 0)
+        known = KnownPeople.of(person[seen], collage.embeddings[seen], collage.quality[seen])
+        rest = collage[seen]
+        sightings = Sightings(
+            person=person[seen],
+            media=rest.media,
+            start_seconds=rest.start_seconds,
+            end_seconds=rest.end_seconds,
+            embeddings=rest.embeddings,
+            quality=rest.quality,
+        )
+        found = assign(collage[np.array([row])], [known], sightings=sightings)
+        person[row] = found.person[0] if found.person[0] >= 0 else made
+        made += found.person[0] < 0
+    assert made == people
