@@ -1,4 +1,4 @@
-"""What it means for faces that their frames stay on screen longer than others: a slide, a frozen film, a time-lapse."""
+"""The time for which frames stay on screen, and its meaning for faces: a slide, a frozen film, a time-lapse."""
 
 from __future__ import annotations
 

@@ -179,7 +179,7 @@ def _lacks_index(location: str) -> bool:
 
 
 def _is_whole(location: str) -> bool:
-    """Tell whether a Matroska file has all bytes of its segment; one of unknown length may go on."""
+    """Return whether a Matroska file has all bytes of its segment; one of unknown length may go on."""
     head = opened.head(location, HEAD_BYTES)
     header, content = _matroska_length(head, 4)
     if header is None:

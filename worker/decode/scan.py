@@ -34,7 +34,7 @@ EARLY_FRAMES = 50
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What the packets of a film say."""
+    """Facts that the packets of a film state."""
 
     timeline: Timeline | None
     """None where they do not tell: without stamps, with one stamp for two frames, or with clocks that restart."""

@@ -32,15 +32,25 @@ _LOCKS = (
 )
 
 
-def _same_place(one: str, other: str) -> str:
-    """Give the condition that two rows with a file, a time and a box are one face, as corrections find it again."""
+def _same_place(one: str, other: str, or_frame: str = "false") -> str:
+    """Give the condition that two rows with a file, a time and a box are one face, as corrections find it again.
+
+    Args:
+        one: a row.
+        other: another one.
+        or_frame: holds where they are of one frame, whatever their times.
+    """
     width = f"greatest(0, least({one}.x2, {other}.x2) - greatest({one}.x1, {other}.x1))"
     height = f"greatest(0, least({one}.y2, {other}.y2) - greatest({one}.y1, {other}.y1))"
     areas = " + ".join(f"({box}.x2 - {box}.x1) * ({box}.y2 - {box}.y1)" for box in (one, other))
     return f"""{one}.media_id = {other}.media_id
-        AND {one}.at_seconds BETWEEN {other}.at_seconds - {MOST_SECONDS} AND {other}.at_seconds + {MOST_SECONDS}
+        AND ({one}.at_seconds BETWEEN {other}.at_seconds - {MOST_SECONDS} AND {other}.at_seconds + {MOST_SECONDS}
+             OR {or_frame})
         AND {width} * {height} >= {LEAST_OVERLAP} * ({areas} - {width} * {height})"""
 
+
+# An earlier version counted the time of a film from its first picture, where its sound comes first.
+_ONE_FRAME = "d.frame_index = f.frame_index"
 
 _OF_MEDIA = (
     "INSERT INTO doomed_analysis SELECT analysis_id FROM analysis JOIN doomed_media ON id = media_id",
@@ -72,7 +82,7 @@ _AT_PLACES = f"""
     WHERE f.media_id IN (SELECT id FROM doomed_sealed) AND a.state NOT IN ('pending', 'cancelled')
       AND NOT (a.is_current AND a.release_id = :release_id)
       AND EXISTS (SELECT FROM face d JOIN doomed_face ON id = d.face_id
-                  WHERE d.analysis_id <> f.analysis_id AND {_same_place("d", "f")})"""  # noqa: S608 - constants
+                  WHERE d.analysis_id <> f.analysis_id AND {_same_place("d", "f", _ONE_FRAME)})"""  # noqa: S608 - constants
 _MATCHED = (
     """INSERT INTO doomed_appearance
        SELECT appearance_id FROM place_match WHERE appearance_id IS NOT NULL GROUP BY appearance_id

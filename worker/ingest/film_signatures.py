@@ -64,5 +64,5 @@ _RUNS = tuple(
 
 
 def is_transport_stream(head: bytes) -> bool:
-    """Tell whether packets follow each other somewhere in these bytes: recordings may begin in the middle of one."""
+    """Return whether packets follow each other somewhere in these bytes: recordings may begin in the middle of one."""
     return any(run.search(head) for run in _RUNS)
