@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from worker.submit import Writing
-    from worker.values import MediaKind
 
 SEALED = "erased: somebody in this file was erased from the results, so it is not analysed again"
 """Reason of an analysis of a sealed file."""
@@ -83,6 +82,8 @@ _INSERT_ITEM = text("""
 Ranges = list[tuple[float | None, float | None]]
 Plans = Mapping[str, Ranges | MediaError]
 """By hash, the ranges of videos that are new, or why they are refused."""
+_Ends = tuple[int | None, int | None, str | None]
+"""Of an item: its file, its analysis, and why it has none."""
 WHOLE: Ranges = [(None, None)]
 """The ranges of an image, and of a file that could not be opened for now: a worker finds out."""
 
@@ -97,6 +98,10 @@ class _File:
     media_id: int | None = None
     is_sealed: bool = False
     analysis_id: int | None = None
+    is_waiting: bool = False
+    """The analysis that it joins has not ended, or was cancelled."""
+    is_ended: bool = False
+    """Units of that analysis were cancelled, or ended because the file was not found."""
 
     @property
     def refusal(self) -> str | None:
@@ -118,13 +123,17 @@ def write_batch(session: Session, batch: Sequence[Found | Refused], plans: Plans
     files = _join_media(session, files)
     files = _join_analyses(session, files, writing)
     refusals = _known_refusals(session, [item for item in batch if isinstance(item, Refused)])
+    items = []
     for item in batch:
         writing.counts.files += 1
         if isinstance(item, Refused):
-            _write_refused(session, item, refusals, writing)
+            ends: _Ends = (_write_refused(session, item, refusals), None, _reason(item))
         else:
             files[item.sha256] = file = _write_found(session, files[item.sha256], writing)
-            _write_item(session, writing, item.uri, file.media_id, file.analysis_id, file.refusal)
+            ends = (file.media_id, file.analysis_id, file.refusal)
+        items.append(_item(writing, item.uri, ends))
+    if items:
+        session.execute(_INSERT_ITEM, items)
 
 
 def _join_media(session: Session, files: Mapping[str, _File]) -> dict[str, _File]:
@@ -160,21 +169,24 @@ def _join_analyses(session: Session, files: Mapping[str, _File], writing: Writin
     for row in rows:
         file = joined[known[row.media_id]]
         if file.analysis_id is None and (file.item.kind == "image" or row.sampling == submission.sampling):
-            joined[known[row.media_id]] = replace(file, analysis_id=row.analysis_id)
+            is_waiting = row.state in {"pending", "cancelled"}
+            joined[known[row.media_id]] = replace(file, analysis_id=row.analysis_id, is_waiting=is_waiting)
     taken = {file.analysis_id for file in joined.values() if not file.is_sealed}
-    _lock_joined(session, [row for row in rows if row.analysis_id in taken], writing)
-    return joined
+    ended = _lock_joined(session, [row for row in rows if row.analysis_id in taken], writing)
+    return {key: replace(file, is_ended=file.analysis_id in ended) for key, file in joined.items()}
 
 
-def _lock_joined(session: Session, analyses: Sequence[Row[tuple[object, ...]]], writing: Writing) -> None:
-    """Lock the analyses that are taken up again, then units that are, or that come earlier than they would."""
+def _lock_joined(session: Session, analyses: Sequence[Row[tuple[object, ...]]], writing: Writing) -> set[int]:
+    """Lock the analyses that are taken up again, then units that are, or that come earlier; returns the former."""
     waiting = [row.analysis_id for row in analyses if row.state in {"pending", "cancelled"}]
     lost = [row.analysis_id for row in analyses if row.state == "rejected" and is_of_the_place(row.reason)]
     ended = session.execute(_ENDED_UNITS, {"open": waiting, "lost": lost}).all()
     first = {"priority": writing.submission.priority, "turn": writing.turns.next}
     overtaken = session.scalars(_OVERTAKEN, {"ids": waiting} | first).all()
-    lock_analyses(session, (row.analysis_id for row in ended))
+    again = {int(row.analysis_id) for row in ended}
+    lock_analyses(session, again)
     lock_units(session, [*(row.unit_id for row in ended), *overtaken])
+    return again
 
 
 def _known_refusals(session: Session, items: Sequence[Refused]) -> dict[tuple[str, str], int]:
@@ -186,12 +198,12 @@ def _known_refusals(session: Session, items: Sequence[Refused]) -> dict[tuple[st
     return {(row.uri, row.reason): int(row.media_id) for row in rows if row.media_id is not None}
 
 
-def _write_refused(session: Session, item: Refused, known: dict[tuple[str, str], int], writing: Writing) -> None:
-    reason = _reason(item)
-    if (item.uri, reason) not in known:
-        values = {"uri": item.uri, "size": item.byte_size, "reason": reason}
-        known[item.uri, reason] = int(session.execute(_INSERT_REFUSAL, values).scalar_one())
-    _write_item(session, writing, item.uri, known[item.uri, reason], None, reason)
+def _write_refused(session: Session, item: Refused, known: dict[tuple[str, str], int]) -> int:
+    key = (item.uri, _reason(item))
+    if key not in known:
+        values = {"uri": item.uri, "size": item.byte_size, "reason": _reason(item)}
+        known[key] = int(session.execute(_INSERT_REFUSAL, values).scalar_one())
+    return known[key]
 
 
 def _reason(item: Refused) -> str:
@@ -205,8 +217,10 @@ def _write_found(session: Session, file: _File, writing: Writing) -> _File:
     if file.refusal is not None:
         return file
     if file.analysis_id is not None:
-        _join(session, file.analysis_id, file.item.kind, writing)
-        return file
+        revived = _join(session, file.analysis_id, file, writing)
+        writing.counts.units += revived
+        writing.counts.known += not revived
+        return replace(file, is_waiting=False, is_ended=False)  # once more in this batch, it finds all of that done
     analysis_id = _insert_analysis(session, file, writing)
     if isinstance(file.plan, list) and not file.is_sealed:
         writing.counts.units += _insert_units(session, analysis_id, file, writing)
@@ -243,15 +257,17 @@ def _insert_analysis(session: Session, file: _File, writing: Writing) -> int:
     return int(session.execute(_INSERT_ANALYSIS, values).scalar_one())
 
 
-def _join(session: Session, analysis_id: int, kind: MediaKind, writing: Writing) -> None:
-    """Take part in an analysis of another job, which waits no longer than here.
+def _join(session: Session, analysis_id: int, file: _File, writing: Writing) -> int:
+    """Take part in an analysis of another job, which waits no longer than here; returns its units that are due again.
 
     What was cancelled of it is due again, as is a file that was rejected only because it was not found as submitted.
     """
-    revived = analyses.revive_analysis(session, analysis_id) + retry_found(session, analysis_id)
-    writing.turns.hasten(session, analysis_id, kind)
-    writing.counts.units += revived
-    writing.counts.known += not revived
+    revived = 0
+    if file.is_ended:
+        revived = analyses.revive_analysis(session, analysis_id) + retry_found(session, analysis_id)
+    if file.is_ended or file.is_waiting:
+        writing.turns.hasten(session, analysis_id, file.item.kind)
+    return revived
 
 
 def _insert_units(session: Session, analysis_id: int, file: _File, writing: Writing) -> int:
@@ -268,11 +284,10 @@ def _insert_units(session: Session, analysis_id: int, file: _File, writing: Writ
     return len(ranges)
 
 
-def _write_item(
-    session: Session, writing: Writing, uri: str, media_id: int | None, analysis_id: int | None, reason: str | None
-) -> None:
+def _item(writing: Writing, uri: str, ends: _Ends) -> dict[str, object]:
+    media_id, analysis_id, reason = ends
     writing.counts.refused += analysis_id is None
-    values = {
+    return {
         "job_id": writing.counts.job_id,
         "item_no": writing.counts.files,
         "uri": uri,
@@ -280,4 +295,3 @@ def _write_item(
         "analysis_id": analysis_id,
         "reason": reason,
     }
-    session.execute(_INSERT_ITEM, values)

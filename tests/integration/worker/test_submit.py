@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy import event, text
@@ -284,3 +285,25 @@ def test_a_submission_that_is_stopped_or_silent_is_broken(archive):
                 {"job": killed},
             )
         assert ask(archive, "SELECT submission FROM jobs WHERE job_id = :job", job=killed) == [(state,)]
+
+
+def test_waiting_for_a_job_waits_for_its_submission(archive, monkeypatch):
+    from worker.cli import jobs
+
+    monkeypatch.setattr(jobs, "WATCH_SECONDS", 0.01)
+    database = SimpleNamespace(sessions=archive.sessions)
+    job = send(archive, archive.files(0, 2)).job_id
+    work(archive)
+    assert jobs._watch(database, job)
+    for end, went_well in (("ended", True), ("broken", False)):
+        with archive.sessions.begin() as session:
+            session.execute(text("UPDATE job SET submission = 'open' WHERE job_id = :job"), {"job": job})
+        watched = []
+        thread = threading.Thread(target=lambda told=watched: told.append(jobs._watch(database, job)))
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+        with archive.sessions.begin() as session:
+            session.execute(text("UPDATE job SET submission = :end WHERE job_id = :job"), {"end": end, "job": job})
+        thread.join(20)
+        assert watched == [went_well]
