@@ -27,12 +27,12 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from db.base import Base, Count, Created, Embedding, Json, JsonObject, Real, Reals, RowId, one_of
 from db.identity import Alike, Correction, CorrectionAnchor, Person, PersonTotal, Proposal, ProposalChange
 from db.jobs import Job, JobItem
-from db.upkeep import CropCheck, CropWalk, ErasureFailure, FileRemoval
+from db.upkeep import CropCheck, CropWalk, ErasureFailure, FileRemoval, UpkeepRun
 
 __all__ = (
     "Alike", "Analysis", "Appearance", "Correction", "CorrectionAnchor", "CropCheck", "CropWalk", "ErasureFailure",
     "Face", "FileRemoval", "Job", "JobItem", "MediaFile", "Person", "PersonTotal", "Prediction", "Proposal",
-    "ProposalChange", "Release", "SceneCut", "Unit",
+    "ProposalChange", "Release", "SceneCut", "Unit", "UpkeepRun",
 )  # fmt: skip
 
 MediaKind = Literal["image", "video"]

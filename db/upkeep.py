@@ -12,6 +12,17 @@ from db.base import Base, Count, Created, RowId, one_of
 RemovalKind = Literal["crops", "strip", "staged"]
 
 
+class UpkeepRun(Base):
+    """When a piece of upkeep last ended, by the database's clock: hosts may have others."""
+
+    __tablename__ = "upkeep_run"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    ended_at: Mapped[Created]
+    # How often it ended.
+    runs: Mapped[int] = mapped_column(server_default=text("1"))
+
+
 class FileRemoval(Base):
     """A file that an erasure left to be removed, written in its transaction: a crash in between loses none."""
 

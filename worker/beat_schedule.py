@@ -1,4 +1,4 @@
-"""When beat last rang for what, kept as JSON: Celery's own file would be a pickle."""
+"""When beat last sent what, kept as JSON: Celery's own file would be a pickle."""
 
 from __future__ import annotations
 
@@ -9,6 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from celery.beat import Scheduler
+
+from worker.broker import count_messages
+from worker.errors import RetryableError
+
+MAX_WAITING = {"reconcile": 2, "regroup": 32}
+"""Messages of upkeep that nobody has taken, from which on one more is not sent: it would say nothing new."""
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +32,16 @@ class JsonScheduler(Scheduler):  # type: ignore[misc]  # Celery publishes no typ
         for name, at in self._read().items():
             if name in self.schedule:
                 self.schedule[name].last_run_at = at
+
+    def is_due(self, entry: Any) -> Any:
+        """Return whether an entry is due; one that was sent in the future, by a clock that was set back, is due now."""
+        if entry.last_run_at > entry.default_now():
+            entry.last_run_at = entry.default_now() - entry.schedule.run_every
+        return entry.is_due()
+
+    def apply_async(self, entry: Any, *args: Any, **options: Any) -> Any:
+        """Send an entry's message, unless enough of them lie there already."""
+        return None if self._is_waited_for(entry) else super().apply_async(entry, *args, **options)
 
     def sync(self) -> None:
         """Write the file; whole or not at all."""
@@ -47,3 +63,13 @@ class JsonScheduler(Scheduler):  # type: ignore[misc]  # Celery publishes no typ
         except (OSError, ValueError, TypeError, AttributeError) as err:
             logger.warning("beat starts afresh, its file cannot be read: %s", err, extra={"action": "beat_unreadable"})
             return {}
+
+    def _is_waited_for(self, entry: Any) -> bool:
+        most = MAX_WAITING.get(entry.name)
+        if most is None:
+            return False
+        queue = self.app.amqp.router.route({}, entry.task)["queue"].name
+        try:
+            return count_messages(self.app.conf.broker_url, [queue]) >= most
+        except RetryableError:
+            return False  # sending fails the same way, and says so

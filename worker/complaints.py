@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from db.health import read_away, read_health, read_other_releases
+from worker.upkeep import read_late
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -30,7 +31,7 @@ def read_complaints(session: Session) -> list[str]:
             "them up with `facet cancel`"
             for said in read_away(session)
         ]
-    return complaints
+    return complaints + read_late(session, waiting=bool(health.waiting))
 
 
 def complain(health: LedgerHealth) -> list[str]:

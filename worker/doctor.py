@@ -23,6 +23,7 @@ from worker.home import make_home
 from worker.identity.proposals import read_proposals
 from worker.masking import masked
 from worker.runner import decode_limits, load
+from worker.upkeep import describe_runs, read_runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -107,11 +108,11 @@ def _work(config: Settings) -> str:
             return "not looked at: the tables are not there yet"
         engine = make_engine(url)
         with Session(engine) as session:
-            complaints = read_complaints(session)
+            complaints, runs = read_complaints(session), read_runs(session)
         engine.dispose()
     if complaints:
         raise FacetError("; ".join(complaints))
-    return "nothing is stuck"
+    return f"nothing is stuck; {describe_runs(runs)}" if runs or config.broker_url is not None else "nothing is stuck"
 
 
 def _people(config: Settings) -> str:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Literal
 from billiard import current_process
 from celery import Celery
 from celery.exceptions import SoftTimeLimitExceeded
+from celery.signals import task_revoked
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
@@ -27,10 +28,13 @@ from worker.config import settings
 from worker.database import database_away, open_database
 from worker.errors import RetryableError, UsageError
 from worker.exporter import count_in_process
+from worker.upkeep import note_upkeep
 from worker.waiting import NOT_AWAY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from celery.worker.request import Request
 
     from worker.config import Settings
     from worker.database import Database
@@ -152,6 +156,8 @@ def make_app(config: Settings) -> Celery:
         worker_soft_shutdown_timeout=30.0,
     )
 
+    task_revoked.connect(_log_revoked, dispatch_uid="facet.revoked")
+
     def drain() -> None:
         _drain(app)
 
@@ -167,14 +173,22 @@ def make_app(config: Settings) -> Celery:
     return app
 
 
+def _log_revoked(request: Request, *, expired: bool = False, **_: object) -> None:
+    """Log a task that is not carried out, because its message has expired or because somebody revoked it."""
+    why_not = "its message has expired; compare the clocks of the hosts" if expired else "it was revoked"
+    facts = {"action": "task_revoked", "task": request.name}
+    logger.warning("the task %s is not carried out: %s", request.name, why_not, extra=facts)
+
+
 def _schedule(config: Settings) -> dict[str, dict[str, object]]:
-    """Give what beat does at regular times, in the form that Celery reads."""
-    entries: dict[str, dict[str, object]] = {
-        "reconcile": {"task": RECONCILE, "schedule": RECONCILE_SECONDS, "options": {"expires": 60}}
-    }
+    """Give what beat does at regular times, in the form that Celery reads.
+
+    Messages do not expire: a worker would decide that by its own clock. The schedule sends none that nobody takes.
+    """
+    entries: dict[str, dict[str, object]] = {"reconcile": {"task": RECONCILE, "schedule": RECONCILE_SECONDS}}
     if config.regroup_hours:
         seconds = 3600 * config.regroup_hours
-        entries["regroup"] = {"task": REGROUP, "schedule": seconds, "options": {"expires": seconds}}
+        entries["regroup"] = {"task": REGROUP, "schedule": seconds}
     return entries
 
 
@@ -288,6 +302,7 @@ def _reconcile(config: Settings) -> None:
         if rung:
             logger.info("rang for waiting units", extra={"action": "rang", "messages": rung})
         _erase_due(config, database)
+        note_upkeep(database.sessions, "reconcile")
 
 
 def _erase_for_a_while(eraser: Eraser) -> int:
@@ -313,6 +328,7 @@ def _erase_due(config: Settings, database: Database) -> None:
     began = time.monotonic()
     if began >= _rests["retention"]:
         erased = _erase_for_a_while(eraser)
+        note_upkeep(database.sessions, "retention")
         spent = time.monotonic() - began
         _rests["retention"] = began if erased else began + min(MAX_REST_SECONDS, REST_SHARE * spent)
     eraser.finish_files(FINISH_SECONDS, again=False)
@@ -335,3 +351,4 @@ def _regroup(config: Settings) -> None:
             logger.info("people were regrouped", extra=facts)
             if done.proposal_id is not None:
                 logger.warning("regrouping waits as proposal %s: %s", done.proposal_id, done.reason, extra=facts)
+        note_upkeep(database.sessions, "regroup")

@@ -4,7 +4,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from celery import Celery
 
+from worker import beat_schedule
 from worker.beat_schedule import JsonScheduler
+from worker.config import Settings
+from worker.tasks import make_app
 
 
 @pytest.fixture
@@ -42,3 +45,36 @@ def test_a_disk_that_is_full_does_not_stop_the_bell(beat, tmp_path, caplog):
     (tmp_path / "beat.partial").mkdir()
     scheduler.sync()
     assert "cannot write" in caplog.text
+
+
+@pytest.mark.parametrize("ahead", [timedelta(minutes=2), timedelta(days=400)])
+def test_a_clock_that_was_set_back_does_not_stop_the_schedule(beat, tmp_path, ahead):
+    """Else nothing would be sent until that time has come, over a restart too."""
+    (tmp_path / "beat.json").write_text(json.dumps({"daily": (datetime.now(UTC) + ahead).isoformat()}))
+    scheduler = beat()
+    entry = scheduler.schedule["daily"]
+    assert scheduler.is_due(entry).is_due
+    assert not scheduler.is_due(scheduler.reserve(entry)).is_due
+
+
+def test_messages_that_nobody_takes_are_not_added_to(tmp_path, monkeypatch):
+    app = make_app(Settings(broker_url="memory://", regroup_hours=24))
+    sent, waiting = [], {"facet-upkeep": 0}
+    monkeypatch.setattr(app, "send_task", lambda task, *_, **__: sent.append(task))
+    monkeypatch.setattr(beat_schedule, "count_messages", lambda _, queues: sum(waiting[queue] for queue in queues))
+    scheduler = JsonScheduler(app, schedule_filename=str(tmp_path / "beat.json"))
+    for waits, expected in ((0, ["reconcile", "regroup"]), (2, ["regroup"]), (32, [])):
+        waiting["facet-upkeep"] = waits
+        sent.clear()
+        for entry in scheduler.schedule.values():
+            scheduler.apply_entry(entry)
+        assert [task.removeprefix("facet.") for task in sorted(sent)] == expected
+
+
+def test_a_broker_that_is_away_does_not_keep_the_schedule_from_trying(tmp_path, monkeypatch):
+    app = make_app(Settings(broker_url="redis://127.0.0.1:1/0"))
+    sent = []
+    monkeypatch.setattr(app, "send_task", lambda task, *_, **__: sent.append(task))
+    scheduler = JsonScheduler(app, schedule_filename=str(tmp_path / "beat.json"))
+    scheduler.apply_entry(scheduler.schedule["reconcile"])
+    assert sent == ["facet.reconcile"]

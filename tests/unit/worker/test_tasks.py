@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 from celery.exceptions import SoftTimeLimitExceeded
+from celery.signals import task_revoked
 from sqlalchemy.exc import OperationalError
 
 from worker import tasks
@@ -56,6 +59,21 @@ def test_every_task_says_what_it_needs(app, name, seconds):
     assert (task.acks_late, task.ignore_result, task.time_limit) == (True, True, seconds)
     assert 0.9 * seconds < task.soft_time_limit < seconds
     assert app.amqp.router.route({}, name)["queue"].name == ("facet" if name == DRAIN else "facet-upkeep")
+
+
+def test_no_message_of_beat_expires_by_the_clock_of_a_worker():
+    app = make_app(Settings(broker_url="redis://127.0.0.1:1/0", regroup_hours=5))
+    assert set(app.conf.beat_schedule) == {"reconcile", "regroup"}
+    assert all(set(entry) == {"task", "schedule"} for entry in app.conf.beat_schedule.values())
+
+
+def test_a_task_that_is_not_carried_out_is_logged(app, caplog):
+    request = SimpleNamespace(name=RECONCILE)
+    task_revoked.send(sender=app.tasks[RECONCILE], request=request, terminated=False, signum=None, expired=True)
+    task_revoked.send(sender=app.tasks[RECONCILE], request=request, terminated=True, signum=15, expired=False)
+    assert [record.action for record in caplog.records] == ["task_revoked", "task_revoked"]
+    assert "compare the clocks" in caplog.text
+    assert "was revoked" in caplog.text
 
 
 def test_waiting_and_leases_are_shorter_than_the_time_after_which_a_message_comes_again():

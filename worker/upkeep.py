@@ -1,0 +1,78 @@
+"""When upkeep last ended, and what it leaves undone: ``facet doctor`` and ``facet status`` show it."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Literal
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session, sessionmaker
+
+Upkeep = Literal["reconcile", "retention", "regroup"]
+
+LATE_SECONDS = 3600.0
+"""After its time is over, a file should be erased within seconds; an hour is left for a long queue."""
+SILENT_SECONDS = 600.0
+"""Upkeep runs every half minute."""
+
+_NOTE = text("""INSERT INTO upkeep_run AS u (name) VALUES (:name)
+                ON CONFLICT (name) DO UPDATE SET ended_at = now(), runs = u.runs + 1""")
+_RUNS = text("""SELECT name, cast(extract(epoch FROM now() - ended_at) AS float8) AS seconds FROM upkeep_run
+                ORDER BY ended_at DESC, name""")
+# Counted no further than shown: a job may have a million files.
+_LATE = text("""
+    SELECT count(*) FROM (
+        SELECT FROM job_item i JOIN job j USING (job_id)
+        WHERE j.keep_days IS NOT NULL
+          AND j.submitted_at + make_interval(days => j.keep_days, secs => :late) <= now()
+          AND NOT EXISTS (
+              SELECT FROM job_item other JOIN job k USING (job_id)
+              WHERE other.media_id = i.media_id AND (k.keep_days IS NULL
+                  OR k.submitted_at + make_interval(days => k.keep_days, secs => :late) > now()))
+          AND NOT EXISTS (SELECT FROM erasure_failure e WHERE e.media_id = i.media_id)
+        LIMIT :most) AS late""")
+_KEPT = text("SELECT EXISTS (SELECT FROM job WHERE keep_days IS NOT NULL)")
+MAX_COUNTED = 1000
+REMEDY = "start `facet beat` and a `facet worker` that does upkeep"
+
+
+def note_upkeep(sessions: sessionmaker[Session], name: Upkeep) -> None:
+    """Write that a piece of upkeep has ended, by the database's clock."""
+    with sessions.begin() as session:
+        session.execute(_NOTE, {"name": name})
+
+
+def read_runs(session: Session) -> dict[str, float]:
+    """Return how many seconds ago each piece of upkeep ended, the latest first; what never ended is not there."""
+    return {str(row.name): float(row.seconds) for row in session.execute(_RUNS)}
+
+
+def describe_runs(runs: dict[str, float]) -> str:
+    """Return a line on when upkeep ended."""
+    told = ", ".join(f"{name} ended {_span(seconds)} ago" for name, seconds in runs.items())
+    return told or "no upkeep ended yet: `facet beat` and a `facet worker` do it"
+
+
+def read_late(session: Session, *, waiting: bool) -> list[str]:
+    """Return what upkeep leaves undone, with what to do; nothing where all is well.
+
+    Args:
+        session: an open session.
+        waiting: whether units wait, of which upkeep would remind workers.
+    """
+    late = int(session.execute(_LATE, {"late": LATE_SECONDS, "most": MAX_COUNTED}).scalar_one())
+    runs = read_runs(session)
+    if late:
+        count = f"{late:,}" if late < MAX_COUNTED else f"{late:,} or more"
+        told = f"{count} files should have been erased more than an hour ago ({describe_runs(runs)})"
+        return [f"{told}; {REMEDY}, or run `facet forget --due --yes`"]
+    silent = runs.get("reconcile", 0.0)
+    if silent > SILENT_SECONDS and (waiting or session.execute(_KEPT).scalar_one()):
+        return [f"upkeep stopped: nothing was looked for that was forgotten or is due since {_span(silent)}; {REMEDY}"]
+    return []
+
+
+def _span(seconds: float) -> str:
+    return str(timedelta(seconds=max(0, round(seconds))))
