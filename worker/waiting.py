@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 SKIP_SECONDS = 60.0
 """For which a process takes nothing from a place that it could not read."""
+REST_SHARE = 20.0
+"""Times the length of a round in vain before the next: a process spends at most a twentieth of its time on them."""
 WINDOW = 300
 """Units that are looked at in one statement: some milliseconds."""
 
@@ -70,6 +72,7 @@ class Search:
     _newest: int | None = None
     """Number of the newest unit that a round, or a look at new ones, has covered."""
     _found: bool = False
+    _began_at: float = 0.0
     _again_at: float = 0.0
     _away: frozenset[str] = frozenset()
 
@@ -120,6 +123,8 @@ class Search:
         if self._newest is None or (self._after == END and not self.is_vain(away)):
             self._after, self._found = START, False
             self._newest = int(session.execute(_NEWEST).scalar_one())
+        if self._after == START:
+            self._began_at = time.monotonic()
         if self._after != END:
             self._away = away
 
@@ -149,7 +154,8 @@ class Search:
         """Begin another round if this one found something, else only when a place may be there again."""
         self.has_ended = True
         self._after, self._found = START if found else END, False
-        self._again_at = time.monotonic() + SKIP_SECONDS
+        now = time.monotonic()
+        self._again_at = now + max(SKIP_SECONDS, REST_SHARE * (now - self._began_at))
 
 
 def _place(row: Row[tuple[int, int, int, bool]]) -> Place:

@@ -101,7 +101,7 @@ class Desk:
         self.decoder = decoder
         self.pool = pool
 
-    def submit(self, *paths, before_probe=lambda: None, unit_seconds=SECONDS / 4):
+    def submit(self, *paths, before_probe=lambda: None, unit_seconds=SECONDS / 4 / 25):  # two frames a unit
         archive = self.archive
         wanted = Submission(name="s", release_id=archive.release_id, frames_per_second=1.0, unit_seconds=unit_seconds)
         found = list(discover([str(path) for path in paths], IngestOptions(), self.staging))
