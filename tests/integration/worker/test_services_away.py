@@ -71,13 +71,16 @@ def test_a_full_crop_store(archive, tmp_path):
 
 
 def test_a_full_staging_folder(tmp_path, monkeypatch):
-    class Full(type(Path())):
-        def open(self, *words, **options):
-            return Path("/dev/full").open("wb", buffering=0)
+    link = tmp_path / ".partial-1"  # a name that goes with the copy, never the device itself
 
-    monkeypatch.setattr(Staging, "_temporary", lambda self: Full(tmp_path / ".partial-1"))
-    with pytest.raises(RetryableError, match=r"cannot be written \(No space left on device\); make room"):
+    def full(self):
+        link.symlink_to("/dev/full")
+        return io.FileIO(link, "r+b")
+
+    monkeypatch.setattr(Staging, "_new", full)
+    with pytest.raises(RetryableError, match=r"cannot be written \(No space left on device\); free space"):
         Staging(tmp_path).add(b"head", io.BytesIO(), "png")
+    assert not link.is_symlink()
 
 
 def test_a_database_that_goes_away_is_not_the_units_fault(archive):
