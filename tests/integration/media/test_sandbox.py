@@ -1,5 +1,6 @@
 """What a decode child that was taken over may still do: nothing but read, compute and answer."""
 
+import errno
 import json
 import os
 import platform
@@ -19,7 +20,8 @@ from worker.decode.confine import CAPABILITIES, FILTER, LANDLOCK, LIMITS, NETWOR
 from worker.errors import DecoderCrashed
 from worker.values import DecodeLimits
 
-# Evaluated in a confined process; ``victim`` is another process of the same user, ``old`` a file opened before.
+# Evaluated in a confined process; ``victim`` is another process of the same user, ``old`` a file opened before. What
+# concerns the whole machine is asked for such that it would change nothing.
 ATTEMPTS = {
     "socket": "socket.socket()",
     "unix socket": "socket.socket(socket.AF_UNIX)",
@@ -58,7 +60,7 @@ ATTEMPTS = {
     "limit another's files": "call(N['prlimit64'], victim, 7, struct.pack('QQ', 5, 5), None)",
     "read another's limits": "call(N['prlimit64'], victim, 7, None, bytes(16))",
     "slow another down": "os.setpriority(os.PRIO_PROCESS, victim, 19)",
-    "slow all of the user down": "os.setpriority(os.PRIO_USER, 0, 19)",
+    "slow all of a user down": "os.setpriority(os.PRIO_USER, 0x7FFFFFF0, 19)",
     "move another to one processor": "os.sched_setaffinity(victim, {0})",
     "schedule another as idle": "os.sched_setscheduler(victim, os.SCHED_IDLE, os.sched_param(0))",
     "attributes of scheduling": "call(N['sched_setattr'], victim, struct.pack('IIQiIQQQ', 48, 5, 0, 0, 0, 0, 0, 0), 0)",
@@ -86,9 +88,9 @@ ATTEMPTS = {
     "input for a terminal": "fcntl.ioctl(pipe[0], 0x5412, b'x')",
     "flags of a file": "fcntl.ioctl(old, 0x40086602, bytes(8))",
     "log of the kernel": "call(N['syslog'], 3, bytes(100), 100)",
-    "clock": "time.clock_settime(time.CLOCK_REALTIME, time.time())",
+    "clock": "time.clock_settime(time.CLOCK_MONOTONIC, 0)",
     "older call for the clock": "call(N['settimeofday'], None, None)",
-    "name of the host": "socket.sethostname('a')",
+    "name of the host": "socket.sethostname(socket.gethostname())",
     "accounting": "call(N['acct'], None)",
     "write all disks": "call(N['sync'])",
     "watch files": "call(N['inotify_init1'], 0)",
@@ -166,6 +168,8 @@ else:
     holds = [confine.NETWORK] if confine.leave_network() else []
 holds += confine.confine(1 << 30)
 print("HOLDS", json.dumps(holds))
+if confine.FILTER not in holds:  # each attempt would be made in earnest
+    os._exit(0)
 for name, code in wanted["codes"].items():
     try:
         eval(code)
@@ -175,11 +179,12 @@ for name, code in wanted["codes"].items():
     except (ImportError, RuntimeError) as err:
         print("FAILED", name, err)
     except ValueError as err:  # from resource, whose EPERM is one
-        print("REFUSED", name, 0)
+        print("REFUSED", name, 1)
 sys.stdout.flush()
 os._exit(0)
 """
 NOBODY = 65534
+FORBIDDEN = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTTY}
 
 
 @pytest.fixture(
@@ -225,10 +230,15 @@ def outcome(request, tmp_path_factory):
     return holds, lines, is_old
 
 
+def was_refused(name, lines):
+    """Whether the kernel forbade it; it may also fail for other reasons, which prove nothing."""
+    return any(line.startswith(f"REFUSED {name} ") and int(line.rpartition(" ")[2]) in FORBIDDEN for line in lines)
+
+
 @pytest.mark.parametrize("name", ATTEMPTS)
 def test_a_child_that_was_taken_over_is_refused(outcome, name):
     _, lines, _ = outcome
-    assert any(line.startswith(f"REFUSED {name} ") for line in lines), lines
+    assert was_refused(name, lines), lines
 
 
 @pytest.mark.parametrize("name", READS)
@@ -237,7 +247,7 @@ def test_a_child_reads_what_it_is_given_and_no_other_file(outcome, name):
     if LANDLOCK not in holds:
         pytest.skip("without Landlock what the user may read is read")
     assert READING in holds
-    assert any(line.startswith(f"REFUSED {name} ") for line in lines), lines
+    assert was_refused(name, lines), lines
 
 
 @pytest.mark.parametrize("name", ALLOWED)
