@@ -72,6 +72,13 @@ _AWAY = text("""
 SELECT DISTINCT last_error FROM unit WHERE state = 'pending' AND last_error LIKE 'away: %' ORDER BY 1
 """)
 
+_UNIDENTIFIED = text("""
+SELECT count(*) OVER () AS files, uri, coalesce(identify_error, 'unknown') AS error
+FROM analysis JOIN release USING (release_id) JOIN media_file USING (media_id)
+WHERE identify_attempts >= :attempts AND is_current AND active
+ORDER BY analysis_id LIMIT 1
+""")
+
 _REASONS = text(f"""
 SELECT split_part(reason, ':', 1) AS code, count(DISTINCT media_id) AS files, min(finished_at) AS first_at,
        max(finished_at) AS last_at, min(reason) AS example
@@ -134,6 +141,16 @@ class Reason:
     example: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unidentified:
+    """Files whose appearances have no people, because identification failed."""
+
+    files: int
+    uri: str
+    """Of the first of them."""
+    error: str
+
+
 def read_health(session: Session) -> LedgerHealth:
     """Return how the ledger stands.
 
@@ -177,6 +194,16 @@ def read_away(session: Session) -> list[str]:
         session: an open session.
     """
     return [str(said).removeprefix("away: ") for said in session.scalars(_AWAY)]
+
+
+def read_unidentified(session: Session, attempts: int) -> list[Unidentified]:
+    """Return the files of the active release whose identification failed so often, as one row or none.
+
+    Args:
+        session: an open session.
+        attempts: from how many on a file is passed over.
+    """
+    return [Unidentified(**row) for row in session.execute(_UNIDENTIFIED, {"attempts": attempts}).mappings()]
 
 
 def read_reasons(session: Session, *, job_id: int | None = None, limit: int = 5) -> list[Reason]:

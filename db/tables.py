@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Literal, get_args
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     ForeignKey,
     ForeignKeyConstraint,
@@ -61,6 +62,8 @@ class Release(Base):
     active: Mapped[bool] = mapped_column(server_default=text("false"))
     # The revision at which people were erased last: whoever holds people of before in memory reads all of them anew.
     people_erased: Mapped[int] = mapped_column(server_default=text("0"))
+    # Analyses whose appearances are being given people; left behind by a worker that died at it.
+    identifying: Mapped[list[int] | None] = mapped_column(ARRAY(BigInteger))
 
 
 class MediaFile(Base):
@@ -117,6 +120,7 @@ class Analysis(Base):
             "release_id",
             postgresql_where=text("state = 'done' AND NOT is_current AND NOT retired"),
         ),
+        Index("ix_analysis_unidentified", "release_id", postgresql_where=text("identify_attempts > 0")),
         CheckConstraint(one_of("state", ANALYSIS_STATES), "state"),
         CheckConstraint("(state = 'pending') = (finished_at IS NULL)", "finished_at"),
         CheckConstraint("state NOT IN ('rejected', 'quarantined') OR reason IS NOT NULL", "reason"),
@@ -134,6 +138,9 @@ class Analysis(Base):
     frame_count: Mapped[Count]
     face_count: Mapped[Count]
     sample_interval_seconds: Mapped[float | None]
+    # Of giving its appearances people: attempts that failed since the last that did not, and what the last one met.
+    identify_attempts: Mapped[Count]
+    identify_error: Mapped[str | None]
     submitted_at: Mapped[Created]
     finished_at: Mapped[datetime | None]
 

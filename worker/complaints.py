@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from db.health import read_away, read_health, read_other_releases
+from db.health import read_away, read_health, read_other_releases, read_unidentified
+from worker.identity.attempts import MAX_ATTEMPTS
 from worker.upkeep import read_late
 
 if TYPE_CHECKING:
@@ -19,7 +20,11 @@ QUIET_SECONDS = 60.0  # without a lease and a result for so long, nobody is at w
 def read_complaints(session: Session) -> list[str]:
     """Read what keeps work of all jobs from going forward; nothing where all is well."""
     health = read_health(session)
-    complaints = complain(health)
+    complaints = complain(health) + [
+        f"{one.files:,} files have appearances without people, because identifying them failed {MAX_ATTEMPTS} times "
+        f"(the first is {one.uri}: {one.error}); `facet people regroup` tries them again"
+        for one in read_unidentified(session, MAX_ATTEMPTS)
+    ]
     if health.waiting:
         complaints += [
             f"files wait for release {name}, which is not the active one: a worker with its folder as FACET_RELEASE "

@@ -77,6 +77,8 @@ class TaskOptions:
     acks_late: bool = True
     """The message is answered after the work, so that it survives a worker that dies."""
     ignore_result: bool = True
+    max_retries: int | None = None
+    """Tries after the first while a service is away; None for no end."""
     retry_backoff_max: int = 300
     """Most seconds between two tries while a service is away; below VISIBILITY_SECONDS, or tries would double."""
 
@@ -112,7 +114,7 @@ def register_task(app: Celery, options: TaskOptions, run: Callable[[], None]) ->
         retry_backoff=RETRY_SECONDS,
         retry_backoff_max=options.retry_backoff_max,
         retry_jitter=True,
-        max_retries=None,
+        max_retries=options.max_retries,
     )
 
 
@@ -169,7 +171,7 @@ def make_app(config: Settings) -> Celery:
 
     register_task(app, TaskOptions(name=DRAIN, time_limit=HARD_LIMIT_SECONDS), drain)
     register_task(app, TaskOptions(name=RECONCILE, time_limit=60), reconcile)
-    register_task(app, TaskOptions(name=REGROUP, time_limit=HARD_LIMIT_SECONDS), regroup)
+    register_task(app, TaskOptions(name=REGROUP, time_limit=HARD_LIMIT_SECONDS, max_retries=5), regroup)
     return app
 
 

@@ -14,6 +14,7 @@ from worker.database import open_database
 from worker.errors import UsageError
 from worker.home import make_home
 from worker.identity.alike import read_alike
+from worker.identity.attempts import retry_passed_over
 from worker.identity.proposals import (
     Proposal,
     Regrouped,
@@ -41,7 +42,8 @@ def regroup(
 ) -> None:
     """Group all appearances from scratch; people keep their numbers and names, and corrections hold.
 
-    If more changes than the settings allow, nothing does: the result waits as a proposal. Exit status 1 says so.
+    If more changes than the settings allow, nothing does: the result waits as a proposal. Exit status 1 says so. Files
+    whose people could not be identified before are tried again.
     """
     if sum((yes, apply is not None, discard is not None)) > 1:
         raise UsageError("--yes, --apply and --discard were given together; expected one of them")
@@ -59,6 +61,7 @@ def _regroup(*, force: bool, as_json: bool) -> None:
     with open_database(config) as database:
         with database.sessions.begin() as session:
             release_id, _ = active_release(session)
+            retry_passed_over(session, release_id)
         done = regroup_people(database.sessions, release_id, alarm_of(config), force=force)
     if as_json:
         print_json(asdict(done))

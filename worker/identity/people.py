@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import TYPE_CHECKING
 
@@ -10,34 +11,55 @@ from sqlalchemy import text
 
 from db.arrays import read_rows
 from db.totals import count_people
+from worker.database import is_away
+from worker.errors import FacetError
+from worker.identity import attempts
 from worker.identity.anchors import is_spoken_of, read_words
+from worker.identity.attempts import MAX_ATTEMPTS
 from worker.identity.known import PeopleInMemory, lock_people, refresh_people, try_lock_people
 from worker.identity.naming import people_of, settle_names
 from worker.identity.placing import ROW, ROW_COLUMNS, place, read_these
 from worker.identity.replay import replay
 from worker.identity.ruling import violators
+from worker.masking import masked
 from worker.transactions import Result, retry_conflicts
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Mapping
 
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session, sessionmaker
 
+    from db.arrays import ColumnType
     from worker.identity.replay import Said
 
     Ids = NDArray[np.int64]
 
-BATCH_APPEARANCES = 2000  # per transaction, but an analysis is never cut
+logger = logging.getLogger(__name__)
+
+BATCH_APPEARANCES = 2000  # per transaction; a video with more of them comes in several, in order of time
 PAUSE_FACTOR = 10  # identifying takes at most a tenth of a worker's time while it analyses
 LEAST_PAUSE_SECONDS = 2.0
 
+_ROW: Mapping[str, ColumnType] = {**ROW, "analysis_id": "bigint"}
 _WAITING = f"""
-    SELECT {ROW_COLUMNS} FROM facet.appearance s
-    WHERE s.person_id IS NULL AND s.embedding IS NOT NULL AND s.analysis_id IN (
-        SELECT w.analysis_id FROM facet.appearance w JOIN facet.analysis a USING (analysis_id)
-        WHERE w.release_id = %(release_id)s AND w.person_id IS NULL AND w.embedding IS NOT NULL AND a.is_current
-        ORDER BY w.appearance_id LIMIT %(limit)s)
+    SELECT {ROW_COLUMNS}, s.analysis_id FROM facet.appearance s JOIN facet.analysis a USING (analysis_id)
+    WHERE s.release_id = %(release_id)s AND s.person_id IS NULL AND s.embedding IS NOT NULL AND a.is_current
+      AND a.identify_attempts = 0
+    ORDER BY s.appearance_id LIMIT %(limit)s"""  # noqa: S608 - constant columns
+# Of those at which identification failed before, one at a time, and fewer of its appearances at each attempt.
+_WAITING_ALONE = f"""
+    SELECT {ROW_COLUMNS}, s.analysis_id
+    FROM (
+        SELECT a.analysis_id, %(limit)s >> a.identify_attempts AS few FROM facet.analysis a
+        WHERE a.release_id = %(release_id)s AND a.is_current AND a.identify_attempts BETWEEN 1 AND {MAX_ATTEMPTS - 1}
+          AND EXISTS (SELECT FROM facet.appearance w WHERE w.analysis_id = a.analysis_id AND w.person_id IS NULL
+                      AND w.embedding IS NOT NULL)
+        ORDER BY a.identify_attempts, a.analysis_id LIMIT 1) alone
+    CROSS JOIN LATERAL (
+        SELECT * FROM facet.appearance t
+        WHERE t.analysis_id = alone.analysis_id AND t.person_id IS NULL AND t.embedding IS NOT NULL
+        ORDER BY t.ordinal LIMIT alone.few) s
     ORDER BY s.appearance_id"""  # noqa: S608 - constant columns
 # Analyses whose file has another current one by now; they stand in for it until its appearances have their people. One
 # that is locked has its turn next time: people are changed already, so this transaction waits for no analysis.
@@ -64,7 +86,13 @@ class Identifier:
         started = time.monotonic()
         if started < self._next_at:
             return
-        identify_once(self._sessions, self._known, try_lock_people)
+        try:
+            identify_once(self._sessions, self._known, try_lock_people)
+        except Exception as err:
+            if is_away(err) or isinstance(err, FacetError):
+                raise
+            # of no analysis: the units in flight are not at fault, and whoever finishes meets it again
+            logger.exception("identification failed", extra={"action": "identify_failed"})
         spent = time.monotonic() - started
         self._next_at = time.monotonic() + max(LEAST_PAUSE_SECONDS, PAUSE_FACTOR * spent)
 
@@ -76,26 +104,52 @@ class Identifier:
 def identify_all(sessions: sessionmaker[Session], known: PeopleInMemory) -> int:
     """Identify everything that is pending, a transaction for each batch; returns how many appearances got a person."""
     total = 0
-    while done := identify_once(sessions, known, lock_people):
-        total += done
+    while (done := identify_once(sessions, known, lock_people)) != 0:
+        total += done or 0
     return total
 
 
 def identify_once(
     sessions: sessionmaker[Session], known: PeopleInMemory, lock: Callable[[Session], bool | None]
-) -> int:
-    """Identify one batch in a transaction of its own; returns how many appearances it had.
+) -> int | None:
+    """Identify one batch in a transaction of its own.
 
     Args:
         sessions: of the database.
         known: people in memory.
         lock: takes the lock of people; where it returns False, nothing is done.
+
+    Returns:
+        How many appearances it had; None where it failed, which was counted.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: the database is away.
+        RetryableError: it met a deadlock at every try.
     """
+    release_id = known.release_id
+    begun: list[int] = []
+
+    def begin(analyses: Collection[int]) -> None:
+        begun.extend(analyses)
+        attempts.begin(sessions, release_id, analyses)
 
     def identify(session: Session) -> int:
-        return 0 if lock(session) is False else identify_pending(session, known)
+        if lock(session) is False:
+            return 0
+        if not begun and attempts.is_broken_off(session, release_id):
+            attempts.count_failure(sessions, release_id, "worker_died: a worker died or stalled while it was at it")
+        return identify_pending(session, known, begin)
 
-    return change_people(sessions, "identify", known, identify)
+    try:
+        return change_people(sessions, "identify", known, identify)
+    except Exception as err:
+        if is_away(err) or isinstance(err, FacetError):
+            raise
+        error = masked(f"{type(err).__name__}: {err}".rstrip(": "))
+        if not begun or not attempts.count_failure(sessions, release_id, error):
+            raise
+        logger.warning("identification failed and is tried again: %s", error, extra={"action": "identify_failed"})
+        return None
 
 
 def change_people(
@@ -114,21 +168,40 @@ def change_people(
     return retry_conflicts(kind, attempt)
 
 
-def identify_pending(session: Session, known: PeopleInMemory) -> int:
+def identify_pending(
+    session: Session,
+    known: PeopleInMemory,
+    begin: Callable[[Collection[int]], None] = lambda _: None,
+    *,
+    suspects: bool = True,
+) -> int:
     """Give the oldest appearances without a person one, known or new; the caller holds the lock.
 
+    Args:
+        session: an open session.
+        known: people in memory.
+        begin: called with the analyses of the batch before it is begun.
+        suspects: whether analyses at which it failed before come as well.
+
     Returns:
-        How many there were: some BATCH_APPEARANCES, 0 where none is left.
+        How many there were: at most BATCH_APPEARANCES, 0 where none is left.
     """
     known.forget_erased(session)
     bounds = {"release_id": known.release_id, "limit": BATCH_APPEARANCES}
-    rows = read_rows(session, _WAITING, ROW, bounds)
+    rows = read_rows(session, _WAITING, _ROW, bounds)
+    if not len(rows) and suspects:
+        rows = read_rows(session, _WAITING_ALONE, _ROW, bounds)
     if len(rows):
+        analyses = np.unique(rows["analysis_id"]).tolist()
+        begin(analyses)
+        attempts.succeed(session, analyses)
         said = said_of(session, known.release_id, rows["media_id"])
         place(session, known, rows, said)
         settle(session, known, said)
     retire_superseded(session, known)
     count_people(session)
+    if len(rows):
+        attempts.end(session, known.release_id)
     return len(rows)
 
 
@@ -140,7 +213,7 @@ def catch_up(session: Session, known: PeopleInMemory) -> None:
     statement = text("""SELECT EXISTS (SELECT FROM analysis WHERE release_id = :release_id AND state = 'done'
                         AND NOT is_current AND NOT retired)""")
     while session.execute(statement, {"release_id": known.release_id}).scalar_one():
-        if not identify_pending(session, known):
+        if not identify_pending(session, known, suspects=False):
             return
 
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from sqlalchemy import text
 
 from db.arrays import read_rows, write_rows
-from worker.errors import RetryableError, UsageError
+from worker.errors import UsageError
 from worker.identity.known import PeopleInMemory, lock_people
 from worker.identity.people import change_people, identify_all
-from worker.identity.regroup import Regrouping, apply, compute, is_current, take_snapshot
+from worker.identity.regroup import Regrouping, apply, compute, is_current, take_snapshot, what_fits
 from worker.registry import active_release
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from db.arrays import ColumnType
     from worker.identity.regroup import Alarm
 
-MOST_TRIES = 3
 _CHANGES: Mapping[str, ColumnType] = {
     "appearance_id": "bigint", "from_person_id": "bigint", "to_person_id": "bigint", "newcomer": "bigint",
 }  # fmt: skip
@@ -79,35 +77,28 @@ class Proposal:
 def regroup_people(sessions: sessionmaker[Session], release_id: int, alarm: Alarm, *, force: bool = False) -> Regrouped:
     """Group everybody of a release from scratch; what changes too much is stored as a proposal.
 
+    Where people were changed while it was computed, what concerns them is left as it is; the rest is applied.
+
     Args:
         sessions: of the database.
         release_id: the release.
         alarm: what is too much.
         force: apply it all the same.
-
-    Raises:
-        RetryableError: people were corrected again and again while it was computed.
     """
     started = time.monotonic()
     known = PeopleInMemory(release_id)
-    for _ in range(MOST_TRIES):
-        identify_all(sessions, known)
-        with sessions() as session:
-            session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-            snapshot = take_snapshot(session, release_id)
-        regrouping = compute(snapshot)
-        reason = None if force else alarm.reason(regrouping)
-        conclude_this = partial(_conclude_if_current, known, regrouping, reason, started)
-        if done := change_people(sessions, "regroup", known, conclude_this):
-            return done
-    raise RetryableError("people were changed again and again while they were regrouped; run it again when it is quiet")
+    identify_all(sessions, known)
+    with sessions() as session:
+        session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+        snapshot = take_snapshot(session, release_id)
+    regrouping = compute(snapshot)
 
+    def conclude_what_fits(session: Session) -> Regrouped:
+        lock_people(session)
+        fitting = regrouping if is_current(session, regrouping) else what_fits(session, snapshot, regrouping)
+        return conclude(session, known, fitting, None if force else alarm.reason(fitting), started)
 
-def _conclude_if_current(
-    known: PeopleInMemory, regrouping: Regrouping, reason: str | None, started: float, session: Session
-) -> Regrouped | None:
-    lock_people(session)
-    return conclude(session, known, regrouping, reason, started) if is_current(session, regrouping) else None
+    return change_people(sessions, "regroup", known, conclude_what_fits)
 
 
 def conclude(
@@ -132,12 +123,16 @@ def conclude(
 
 
 def _close(session: Session, release_id: int, state: str) -> None:
-    """Settle the proposal that is open, if there is one: at most one is, since a newer one makes it pointless."""
-    session.execute(
+    """Settle the proposal that is open, if there is one: at most one is, since a newer one makes it pointless.
+
+    Its changes go: nobody can apply them any more, and at ten million appearances there may be a million.
+    """
+    settled = session.scalars(
         text("""UPDATE regroup_proposal SET state = :state, settled_at = clock_timestamp()
-                WHERE release_id = :release_id AND state = 'open'"""),
+                WHERE release_id = :release_id AND state = 'open' RETURNING proposal_id"""),
         {"release_id": release_id, "state": state},
-    )
+    ).all()
+    session.execute(text("DELETE FROM regroup_change WHERE proposal_id = ANY(:ids)"), {"ids": list(settled)})
 
 
 def _store(session: Session, regrouping: Regrouping, reason: str) -> int:

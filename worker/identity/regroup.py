@@ -1,15 +1,15 @@
 """Full regrouping: everybody's appearances are grouped from scratch, and the groups inherit the people.
 
 Grouping a million appearances takes minutes, in which others go on identifying and correcting. So it is done on a copy:
-the copy is read in one moment, grouped without holding anybody up, and written under the lock only if nobody whom it
-speaks of has changed since; otherwise it is done again. Appearances that came meanwhile are placed anew among the
-people that the regrouping made.
+the copy is read in one moment, grouped without holding anybody up, and written under the lock, but for what concerns
+people who have changed since. Appearances that came meanwhile are placed anew among the people that the regrouping
+made.
 """
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +20,7 @@ from db.copy import allocate_ids
 from db.totals import count_people
 from worker.identity.anchors import read_words
 from worker.identity.identify import AppearanceEmbeddings, inherit, regroup
+from worker.identity.in_view import connected
 from worker.identity.known import insert_people, refresh_people, unseen_people
 from worker.identity.people import settle
 from worker.identity.placing import ROW, ROW_COLUMNS, embeddings_of, move_appearances, place, read_these
@@ -157,6 +158,36 @@ def is_current(session: Session, regrouping: Regrouping) -> bool:
     who = read_rows(session, _WHO_IS_WHO, _WHO, {"release_id": regrouping.release_id})
     who = who[who["appearance_id"] <= regrouping.last_appearance_id]
     return _fingerprint(session, who["appearance_id"], who["person_id"]) == regrouping.fingerprint
+
+
+def what_fits(session: Session, snapshot: Snapshot, regrouping: Regrouping) -> Regrouping:
+    """Leave out what concerns people who were changed since a snapshot; the caller holds the lock.
+
+    People between whom appearances would go belong together: a group that is written in part could hold two who are in
+    view together. So where one of them was changed, all changes between them and those that hang on these are left out.
+    """
+    who = read_rows(session, _WHO_IS_WHO, _WHO, {"release_id": regrouping.release_id})
+    who = who[who["appearance_id"] <= regrouping.last_appearance_id]
+    now = np.full(len(snapshot.appearance), -1, np.int64)
+    kept = np.isin(who["appearance_id"], snapshot.appearance)
+    now[np.searchsorted(snapshot.appearance, who["appearance_id"][kept])] = who["person_id"][kept]
+    moved = now != snapshot.person
+    changed = np.concatenate([snapshot.person[moved], now[moved], who["person_id"][~kept]])
+    target = np.where(regrouping.newcomer >= 0, -2 - regrouping.newcomer, regrouping.after)  # no person has such an id
+    people, rows = np.unique(np.concatenate([regrouping.before, target, changed]), return_inverse=True)
+    before, after, touched = np.split(rows, [len(target), 2 * len(target)])
+    chain = connected(len(people), np.stack([before, after], axis=1))
+    fits = ~np.isin(chain[before], chain[touched])
+    _, newcomer = np.unique(regrouping.newcomer[fits], return_inverse=True)
+    has_newcomer = regrouping.newcomer[fits] >= 0
+    return replace(
+        regrouping,
+        appearance=regrouping.appearance[fits],
+        before=regrouping.before[fits],
+        after=regrouping.after[fits],
+        newcomer=np.where(has_newcomer, newcomer - int(not has_newcomer.all()), -1),
+        fingerprint=_fingerprint(session, who["appearance_id"], who["person_id"]),
+    )
 
 
 def apply(session: Session, known: PeopleInMemory, regrouping: Regrouping) -> None:

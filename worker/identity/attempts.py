@@ -1,0 +1,76 @@
+"""Attempts at identifying: an analysis at which it fails again and again is passed over, so that all others go on.
+
+Before a batch is begun, the analyses in it are written down in a transaction of their own. Whoever finds them there,
+and holds the lock of people, knows that an attempt was broken off: the process was killed. Analyses of a failed batch
+come alone afterwards, so that the guilty one is found, and after the last attempt it waits until somebody retries it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sqlalchemy.orm import Session, sessionmaker
+
+MAX_ATTEMPTS = 3
+
+_COUNT = text("""
+    UPDATE analysis SET identify_attempts = identify_attempts + 1, identify_error = :error
+    WHERE analysis_id IN (
+        SELECT analysis_id FROM analysis, release r
+        WHERE r.release_id = :release_id AND analysis_id = ANY (r.identifying)
+        ORDER BY analysis_id FOR NO KEY UPDATE OF analysis)
+    RETURNING 1""")
+_CLEAR = text("UPDATE release SET identifying = NULL WHERE release_id = :release_id AND identifying IS NOT NULL")
+_SUCCEED = text("""
+    UPDATE analysis SET identify_attempts = 0, identify_error = NULL
+    WHERE analysis_id = ANY(:ids) AND identify_attempts > 0""")
+
+
+def begin(sessions: sessionmaker[Session], release_id: int, analyses: Collection[int]) -> None:
+    """Write down that a batch is begun; the caller holds the lock of people in another transaction."""
+    with sessions.begin() as session:
+        session.execute(
+            text("UPDATE release SET identifying = :ids WHERE release_id = :release_id"),
+            {"ids": sorted(analyses), "release_id": release_id},
+        )
+
+
+def count_failure(sessions: sessionmaker[Session], release_id: int, error: str) -> int:
+    """Count an attempt of the analyses of a batch that was begun and not ended; returns how many they are.
+
+    The caller holds the lock of people in another transaction, or knows that the attempt was its own.
+    """
+    with sessions.begin() as session:
+        failed = len(session.execute(_COUNT, {"release_id": release_id, "error": error}).all())
+        session.execute(_CLEAR, {"release_id": release_id})
+    return failed
+
+
+def is_broken_off(session: Session, release_id: int) -> bool:
+    """Whether a batch was begun and never ended; the caller holds the lock of people, so nobody is at it."""
+    statement = text("SELECT identifying IS NOT NULL FROM release WHERE release_id = :release_id")
+    return bool(session.execute(statement, {"release_id": release_id}).scalar_one())
+
+
+def succeed(session: Session, analyses: Collection[int]) -> None:
+    """Forget earlier failures of analyses, in the transaction that gives their appearances people."""
+    session.execute(_SUCCEED, {"ids": sorted(analyses)})
+
+
+def end(session: Session, release_id: int) -> None:
+    """Note that the batch is done, in its transaction."""
+    session.execute(_CLEAR, {"release_id": release_id})
+
+
+def retry_passed_over(session: Session, release_id: int) -> None:
+    """Let analyses that were passed over be identified again."""
+    statement = text("""
+        UPDATE analysis SET identify_attempts = 0 WHERE analysis_id IN (
+            SELECT analysis_id FROM analysis WHERE release_id = :release_id AND identify_attempts > 0
+            ORDER BY analysis_id FOR NO KEY UPDATE)""")
+    session.execute(statement, {"release_id": release_id})
