@@ -38,7 +38,7 @@ _UNWANTED = text("""
 # Never waits for a row that a worker has locked, and so cannot deadlock with one.
 _OPEN_UNITS = text("""
     SELECT unit_id, analysis_id, token > 0 AS was_leased, state = 'leased' AS is_leased FROM unit
-    WHERE analysis_id = ANY(:ids) AND state IN ('pending', 'leased') FOR UPDATE SKIP LOCKED""")
+    WHERE analysis_id = ANY(:ids) AND state IN ('pending', 'leased') FOR NO KEY UPDATE SKIP LOCKED""")
 
 # The attempt that is broken off does not count; what the unit did to earlier workers does.
 _END_UNITS = text("""
@@ -51,7 +51,7 @@ _ENDED_ANALYSES = text("""
     WHERE analysis_id = ANY(:ids) AND state = 'pending'
       AND (SELECT bool_or(u.state = 'cancelled') AND NOT bool_or(u.state IN ('pending', 'leased'))
            FROM unit u WHERE u.analysis_id = a.analysis_id)
-    FOR UPDATE SKIP LOCKED""")
+    FOR NO KEY UPDATE SKIP LOCKED""")
 
 _END_ANALYSES = text("""
     UPDATE analysis SET state = 'cancelled', reason = :reason, finished_at = now() WHERE analysis_id = ANY(:ids)""")

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from worker import analyses, cancel, ledger, submit
 from worker.analyses import end_analysis
 from worker.errors import FacetError, RetryableError, UsageError
+from worker.locks import keep_analysis
 
 
 def take(archive, owner="one", limit=10, held=()):
@@ -169,6 +170,16 @@ def test_rows_that_a_worker_is_storing_are_waited_for(archive, monkeypatch):
         thread.join()
     assert states(archive) == ["done", "cancelled"]
     assert sums(archive, job) == (1, 1, 0)
+
+
+def test_a_file_that_is_being_finished_is_not_waited_for(archive, monkeypatch):
+    monkeypatch.setattr(cancel, "PATIENCE_SECONDS", 0.2)
+    job = archive.submit(archive.files(0, 1)).job_id
+    (unit,) = take(archive)
+    with archive.sessions() as finishing:
+        keep_analysis(finishing, unit)
+        assert cancel.cancel_job(archive.sessions, job).files == 1
+    assert sums(archive, job) == (0, 1, 0)
 
 
 def test_windows_of_items_reach_all_files(archive, monkeypatch):
