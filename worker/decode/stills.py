@@ -151,6 +151,7 @@ class Still:
             if sampler.takes(at_seconds, until):
                 if waiting is not None:
                     yield replace(waiting, hold_seconds=at_seconds - waiting.at_seconds)
+                    waiting = None  # its pixels make room for the next ones
                 guarded(self.image.load)
                 waiting = Sampled(index, at_seconds, self._pixels(), 0.0)
             at_seconds = until
