@@ -176,4 +176,4 @@ def _decoder(config: Settings) -> str:
         holds = decoder.protections()
     missing = [one for one in PROTECTIONS if one not in holds]
     told = f"children run under: {', '.join(one for one in PROTECTIONS if one in holds)}"
-    return f"{told}; this system does not offer: {', '.join(missing)}" if missing else told
+    return f"{told}; not in force: {', '.join(missing)}" if missing else told
