@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import atexit
 import fcntl
-import hashlib
 import logging
 import os
 import shlex
+import stat
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -40,6 +40,9 @@ START_SECONDS = 120
 """Longest start: replaying the log of a server that was killed while it copied faces."""
 SOCKET_PATH_BYTES = 100
 """Longest path of a socket; systems allow 104 (macOS) or 108 (Linux), a closing zero included."""
+
+SOCKET_LINE = 4
+"""Of the file postmaster.pid; lines are counted from 0."""
 
 SETTINGS = {
     "listen_addresses": "''",  # the socket is the only door, and its folder is the owner's alone
@@ -69,7 +72,7 @@ class EmbeddedPostgres:
     def __init__(self, folder: Path) -> None:
         self._folder = folder.expanduser().resolve()
         self._data = self._folder / "data"
-        self._socket = _socket_folder(self._data)
+        self._socket = self._data if _is_short(self._data) else self._running_socket() or self._data
         self._in_use: int | None = None
         self._process = 0
 
@@ -98,6 +101,8 @@ class EmbeddedPostgres:
             self._folder.mkdir(parents=True, exist_ok=True)
             with self._alone():
                 self._join()
+                if not _is_short(self._data):
+                    self._socket = self._running_socket() or self._data
                 if not self._answers():
                     self._start_server()
                 self._prepare_database()
@@ -135,6 +140,9 @@ class EmbeddedPostgres:
         if not self._answers():
             return False
         self._wheel().pg_ctl(self._data, "stop", "-m", "fast")
+        if self._socket != self._data:
+            with suppress(OSError):
+                self._socket.rmdir()
         logger.info("PostgreSQL stopped", extra={"action": "embedded_stop", "folder": str(self._folder)})
         return True
 
@@ -177,6 +185,9 @@ class EmbeddedPostgres:
     def _start_server(self) -> None:
         wheel = self._wheel()
         wheel.init(self._data, superuser=SUPERUSER)
+        if not _is_short(self._socket):
+            # In the folder that all users share: by a name that nobody can take first.
+            self._socket = Path(tempfile.mkdtemp(prefix="facet-"))
         wheel.make_folder(self._socket)
         options = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
         wheel.start(self._data, self.log_file, f"-k {shlex.quote(str(self._socket))} {options}")
@@ -186,6 +197,14 @@ class EmbeddedPostgres:
                 raise TimeoutError(f"no answer within {START_SECONDS} seconds")
             time.sleep(0.1)
         logger.info("PostgreSQL started", extra={"action": "embedded_start", "folder": str(self._folder)})
+
+    def _running_socket(self) -> Path | None:
+        """Return the folder of the running server's socket, if it is ours: the server wrote it beside its data."""
+        try:
+            folder = Path((self._data / "postmaster.pid").read_text().splitlines()[SOCKET_LINE])
+        except (OSError, IndexError):
+            return None
+        return folder if _is_ours(folder, self._data) else None
 
     def _connect(self, database: str) -> psycopg.Connection:
         return psycopg.connect(host=str(self._socket), user=SUPERUSER, dbname=database, autocommit=True)
@@ -206,8 +225,15 @@ class EmbeddedPostgres:
                 connection.execute(f"CREATE ROLE {READER} LOGIN")
 
 
-def _socket_folder(data: Path) -> Path:
-    """The data folder itself, or one with a short name where that is too long for a socket."""
-    if len(os.fsencode(data / ".s.PGSQL.5432")) <= SOCKET_PATH_BYTES:
-        return data
-    return Path(tempfile.gettempdir()) / f"facet-{hashlib.sha256(os.fsencode(data)).hexdigest()[:16]}"
+def _is_short(folder: Path) -> bool:
+    """Return whether a socket in a folder has a path that systems allow."""
+    return len(os.fsencode(folder / ".s.PGSQL.5432")) <= SOCKET_PATH_BYTES
+
+
+def _is_ours(folder: Path, data: Path) -> bool:
+    """Return whether a folder belongs to whoever owns the data, and nobody else may write there."""
+    try:
+        found = folder.lstat()
+        return stat.S_ISDIR(found.st_mode) and found.st_uid == data.stat().st_uid and not found.st_mode & 0o022
+    except OSError:
+        return False

@@ -14,12 +14,15 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import redis
 import yaml
 
 from db.embedded import EmbeddedPostgres
@@ -38,6 +41,7 @@ OPTIONAL = [name for name, service in SERVICES.items() if "profiles" in service]
 TOGETHER = [name for name in SERVICES if name not in ("postgres", "redis", ONE_SHOT, *OPTIONAL)]
 START_SECONDS = 180  # four programs load torch at once on two cores
 STOP_SECONDS = 45
+PASSWORD = "of-this-test"
 
 
 def free_port() -> int:
@@ -60,7 +64,8 @@ class Stage:
         """Return the service's variables from the file, with this machine's addresses."""
         here = {
             "FACET_DATABASE_URL": self.database_url,
-            "FACET_BROKER_URL": f"redis://127.0.0.1:{self.redis_port}/0",
+            "FACET_BROKER_URL": f"redis://:{PASSWORD}@127.0.0.1:{self.redis_port}/0",
+            "FLOWER_BASIC_AUTH": f"facet:{PASSWORD}",
             "FACET_HOME": str(self.folder / "home"),
             "FACET_CROPS_URL": f"file://{self.folder / 'crops'}",
             "FACET_MEDIA_ROOTS": str(self.folder),
@@ -86,6 +91,7 @@ class Stage:
         """Replace ports and hosts, which containers have for themselves and processes do not."""
         line = "\0".join(words)
         for pattern, here in {
+            r"\$\{FACET_REDIS_PASSWORD:\?[^}]+\}": PASSWORD,
             r"--host=127\.0\.0\.1\0--port=5432": f"--host={self.postgres_socket}",
             r"--username=facet": "--username=postgres",
             r"\b6379\b": str(self.redis_port),
@@ -145,8 +151,17 @@ def stage(tmp_path: Path) -> Iterator[Stage]:
 def redis_server(stage: Stage) -> Iterator[None]:
     folder = stage.folder / "redis"
     folder.mkdir()
-    command = [*SERVICES["redis"]["command"], "--port", str(stage.redis_port), "--bind", "127.0.0.1", "--dir", folder]
-    environment = os.environ | {"PATH": f"{stage.redis_programs}{os.pathsep}{os.environ['PATH']}"}
+    command = [
+        *stage.command(SERVICES["redis"]["command"]),
+        "--port",
+        str(stage.redis_port),
+        "--bind",
+        "127.0.0.1",
+        "--dir",
+        folder,
+    ]
+    path = f"{stage.redis_programs}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {"PATH": path, "REDISCLI_AUTH": PASSWORD}
     command[0] = shutil.which(command[0], path=environment["PATH"])
     with running([str(word) for word in command], environment, stage.folder / "redis.log") as process:
         wait_until_healthy(stage, "redis", environment, process)
@@ -206,6 +221,15 @@ def submit_two_portraits(stage: Stage) -> None:
     assert counted.stdout.split() == ["n", "2"], counted.stderr
 
 
+def assert_doors_are_locked(stage: Stage, services: list[str]) -> None:
+    """Nobody without a password may stop workers or look at tasks."""
+    with redis.Redis(port=stage.redis_port) as client, pytest.raises(redis.AuthenticationError):
+        client.ping()
+    if "flower" in services:
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(f"http://127.0.0.1:{stage.flower_port}/workers", timeout=20)
+
+
 @pytest.mark.parametrize("services", [TOGETHER, *([name] for name in OPTIONAL)], ids=" ".join)
 def test_services_start_work_and_stop(migrated: Stage, services: list[str]) -> None:
     """Services of a profile of their own run alone: on one host, a second worker would answer for the first."""
@@ -215,6 +239,7 @@ def test_services_start_work_and_stop(migrated: Stage, services: list[str]) -> N
         for service, process in processes.items():
             wait_until_healthy(stage, service, stage.environment(service), process)
 
+        assert_doors_are_locked(stage, services)
         if services == TOGETHER:
             submit_two_portraits(stage)
 

@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import hashlib
 import os
+import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -151,13 +155,61 @@ def test_a_forked_child_does_not_leave_for_its_parent(folder):
 def test_nobody_else_may_enter(folder):
     with EmbeddedPostgres(folder):
         assert stat.S_IMODE((folder / "data").stat().st_mode) == 0o700
-        socket = folder / "data" / ".s.PGSQL.5432"
-        assert stat.S_IMODE(socket.stat().st_mode) & 0o077 == 0
+        door = folder / "data" / ".s.PGSQL.5432"
+        assert stat.S_IMODE(door.stat().st_mode) & 0o077 == 0
 
 
 def test_a_long_path_and_spaces_are_no_obstacle(folder):
     with EmbeddedPostgres(folder / "a folder" / ("long" * 30)) as server:
         assert ask(server.url) == "postgres"
+        assert EmbeddedPostgres(folder / "a folder" / ("long" * 30)).url == server.url
+
+
+def test_of_a_long_path_the_socket_lies_where_nobody_can_be_first(folder):
+    """The folder in the common temporary folder had a name that followed from the path: others could make it first."""
+    home = folder / ("long" * 30)
+    data = home.resolve() / "data"
+    foreseen = Path(tempfile.gettempdir()) / f"facet-{hashlib.sha256(os.fsencode(data)).hexdigest()[:16]}"
+    foreseen.mkdir()
+    sockets = set()
+    try:
+        with socket.socket(socket.AF_UNIX) as waiting:
+            waiting.bind(str(foreseen / ".s.PGSQL.5432"))
+            waiting.listen()
+            waiting.settimeout(0.1)
+            for _ in range(2):
+                with EmbeddedPostgres(home) as server:
+                    place = Path(parse_url(server.url).query["host"])
+                    sockets.add(place)
+                    found = place.lstat()
+                    assert (stat.S_IMODE(found.st_mode), found.st_uid) == (0o700, data.stat().st_uid)
+                assert not place.exists()
+            with pytest.raises(TimeoutError):
+                waiting.accept()
+    finally:
+        shutil.rmtree(foreseen)
+    assert len(sockets - {foreseen}) == 2
+
+
+@pytest.mark.parametrize("change", ["owner", "mode", "link", "gone"])
+def test_a_socket_folder_that_is_not_ours_is_not_asked(folder, change):
+    if change == "owner" and os.geteuid() != 0:
+        pytest.skip("only root can give a folder away")
+    home, foreign = folder / ("long" * 30), folder / "x"
+    data = home / "data"
+    data.mkdir(parents=True)
+    foreign.mkdir(mode=0o700)
+    (data / "postmaster.pid").write_text(f"1\n{data}\n0\n5432\n{foreign}\n\n")
+    assert EmbeddedPostgres(home)._running_socket() == foreign
+    if change == "owner":
+        os.chown(foreign, 65534, 65534)
+    elif change == "mode":
+        foreign.chmod(0o777)
+    else:
+        foreign.rmdir()
+        if change == "link":
+            foreign.symlink_to(data)
+    assert EmbeddedPostgres(home)._running_socket() is None
 
 
 def test_a_broken_cluster_is_told_in_one_line(folder):

@@ -76,19 +76,36 @@ def test_no_port_is_open_to_other_machines() -> None:
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
+SECRETS = {f"${{FACET_{name}_PASSWORD:?set it in the file .env}}" for name in ("DB", "REDIS", "FLOWER")}
+
+
 def test_it_holds_no_secret() -> None:
     environments = [service.get("environment", {}) for service in SERVICES.values()]
-    passwords = [e["POSTGRES_PASSWORD"] for e in environments if "POSTGRES_PASSWORD" in e]
+    names = {"POSTGRES_PASSWORD", "REDISCLI_AUTH"}
+    passwords = [value for environment in environments for name, value in environment.items() if name in names]
+    passwords += [e["FLOWER_BASIC_AUTH"].partition(":")[2] for e in environments if "FLOWER_BASIC_AUTH" in e]
     urls = [value for environment in environments for value in environment.values() if "://" in value and "@" in value]
-    passwords += [re.search(r"://\w+:(.+)@", url)[1] for url in urls]
-    assert set(passwords) == {"${FACET_DB_PASSWORD:?set it in the file .env}"}
+    passwords += [re.search(r"://\w*:(.+)@", url)[1] for url in urls]
+    assert set(passwords) == SECRETS
+
+
+def test_every_door_has_a_password() -> None:
+    redis, flower = SERVICES["redis"], SERVICES["flower"]
+    assert redis["command"][redis["command"].index("--requirepass") + 1] in SECRETS
+    assert redis["environment"]["REDISCLI_AUTH"] in SECRETS  # its health check logs in
+    assert flower["environment"]["FLOWER_BASIC_AUTH"].partition(":")[2] in SECRETS
+    brokers = {
+        e["FACET_BROKER_URL"] for s in SERVICES.values() if "FACET_BROKER_URL" in (e := s.get("environment", {}))
+    }
+    assert all(re.search(r"redis://:\$\{FACET_REDIS_PASSWORD\b.+\}@", url) for url in brokers)
+    assert brokers
 
 
 def test_its_settings_are_settings_of_the_program() -> None:
     from worker.config import Settings
 
     known = {f"FACET_{name.upper()}" for name in Settings.model_fields}
-    used = {name for service in SERVICES.values() for name in service.get("environment", {}) if "FACET_" in name}
+    used = {name for service in SERVICES.values() for name in service.get("environment", {}) if name[:6] == "FACET_"}
     assert used
     assert used <= known
 
