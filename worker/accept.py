@@ -148,14 +148,19 @@ def _join_media(session: Session, files: Mapping[str, _File]) -> dict[str, _File
 
 
 def _change(file: _File, row: Row[tuple[object, ...]]) -> dict[str, object] | None:
-    """Give what has to change of a known file; its own reason is that of a file of which nothing was ever analysed."""
+    """Give what has to change of a known file.
+
+    A refusal changes nothing of a file that was ever analysed: other jobs have its results, or wait for them where it
+    was found before.
+    """
     item = file.item
-    reason = None if row.is_analysed else file.refusal
+    if row.is_analysed and file.refusal is not None:
+        return None
     wanted: dict[str, object] = {
         "location": str(item.location),
         "stamp": item.stamp,
         "kind": item.kind,
-        "reason": reason,
+        "reason": file.refusal,
     }
     return None if all(getattr(row, column) == value for column, value in wanted.items()) else wanted
 

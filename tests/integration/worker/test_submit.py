@@ -83,6 +83,16 @@ def test_a_later_refusal_takes_nothing_from_an_earlier_job(archive):
         assert summarise_job(session, first).failures == []
 
 
+def test_a_refused_copy_does_not_move_a_file_that_others_wait_for(archive):
+    (film,) = archive.files(1, 1, "video")
+    send(archive, [film])
+    copy = replace(film, location=film.location.with_name("copy"))
+    send(archive, [copy], MediaRejected("missing", "it went"), frames_per_second=1.0)
+    assert ask(archive, "SELECT location, reason FROM media_file") == [(str(film.location), None)]
+    send(archive, [copy], frames_per_second=1.0)
+    assert ask(archive, "SELECT location FROM media_file") == [(str(copy.location),)]
+
+
 def test_a_file_refused_once_and_accepted_later_leaves_the_first_job_ended(archive):
     film = list(archive.files(1, 1, "video"))
     first = send(archive, film, CORRUPT).job_id
