@@ -18,8 +18,8 @@ MPEG2 = {"codec": "mpeg2video"}
 # Codec, then of each part width, height and pixel aspect, and the size at which a player shows it.
 CASES = {
     "pal 16:9, then 4:3": (MPEG2, [(720, 576, PAL_WIDE), (720, 576, PAL_NARROW)], [(1024, 576), (768, 576)]),
-    "pal 4:3, then 16:9": (MPEG2, [(720, 576, PAL_NARROW), (720, 576, PAL_WIDE)], [(768, 576), (1024, 576)]),
-    "ntsc 4:3, then 16:9": (MPEG2, [(720, 480, NTSC_NARROW), (720, 480, NTSC_WIDE)], [(640, 480), (853, 480)]),
+    "pal 4:3, then 16:9": (MPEG2, [(360, 288, PAL_NARROW), (360, 288, PAL_WIDE)], [(384, 288), (512, 288)]),
+    "ntsc 4:3, then 16:9": (MPEG2, [(360, 240, NTSC_NARROW), (360, 240, NTSC_WIDE)], [(320, 240), (427, 240)]),
     "16:9, 4:3, 16:9": (
         MPEG2,
         [(360, 288, PAL_WIDE), (360, 288, PAL_NARROW), (360, 288, PAL_WIDE)],
