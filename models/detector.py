@@ -14,11 +14,14 @@ from models.boxes import suppress
 from models.geometry import ARCFACE_TEMPLATE
 from models.precision import compute_dtype
 from models.retinaface import MEAN_RGB, RawFaces, RetinaFace
+from models.tiles import plan
 from models.types import Detections
 from models.weights import load_into
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from models.tiles import Grid
 
 CPU_BATCH_PIXELS = 1 << 20  # four frames of 640 x 360: the maps of more no longer fit the caches
 GPU_BATCH_PIXELS = 1 << 24  # about 4 GB of maps
@@ -66,36 +69,75 @@ class FaceDetector:
         self._network = network.eval().requires_grad_(requires_grad=False)
 
     @torch.inference_mode()
-    def detect(self, frames: Tensor) -> Detections:
+    def detect(self, frames: Tensor, *, threshold: float | None = None, max_tiles: int = 0) -> Detections:
         """Find all faces of a batch of frames.
 
         Args:
             frames: (B, 3, H, W) uint8 RGB, on any device; B may be 0.
+            threshold: lowest score; None for the policy's.
+            max_tiles: tiles in which a frame larger than the policy's longest side is searched besides, at most.
 
         Returns:
             Faces on the CPU in pixels of `frames`, by frame and in it by falling score.
         """
+        threshold = self.policy.threshold if threshold is None else threshold
+        found = self._search_reduced(frames, threshold)
+        grids = plan(frames.shape[2], frames.shape[3], self.policy.max_side, max_tiles)
+        if not grids:
+            return found
+        parts = [self._search_tiles(frames, row, grid, threshold) for row in range(len(frames)) for grid in grids]
+        return _strongest(Detections.cat([found, *parts]), self.policy.nms)
+
+    def searched_side(self, height: int, width: int, max_tiles: int = 0) -> int:
+        """Return the longest side in pixels at which `detect` searches a frame for its smallest faces."""
+        grids = plan(height, width, self.policy.max_side, max_tiles)
+        longest = max(height, width)
+        return round(longest * grids[0].scale) if grids else min(longest, self.policy.max_side)
+
+    def _search_reduced(self, frames: Tensor, threshold: float) -> Detections:
+        """Search whole frames, reduced to the policy's longest side."""
         longest = max(frames.shape[2:])
         side = min(max(longest, self.policy.min_side), self.policy.max_side)
         area = frames.shape[2] * frames.shape[3] * (side / longest) ** 2
-        parts = [self._search(frames, rows, side) for rows in powers_of_two(len(frames), _batch(area, self.device))]
+        batches = powers_of_two(len(frames), _batch(area, self.device))
+        parts = [self._search(frames, rows, side, threshold) for rows in batches]
         return Detections.cat([Detections.empty(), *parts])
 
-    def _search(self, frames: Tensor, rows: slice, side: int) -> Detections:
+    def _search_tiles(self, frames: Tensor, row: int, grid: Grid, threshold: float) -> Detections:
+        """Search the tiles of one frame."""
+        longest = max(frames.shape[2:])
+        pixels = _resized(frames[row : row + 1].to(self.device), max(1, round(longest * grid.scale)))
+        tiles = grid.cut(pixels)
+        found = self.look(tiles, threshold)
+        merged = grid.merge(found, (pixels.shape[2], pixels.shape[3]))
+        return Detections(merged.frame + row, merged.boxes, merged.landmarks, merged.scores)
+
+    @torch.inference_mode()
+    def look(self, pixels: Tensor, threshold: float) -> Detections:
+        """Search (N, 3, h, w) uint8 pixels as they are: faces on the CPU, by row and in it by falling score."""
+        batches = powers_of_two(len(pixels), _batch(pixels.shape[2] * pixels.shape[3], self.device))
+        parts = [Detections.empty()]
+        for rows in batches:
+            part = pixels[rows].to(self.device)
+            found = _strongest(self._look(part, part.shape, threshold), self.policy.nms)
+            parts.append(Detections(found.frame + rows.start, found.boxes, found.landmarks, found.scores))
+        return Detections.cat(parts)
+
+    def _search(self, frames: Tensor, rows: slice, side: int, threshold: float) -> Detections:
         """Search some of the frames, scaled to a longest side, once or twice."""
         pixels = _resized(frames[rows].to(self.device), side)
-        found = self._look(pixels, frames.shape)
+        found = self._look(pixels, frames.shape, threshold)
         if side > self.policy.one_look_side:
-            again = self._look(_resized(pixels, self.policy.second_look_side), frames.shape)
+            again = self._look(_resized(pixels, self.policy.second_look_side), frames.shape, threshold)
             limit = self.policy.large_face * max(frames.shape[2:]) / side
             # Each look is trusted with its sizes; between them both are, and the stronger box remains.
             found = Detections.cat([found[_sides(found) < limit], again[_sides(again) > limit / 2]])
         found = _strongest(found, self.policy.nms)
         return Detections(found.frame + rows.start, found.boxes, found.landmarks, found.scores)
 
-    def _look(self, pixels: Tensor, source: torch.Size) -> Detections:
+    def _look(self, pixels: Tensor, source: torch.Size, threshold: float) -> Detections:
         """Return all candidates of scaled frames, in pixels of the source."""
-        found = _candidates(self._network(_rounded_up(pixels)), self.policy.threshold)
+        found = _candidates(self._network(_rounded_up(pixels)), threshold)
         scale = torch.tensor([source[3] / pixels.shape[3], source[2] / pixels.shape[2]], device=self.device)
         return Detections(found.frame, found.boxes * scale.repeat(2), found.landmarks * scale, found.scores)
 

@@ -61,6 +61,7 @@ def measure(
     frame_size: tuple[int, int],
     policy: QualityPolicy,
     confirm: Callable[[Tensor], Tensor],
+    confirmed: Tensor | None = None,
 ) -> FaceQuality:
     """Judge faces.
 
@@ -71,9 +72,10 @@ def measure(
         policy: the release's.
         confirm: looks again at crops, (K, 3, S, S) to (K,) scores; asked only about faces that nothing else speaks
             for or against.
+        confirmed: (N,) scores of faces that were looked at again already, NaN for the others; 0 condemns a face.
     """
-    side, inside = _extent(detections.boxes, frame_size)
-    misfit, turn = _pose(detections.landmarks)
+    side, inside = extent(detections.boxes, frame_size)
+    misfit, turn = pose(detections.landmarks)
     sharp = sharpness(crops).cpu()
     verdicts = {
         "too_small": side < policy.min_side,
@@ -83,14 +85,16 @@ def measure(
         "too_blurred": sharp < policy.min_sharpness,
     }
     kept = ~torch.stack(list(verdicts.values())).any(0)
-    confirmed = detections.scores.clone()
-    unsure = kept & ((confirmed < policy.sure_score) | (misfit > policy.sure_misfit))
-    confirmed[unsure] = confirm(crops[unsure.to(crops.device)])
-    verdicts["unconfirmed"] = kept & (confirmed < policy.min_confirmation)
+    again = torch.full_like(detections.scores, torch.nan) if confirmed is None else confirmed.clone()
+    unsure = kept & ((detections.scores < policy.sure_score) | (misfit > policy.sure_misfit) | (again == 0))
+    asked = unsure & again.isnan()
+    again[asked] = confirm(crops[asked.to(crops.device)])
+    again = torch.where(unsure, again, detections.scores)
+    verdicts["unconfirmed"] = kept & (again < policy.min_confirmation)
     kept = kept & ~verdicts["unconfirmed"]
     shares = (side / policy.good_side, sharp / policy.good_sharpness, 1 - turn / policy.max_turn)
-    size, detail, pose = (share.clamp(0, 1) for share in shares)
-    scores = (size * detail * pose).pow(1 / 3) * inside * torch.minimum(detections.scores, confirmed)
+    size, detail, frontal = (share.clamp(0, 1) for share in shares)
+    scores = (size * detail * frontal).pow(1 / 3) * inside * torch.minimum(detections.scores, again)
     return FaceQuality((scores * kept).float(), _first_reason(verdicts, len(detections)))
 
 
@@ -102,7 +106,7 @@ def _first_reason(verdicts: dict[str, Tensor], count: int) -> tuple[str | None, 
     return tuple(reasons)
 
 
-def _extent(boxes: Tensor, frame_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
+def extent(boxes: Tensor, frame_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
     """Return the boxes' shorter sides in pixels, and the share of each that lies inside the frame."""
     height, width = frame_size
     limit = torch.tensor([width, height], dtype=boxes.dtype)
@@ -111,7 +115,7 @@ def _extent(boxes: Tensor, frame_size: tuple[int, int]) -> tuple[Tensor, Tensor]
     return full.amin(1), (seen.clamp(min=0) / full).prod(1)
 
 
-def _pose(landmarks: Tensor) -> tuple[Tensor, Tensor]:
+def pose(landmarks: Tensor) -> tuple[Tensor, Tensor]:
     """Return the distance of landmarks from the template, in crop pixels, and how far the head is turned aside."""
     transforms = similarity_transforms(landmarks, ARCFACE_TEMPLATE)
     aligned = landmarks @ transforms[:, :, :2].mT + transforms[:, None, :, 2]

@@ -13,6 +13,7 @@ from models import quality
 from models.branches import Branch, BranchSpec
 from models.detector import FaceDetector
 from models.errors import ReleaseError
+from models.finding import Search, find_faces
 from models.geometry import ARCFACE_POINTS, ARCFACE_TEMPLATE, align
 from models.network import SharedNetwork
 from models.precision import resolve_device
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from models.finding import FoundFaces
     from models.manifest import Manifest
     from models.quality import FaceQuality
     from models.trunk import TrunkLayout
@@ -90,10 +92,28 @@ class Release:
         template = torch.tensor(self.layout.template)
         return align(frames, detections.frame, detections.landmarks, template, self.layout.side)
 
-    def quality(self, detections: Detections, crops: Tensor, frame_size: tuple[int, int]) -> FaceQuality:
-        """Judge N faces by their crops and the (height, width) of their frames."""
+    def confirm(self, crops: Tensor) -> Tensor:
+        """Return the (N,) scores with which N faces are found again in their crops."""
+        return self.detector.confirm(usual_crops(crops, self.layout))
+
+    def quality(
+        self, detections: Detections, crops: Tensor, frame_size: tuple[int, int], confirmed: Tensor | None = None
+    ) -> FaceQuality:
+        """Judge N faces by their crops and the (height, width) of their frames.
+
+        Args:
+            detections: the faces.
+            crops: (N, 3, S, S) uint8, as `align` cuts them.
+            frame_size: height and width in pixels.
+            confirmed: (N,) what `confirm` returned for them, where it was asked already; else NaN.
+        """
         usual = usual_crops(crops, self.layout)
-        return quality.measure(detections, usual, frame_size, self.manifest.quality, self.detector.confirm)
+        policy = self.manifest.quality
+        return quality.measure(detections, usual, frame_size, policy, self.detector.confirm, confirmed)
+
+    def find(self, frames: Tensor, search: Search | None = None) -> FoundFaces:
+        """Find, align and judge the faces of (B, 3, H, W) uint8 RGB frames on the release's device."""
+        return find_faces(self, frames, search or Search())
 
     def infer(self, crops: Tensor) -> FaceOutputs:
         """Run all heads over (N, 3, S, S) uint8 crops in one pass; N may be 0."""

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torchvision.ops import box_iou
 
+from models.finding import Search
 from training.crops import read_image
 
 if TYPE_CHECKING:
@@ -70,10 +71,9 @@ def detect_photos(photos: list[Photo], release: Release) -> DetectionResult:
     result = DetectionResult([], [])
     for photo in photos:
         frame = torch.from_numpy(read_image(photo.path)).permute(2, 0, 1)[None].contiguous()
-        faces = release.detector.detect(frame)
-        quality = release.quality(faces, release.align(frame, faces), (frame.shape[2], frame.shape[3]))
-        boxes = faces.boxes.numpy()
-        kept = np.array([reason is None for reason in quality.dropped], dtype=np.bool_)
+        faces = release.find(frame, Search(thorough=True))
+        boxes = faces.detections.boxes.numpy()
+        kept = np.array([reason is None for reason in faces.quality.dropped], dtype=np.bool_)
         result.detected.append(tally(photo, boxes))
         result.kept.append(tally(photo, boxes[kept]))
     return result

@@ -59,6 +59,8 @@ class Settings(BaseSettings):
     """Longest time that a decode child may take for one unit, signs of life or not, before it is killed."""
     video_reader: VideoReader = "pyav"
     """``pyav``, or ``decord``: decord first for the films that it can read exactly, PyAV wherever it fails."""
+    max_tiles: int = Field(default=64, ge=0, le=4096)
+    """Tiles of up to 1600 pixels a side in which a larger still is searched, at most; 0 reduces it to 1600 pixels."""
     queue_bytes: int = Field(default=GIB // 4, ge=1 << 20)
     """Decoded frames that may wait between decode and detect."""
     unit_seconds: float = Field(default=60.0, gt=0)

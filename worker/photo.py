@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from models.finding import Search
 from worker.decode.client import Decoder
 from worker.errors import FacetError, MediaError, UsageError
 from worker.identity.search import Probe
@@ -76,12 +77,13 @@ def _what(found: Sequence[object]) -> str:
     return f"a {only.kind}" if isinstance(only, Found) else f"no media ({getattr(only, 'message', 'unreadable')})"
 
 
-def find_faces(pixels: NDArray[np.uint8], release: Release) -> tuple[PhotoFace, ...]:
+def find_faces(pixels: NDArray[np.uint8], release: Release, max_tiles: int = 0) -> tuple[PhotoFace, ...]:
     """Find and embed the faces of a photo.
 
     Args:
         pixels: (H, W, 3) uint8 RGB.
         release: with an embedding; heads are not asked.
+        max_tiles: in which a large photo is searched.
 
     Returns:
         Those that analysis would keep, the largest first; at least one.
@@ -90,10 +92,9 @@ def find_faces(pixels: NDArray[np.uint8], release: Release) -> tuple[PhotoFace, 
         FacetError: there is none; it says what was found and why it was dropped.
     """
     frames = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2).to(release.device)
-    detections = release.detector.detect(frames)
-    crops = release.align(frames, detections)
-    quality = release.quality(detections, crops, (pixels.shape[0], pixels.shape[1]))
-    boxes = detections.boxes.cpu().numpy()
+    found = release.find(frames, Search(thorough=True, max_tiles=max_tiles))
+    crops, quality = found.crops, found.quality
+    boxes = found.detections.boxes.cpu().numpy()
     kept = np.flatnonzero([reason is None for reason in quality.dropped])
     if not len(kept):
         raise FacetError(_nobody(boxes, quality.dropped, pixels.shape))

@@ -47,6 +47,7 @@ class PipelineOptions:
     queue_bytes: int = 256 << 20
     detect_batch: int = 16
     infer_batch: int = 32
+    max_tiles: int = 64
     sources: Sources = field(default_factory=Sources)
 
 
@@ -75,7 +76,7 @@ class Pipeline:
         self._leases = leases
         self._writer = writer
         self._finisher = finisher
-        self._recognizer = FaceRecognizer(release, self._options.infer_batch)
+        self._recognizer = FaceRecognizer(release, self._options.infer_batch, self._options.max_tiles)
         self._flying: dict[int, UnitResult] = {}
         self._frames: dict[tuple[int, ...], list[tuple[UnitResult, DecodedFrame]]] = {}
         self._ask_again_at = 0.0

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from models.finding import Search
 from worker.results import FaceChunk, UnitResult
 from worker.values import HeadRows
 
@@ -68,9 +69,10 @@ class InferredChunk:
 class FaceRecognizer:
     """Runs one release; holds the crops that wait for a full batch."""
 
-    def __init__(self, release: Release, batch: int) -> None:
+    def __init__(self, release: Release, batch: int, max_tiles: int = 0) -> None:
         self._release = release
         self._batch = batch
+        self._max_tiles = max_tiles
         self._waiting: deque[_Waiting] = deque()
         self._waiting_faces = 0
         self._running: deque[_Batch] = deque()
@@ -87,15 +89,18 @@ class FaceRecognizer:
 
     def detect(self, frames: Sequence[tuple[UnitResult, DecodedFrame]]) -> None:
         """Search frames of one size; faces found become chunks of their units and wait for the network."""
+        for kind in ("image", "video"):
+            alike = [entry for entry in frames if entry[0].unit.kind == kind]
+            if alike:
+                still = kind == "image"
+                self._detect(alike, Search(thorough=still, max_tiles=self._max_tiles if still else 0))
+
+    def _detect(self, frames: Sequence[tuple[UnitResult, DecodedFrame]], search: Search) -> None:
         started = time.perf_counter()
         pixels = torch.from_numpy(np.stack([frame.pixels for _, frame in frames])).permute(0, 3, 1, 2)
-        pixels = pixels.to(self._release.device)
-        detections = self._release.detector.detect(pixels)
-        detected = time.perf_counter()
-        crops = self._release.align(pixels, detections)
+        found = self._release.find(pixels.to(self._release.device), search)
+        detections, crops, quality = found.detections, found.crops, found.quality
         height, width = pixels.shape[-2:]
-        quality = self._release.quality(detections, crops, (height, width))
-        aligned = time.perf_counter()
         scores = quality.scores.cpu().numpy()
         boxes, landmarks = detections.boxes.cpu().numpy(), detections.landmarks.cpu().numpy()
         confidence, row_frame = detections.scores.cpu().numpy(), detections.frame.cpu().numpy()
@@ -116,8 +121,9 @@ class FaceRecognizer:
         for result, _ in frames:
             result.frames_waiting -= 1
             result.frame_count += 1
-            result.spend("detect", (detected - started) * share)
-            result.spend("align", (aligned - detected) * share)
+            result.spend("detect", (time.perf_counter() - started) * share)
+            if found.note is not None:
+                result.note(found.note)
 
     def _enqueue(self, result: UnitResult, chunk: FaceChunk, crops: torch.Tensor) -> None:
         result.chunks.append(chunk)

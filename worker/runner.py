@@ -155,6 +155,7 @@ class Worker:
             video_reader=settings.video_reader,
             queue_bytes=settings.queue_bytes,
             sources=self._sources,
+            max_tiles=settings.max_tiles,
         )
 
         def tick(totals: Totals) -> None:

@@ -52,18 +52,29 @@ KeepDays = Annotated[
     typer.Option("--keep-days", help="Erase its files after so many days (docs/erasure.md); default: never.", min=1),
 ]
 
+MaxTiles = Annotated[
+    int | None,
+    typer.Option(
+        "--max-tiles",
+        help="Tiles in which a still of more than 1600 pixels a side is searched; default: FACET_MAX_TILES.",
+        min=0,
+        max=4096,
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
     app.command(epilog="Example: facet analyze ~/archive film.mp4 photos.zip --fps 1")(analyze)
 
 
-def analyze(
+def analyze(  # noqa: PLR0913, PLR0917 - the options of a command are its arguments
     paths: Paths,
     fps: Fps = 2.0,
     every_frame: EveryFrame = False,
     name: Name = None,
     keep_days: KeepDays = None,
+    max_tiles: MaxTiles = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Find, describe and identify every face in media files, on this machine, without a broker.
@@ -72,6 +83,8 @@ def analyze(
     wrong use.
     """
     config = settings()
+    if max_tiles is not None:
+        config = config.model_copy(update={"max_tiles": max_tiles})
     check_paths(paths)
     with hold_home(config.home), stop_on_signals() as stop:
         wanted = _Wanted(paths, None if every_frame else fps, name or job_name(paths), keep_days)

@@ -161,7 +161,7 @@ def _faces(config: Settings, searcher: Searcher, photo: str) -> list[PhotoFace]:
             f"release {release.name} is not the one that made the archive's embeddings; set FACET_RELEASE to that one, "
             "see `facet releases list`"
         )
-    return list(find_faces(pixels, release))
+    return list(find_faces(pixels, release, config.max_tiles))
 
 
 def _chosen(faces: list[PhotoFace], number: int) -> PhotoFace:

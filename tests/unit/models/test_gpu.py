@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from models.finding import Search
 from models.release import load_release
 
 pytestmark = pytest.mark.gpu
@@ -60,3 +61,13 @@ def test_crops_and_their_quality_are_the_same(release, on_gpu, photo):
     ours, theirs = (r.quality(faces, c, (512, 512)) for r, c in ((on_gpu, found), (release, expected)))
     assert ours.dropped == theirs.dropped
     assert (ours.scores.cpu() - theirs.scores).abs().max() < 0.05
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2])
+def test_turned_faces_and_tiles_are_the_same(release, on_gpu, photo, quarters):
+    frames = functional.pad(torch.rot90(photo, quarters, (2, 3)), (0, 1400, 0, 0), value=90).contiguous()
+    search = Search(thorough=True, max_tiles=64)
+    found, expected = on_gpu.find(frames.cuda(), search), release.find(frames, search)
+    assert found.quality.dropped == expected.quality.dropped
+    assert (found.detections.boxes - expected.detections.boxes).abs().max() < 10
+    assert (found.detections.landmarks - expected.detections.landmarks).abs().max() < 5

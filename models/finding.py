@@ -1,0 +1,190 @@
+"""Faces of frames, from detection to the verdict of quality: upright ones, turned ones, small ones of large frames."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Self
+
+import torch
+from torch import Tensor
+
+from models.boxes import suppress
+from models.quality import extent, pose
+from models.types import Detections
+from models.upright import find_upright, roll, wrapped
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.quality import FaceQuality, QualityPolicy
+    from models.release import Release
+
+WEAK_SCORE = 0.05  # of a candidate whose surroundings are searched for a turned face
+CERTAINTY = 8.5  # sum of the logits of both scores from which on landmarks are believed; of upright faces it is 9 to 14
+UPRIGHT = math.radians(40)  # angle up to which landmarks can be believed
+AGREEMENT = math.radians(30)  # between two angles of one face
+TURNED = math.radians(40)  # angle from which on a weak candidate counts as turned
+CLEAR_SIDE = 32.0  # pixels from which on a face must be found in its surroundings
+LARGE_SIDE = 64.0  # pixels from which on a face of a film is set upright even where it is not found again in its crop
+TURNED_SCORE = 0.9  # with which such a one must be found, and found again in its crop
+NOTED_REDUCTION = 0.8  # of a frame's sides from which on it is noted: a face of 20 pixels is then smaller than 16
+QUARTERS = (1, 2, 3)  # turns by 90 degrees in which a frame without a face is searched
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """How thoroughly frames are searched."""
+
+    thorough: bool = False
+    """Whether faces that are turned so far that they are no detections are looked for, too."""
+    max_tiles: int = 0
+    """Tiles of a frame larger than the detector's longest side, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFaces:
+    """N faces of a batch of frames."""
+
+    detections: Detections
+    crops: Tensor
+    """(N, 3, S, S) uint8, as the trunk takes them."""
+    quality: FaceQuality
+    note: str | None = None
+    """Faces that cannot be seen because the frames were reduced, if they were by much."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Faces:
+    """N faces and how surely each was found again in its crop."""
+
+    detections: Detections
+    crops: Tensor
+    confirmed: Tensor
+    """(N,) float32; NaN where nothing was asked, 0 where the face was not found again."""
+
+    def __getitem__(self, rows: Tensor) -> Self:
+        return type(self)(self.detections[rows], self.crops[rows.to(self.crops.device)], self.confirmed[rows])
+
+    @classmethod
+    def cat(cls, parts: Sequence[Self]) -> Self:
+        return cls(
+            Detections.cat([part.detections for part in parts]),
+            torch.cat([part.crops for part in parts]),
+            torch.cat([part.confirmed for part in parts]),
+        )
+
+
+def find_faces(release: Release, frames: Tensor, search: Search) -> FoundFaces:
+    """Find faces, set them upright and judge them.
+
+    Args:
+        release: the loaded release.
+        frames: (B, 3, H, W) uint8 RGB, on the release's device.
+        search: how thoroughly.
+    """
+    size = (frames.shape[2], frames.shape[3])
+    lowest = release.manifest.detection.threshold
+    threshold = min(WEAK_SCORE, lowest) if search.thorough else lowest
+    candidates = release.detector.detect(frames, threshold=threshold, max_tiles=search.max_tiles)
+    faces = _checked(release, frames, candidates[candidates.scores >= lowest], search)
+    if search.thorough:
+        faces = _with_turned(release, frames, faces, candidates[candidates.scores < lowest])
+        faces = _with_quarters(release, frames, faces, search)
+    quality = release.quality(faces.detections, faces.crops, size, faces.confirmed)
+    return FoundFaces(faces.detections, faces.crops, quality, _reduction(release, size, search))
+
+
+def _reduction(release: Release, size: tuple[int, int], search: Search) -> str | None:
+    longest, side = max(size), release.detector.searched_side(*size, search.max_tiles)
+    if side > NOTED_REDUCTION * longest:
+        return None
+    unseen = math.ceil(release.manifest.quality.min_side * longest / side)
+    return f"reduced to {side} of {longest} px: faces under {unseen} px not seen"
+
+
+def _checked(release: Release, frames: Tensor, found: Detections, search: Search) -> _Faces:
+    """Confirm detections, and set upright those whose landmarks are in doubt."""
+    faces = _confirmed(release, frames, found)
+    doubtful = _doubtful(faces, release.manifest.quality)
+    side, _ = extent(found.boxes, (frames.shape[2], frames.shape[3]))
+    if not search.thorough:  # small faces that are dropped anyway would cost much in films of crowds
+        doubtful &= (faces.confirmed >= release.manifest.quality.min_confirmation) | (side >= LARGE_SIDE)
+    rows = doubtful.nonzero()[:, 0]
+    if not len(rows):
+        return faces
+    upright = find_upright(release.detector, frames, found[rows])
+    angles = roll(found.landmarks[rows])
+    agrees = (wrapped(upright.angles - angles).abs() <= AGREEMENT) & (angles.abs() <= UPRIGHT)
+    turned = ~agrees & (upright.detections.scores >= TURNED_SCORE) & upright.found
+    lost = ~upright.found | (upright.detections.scores < release.manifest.detection.threshold) | ~(agrees | turned)
+    faces.confirmed[rows[lost & (side[rows] >= CLEAR_SIDE)]] = 0.0
+    again = _confirmed(release, frames, upright.detections[turned])
+    again.confirmed[again.confirmed < TURNED_SCORE] = 0.0
+    stays = torch.ones(len(found), dtype=torch.bool)
+    stays[rows[turned]] = False
+    return _distinct(_Faces.cat((faces[stays], again)), release.manifest.detection.nms)
+
+
+def _doubtful(faces: _Faces, policy: QualityPolicy) -> Tensor:
+    """Return (N,) bool: faces that were found again, or not, but not so that their landmarks are beyond doubt."""
+    both = torch.stack((faces.detections.scores, faces.confirmed)).clamp(1e-6, 1 - 1e-6)
+    misfit, _ = pose(faces.detections.landmarks)
+    certain = (torch.logit(both).sum(0) >= CERTAINTY) & (misfit <= policy.sure_misfit)
+    certain &= roll(faces.detections.landmarks).abs() <= UPRIGHT
+    return ~certain & ~faces.confirmed.isnan()
+
+
+def _confirmed(release: Release, frames: Tensor, found: Detections) -> _Faces:
+    """Cut the crops of detections, and look again at those that are large enough to be kept."""
+    crops = release.align(frames, found)
+    side, inside = extent(found.boxes, (frames.shape[2], frames.shape[3]))
+    policy = release.manifest.quality
+    asked = (side >= policy.min_side) & (inside >= policy.min_inside)
+    confirmed = torch.full((len(found),), math.nan)
+    confirmed[asked] = release.confirm(crops[asked.to(crops.device)])
+    return _Faces(found, crops, confirmed)
+
+
+def _with_turned(release: Release, frames: Tensor, faces: _Faces, weak: Detections) -> _Faces:
+    """Add the weak candidates that are faces once they are set upright."""
+    side, inside = extent(weak.boxes, (frames.shape[2], frames.shape[3]))
+    policy = release.manifest.quality
+    weak = weak[(side >= policy.min_side) & (inside >= policy.min_inside)]
+    if not len(weak):
+        return faces
+    upright = find_upright(release.detector, frames, weak)
+    turned = upright.found & (upright.angles.abs() >= TURNED) & (upright.detections.scores >= TURNED_SCORE)
+    added = _confirmed(release, frames, upright.detections[turned])
+    added = added[added.confirmed >= TURNED_SCORE]
+    return _distinct(_Faces.cat((faces, added)), release.manifest.detection.nms)
+
+
+def _with_quarters(release: Release, frames: Tensor, faces: _Faces, search: Search) -> _Faces:
+    """Search frames without a face that was confirmed at 90, 180 and 270 degrees."""
+    seen = faces.detections.frame[faces.confirmed >= release.manifest.quality.min_confirmation]
+    empty = torch.ones(len(frames), dtype=torch.bool)
+    empty[seen] = False
+    rows = empty.nonzero()[:, 0]
+    if not len(rows):
+        return faces
+    parts = [_quarter(release, frames, rows, quarter, search) for quarter in QUARTERS]
+    return _with_turned(release, frames, faces, Detections.cat(parts))
+
+
+def _quarter(release: Release, frames: Tensor, rows: Tensor, quarter: int, search: Search) -> Detections:
+    """Search frames that are turned by so many quarters, and return the boxes in their own pixels."""
+    turned = torch.rot90(frames[rows.to(frames.device)], quarter, (2, 3)).contiguous()
+    found = release.detector.detect(turned, max_tiles=search.max_tiles)
+    boxes = found.boxes
+    for left in range(quarter, 0, -1):  # undo one turn after the other: (x, y) of a turned frame was at (W - y, x)
+        width = frames.shape[3] if left % 2 else frames.shape[2]
+        boxes = torch.stack((width - boxes[:, 3], boxes[:, 0], width - boxes[:, 1], boxes[:, 2]), 1)
+    return Detections(rows[found.frame], boxes, found.landmarks, found.scores)
+
+
+def _distinct(faces: _Faces, overlap: float) -> _Faces:
+    """Keep one of each face, by frame and in it by falling score, those that were not found again last."""
+    found = faces.detections
+    strength = found.scores - (faces.confirmed == 0).float()
+    return faces[suppress(found.boxes, strength, found.frame, overlap)]
