@@ -32,16 +32,17 @@ _FACE: Mapping[str, ColumnType] = {
     "x1": "real", "y1": "real", "x2": "real", "y2": "real", "detection_score": "real", "quality": "real",
     "hold_seconds": "double precision", "kept": "boolean", "embedding": "vector",
 }  # fmt: skip
-# Frames of one file may differ in size: boxes are compared as parts of their frames.
+# The order is that of an index: a block reads its own rows, however many there are. Frames of one file may differ in
+# size: boxes are compared as parts of their frames.
 _FACES = """
     SELECT face_id, frame_index::bigint, at_seconds, (x1 * x)::real, (y1 * y)::real, (x2 * x)::real, (y2 * y)::real,
            detection_score, quality, coalesce(hold_seconds, 'NaN'), embedding IS NOT NULL,
            coalesce(embedding, array_fill(0::real, ARRAY[%(dimension)s])::vector)
-    FROM facet.face JOIN facet.media_file AS m USING (media_id)
+    FROM facet.face AS f JOIN facet.media_file AS m USING (media_id)
     CROSS JOIN LATERAL (SELECT coalesce(m.width / frame_width::real, 1) AS x,
                                coalesce(m.height / frame_height::real, 1) AS y) AS scale
     WHERE analysis_id = %(analysis_id)s AND frame_index >= %(first)s
-    ORDER BY frame_index, face_no LIMIT %(limit)s"""
+    ORDER BY f.frame_index, f.face_no LIMIT %(limit)s"""
 _PREDICTIONS = """
     SELECT face_id, {columns} FROM facet.prediction WHERE face_id = ANY(%(faces)s::bigint[]) AND head = %(head)s"""
 

@@ -138,6 +138,19 @@ def test_memory_does_not_grow_with_the_video(archive, monkeypatch):
     assert peaks[1] < 1.3 * peaks[0], peaks
 
 
+def test_a_block_reads_its_own_faces_only(archive):
+    (unit,) = leased(archive)
+    with archive.sessions.begin() as session:
+        store_unit(session, filled(unit, 200), archive.release_id)
+        # In a table as small as this one PostgreSQL would rather read all of it.
+        session.execute(text("SET LOCAL enable_seqscan = off"))
+        bounds = {"analysis_id": unit.analysis_id, "first": 7, "limit": 20, "dimension": 128}
+        plan = session.connection().connection.cursor().execute(f"EXPLAIN {stored_faces._FACES}", bounds).fetchall()
+    told = "\n".join(line for (line,) in plan)
+    assert "Index Scan using uq_face_analysis_id_frame_index_face_no" in told
+    assert "Sort" not in told
+
+
 def test_every_face_of_an_image_is_written_once(archive):
     (unit,) = leased(archive, kind="image")
     result = filled(unit, 1)
