@@ -128,3 +128,23 @@ def test_a_still_is_drawn_on(tmp_path):
     with Image.open(tmp_path / "out.png") as image:
         assert image.size == (321, 243)
         assert not np.array_equal(np.asarray(image), plain())
+
+
+def test_frames_of_another_size_are_fitted_with_their_boxes(tmp_path):
+    sizes = [(64, 48), (128, 96), (48, 64)]
+    frames = [DecodedFrame(n, float(n), plain(*size), scene_cut=False) for n, size in enumerate(sizes)]
+    someone = Subject(
+        number=3,
+        lines=(),
+        at_seconds=np.arange(3.0),
+        boxes=np.array([np.tile(size, 2) * [0.25, 0.25, 0.75, 0.75] for size in sizes], np.float32),
+        frame_sizes=np.array(sizes, np.float32),
+    )
+    annotate_film(iter(frames), [someone], 1.0, tmp_path / "out.mkv")
+    _, _, pictures = film(tmp_path / "out.mkv")
+    assert {picture.shape for picture in pictures} == {(48, 64, 3)}
+    assert pictures[2][24, 4].max() < 40  # black beside the upright one
+    drawn = [np.argwhere(np.abs(picture[..., 0].astype(int) - GREY) > 60) for picture in pictures[:2]]
+    for edges in drawn:  # the box lies where the face is, whatever the size of the frame
+        assert edges.min(axis=0) == pytest.approx([12, 16], abs=3)
+        assert edges.max(axis=0) == pytest.approx([36, 48], abs=3)
