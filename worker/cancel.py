@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
@@ -15,10 +16,12 @@ from sqlalchemy import text
 from worker.errors import RetryableError, UsageError
 from worker.leftovers import remove_leftovers
 from worker.submit import is_cancelled, lock_submissions
+from worker.transactions import run_transaction
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from sqlalchemy import Row
     from sqlalchemy.orm import Session, sessionmaker
 
     from worker.crops import CropStore
@@ -93,7 +96,7 @@ def cancel_job(
         RetryableError: rows stay locked; nothing is half done, the same call goes on.
     """
     result = Cancelled(job_id=job_id)
-    items = _mark(sessions, job_id)
+    items = run_transaction(sessions, "cancel", partial(_mark, job_id=job_id))
     for first in range(1, items + 1, ITEMS_PER_TRANSACTION):
         begun = _cancel_items(sessions, result, first)
         if store is not None:
@@ -106,19 +109,18 @@ def cancel_job(
     return result
 
 
-def _mark(sessions: sessionmaker[Session], job_id: int) -> int:
-    """Write down that the job is cancelled, if anything of it is left; returns the number of its last item."""
-    with sessions.begin() as session:
-        lock_submissions(session)
-        found = session.execute(text("SELECT pending FROM jobs WHERE job_id = :id"), {"id": job_id}).scalar()
-        if found is None:
-            raise UsageError(f"there is no job {job_id}; see `facet status`")
-        if found:
-            session.execute(text("UPDATE job SET cancelled_at = now() WHERE job_id = :id"), {"id": job_id})
-        elif not is_cancelled(session, job_id):
-            return 0
-        last = text("SELECT coalesce(max(item_no), 0) FROM job_item WHERE job_id = :id")
-        return int(session.execute(last, {"id": job_id}).scalar_one())
+def _mark(session: Session, job_id: int) -> int:
+    """Write down that the job is cancelled, if anything is left or to come; returns the number of its last item."""
+    lock_submissions(session)
+    job = session.execute(text("SELECT pending, submission FROM jobs WHERE job_id = :id"), {"id": job_id}).first()
+    if job is None:
+        raise UsageError(f"there is no job {job_id}; see `facet status`")
+    if job.pending or job.submission == "open":
+        session.execute(text("UPDATE job SET cancelled_at = now() WHERE job_id = :id"), {"id": job_id})
+    elif not is_cancelled(session, job_id):
+        return 0
+    last = text("SELECT coalesce(max(item_no), 0) FROM job_item WHERE job_id = :id")
+    return int(session.execute(last, {"id": job_id}).scalar_one())
 
 
 def _cancel_items(sessions: sessionmaker[Session], result: Cancelled, first: int) -> set[int]:
@@ -143,16 +145,19 @@ def _try_items(sessions: sessionmaker[Session], result: Cancelled, first: int, b
     """Cancel those of a window that nobody has locked; returns how many files are left, and adds those begun."""
     window = {"job_id": result.job_id, "first": first, "last": first + ITEMS_PER_TRANSACTION - 1}
     reason = f"cancelled: job {result.job_id} was cancelled"
-    with sessions.begin() as session:
+
+    def end(session: Session) -> tuple[Sequence[Row[tuple[object, ...]]], int, int]:
         lock_submissions(session)
         wanted = {"ids": list(session.scalars(_UNWANTED, window))}
         units = session.execute(_OPEN_UNITS, wanted).all()
         session.execute(_END_UNITS, {"ids": [unit.unit_id for unit in units], "reason": reason})
         files = session.scalars(_ENDED_ANALYSES, wanted).all()
         session.execute(_END_ANALYSES, {"ids": list(files), "reason": reason})
-        left = int(session.execute(_LEFT, wanted).scalar_one())
+        return units, len(files), int(session.execute(_LEFT, wanted).scalar_one())
+
+    units, files, left = run_transaction(sessions, "cancel", end)
     begun.update(unit.analysis_id for unit in units if unit.was_leased)
     result.units += len(units)
     result.taken_back += sum(unit.is_leased for unit in units)
-    result.files += len(files)
+    result.files += files
     return left

@@ -153,6 +153,21 @@ def test_a_job_that_is_being_submitted_stops(archive):
     assert sums(archive, 2) == (0, 50, 0)
 
 
+def test_a_job_whose_files_so_far_are_done_stops_as_well(archive):
+    def cancel_late(files):
+        for number, file in enumerate(files):
+            if number == 55:
+                while units := take(archive):
+                    for unit in units:
+                        end(archive, unit)
+                assert cancel.cancel_job(archive.sessions, 2).files == 0
+            yield file
+
+    with pytest.raises(FacetError, match="job 2 was cancelled"):
+        archive.submit(cancel_late(archive.files(0, 200)))
+    assert sums(archive, 2) == (50, 0, 0)
+
+
 def test_rows_that_a_worker_is_storing_are_waited_for(archive, monkeypatch):
     job = archive.submit(archive.files(0, 2)).job_id
     unit = take(archive, limit=1)[0]
