@@ -142,12 +142,12 @@ def test_a_block_reads_its_own_faces_only(archive):
     (unit,) = leased(archive)
     with archive.sessions.begin() as session:
         store_unit(session, filled(unit, 200), archive.release_id)
-        # In a table as small as this one PostgreSQL would rather read all of it.
-        session.execute(text("SET LOCAL enable_seqscan = off"))
+        # In a table as small as this one PostgreSQL would rather read and sort all of it.
+        session.execute(text("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off"))
         bounds = {"analysis_id": unit.analysis_id, "first": 7, "limit": 20, "dimension": 128}
         plan = session.connection().connection.cursor().execute(f"EXPLAIN {stored_faces._FACES}", bounds).fetchall()
     told = "\n".join(line for (line,) in plan)
-    assert "Index Scan using uq_face_analysis_id_frame_index_face_no" in told
+    assert "using uq_face_analysis_id_frame_index_face_no" in told
     assert "Sort" not in told
 
 
