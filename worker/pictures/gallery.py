@@ -26,22 +26,28 @@ CROP_SIZE = 112  # pixels; aligned crops are squares of this side
 
 _NO_CROP = np.full((CROP_SIZE, CROP_SIZE, 3), 200, np.uint8)  # plain grey where the crop store no longer has a face
 
-# People by the number of their appearances, each with the best face first.
+# People by the number of their appearances, each with the best face first. Appearances are chosen before their crops
+# are looked for, one by one.
 _QUERY = text("""
-    SELECT a.person_id, p.name, p.appearance_count, a.quality, a.gender, a.gender_confidence, a.age, a.age_low,
+    WITH chosen AS (
+        SELECT a.*, p.name, p.appearance_count
+        FROM appearances a LEFT JOIN people p ON p.person_id = a.person_id
+        WHERE (cast(:person AS bigint) IS NULL OR a.person_id = :person)
+          AND (cast(:job AS bigint) IS NULL OR a.media_id IN (SELECT media_id FROM job_item WHERE job_id = :job))
+          AND EXISTS (SELECT FROM face WHERE face.appearance_id = a.appearance_id AND crop_uri IS NOT NULL)
+        ORDER BY p.appearance_count DESC NULLS LAST, a.person_id, a.quality DESC, a.appearance_id
+        LIMIT :limit
+    )
+    SELECT a.person_id, a.name, a.appearance_count, a.quality, a.gender, a.gender_confidence, a.age, a.age_low,
            a.age_high, a.emotion, a.emotion_confidence, a.ethnicity, a.ethnicity_confidence, a.start_seconds,
            m.kind, m.uri, f.crop_uri, f.crop_index
-    FROM appearances a
+    FROM chosen a
     JOIN LATERAL (
         SELECT crop_uri, crop_index FROM face WHERE face.appearance_id = a.appearance_id AND crop_uri IS NOT NULL
         ORDER BY face_id = a.best_face_id DESC, quality DESC, face_id LIMIT 1
     ) f ON true
     JOIN media m ON m.media_id = a.media_id
-    LEFT JOIN people p ON p.person_id = a.person_id
-    WHERE (cast(:person AS bigint) IS NULL OR a.person_id = :person)
-      AND (cast(:job AS bigint) IS NULL OR a.media_id IN (SELECT media_id FROM job_item WHERE job_id = :job))
-    ORDER BY p.appearance_count DESC NULLS LAST, a.person_id, a.quality DESC, a.appearance_id
-    LIMIT :limit""")
+    ORDER BY a.appearance_count DESC NULLS LAST, a.person_id, a.quality DESC, a.appearance_id""")
 
 _CROPS = text("""
     SELECT DISTINCT ON (a.appearance_id) a.appearance_id, f.crop_uri, f.crop_index

@@ -59,6 +59,7 @@ CHANGES = {
     "other ethnicity": "UPDATE appearance SET ethnicity = 'b', ethnicity_confidence = NULL WHERE appearance_id = {one}",
     "larger": "UPDATE appearance SET face_count = face_count + 7, end_seconds = end_seconds + 0.1, quality = 0.7 "
     "WHERE appearance_id = {one}",
+    "longer on screen": "UPDATE appearance SET screen_seconds = 123.4 WHERE appearance_id = {one}",
     "another best face": "UPDATE appearance SET best_face_id = NULL WHERE appearance_id = {one}",
     "superseded": "UPDATE analysis SET is_current = false WHERE media_id = {media}",
     "shown again": "UPDATE analysis SET is_current = true WHERE media_id = {media} AND state = 'done'",

@@ -1,0 +1,215 @@
+"""How long the questions of docs/sql.md and those of the commands take in a large archive.
+
+    .venv/bin/python benchmarks/questions_scale.py [--files 100000] [--url ADDRESS]
+
+Makes an archive of made-up rows in a PostgreSQL of its own: of every ten files, nine are stills with four faces, one is
+a film with 20 appearances of eight faces each; twice as many people as files. 100,000 files are 560,000 appearances and
+1,960,000 faces, in 6 GB and some five minutes. With an address, asks a database that is there. Prints for each question
+the seconds by the clock, and those of the processor without parallel workers, which other programs hardly disturb.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import psutil
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from db.embedded import EmbeddedPostgres
+from db.engine import make_engine, session_factory
+from db.migrate import upgrade
+from db.reader import WORK_MEMORY
+from db.totals import find_differences, recount_people
+from worker.identity.alike import read_alike
+from worker.pictures import gallery
+from worker.status import read_status
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from sqlalchemy import Connection
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "sql.md"
+COMMANDS = {
+    "facet people list": "SELECT * FROM people ORDER BY appearance_count DESC, person_id LIMIT 20",
+    "facet people show 77": "SELECT * FROM appearances JOIN media USING (media_id) WHERE person_id = 77",
+    "one person by name": "SELECT * FROM people WHERE name = 'Name 500'",
+    "people by gender": "SELECT gender, count(*) FROM people GROUP BY gender",
+    "files that are not done": "SELECT uri, status, reason FROM media WHERE status <> 'done'",
+    "faces by gender": "SELECT gender, count(*) FROM faces GROUP BY gender",
+    "faces of one file": "SELECT * FROM faces WHERE media_id = 95000",
+}
+
+ARCHIVE = """
+SET LOCAL session_replication_role = replica;
+SET LOCAL maintenance_work_mem = '256MB';
+INSERT INTO release (fingerprint, name, weights_sha256, code_version, active, metrics, manifest)
+VALUES ('f', 'made', repeat('0', 64), '0', true, '{"age": {"x": 1}}',
+        '{"branches": [{"task": "gender", "labels": ["female", "male"]},
+                       {"task": "emotion", "labels": ["neutral", "happiness", "sadness"]}]}');
+INSERT INTO media_file (sha256, uri, location, kind, format, byte_size, width, height, duration_seconds,
+                        frames_per_second, submitted_at)
+SELECT encode(sha256(n::text::bytea), 'hex'),
+       '/archive/' || (1950 + n % 70) || '/f' || n || CASE WHEN film THEN '.mp4' ELSE '.jpg' END, '/archive/' || n,
+       CASE WHEN film THEN 'video' ELSE 'image' END, 'x', 1000, 640, 480, CASE WHEN film THEN 600 END,
+       CASE WHEN film THEN 25 END, now() - n * interval '1 s'
+FROM (SELECT n, n > :files * 0.9 AS film FROM generate_series(1, :files) AS n) AS f;
+INSERT INTO job (name) SELECT 'job ' || n FROM generate_series(1, 100) AS n;
+INSERT INTO analysis (media_id, release_id, sampling, state, is_current, frame_count, face_count,
+                      sample_interval_seconds, finished_at)
+SELECT media_id, 1, '2/s', 'done', true, CASE kind WHEN 'video' THEN 1200 ELSE 1 END,
+       CASE kind WHEN 'video' THEN 160 ELSE 4 END, CASE kind WHEN 'video' THEN 0.5 END, now()
+FROM media_file ORDER BY media_id;
+INSERT INTO job_item (job_id, item_no, uri, media_id, analysis_id)
+SELECT 1 + media_id % 100, media_id / 100, uri, media_id, analysis_id FROM analysis JOIN media_file USING (media_id);
+INSERT INTO unit (analysis_id, release_id, ordinal, state, finished_at, frame_count, face_count, token, attempts)
+SELECT analysis_id, 1, o, 'done', now(), 120, 4, 1, 1
+FROM analysis AS a, generate_series(0, CASE WHEN a.sample_interval_seconds IS NULL THEN 0 ELSE 9 END) AS o;
+CREATE TEMPORARY TABLE pool AS
+SELECT i, l2_normalize((SELECT array_agg((random() - 0.5)::real + 0 * g * i) FROM generate_series(1, 128) AS g)::vector)
+    AS v
+FROM generate_series(0, 9999) AS i;
+CREATE INDEX ON pool (i);
+INSERT INTO person (release_id, name, embedding_sum, embedding_weight, is_good, revision)
+SELECT 1, CASE WHEN n % 500 = 0 THEN 'Name ' || n END, v, 1, true, n
+FROM generate_series(1, 2 * :files) AS n JOIN pool ON i = n % 10000 ORDER BY n;
+INSERT INTO appearance (
+    analysis_id, media_id, release_id, ordinal, start_seconds, end_seconds, face_count, age, age_low, age_high, gender,
+    gender_confidence, ethnicity, ethnicity_confidence, emotion, emotion_confidence, emotions, quality, embedding,
+    person_id)
+SELECT a.analysis_id, a.media_id, 1, o, CASE WHEN film THEN o * 25 + random() * 10 ELSE 0 END,
+       CASE WHEN film THEN o * 25 + 10 + random() * 20 ELSE 0 END, CASE WHEN film THEN 8 ELSE 1 END,
+       20 + random() * 50, 20, 70, (ARRAY['female', 'male', 'unknown'])[1 + (random() * 2.2)::int], random(),
+       (ARRAY['a', 'b', 'c', 'unknown'])[1 + (random() * 3)::int], random(),
+       (ARRAY['neutral', 'happiness', 'sadness'])[1 + (random() * 2)::int], random(),
+       '{"neutral": 0.5, "happiness": 0.3, "sadness": 0.2}', random(), v,
+       1 + floor(power(random(), 2) * (2 * :files - 1))::bigint
+FROM (SELECT *, sample_interval_seconds IS NOT NULL AS film FROM analysis) AS a
+CROSS JOIN LATERAL generate_series(0, CASE WHEN film THEN 19 ELSE 3 END) AS o
+JOIN pool ON i = (a.analysis_id * 7 + o * 13) % 10000;
+INSERT INTO face (
+    analysis_id, unit_id, media_id, release_id, frame_index, at_seconds, face_no, x1, y1, x2, y2, landmarks,
+    detection_score, quality, dropped_reason, appearance_id, crop_uri, crop_index, embedding)
+SELECT p.analysis_id, u.unit_id, p.media_id, 1, CASE p.face_count WHEN 1 THEN 0 ELSE p.ordinal * 100 + k END,
+       p.start_seconds + k * 0.5, CASE p.face_count WHEN 1 THEN p.ordinal ELSE 0 END, 10, 10, 60, 60,
+       array_fill(1::real, ARRAY[10]), 0.9, random(), dropped, p.appearance_id, 'ab/' || p.media_id || '/0-1-0.png', k,
+       CASE WHEN dropped IS NULL THEN p.embedding END
+FROM appearance AS p
+CROSS JOIN LATERAL (
+    SELECT k, CASE WHEN random() + 0 * p.appearance_id < 0.05 THEN 'too_small' END AS dropped
+    FROM generate_series(0, p.face_count - 1) AS k
+) AS faces
+JOIN unit AS u ON u.analysis_id = p.analysis_id AND u.ordinal = 0;
+UPDATE appearance AS p SET best_face_id = f.face_id
+FROM (SELECT appearance_id, min(face_id) AS face_id FROM face GROUP BY appearance_id) AS f
+WHERE f.appearance_id = p.appearance_id;
+INSERT INTO prediction (face_id, head, release_id, label, value, low, high, confidence, probabilities, attributes)
+SELECT face_id, h, 1,
+       CASE h WHEN 'gender' THEN (ARRAY['female', 'male', 'unknown'])[1 + (random() * 2.1)::int]
+              WHEN 'ethnicity' THEN (ARRAY['a', 'b', 'c', 'unknown'])[1 + (random() * 3)::int]
+              WHEN 'emotion' THEN (ARRAY['neutral', 'happiness', 'sadness'])[1 + (random() * 2)::int] END,
+       CASE h WHEN 'age' THEN 20 + random() * 50 END, CASE h WHEN 'age' THEN 20 END, CASE h WHEN 'age' THEN 70 END,
+       CASE WHEN h IN ('gender', 'ethnicity', 'emotion') THEN random() END, ARRAY[0.5, 0.3, 0.2]::real[],
+       CASE h WHEN 'attributes' THEN jsonb_build_object(
+           'Eyeglasses', round(random()::numeric, 4), 'Smiling', 0.5, 'Male', 0.5, 'Young', 0.5, 'Bald', 0.1,
+           'Attractive', 0.4, 'Bangs', 0.2, 'Big_Lips', 0.1, 'Big_Nose', 0.2, 'Black_Hair', 0.3, 'Goatee', 0.1) END
+FROM face, unnest(ARRAY['age', 'attributes', 'emotion', 'ethnicity', 'gender']) AS h
+WHERE dropped_reason IS NULL
+"""
+
+
+def main() -> None:
+    """Make the archive, ask everything, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--files", type=int, default=100_000)
+    parser.add_argument("--url", help="a database that holds an archive already")
+    options = parser.parse_args()
+    with archive(options.url, options.files) as url:
+        engine = make_engine(url)
+        with engine.connect() as connection:
+            measure(connection)
+        engine.dispose()
+
+
+@contextmanager
+def archive(url: str | None, files: int) -> Iterator[str]:
+    """Give the address of an archive; one that is made here goes afterwards."""
+    if url is not None:
+        yield url
+        return
+    with TemporaryDirectory(prefix="facet-questions-") as folder, EmbeddedPostgres(Path(folder)) as server:
+        upgrade(server.url)
+        started = time.perf_counter()
+        fill(server.url, files)
+        print(f"{files:,} files stored in {time.perf_counter() - started:.0f} s")
+        yield server.url
+
+
+def fill(url: str, files: int) -> None:
+    """Write the archive, count its people, and compare the totals with a recount."""
+    engine = make_engine(url)
+    with session_factory(engine).begin() as session:
+        for statement in ARCHIVE.split(";\n"):
+            session.execute(text(statement), {"files": files} if ":files" in statement else {})
+        session.execute(text("SELECT setval('facet.person_revision', 2 * :files + 1)"), {"files": files})
+    with session_factory(engine).begin() as session:
+        recount_people(session)
+        assert find_differences(session) == []
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("VACUUM ANALYZE"))
+    engine.dispose()
+
+
+def questions() -> dict[str, str]:
+    """Return all questions of the page by their titles, and those of commands."""
+    found = {}
+    for part in PAGE.read_text(encoding="utf-8").split("\n### ")[1:]:
+        for place, query in enumerate(re.findall(r"```sql\n(.*?)```", part, re.DOTALL)):
+            found[part.splitlines()[0] + (f" ({place + 1})" if place else "")] = query.strip().rstrip(";")
+    return found | COMMANDS
+
+
+def measure(connection: Connection) -> None:
+    """Ask everything twice: as a user does, and without parallel workers."""
+    print("| question | seconds | processor |\n|---|---|---|")
+    connection.exec_driver_sql(f"SET work_mem = '{WORK_MEMORY}'")
+    for title, query in questions().items():
+        explained = "EXPLAIN (ANALYZE, TIMING OFF) " + query.replace("name = 'Ada'", "name = 'Name 500'")
+        show(title, connection, lambda explained=explained: connection.exec_driver_sql(explained.replace("%", "%%")))
+    session, sheet = Session(connection), gallery._QUERY  # noqa: SLF001 - the picture is not what is measured
+    functions: dict[str, Callable[[Session], object]] = {
+        "facet people alike": read_alike,
+        "facet status": read_status,
+        "facet sheet --person 77": lambda s: s.execute(sheet, {"job": None, "person": 77, "limit": 200}).all(),
+        "facet sheet --job 7": lambda s: s.execute(sheet, {"job": 7, "person": None, "limit": 200}).all(),
+        "facet sheet": lambda s: s.execute(sheet, {"job": None, "person": None, "limit": 200}).all(),
+        "totals against a recount": find_differences,
+    }
+    for title, function in functions.items():
+        show(title, connection, lambda function=function: function(session))
+
+
+def show(title: str, connection: Connection, ask: Callable[[], object]) -> None:
+    """Print a line of the table."""
+    server = psutil.Process(connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
+    started = time.perf_counter()
+    ask()
+    seconds = time.perf_counter() - started
+    connection.exec_driver_sql("SET max_parallel_workers_per_gather = 0")
+    before = server.cpu_times()
+    ask()
+    after = server.cpu_times()
+    connection.exec_driver_sql("RESET max_parallel_workers_per_gather")
+    spent = after.user + after.system - before.user - before.system
+    print(f"| {title} | {seconds:.2f} | {spent:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
