@@ -100,8 +100,9 @@ def _lease_statement(due: str) -> TextClause:
     RETURNING u.unit_id, u.token, u.attempts, u.analysis_id, a.media_id, m.sha256, m.location, m.kind,
               m.byte_size, m.stamp, u.ordinal, u.start_seconds, u.end_seconds, CASE a.sampling WHEN 'every' THEN NULL
               ELSE split_part(a.sampling, '/', 1)::double precision END AS sampling_fps,
-              NOT EXISTS (SELECT FROM unit o WHERE o.analysis_id = u.analysis_id AND o.ordinal <> u.ordinal)
-                  AS is_whole, u.stage, u.priority, u.turn""")  # noqa: S608 - one of the two constants above
+              CASE WHEN m.kind = 'image' THEN true WHEN u.ordinal > 0 OR u.end_seconds IS NOT NULL THEN false
+              ELSE NOT EXISTS (SELECT FROM unit o WHERE o.analysis_id = u.analysis_id AND o.ordinal > 0)
+              END AS is_whole, u.stage, u.priority, u.turn""")  # noqa: S608 - one of the two constants above
 
 
 _LEASE_FRESH = _lease_statement(_FRESH)
