@@ -51,8 +51,8 @@ class FaceQuality:
     scores: Tensor
     """(N,) float32 in 0..1, on the CPU; 0 for a dropped face."""
     dropped: tuple[str | None, ...]
-    """N reasons: too_small, outside_frame, implausible_landmarks, profile, too_blurred or unconfirmed; None for a face
-    that is kept."""
+    """N reasons: too_small, outside_frame, implausible_landmarks, profile, too_blurred, unconfirmed or negative; None
+    for a face that is kept."""
 
 
 def measure(

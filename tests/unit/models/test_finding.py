@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from models.finding import Search
 from models.upright import roll
@@ -187,6 +187,22 @@ def test_a_budget_that_does_not_suffice_is_noted(release, collins):
     assert some.note is not None
     assert 1600 < int(some.note.split()[2]) < 20000
     assert release.find(pixels[..., :1900], Search(max_tiles=0)).note is None
+
+
+@pytest.mark.parametrize("degrees", [0, 90, 180])
+@pytest.mark.parametrize("grey", [False, True], ids=["colour", "grey"])
+@pytest.mark.parametrize("name", ["collins", "hopper"])
+def test_a_negative_gives_no_answer_and_its_positive_does(look, name, grey, degrees, request):
+    positive = turned(request.getfixturevalue(name).convert("L" if grey else "RGB").convert("RGB"), degrees)
+    assert len(look(positive)) == 1
+    assert look(ImageOps.invert(positive)) == []
+
+
+def test_a_negative_is_dropped_with_its_reason(release, collins):
+    pixels = torch.from_numpy(np.array(ImageOps.invert(collins))).permute(2, 0, 1)[None]
+    dropped = release.find(pixels, STILL).quality.dropped
+    assert "negative" in dropped
+    assert None not in dropped
 
 
 @pytest.mark.slow
