@@ -20,6 +20,7 @@ import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -45,8 +46,8 @@ from worker.crop_walk import walk_crops
 from worker.crops import CropStore
 from worker.erasure.erase import Eraser
 from worker.erasure.files import Stores
+from worker.identity.people import show_release
 from worker.ingest import Found, Refused
-from worker.registry import activate
 from worker.submit import Submission, submit
 from worker.transactions import run_transaction
 
@@ -85,7 +86,7 @@ def submitting(user: User) -> str:
 def activating(user: User) -> str:
     """Let the views show another release."""
     wanted = str(user.chance.choice(user.release_ids))
-    run_transaction(user.sessions, "activate", lambda session: activate(session, wanted))
+    run_transaction(user.sessions, "activate", lambda session: show_release(session, wanted))
     return "activated"
 
 
@@ -130,6 +131,7 @@ def settle(url: str, crops: str, staging: Path, releases: tuple[int, int]) -> in
             if not worker.drain(until) and not waiting(sessions, release_id):
                 break
         worker.finish()
+        run_transaction(sessions, "activate", partial(show_release, wanted=str(release_id)))
     Eraser(sessions, Stores(CropStore(crops), staging)).finish_files()
     return walk_crops(sessions, CropStore(crops), math.inf)
 

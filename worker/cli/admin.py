@@ -99,12 +99,12 @@ def activate(
     ],
 ) -> None:
     """Choose the release whose results the views show; results of the others stay."""
-    from worker.registry import activate as activate_release  # noqa: PLC0415 - imports the finish stage and numpy
+    from worker.identity.people import show_release  # noqa: PLC0415 - imports numpy
 
     config = settings()
     make_home(config.home)
     with open_database(config) as opened:
-        found = run_transaction(opened.sessions, "activate", lambda session: activate_release(session, name))
+        found = run_transaction(opened.sessions, "activate", lambda session: show_release(session, name))
     echo(f"the views show release {found}")
 
 

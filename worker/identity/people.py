@@ -22,6 +22,7 @@ from worker.identity.placing import ROW, ROW_COLUMNS, place, read_these
 from worker.identity.replay import replay
 from worker.identity.ruling import violators
 from worker.masking import masked
+from worker.registry import activate, active_release
 from worker.transactions import Result, retry_conflicts
 
 if TYPE_CHECKING:
@@ -215,6 +216,25 @@ def catch_up(session: Session, known: PeopleInMemory) -> None:
     while session.execute(statement, {"release_id": known.release_id}).scalar_one():
         if not identify_pending(session, known, suspects=False):
             return
+
+
+def show_release(session: Session, wanted: str) -> str:
+    """Make a release the one that the views show, with what humans said while they showed another; returns its name.
+
+    Args:
+        session: an open session that holds no lock.
+        wanted: number or name of the release.
+
+    Raises:
+        UsageError: none or several are called so.
+    """
+    lock_people(session)
+    name = activate(session, wanted)
+    known = PeopleInMemory(active_release(session)[0])
+    catch_up(session, known)
+    settle(session, known, replay(read_words(session, known.release_id)))
+    count_people(session)
+    return name
 
 
 def said_of(session: Session, release_id: int, media: Ids) -> Said | None:

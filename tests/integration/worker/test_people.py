@@ -10,7 +10,7 @@ from worker.errors import UsageError
 from worker.identity import corrections
 from worker.identity.history import read_history
 from worker.identity.known import PeopleInMemory, refresh_people
-from worker.identity.people import identify_pending
+from worker.identity.people import identify_pending, show_release
 
 DUMP = (
     "SELECT person_id, release_id, name, created_at, embedding_weight, is_good, correction_id FROM person ORDER BY 1",
@@ -166,6 +166,24 @@ def test_corrections_hold_for_another_release(crowd, people):
     crowd.session.execute(text("UPDATE release SET active = true WHERE release_id = :r"), {"r": other})
     found = crowd.session.execute(text("SELECT name, appearance_count FROM people ORDER BY person_id")).all()
     assert [tuple(row) for row in found] == [("Ada", 10), (None, 5)]
+
+
+def test_corrections_hold_for_a_release_that_was_identified_before_them(crowd, people):
+    next_release = text("""INSERT INTO release (fingerprint, name, weights_sha256, code_version)
+                           VALUES ('g', 'next', repeat('1', 64), '0') RETURNING release_id""")
+    other = crowd.session.execute(next_release).scalar_one()
+    for media_id in crowd.files:
+        crowd.analyse(media_id, jitter=12.0, release_id=other)
+    identify(crowd, other)
+    corrections.merge_people(crowd.session, people[:2])
+    corrections.name_person(crowd.session, people[0], "Ada")
+    corrections.name_person(crowd.session, people[2], "Cyd")
+    shown = text("SELECT name, appearance_count FROM people ORDER BY person_id")
+    assert show_release(crowd.session, "next") == "next"
+    assert crowd.session.execute(shown).all() == [("Ada", 10), ("Cyd", 5)]
+    corrections.undo_correction(crowd.session)
+    assert show_release(crowd.session, "test") == "test"
+    assert crowd.session.execute(shown).all() == [("Ada", 10), (None, 5)]
 
 
 def test_a_place_whose_file_is_not_analysed_is_counted_and_waits(crowd, people):

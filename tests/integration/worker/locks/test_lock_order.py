@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from worker import cancel, ledger, locks, registry
+from worker import cancel, ledger, locks
 from worker.analyses import end_analysis, read_forgotten
 from worker.crops import CropStore
 from worker.erasure.erase import Eraser
@@ -17,7 +17,7 @@ from worker.erasure.files import Stores
 from worker.errors import DecoderCrashed, MediaAway, MediaChanged
 from worker.finish import finish_leased
 from worker.identity import corrections, proposals
-from worker.identity.people import Identifier
+from worker.identity.people import Identifier, show_release
 from worker.identity.regroup import Alarm
 from worker.ingest import Refused
 from worker.leases import LeaseHolder
@@ -150,7 +150,7 @@ def test_people_and_releases(archive, recorder, crowd):
         if waiting.proposal_id is not None:
             run_transaction(archive.sessions, "r", lambda s: proposals.apply_proposal(s, waiting.proposal_id))
         proposals.regroup_people(archive.sessions, archive.release_id, Alarm(share=1.0, floor=0))
-        run_transaction(archive.sessions, "activate", lambda session: registry.activate(session, "test"))
+        run_transaction(archive.sessions, "activate", lambda session: show_release(session, "test"))
     assert recorder.faults == []
     assert {"person", "appearance", "analysis"} <= set(recorder.taken)
 
