@@ -101,14 +101,21 @@ class Joiner:
 
 
 def join_unit(result: UnitResult, specs: Mapping[str, HeadSpec]) -> Joined:
-    """Join the faces of a unit that is a whole analysis, from memory; ``best_face`` is a row of the unit's faces."""
+    """Join the faces of a unit that is a whole analysis, from memory; ``best_face`` is a row of the unit's faces.
+
+    Frames are searched in batches of one size each, so where sizes change, later frames may come before earlier ones.
+    """
     fps = result.unit.sampling_fps
     interval = None if fps is None or result.unit.kind == "image" else 1.0 / fps
     joiner = Joiner(Shots(sorted(result.cuts_seconds), interval), specs)
     faces = TrackInput.cat([TrackInput.empty(), *(_track_input(chunk, result.info) for chunk in result.chunks)])
-    joined = joiner.add(np.arange(len(faces)), faces, _heads(result.chunks, specs))
+    order = np.argsort(faces.frame_index, kind="stable")
+    heads = {task: _take(head, order) for task, head in _heads(result.chunks, specs).items()}
+    joined = joiner.add(order, faces[order], heads)
     complete = sorted((*joined.complete, *joiner.close()), key=lambda appearance: appearance.number)
-    return Joined(joined.numbers, tuple(complete))
+    numbers = np.empty_like(joined.numbers)
+    numbers[order] = joined.numbers
+    return Joined(numbers, tuple(complete))
 
 
 def _track_input(chunk: FaceChunk, info: MediaInfo | None) -> TrackInput:
@@ -153,6 +160,11 @@ def _cat(parts: Sequence[HeadRows]) -> HeadRows:
         for name in ("value", "low", "high")
     )
     return HeadRows(parts[0].labels, probabilities, value, low, high)
+
+
+def _take(head: HeadRows, rows: NDArray[np.int64]) -> HeadRows:
+    value, low, high = (None if column is None else column[rows] for column in (head.value, head.low, head.high))
+    return HeadRows(head.labels, head.probabilities[rows], value, low, high)
 
 
 def _blank(like: HeadRows, count: int) -> HeadRows:

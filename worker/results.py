@@ -65,6 +65,7 @@ class UnitResult:
     frame_count: int = 0
     cuts_seconds: list[float] = field(default_factory=list)
     chunks: list[FaceChunk] = field(default_factory=list)
+    """In the order in which they were searched: that of time only where all frames have one size."""
     frames_waiting: int = 0
     """Decoded frames that were not searched yet."""
     faces_waiting: int = 0

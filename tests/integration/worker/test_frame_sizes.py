@@ -8,12 +8,12 @@ from sqlalchemy import text
 
 from worker.analyses import end_analysis
 from worker.finish import build_appearances, store_whole
-from worker.joining import join_unit
+from worker.joining import HeadSpec, join_unit
 from worker.leases import LeaseHolder
 from worker.pictures.subjects import load_subjects
 from worker.results import FaceChunk, UnitResult
 from worker.store import store_unit
-from worker.values import MediaInfo
+from worker.values import HeadRows, MediaInfo
 
 INFO = MediaInfo(kind="video", format="mpegts", width=640, height=360, duration_seconds=4.0)
 SOMEBODY = np.eye(1, 128, dtype=np.float32)
@@ -69,6 +69,28 @@ def test_somebody_who_stays_is_one_appearance_in_frames_of_any_size(archive, siz
     with finished(archive, chunks, whole=whole).begin() as session:
         rows = session.execute(text("SELECT appearance_id, frame_width, frame_height FROM faces ORDER BY frame_index"))
         assert [tuple(row) for row in rows] == [(1, *size) for size in sizes]
+
+
+def joined(archive, frames):
+    """Join faces in the order in which their frames were searched; qualities and ages tell the frames apart."""
+    chunks = []
+    for n in frames:
+        chunk = face(n, boxes(CHANGES[1])[n], CHANGES[1][n])
+        chunk.quality[:] = (0.2, 0.3, 0.9, 0.4)[n]
+        ages = np.array([(20, 30, 60, 40)[n]], np.float32)
+        chunk.heads["age"] = HeadRows((), np.ones((1, 0), np.float32), ages, ages, ages)
+        chunks.append(chunk)
+    archive.add(kind="video")
+    with LeaseHolder(archive.sessions, archive.lease()) as leases:
+        (unit,) = leases.take(1)
+        return join_unit(UnitResult(unit, info=INFO, chunks=chunks), {"age": HeadSpec((), 0.0)})
+
+
+@pytest.mark.parametrize("order", [[2, 3, 0, 1], [1, 3, 0, 2], [3, 2, 1, 0]])
+def test_frames_are_joined_in_any_order_in_which_they_were_searched(archive, order):
+    (expected,), (got,) = joined(archive, range(4)).complete, joined(archive, order).complete
+    assert (got.start_seconds, got.end_seconds, order[got.best_face]) == (0.0, 1.5, expected.best_face) == (0.0, 1.5, 2)
+    assert got.age == expected.age
 
 
 @pytest.mark.parametrize("sizes", CHANGES)
