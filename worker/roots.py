@@ -1,7 +1,7 @@
 """What may be read at all: the folders and URLs of ``FACET_MEDIA_ROOTS``, and whether something lies below one of them.
 
 An address is compared as the server will understand it, and refused where there is doubt: one that decodes, once or
-again, to a step upwards, a separator or a control character lies below nothing.
+again, to a step upwards (with parameters, as in ``..;x``, too), a separator or a control character lies below nothing.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ def _web_address(url: str, scheme: str) -> Address | None:
 def _is_unsafe(part: str) -> bool:
     """Whether a part of a path is, or decodes to, a step or more than one part."""
     for _ in range(MAX_DECODINGS):
-        if part in {".", ".."} or "/" in part or UNSAFE.search(part):
+        if part.partition(";")[0] in {".", ".."} or "/" in part or UNSAFE.search(part):
             return True
         decoded = unquote_to_bytes(part).decode("utf-8", "replace")
         if decoded == part:
