@@ -28,6 +28,8 @@ LONGEST_PAUSE_SECONDS = 3600
 """In a broadcast; a stamp that is further ahead belongs to another clock."""
 SAME_CLOCK_SECONDS = 10
 """Between sound and picture at one place of a broadcast; what is further apart belongs to another programme."""
+STORE_LENGTHS = frozenset({"mov", "avi"})
+"""Containers whose packets have a length of their own, or one and the same: AVI fills pauses with empty packets."""
 EARLY_FRAMES = 50
 """Sound behind so many frames does not come before the picture."""
 
@@ -62,7 +64,7 @@ def scan(
     """
     sounds = _sounds(container, stream)
     name = container.format.name.split(",")[0]
-    picture, sound = _Picture(stream, name in BROADCASTS, name == "mov"), _Sound()
+    picture, sound = _Picture(stream, name in BROADCASTS, name in STORE_LENGTHS), _Sound()
     try:
         for packet in container.demux(stream, *sounds):
             alive()

@@ -47,7 +47,7 @@ def film(path, codec, options, stamps, last, sound=None):
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        if path.suffix != ".ts":  # which stores no length of a frame but the rate
+        if path.suffix not in {".ts", ".avi"}:  # which store no length of a frame but the rate
             stream.codec_context.time_base = Fraction(1, 1000 * SCALE)
         audio = None if sound is None else container.add_stream("mp2" if path.suffix == ".ts" else "aac", rate=48_000)
         if audio is not None:
@@ -105,6 +105,14 @@ def test_containers_that_store_no_lengths_hold_the_last_frame_as_long_as_the_oth
     info, frames = read(decoder, path, None)
     assert [hold for *_, hold in frames] == pytest.approx([interval / 1000] * 6, abs=0.01)
     assert info.duration_seconds == pytest.approx(6 * interval / 1000, abs=0.01)
+
+
+@pytest.mark.parametrize("last", [10_000, 12_040])
+def test_avi_fills_pauses_so_its_last_frame_has_the_length_of_its_rate(last, decoder, tmp_path):
+    path = film(tmp_path / "film.avi", "mpeg4", {}, [0, 7000, last], 40)
+    info, frames = read(decoder, path, None)
+    assert [hold for *_, hold in frames] == pytest.approx([7.0, last / 1000 - 7.0, 0.04], abs=0.001)
+    assert info.duration_seconds == pytest.approx(last / 1000 + 0.04, abs=0.001)
 
 
 @pytest.mark.parametrize("ending", ["mkv", "mp4", "ts", "mov"])
