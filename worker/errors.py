@@ -13,6 +13,11 @@ FacetError                 base; its text is one line: what was found, what was 
 
 from __future__ import annotations
 
+from worker.masking import masked
+
+MOST_CHARACTERS = 1000
+"""Of what an error of unknown kind says: it may hold all that a file does."""
+
 
 class FacetError(Exception):
     """Something went wrong; the text says what was found, what was expected and what to do."""
@@ -24,6 +29,18 @@ class UsageError(FacetError):
 
 class RetryableError(FacetError):
     """A service or the disk is away; the same call may succeed later."""
+
+
+def described(error: BaseException) -> str:
+    """Return kind and words of any error, without secrets, as text of bounded length that a database can hold."""
+    try:
+        words = masked(str(error))
+    except Exception:  # noqa: BLE001 - an error whose own text fails must not hide that it came
+        words = "its text cannot be made"
+    words = words.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    if len(words) > MOST_CHARACTERS:
+        words = f"{words[:MOST_CHARACTERS]}..."
+    return f"{type(error).__name__}: {words}".rstrip(": ")
 
 
 class MediaError(FacetError):
@@ -74,4 +91,4 @@ class FinishFailed(MediaError):
     """The faces of a file could not be joined to appearances."""
 
     def __init__(self, cause: BaseException) -> None:
-        super().__init__("finish", f"joining its faces failed: {type(cause).__name__}: {cause}".rstrip(": "))
+        super().__init__("finish", f"joining its faces failed: {described(cause)}")

@@ -86,7 +86,7 @@ class Finisher:
             pass
         except DBAPIError as err:
             self._error = database_away(err) if is_away(err) else err
-        except Exception as err:  # noqa: BLE001 - handed to the pipeline's thread, which raises it
+        except BaseException as err:  # noqa: BLE001 - handed to the pipeline's thread, which raises it
             self._error = err
         spent = time.perf_counter() - started
         self.seconds += spent
@@ -101,7 +101,7 @@ class Finisher:
             outcome = "lost"
         except (_Stopped, RetryableError):
             raise
-        except Exception as err:  # whatever it is, lack of memory included, it is this file's
+        except BaseException as err:  # whatever it is, lack of memory or a library's exit, it is this file's
             if is_away(err):
                 raise
             outcome = self._fail(unit, FinishFailed(err))

@@ -18,8 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from worker import ledger
 from worker.absences import Absences
 from worker.database import is_away
-from worker.errors import FacetError, RetryableError
-from worker.masking import masked
+from worker.errors import FacetError, RetryableError, described
 from worker.transactions import run_transaction
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ class LeaseHolder:
         self._stopped.set()
         self._thread.join()
         clean = error is None or isinstance(error, (FacetError, KeyboardInterrupt, SystemExit)) or is_away(error)
-        self._give_back(None if clean else masked(f"worker_error: {kind.__name__ if kind else ''}: {error}"))
+        self._give_back(None if clean or error is None else f"worker_error: {described(error)}")
 
     def __len__(self) -> int:
         return len(self._held)

@@ -17,7 +17,7 @@ from worker.absences import leave_unit
 from worker.changed import reject_changed
 from worker.crops import STRIP_ROWS
 from worker.database import database_away, is_away
-from worker.errors import DecoderCrashed, FinishFailed, MediaAway, MediaChanged
+from worker.errors import DecoderCrashed, FinishFailed, MediaAway, MediaChanged, described
 from worker.finish import store_whole
 from worker.joining import MAX_UNIT_FACES, join_unit
 from worker.leftovers import remove_attempt, remove_leftovers
@@ -148,6 +148,8 @@ class Writer:
             self._error = database_away(err) if is_away(err) else err
         except Exception as err:  # noqa: BLE001 - handed to the pipeline's thread, which raises it
             self._error = err
+        except BaseException as err:  # noqa: BLE001 - nobody asks this thread to end: an error like any other
+            self._error = RuntimeError(described(err))
         spent = time.perf_counter() - started
         self.seconds += spent
         metrics.count_seconds("store", spent)
@@ -174,9 +176,9 @@ class Writer:
             return True
         try:
             self._joined[result.unit.unit_id] = join_unit(result, self._books.heads)
-        except Exception as err:  # noqa: BLE001 - whatever it is, it is this file's
+        except BaseException as err:  # noqa: BLE001 - whatever it is, it is this file's
             result.error = FinishFailed(err)
-            facts = {"action": "finish_failed", "unit_id": result.unit.unit_id, "error": repr(err)}
+            facts = {"action": "finish_failed", "unit_id": result.unit.unit_id, "error": described(err)}
             logger.warning("the faces of a file could not be joined to appearances", extra=facts)
             return False
         return True

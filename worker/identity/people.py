@@ -12,7 +12,7 @@ from sqlalchemy import text
 from db.arrays import read_rows
 from db.totals import count_people
 from worker.database import is_away
-from worker.errors import FacetError
+from worker.errors import FacetError, described
 from worker.identity import attempts
 from worker.identity.anchors import is_spoken_of, read_words
 from worker.identity.attempts import MAX_ATTEMPTS
@@ -21,7 +21,6 @@ from worker.identity.naming import people_of, settle_names
 from worker.identity.placing import ROW, ROW_COLUMNS, place, read_these
 from worker.identity.replay import replay
 from worker.identity.ruling import violators
-from worker.masking import masked
 from worker.registry import activate, active_release
 from worker.transactions import Result, retry_conflicts
 
@@ -146,7 +145,7 @@ def identify_once(
     except Exception as err:
         if is_away(err) or isinstance(err, FacetError):
             raise
-        error = masked(f"{type(err).__name__}: {err}".rstrip(": "))
+        error = described(err)
         if not begun or not attempts.count_failure(sessions, release_id, error):
             raise
         logger.warning("identification failed and is tried again: %s", error, extra={"action": "identify_failed"})

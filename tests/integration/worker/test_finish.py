@@ -236,7 +236,11 @@ def test_a_video_without_faces_needs_no_finish_stage(archive):
     assert ask(archive, ENDED) == [("done", True, None)]
 
 
-@pytest.mark.parametrize("error", [MemoryError(), ValueError("no such track"), KeyError(7), RecursionError("deep")])
+ERRORS = [MemoryError(), ValueError("no such track"), KeyError(7), RecursionError("deep"), SystemExit(3),
+          ValueError("a\0b \udce9" + "x" * 3_000_000)]  # fmt: skip
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_a_file_whose_faces_cannot_be_joined_is_quarantined_alone(archive, monkeypatch, error):
     bad, good = analysed(archive), analysed(archive)
     build = finish.build_appearances
@@ -253,6 +257,7 @@ def test_a_file_whose_faces_cannot_be_joined_is_quarantined_alone(archive, monke
     assert failed[:2] == ("quarantined", True)
     assert failed[2].startswith(f"finish: the faces are stored without appearances: joining its faces failed: "
                                 f"{type(error).__name__}")  # fmt: skip
+    assert len(failed[2]) < 1200
     assert ended == ("done", True, None)
     assert good != bad
     shown = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import contextmanager
 
@@ -9,8 +10,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
+from worker.crops import CropStore
 from worker.errors import RetryableError
 from worker.leases import LeaseHolder
+from worker.results import UnitResult
+from worker.writer import Books, Writer
 
 LEASE_SECONDS = 0.6
 
@@ -131,3 +135,20 @@ def test_a_lease_that_was_rolled_back_is_not_returned_from_another(archive):
         with hold(Outage(archive.sessions), archive, unreturned):
             assert units(archive) == [("leased", 1, True)], "the same token, and yet the lease of another process"
         other.drop(theirs)
+
+
+def test_a_library_that_asks_to_exit_is_an_error_of_its_unit(archive, monkeypatch):
+    archive.add()
+    monkeypatch.setattr("worker.writer.store_unit", lambda *_: sys.exit(3))
+
+    def writer_of(leases):
+        return Writer(Books(archive.sessions, leases, CropStore(""), archive.release_id, {}, 3))
+
+    def store():
+        with LeaseHolder(archive.sessions, archive.lease()) as leases, writer_of(leases) as writer:
+            writer.store(UnitResult(leases.take(1)[0], frame_count=1))
+            writer.wait()
+
+    with pytest.raises(RuntimeError, match="SystemExit: 3"):
+        store()
+    assert [unit[:2] for unit in units(archive)] == [("pending", 1)]
