@@ -19,6 +19,7 @@ import cv2
 
 from worker.decode import decord_reader, scenes, stills
 from worker.decode.confine import NETWORK, confine, die_with_parent, leave_network
+from worker.decode.ending import ends_early
 from worker.decode.opened import location_of
 from worker.decode.scenes import SceneJudge
 from worker.decode.stills import open_still
@@ -73,7 +74,8 @@ class Server:
         try:
             self._answer(request, file)
         except MediaRejected as err:
-            self._reject(err.code, str(err))
+            broken_off = err.code == "corrupt" and request.decode.kind == "image" and ends_early(location_of(file))
+            self._reject("truncated" if broken_off else err.code, str(err))
         except FileNotFoundError:
             self._reject("not_found", "the file is no longer there")
         except PermissionError:

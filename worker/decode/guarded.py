@@ -34,6 +34,8 @@ BROKEN = (
 or of the same kind. Want of memory is not among them."""
 UNREAD_KIND = re.compile(r"unsupported|not supported|cannot handle|unknown \w+ mode|unable to determine", re.IGNORECASE)
 """How decoders speak of files that are whole, but of a kind that they do not read."""
+BROKEN_OFF = re.compile(r"truncated|not enough image data", re.IGNORECASE)
+"""How decoders speak of files that end too early."""
 
 
 def guarded(step: Callable[[], T]) -> T:
@@ -60,4 +62,4 @@ def code_of(text: str) -> str:
     """Return the code of a decoder's own words."""
     if UNREAD_KIND.search(text):
         return "unsupported_format"
-    return "truncated" if "truncated" in text else "corrupt"
+    return "truncated" if BROKEN_OFF.search(text) else "corrupt"

@@ -17,7 +17,7 @@ from worker.decode.guarded import guarded
 from worker.decode.orientation import UPRIGHT, swaps_sides, upright
 from worker.decode.raw import RAW_ADVICE, is_raw
 from worker.decode.samples import to_pixels
-from worker.decode.tiff_samples import Layout, read_samples
+from worker.decode.tiff_samples import Layout, breaks_off, read_samples
 from worker.errors import MediaRejected
 
 if TYPE_CHECKING:
@@ -69,6 +69,10 @@ class TiffPage:
                     raise MediaRejected(
                         "unsupported_format", f"a TIFF picture packed by method {compression}: save it with another"
                     ) from None
+            except MediaRejected as err:
+                if err.code == "corrupt" and breaks_off(self.file, self.directory):
+                    raise MediaRejected("truncated", f"the file ends inside of the TIFF picture ({err})") from err
+                raise
         pixels = guarded(lambda: to_pixels(read_samples(self.file, self.directory)))
         return upright(pixels, self.orientation)
 

@@ -193,6 +193,12 @@ def _segments(file: BinaryIO, page: Directory) -> list[Segment]:
     return list(zip(offsets, lengths, strict=True))
 
 
+def breaks_off(file: BinaryIO, page: Directory) -> bool:
+    """Return whether the file ends before a strip or tile does."""
+    ends = [offset + length for offset, length in _segments(file, page)]
+    return max(ends, default=0) > file.seek(0, 2)
+
+
 def _read_strips(file: BinaryIO, page: Directory, layout: Layout, segments: list[Segment], target: Array) -> None:
     rows = min(page.value(tiff.ROWS_PER_STRIP, layout.height) or layout.height, layout.height)
     if len(segments) < -(-layout.height // rows):

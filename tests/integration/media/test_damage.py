@@ -80,3 +80,21 @@ def test_films(tmp_path, films, name):
         "too_many_pixels",
         "out_of_memory",
     }
+
+
+BROKEN_OFF = ["WEBP", "AVIF", "HEIF", "JPEG2000", "j2k", "JPEG", "PNG", "PPM", "SGI", "TIFF", "tiff_adobe_deflate"]
+
+
+@pytest.mark.parametrize("share", [0.3, 0.7, 0.98])
+@pytest.mark.parametrize("name", BROKEN_OFF)
+def test_stills_that_break_off_are_said_to(tmp_path, name, share):
+    path = tmp_path / ("picture.j2k" if name == "j2k" else "picture")
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 80, 3), dtype=np.uint8)
+    more = {"compression": name} if name.islower() and name != "j2k" else {}
+    Image.fromarray(pixels).save(path, "TIFF" if more else name.replace("j2k", "JPEG2000"), **more)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * share)])
+    request = DecodeRequest(location=str(path), kind="image", limits=LIMITS)
+    with Decoder(LIMITS) as decoder, pytest.raises(MediaRejected) as caught, decoder.open(request) as stream:
+        list(stream)
+    assert caught.value.code == "truncated"
