@@ -225,3 +225,5 @@ def keep_alive(setting: Setting, stop: StopEvent, told: multiprocessing.Queue[st
         process.start()
         process.join()
         number += 1
+        if stop.is_set() and process.exitcode:
+            told.put("")  # it killed itself at the very end and could not tell

@@ -43,3 +43,12 @@ def _overlaps(box: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[
     areas = (others[:, 2:] - others[:, :2]).prod(1) + (box[2:] - box[:2]).prod() - shared
     overlaps: NDArray[np.float64] = shared / np.maximum(areas, 1e-9)
     return overlaps
+
+
+def iou(boxes: Tensor, others: Tensor) -> Tensor:
+    """Return the (N, M) float32 intersection over union of (N, 4) and (M, 4) boxes."""
+    top = torch.maximum(boxes[:, None, :2], others[:, :2])
+    bottom = torch.minimum(boxes[:, None, 2:], others[:, 2:])
+    shared = (bottom - top).clamp(min=0).prod(2)
+    areas = [(one[:, 2:] - one[:, :2]).clamp(min=0).prod(1) for one in (boxes, others)]
+    return shared / (areas[0][:, None] + areas[1] - shared).clamp(min=1e-6)

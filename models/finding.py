@@ -12,7 +12,7 @@ from torch import Tensor
 from models.boxes import suppress
 from models.quality import extent, pose
 from models.types import Detections
-from models.upright import find_upright, roll, wrapped
+from models.upright import FEW_TURNS, TURNS, Upright, chain, find_upright, look_upright, roll, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,14 +22,17 @@ if TYPE_CHECKING:
 
 WEAK_SCORE = 0.05  # of a candidate whose surroundings are searched for a turned face
 CERTAINTY = 8.5  # sum of the logits of both scores from which on landmarks are believed; of upright faces it is 9 to 14
+PLAIN_CERTAINTY = 4.0  # the same of a face that one more look shows upright
 UPRIGHT = math.radians(40)  # angle up to which landmarks can be believed
 AGREEMENT = math.radians(30)  # between two angles of one face
 TURNED = math.radians(40)  # angle from which on a weak candidate counts as turned
+WEAK_SHARE = 0.5  # side of a weak candidate in that of the largest face of its frame: smaller ones are hardly faces
 CLEAR_SIDE = 32.0  # pixels from which on a face must be found in its surroundings
 LARGE_SIDE = 64.0  # pixels from which on a face of a film is set upright even where it is not found again in its crop
 TURNED_SCORE = 0.9  # with which such a one must be found, and found again in its crop
 POSITIVE_CONFIRMATION = 0.99  # from which on a face is no negative: these were found again in their crops with less
 NEGATIVE_LEAD = -0.3  # logits; of 567 faces the inverted crop has -0.4 at most, of 67 negatives 0.1 or more
+NEGATIVE_SAMPLES = 2  # faces of a batch of a film's frames that are asked first
 NOTED_REDUCTION = 0.8  # of a frame's sides from which on it is noted: a face of 20 pixels is then smaller than 16
 QUARTERS = (1, 2, 3)  # turns by 90 degrees in which a frame without a face is searched
 
@@ -94,7 +97,7 @@ def find_faces(release: Release, frames: Tensor, search: Search) -> FoundFaces:
         faces = _with_turned(release, frames, faces, candidates[candidates.scores < lowest])
         faces = _with_quarters(release, frames, faces, search)
     quality = release.quality(faces.detections, faces.crops, size, faces.confirmed)
-    quality = _without_negatives(release, faces, quality)
+    quality = _without_negatives(release, faces, quality, samples=None if search.thorough else NEGATIVE_SAMPLES)
     return FoundFaces(faces.detections, faces.crops, quality, _reduction(release, size, search))
 
 
@@ -111,14 +114,17 @@ def _checked(release: Release, frames: Tensor, found: Detections, search: Search
     faces = _confirmed(release, frames, found)
     doubtful = _doubtful(faces, release.manifest.quality)
     side, _ = extent(found.boxes, (frames.shape[2], frames.shape[3]))
-    if not search.thorough:  # small faces that are dropped anyway would cost much in films of crowds
-        doubtful &= (faces.confirmed >= release.manifest.quality.min_confirmation) | (side >= LARGE_SIDE)
+    worth = _worth_checking_still if search.thorough else _worth_checking
+    doubtful &= worth(faces, doubtful, side, release.manifest.quality)
     rows = doubtful.nonzero()[:, 0]
+    if search.thorough:
+        rows = rows[~_plain(release, frames, faces, rows)]
+    else:
+        rows = _unlike_neighbours(release, frames, faces, rows)
     if not len(rows):
         return faces
-    upright = find_upright(release.detector, frames, found[rows])
-    angles = roll(found.landmarks[rows])
-    agrees = (wrapped(upright.angles - angles).abs() <= AGREEMENT) & (angles.abs() <= UPRIGHT)
+    upright = find_upright(release.detector, frames, found[rows], TURNS if search.thorough else FEW_TURNS)
+    agrees = _agrees(upright, found[rows])
     turned = ~agrees & (upright.detections.scores >= TURNED_SCORE) & upright.found
     lost = ~upright.found | (upright.detections.scores < release.manifest.detection.threshold) | ~(agrees | turned)
     faces.confirmed[rows[lost & (side[rows] >= CLEAR_SIDE)]] = 0.0
@@ -129,13 +135,69 @@ def _checked(release: Release, frames: Tensor, found: Detections, search: Search
     return _distinct(_Faces.cat((faces[stays], again)), release.manifest.detection.nms)
 
 
+def _worth_checking(faces: _Faces, doubtful: Tensor, side: Tensor, policy: QualityPolicy) -> Tensor:
+    """Return (N,) bool: faces of a film that would be kept, and large ones where nobody is seen plainly upright.
+
+    What was not found again is dropped anyway, and in films of crowds there is much of it; only where frames show no
+    other face may they be turned as a whole.
+    """
+    keepable = faces.confirmed >= policy.min_confirmation
+    if bool((keepable & ~doubtful).any()):
+        return keepable
+    return keepable | (side >= LARGE_SIDE)
+
+
+def _worth_checking_still(faces: _Faces, doubtful: Tensor, side: Tensor, policy: QualityPolicy) -> Tensor:
+    """Return (N,) bool: faces of stills that would be kept, and others unless small beside one that is sure."""
+    keepable = faces.confirmed >= policy.min_confirmation
+    sure = faces.detections.frame[keepable & ~doubtful]
+    return keepable | (side >= CLEAR_SIDE) | ~torch.isin(faces.detections.frame, sure)
+
+
+def _unlike_neighbours(release: Release, frames: Tensor, faces: _Faces, rows: Tensor) -> Tensor:
+    """Return the rows of doubtful faces of a film that are neither plainly upright nor in one place with one that is.
+
+    A face that stays in its place from frame to frame is looked at once, where it is surest. Only where that one is not
+    plainly upright are the others looked at, too.
+    """
+    chains = chain(faces.detections[rows])
+    order = _certainty(faces)[rows].argsort(descending=True, stable=True)
+    order = order[chains[order].argsort(stable=True)]
+    first = torch.ones(len(order), dtype=torch.bool)
+    first[1:] = chains[order][1:] != chains[order][:-1]
+    surest, others = order[first], order[~first]
+    plain = surest[_plain(release, frames, faces, rows[surest])]
+    others = others[~torch.isin(chains[others], chains[plain])]
+    others = others[~_plain(release, frames, faces, rows[others])]
+    return rows[torch.cat((surest[~torch.isin(surest, plain)], others)).sort().values]
+
+
+def _plain(release: Release, frames: Tensor, faces: _Faces, rows: Tensor) -> Tensor:
+    """Return (R,) bool: faces that one look shows upright, as their landmarks say."""
+    if not len(rows):
+        return torch.zeros(0, dtype=torch.bool)
+    seen = look_upright(release.detector, frames, faces.detections[rows])
+    return seen & (_certainty(faces)[rows] >= PLAIN_CERTAINTY)
+
+
+def _agrees(upright: Upright, given: Detections) -> Tensor:
+    """Return (N,) bool: faces that are as upright in their surroundings as their landmarks say."""
+    angles = roll(given.landmarks)
+    return upright.found & (wrapped(upright.angles - angles).abs() <= AGREEMENT) & (angles.abs() <= UPRIGHT)
+
+
 def _doubtful(faces: _Faces, policy: QualityPolicy) -> Tensor:
     """Return (N,) bool: faces that were found again, or not, but not so that their landmarks are beyond doubt."""
-    both = torch.stack((faces.detections.scores, faces.confirmed)).clamp(1e-6, 1 - 1e-6)
     misfit, _ = pose(faces.detections.landmarks)
-    certain = (torch.logit(both).sum(0) >= CERTAINTY) & (misfit <= policy.sure_misfit)
+    certain = (_certainty(faces) >= CERTAINTY) & (misfit <= policy.sure_misfit)
     certain &= roll(faces.detections.landmarks).abs() <= UPRIGHT
     return ~certain & ~faces.confirmed.isnan()
+
+
+def _certainty(faces: _Faces) -> Tensor:
+    """Return (N,) float32: the sum of the logits of both scores."""
+    both = torch.stack((faces.detections.scores, faces.confirmed)).clamp(1e-6, 1 - 1e-6)
+    return torch.logit(both).sum(0)
 
 
 def _confirmed(release: Release, frames: Tensor, found: Detections) -> _Faces:
@@ -153,7 +215,9 @@ def _with_turned(release: Release, frames: Tensor, faces: _Faces, weak: Detectio
     """Add the weak candidates that are faces once they are set upright."""
     side, inside = extent(weak.boxes, (frames.shape[2], frames.shape[3]))
     policy = release.manifest.quality
-    weak = weak[(side >= policy.min_side) & (inside >= policy.min_inside)]
+    beside = _largest(faces, len(frames), policy)[weak.frame] * WEAK_SHARE
+    weak = weak[(side >= policy.min_side) & (inside >= policy.min_inside) & (side >= beside)]
+    weak = weak[~look_upright(release.detector, frames, weak)] if len(weak) else weak
     if not len(weak):
         return faces
     upright = find_upright(release.detector, frames, weak)
@@ -161,6 +225,13 @@ def _with_turned(release: Release, frames: Tensor, faces: _Faces, weak: Detectio
     added = _confirmed(release, frames, upright.detections[turned])
     added = added[added.confirmed >= TURNED_SCORE]
     return _distinct(_Faces.cat((faces, added)), release.manifest.detection.nms)
+
+
+def _largest(faces: _Faces, count: int, policy: QualityPolicy) -> Tensor:
+    """Return (B,) float32: the side of the largest face of each frame that was found again; 0 without one."""
+    found = faces.detections[faces.confirmed >= policy.min_confirmation]
+    sides = (found.boxes[:, 2:] - found.boxes[:, :2]).amin(1)
+    return torch.zeros(count).scatter_reduce(0, found.frame, sides, "amax")
 
 
 def _with_quarters(release: Release, frames: Tensor, faces: _Faces, search: Search) -> _Faces:
@@ -186,17 +257,28 @@ def _quarter(release: Release, frames: Tensor, rows: Tensor, quarter: int, searc
     return Detections(rows[found.frame], boxes, found.landmarks, found.scores)
 
 
-def _without_negatives(release: Release, faces: _Faces, quality: FaceQuality) -> FaceQuality:
-    """Drop kept faces that are found again about as surely, or more so, once their colours are inverted."""
+def _without_negatives(release: Release, faces: _Faces, quality: FaceQuality, samples: int | None) -> FaceQuality:
+    """Drop kept faces that are found again more surely once their colours are inverted.
+
+    Of a film only some faces are asked first, and the others if one of these is a negative: films are so as a whole.
+    """
     kept = torch.tensor([reason is None for reason in quality.dropped], dtype=torch.bool)
     rows = (kept & (faces.confirmed < POSITIVE_CONFIRMATION)).nonzero()[:, 0]
-    inverted = release.confirm(255 - faces.crops[rows.to(faces.crops.device)])
-    lead = torch.logit(inverted, eps=1e-6) - torch.logit(faces.confirmed[rows], eps=1e-6)
-    negative = rows[(lead > NEGATIVE_LEAD) & (inverted >= TURNED_SCORE)].tolist()
+    if samples is not None and len(rows) > samples:
+        some = rows[torch.linspace(0, len(rows) - 1, samples).long()]
+        rows = rows if len(_negatives(release, faces, some)) else some[:0]
+    negative = _negatives(release, faces, rows).tolist()
     scores, dropped = quality.scores.clone(), list(quality.dropped)
     for row in negative:
         scores[row], dropped[row] = 0.0, "negative"
     return replace(quality, scores=scores, dropped=tuple(dropped))
+
+
+def _negatives(release: Release, faces: _Faces, rows: Tensor) -> Tensor:
+    """Return the rows among some whose faces are negatives."""
+    inverted = release.confirm(255 - faces.crops[rows.to(faces.crops.device)])
+    lead = torch.logit(inverted, eps=1e-6) - torch.logit(faces.confirmed[rows], eps=1e-6)
+    return rows[(lead > NEGATIVE_LEAD) & (inverted >= TURNED_SCORE)]
 
 
 def _distinct(faces: _Faces, overlap: float) -> _Faces:
