@@ -258,7 +258,7 @@ def _quarter(release: Release, frames: Tensor, rows: Tensor, quarter: int, searc
 
 
 def _without_negatives(release: Release, faces: _Faces, quality: FaceQuality, samples: int | None) -> FaceQuality:
-    """Drop kept faces that are found again more surely once their colours are inverted.
+    """Drop kept faces that are found again about as surely, or more so, once their colours are inverted.
 
     Of a film only some faces are asked first, and the others if one of these is a negative: films are so as a whole.
     """
