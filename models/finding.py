@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from models.boxes import suppress
+from models.negatives import POSITIVE_CONFIRMATION, are_negatives
 from models.quality import extent, pose
 from models.types import Detections
-from models.upright import FEW_TURNS, TURNS, Upright, chain, find_upright, look_upright, roll, wrapped
+from models.upright import Upright, chain, find_upright, look_upright, roll, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,12 +27,12 @@ PLAIN_CERTAINTY = 4.0  # the same of a face that one more look shows upright
 UPRIGHT = math.radians(40)  # angle up to which landmarks can be believed
 AGREEMENT = math.radians(30)  # between two angles of one face
 TURNED = math.radians(40)  # angle from which on a weak candidate counts as turned
+BELIEVED_SCORE = 0.9995  # from which on a face of a film is not looked at again; turned or negative ones have less
+HALF_PROFILE = 0.6  # of the nose's offset in eye distances; of 94 turned portraits that are confirmed one has more
 WEAK_SHARE = 0.5  # side of a weak candidate in that of the largest face of its frame: smaller ones are hardly faces
 CLEAR_SIDE = 32.0  # pixels from which on a face must be found in its surroundings
 LARGE_SIDE = 64.0  # pixels from which on a face of a film is set upright even where it is not found again in its crop
 TURNED_SCORE = 0.9  # with which such a one must be found, and found again in its crop
-POSITIVE_CONFIRMATION = 0.99  # from which on a face is no negative: these were found again in their crops with less
-NEGATIVE_LEAD = -0.3  # logits; of 567 faces the inverted crop has -0.4 at most, of 67 negatives 0.1 or more
 NEGATIVE_SAMPLES = 2  # faces of a batch of a film's frames that are asked first
 NOTED_REDUCTION = 0.8  # of a frame's sides from which on it is noted: a face of 20 pixels is then smaller than 16
 QUARTERS = (1, 2, 3)  # turns by 90 degrees in which a frame without a face is searched
@@ -111,7 +112,7 @@ def _reduction(release: Release, size: tuple[int, int], search: Search) -> str |
 
 def _checked(release: Release, frames: Tensor, found: Detections, search: Search) -> _Faces:
     """Confirm detections, and set upright those whose landmarks are in doubt."""
-    faces = _confirmed(release, frames, found)
+    faces = _confirmed(release, frames, found, believe=not search.thorough)
     doubtful = _doubtful(faces, release.manifest.quality)
     side, _ = extent(found.boxes, (frames.shape[2], frames.shape[3]))
     worth = _worth_checking_still if search.thorough else _worth_checking
@@ -123,7 +124,7 @@ def _checked(release: Release, frames: Tensor, found: Detections, search: Search
         rows = _unlike_neighbours(release, frames, faces, rows)
     if not len(rows):
         return faces
-    upright = find_upright(release.detector, frames, found[rows], TURNS if search.thorough else FEW_TURNS)
+    upright = find_upright(release.detector, frames, found[rows])
     agrees = _agrees(upright, found[rows])
     turned = ~agrees & (upright.detections.scores >= TURNED_SCORE) & upright.found
     lost = ~upright.found | (upright.detections.scores < release.manifest.detection.threshold) | ~(agrees | turned)
@@ -139,9 +140,12 @@ def _worth_checking(faces: _Faces, doubtful: Tensor, side: Tensor, policy: Quali
     """Return (N,) bool: faces of a film that would be kept, and large ones where nobody is seen plainly upright.
 
     What was not found again is dropped anyway, and in films of crowds there is much of it; only where frames show no
-    other face may they be turned as a whole.
+    other face may they be turned as a whole. Half-profiles are in doubt for their misfit alone: the landmarks that a
+    turned face is given are those of a frontal one.
     """
-    keepable = faces.confirmed >= policy.min_confirmation
+    _, aside = pose(faces.detections.landmarks)
+    half_profile = (aside > HALF_PROFILE) & (roll(faces.detections.landmarks).abs() <= UPRIGHT)
+    keepable = (faces.confirmed >= policy.min_confirmation) & ~half_profile
     if bool((keepable & ~doubtful).any()):
         return keepable
     return keepable | (side >= LARGE_SIDE)
@@ -200,12 +204,24 @@ def _certainty(faces: _Faces) -> Tensor:
     return torch.logit(both).sum(0)
 
 
-def _confirmed(release: Release, frames: Tensor, found: Detections) -> _Faces:
-    """Cut the crops of detections, and look again at those that are large enough to be kept."""
+def _confirmed(release: Release, frames: Tensor, found: Detections, *, believe: bool = False) -> _Faces:
+    """Cut the crops of detections, and look again at those that are large enough to be kept.
+
+    Args:
+        release: the loaded release.
+        frames: (B, 3, H, W) uint8.
+        found: N faces in the frames.
+        believe: take what is beyond doubt at first sight as it is: none of the turned portraits is.
+    """
     crops = release.align(frames, found)
     side, inside = extent(found.boxes, (frames.shape[2], frames.shape[3]))
     policy = release.manifest.quality
     asked = (side >= policy.min_side) & (inside >= policy.min_inside)
+    if believe:
+        misfit, _ = pose(found.landmarks)
+        asked &= (
+            (found.scores < BELIEVED_SCORE) | (misfit > policy.sure_misfit) | (roll(found.landmarks).abs() > UPRIGHT)
+        )
     confirmed = torch.full((len(found),), math.nan)
     confirmed[asked] = release.confirm(crops[asked.to(crops.device)])
     return _Faces(found, crops, confirmed)
@@ -258,7 +274,7 @@ def _quarter(release: Release, frames: Tensor, rows: Tensor, quarter: int, searc
 
 
 def _without_negatives(release: Release, faces: _Faces, quality: FaceQuality, samples: int | None) -> FaceQuality:
-    """Drop kept faces that are found again about as surely, or more so, once their colours are inverted.
+    """Drop kept faces that are photographic negatives.
 
     Of a film only some faces are asked first, and the others if one of these is a negative: films are so as a whole.
     """
@@ -276,9 +292,7 @@ def _without_negatives(release: Release, faces: _Faces, quality: FaceQuality, sa
 
 def _negatives(release: Release, faces: _Faces, rows: Tensor) -> Tensor:
     """Return the rows among some whose faces are negatives."""
-    inverted = release.confirm(255 - faces.crops[rows.to(faces.crops.device)])
-    lead = torch.logit(inverted, eps=1e-6) - torch.logit(faces.confirmed[rows], eps=1e-6)
-    return rows[(lead > NEGATIVE_LEAD) & (inverted >= TURNED_SCORE)]
+    return rows[are_negatives(release, faces.crops[rows.to(faces.crops.device)], faces.confirmed[rows])]
 
 
 def _distinct(faces: _Faces, overlap: float) -> _Faces:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from models.detector import FaceDetector
 
 TURNS = 8
-FEW_TURNS = 4  # of faces of films, of which there are many: one of them is within 45 degrees of upright
 PATCH_SIDE = 128  # pixels of the surroundings as searched
 SURROUNDINGS = 2.0  # side of the surroundings in longer sides of the box: a face that is turned is still in it
 CLOSE_SURROUNDINGS = 1.6  # the same once the angle is known: the larger the face, the better its landmarks
@@ -140,21 +139,20 @@ def look_upright(detector: FaceDetector, frames: Tensor, given: Detections) -> T
     return plain
 
 
-def find_upright(detector: FaceDetector, frames: Tensor, given: Detections, turns: int = TURNS) -> Upright:
+def find_upright(detector: FaceDetector, frames: Tensor, given: Detections) -> Upright:
     """Find faces anew in their surroundings, whichever way up they are.
 
     Args:
         detector: of the release.
         frames: (B, 3, H, W) uint8.
         given: N boxes of faces in the frames; their landmarks do not matter.
-        turns: in which their surroundings are searched first.
     """
-    angles = torch.arange(turns) * (2 * math.pi / turns)
+    angles = torch.arange(TURNS) * (2 * math.pi / TURNS)
     turned = _Places.around(
-        given.frame.repeat_interleave(turns), given.boxes.repeat_interleave(turns, 0), angles.repeat(len(given))
+        given.frame.repeat_interleave(TURNS), given.boxes.repeat_interleave(TURNS, 0), angles.repeat(len(given))
     )
     first = _look(detector, frames, turned)
-    rough, face = _best(first, first.place // turns)
+    rough, face = _best(first, first.place // TURNS)
     boxes = _square(first.detections.boxes[rough])
     close = _Places.around(first.detections.frame[rough], boxes, first.angles[rough], CLOSE_SURROUNDINGS)
     second = _look(detector, frames, close)

@@ -206,6 +206,12 @@ def test_a_negative_is_dropped_with_its_reason(release, collins):
     assert None not in dropped
 
 
+@pytest.mark.parametrize("number", [190, 5527, 5591])
+def test_faces_that_are_found_in_negative_about_as_surely_are_kept(look, number, shared_data):
+    path = sorted((shared_data / "lfw" / "images").glob("*/*.jpg"))[number]
+    assert len(look(Image.open(path).convert("RGB").resize((256, 256), Image.Resampling.LANCZOS))) == 1
+
+
 @pytest.mark.slow
 def test_the_bird_and_the_drawing_keep_no_face_however_they_are_turned(release, shared_data):
     av = pytest.importorskip("av")
