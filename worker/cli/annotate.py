@@ -50,7 +50,14 @@ def annotate(
                 count = _draw(config, replace(media, location=location), subjects, output)
         except MediaError as err:
             raise UsageError(f"{media.uri} cannot be read: {err}; give the path where it lies now") from err
-    echo(f"{len(subjects)} appearances drawn on {count:,} frame{'s' * (count != 1)}: {output}")
+    drawn = sum(subject.at_seconds[0] == 0.0 for subject in subjects) if _is_still(output) else len(subjects)
+    later = len(subjects) - drawn
+    others = f" ({later} in later pages or frames are not)" if later else ""
+    echo(f"{drawn} appearance{'s' * (drawn != 1)} drawn on {count:,} frame{'s' * (count != 1)}{others}: {output}")
+
+
+def _is_still(output: Path) -> bool:
+    return output.suffix.lower() in STILLS
 
 
 def _look_up(config: Settings, database: Database, clip: str) -> tuple[StoredMedia, list[Subject]]:
@@ -91,7 +98,7 @@ def _draw(config: Settings, media: StoredMedia, subjects: list[Subject], output:
     request = DecodeRequest(location=media.location, kind=media.kind, frames_per_second=None, limits=limits)
     try:
         with Decoder(limits) as decoder, decoder.open(request) as stream:
-            if output.suffix.lower() in STILLS:
+            if _is_still(output):
                 annotate_still(next(stream).pixels, subjects, output)
                 return 1
             with console(stderr=True).status("drawing ...") as status:
