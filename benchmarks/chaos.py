@@ -183,7 +183,7 @@ def disturb(folder: Path, files: Files, arguments: argparse.Namespace) -> Report
             seconds=seconds,
             quiet_seconds=quiet,
             users=crowd.log.acts,
-            losses=crowd.log.losses + deployment.log_lines("Traceback", "met a deadlock"),
+            losses=crowd.log.losses + deployment.log_lines("met a deadlock"),
             deadlocks=deployment.log_lines("deadlock detected"),
             broken=wrong,
             found=read_content(deployment.postgres.url),
