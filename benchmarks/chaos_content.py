@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,6 +38,24 @@ class Content:
     """By file and frame: (N, 4) boxes, (N, D) embeddings (zeros where dropped), and why each is dropped."""
     doubled: int
     """Faces that are there twice."""
+    uris: dict[str, str]
+    """Where each file was found, by SHA-256."""
+
+
+def without_erased(expected: Content, found: Content, erasable: str) -> Content:
+    """Return what is expected without the files below a folder that users erased: those that were not found any more.
+
+    Args:
+        expected: of the undisturbed run.
+        found: of the disturbed one.
+        erasable: path of the folder; a file elsewhere that was not found stays expected.
+    """
+    gone = {sha for sha in expected.files.keys() - found.files.keys() if expected.uris[sha].startswith(f"{erasable}/")}
+    return replace(
+        expected,
+        files={sha: value for sha, value in expected.files.items() if sha not in gone},
+        faces={key: value for key, value in expected.faces.items() if key[0] not in gone},
+    )
 
 
 def read_content(url: str) -> Content:
@@ -60,6 +78,7 @@ def read_content(url: str) -> Content:
         for sha, frame, x1, y1, x2, y2, embedding, dropped in rows:
             vector = json.loads(embedding) if embedding else [0.0] * 128
             grouped.setdefault((sha, frame), []).append(([x1, y1, x2, y2], vector, dropped))
+        uris = dict(connection.execute("SELECT sha256, uri FROM facet.media_file WHERE sha256 IS NOT NULL").fetchall())
         row = connection.execute("""SELECT count(*) FROM (SELECT FROM facet.face
             GROUP BY analysis_id, frame_index, face_no HAVING count(*) > 1) doubled""").fetchone()
     faces = {
@@ -67,7 +86,7 @@ def read_content(url: str) -> Content:
               tuple(f[2] for f in found))
         for key, found in grouped.items()
     }  # fmt: skip
-    return Content(files, faces, int(row[0]) if row else 0)
+    return Content(files, faces, int(row[0]) if row else 0, uris)
 
 
 def compare(expected: Content, found: Content) -> tuple[list[str], Counter[str]]:
