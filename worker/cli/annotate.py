@@ -50,7 +50,7 @@ def annotate(
                 count = _draw(config, replace(media, location=location), subjects, output)
         except MediaError as err:
             raise UsageError(f"{media.uri} cannot be read: {err}; give the path where it lies now") from err
-    drawn = sum(subject.at_seconds[0] == 0.0 for subject in subjects) if _is_still(output) else len(subjects)
+    drawn = sum(bool(subject.at_seconds[0] == 0.0) for subject in subjects) if _is_still(output) else len(subjects)
     later = len(subjects) - drawn
     others = f" ({later} in later pages or frames are not)" if later else ""
     echo(f"{drawn} appearance{'s' * (drawn != 1)} drawn on {count:,} frame{'s' * (count != 1)}{others}: {output}")
