@@ -4,7 +4,8 @@
 
 DATA holds ``videos/``, ``utkface/`` and ``fer2013/``. Short films are made of labelled faces that no branch was
 trained on: the camera pans, zooms and turns, frames are darker or brighter, blurred, noisy and hard compressed. All
-goes through the program as users run it. Prints the tables of docs/identity.md; ``--keep`` keeps films and database.
+goes through the program as users run it. Prints the tables of docs/measured/appearances.md; ``--keep`` keeps films
+and database.
 """
 
 from __future__ import annotations

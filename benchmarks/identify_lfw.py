@@ -3,8 +3,8 @@
     nice .venv/bin/python benchmarks/identify_lfw.py DATA [--cache FILE.npz] [--release FOLDER]
 
 DATA is the folder that holds ``lfw/``. Its people are split as ``lfw/persons_split.csv`` says: thresholds are chosen on
-train, val and test are held out. Prints the tables of docs/identity.md. Embedding the 13,233 images and their shrunken
-copies takes some minutes of CPU; ``--cache`` keeps the result.
+train, val and test are held out. Prints the tables of docs/measured/identity.md. Embedding the 13,233 images and
+their shrunken copies takes some minutes of CPU; ``--cache`` keeps the result.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
     nice .venv/bin/python benchmarks/identify_methods.py DATA --cache FILE.npz
 
 DATA and FILE as for ``identify_lfw.py``. Each method's thresholds are the best of a grid by BCubed F on the train
-people, and are then used on the held-out people and on all images at once. Prints a table of docs/identity.md.
+people, and are then used on the held-out people and on all images at once. Prints a table of docs/measured/identity.md.
 """
 
 from __future__ import annotations

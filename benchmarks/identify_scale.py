@@ -4,7 +4,7 @@
     nice .venv/bin/python benchmarks/identify_scale.py CACHE.npz assign 1000000 --new 1000
 
 CACHE is what ``identify_lfw.py --cache`` wrote: the made people of ``synthetic_people.py`` are drawn from it. Prints
-rows of the tables in docs/identity.md. One size a process, since the peak of memory is that of the process.
+rows of the tables in docs/measured/identity.md. One size a process, since the peak of memory is that of the process.
 """
 
 from __future__ import annotations

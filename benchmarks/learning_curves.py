@@ -3,8 +3,8 @@
     .venv/bin/python benchmarks/learning_curves.py DATA CACHE [--recipe default] [--head gender]
 
 CACHE is that of ``facet-train train``, whose crops and frozen features are read, or made. Prints the score on the
-validation split (which training does not see), by age group as well, as the table of docs/training.md: a score that
-still grows from half to all wants data, one that does not wants other features or better labels.
+validation split (which training does not see), by age group as well, as the table of docs/measured/training.md: a score
+that still grows from half to all wants data, one that does not wants other features or better labels.
 """
 
 from __future__ import annotations

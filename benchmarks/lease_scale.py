@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/lease_scale.py [--units 1000000] [--explain]
 
 Makes a job of so many stills, and another release's units in front of it, in a PostgreSQL of its own with the program's
-tables and views; prints the table of docs/benchmarks.md.
+tables and views; prints the table of docs/measured/benchmarks.md.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     nice .venv/bin/python benchmarks/likeness_lfw.py DATA --cache FILE.npz
 
 DATA is the folder that holds ``lfw/``; the cache is that of ``identify_lfw.py``. Prints the constants of
-worker/identity/likeness.py and the tables of docs/identity.md: every image, shrunken copies too, is compared with every
-person, who is the mean of one to ten other images.
+worker/identity/likeness.py and the tables of docs/measured/search.md: every image, shrunken copies too, is compared
+with every person, who is the mean of one to ten other images.
 """
 
 from __future__ import annotations

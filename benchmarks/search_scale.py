@@ -3,7 +3,7 @@
     .venv/bin/python benchmarks/search_scale.py CACHE.npz [--appearances 100000]
 
 CACHE is what ``identify_lfw.py --cache`` wrote: the archive is made from its embeddings (`synthetic_people.py`), in
-a PostgreSQL of its own with the program's tables and views. Prints the table of docs/identity.md.
+a PostgreSQL of its own with the program's tables and views. Prints the table of docs/measured/search.md.
 """
 
 from __future__ import annotations

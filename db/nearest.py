@@ -20,7 +20,7 @@ INDEX = "ix_appearance_embedding"
 NEIGHBOURS = 16
 """Links of each row on each level: pgvector's default."""
 BUILD_CANDIDATES = 128
-"""Rows looked at to find the links of a new one: twice pgvector's default, for recall (docs/identity.md)."""
+"""Rows looked at to find the links of a new one: twice pgvector's default, for recall (docs/measured/search.md)."""
 BUILD_MEMORY = "1GB"
 """While it is built; a million rows need 0.8 GB, with less the build is many times slower."""
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from models.branches import Branch
     from models.trunk import Trunk, TrunkLayout
 
-CPU_BATCH = 8  # faces whose maps still fit the second-level cache of two cores; measured in docs/releases.md
+CPU_BATCH = 8  # faces whose maps still fit the second-level cache of two cores; measured in docs/measured/speed.md
 GPU_BATCH = 256  # faces; each smaller power of two is recorded as well
 HEAD_BATCH = 64  # faces on a CPU; linear layers read all their weights once a batch, so it should be large
 

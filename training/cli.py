@@ -154,7 +154,7 @@ def evaluate(  # noqa: PLR0913 - the options of a command are its arguments
             typer.echo(f"drew {plots.save(figure, plot_folder / name)}")
 
 
-@app.command(epilog="Example: facet-train card figures.json --card docs/model-card.md")
+@app.command(epilog="Example: facet-train card figures.json --card docs/measured/default-release.md")
 def card(
     figures: Annotated[list[Path], typer.Argument(help="What facet-train evaluate --json wrote; several are joined.")],
     file: Annotated[Path, typer.Option("--card", help="Model card whose figures are renewed.")],

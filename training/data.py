@@ -175,7 +175,9 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         with path.open(newline="") as stream:
             return list(csv.DictReader(stream))
     except FileNotFoundError as err:
-        raise DataError(f"no {path.name} in {path.parent}; expected the layout described in docs/training.md") from err
+        raise DataError(
+            f"no {path.name} in {path.parent}; expected the layout described in docs/evaluation.md"
+        ) from err
 
 
 def _columns(name: str, root: Path, rows: list[dict[str, str]]) -> FaceSet:

@@ -130,7 +130,8 @@ def chosen_rows(faces: Faces, split: str) -> tuple[Faces, str]:
         return faces, "all rows"
     if len(rows) == 0 and len(faces):
         there = ", ".join(sorted(set(faces.split.tolist())))
-        _log.warning("%s has no %s rows, so all of its rows are measured (%s)", faces.name, split, there)
+        facts = {"action": "whole_set", "set": faces.name, "split": split}
+        _log.warning("%s has no %s rows, so all of its rows are measured (%s)", faces.name, split, there, extra=facts)
         return faces, f"all rows ({there}): none is of split {split}"
     return faces[rows], f"split {split}"
 
@@ -212,7 +213,7 @@ def evaluate(release: Release, data: Path, options: EvaluateOptions | None = Non
 
     Args:
         release: as loaded for analysis.
-        data: folder with any of SETS, in the layout of docs/training.md.
+        data: folder with any of SETS, in the layout of docs/evaluation.md.
         options: what to measure; None for all that is there.
 
     Raises:

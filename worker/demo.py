@@ -1,9 +1,10 @@
 """The demonstration's archive: public-domain pictures from installed packages, in the forms that real archives hold.
 
-``python -m worker.demo FOLDER`` writes ``FOLDER/archive``; the same packages give the same bytes each time.
+``python -m worker.demo FOLDER`` writes ``FOLDER/archive``, and with ``--photos`` the ten photos and the clip of
+docs/quickstart.md to ``FOLDER/photos``; the same packages give the same bytes each time.
 
-Sources: Eileen Collins (NASA), coffee cup (CC0, Rachel Michetti) and rocket (SpaceX, public domain) from scikit-image;
-Grace Hopper (United States Navy, public domain) from matplotlib.
+Sources: Eileen Collins (NASA), coffee cup (CC0, Rachel Michetti), cameraman (CC0, Lav Varshney) and rocket (SpaceX,
+public domain) from scikit-image; Grace Hopper (United States Navy, public domain) from matplotlib.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import av
 import numpy as np
 import typer
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from worker.errors import UsageError
 
@@ -36,12 +37,15 @@ CLIP_FRAMES_PER_SECOND = 24
 GIF_SIZE = (240, 240)
 GIF_FRAME_MILLISECONDS = 120
 JPEG_QUALITY = 92
+THUMBNAIL_SIZE = (70, 70)  # of a portrait whose face is then 12 pixels wide: less than the 16 of the shipped release
+BLUR_PIXELS = 6
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that the format can say; a real one would change the bytes
 
 PICTURES = {
     "collins": ("skimage.data", "astronaut.png"),
     "hopper": ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
     "coffee": ("skimage.data", "coffee.png"),
+    "cameraman": ("skimage.data", "camera.png"),
     "rocket": ("skimage.data", "rocket.jpg"),
 }
 
@@ -78,11 +82,48 @@ def build_archive(folder: Path) -> None:
     Raises:
         UsageError: a package that carries a picture is not installed.
     """
-    pictures = {name: _open(*place) for name, place in PICTURES.items()}
-    for name, content in _contents(pictures).items():
+    _write(folder, _contents(_pictures()))
+
+
+def build_photos(folder: Path) -> None:
+    """Write ten photos and a clip into ``folder``: some of their faces are turned, blurred or too small.
+
+    Raises:
+        UsageError: a package that carries a picture is not installed.
+    """
+    _write(folder, _photos(_pictures()))
+
+
+def _pictures() -> dict[str, Image.Image]:
+    return {name: _open(*place) for name, place in PICTURES.items()}
+
+
+def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
+    for name, content in contents.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
+
+
+def _photos(pictures: Mapping[str, Image.Image]) -> dict[str, bytes]:
+    """Return the bytes of each file by its name in the folder of photos."""
+    collins, hopper = pictures["collins"], pictures["hopper"]
+    both = Image.new("RGB", (1024, 512))
+    both.paste(collins, (0, 0))
+    both.paste(hopper.crop((0, 44, 512, 556)), (512, 0))
+    return {
+        "both.jpg": _jpeg(both),
+        "cameraman.png": _still(pictures["cameraman"], "PNG"),
+        "clip.mp4": _clip(pictures, CLIP),
+        "coffee.jpg": _jpeg(pictures["coffee"]),
+        "collins.jpg": _jpeg(collins),
+        "collins-blurred.jpg": _jpeg(collins.filter(ImageFilter.GaussianBlur(BLUR_PIXELS))),
+        "collins-grey.webp": _still(collins.crop((60, 0, 420, 300)).convert("L"), "WEBP"),
+        "collins-lying.jpg": _jpeg(collins.rotate(90)),
+        "collins-thumbnail.jpg": _jpeg(collins.resize(THUMBNAIL_SIZE)),
+        "hopper.jpg": _jpeg(hopper),
+        "hopper-half.jpg": _jpeg(hopper)[: len(_jpeg(hopper)) // 2],
+    }
 
 
 def _contents(pictures: Mapping[str, Image.Image]) -> dict[str, bytes]:
@@ -172,9 +213,16 @@ def _zip(contents: Mapping[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
-def main(folder: Annotated[Path, typer.Argument(help="Where the folder 'archive' is made.")]) -> None:
+def main(
+    folder: Annotated[Path, typer.Argument(help="Where the folder 'archive' is made.")],
+    *,
+    photos: Annotated[bool, typer.Option("--photos", help="Write FOLDER/photos for docs/quickstart.md.")] = False,
+) -> None:
     """Write the demonstration's media into FOLDER/archive."""
-    build_archive(folder / "archive")
+    if photos:
+        build_photos(folder / "photos")
+    else:
+        build_archive(folder / "archive")
 
 
 if __name__ == "__main__":

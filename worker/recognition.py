@@ -1,7 +1,7 @@
 """Detect, align and infer: frames of any unit go in, chunks of faces come out, batches are filled across units.
 
 The network runs in a thread of its own beside detection: small layers keep one core busy and hardly two, so two stages
-with half of the cores each do more than one stage with all (docs/benchmarks.md).
+with half of the cores each do more than one stage with all (docs/measured/benchmarks.md).
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class IdentifyOptions:
 
     Largest BCubed F on LFW's train people (4,403 people, 9,456 images) with the default release, November 2026: 0.990,
     and 0.994 on the 1,330 held-out people. OpenCV's 0.363 is for single pairs: here it gives 0.954, and 0.354 without
-    the second threshold. Tables in docs/identity.md.
+    the second threshold. Tables in docs/measured/identity.md.
     """
     mean_threshold: float = 0.40
     """Least mean cosine between the members of two groups that join; holds back large groups of look-alikes only.

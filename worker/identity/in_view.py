@@ -27,7 +27,8 @@ SAME_COSINE = 0.65
 
 Of 1,576 pairs of different people in 139 photographs of groups, the most alike have 0.62, at a quality of 0.41; of
 those of quality 0.5 and more 0.51. Of LFW's held-out people (6.8 million pairs) the most alike have 0.60. Pictures of
-one person have 0.65 and more in 74 of 100 pairs there, and 0.9 and more in one session. Tables in docs/identity.md.
+one person have 0.65 and more in 74 of 100 pairs there, and 0.9 and more in one session. Tables in
+docs/measured/identity.md.
 """
 _CLEAR_QUALITY = 0.5  # below it more is asked: blurred faces of one picture resemble each other
 _PER_QUALITY = 0.5  # by how much more, for a quality that is lower by one

@@ -72,7 +72,7 @@ SFACE = Calibration(
     trunk_sha256="ab2b61e4a3521fbf81f43938d9b47f5039e03fbda0cc52d5c563cd65a224b7ca",
 )
 """Fitted on LFW's train people with the published SFace, checked on those held out with the default release's,
-November 2026; tables in docs/identity.md."""
+November 2026; tables in docs/measured/search.md."""
 
 
 def features(pairs: Pairs, lowest_quality: float, highest_quality: float) -> Floats:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 # Up to so many products all are computed: 50,000 vectors among themselves, some seconds on two cores.
 EXACT_PRODUCTS = 50_000**2
 # Cells that each vector looks at. Of the pairs of one person in a million pictures that reach the first threshold,
-# docs/identity.md says how many are found.
+# docs/measured/identity.md says how many are found.
 PROBES = 32
 _CELLS_PER_ROOT = 2  # cells per square root of the vectors: smaller ones are searched with less waste
 _BLOCK_ROWS = 4096  # times as many members: 16 million scores, 64 MB

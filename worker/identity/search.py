@@ -28,7 +28,7 @@ TRUNK_FILE = "trunk.safetensors"
 NEAREST_FOR_PEOPLE = 400
 """Appearances whose people are compared when the index is used."""
 INDEX_CANDIDATES = 400
-"""Rows that the index keeps in mind (hnsw.ef_search): recall and time in docs/identity.md."""
+"""Rows that the index keeps in mind (hnsw.ef_search): recall and time in docs/measured/search.md."""
 EXACT_SETTINGS = {"work_mem": "256MB"}
 """Room for the sums of 300,000 people, 0.6 kB each, before PostgreSQL takes to the disk."""
 INDEX_SETTINGS = {

@@ -36,7 +36,7 @@ class Refused:
 
     uri: str
     code: str
-    """A stable word; docs/media.md lists them."""
+    """A stable word; docs/reasons.md lists them."""
     message: str
     byte_size: int | None = None
 

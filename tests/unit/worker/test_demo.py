@@ -65,6 +65,19 @@ def test_the_zip_holds_a_duplicate_by_content(archive: Path) -> None:
         assert "README.txt" in box.namelist()
 
 
+def test_there_are_ten_photos_and_a_clip(tmp_path: Path) -> None:
+    demo.build_photos(tmp_path / "first")
+    demo.build_photos(tmp_path / "second")
+    assert digests(tmp_path / "first") == digests(tmp_path / "second")
+    suffixes = [path.suffix for path in (tmp_path / "first").iterdir()]
+    assert len(suffixes) == 11
+    assert suffixes.count(".mp4") == 1
+    with Image.open(tmp_path / "first" / "both.jpg") as both:
+        assert both.size == (1024, 512)
+    with pytest.raises(OSError, match="truncated"), Image.open(tmp_path / "first" / "hopper-half.jpg") as half:
+        half.load()
+
+
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(demo.PICTURES, "coffee", ("no_such_package", "coffee.png"))
     with pytest.raises(UsageError, match="no_such_package: pip install"):
