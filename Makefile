@@ -52,8 +52,8 @@ demo: setup ## Analyse a small public-domain archive in ./demo and query it
 chaos: setup ## Kill and confuse workers and services a hundred times amid busy users, and compare the rows (15 minutes)
 	$(BIN)/python benchmarks/chaos.py
 
-clean: ## Remove caches, build outputs and the demo; keep .venv
-	rm -rf demo build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+clean: ## Remove caches, build outputs, the demo and the quickstart; keep .venv
+	rm -rf demo quickstart build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
 
 # The stamp is older than its reasons exactly when something has to be installed again.
