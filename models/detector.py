@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models.batches import powers_of_two
+from models.batches import filled_batches, powers_of_two
 from models.boxes import suppress
 from models.geometry import ARCFACE_TEMPLATE
 from models.precision import compute_dtype
@@ -19,15 +19,15 @@ from models.types import Detections
 from models.weights import load_into
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from models.tiles import Grid
 
 CPU_BATCH_PIXELS = 1 << 20  # four frames of 640 x 360: the maps of more no longer fit the caches
 GPU_BATCH_PIXELS = 1 << 24  # about 4 GB of maps
+SPARE_PIXELS = 6 * 160 * 160  # what the network searches in the time that one more call of it takes by itself
 MOST_CANDIDATES = 8000  # of one batch, before overlaps are resolved; a crowd of 400 faces has 2000
-SIZE_STEP = 64  # pixels; stills of all sizes then share a few hundred shapes, most of them the same few dozen
-GREY = 117  # near the mean of the training's pixels
+SIZE_STEP = 64  # pixels; stills of all sizes then share a few hundred shapes: a new one costs the CPU a second to plan
 CONFIRM_MARGIN = 24  # pixels of plain colour around a crop: with fewer, more that is no face is found again
 CONFIRM_DISTANCE = 15.0  # root mean square distance of the landmarks from the template, crop pixels
 CONFIRM_THRESHOLD = 0.05
@@ -67,6 +67,7 @@ class FaceDetector:
         load_into(network, weights, "detector")
         network = network.to(self.device, compute_dtype(self.device)).to(memory_format=torch.channels_last)
         self._network = network.eval().requires_grad_(requires_grad=False)
+        self._network.pack()
 
     @torch.inference_mode()
     def detect(self, frames: Tensor, *, threshold: float | None = None, max_tiles: int = 0) -> Detections:
@@ -115,11 +116,11 @@ class FaceDetector:
     @torch.inference_mode()
     def look(self, pixels: Tensor, threshold: float) -> Detections:
         """Search (N, 3, h, w) uint8 pixels as they are: faces on the CPU, by row and in it by falling score."""
-        batches = powers_of_two(len(pixels), _batch(pixels.shape[2] * pixels.shape[3], self.device))
         parts = [Detections.empty()]
-        for rows in batches:
-            part = pixels[rows].to(self.device)
+        for rows, filled in _small_batches(len(pixels), pixels.shape[2] * pixels.shape[3], self.device):
+            part = _filled(pixels[rows].to(self.device), filled)
             found = _strongest(self._look(part, part.shape, threshold), self.policy.nms)
+            found = found[found.frame < rows.stop - rows.start]
             parts.append(Detections(found.frame + rows.start, found.boxes, found.landmarks, found.scores))
         return Detections.cat(parts)
 
@@ -137,7 +138,7 @@ class FaceDetector:
 
     def _look(self, pixels: Tensor, source: torch.Size, threshold: float) -> Detections:
         """Return all candidates of scaled frames, in pixels of the source."""
-        found = _candidates(self._network(_rounded_up(pixels)), threshold)
+        found = _candidates(self._network(pixels, SIZE_STEP), threshold)
         scale = torch.tensor([source[3] / pixels.shape[3], source[2] / pixels.shape[2]], device=self.device)
         return Detections(found.frame, found.boxes * scale.repeat(2), found.landmarks * scale, found.scores)
 
@@ -152,15 +153,16 @@ class FaceDetector:
             (N,) float32 on the CPU: the best score of a face that lies on the template, 0 where there is none.
         """
         side = crops.shape[-1] + 2 * CONFIRM_MARGIN
-        batches = powers_of_two(len(crops), _batch(side * side, self.device))
-        parts = [self._confirm(crops[rows]) for rows in batches]
+        batches = _small_batches(len(crops), side * side, self.device)
+        parts = [self._confirm(crops[rows], filled) for rows, filled in batches]
         return torch.cat([torch.zeros(0), *parts])
 
-    def _confirm(self, crops: Tensor) -> Tensor:
+    def _confirm(self, crops: Tensor, filled: int) -> Tensor:
         side = crops.shape[-1] + 2 * CONFIRM_MARGIN
-        framed = torch.tensor(MEAN_RGB, device=self.device).to(crops.dtype).repeat(len(crops), side, side, 1)
+        framed = torch.tensor(MEAN_RGB, device=self.device).to(crops.dtype).repeat(filled, side, side, 1)
         framed = framed.permute(0, 3, 1, 2)
-        framed[:, :, CONFIRM_MARGIN:-CONFIRM_MARGIN, CONFIRM_MARGIN:-CONFIRM_MARGIN] = crops.to(self.device)
+        inside = slice(CONFIRM_MARGIN, -CONFIRM_MARGIN)
+        framed[: len(crops), :, inside, inside] = crops.to(self.device)
         found = _candidates(self._network(framed), CONFIRM_THRESHOLD)
         apart = found.landmarks - (ARCFACE_TEMPLATE.to(self.device) + CONFIRM_MARGIN)
         scores = found.scores * (apart.square().sum(2).mean(1).sqrt() < CONFIRM_DISTANCE)
@@ -178,6 +180,16 @@ def _batch(pixels: float, device: torch.device) -> int:
     return 1 << max(0, int(limit / pixels).bit_length() - 1)
 
 
+def _small_batches(count: int, pixels: int, device: torch.device) -> Iterator[tuple[slice, int]]:
+    """Split patches of so many pixels into runs that are searched at once, and say up to how many each is filled."""
+    return filled_batches(count, _batch(pixels, device), SPARE_PIXELS // pixels)
+
+
+def _filled(patches: Tensor, count: int) -> Tensor:
+    """Add black patches up to a count."""
+    return functional.pad(patches, (0, 0, 0, 0, 0, 0, 0, count - len(patches))) if count > len(patches) else patches
+
+
 def _resized(frames: Tensor, longest: int) -> Tensor:
     """Scale (B, 3, H, W) uint8 frames to a longest side in pixels."""
     scale = longest / max(frames.shape[2:])
@@ -186,12 +198,6 @@ def _resized(frames: Tensor, longest: int) -> Tensor:
     size = [max(1, round(side * scale)) for side in frames.shape[2:]]
     pixels = frames if frames.device.type == "cpu" else frames.float()  # only the CPU resizes bytes
     return functional.interpolate(pixels, size=size, mode="bilinear", antialias=scale < 1)
-
-
-def _rounded_up(frames: Tensor) -> Tensor:
-    """Add plain grey at the right and at the bottom, up to whole steps: a new size costs the CPU a second to plan."""
-    height, width = frames.shape[2:]
-    return functional.pad(frames, (0, -width % SIZE_STEP, 0, -height % SIZE_STEP), value=GREY)
 
 
 def _candidates(raw: list[RawFaces], threshold: float) -> Detections:

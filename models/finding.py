@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from models.boxes import suppress
-from models.negatives import POSITIVE_CONFIRMATION, are_negatives
-from models.quality import extent, pose
+from models.negatives import POSITIVE_BRIGHTNESS, POSITIVE_CONFIRMATION, are_negatives, eye_brightness
+from models.quality import Evidence, extent, pose
 from models.types import Detections
-from models.upright import Upright, chain, find_upright, look_upright, roll, wrapped
+from models.upright import Upright, chain, find_upright, look_close, look_upright, roll, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,6 +33,7 @@ WEAK_SHARE = 0.5  # side of a weak candidate in that of the largest face of its 
 CLEAR_SIDE = 32.0  # pixels from which on a face must be found in its surroundings
 LARGE_SIDE = 64.0  # pixels from which on a face of a film is set upright even where it is not found again in its crop
 TURNED_SCORE = 0.9  # with which such a one must be found, and found again in its crop
+FEW = 8  # faces that one look at all of them takes no longer than one look at some and one at the others
 NEGATIVE_SAMPLES = 2  # faces of a batch of a film's frames that are asked first
 NOTED_REDUCTION = 0.8  # of a frame's sides from which on it is noted: a face of 20 pixels is then smaller than 16
 QUARTERS = (1, 2, 3)  # turns by 90 degrees in which a frame without a face is searched
@@ -66,17 +67,21 @@ class _Faces:
 
     detections: Detections
     crops: Tensor
+    sharpness: Tensor
+    """(N,) float32, as `models.quality.sharpness` returns it."""
     confirmed: Tensor
     """(N,) float32; NaN where nothing was asked, 0 where the face was not found again."""
 
     def __getitem__(self, rows: Tensor) -> Self:
-        return type(self)(self.detections[rows], self.crops[rows.to(self.crops.device)], self.confirmed[rows])
+        crops = self.crops[rows.to(self.crops.device)]
+        return type(self)(self.detections[rows], crops, self.sharpness[rows], self.confirmed[rows])
 
     @classmethod
     def cat(cls, parts: Sequence[Self]) -> Self:
         return cls(
             Detections.cat([part.detections for part in parts]),
             torch.cat([part.crops for part in parts]),
+            torch.cat([part.sharpness for part in parts]),
             torch.cat([part.confirmed for part in parts]),
         )
 
@@ -97,7 +102,7 @@ def find_faces(release: Release, frames: Tensor, search: Search) -> FoundFaces:
     if search.thorough:
         faces = _with_turned(release, frames, faces, candidates[candidates.scores < lowest])
         faces = _with_quarters(release, frames, faces, search)
-    quality = release.quality(faces.detections, faces.crops, size, faces.confirmed)
+    quality = release.quality(faces.detections, faces.crops, size, Evidence(faces.sharpness, faces.confirmed))
     quality = _without_negatives(release, faces, quality, samples=None if search.thorough else NEGATIVE_SAMPLES)
     return FoundFaces(faces.detections, faces.crops, quality, _reduction(release, size, search))
 
@@ -112,7 +117,7 @@ def _reduction(release: Release, size: tuple[int, int], search: Search) -> str |
 
 def _checked(release: Release, frames: Tensor, found: Detections, search: Search) -> _Faces:
     """Confirm detections, and set upright those whose landmarks are in doubt."""
-    faces = _confirmed(release, frames, found, believe=not search.thorough)
+    faces = _confirmed(release, frames, found) if search.thorough else _confirmed_film(release, frames, found)
     doubtful = _doubtful(faces, release.manifest.quality)
     side, _ = extent(found.boxes, (frames.shape[2], frames.shape[3]))
     worth = _worth_checking_still if search.thorough else _worth_checking
@@ -125,10 +130,28 @@ def _checked(release: Release, frames: Tensor, found: Detections, search: Search
     if not len(rows):
         return faces
     upright = find_upright(release.detector, frames, found[rows])
+    agrees = _agrees(upright, found[rows]) & (upright.detections.scores >= release.manifest.detection.threshold)
+    rows, upright = rows[~agrees], upright[~agrees]
+    return _set_upright(release, frames, faces, rows, upright) if len(rows) else faces
+
+
+def _set_upright(release: Release, frames: Tensor, faces: _Faces, rows: Tensor, upright: Upright) -> _Faces:
+    """Replace faces by what they are once they are set upright, and condemn those that are clearly no faces.
+
+    Args:
+        release: the loaded release.
+        frames: (B, 3, H, W) uint8.
+        faces: N faces.
+        rows: (R,) int64, those whose landmarks say something else than their surroundings.
+        upright: the R faces in these.
+    """
+    found = faces.detections
+    upright = look_close(release.detector, frames, upright)
     agrees = _agrees(upright, found[rows])
     turned = ~agrees & (upright.detections.scores >= TURNED_SCORE) & upright.found
     lost = ~upright.found | (upright.detections.scores < release.manifest.detection.threshold) | ~(agrees | turned)
-    faces.confirmed[rows[lost & (side[rows] >= CLEAR_SIDE)]] = 0.0
+    side, _ = extent(found.boxes[rows], (frames.shape[2], frames.shape[3]))
+    faces.confirmed[rows[lost & (side >= CLEAR_SIDE)]] = 0.0
     again = _confirmed(release, frames, upright.detections[turned])
     again.confirmed[again.confirmed < TURNED_SCORE] = 0.0
     stays = torch.ones(len(found), dtype=torch.bool)
@@ -161,9 +184,11 @@ def _worth_checking_still(faces: _Faces, doubtful: Tensor, side: Tensor, policy:
 def _unlike_neighbours(release: Release, frames: Tensor, faces: _Faces, rows: Tensor) -> Tensor:
     """Return the rows of doubtful faces of a film that are neither plainly upright nor in one place with one that is.
 
-    A face that stays in its place from frame to frame is looked at once, where it is surest. Only where that one is not
-    plainly upright are the others looked at, too.
+    Of many, a face that stays in its place from frame to frame is looked at once, where it is surest. Only where that
+    one is not plainly upright are the others looked at, too.
     """
+    if len(rows) <= FEW:
+        return rows[~_plain(release, frames, faces, rows)]
     chains = chain(faces.detections[rows])
     order = _certainty(faces)[rows].argsort(descending=True, stable=True)
     order = order[chains[order].argsort(stable=True)]
@@ -192,10 +217,15 @@ def _agrees(upright: Upright, given: Detections) -> Tensor:
 
 def _doubtful(faces: _Faces, policy: QualityPolicy) -> Tensor:
     """Return (N,) bool: faces that were found again, or not, but not so that their landmarks are beyond doubt."""
+    return ~_certain(faces, policy) & ~faces.confirmed.isnan()
+
+
+def _certain(faces: _Faces, policy: QualityPolicy) -> Tensor:
+    """Return (N,) bool: faces whose landmarks are beyond doubt."""
     misfit, _ = pose(faces.detections.landmarks)
-    certain = (_certainty(faces) >= CERTAINTY) & (misfit <= policy.sure_misfit)
+    certain: Tensor = (_certainty(faces) >= CERTAINTY) & (misfit <= policy.sure_misfit)
     certain &= roll(faces.detections.landmarks).abs() <= UPRIGHT
-    return ~certain & ~faces.confirmed.isnan()
+    return certain
 
 
 def _certainty(faces: _Faces) -> Tensor:
@@ -204,39 +234,63 @@ def _certainty(faces: _Faces) -> Tensor:
     return torch.logit(both).sum(0)
 
 
-def _confirmed(release: Release, frames: Tensor, found: Detections, *, believe: bool = False) -> _Faces:
-    """Cut the crops of detections, and look again at those that are large enough to be kept.
+def _confirmed(release: Release, frames: Tensor, found: Detections) -> _Faces:
+    """Cut the crops of detections, and look again at those that are large enough to be kept."""
+    faces = _cut(release, frames, found)
+    return _asked(release, faces, _sized(found, frames, release.manifest.quality))
 
-    Args:
-        release: the loaded release.
-        frames: (B, 3, H, W) uint8.
-        found: N faces in the frames.
-        believe: take what is beyond doubt at first sight as it is: none of the turned portraits is.
+
+def _confirmed_film(release: Release, frames: Tensor, found: Detections) -> _Faces:
+    """Cut the crops of a film's detections, and look again at those that would be kept and are not beyond doubt.
+
+    Large ones that would not be kept are looked at, too, where nobody is seen upright: the frames may be turned.
     """
-    crops = release.align(frames, found)
-    side, inside = extent(found.boxes, (frames.shape[2], frames.shape[3]))
+    faces = _cut(release, frames, found)
     policy = release.manifest.quality
-    asked = (side >= policy.min_side) & (inside >= policy.min_inside)
-    if believe:
-        misfit, _ = pose(found.landmarks)
-        asked &= (
-            (found.scores < BELIEVED_SCORE) | (misfit > policy.sure_misfit) | (roll(found.landmarks).abs() > UPRIGHT)
-        )
-    confirmed = torch.full((len(found),), math.nan)
-    confirmed[asked] = release.confirm(crops[asked.to(crops.device)])
-    return _Faces(found, crops, confirmed)
+    sized = _sized(found, frames, policy)
+    misfit, aside = pose(found.landmarks)
+    upright = roll(found.landmarks).abs() <= UPRIGHT
+    believed = sized & (found.scores >= BELIEVED_SCORE) & (misfit <= policy.sure_misfit) & upright
+    keepable = sized & (faces.sharpness >= policy.min_sharpness)
+    keepable &= ~upright | ((aside <= policy.max_turn) & (misfit <= policy.max_misfit))
+    faces = _asked(release, faces, keepable & ~believed)
+    if bool((believed | _certain(faces, policy)).any()):
+        return faces
+    side, _ = extent(found.boxes, (frames.shape[2], frames.shape[3]))
+    return _asked(release, faces, sized & ~keepable & (side >= LARGE_SIDE))
+
+
+def _cut(release: Release, frames: Tensor, found: Detections) -> _Faces:
+    """Cut the crops of detections."""
+    crops = release.align(frames, found)
+    return _Faces(found, crops, release.sharpness(crops), torch.full((len(found),), math.nan))
+
+
+def _sized(found: Detections, frames: Tensor, policy: QualityPolicy) -> Tensor:
+    """Return (N,) bool: faces that are large enough, and as much inside their frame, as what is kept."""
+    side, inside = extent(found.boxes, (frames.shape[2], frames.shape[3]))
+    return (side >= policy.min_side) & (inside >= policy.min_inside)
+
+
+def _asked(release: Release, faces: _Faces, rows: Tensor) -> _Faces:
+    """Look again at the crops of some faces; rows is (N,) bool."""
+    confirmed = faces.confirmed.clone()
+    confirmed[rows] = release.confirm(faces.crops[rows.to(faces.crops.device)])
+    return replace(faces, confirmed=confirmed)
 
 
 def _with_turned(release: Release, frames: Tensor, faces: _Faces, weak: Detections) -> _Faces:
     """Add the weak candidates that are faces once they are set upright."""
-    side, inside = extent(weak.boxes, (frames.shape[2], frames.shape[3]))
+    side, _ = extent(weak.boxes, (frames.shape[2], frames.shape[3]))
     policy = release.manifest.quality
     beside = _largest(faces, len(frames), policy)[weak.frame] * WEAK_SHARE
-    weak = weak[(side >= policy.min_side) & (inside >= policy.min_inside) & (side >= beside)]
+    weak = weak[_sized(weak, frames, policy) & (side >= beside)]
     weak = weak[~look_upright(release.detector, frames, weak)] if len(weak) else weak
     if not len(weak):
         return faces
     upright = find_upright(release.detector, frames, weak)
+    upright = upright[upright.found & (upright.angles.abs() >= TURNED / 2)]
+    upright = look_close(release.detector, frames, upright)
     turned = upright.found & (upright.angles.abs() >= TURNED) & (upright.detections.scores >= TURNED_SCORE)
     added = _confirmed(release, frames, upright.detections[turned])
     added = added[added.confirmed >= TURNED_SCORE]
@@ -277,9 +331,12 @@ def _without_negatives(release: Release, faces: _Faces, quality: FaceQuality, sa
     """Drop kept faces that are photographic negatives.
 
     Of a film only some faces are asked first, and the others if one of these is a negative: films are so as a whole.
+    Nothing is asked where eyes are as dark as those of positives.
     """
     kept = torch.tensor([reason is None for reason in quality.dropped], dtype=torch.bool)
     rows = (kept & (faces.confirmed < POSITIVE_CONFIRMATION)).nonzero()[:, 0]
+    if samples is not None and not _bright_eyed(faces, rows):
+        return quality
     if samples is not None and len(rows) > samples:
         some = rows[torch.linspace(0, len(rows) - 1, samples).long()]
         rows = rows if len(_negatives(release, faces, some)) else some[:0]
@@ -288,6 +345,12 @@ def _without_negatives(release: Release, faces: _Faces, quality: FaceQuality, sa
     for row in negative:
         scores[row], dropped[row] = 0.0, "negative"
     return replace(quality, scores=scores, dropped=tuple(dropped))
+
+
+def _bright_eyed(faces: _Faces, rows: Tensor) -> bool:
+    """Return whether the eyes of some faces, taken together, are as bright as those of negatives."""
+    crops = faces.crops[rows.to(faces.crops.device)]
+    return len(rows) > 0 and bool(eye_brightness(crops).mean() >= POSITIVE_BRIGHTNESS)
 
 
 def _negatives(release: Release, faces: _Faces, rows: Tensor) -> Tensor:

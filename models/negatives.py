@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from models.release import Release
 
 POSITIVE_CONFIRMATION = 0.99  # from which on a face is no negative: negatives are found again in their crops with less
+POSITIVE_BRIGHTNESS = -0.5  # mean of a film's eyes up to which it is no negative; half of negatives have 0.4 to 0.8
 INVERTED_CONFIRMATION = 0.9  # with which the inverted crop of a negative is found again
 MIN_LEAD = -0.3  # logits by which it is found again more surely; a grey negative of a clear portrait has -0.2
 MIN_SIGNS = 0.3  # of this lead and the brightness of the eyes together

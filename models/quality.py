@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from models.geometry import ARCFACE_TEMPLATE, similarity_transforms
 
@@ -55,13 +54,23 @@ class FaceQuality:
     for a face that is kept."""
 
 
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What is known of N faces already when they are judged."""
+
+    sharpness: Tensor
+    """(N,) float32 on the CPU, as `sharpness` returns it."""
+    confirmed: Tensor
+    """(N,) float32 on the CPU, scores of faces that were looked at again; NaN for the others; 0 condemns a face."""
+
+
 def measure(
     detections: Detections,
     crops: Tensor,
     frame_size: tuple[int, int],
     policy: QualityPolicy,
     confirm: Callable[[Tensor], Tensor],
-    confirmed: Tensor | None = None,
+    evidence: Evidence | None = None,
 ) -> FaceQuality:
     """Judge faces.
 
@@ -72,11 +81,13 @@ def measure(
         policy: the release's.
         confirm: looks again at crops, (K, 3, S, S) to (K,) scores; asked only about faces that nothing else speaks
             for or against.
-        confirmed: (N,) scores of faces that were looked at again already, NaN for the others; 0 condemns a face.
+        evidence: what is known of the faces already; None where nothing is.
     """
     side, inside = extent(detections.boxes, frame_size)
     misfit, turn = pose(detections.landmarks)
-    sharp = sharpness(crops).cpu()
+    if evidence is None:
+        evidence = Evidence(sharpness(crops).cpu(), torch.full_like(detections.scores, torch.nan))
+    sharp = evidence.sharpness
     verdicts = {
         "too_small": side < policy.min_side,
         "outside_frame": inside < policy.min_inside,
@@ -85,7 +96,7 @@ def measure(
         "too_blurred": sharp < policy.min_sharpness,
     }
     kept = ~torch.stack(list(verdicts.values())).any(0)
-    again = torch.full_like(detections.scores, torch.nan) if confirmed is None else confirmed.clone()
+    again = evidence.confirmed.clone()
     unsure = kept & ((detections.scores < policy.sure_score) | (misfit > policy.sure_misfit) | (again == 0))
     asked = unsure & again.isnan()
     again[asked] = confirm(crops[asked.to(crops.device)])
@@ -129,6 +140,6 @@ def pose(landmarks: Tensor) -> tuple[Tensor, Tensor]:
 
 def sharpness(crops: Tensor) -> Tensor:
     """Return the (N,) root mean square of the Laplacian of (N, 3, S, S) crops, in grey levels."""
-    grey = crops.float().mean(1, keepdim=True)
-    kernel = grey.new_tensor([[0.0, 1, 0], [1, -4, 1], [0, 1, 0]])[None, None]
-    return functional.conv2d(grey, kernel).square().mean((1, 2, 3)).sqrt()
+    grey = crops.float().mean(1)
+    beside = grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:] + grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1]
+    return (beside - 4 * grey[:, 1:-1, 1:-1]).square().mean((1, 2)).sqrt()

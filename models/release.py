@@ -96,8 +96,16 @@ class Release:
         """Return the (N,) scores with which N faces are found again in their crops."""
         return self.detector.confirm(usual_crops(crops, self.layout))
 
+    def sharpness(self, crops: Tensor) -> Tensor:
+        """Return the (N,) float32 sharpness, on the CPU, of N faces by their crops."""
+        return quality.sharpness(usual_crops(crops, self.layout)).cpu()
+
     def quality(
-        self, detections: Detections, crops: Tensor, frame_size: tuple[int, int], confirmed: Tensor | None = None
+        self,
+        detections: Detections,
+        crops: Tensor,
+        frame_size: tuple[int, int],
+        evidence: quality.Evidence | None = None,
     ) -> FaceQuality:
         """Judge N faces by their crops and the (height, width) of their frames.
 
@@ -105,11 +113,11 @@ class Release:
             detections: the faces.
             crops: (N, 3, S, S) uint8, as `align` cuts them.
             frame_size: height and width in pixels.
-            confirmed: (N,) what `confirm` returned for them, where it was asked already; else NaN.
+            evidence: what `sharpness` and `confirm` returned for them already; None where neither was asked.
         """
         usual = usual_crops(crops, self.layout)
         policy = self.manifest.quality
-        return quality.measure(detections, usual, frame_size, policy, self.detector.confirm, confirmed)
+        return quality.measure(detections, usual, frame_size, policy, self.detector.confirm, evidence)
 
     def find(self, frames: Tensor, search: Search | None = None) -> FoundFaces:
         """Find, align and judge the faces of (B, 3, H, W) uint8 RGB frames on the release's device."""

@@ -40,7 +40,7 @@ _POINTS = torch.tensor([[PATCH_SIDE / 4, PATCH_SIDE / 2], [PATCH_SIDE * 3 / 4, P
 
 @dataclass(frozen=True, slots=True)
 class Upright:
-    """The faces that were found in the surroundings of N others."""
+    """N faces as they were found in their surroundings."""
 
     detections: Detections
     """N; where nothing was found, the one that was given."""
@@ -48,6 +48,9 @@ class Upright:
     """(N,) bool."""
     angles: Tensor
     """(N,) float32, radians clockwise by which the face is turned; 0 where nothing was found."""
+
+    def __getitem__(self, rows: Tensor) -> Upright:
+        return Upright(self.detections[rows], self.found[rows], self.angles[rows])
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,9 @@ class _Places:
         """Return the surroundings of boxes."""
         sides = (boxes[:, 2:] - boxes[:, :2]).amax(1).clamp(min=1.0) * surroundings
         return cls(frame, (boxes[:, :2] + boxes[:, 2:]) / 2, sides, angles)
+
+    def __getitem__(self, rows: Tensor) -> _Places:
+        return _Places(self.frame[rows], self.centres[rows], self.sides[rows], self.angles[rows])
 
     @property
     def points(self) -> Tensor:
@@ -146,18 +152,27 @@ def find_upright(detector: FaceDetector, frames: Tensor, given: Detections) -> U
         detector: of the release.
         frames: (B, 3, H, W) uint8.
         given: N boxes of faces in the frames; their landmarks do not matter.
+
+    Returns:
+        Faces as they are seen in one of eight turns of their surroundings.
     """
-    angles = torch.arange(TURNS) * (2 * math.pi / TURNS)
-    turned = _Places.around(
-        given.frame.repeat_interleave(TURNS), given.boxes.repeat_interleave(TURNS, 0), angles.repeat(len(given))
-    )
-    first = _look(detector, frames, turned)
-    rough, face = _best(first, first.place // TURNS)
-    boxes = _square(first.detections.boxes[rough])
-    close = _Places.around(first.detections.frame[rough], boxes, first.angles[rough], CLOSE_SURROUNDINGS)
-    second = _look(detector, frames, close)
-    fine, row = _best(second, second.place)
-    return _merged(given, face[row], second.detections[fine], second.angles[fine])
+    seen = _look_around(detector, frames, given)
+    rows, face = _best(seen, seen.place // TURNS)
+    return _merged(given, face, seen.detections[rows], seen.angles[rows])
+
+
+def look_close(detector: FaceDetector, frames: Tensor, upright: Upright) -> Upright:
+    """Find faces that `find_upright` found once more, in surroundings turned by their own angles: their landmarks.
+
+    Args:
+        detector: of the release.
+        frames: (B, 3, H, W) uint8.
+        upright: N faces.
+    """
+    given, boxes = upright.detections, _square(upright.detections.boxes)
+    seen = _look(detector, frames, _Places.around(given.frame, boxes, upright.angles, CLOSE_SURROUNDINGS))
+    rows, face = _best(seen, seen.place)
+    return _merged(given, face, seen.detections[rows], seen.angles[rows])
 
 
 def _merged(given: Detections, rows: Tensor, seen: Detections, angles: Tensor) -> Upright:
@@ -168,10 +183,31 @@ def _merged(given: Detections, rows: Tensor, seen: Detections, angles: Tensor) -
     return Upright(Detections(given.frame, boxes, landmarks, scores), found, turned)
 
 
+def _look_around(detector: FaceDetector, frames: Tensor, given: Detections) -> _Sights:
+    """Search the surroundings of faces in eight turns: row n * TURNS + t is turn t of face n."""
+    step = 2 * math.pi / TURNS
+    angles = (torch.arange(TURNS) * step).repeat(len(given))
+    around = _Places.around(given.frame.repeat_interleave(TURNS), given.boxes.repeat_interleave(TURNS, 0), angles)
+    drawn = torch.arange(len(angles)) % TURNS < TURNS // 4  # the others are these, turned by quarters
+    first = _patches(frames, around[drawn]).view(len(given), TURNS // 4, 3, PATCH_SIDE, PATCH_SIDE)
+    patches = torch.cat([torch.rot90(first, quarter, (3, 4)) for quarter in range(4)], 1).flatten(0, 1)
+    return _search(detector, patches, around)
+
+
 def _look(detector: FaceDetector, frames: Tensor, places: _Places) -> _Sights:
     """Search squares for a face in their middle."""
+    return _search(detector, _patches(frames, places), places)
+
+
+def _patches(frames: Tensor, places: _Places) -> Tensor:
+    """Cut squares out of frames, (N, 3, PATCH_SIDE, PATCH_SIDE) uint8."""
+    return align(frames, places.frame, places.points, _POINTS, PATCH_SIDE)
+
+
+def _search(detector: FaceDetector, patches: Tensor, places: _Places) -> _Sights:
+    """Search squares, whose pixels are given, for a face in their middle."""
     points = places.points
-    seen = detector.look(align(frames, places.frame, points, _POINTS, PATCH_SIDE), MIN_SCORE)
+    seen = detector.look(patches, MIN_SCORE)
     seen = seen[_central(seen.boxes)]
     to_frame = invert(similarity_transforms(points, _POINTS))[seen.frame]
     landmarks = seen.landmarks @ to_frame[:, :, :2].mT + to_frame[:, None, :, 2]

@@ -6,8 +6,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from models.batches import powers_of_two
+from models.batches import filled_batches, powers_of_two
+from models.manifest import DETECTOR_FILE
+from models.release import DEFAULT
+from models.retinaface import RetinaFace
 from models.types import LANDMARK_NAMES
+from models.weights import load_into, read_weights
 
 EYES = {"left_eye": (205.0, 101.0), "right_eye": (248.0, 103.0)}
 """Of the photo, in pixels, read off by hand."""
@@ -69,9 +73,6 @@ def test_scale_of_the_frame_is_undone(release, photo):
 
 def test_bfloat16_agrees_with_float32(release, photo, float32):
     from models.detector import FaceDetector
-    from models.manifest import DETECTOR_FILE
-    from models.release import DEFAULT
-    from models.weights import read_weights
 
     exact = FaceDetector(read_weights(DEFAULT / DETECTOR_FILE), release.manifest.detection).detect(photo)
     found = release.detector.detect(photo)
@@ -87,6 +88,42 @@ def test_batches_are_powers_of_two(count, largest, lengths):
     parts = list(powers_of_two(count, largest))
     assert [part.stop - part.start for part in parts] == lengths
     assert [row for part in parts for row in range(part.start, part.stop)] == list(range(count))
+
+
+@pytest.mark.parametrize(
+    ("count", "lengths"),
+    [(0, []), (1, [(1, 1)]), (3, [(3, 4)]), (13, [(13, 16)]), (17, [(16, 16), (1, 1)]), (61, [(32, 32), (29, 32)])],
+)
+def test_the_last_batch_is_filled_where_that_saves_one(count, lengths):
+    parts = list(filled_batches(count, 32, 6))
+    assert [(part.stop - part.start, filled) for part, filled in parts] == lengths
+    assert [row for part, _ in parts for row in range(part.start, part.stop)] == list(range(count))
+
+
+def test_filled_batches_find_what_single_ones_find(release, photo):
+    patches = functional.interpolate(photo, size=128, mode="bilinear").repeat(5, 1, 1, 1)
+    patches[1::2] = 0
+    together = release.detector.look(patches, 0.3)
+    alone = [release.detector.look(patches[row : row + 1], 0.3) for row in range(5)]
+    assert together.frame.tolist() == [row for row, found in enumerate(alone) for _ in range(len(found))]
+    assert len(together) >= 3
+    assert (together.boxes - torch.cat([found.boxes for found in alone])).abs().max() < 1.0
+    crops = patches[:, :, 8:120, 8:120]
+    each = torch.cat([release.detector.confirm(crops[row : row + 1]) for row in range(5)])
+    assert (release.detector.confirm(crops) - each).abs().max() < 0.02
+
+
+def test_packed_weights_give_what_plain_ones_give(release, photo):
+    network = RetinaFace()
+    load_into(network, read_weights(DEFAULT / DETECTOR_FILE), "detector")
+    network.eval().requires_grad_(requires_grad=False)
+    with torch.inference_mode():
+        plain = network(photo)
+        network.pack()
+        packed = network(photo)
+    for before, after in zip(plain, packed, strict=True):
+        assert (before.logits - after.logits).abs().max() < 1e-4
+        assert (before.offsets - after.offsets).abs().max() < 1e-4
 
 
 @pytest.mark.slow
