@@ -26,8 +26,8 @@ import cv2
 import numpy as np
 from sqlalchemy import text
 
-from db.embedded import EmbeddedPostgres
 from db.engine import make_engine
+from db.server.embedded import EmbeddedPostgres
 from worker.appearances import AppearanceFaces, summarise
 from worker.values import HeadRows
 

@@ -38,8 +38,8 @@ from chaos_faults import FAULTS
 from chaos_files import UNIT_SECONDS, BatchSize, make_batch, portraits
 from chaos_invariants import broken
 
-from db.embedded import EmbeddedPostgres
 from db.engine import make_engine, session_factory
+from db.server.embedded import EmbeddedPostgres
 
 QUIET_SECONDS = 900.0  # from the last fault until everything must be done
 FEW_UNITS = 60  # fewer than these waiting: the next batch is submitted

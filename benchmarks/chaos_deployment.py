@@ -19,9 +19,9 @@ from chaos_files import UNIT_SECONDS
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from db.embedded import EmbeddedPostgres
 from db.engine import make_engine
 from db.errors import DatabaseUnreachable
+from db.server.embedded import EmbeddedPostgres
 
 FACET = str(Path(sys.executable).parent / "facet")
 LEASE_SECONDS = 5.0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from db.totals import find_differences
+from db.schema.totals import find_differences
 from worker.identity.anchors import read_words
 from worker.identity.naming import holders, people_of
 from worker.identity.replay import replay

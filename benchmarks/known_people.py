@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import text
 
-from db.arrays import write_rows
-from db.embedded import EmbeddedPostgres
+from db.bulk.arrays import write_rows
 from db.engine import make_engine, session_factory
-from db.migrate import upgrade
+from db.schema.migrate import upgrade
+from db.server.embedded import EmbeddedPostgres
 from worker.identity.people import Identifier
 from worker.identity.regroup import take_snapshot
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session, sessionmaker
 
-    from db.arrays import ColumnType
+    from db.bulk.arrays import ColumnType
 
 BLOCK = 50_000
 PER_FILE = 4  # appearances in a file

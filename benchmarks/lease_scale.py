@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from db.embedded import EmbeddedPostgres
 from db.engine import make_engine, session_factory
-from db.migrate import upgrade
+from db.schema.migrate import upgrade
+from db.server.embedded import EmbeddedPostgres
 from worker import ledger
 from worker.cancel import cancel_job
 from worker.complaints import read_complaints

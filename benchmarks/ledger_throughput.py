@@ -22,9 +22,9 @@ import numpy as np
 from lease_scale import LIMIT, make_job, make_release, tidy
 from sqlalchemy import text
 
-from db.embedded import EmbeddedPostgres
 from db.engine import make_engine, session_factory
-from db.migrate import upgrade
+from db.schema.migrate import upgrade
+from db.server.embedded import EmbeddedPostgres
 from worker.crops import CropStore
 from worker.leases import LeaseHolder, make_owner
 from worker.ledger import Lease

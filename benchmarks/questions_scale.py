@@ -22,11 +22,11 @@ import psutil
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db.embedded import EmbeddedPostgres
 from db.engine import make_engine, session_factory
-from db.migrate import upgrade
-from db.reader import WORK_MEMORY
-from db.totals import find_differences, recount_people
+from db.reader.run_query import WORK_MEMORY
+from db.schema.migrate import upgrade
+from db.schema.totals import find_differences, recount_people
+from db.server.embedded import EmbeddedPostgres
 from worker.identity.alike import read_alike
 from worker.pictures import gallery
 from worker.status import read_status

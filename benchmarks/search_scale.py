@@ -21,11 +21,11 @@ import psycopg
 from sqlalchemy import text
 from synthetic_people import Source
 
-from db import nearest
-from db.copy import copy_rows
-from db.embedded import EmbeddedPostgres
+from db.bulk.rows import copy_rows
 from db.engine import make_engine, parse_url, session_factory
-from db.migrate import upgrade
+from db.schema import search_index as nearest
+from db.schema.migrate import upgrade
+from db.server.embedded import EmbeddedPostgres
 from worker.identity.likeness import SFACE
 from worker.identity.search import Probe, Searcher, SearchOptions
 

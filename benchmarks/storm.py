@@ -39,9 +39,9 @@ from chaos_invariants import broken
 from sqlalchemy import text
 from storm_workers import UNIT_SECONDS, MadeProber, Setting, StormyWorker, keep_alive
 
-from db.embedded import EmbeddedPostgres
 from db.engine import make_engine, session_factory
-from db.migrate import upgrade
+from db.schema.migrate import upgrade
+from db.server.embedded import EmbeddedPostgres
 from worker.crop_walk import walk_crops
 from worker.crops import CropStore
 from worker.erasure.erase import Eraser

@@ -30,7 +30,7 @@ from chaos_content import Content, compare, connect, read_content
 from PIL import Image
 from throughput import loop
 
-from db.embedded import EmbeddedPostgres
+from db.server.embedded import EmbeddedPostgres
 
 FACET = str(Path(sys.executable).parent / "facet")
 UNIT_SECONDS = 10

@@ -13,14 +13,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.sface import SFACE, Separable
-from models.trunk import EMBEDDING_DEPTH
+from models.trunks.base import EMBEDDING_DEPTH
+from models.trunks.sface import SFACE, Separable
 from models.types import HeadOutput
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from models.trunk import TrunkLayout
+    from models.trunks.base import TrunkLayout
 
 Kind = Literal["softmax", "age", "multilabel"]
 

@@ -16,13 +16,13 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.branches import Branch, BranchSpec
-from models.trunk import EMBEDDING_DEPTH
-from models.trunks import create_trunk
+from models.trunks.base import EMBEDDING_DEPTH
+from models.trunks.registry import create_trunk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from models.trunk import Trunk
+    from models.trunks.base import Trunk
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 from pydantic import TypeAdapter, ValidationError
 
 from models.branches import BranchSpec  # noqa: TC001 - pydantic reads the annotation
-from models.detector import DetectionPolicy
+from models.detection.detector import DetectionPolicy
 from models.errors import ReleaseError
 from models.quality import QualityPolicy
-from models.sface import SFACE
-from models.trunks import layout_of
+from models.trunks.registry import layout_of
+from models.trunks.sface import SFACE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from models.trunk import TrunkLayout
+    from models.trunks.base import TrunkLayout
 
 FILE = "release.json"
 FORMAT = 1
@@ -52,7 +52,7 @@ class Manifest:
     format: int = FORMAT
     detector: str = "retinaface-mobilenet-0.25"
     trunk: str = "sface-2021dec"
-    """Name of the trunk and its weights, see `models.trunk.TrunkName`."""
+    """Name of the trunk and its weights, see `models.trunks.base.TrunkName`."""
     detection: DetectionPolicy = field(default_factory=DetectionPolicy)
     alignment: Alignment = field(default_factory=Alignment)
     quality: QualityPolicy = field(default_factory=QualityPolicy)

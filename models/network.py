@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from models.batches import powers_of_two
 from models.branches import averaged, interpret, pack, packed_size, unpack
-from models.folding import fold_batch_norm, freeze
-from models.graphs import Graphed
-from models.precision import compute_dtype
-from models.trunk import EMBEDDING_DEPTH
+from models.inference.batches import powers_of_two
+from models.inference.graphs import Graphed
+from models.inference.precision import compute_dtype
+from models.trunks.base import EMBEDDING_DEPTH
+from models.trunks.folding import fold_batch_norm, freeze
 from models.types import FaceOutputs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from models.branches import Branch
-    from models.trunk import Trunk, TrunkLayout
+    from models.trunks.base import Trunk, TrunkLayout
 
 CPU_BATCH = 8  # faces whose maps still fit the second-level cache of two cores; measured in docs/measured/speed.md
 GPU_BATCH = 256  # faces; each smaller power of two is recorded as well

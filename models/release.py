@@ -11,13 +11,13 @@ import torch
 from models import manifest as manifests
 from models import quality
 from models.branches import Branch, BranchSpec
-from models.detector import FaceDetector
+from models.detection.detector import FaceDetector
+from models.detection.finding import Search, find_faces
 from models.errors import ReleaseError
-from models.finding import Search, find_faces
 from models.geometry import ARCFACE_POINTS, ARCFACE_TEMPLATE, align
+from models.inference.precision import resolve_device
 from models.network import SharedNetwork
-from models.precision import resolve_device
-from models.trunks import create_trunk
+from models.trunks.registry import create_trunk
 from models.weights import load_into, read_weights, write_weights
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from models.finding import FoundFaces
+    from models.detection.finding import FoundFaces
     from models.manifest import Manifest
     from models.quality import FaceQuality
-    from models.trunk import TrunkLayout
+    from models.trunks.base import TrunkLayout
     from models.types import Detections, FaceOutputs
 
 DEFAULT = Path(__file__).parent / "releases" / "default"

@@ -10,9 +10,9 @@ import pytest
 from sqlalchemy import text
 
 from db.base import Base
-from db.embedded import EmbeddedPostgres
 from db.engine import make_engine
-from db.migrate import upgrade
+from db.schema.migrate import upgrade
+from db.server.embedded import EmbeddedPostgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,9 +16,9 @@ import torch
 from models.errors import WeightsError
 from models.manifest import DETECTOR_FILE, TRUNK_FILE, Manifest, read_manifest
 from models.release import write_release
-from models.torchvision_trunks import TorchvisionTrunk
-from models.trunk import TRUNKS, TrunkName
-from models.trunks import create_trunk
+from models.trunks.base import TRUNKS, TrunkName
+from models.trunks.registry import create_trunk
+from models.trunks.torchvision_trunks import TorchvisionTrunk
 from models.weights import load_into, read_weights
 from training.convert_dlib import LICENCE as DLIB_LICENCE
 from training.convert_dlib import convert_dlib

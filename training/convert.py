@@ -20,9 +20,9 @@ import onnx
 import torch
 from onnx import numpy_helper
 
+from models.detection.retinaface import STRIDES, RetinaFace
 from models.errors import WeightsError
-from models.retinaface import STRIDES, RetinaFace
-from models.sface import SFace
+from models.trunks.sface import SFace
 from models.weights import check_sha256, load_into, write_weights
 from training.packages import read_member
 
@@ -144,7 +144,7 @@ _DERIVE: dict[str, Callable[..., NDArray[np.float32]]] = {
 
 
 def _detector_tensors(graph: _Graph) -> dict[str, Tensor]:
-    """Name the tensors as `models.retinaface` does; normalisation is folded in the published file already."""
+    """Name the tensors as `models.detection.retinaface` does; normalisation is folded in the published file already."""
     tensors = _backbone(graph)
     for index in range(3):
         tensors |= _named(f"lateral.{index}", graph.inputs(f"/fpn/output{index + 1}/output{index + 1}.0/Conv"))
@@ -202,7 +202,7 @@ def _head(graph: _Graph, index: int) -> dict[str, Tensor]:
 
 
 def _trunk_tensors(graph: _Graph) -> dict[str, Tensor]:
-    """Name the tensors as `models.sface` does, with normalisation and input scale folded in."""
+    """Name the tensors as `models.trunks.sface` does, with normalisation and input scale folded in."""
     tensors = _layer(graph, "conv_1", "layers.conv_1")
     tensors["layers.conv_1.conv.weight"] *= INPUT_SCALE
     for number in range(2, 15):

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from models.dlib29 import CROP_SIDE, Dlib29
 from models.errors import WeightsError
+from models.trunks.dlib29 import CROP_SIDE, Dlib29
 from models.weights import check_sha256, load_into
 from training.packages import read_member
 
@@ -87,7 +87,7 @@ class _Stream:
 
 
 def _tensors(stream: _Stream) -> dict[str, Tensor]:
-    """Name the tensors as `models.dlib29` does. The file begins at the output, so what it stores first comes last."""
+    """Name the tensors as `models.trunks.dlib29` does; the file begins at the output, so the last comes first."""
     stream.skip_to("input_rgb_image_sized")
     mean = torch.tensor([stream.real() for _ in range(3)])
     side = stream.integer()

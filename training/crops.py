@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from models.geometry import align
-from models.sface import SFACE
+from models.trunks.sface import SFACE
 from training.errors import DataError
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from models.detector import FaceDetector
-    from models.trunk import TrunkLayout
+    from models.detection.detector import FaceDetector
+    from models.trunks.base import TrunkLayout
     from models.types import Detections
     from training.data import FaceSet
 

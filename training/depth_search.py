@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from models.trunk import EMBEDDING_DEPTH
+from models.trunks.base import EMBEDDING_DEPTH
 from training.data import CelebA
 from training.depth_grid import (
     SEARCHED,
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from models.branches import Kind
-    from models.trunk import TrunkLayout
+    from models.trunks.base import TrunkLayout
     from training.data import FaceSet
     from training.train import Bench
 

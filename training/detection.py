@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torchvision.ops import box_iou
 
-from models.finding import Search
+from models.detection.finding import Search
 from training.crops import read_image
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from models.trunk import Trunk
+    from models.trunks.base import Trunk
     from training.evaluate import Evaluation
 
 DATA: dict[str, dict[str, str]] = {

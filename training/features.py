@@ -16,8 +16,8 @@ import torch
 from numpy.lib.format import open_memmap
 from torch.nn import functional
 
-from models.precision import compute_dtype
-from models.trunk import EMBEDDING_DEPTH
+from models.inference.precision import compute_dtype
+from models.trunks.base import EMBEDDING_DEPTH
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from models.trunk import Trunk, TrunkLayout
+    from models.trunks.base import Trunk, TrunkLayout
 
 _log = logging.getLogger(__name__)
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from models.branches import Branch
-from models.sface import SFACE
+from models.trunks.sface import SFACE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from models.branches import BranchSpec
-    from models.trunk import Trunk, TrunkLayout
+    from models.trunks.base import Trunk, TrunkLayout
 
 _LEAST_SPREAD = 1e-3
 """Standard deviation of a feature below which it counts as constant."""

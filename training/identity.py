@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from models.manifest import Manifest
-    from models.trunk import Trunk
+    from models.trunks.base import Trunk
     from training.identity_data import IdentityFaces
 
 _log = logging.getLogger(__name__)

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from models.precision import resolve_device
+from models.inference.precision import resolve_device
 from models.release import DEFAULT
-from models.trunks import create_trunk
+from models.trunks.registry import create_trunk
 from training.crops import crop_faces
 from training.data import read_lfw
 from training.identity import IdentityOptions, IdentityRun, embed, write_trunk
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from models.trunk import Trunk
+    from models.trunks.base import Trunk
     from training.identity_data import NamedFaces
     from training.metrics import Figure
 

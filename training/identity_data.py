@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from models.detector import FaceDetector
-    from models.trunk import TrunkLayout
+    from models.detection.detector import FaceDetector
+    from models.trunks.base import TrunkLayout
 
 NOBODY = -1
 """Stands for a person who is not known."""

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from models.trunk import Trunk
+    from models.trunks.base import Trunk
     from training.heads import TrainedBranch
     from training.joint_batches import FaceViews, Lesson, Mix
     from training.joint_options import JointOptions

@@ -17,7 +17,7 @@ class TrunkTuning:
     """How the trunk learns with its branches."""
 
     name: str
-    """Which set of weights it then has: the last part of the new trunk's name, see ``models.trunk.TrunkName``."""
+    """Which set of weights it then has: the last part of the new trunk's name, see ``models.trunks.base.TrunkName``."""
     learning_rate: float = 2e-4
     """Peak, of the layers behind the last map."""
     layer_decay: float = 0.9

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from models.manifest import read_manifest
-from models.trunk import TrunkName
+from models.trunks.base import TrunkName
 from training.crops import crop_faces
 from training.errors import TrainingError
 from training.export import TunedTrunk
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from models.trunk import Trunk
+    from models.trunks.base import Trunk
     from training.joint import JointHead
     from training.joint_options import JointOptions, SecondRun
     from training.recipes import DataName, HeadRecipe, Recipe

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from models.trunk import Trunk
+    from models.trunks.base import Trunk
     from training.data import FaceSet
     from training.recipes import HeadRecipe
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from models.cost import measure_cost
-from models.precision import compute_dtype
+from models.inference.precision import compute_dtype
 from models.release import load_release
 
 if TYPE_CHECKING:

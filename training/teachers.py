@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from models.folding import freeze
+from models.trunks.folding import freeze
 from training.features import add_weights, ready
 from training.tuning import RunTrunk
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from models.branches import Branch
-    from models.trunk import Trunk
+    from models.trunks.base import Trunk
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 
 from models.branches import Branch, interpret
-from models.detector import FaceDetector
+from models.detection.detector import FaceDetector
+from models.inference.precision import resolve_device
 from models.manifest import DETECTOR_FILE, TRUNK_FILE, read_manifest
-from models.precision import resolve_device
-from models.trunks import create_trunk
+from models.trunks.registry import create_trunk
 from models.weights import load_into, read_weights
 from training.calibration import TEMPERATURES, abstention_threshold, fit_temperature
 from training.crops import crop_faces
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from models.branches import BranchSpec
-    from models.trunk import Trunk
+    from models.trunks.base import Trunk
     from training.data import FaceSet
     from training.fit import Epoch, Fit
     from training.journal import Journal

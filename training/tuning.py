@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from models.trunk import EMBEDDING_DEPTH
+from models.trunks.base import EMBEDDING_DEPTH
 from training.joint_task import follow
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-    from models.trunk import Trunk
+    from models.trunks.base import Trunk
     from training.joint_options import TrunkTuning
 
 Pass = Callable[[Tensor], dict[str, Tensor]]

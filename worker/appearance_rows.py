@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import text
 
-from db.copy import copy_rows
+from db.bulk.rows import copy_rows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

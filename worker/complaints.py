@@ -5,14 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from db.health import read_away, read_health, read_other_releases, read_unidentified
+from db.status.health import read_away, read_health, read_other_releases, read_unidentified
 from worker.identity.attempts import MAX_ATTEMPTS
 from worker.upkeep import read_late
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from db.health import LedgerHealth
+    from db.status.health import LedgerHealth
 
 QUIET_SECONDS = 60.0  # without a lease and a result for so long, nobody is at work: workers ask every half second
 

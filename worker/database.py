@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from db.embedded import EmbeddedPostgres
 from db.engine import make_engine, mask_url, session_factory
 from db.errors import DatabaseError, DatabaseUnreachable
-from db.migrate import missing_access, require_current, upgrade
+from db.schema.migrate import missing_access, require_current, upgrade
+from db.server.embedded import EmbeddedPostgres
 from worker.errors import FacetError, RetryableError
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from db.engine import make_engine
 from db.errors import DatabaseError
-from db.migrate import current_state, missing_limits
+from db.schema.migrate import current_state, missing_limits
 from worker.complaints import read_complaints
 from worker.crop_walk import find_orphans
 from worker.crops import CropStore

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import psutil
 from sqlalchemy.exc import SQLAlchemyError
 
-from db.health import sum_ledger
+from db.status.health import sum_ledger
 from worker import metrics
 from worker.errors import UsageError
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from prometheus_client.core import Metric
     from sqlalchemy.orm import Session, sessionmaker
 
-    from db.health import LedgerSums
+    from db.status.health import LedgerSums
     from worker.config import Settings
 
 SHARED_FILES = "PROMETHEUS_MULTIPROC_DIR"  # the library looks for it when it is imported

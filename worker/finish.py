@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import text
 
-from db.copy import allocate_ids
+from db.bulk.rows import allocate_ids
 from worker import analyses, ledger
 from worker.appearance_rows import Owner, assign_faces, insert_appearances
 from worker.joining import HeadSpec, Joiner

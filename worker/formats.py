@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from db.reader import QueryResult
+    from db.reader.run_query import QueryResult
 
 PARQUET_ROWS = 20_000  # per row group
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from models.finding import Search
+from models.detection.finding import Search
 from worker.decode.client import Decoder
 from worker.errors import FacetError, MediaError, UsageError
 from worker.identity.search import Probe

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from models.finding import Search
+from models.detection.finding import Search
 from worker.results import FaceChunk, UnitResult
 from worker.values import HeadRows
 

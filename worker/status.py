@@ -6,15 +6,15 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from db.health import read_reasons
-from db.queries import count_units, read_failures, read_jobs, read_pace, read_troubled_units
+from db.status.health import read_reasons
+from db.status.jobs import count_units, read_failures, read_jobs, read_pace, read_troubled_units
 from worker.summary import count_sidecars
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from db.health import Reason
-    from db.queries import FailedFile, JobCounts, Pace, TroubledUnit
+    from db.status.health import Reason
+    from db.status.jobs import FailedFile, JobCounts, Pace, TroubledUnit
 
 LATEST_JOBS = 10
 SHOWN_FAILURES = 10

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import text
 
-from db.copy import allocate_ids, copy_rows
+from db.bulk.rows import allocate_ids, copy_rows
 from worker import ledger
 
 if TYPE_CHECKING:

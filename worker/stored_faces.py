@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import text
 
-from db.arrays import Reals, read_rows
 from db.base import EMBEDDING_DIMENSION
+from db.bulk.arrays import Reals, read_rows
 from worker.joining import Shots
 from worker.track import TrackInput
 from worker.values import HeadRows
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
-    from db.arrays import ColumnType
+    from db.bulk.arrays import ColumnType
     from worker.joining import HeadSpec
 
 BLOCK_FACES = 4096  # some 10 MB with embeddings and heads; a frame with more of them is read whole

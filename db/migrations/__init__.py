@@ -1,1 +1,1 @@
-"""The history of the tables, applied by ``db.migrate``."""
+"""The history of the tables, applied by ``db.schema.migrate``."""

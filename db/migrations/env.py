@@ -1,4 +1,4 @@
-"""Run migrations on the connection that ``db.migrate`` hands over, one transaction a step."""
+"""Run migrations on the connection that ``db.schema.migrate`` hands over, one transaction a step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from alembic import context
 
 from db.base import SCHEMA, Base
-from db.tables import Release  # noqa: F401 - fills the metadata
+from db.schema.tables import Release  # noqa: F401 - fills the metadata
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from db.embedded import EmbeddedPostgres
+from db.server.embedded import EmbeddedPostgres
 from worker.home import make_home
 
 if TYPE_CHECKING:

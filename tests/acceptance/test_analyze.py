@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from models.sface import CROP_SIDE
+from models.trunks.sface import CROP_SIDE
 from worker.crops import CropStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import make_url
 
-from db.embedded import EmbeddedPostgres
+from db.server.embedded import EmbeddedPostgres
 from worker.home import make_home
 
 LIBRARY = next(iter(sorted(Path("/usr").glob("lib*/*/faketime/libfaketime.so.1"))), None)

@@ -25,8 +25,8 @@ import pytest
 import redis
 import yaml
 
-from db.embedded import EmbeddedPostgres
-from db.pgwheel import PostgresWheel
+from db.server.embedded import EmbeddedPostgres
+from db.server.pgwheel import PostgresWheel
 from worker import demo
 
 if TYPE_CHECKING:

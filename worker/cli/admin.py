@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 @database.command(epilog="Example: FACET_DATABASE_URL=postgresql://facet@db/facet facet db upgrade")
 def upgrade() -> None:
     """Create or update tables, views and roles."""
-    from db import migrate  # noqa: PLC0415 - Alembic is loaded by the commands that need it
+    from db.schema import migrate  # noqa: PLC0415 - Alembic is loaded by the commands that need it
 
     config = settings()
     make_home(config.home)
@@ -40,7 +40,7 @@ def upgrade() -> None:
 @database.command(epilog="Example: facet db check")
 def check() -> None:
     """Say whether the database answers and has this program's tables and roles; exit status 1 when not."""
-    from db import migrate  # noqa: PLC0415
+    from db.schema import migrate  # noqa: PLC0415
 
     config = settings()
     make_home(config.home)
@@ -55,7 +55,7 @@ def index(
     drop: Annotated[bool, typer.Option("--drop", help="Drop it: searches compare with everybody again.")] = False,
 ) -> None:
     """Index appearances for `facet search`, while others go on working; worthwhile from some 300,000 on."""
-    from db import nearest  # noqa: PLC0415 - loaded by the command that needs it
+    from db.schema import search_index as nearest  # noqa: PLC0415 - loaded by the command that needs it
 
     config = settings()
     make_home(config.home)

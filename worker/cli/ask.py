@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from typing import IO
 
-    from db.reader import QueryResult
+    from db.reader.run_query import QueryResult
 
 TABLE_ROWS = 1000  # a table in a terminal is cut here; the other formats are whole
 
@@ -55,7 +55,7 @@ def sql(
     ] = False,
 ) -> None:
     """Ask the database, read-only: media, jobs, faces, appearances, people, releases, predictions."""
-    from db.reader import run_query  # noqa: PLC0415 - loaded by the command that needs it
+    from db.reader.run_query import run_query  # noqa: PLC0415 - loaded by the command that needs it
 
     if spreadsheet and form is not Format.CSV:
         raise UsageError("--spreadsheet is for CSV; add --format csv")

@@ -23,7 +23,7 @@ from worker.visible import visible
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from db.queries import JobCounts
+    from db.status.jobs import JobCounts
     from worker.status import JobStatus
     from worker.tasks import Bell
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from db.totals import count_people
+from db.schema.totals import count_people
 from worker.erasure.doomed import choose_media, choose_person
 from worker.erasure.due import Retention
 from worker.erasure.files import list_files, note_files, read_entries

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import text
 
-from db.arrays import read_rows
+from db.bulk.arrays import read_rows
 from worker.identity.replay import Word
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
-    from db.arrays import ColumnType
+    from db.bulk.arrays import ColumnType
 
     Ids = NDArray[np.int64]
 

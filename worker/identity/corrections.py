@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import text
 
-from db.copy import allocate_ids
-from db.totals import count_people
+from db.bulk.rows import allocate_ids
+from db.schema.totals import count_people
 from worker.errors import UsageError
 from worker.identity.anchors import ERASED, read_moves, read_words, write_anchors
 from worker.identity.identify import KnownPeople

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sqlalchemy import text
 
-from db.arrays import read_blocks, read_rows, write_rows
 from db.base import EMBEDDING_DIMENSION
+from db.bulk.arrays import read_blocks, read_rows, write_rows
 from worker.identity.identify import KnownPeople
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
-    from db.arrays import ColumnType
+    from db.bulk.arrays import ColumnType
 
     Ids = NDArray[np.int64]
 

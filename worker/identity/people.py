@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import text
 
-from db.arrays import read_rows
-from db.totals import count_people
+from db.bulk.arrays import read_rows
+from db.schema.totals import count_people
 from worker.database import is_away
 from worker.errors import FacetError, described
 from worker.identity import attempts
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session, sessionmaker
 
-    from db.arrays import ColumnType
+    from db.bulk.arrays import ColumnType
     from worker.identity.replay import Said
 
     Ids = NDArray[np.int64]

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import text
 
-from db.arrays import read_rows
 from db.base import EMBEDDING_DIMENSION
-from db.copy import allocate_ids
+from db.bulk.arrays import read_rows
+from db.bulk.rows import allocate_ids
 from worker.identity.constraints import Constraints
 from worker.identity.identify import AppearanceEmbeddings, KnownPeople, assign
 from worker.identity.in_view import Sightings
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
-    from db.arrays import ColumnType
+    from db.bulk.arrays import ColumnType
     from worker.identity.identify import Assignment
     from worker.identity.known import PeopleInMemory
     from worker.identity.replay import Said

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import text
 
-from db.arrays import read_rows, write_rows
+from db.bulk.arrays import read_rows, write_rows
 from worker.errors import UsageError
 from worker.identity.known import PeopleInMemory, lock_people
 from worker.identity.people import change_people, identify_all
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.orm import Session, sessionmaker
 
-    from db.arrays import ColumnType
+    from db.bulk.arrays import ColumnType
     from worker.identity.regroup import Alarm
 
 _CHANGES: Mapping[str, ColumnType] = {

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import text
 
-from db.arrays import read_blocks, read_rows
-from db.copy import allocate_ids
-from db.totals import count_people
+from db.bulk.arrays import read_blocks, read_rows
+from db.bulk.rows import allocate_ids
+from db.schema.totals import count_people
 from worker.identity.anchors import read_words
 from worker.identity.identify import AppearanceEmbeddings, inherit, regroup
 from worker.identity.in_view import connected
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
-    from db.arrays import ColumnType
+    from db.bulk.arrays import ColumnType
     from worker.config import Settings
     from worker.identity.known import PeopleInMemory
     from worker.identity.replay import Said

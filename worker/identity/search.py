@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from db.errors import QueryError
-from db.nearest import INDEX_READY
-from db.reader import run_query
+from db.reader.run_query import run_query
+from db.schema.search_index import INDEX_READY
 from worker.errors import UsageError
 from worker.identity.likeness import SFACE, Pairs, prior_of, probability
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from db.views import drop_views
+from db.schema.views import drop_views
 
 revision = "0006"
 down_revision = "0005"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from alembic import op
 
-from db.views import drop_views
+from db.schema.views import drop_views
 
 revision = "0009"
 down_revision = "0008"

@@ -1,14 +1,14 @@
 """Totals of people, and triggers that note whose appearances changed.
 
-Everybody is noted: the end of the upgrade, or the first identification, counts them (``db.totals``). Triggers run for
-programs of the version before as well.
+Everybody is noted: the end of the upgrade, or the first identification, counts them (``db.schema.totals``). Triggers
+run for programs of the version before as well.
 """
 
 from __future__ import annotations
 
 from alembic import op
 
-from db.views import drop_views
+from db.schema.views import drop_views
 
 revision = "0011"
 down_revision = "0010"

@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import text
 
 from db.base import Base
-from db.copy import allocate_ids, copy_rows
+from db.bulk.rows import allocate_ids, copy_rows
 from db.engine import make_engine, session_factory
-from db.tables import Analysis, Appearance, Correction, Job, JobItem, MediaFile, Person, Release, Unit
+from db.schema.tables import Analysis, Appearance, Correction, Job, JobItem, MediaFile, Person, Release, Unit
 
 EMOTIONS = ("neutral", "happiness", "sadness")
 BRANCHES = [{"task": "gender", "labels": ["female", "male"]}, {"task": "emotion", "labels": list(EMOTIONS)}]

@@ -8,8 +8,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from db import arrays
-from db.arrays import Reals, read_blocks, read_rows, write_rows
+from db.bulk import arrays
+from db.bulk.arrays import Reals, read_blocks, read_rows, write_rows
 from db.engine import make_engine
 
 KINDS = {

@@ -16,14 +16,14 @@ import psutil
 import psycopg
 import pytest
 
-from db.embedded import EmbeddedPostgres
 from db.engine import parse_url
 from db.errors import DatabaseUnreachable
+from db.server.embedded import EmbeddedPostgres
 
 PROGRAM = """
 import signal, sys
 from pathlib import Path
-from db.embedded import EmbeddedPostgres
+from db.server.embedded import EmbeddedPostgres
 signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background of a shell ignore Ctrl-C
 server = EmbeddedPostgres(Path(sys.argv[1]))
 print(server.start(), flush=True)

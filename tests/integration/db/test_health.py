@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from db import health
 from db.engine import make_engine, session_factory
+from db.status import health
 from worker.complaints import complain, read_complaints
 
 

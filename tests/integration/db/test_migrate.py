@@ -10,12 +10,12 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
-from db import migrate
 from db.base import SCHEMA, Base
 from db.engine import make_engine
 from db.errors import DatabaseUnreachable, DatabaseUnsuitable, SchemaMissing, SchemaNewer, SchemaOutdated
-from db.reader import run_query
-from db.views import drop_views
+from db.reader.run_query import run_query
+from db.schema import migrate
+from db.schema.views import drop_views
 
 
 @pytest.fixture

@@ -14,12 +14,12 @@ import psycopg
 import pytest
 from sqlalchemy import make_url, text
 
-from db import migrate
 from db.engine import make_engine, session_factory
 from db.errors import QueryError
-from db.pgwheel import PostgresWheel
-from db.reader import run_query
-from db.totals import find_differences
+from db.reader.run_query import run_query
+from db.schema import migrate
+from db.schema.totals import find_differences
+from db.server.pgwheel import PostgresWheel
 
 PGBOUNCER = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
 SETTINGS = """

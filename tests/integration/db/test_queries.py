@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from db import queries
 from db.engine import make_engine, session_factory
+from db.status import jobs as queries
 
 
 @pytest.fixture

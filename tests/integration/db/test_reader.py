@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from db.engine import make_engine
 from db.errors import DatabaseUnreachable, QueryError
-from db.reader import HARMLESS, run_query
+from db.reader.run_query import HARMLESS, run_query
 
 
 @pytest.fixture(scope="module", params=["login", "set role"])

@@ -10,13 +10,13 @@ import pytest
 from sqlalchemy import make_url, text
 from typer.testing import CliRunner
 
-from db import migrate
-from db.embedded import EmbeddedPostgres
 from db.engine import make_engine
 from db.errors import QueryError
-from db.pgwheel import PostgresWheel
-from db.reader import run_query
-from db.roles import LIMITS
+from db.reader.run_query import run_query
+from db.schema import migrate
+from db.schema.roles import LIMITS
+from db.server.embedded import EmbeddedPostgres
+from db.server.pgwheel import PostgresWheel
 from worker.cli.main import app
 from worker.config import Settings
 from worker.doctor import examine_database

@@ -12,10 +12,10 @@ from PIL import Image
 from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
-from db import migrate
 from db.engine import make_engine
 from db.errors import QueryError
-from db.reader import run_query
+from db.reader.run_query import run_query
+from db.schema import migrate
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "access.md"
 LOGINS = ("facet_migrator", "facet_work", "facet_read")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from db.reader import run_query
-from db.views import VIEWS
+from db.reader.run_query import run_query
+from db.schema.views import VIEWS
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "sql.md").read_text(encoding="utf-8")
 QUESTIONS = re.findall(r"^### (.+)\n(?:(?!^#).*\n)*?```sql\n", PAGE, re.MULTILINE)

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from db.engine import make_engine, session_factory
-from db.totals import count_people, find_differences, recount_people
+from db.schema.totals import count_people, find_differences, recount_people
 
 # The view as it was when it read all appearances: kept here to compare with.
 COUNTED = """

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from db.engine import make_engine
-from db.totals import count_people
+from db.schema.totals import count_people
 
 
 @pytest.fixture

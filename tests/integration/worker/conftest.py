@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from db.copy import allocate_ids, copy_rows
+from db.bulk.rows import allocate_ids, copy_rows
 from db.engine import make_engine, session_factory
 from worker.ingest import Found
 from worker.ledger import Lease

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from db.totals import find_differences
+from db.schema.totals import find_differences
 from worker.errors import UsageError
 from worker.identity import corrections
 from worker.identity.known import PeopleInMemory, lock_people

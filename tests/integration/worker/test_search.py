@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from db import nearest
-from db.copy import copy_rows
+from db.bulk.rows import copy_rows
 from db.engine import make_engine, session_factory
 from db.errors import QueryError
+from db.schema import search_index as nearest
 from worker.errors import UsageError
 from worker.identity.likeness import SFACE
 from worker.identity.search import LEAST_WEIGHT, Probe, Searcher, SearchOptions

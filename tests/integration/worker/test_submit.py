@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 from sqlalchemy import event, text
 
-from db.queries import read_failures, read_jobs
+from db.status.jobs import read_failures, read_jobs
 from worker import accept, ledger
 from worker.analyses import end_analysis
 from worker.errors import DecoderCrashed, MediaAway, MediaRejected

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import db.tables  # noqa: F401 - fills the metadata
+import db.schema.tables  # noqa: F401 - fills the metadata
 from db.base import Base
 
 FIGURES = Path(__file__).resolve().parents[3] / "docs" / "figures"

@@ -30,7 +30,7 @@ def photo() -> torch.Tensor:
 @pytest.fixture
 def float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let networks built in this test run in float32 wherever the test runs."""
-    for module in ("detector", "network"):
+    for module in ("detection.detector", "network"):
         monkeypatch.setattr(f"models.{module}.compute_dtype", lambda _device: torch.float32)
 
 

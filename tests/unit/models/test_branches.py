@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from models.branches import Branch, BranchSpec, averaged, interpret, pack, packed_size, quantile, unpack
-from models.dlib29 import DLIB29
-from models.sface import MAP_SHAPES, SFACE, SFace
+from models.trunks.dlib29 import DLIB29
+from models.trunks.sface import MAP_SHAPES, SFACE, SFace
 
 EMOTION = BranchSpec(task="emotion", kind="softmax", labels=("a", "b", "c"), depths=("conv_12",), pool=2, hidden=7)
 AGE = BranchSpec(task="age", kind="age", labels=tuple(str(year) for year in range(117)), depths=("conv_14",), hidden=5)

@@ -4,10 +4,10 @@ import pytest
 
 from models.branches import BranchSpec
 from models.cost import count_weights, measure_cost
-from models.face24 import Face24, Relearnt
 from models.manifest import read_manifest
 from models.release import DEFAULT
-from models.trunks import list_trunks
+from models.trunks.face24 import Face24, Relearnt
+from models.trunks.registry import list_trunks
 
 SPEC = BranchSpec(task="mood", kind="softmax", labels=("x", "y", "z"), depths=("conv_12",), pool=2, hidden=7)
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from models.detection.retinaface import RetinaFace
 from models.manifest import DETECTOR_FILE, TRUNK_FILE
 from models.release import DEFAULT
-from models.retinaface import RetinaFace
-from models.sface import SFace
+from models.trunks.sface import SFace
 from models.weights import load_into, read_weights
 
 GOLDEN = Path(__file__).with_name("golden.npz")

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from models.finding import Search
+from models.detection.finding import Search
 from models.release import load_release
 
 pytestmark = pytest.mark.gpu

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from models.branches import Branch, BranchSpec
+from models.inference.precision import compute_dtype, resolve_device
 from models.network import SharedNetwork
-from models.precision import compute_dtype, resolve_device
 from models.release import load_release
-from models.sface import SFace
+from models.trunks.sface import SFace
 
 CPU = torch.device("cpu")
 SPEC = BranchSpec(task="mood", kind="softmax", labels=("x", "y"), depths=("conv_9",), pool=2, hidden=3)

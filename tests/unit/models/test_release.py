@@ -11,7 +11,7 @@ from models.branches import Branch, BranchSpec
 from models.errors import ModelError, ReleaseError, WeightsError
 from models.manifest import DETECTOR_FILE, FILE, TRUNK_FILE, Manifest, branch_file, read_manifest
 from models.release import DEFAULT, load_release, write_release
-from models.trunks import create_trunk
+from models.trunks.registry import create_trunk
 from models.weights import load_into, read_weights, sha256_of
 
 SPEC = BranchSpec(task="mood", kind="softmax", labels=("x", "y"), depths=("conv_9",), pool=2, hidden=3, abstain=0.7)

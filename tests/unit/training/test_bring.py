@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch.nn import functional
 
-from models.dlib29 import Dlib29, _extended_sum
 from models.errors import WeightsError
 from models.release import DEFAULT, load_release
-from models.trunks import create_trunk
+from models.trunks.dlib29 import Dlib29, _extended_sum
+from models.trunks.registry import create_trunk
 from models.weights import load_into
 from training.bring import bring_trunk, read_published
 from training.convert_dlib import _Stream, _tensors, convert_dlib

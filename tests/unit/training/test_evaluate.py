@@ -12,7 +12,7 @@ import torch
 
 from models.geometry import align
 from models.manifest import Manifest
-from models.sface import SFACE
+from models.trunks.sface import SFACE
 from models.types import Detections, FaceOutputs, HeadOutput
 from training import data, plots, scores, tables
 from training.crops import NOT_FOUND, View, crop_faces, fill_missing, find_landmarks, show

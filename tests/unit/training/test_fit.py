@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from models.branches import BranchSpec
-from models.sface import SFace
+from models.trunks.sface import SFace
 from training.balance import Balance
 from training.errors import RecipeError
 from training.features import Features, Tap, extract

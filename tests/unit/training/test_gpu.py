@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from models.branches import BranchSpec
-from models.sface import SFace
-from models.trunks import create_trunk
+from models.trunks.registry import create_trunk
+from models.trunks.sface import SFace
 from training.augment import AugmentOptions, augment
 from training.fit import Examples, FitOptions, fit
 from training.heads import TrainedBranch

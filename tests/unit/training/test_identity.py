@@ -11,7 +11,7 @@ import torch
 
 from models.manifest import read_manifest
 from models.release import DEFAULT
-from models.trunks import create_trunk
+from models.trunks.registry import create_trunk
 from training.augment import AugmentOptions
 from training.data import FaceSet, Pairs
 from training.errors import RecipeError, TrainingError

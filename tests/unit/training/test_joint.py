@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from models.branches import BranchSpec
-from models.sface import SFace
+from models.trunks.sface import SFace
 from training.augment import AugmentOptions, augment
 from training.errors import TrainingError
 from training.fit import FitOptions

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.branches import Branch, BranchSpec
-from models.trunks import create_trunk
+from models.trunks.registry import create_trunk
 from training.errors import RecipeError, TrainingError
 from training.fit import FitOptions
 from training.joint import JointRun

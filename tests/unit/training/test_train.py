@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from models.branches import BranchSpec
-from models.sface import SFace
+from models.trunks.sface import SFace
 from training import train as training
 from training.data import UtkFace
 from training.features import Features, Tap

@@ -11,8 +11,8 @@ import torch
 from models.branches import BranchSpec
 from models.manifest import read_manifest
 from models.release import DEFAULT
-from models.trunk import TrunkName
-from models.trunks import create_trunk
+from models.trunks.base import TrunkName
+from models.trunks.registry import create_trunk
 from models.weights import read_weights
 from training.errors import TrainingError
 from training.export import TunedTrunk, export

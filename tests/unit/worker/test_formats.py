@@ -12,7 +12,7 @@ from decimal import Decimal
 import pytest
 from pyarrow import parquet
 
-from db.reader import QueryResult
+from db.reader.run_query import QueryResult
 from worker.cli.output import cell, console, table
 from worker.formats import unique_names, write_csv, write_json, write_parquet
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.exc import ProgrammingError
 
-from db import nearest
+from db.schema import search_index as nearest
 from worker.erasure.erase import Eraser
 from worker.identity import corrections
 from worker.identity.likeness import SFACE

@@ -1,0 +1,1 @@
+"""Many rows at a time: COPY into tables, and arrays read in blocks."""

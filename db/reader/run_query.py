@@ -1,0 +1,250 @@
+"""Questions of users: one statement, read-only, as a role that may see the views and nothing else.
+
+Four walls, each of which would do alone for honest mistakes: the role ``facet_reader`` (a login of its own where the
+server lets it in, else SET ROLE); a READ ONLY transaction; a cursor, which PostgreSQL declares for one question and for
+nothing else; and no function with side effects, so that no query changes its own role or limits, or reads files.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from json import loads
+from typing import TYPE_CHECKING, Any
+
+import psycopg
+from psycopg import sql
+from psycopg.adapt import Loader
+from psycopg.types import TypeInfo
+
+from db.engine import CONNECT_TIMEOUT_SECONDS, SEARCH_PATH, mask_url, parse_url
+from db.errors import DatabaseUnreachable, QueryError
+from db.reader.sqltext import read_query
+from db.schema.roles import READER
+from db.schema.views import VIEWS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from psycopg.abc import Buffer
+    from sqlalchemy import URL
+
+ROWS_PER_FETCH = 2000
+WORK_MEMORY = "64MB"
+"""For each sort and hash table of a question: a join of two million faces then stays out of temporary files."""
+HARMLESS = (
+    "clock_timestamp",
+    "gen_random_uuid",
+    "random",
+    "random_normal",
+    "timeofday",
+)
+"""Functions that PostgreSQL calls volatile although they touch nothing."""
+
+# Volatile functions have side effects, or read what lies outside the tables; set_config and dynamic SQL are among them.
+# Of functions that others installed, those called stable may run SQL handed to them as text (crosstab).
+_REFUSED_FUNCTIONS = """
+SELECT DISTINCT p.proname FROM pg_proc AS p
+WHERE p.proname = ANY(%(calls)s) AND NOT p.proname = ANY(%(harmless)s) AND (
+    p.provolatile = 'v'
+    OR p.provolatile = 's' AND p.pronamespace <> ALL (ARRAY['pg_catalog', 'information_schema']::regnamespace[])
+) ORDER BY 1
+"""
+
+
+class QueryResult:
+    """The rows of a query, fetched from the server as they are taken; to be taken once.
+
+    Attributes:
+        columns: names.
+        types: PostgreSQL's names of their types, such as ``int8``, ``text``, ``_float4`` (an array), ``vector``.
+    """
+
+    def __init__(self, columns: list[str], types: list[str], rows: Iterator[tuple[Any, ...]]) -> None:
+        self.columns = columns
+        self.types = types
+        self._rows = rows
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return self._rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    query: str
+    parameters: Sequence[Any] | Mapping[str, Any] | None
+    limit: int | None
+    timeout_seconds: float
+    settings: Mapping[str, str]
+
+
+@contextmanager
+def run_query(
+    url: str,
+    query: str,
+    *,
+    parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+    limit: int | None = None,
+    timeout_seconds: float = 300.0,
+    settings: Mapping[str, str] | None = None,
+) -> Iterator[QueryResult]:
+    """Ask one question; its rows can be taken while the context is open.
+
+    Args:
+        url: address of the database, as the reader or as any user who may become the reader.
+        query: one SELECT, WITH, VALUES, TABLE or EXPLAIN over the views.
+        parameters: values for ``%s`` or ``%(name)s``; without them a percent sign means itself.
+        limit: most rows to give.
+        timeout_seconds: longest time that the server may work before the first and between further rows.
+        settings: of PostgreSQL, for this question alone.
+
+    Yields:
+        Columns, types and an iterator of rows: arrays and vectors are lists, jsonb is what it holds, times are aware.
+
+    Raises:
+        DatabaseUnreachable: no connection.
+        QueryError: the query is refused, wrong or too slow; also raised while rows are taken.
+    """
+    text = read_query(query)
+    question = _Question(query, parameters, limit, timeout_seconds, settings or {})
+    with _connection(url, question) as connection, ExitStack() as open_cursor:
+        with _told(question):
+            _refuse_side_effects(connection, text.calls)
+            if text.beginning == "explain":
+                # Plans come from no declared cursor; preparing holds this to a single statement as well.
+                cursor = open_cursor.enter_context(connection.cursor())
+                cursor.execute(query, parameters, prepare=True)
+            else:
+                cursor = open_cursor.enter_context(_streaming_cursor(connection))
+                cursor.execute(query, parameters)
+            result = _result(connection, cursor, question)
+        yield result
+
+
+def _streaming_cursor(connection: psycopg.Connection) -> psycopg.Cursor[Any]:
+    cursor = connection.cursor("question")
+    cursor.itersize = ROWS_PER_FETCH
+    return cursor
+
+
+def _result(connection: psycopg.Connection, cursor: psycopg.Cursor[Any], question: _Question) -> QueryResult:
+    described = cursor.description or []
+    oids = [column.type_code for column in described]
+    named = connection.execute("SELECT oid::int8, typname FROM pg_type WHERE oid = ANY(%s)", (oids,)).fetchall()
+    type_of: dict[int, str] = dict(named)
+    columns = [column.name for column in described]
+    return QueryResult(columns, [type_of[oid] for oid in oids], _rows(cursor, question))
+
+
+def _rows(cursor: psycopg.Cursor[Any], question: _Question) -> Iterator[tuple[Any, ...]]:
+    with _told(question):
+        yield from islice(cursor, question.limit)
+
+
+@contextmanager
+def _connection(url: str, question: _Question) -> Iterator[psycopg.Connection]:
+    """Open a read-only transaction as the reader; whatever happens in it, nothing of it is kept."""
+    connection = _login(parse_url(url))
+    try:
+        connection.read_only = True
+        _become_reader(connection)
+        _set_limits(connection, question)
+        _read_vectors_as_lists(connection)
+        yield connection
+    finally:
+        connection.close()
+
+
+def _login(url: URL) -> psycopg.Connection:
+    """Log in as the reader where no password is asked for (the embedded server), else as the user of the address."""
+    if url.password is None and url.username != READER:
+        try:
+            return _connect(url.set(username=READER))
+        except psycopg.OperationalError:
+            pass  # the address' own user then becomes the reader
+    try:
+        return _connect(url)
+    except psycopg.OperationalError as err:
+        found = str(err).splitlines()[0]
+        raise DatabaseUnreachable(f"{found}; expected a PostgreSQL at {mask_url(url)}: is it running?") from err
+
+
+def _connect(url: URL) -> psycopg.Connection:
+    arguments: dict[str, Any] = {
+        "connect_timeout": CONNECT_TIMEOUT_SECONDS,
+        "application_name": "facet sql",
+        **url.translate_connect_args(username="user", database="dbname"),
+        **url.query,
+    }
+    return psycopg.connect(**arguments)
+
+
+def _set_limits(connection: psycopg.Connection, question: _Question) -> None:
+    """Set what holds for this transaction: in it, so that it holds behind a pooler and nobody gets it after us."""
+    settings = {
+        "search_path": SEARCH_PATH,
+        "timezone": "UTC",
+        "default_transaction_read_only": "on",
+        "standard_conforming_strings": "on",
+        "work_mem": WORK_MEMORY,
+        **question.settings,
+        "statement_timeout": f"{max(1, round(question.timeout_seconds * 1000))}ms",
+    }
+    for name, value in settings.items():
+        connection.execute("SELECT set_config(%s, %s, true)", (name, value))
+
+
+def _become_reader(connection: psycopg.Connection) -> None:
+    """Change to the reader's role.
+
+    Raises:
+        QueryError: there is no such role, or this user may not become it.
+    """
+    try:
+        connection.execute(sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(READER)))
+    except psycopg.Error as err:
+        found = str(err).splitlines()[0]
+        raise QueryError(
+            f"{found}; expected the role {READER}, which queries run as: let a user who may create roles "
+            f"run 'facet db upgrade', or 'GRANT {READER} TO' this user"
+        ) from err
+
+
+def _refuse_side_effects(connection: psycopg.Connection, calls: frozenset[str]) -> None:
+    if not calls:
+        return
+    refused = connection.execute(_REFUSED_FUNCTIONS, {"calls": list(calls), "harmless": list(HARMLESS)}).fetchone()
+    if refused:
+        raise QueryError(f"the query calls {refused[0]}(); expected only functions without side effects")
+
+
+class _VectorAsList(Loader):
+    def load(self, data: Buffer) -> list[float]:
+        return list(loads(bytes(data)))
+
+
+def _read_vectors_as_lists(connection: psycopg.Connection) -> None:
+    info = TypeInfo.fetch(connection, "vector")
+    if info is not None:
+        connection.adapters.register_loader(info.oid, _VectorAsList)
+
+
+@contextmanager
+def _told(question: _Question) -> Iterator[None]:
+    """Turn what PostgreSQL says of a query into one line with a next step."""
+    try:
+        yield
+    except psycopg.Error as err:
+        raise QueryError(_told_line(err, question)) from err
+
+
+def _told_line(err: psycopg.Error, question: _Question) -> str:
+    found = err.diag.message_primary or str(err).splitlines()[0]
+    if isinstance(err, psycopg.errors.QueryCanceled):
+        return f"the query took longer than {question.timeout_seconds:g} s; narrow it, or allow it more time"
+    if "multiple commands" in found:
+        return "the query holds more than one statement; expected one"
+    if isinstance(err, psycopg.errors.UndefinedTable | psycopg.errors.InsufficientPrivilege):
+        return f"{found}; expected one of the views {', '.join(VIEWS)} (docs/sql.md)"
+    return f"{found}; {err.diag.message_hint}" if err.diag.message_hint else found

@@ -1,0 +1,197 @@
+"""The tables of who is who: people, what humans said about them, and what a regrouping proposes."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal, get_args
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ForeignKey,
+    Index,
+    Sequence,
+    SmallInteger,
+    Table,
+    Text,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.orm import Mapped, mapped_column
+
+from db.base import SCHEMA, Base, Count, Created, Embedding, JsonObject, Real, RowId, one_of
+
+CorrectionKind = Literal["name", "merge", "split", "not"]
+ProposalState = Literal["open", "applied", "discarded"]
+
+PERSON_REVISION = Sequence("person_revision", schema=SCHEMA, metadata=Base.metadata)
+"""Numbers the changes of people, so that whoever holds them in memory reads only what is newer."""
+
+
+class Person(Base):
+    """An identity cluster, with the name that somebody gave it and the sum of what it looks like."""
+
+    __tablename__ = "person"
+    __table_args__ = (
+        Index("ix_person_revision", "release_id", "revision"),
+        Index("ix_person_named", "release_id", postgresql_where=text("name IS NOT NULL")),
+        Index("ix_person_correction_id", "correction_id", postgresql_where=text("correction_id IS NOT NULL")),
+    )
+
+    person_id: Mapped[RowId]
+    release_id: Mapped[int] = mapped_column(ForeignKey("facet.release.release_id"), index=True)
+    name: Mapped[str | None]
+    created_at: Mapped[Created]
+    # Weighted sum of the embeddings of its appearances; null while revision is 0, which means: not summed up yet.
+    embedding_sum: Mapped[Embedding | None]
+    embedding_weight: Mapped[Real] = mapped_column(server_default=text("0"))
+    is_good: Mapped[bool] = mapped_column(server_default=text("false"))
+    revision: Mapped[int] = mapped_column(server_default=text("0"))
+    # The correction that made it, which takes it away again when it is undone.
+    correction_id: Mapped[int | None] = mapped_column(ForeignKey("facet.correction.correction_id", ondelete="SET NULL"))
+
+
+class PersonTotal(Base):
+    """What a person comes to over all appearances that are shown; kept by ``db.schema.totals``."""
+
+    __tablename__ = "person_total"
+
+    person_id: Mapped[int] = mapped_column(
+        ForeignKey("facet.person.person_id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    release_id: Mapped[int]
+    appearance_count: Mapped[int]
+    media_count: Mapped[int]
+    face_count: Mapped[int]
+    screen_seconds: Mapped[Decimal]
+    # Sums of age x weight and of weight, over appearances with an age.
+    age_sum: Mapped[Decimal | None]
+    age_weight: Mapped[Decimal | None]
+    best_quality: Mapped[Real | None]
+    best_appearance_id: Mapped[int | None]
+    best_face_id: Mapped[int | None]
+    # The label with the most votes, and the votes of each as {label: sum}.
+    gender: Mapped[str | None]
+    gender_votes: Mapped[JsonObject]
+    ethnicity: Mapped[str | None]
+    ethnicity_votes: Mapped[JsonObject]
+
+
+PERSON_CHANGE = Table(
+    "person_change",
+    Base.metadata,
+    Column("person_id", BigInteger, nullable=False),
+    Column("appearance_id", BigInteger),
+)
+"""Written by triggers: people that are not counted yet. With an appearance that was added to the person; null where
+appearances were lost or changed. No key: two transactions that note one person must not wait for each other."""
+
+
+class Alike(Base):
+    """Two people who have come to look like one: a suggestion to merge them."""
+
+    __tablename__ = "person_alike"
+    __table_args__ = (
+        CheckConstraint("first_person_id < second_person_id", "order"),
+        Index("ix_person_alike_second_person_id", "second_person_id"),
+    )
+
+    first_person_id: Mapped[int] = mapped_column(
+        ForeignKey("facet.person.person_id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    second_person_id: Mapped[int] = mapped_column(
+        ForeignKey("facet.person.person_id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    noticed_at: Mapped[Created]
+
+
+class Correction(Base):
+    """What somebody said about people, with time and reason; it holds until it is undone."""
+
+    __tablename__ = "correction"
+    __table_args__ = (
+        CheckConstraint(one_of("kind", get_args(CorrectionKind)), "kind"),
+        CheckConstraint("kind <> 'name' OR name IS NOT NULL", "name"),
+        Index("ix_correction_release_id", "release_id"),
+    )
+
+    correction_id: Mapped[RowId]
+    release_id: Mapped[int] = mapped_column(ForeignKey("facet.release.release_id"))
+    kind: Mapped[CorrectionKind] = mapped_column(Text)
+    # What the person of side 0 is called from then on; of a merge, null where nobody had a name.
+    name: Mapped[str | None]
+    reason: Mapped[str | None]
+    # Everybody it changed, the person it was said of first.
+    people: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
+    created_at: Mapped[Created]
+    undone_at: Mapped[datetime | None]
+    undo_reason: Mapped[str | None]
+
+
+class CorrectionAnchor(Base):
+    """A place in a file that a correction speaks of: it is found again after the file was analysed anew."""
+
+    __tablename__ = "correction_anchor"
+    __table_args__ = (
+        CheckConstraint("side IN (0, 1)", "side"),
+        Index("ix_correction_anchor_media_id", "media_id"),
+    )
+
+    correction_id: Mapped[int] = mapped_column(
+        ForeignKey("facet.correction.correction_id", ondelete="CASCADE"), primary_key=True
+    )
+    anchor_no: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    # 0: whom the correction is about; 1: the rest of the person, from whom side 0 is told apart.
+    side: Mapped[int] = mapped_column(SmallInteger)
+    media_id: Mapped[int] = mapped_column(ForeignKey("facet.media_file.media_id", ondelete="CASCADE"))
+    at_seconds: Mapped[float]
+    x1: Mapped[Real]
+    y1: Mapped[Real]
+    x2: Mapped[Real]
+    y2: Mapped[Real]
+    # What it was then. No foreign keys: the place outlives them.
+    appearance_id: Mapped[int]
+    from_person_id: Mapped[int]
+    to_person_id: Mapped[int]
+
+
+class Proposal(Base):
+    """A regrouping that would change so much that somebody has to look first."""
+
+    __tablename__ = "regroup_proposal"
+    __table_args__ = (
+        CheckConstraint(one_of("state", get_args(ProposalState)), "state"),
+        Index("uq_regroup_proposal_open", "release_id", unique=True, postgresql_where=text("state = 'open'")),
+    )
+
+    proposal_id: Mapped[RowId]
+    release_id: Mapped[int] = mapped_column(ForeignKey("facet.release.release_id"))
+    state: Mapped[ProposalState] = mapped_column(Text, server_default=text("'open'"))
+    reason: Mapped[str]
+    created_at: Mapped[Created]
+    settled_at: Mapped[datetime | None]
+    # Hash of everybody's person when it was computed, and the last appearance that was there: is it still true?
+    fingerprint: Mapped[str]
+    last_appearance_id: Mapped[int]
+    appearance_count: Mapped[Count]
+    changed_count: Mapped[Count]
+    people_before: Mapped[Count]
+    people_after: Mapped[Count]
+
+
+class ProposalChange(Base):
+    """An appearance that would change its person."""
+
+    __tablename__ = "regroup_change"
+    __table_args__ = (Index("ix_regroup_change_appearance_id", "appearance_id"),)
+
+    proposal_id: Mapped[int] = mapped_column(
+        ForeignKey("facet.regroup_proposal.proposal_id", ondelete="CASCADE"), primary_key=True
+    )
+    appearance_id: Mapped[int] = mapped_column(
+        ForeignKey("facet.appearance.appearance_id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    from_person_id: Mapped[int]
+    # -1 for somebody new; then the number says which of the new people, and is -1 otherwise.
+    to_person_id: Mapped[int]
+    newcomer: Mapped[int]

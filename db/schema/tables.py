@@ -1,0 +1,359 @@
+"""The base tables: media, the ledger (analyses, units) and what was found (faces and on).
+
+Submissions are in ``db.schema.job_tables``; people and what humans said about them are in ``db.schema.people_tables``;
+notes of what upkeep has to do are in ``db.schema.upkeep_tables``.
+
+Users never read these: the views of ``db.schema.views`` are the interface. Words and ranges are checked by the server,
+so that no program, ours included, can store a state that the accounting does not know.
+"""
+
+from datetime import datetime
+from typing import Literal, get_args
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from db.base import Base, Count, Created, Embedding, Json, JsonObject, Real, Reals, RowId, one_of
+from db.schema.job_tables import Job, JobItem
+from db.schema.people_tables import Alike, Correction, CorrectionAnchor, Person, PersonTotal, Proposal, ProposalChange
+from db.schema.upkeep_tables import CropCheck, CropWalk, ErasureFailure, FileRemoval, UpkeepRun
+
+__all__ = (
+    "Alike", "Analysis", "Appearance", "Correction", "CorrectionAnchor", "CropCheck", "CropWalk", "ErasureFailure",
+    "Face", "FileRemoval", "Job", "JobItem", "MediaFile", "Person", "PersonTotal", "Prediction", "Proposal",
+    "ProposalChange", "Release", "SceneCut", "Unit", "UpkeepRun",
+)  # fmt: skip
+
+MediaKind = Literal["image", "video"]
+AnalysisState = Literal["pending", "done", "rejected", "quarantined", "cancelled"]
+UnitState = Literal["pending", "leased", "done", "rejected", "quarantined", "cancelled"]
+UnitStage = Literal["analyse", "finish"]
+
+ANALYSIS_STATES: tuple[str, ...] = get_args(AnalysisState)
+UNIT_STATES: tuple[str, ...] = get_args(UnitState)
+
+
+class Release(Base):
+    """A model release: the maker that every derived row names."""
+
+    __tablename__ = "release"
+    __table_args__ = (Index("uq_release_active", "active", unique=True, postgresql_where=text("active")),)
+
+    release_id: Mapped[RowId]
+    fingerprint: Mapped[str] = mapped_column(unique=True)
+    name: Mapped[str]
+    weights_sha256: Mapped[str]
+    code_version: Mapped[str]
+    created_at: Mapped[Created]
+    metrics: Mapped[JsonObject]
+    manifest: Mapped[JsonObject]
+    active: Mapped[bool] = mapped_column(server_default=text("false"))
+    # The revision at which people were erased last: whoever holds people of before in memory reads all of them anew.
+    people_erased: Mapped[int] = mapped_column(server_default=text("0"))
+    # Analyses whose appearances are being given people; left behind by a worker that died at it.
+    identifying: Mapped[list[int] | None] = mapped_column(ARRAY(BigInteger))
+
+
+class MediaFile(Base):
+    """A file, known by its bytes; one that was refused and never analysed has a reason."""
+
+    __tablename__ = "media_file"
+    __table_args__ = (
+        CheckConstraint(one_of("kind", get_args(MediaKind)), "kind"),
+        CheckConstraint("sha256 ~ '^[0-9a-f]{64}$'", "sha256"),
+        CheckConstraint(
+            "reason IS NOT NULL OR (sha256 IS NOT NULL AND location IS NOT NULL AND kind IS NOT NULL)",
+            "complete_or_refused",
+        ),
+        Index("ix_media_file_submitted_at", "submitted_at"),
+        Index("ix_media_file_refused", "media_id", postgresql_where=text("reason IS NOT NULL")),
+        # Files refused before are found again by their address; hashed, because it may be longer than an index takes.
+        Index("ix_media_file_refused_uri", text("md5(uri)"), postgresql_where=text("sha256 IS NULL")),
+    )
+
+    media_id: Mapped[RowId]
+    sha256: Mapped[str | None] = mapped_column(unique=True)
+    uri: Mapped[str]
+    location: Mapped[str | None]
+    kind: Mapped[MediaKind | None] = mapped_column(Text)
+    format: Mapped[str | None]
+    byte_size: Mapped[int | None]
+    stamp: Mapped[str | None]  # size, times and inode of the file when it was hashed; null: hash it again
+    width: Mapped[int | None]
+    height: Mapped[int | None]
+    duration_seconds: Mapped[float | None]
+    frames_per_second: Mapped[float | None]
+    reason: Mapped[str | None]
+    submitted_at: Mapped[Created]
+    # Somebody in it was erased: what is known of the others stays, and it is never analysed again.
+    sealed_at: Mapped[datetime | None]
+
+    analyses: Mapped[list["Analysis"]] = relationship(back_populates="media", passive_deletes=True)
+
+
+class Analysis(Base):
+    """A file under one release and one sampling; finished when its last unit is."""
+
+    __tablename__ = "analysis"
+    __table_args__ = (
+        UniqueConstraint("media_id", "release_id", "sampling"),
+        # Lets rows of a face or an appearance prove with one foreign key that their three ids belong together.
+        UniqueConstraint("analysis_id", "media_id", "release_id"),
+        UniqueConstraint("analysis_id", "release_id"),  # the same for units
+        Index("uq_analysis_current", "media_id", "release_id", unique=True, postgresql_where=text("is_current")),
+        Index("ix_analysis_unfinished", "analysis_id", postgresql_where=text("state = 'pending'")),
+        Index("ix_analysis_failed", "finished_at", postgresql_where=text("state IN ('rejected', 'quarantined')")),
+        Index(
+            "ix_analysis_superseded",
+            "release_id",
+            postgresql_where=text("state = 'done' AND NOT is_current AND NOT retired"),
+        ),
+        Index("ix_analysis_unidentified", "release_id", postgresql_where=text("identify_attempts > 0")),
+        CheckConstraint(one_of("state", ANALYSIS_STATES), "state"),
+        CheckConstraint("(state = 'pending') = (finished_at IS NULL)", "finished_at"),
+        CheckConstraint("state NOT IN ('rejected', 'quarantined') OR reason IS NOT NULL", "reason"),
+    )
+
+    analysis_id: Mapped[RowId]
+    media_id: Mapped[int] = mapped_column(ForeignKey("facet.media_file.media_id", ondelete="CASCADE"))
+    release_id: Mapped[int] = mapped_column(ForeignKey("facet.release.release_id"), index=True)
+    sampling: Mapped[str]
+    state: Mapped[AnalysisState] = mapped_column(Text, server_default=text("'pending'"))
+    reason: Mapped[str | None]
+    is_current: Mapped[bool] = mapped_column(server_default=text("false"))
+    # Its appearances no longer count for their people, because another analysis of the file took its place.
+    retired: Mapped[bool] = mapped_column(server_default=text("false"))
+    frame_count: Mapped[Count]
+    face_count: Mapped[Count]
+    sample_interval_seconds: Mapped[float | None]
+    # Of giving its appearances people: attempts that failed since the last that did not, and what the last one met.
+    identify_attempts: Mapped[Count]
+    identify_error: Mapped[str | None]
+    submitted_at: Mapped[Created]
+    finished_at: Mapped[datetime | None]
+
+    media: Mapped[MediaFile] = relationship(back_populates="analyses")
+    release: Mapped[Release] = relationship()
+    units: Mapped[list["Unit"]] = relationship(back_populates="analysis", passive_deletes=True)
+
+
+class Unit(Base):
+    """What a worker leases: one image, or one time range of a video, of one analysis."""
+
+    __tablename__ = "unit"
+    __table_args__ = (
+        UniqueConstraint("analysis_id", "ordinal"),
+        ForeignKeyConstraint(
+            ["analysis_id", "release_id"],
+            ["facet.analysis.analysis_id", "facet.analysis.release_id"],
+            ondelete="CASCADE",
+        ),
+        # Those that nobody began, in their order; the release first, since a worker serves one.
+        Index(
+            "ix_unit_lease",
+            "release_id",
+            text("priority DESC"),
+            "turn",
+            "unit_id",
+            postgresql_where=text("state = 'pending' AND attempts = 0"),
+        ),
+        # The few that somebody holds or held: suspects and lost leases are found among a million that wait.
+        Index(
+            "ix_unit_tried",
+            "release_id",
+            text("priority DESC"),
+            "turn",
+            "unit_id",
+            postgresql_where=text("state IN ('pending', 'leased') AND attempts > 0"),
+        ),
+        # Analyses of which one ended without a word are found by it.
+        Index("ix_unit_quarantined", "release_id", "analysis_id", postgresql_where=text("state = 'quarantined'")),
+        Index("ix_unit_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
+        CheckConstraint(one_of("state", UNIT_STATES), "state"),
+        CheckConstraint("state <> 'leased' OR (owner IS NOT NULL AND lease_until IS NOT NULL)", "lease"),
+        CheckConstraint("end_seconds > start_seconds", "range"),
+        CheckConstraint(one_of("stage", get_args(UnitStage)), "stage"),
+    )
+
+    unit_id: Mapped[RowId]
+    analysis_id: Mapped[int]
+    # That of its analysis: a lease looks for it in one index with the order.
+    release_id: Mapped[int]
+    ordinal: Mapped[Count]
+    # Of 'finish' there is one at most, made when the others have ended: it joins the faces of them all to appearances.
+    stage: Mapped[UnitStage] = mapped_column(Text, server_default=text("'analyse'"))
+    start_seconds: Mapped[float | None]
+    end_seconds: Mapped[float | None]
+    state: Mapped[UnitState] = mapped_column(Text, server_default=text("'pending'"))
+    priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    # Frames of its job that come before it, from where other jobs were when it was submitted: lower ones go first.
+    turn: Mapped[int] = mapped_column(server_default=text("0"))
+    attempts: Mapped[Count]
+    token: Mapped[int] = mapped_column(server_default=text("0"))
+    owner: Mapped[str | None]
+    lease_until: Mapped[datetime | None]
+    not_before: Mapped[datetime | None]
+    last_error: Mapped[str | None]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    frame_count: Mapped[Count]
+    face_count: Mapped[Count]
+    stage_seconds: Mapped[Json | None]
+    # Parts of the file that were not analysed, and results that are doubtful.
+    notes: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+
+    analysis: Mapped[Analysis] = relationship(back_populates="units")
+
+
+class SceneCut(Base):
+    """The first sampled frame of a new shot."""
+
+    __tablename__ = "scene_cut"
+    __table_args__ = (Index("ix_scene_cut_analysis_id", "analysis_id", "at_seconds"),)
+
+    unit_id: Mapped[int] = mapped_column(ForeignKey("facet.unit.unit_id", ondelete="CASCADE"), primary_key=True)
+    at_seconds: Mapped[float] = mapped_column(primary_key=True)
+    analysis_id: Mapped[int] = mapped_column(ForeignKey("facet.analysis.analysis_id", ondelete="CASCADE"))
+
+
+def _of_analysis() -> ForeignKeyConstraint:
+    """One foreign key that holds analysis, file and release of a row together."""
+    columns = ["analysis_id", "media_id", "release_id"]
+    return ForeignKeyConstraint(columns, [f"facet.analysis.{column}" for column in columns], ondelete="CASCADE")
+
+
+class Face(Base):
+    """A detected face in a frame, kept or dropped with its reason."""
+
+    __tablename__ = "face"
+    __table_args__ = (
+        UniqueConstraint("analysis_id", "frame_index", "face_no"),
+        _of_analysis(),
+        # Deferred: a unit may copy its faces and their appearances in either order.
+        ForeignKeyConstraint(
+            ["appearance_id"],
+            ["facet.appearance.appearance_id"],
+            ondelete="SET NULL",
+            deferrable=True,
+            initially="DEFERRED",
+            use_alter=True,
+        ),
+        Index("ix_face_media_id", "media_id", "at_seconds"),
+        Index("ix_face_unit_id", "unit_id"),
+        Index("ix_face_appearance_id", "appearance_id"),
+        Index("ix_face_dropped_reason", "dropped_reason", postgresql_where=text("dropped_reason IS NOT NULL")),
+        CheckConstraint("x2 >= x1 AND y2 >= y1", "box"),
+        CheckConstraint("cardinality(landmarks) = 10", "landmarks"),
+        # NaN sorts above every number, so these keep it out as well.
+        CheckConstraint("detection_score BETWEEN 0 AND 1", "detection_score"),
+        CheckConstraint("quality BETWEEN 0 AND 1", "quality"),
+    )
+
+    face_id: Mapped[RowId]
+    analysis_id: Mapped[int]
+    unit_id: Mapped[int] = mapped_column(ForeignKey("facet.unit.unit_id", ondelete="CASCADE"))
+    media_id: Mapped[int]
+    release_id: Mapped[int]
+    frame_index: Mapped[Count]
+    at_seconds: Mapped[float] = mapped_column(server_default=text("0"))
+    face_no: Mapped[Count]
+    # Of the frame as it is displayed: upright, with square pixels. Null in rows of before these columns.
+    frame_width: Mapped[int | None] = mapped_column(Integer)
+    frame_height: Mapped[int | None] = mapped_column(Integer)
+    # How long its frame stands for the film: until the next sampled one, or to the end. Null in rows of before.
+    hold_seconds: Mapped[float | None]
+    x1: Mapped[Real]
+    y1: Mapped[Real]
+    x2: Mapped[Real]
+    y2: Mapped[Real]
+    landmarks: Mapped[Reals]
+    detection_score: Mapped[Real]
+    quality: Mapped[Real]
+    dropped_reason: Mapped[str | None]
+    appearance_id: Mapped[int | None]
+    crop_uri: Mapped[str | None]
+    crop_index: Mapped[int | None]
+    embedding: Mapped[Embedding | None]
+
+
+class Prediction(Base):
+    """What one head says of one face."""
+
+    __tablename__ = "prediction"
+    __table_args__ = (
+        Index("ix_prediction_label", "head", "label", "face_id"),
+        Index("ix_prediction_value", "head", "value", "face_id", postgresql_where=text("value IS NOT NULL")),
+        CheckConstraint("confidence BETWEEN 0 AND 1", "confidence"),
+    )
+
+    face_id: Mapped[int] = mapped_column(ForeignKey("facet.face.face_id", ondelete="CASCADE"), primary_key=True)
+    head: Mapped[str] = mapped_column(primary_key=True)
+    release_id: Mapped[int] = mapped_column(ForeignKey("facet.release.release_id"))
+    label: Mapped[str | None]
+    value: Mapped[Real | None]
+    low: Mapped[Real | None]
+    high: Mapped[Real | None]
+    confidence: Mapped[Real | None]
+    probabilities: Mapped[Reals | None]
+    attributes: Mapped[Json | None]
+
+
+class Appearance(Base):
+    """A person in view, from when to when; attributes are aggregated over its faces."""
+
+    __tablename__ = "appearance"
+    __table_args__ = (
+        UniqueConstraint("analysis_id", "ordinal"),
+        _of_analysis(),
+        Index("ix_appearance_media_id", "media_id", "start_seconds"),
+        Index("ix_appearance_person_id", "person_id"),
+        Index("ix_appearance_best_face_id", "best_face_id"),
+        Index(
+            "ix_appearance_waiting",
+            "release_id",
+            "appearance_id",
+            postgresql_where=text("person_id IS NULL AND embedding IS NOT NULL"),
+        ),
+        CheckConstraint("end_seconds >= start_seconds", "range"),
+        CheckConstraint("face_count > 0", "face_count"),
+    )
+
+    appearance_id: Mapped[RowId]
+    analysis_id: Mapped[int]
+    media_id: Mapped[int]
+    release_id: Mapped[int]
+    ordinal: Mapped[Count]
+    start_seconds: Mapped[float]
+    end_seconds: Mapped[float]
+    # Null in rows of before this column: then one sampling step is counted behind the last face.
+    screen_seconds: Mapped[float | None]
+    face_count: Mapped[Count]
+    best_face_id: Mapped[int | None] = mapped_column(
+        ForeignKey("facet.face.face_id", ondelete="SET NULL", deferrable=True, initially="DEFERRED")
+    )
+    age: Mapped[Real | None]
+    age_low: Mapped[Real | None]
+    age_high: Mapped[Real | None]
+    gender: Mapped[str | None]
+    gender_confidence: Mapped[Real | None]
+    ethnicity: Mapped[str | None]
+    ethnicity_confidence: Mapped[Real | None]
+    emotion: Mapped[str | None]
+    emotion_confidence: Mapped[Real | None]
+    emotions: Mapped[Json | None] = mapped_column(JSONB)
+    attributes: Mapped[Json | None] = mapped_column(JSONB)
+    quality: Mapped[Real]
+    embedding: Mapped[Embedding | None]
+    person_id: Mapped[int | None] = mapped_column(ForeignKey("facet.person.person_id", ondelete="SET NULL"))

@@ -1,0 +1,80 @@
+"""The views that users query: their SQL is kept in ``db/schema/views.sql``; this brings it into the database.
+
+Views hold no data, so they have no history either: whenever their text changes, ``facet db upgrade`` makes them anew.
+The hash of the text is kept as the comment of the schema.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+from sqlalchemy.exc import ProgrammingError
+
+from db.base import SCHEMA
+from db.schema.roles import grant_roles
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
+
+VIEWS = ("releases", "media", "jobs", "faces", "appearances", "people", "corrections", "predictions")
+INTERNAL_VIEWS = ("person_share", "person_recount")
+"""Parts of the others, which nobody but the program may read."""
+REPLACED_TOO_MUCH = "42P16"
+"""PostgreSQL's code for a view that may not be replaced, because a column would go or change its type."""
+_SQL_FILE = Path(__file__).with_name("views.sql")
+
+
+@cache
+def views_sql() -> str:
+    """Return the statements that make the views and their comments."""
+    return _SQL_FILE.read_text(encoding="utf-8")
+
+
+def fingerprint() -> str:
+    """Return what the schema's comment says when the views are those of this program."""
+    return f"Facet; views {hashlib.sha256(views_sql().encode()).hexdigest()[:16]}"
+
+
+def create_views(connection: Connection) -> None:
+    """Make or replace all views, with comments and the reader's privileges.
+
+    Views that users have built on ours stay, unless ours lose or rename a column: then the users' must go first.
+
+    Args:
+        connection: an open connection; the caller commits.
+    """
+    statements = views_sql().replace("%", "%%")  # the driver reads % as a parameter
+    try:
+        with connection.begin_nested():
+            connection.exec_driver_sql(statements)
+    except ProgrammingError as err:
+        if getattr(err.orig, "sqlstate", None) != REPLACED_TOO_MUCH:
+            raise
+        drop_views(connection)
+        connection.exec_driver_sql(statements)
+    connection.exec_driver_sql(f"COMMENT ON SCHEMA {SCHEMA} IS '{fingerprint()}'")
+    grant_roles(connection, VIEWS)
+
+
+def drop_views(connection: Connection) -> None:
+    """Drop all views: a migration that changes a column they read does so first.
+
+    Args:
+        connection: an open connection; the caller commits.
+    """
+    views = ", ".join(f"{SCHEMA}.{view}" for view in (*VIEWS, *INTERNAL_VIEWS))
+    connection.exec_driver_sql(f"DROP VIEW IF EXISTS {views}")
+
+
+def views_are_current(connection: Connection) -> bool:
+    """Say whether the database's views are those of this program.
+
+    Args:
+        connection: an open connection.
+    """
+    found = connection.execute(text("SELECT obj_description(to_regnamespace(:name), 'pg_namespace')"), {"name": SCHEMA})
+    return found.scalar() == fingerprint()

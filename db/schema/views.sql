@@ -1,0 +1,522 @@
+-- What users see. Names and columns stay; docs/sql.md explains them and a test holds it to the comments below.
+-- Predictions are joined one head at a time on their whole key, so that PostgreSQL drops the join of every head that a
+-- query does not ask for, and turns the others into plain joins when it filters on them.
+
+CREATE OR REPLACE VIEW facet.releases AS
+SELECT
+    r.name AS release,
+    r.active,
+    r.weights_sha256,
+    r.code_version,
+    r.created_at,
+    r.metrics,
+    r.release_id,
+    r.fingerprint,
+    r.manifest
+FROM facet.release AS r;
+
+COMMENT ON VIEW facet.releases IS 'A model release: the maker that every derived row names.';
+COMMENT ON COLUMN facet.releases.release IS 'Name of the release.';
+COMMENT ON COLUMN facet.releases.active IS 'True for the one release that faces, appearances and people show.';
+COMMENT ON COLUMN facet.releases.weights_sha256 IS 'SHA-256 over all weight files.';
+COMMENT ON COLUMN facet.releases.code_version IS 'Version of the program that registered it.';
+COMMENT ON COLUMN facet.releases.created_at IS 'When it was registered.';
+COMMENT ON COLUMN facet.releases.metrics IS 'Measured quality of its heads, as its model card tells.';
+COMMENT ON COLUMN facet.releases.release_id IS 'Number of the release in this database.';
+COMMENT ON COLUMN facet.releases.fingerprint IS 'Hash of weights, preprocessing and code: equal only for equal results.';
+COMMENT ON COLUMN facet.releases.manifest IS 'All that it says of itself: detector, trunk, branches, data, licences, hashes.';
+
+
+-- The analysis that speaks for a file: of the active release if there is one, the current sampling first, then the newest.
+-- The file's own reason counts where there is none: it was refused, and never analysed.
+-- It is joined on its key, so that a query for nothing but uri, the commonest use of this view, does not look for it.
+CREATE OR REPLACE VIEW facet.media AS
+SELECT
+    m.media_id,
+    m.sha256,
+    m.uri,
+    m.kind,
+    m.width,
+    m.height,
+    m.duration_seconds,
+    m.frames_per_second,
+    coalesce(a.state, CASE WHEN m.reason IS NOT NULL THEN 'rejected' ELSE 'pending' END) AS status,
+    CASE WHEN a.analysis_id IS NULL THEN m.reason ELSE a.reason END AS reason,
+    m.submitted_at,
+    CASE WHEN a.analysis_id IS NULL AND m.reason IS NOT NULL THEN m.submitted_at ELSE a.finished_at END AS finished_at,
+    m.format,
+    m.byte_size,
+    a.frame_count,
+    a.face_count,
+    a.sampling,
+    a.sample_interval_seconds,
+    (
+        SELECT array_agg(noted.note ORDER BY noted.place)
+        FROM (
+            SELECT n.note, min(ARRAY[u.ordinal, n.place]) AS place
+            FROM facet.unit AS u
+            CROSS JOIN LATERAL unnest(u.notes) WITH ORDINALITY AS n (note, place)
+            WHERE u.analysis_id = a.analysis_id
+            GROUP BY n.note
+        ) AS noted
+    ) AS notes
+FROM facet.media_file AS m
+LEFT JOIN facet.analysis AS a ON a.analysis_id = (
+    SELECT b.analysis_id
+    FROM facet.analysis AS b
+    JOIN facet.release AS r USING (release_id)
+    WHERE b.media_id = m.media_id
+    ORDER BY r.active DESC, b.is_current DESC, b.analysis_id DESC
+    LIMIT 1
+);
+
+COMMENT ON VIEW facet.media IS 'A file, known by its bytes: submitted twice, it is one row.';
+COMMENT ON COLUMN facet.media.media_id IS 'Number of the file.';
+COMMENT ON COLUMN facet.media.sha256 IS 'SHA-256 of its bytes; null when they could not be read.';
+COMMENT ON COLUMN facet.media.uri IS 'Where it was found first; a member of an archive is archive.zip!/member.jpg.';
+COMMENT ON COLUMN facet.media.kind IS 'image or video, told by content; null when refused before that was known.';
+COMMENT ON COLUMN facet.media.width IS 'Pixels of its first picture, upright; faces.frame_width is that of each frame.';
+COMMENT ON COLUMN facet.media.height IS 'Pixels of its first picture, upright; faces.frame_height is that of each frame.';
+COMMENT ON COLUMN facet.media.duration_seconds IS 'Length; null for a still and where the container does not say.';
+COMMENT ON COLUMN facet.media.frames_per_second IS 'Frame rate of the file (not of the sampling); null for a still.';
+COMMENT ON COLUMN facet.media.status IS 'pending, done, rejected (see reason), quarantined (it kept killing its worker) or cancelled.';
+COMMENT ON COLUMN facet.media.reason IS 'Why it was rejected or quarantined, as code: message.';
+COMMENT ON COLUMN facet.media.submitted_at IS 'When it was submitted first.';
+COMMENT ON COLUMN facet.media.finished_at IS 'When its analysis ended; null while pending.';
+COMMENT ON COLUMN facet.media.format IS 'Container or still format: jpeg, heic, mp4, matroska, ...';
+COMMENT ON COLUMN facet.media.byte_size IS 'Size of the file in bytes.';
+COMMENT ON COLUMN facet.media.frame_count IS 'Frames that were looked at.';
+COMMENT ON COLUMN facet.media.face_count IS 'Faces that were detected, dropped ones included.';
+COMMENT ON COLUMN facet.media.sampling IS 'Which frames were looked at: 2/s or every.';
+COMMENT ON COLUMN facet.media.sample_interval_seconds IS 'Seconds between two frames that were looked at; null for a still.';
+COMMENT ON COLUMN facet.media.notes IS
+    'Parts of the file that were not analysed, and results that are doubtful; null where there is nothing to note.';
+
+
+-- All jobs are counted in one pass over their items, and one job that is asked for by its number from its own. An item
+-- without an analysis was refused by its submission. A file of a cancelled job whose analysis has not ended counts as
+-- cancelled there, also where another job still waits for it. A submission that wrote nothing for an hour is taken for
+-- broken: its process was killed, or reads one file for very long, and goes on to be open when it writes again.
+CREATE OR REPLACE VIEW facet.jobs AS
+SELECT
+    j.job_id,
+    j.name,
+    coalesce(i.items, 0) + j.erased_done + j.erased_rejected + j.erased_quarantined AS submitted,
+    coalesce(i.done, 0) + j.erased_done AS done,
+    coalesce(i.rejected, 0) + j.erased_rejected AS rejected,
+    coalesce(i.quarantined, 0) + j.erased_quarantined AS quarantined,
+    coalesce(i.pending, 0) AS pending,
+    j.submitted_at,
+    CASE
+        WHEN coalesce(i.pending, 0) = 0 AND w.submission <> 'open' THEN greatest(j.finished_at, i.finished_at, j.written_at)
+    END AS finished_at,
+    j.erased_done + j.erased_rejected + j.erased_quarantined AS erased,
+    j.submitted_at + make_interval(days => j.keep_days) AS keep_until,
+    coalesce(i.cancelled, 0) AS cancelled,
+    w.submission
+FROM facet.job AS j
+CROSS JOIN LATERAL (
+    SELECT
+        CASE
+            WHEN j.submission = 'open' AND j.written_at < now() - INTERVAL '1 hour' THEN 'broken'
+            ELSE j.submission
+        END AS submission
+) AS w
+LEFT JOIN (
+    SELECT
+        s.job_id,
+        count(*) AS items,
+        count(*) FILTER (WHERE s.state = 'done') AS done,
+        count(*) FILTER (WHERE s.state = 'rejected') AS rejected,
+        count(*) FILTER (WHERE s.state = 'quarantined') AS quarantined,
+        count(*) FILTER (WHERE s.state = 'pending') AS pending,
+        count(*) FILTER (WHERE s.state = 'cancelled') AS cancelled,
+        max(s.finished_at) AS finished_at
+    FROM (
+        SELECT
+            item.job_id,
+            CASE
+                WHEN a.state IS NULL THEN 'rejected'
+                WHEN c.cancelled_at IS NOT NULL AND a.state = 'pending' THEN 'cancelled'
+                ELSE a.state
+            END AS state,
+            CASE
+                WHEN a.state IS NULL THEN c.submitted_at
+                WHEN a.state IN ('pending', 'cancelled') THEN c.cancelled_at
+                ELSE a.finished_at
+            END AS finished_at
+        FROM facet.job_item AS item
+        JOIN facet.job AS c USING (job_id)
+        LEFT JOIN facet.analysis AS a USING (analysis_id)
+    ) AS s
+    GROUP BY s.job_id
+) AS i USING (job_id);
+
+COMMENT ON VIEW facet.jobs IS 'A submission; submitted = done + rejected + quarantined + cancelled + pending, always.';
+COMMENT ON COLUMN facet.jobs.job_id IS 'Number of the job.';
+COMMENT ON COLUMN facet.jobs.name IS 'Name given at submission.';
+COMMENT ON COLUMN facet.jobs.submitted IS 'Files in it; a file met twice counts twice.';
+COMMENT ON COLUMN facet.jobs.done IS 'Files that were analysed.';
+COMMENT ON COLUMN facet.jobs.rejected IS 'Files that cannot be analysed; `facet status` and media.reason say why.';
+COMMENT ON COLUMN facet.jobs.quarantined IS 'Files set aside because they kept killing their worker.';
+COMMENT ON COLUMN facet.jobs.pending IS 'Files that wait or are being analysed.';
+COMMENT ON COLUMN facet.jobs.submitted_at IS 'When it was submitted.';
+COMMENT ON COLUMN facet.jobs.finished_at IS
+    'When its last file ended; null while one is pending or its submission is open.';
+COMMENT ON COLUMN facet.jobs.erased IS
+    'Of all files, those erased since; one that was pending or cancelled counts as rejected.';
+COMMENT ON COLUMN facet.jobs.keep_until IS
+    'When its files are erased, unless another job keeps them longer; null for never.';
+COMMENT ON COLUMN facet.jobs.cancelled IS 'Files that were not analysed because the job was cancelled.';
+COMMENT ON COLUMN facet.jobs.submission IS
+    'open (files are still being read), ended, or broken: stopped, failed or silent for an hour, so files may be missing.';
+
+
+CREATE OR REPLACE VIEW facet.faces AS
+SELECT
+    f.face_id,
+    f.media_id,
+    f.appearance_id,
+    p.person_id,
+    f.frame_index,
+    f.at_seconds,
+    f.x1,
+    f.y1,
+    f.x2,
+    f.y2,
+    f.detection_score,
+    f.quality,
+    f.dropped_reason,
+    age.value AS age,
+    age.low AS age_low,
+    age.high AS age_high,
+    gender.label AS gender,
+    gender.confidence AS gender_confidence,
+    ethnicity.label AS ethnicity,
+    ethnicity.confidence AS ethnicity_confidence,
+    emotion.label AS emotion,
+    emotion.confidence AS emotion_confidence,
+    attributes.attributes,
+    f.embedding,
+    r.name AS release,
+    f.landmarks,
+    f.face_no,
+    f.crop_uri,
+    f.crop_index,
+    coalesce(f.frame_width, m.width)::integer AS frame_width,
+    coalesce(f.frame_height, m.height)::integer AS frame_height,
+    coalesce(f.hold_seconds, a.sample_interval_seconds, 0) AS hold_seconds
+FROM facet.face AS f
+JOIN facet.release AS r ON r.release_id = f.release_id AND r.active
+JOIN facet.analysis AS a ON a.analysis_id = f.analysis_id AND a.is_current
+LEFT JOIN facet.media_file AS m ON m.media_id = f.media_id
+LEFT JOIN facet.appearance AS p ON p.appearance_id = f.appearance_id
+LEFT JOIN facet.prediction AS age ON age.face_id = f.face_id AND age.head = 'age'
+LEFT JOIN facet.prediction AS gender ON gender.face_id = f.face_id AND gender.head = 'gender'
+LEFT JOIN facet.prediction AS ethnicity ON ethnicity.face_id = f.face_id AND ethnicity.head = 'ethnicity'
+LEFT JOIN facet.prediction AS emotion ON emotion.face_id = f.face_id AND emotion.head = 'emotion'
+LEFT JOIN facet.prediction AS attributes ON attributes.face_id = f.face_id AND attributes.head = 'attributes';
+
+COMMENT ON VIEW facet.faces IS
+    'A face in a frame, under the active release: every detection, the dropped ones with their reason.';
+COMMENT ON COLUMN facet.faces.face_id IS 'Number of the face.';
+COMMENT ON COLUMN facet.faces.media_id IS 'The file.';
+COMMENT ON COLUMN facet.faces.appearance_id IS 'The appearance it belongs to; null for a face that belongs to none.';
+COMMENT ON COLUMN facet.faces.person_id IS 'The person; null while nobody is assigned.';
+COMMENT ON COLUMN facet.faces.frame_index IS 'Number of the frame in its file, from 0.';
+COMMENT ON COLUMN facet.faces.at_seconds IS
+    'Time of the frame from the start of the film, as a player shows it; 0 for a still, the number of the page in one with pages.';
+COMMENT ON COLUMN facet.faces.x1 IS 'Left edge of its box, pixels of the upright frame.';
+COMMENT ON COLUMN facet.faces.y1 IS 'Top edge of its box, pixels.';
+COMMENT ON COLUMN facet.faces.x2 IS 'Right edge of its box, pixels.';
+COMMENT ON COLUMN facet.faces.y2 IS 'Bottom edge of its box, pixels.';
+COMMENT ON COLUMN facet.faces.detection_score IS 'How sure the detector is that this is a face, 0 to 1.';
+COMMENT ON COLUMN facet.faces.quality IS 'How much the face shows (size, sharpness, pose), 0 to 1.';
+COMMENT ON COLUMN facet.faces.dropped_reason IS
+    'Why the network did not look at it (too_small, profile, ...); null for a face that was kept.';
+COMMENT ON COLUMN facet.faces.age IS 'Apparent age in years; null when dropped, abstained or the head is off.';
+COMMENT ON COLUMN facet.faces.age_low IS 'Lower end of the central 80 % interval of the age.';
+COMMENT ON COLUMN facet.faces.age_high IS 'Upper end of the central 80 % interval of the age.';
+COMMENT ON COLUMN facet.faces.gender IS 'female, male or unknown, as the network reads the face; null when the head is off.';
+COMMENT ON COLUMN facet.faces.gender_confidence IS 'Probability of the likeliest gender, 0 to 1.';
+COMMENT ON COLUMN facet.faces.ethnicity IS 'Label of the head or unknown; null when the head is off.';
+COMMENT ON COLUMN facet.faces.ethnicity_confidence IS 'Probability of the likeliest ethnicity, 0 to 1.';
+COMMENT ON COLUMN facet.faces.emotion IS 'Expression on the face, a label of the head or unknown; null when the head is off.';
+COMMENT ON COLUMN facet.faces.emotion_confidence IS 'Probability of the likeliest emotion, 0 to 1.';
+COMMENT ON COLUMN facet.faces.attributes IS 'Facial attributes as {name: probability}; null when the head is off.';
+COMMENT ON COLUMN facet.faces.embedding IS
+    'Identity as a vector of length 1; <=> is the cosine distance of two; null when dropped.';
+COMMENT ON COLUMN facet.faces.release IS 'The release that made the row.';
+COMMENT ON COLUMN facet.faces.landmarks IS
+    'x and y of left eye, right eye, nose, left and right mouth corner as in the image, pixels.';
+COMMENT ON COLUMN facet.faces.face_no IS 'Number of the face in its frame, from 0.';
+COMMENT ON COLUMN facet.faces.crop_uri IS 'Where its aligned crop lies in the crop store; null when none was kept.';
+COMMENT ON COLUMN facet.faces.crop_index IS 'Number of the crop in that file.';
+COMMENT ON COLUMN facet.faces.frame_width IS
+    'Width of its frame, upright with square pixels; boxes and landmarks are in pixels of that frame.';
+COMMENT ON COLUMN facet.faces.frame_height IS 'Height of its frame, likewise.';
+COMMENT ON COLUMN facet.faces.hold_seconds IS
+    'Time that its frame stands for: until the next frame that was looked at, or to the end of the film; 0 for a still.';
+
+
+CREATE OR REPLACE VIEW facet.appearances AS
+SELECT
+    p.appearance_id,
+    p.media_id,
+    p.person_id,
+    p.start_seconds,
+    p.end_seconds,
+    p.face_count,
+    p.best_face_id,
+    p.age,
+    p.age_low,
+    p.age_high,
+    p.gender,
+    p.gender_confidence,
+    p.ethnicity,
+    p.ethnicity_confidence,
+    p.emotion,
+    p.emotion_confidence,
+    p.emotions,
+    p.attributes,
+    r.name AS release,
+    coalesce(
+        p.screen_seconds, p.end_seconds - p.start_seconds + coalesce(a.sample_interval_seconds, 0)
+    ) AS screen_seconds,
+    p.quality,
+    p.embedding,
+    p.ordinal
+FROM facet.appearance AS p
+JOIN facet.release AS r ON r.release_id = p.release_id AND r.active
+JOIN facet.analysis AS a ON a.analysis_id = p.analysis_id AND a.is_current;
+
+COMMENT ON VIEW facet.appearances IS 'A person in view, from when to when, under the active release.';
+COMMENT ON COLUMN facet.appearances.appearance_id IS 'Number of the appearance.';
+COMMENT ON COLUMN facet.appearances.media_id IS 'The file.';
+COMMENT ON COLUMN facet.appearances.person_id IS 'The person; null while nobody is assigned.';
+COMMENT ON COLUMN facet.appearances.start_seconds IS 'Time of its first face.';
+COMMENT ON COLUMN facet.appearances.end_seconds IS
+    'Time of its last face; of one whose frame stays on screen, the last moment at which it would have been sampled.';
+COMMENT ON COLUMN facet.appearances.face_count IS 'Faces in it, dropped ones included.';
+COMMENT ON COLUMN facet.appearances.best_face_id IS 'Its kept face of the highest quality.';
+COMMENT ON COLUMN facet.appearances.age IS 'Apparent age in years over its faces; null when none was read.';
+COMMENT ON COLUMN facet.appearances.age_low IS 'Lower end of the central 80 % interval of the age.';
+COMMENT ON COLUMN facet.appearances.age_high IS 'Upper end of the central 80 % interval of the age.';
+COMMENT ON COLUMN facet.appearances.gender IS 'female, male or unknown over its faces; null when the head is off.';
+COMMENT ON COLUMN facet.appearances.gender_confidence IS 'Probability of the likeliest gender, 0 to 1.';
+COMMENT ON COLUMN facet.appearances.ethnicity IS 'Label of the head or unknown over its faces; null when the head is off.';
+COMMENT ON COLUMN facet.appearances.ethnicity_confidence IS 'Probability of the likeliest ethnicity, 0 to 1.';
+COMMENT ON COLUMN facet.appearances.emotion IS 'The emotion that it shows most, or unknown; null when the head is off.';
+COMMENT ON COLUMN facet.appearances.emotion_confidence IS 'Share of that emotion, 0 to 1.';
+COMMENT ON COLUMN facet.appearances.emotions IS 'Share of its time in view in which each emotion is shown as {name: share}.';
+COMMENT ON COLUMN facet.appearances.attributes IS 'Facial attributes over its faces as {name: mean probability}.';
+COMMENT ON COLUMN facet.appearances.release IS 'The release that made the row.';
+COMMENT ON COLUMN facet.appearances.screen_seconds IS
+    'Time in view: from its first face until the frame of its last one is replaced on screen; 0 for a still.';
+COMMENT ON COLUMN facet.appearances.quality IS 'Quality of its best face, 0 to 1.';
+COMMENT ON COLUMN facet.appearances.embedding IS 'Identity over its faces as a vector of length 1.';
+COMMENT ON COLUMN facet.appearances.ordinal IS 'Number of the appearance in its file, from 0.';
+
+
+-- What an appearance adds to its person. It counts by its faces and how much they show: twenty clear faces outweigh one
+-- blurred one. Exact decimals, so that the order in which they are added changes nothing. Not for users.
+CREATE OR REPLACE VIEW facet.person_share AS
+SELECT
+    s.person_id,
+    s.appearance_id,
+    s.media_id,
+    s.face_count,
+    s.quality,
+    s.best_face_id,
+    coalesce(
+        s.screen_seconds, s.end_seconds - s.start_seconds + coalesce(a.sample_interval_seconds, 0)
+    )::numeric AS screen_seconds,
+    s.age::numeric * s.face_count * least(greatest(s.quality, 0.01), 1)::numeric AS age_sum,
+    CASE WHEN s.age IS NOT NULL THEN s.face_count * least(greatest(s.quality, 0.01), 1)::numeric END AS age_weight,
+    s.gender,
+    s.face_count * least(greatest(s.quality, 0.01), 1)::numeric
+        * least(coalesce(s.gender_confidence, 1), 1)::numeric AS gender_votes,
+    s.ethnicity,
+    s.face_count * least(greatest(s.quality, 0.01), 1)::numeric
+        * least(coalesce(s.ethnicity_confidence, 1), 1)::numeric AS ethnicity_votes
+FROM facet.appearance AS s
+JOIN facet.analysis AS a USING (analysis_id)
+WHERE s.person_id IS NOT NULL AND a.is_current;
+
+
+-- Totals of a person, counted from its appearances. Not for users.
+CREATE OR REPLACE VIEW facet.person_recount AS
+SELECT
+    p.person_id,
+    p.release_id,
+    t.*,
+    gender.label AS gender,
+    coalesce(gender.votes, '{}') AS gender_votes,
+    ethnicity.label AS ethnicity,
+    coalesce(ethnicity.votes, '{}') AS ethnicity_votes
+FROM facet.person AS p
+CROSS JOIN LATERAL (
+    SELECT
+        count(*) AS appearance_count,
+        count(DISTINCT s.media_id) AS media_count,
+        coalesce(sum(s.face_count), 0) AS face_count,
+        coalesce(sum(s.screen_seconds), 0) AS screen_seconds,
+        sum(s.age_sum) AS age_sum,
+        sum(s.age_weight) AS age_weight,
+        max(s.quality) AS best_quality,
+        (array_agg(s.appearance_id ORDER BY s.quality DESC, s.appearance_id))[1] AS best_appearance_id,
+        (array_agg(s.best_face_id ORDER BY s.quality DESC, s.appearance_id))[1] AS best_face_id
+    FROM facet.person_share AS s
+    WHERE s.person_id = p.person_id
+) AS t
+LEFT JOIN LATERAL (
+    SELECT (array_agg(g.label ORDER BY g.votes DESC, g.label))[1] AS label, jsonb_object_agg(g.label, g.votes) AS votes
+    FROM (
+        SELECT s.gender AS label, sum(s.gender_votes) AS votes
+        FROM facet.person_share AS s
+        WHERE s.person_id = p.person_id AND s.gender IS NOT NULL
+        GROUP BY s.gender
+    ) AS g
+) AS gender ON true
+LEFT JOIN LATERAL (
+    SELECT (array_agg(e.label ORDER BY e.votes DESC, e.label))[1] AS label, jsonb_object_agg(e.label, e.votes) AS votes
+    FROM (
+        SELECT s.ethnicity AS label, sum(s.ethnicity_votes) AS votes
+        FROM facet.person_share AS s
+        WHERE s.person_id = p.person_id AND s.ethnicity IS NOT NULL
+        GROUP BY s.ethnicity
+    ) AS e
+) AS ethnicity ON true;
+
+
+-- Totals are kept (db/schema/totals.py); the few people whose appearances changed since are counted here. They are left
+-- out of the others by NOT IN, which looks them up in a hash table also where PostgreSQL believes that there are none.
+CREATE OR REPLACE VIEW facet.people AS
+SELECT
+    t.person_id,
+    p.name,
+    t.appearance_count,
+    t.media_count,
+    t.face_count,
+    t.best_face_id,
+    (t.age_sum / t.age_weight)::real AS age,
+    t.gender,
+    t.ethnicity,
+    r.name AS release,
+    t.screen_seconds::double precision AS screen_seconds,
+    p.created_at
+FROM facet.person_total AS t
+JOIN facet.release AS r ON r.release_id = t.release_id AND r.active
+JOIN facet.person AS p ON p.person_id = t.person_id
+WHERE t.appearance_count > 0
+    AND t.person_id NOT IN (SELECT n.person_id FROM facet.person_change AS n)
+UNION ALL
+SELECT
+    t.person_id,
+    p.name,
+    t.appearance_count,
+    t.media_count,
+    t.face_count,
+    t.best_face_id,
+    (t.age_sum / t.age_weight)::real AS age,
+    t.gender,
+    t.ethnicity,
+    r.name AS release,
+    t.screen_seconds::double precision AS screen_seconds,
+    p.created_at
+FROM (SELECT DISTINCT n.person_id FROM facet.person_change AS n) AS changed
+JOIN facet.person AS p USING (person_id)
+JOIN facet.release AS r ON r.release_id = p.release_id AND r.active
+JOIN facet.person_recount AS t USING (person_id)
+WHERE t.appearance_count > 0;
+
+COMMENT ON VIEW facet.people IS 'An identity cluster: one person over all files, under the active release.';
+COMMENT ON COLUMN facet.people.person_id IS 'Number of the person.';
+COMMENT ON COLUMN facet.people.name IS 'Name that somebody gave; null for an unnamed person.';
+COMMENT ON COLUMN facet.people.appearance_count IS 'Appearances in all files.';
+COMMENT ON COLUMN facet.people.media_count IS 'Files the person is in.';
+COMMENT ON COLUMN facet.people.face_count IS 'Faces in all appearances, dropped ones included.';
+COMMENT ON COLUMN facet.people.best_face_id IS 'The best face of the appearance that shows most.';
+COMMENT ON COLUMN facet.people.age IS
+    'Apparent age in years, mean over appearances weighted by face_count x quality; null when none was read.';
+COMMENT ON COLUMN facet.people.gender IS
+    'The label with the greatest sum of face_count x quality x confidence; unknown is elected like the others.';
+COMMENT ON COLUMN facet.people.ethnicity IS 'Elected like gender.';
+COMMENT ON COLUMN facet.people.release IS 'The release that made the appearances.';
+COMMENT ON COLUMN facet.people.screen_seconds IS 'Time in view over all appearances.';
+COMMENT ON COLUMN facet.people.created_at IS 'When the person was first told apart.';
+
+
+CREATE OR REPLACE VIEW facet.corrections AS
+SELECT
+    c.correction_id,
+    c.kind,
+    c.people[1] AS person_id,
+    c.name,
+    c.reason,
+    c.created_at,
+    c.undone_at,
+    k.appearance_count,
+    k.media_count,
+    c.people,
+    c.undo_reason,
+    r.name AS release
+FROM facet.correction AS c
+JOIN facet.release AS r USING (release_id)
+CROSS JOIN LATERAL (
+    SELECT count(*) FILTER (WHERE a.side = 0) AS appearance_count, count(DISTINCT a.media_id) AS media_count
+    FROM facet.correction_anchor AS a
+    WHERE a.correction_id = c.correction_id
+) AS k;
+
+COMMENT ON VIEW facet.corrections IS
+    'What somebody said about people; it holds for everything that is analysed or grouped later, until it is undone.';
+COMMENT ON COLUMN facet.corrections.correction_id IS 'Number of the correction.';
+COMMENT ON COLUMN facet.corrections.kind IS
+    'name, merge (all of people are one), split (some appearances are a new person) or not (some are not this person).';
+COMMENT ON COLUMN facet.corrections.person_id IS 'The person it was said of.';
+COMMENT ON COLUMN facet.corrections.name IS 'The name that was given, or that a merged person kept.';
+COMMENT ON COLUMN facet.corrections.reason IS 'Why, in the words of whoever said it.';
+COMMENT ON COLUMN facet.corrections.created_at IS 'When it was said.';
+COMMENT ON COLUMN facet.corrections.undone_at IS 'When it was taken back; null while it holds.';
+COMMENT ON COLUMN facet.corrections.appearance_count IS
+    'Appearances it is about: those that were named, joined, split off or sent away.';
+COMMENT ON COLUMN facet.corrections.media_count IS 'Files it speaks of.';
+COMMENT ON COLUMN facet.corrections.people IS
+    'Everybody it changed, the person it was said of first; 0 for somebody who was erased.';
+COMMENT ON COLUMN facet.corrections.undo_reason IS 'Why it was taken back.';
+COMMENT ON COLUMN facet.corrections.release IS 'The release whose people it was said of; it holds for all releases.';
+
+
+CREATE OR REPLACE VIEW facet.predictions AS
+SELECT
+    q.face_id,
+    q.head,
+    q.label,
+    q.value,
+    q.low,
+    q.high,
+    q.confidence,
+    q.probabilities,
+    q.attributes,
+    r.name AS release,
+    jsonb_path_query_first(
+        r.manifest, '$.branches[*] ? (@.task == $head).labels', jsonb_build_object('head', q.head)
+    ) AS labels
+FROM facet.prediction AS q
+JOIN facet.face AS f USING (face_id)
+JOIN facet.release AS r ON r.release_id = f.release_id AND r.active
+JOIN facet.analysis AS a ON a.analysis_id = f.analysis_id AND a.is_current;
+
+COMMENT ON VIEW facet.predictions IS 'What one head says of one face, under the active release, with all probabilities.';
+COMMENT ON COLUMN facet.predictions.face_id IS 'The face.';
+COMMENT ON COLUMN facet.predictions.head IS 'age, gender, ethnicity, emotion, emotion7 or attributes.';
+COMMENT ON COLUMN facet.predictions.label IS 'The answer; unknown when the head abstains; null for age and attributes.';
+COMMENT ON COLUMN facet.predictions.value IS 'The answer of a numeric head: age in years.';
+COMMENT ON COLUMN facet.predictions.low IS 'Lower end of the central 80 % interval of the value.';
+COMMENT ON COLUMN facet.predictions.high IS 'Upper end of the central 80 % interval of the value.';
+COMMENT ON COLUMN facet.predictions.confidence IS 'Probability of the likeliest label, 0 to 1.';
+COMMENT ON COLUMN facet.predictions.probabilities IS 'Of each label, in the order of labels.';
+COMMENT ON COLUMN facet.predictions.attributes IS 'Of the head attributes: {name: probability}.';
+COMMENT ON COLUMN facet.predictions.release IS 'The release that made the row.';
+COMMENT ON COLUMN facet.predictions.labels IS 'Array of the head''s labels.';

@@ -1,0 +1,1 @@
+"""The embedded PostgreSQL server, which needs no installation."""

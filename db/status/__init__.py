@@ -1,0 +1,1 @@
+"""Queries on the state of jobs, units and releases."""

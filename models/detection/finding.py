@@ -1,0 +1,365 @@
+"""Faces of frames, from detection to the verdict of quality: upright ones, turned ones, small ones of large frames."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
+
+import torch
+from torch import Tensor
+
+from models.detection.boxes import suppress
+from models.detection.negatives import POSITIVE_BRIGHTNESS, POSITIVE_CONFIRMATION, are_negatives, eye_brightness
+from models.detection.upright import Upright, chain, find_upright, look_close, look_upright, roll, wrapped
+from models.quality import Evidence, extent, pose
+from models.types import Detections
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from models.quality import FaceQuality, QualityPolicy
+    from models.release import Release
+
+WEAK_SCORE = 0.05  # of a candidate whose surroundings are searched for a turned face
+CERTAINTY = 8.5  # sum of the logits of both scores from which on landmarks are believed; of upright faces it is 9 to 14
+PLAIN_CERTAINTY = 4.0  # the same of a face that one more look shows upright
+UPRIGHT = math.radians(40)  # angle up to which landmarks can be believed
+AGREEMENT = math.radians(30)  # between two angles of one face
+TURNED = math.radians(40)  # angle from which on a weak candidate counts as turned
+BELIEVED_SCORE = 0.9995  # from which on a face of a film is not looked at again; turned or negative ones have less
+HALF_PROFILE = 0.6  # of the nose's offset in eye distances; of 94 turned portraits that are confirmed one has more
+WEAK_SHARE = 0.5  # side of a weak candidate in that of the largest face of its frame: smaller ones are hardly faces
+CLEAR_SIDE = 32.0  # pixels from which on a face must be found in its surroundings
+LARGE_SIDE = 64.0  # pixels from which on a face of a film is set upright even where it is not found again in its crop
+TURNED_SCORE = 0.9  # with which such a one must be found, and found again in its crop
+FEW = 8  # faces that one look at all of them takes no longer than one look at some and one at the others
+NEGATIVE_SAMPLES = 2  # faces of a batch of a film's frames that are asked first
+NOTED_REDUCTION = 0.8  # of a frame's sides from which on it is noted: a face of 20 pixels is then smaller than 16
+QUARTERS = (1, 2, 3)  # turns by 90 degrees in which a frame without a face is searched
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Search:
+    """How thoroughly frames are searched."""
+
+    thorough: bool = False
+    """Whether faces that are turned so far that they are no detections are looked for, too."""
+    max_tiles: int = 0
+    """Tiles of a frame larger than the detector's longest side, at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFaces:
+    """N faces of a batch of frames."""
+
+    detections: Detections
+    crops: Tensor
+    """(N, 3, S, S) uint8, as the trunk takes them."""
+    quality: FaceQuality
+    note: str | None = None
+    """Faces that cannot be seen because the frames were reduced, if they were by much."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Faces:
+    """N faces and how surely each was found again in its crop."""
+
+    detections: Detections
+    crops: Tensor
+    sharpness: Tensor
+    """(N,) float32, as `models.quality.sharpness` returns it."""
+    confirmed: Tensor
+    """(N,) float32; NaN where nothing was asked, 0 where the face was not found again."""
+
+    def __getitem__(self, rows: Tensor) -> Self:
+        crops = self.crops[rows.to(self.crops.device)]
+        return type(self)(self.detections[rows], crops, self.sharpness[rows], self.confirmed[rows])
+
+    @classmethod
+    def cat(cls, parts: Sequence[Self]) -> Self:
+        return cls(
+            Detections.cat([part.detections for part in parts]),
+            torch.cat([part.crops for part in parts]),
+            torch.cat([part.sharpness for part in parts]),
+            torch.cat([part.confirmed for part in parts]),
+        )
+
+
+def find_faces(release: Release, frames: Tensor, search: Search) -> FoundFaces:
+    """Find faces, set them upright and judge them.
+
+    Args:
+        release: the loaded release.
+        frames: (B, 3, H, W) uint8 RGB, on the release's device.
+        search: how thoroughly.
+    """
+    size = (frames.shape[2], frames.shape[3])
+    lowest = release.manifest.detection.threshold
+    threshold = min(WEAK_SCORE, lowest) if search.thorough else lowest
+    candidates = release.detector.detect(frames, threshold=threshold, max_tiles=search.max_tiles)
+    faces = _checked(release, frames, candidates[candidates.scores >= lowest], search)
+    if search.thorough:
+        faces = _with_turned(release, frames, faces, candidates[candidates.scores < lowest])
+        faces = _with_quarters(release, frames, faces, search)
+    quality = release.quality(faces.detections, faces.crops, size, Evidence(faces.sharpness, faces.confirmed))
+    quality = _without_negatives(release, faces, quality, samples=None if search.thorough else NEGATIVE_SAMPLES)
+    return FoundFaces(faces.detections, faces.crops, quality, _reduction(release, size, search))
+
+
+def _reduction(release: Release, size: tuple[int, int], search: Search) -> str | None:
+    longest, side = max(size), release.detector.searched_side(*size, search.max_tiles)
+    if side > NOTED_REDUCTION * longest:
+        return None
+    unseen = math.ceil(release.manifest.quality.min_side * longest / side)
+    return f"reduced to {side} of {longest} px: faces under {unseen} px not seen"
+
+
+def _checked(release: Release, frames: Tensor, found: Detections, search: Search) -> _Faces:
+    """Confirm detections, and set upright those whose landmarks are in doubt."""
+    faces = _confirmed(release, frames, found) if search.thorough else _confirmed_film(release, frames, found)
+    doubtful = _doubtful(faces, release.manifest.quality)
+    side, _ = extent(found.boxes, (frames.shape[2], frames.shape[3]))
+    worth = _worth_checking_still if search.thorough else _worth_checking
+    doubtful &= worth(faces, doubtful, side, release.manifest.quality)
+    rows = doubtful.nonzero()[:, 0]
+    if search.thorough:
+        rows = rows[~_plain(release, frames, faces, rows)]
+    else:
+        rows = _unlike_neighbours(release, frames, faces, rows)
+    if not len(rows):
+        return faces
+    upright = find_upright(release.detector, frames, found[rows])
+    agrees = _agrees(upright, found[rows]) & (upright.detections.scores >= release.manifest.detection.threshold)
+    rows, upright = rows[~agrees], upright[~agrees]
+    return _set_upright(release, frames, faces, rows, upright) if len(rows) else faces
+
+
+def _set_upright(release: Release, frames: Tensor, faces: _Faces, rows: Tensor, upright: Upright) -> _Faces:
+    """Replace faces by what they are once they are set upright, and condemn those that are clearly no faces.
+
+    Args:
+        release: the loaded release.
+        frames: (B, 3, H, W) uint8.
+        faces: N faces.
+        rows: (R,) int64, those whose landmarks say something else than their surroundings.
+        upright: the R faces in these.
+    """
+    found = faces.detections
+    upright = look_close(release.detector, frames, upright)
+    agrees = _agrees(upright, found[rows])
+    turned = ~agrees & (upright.detections.scores >= TURNED_SCORE) & upright.found
+    lost = ~upright.found | (upright.detections.scores < release.manifest.detection.threshold) | ~(agrees | turned)
+    side, _ = extent(found.boxes[rows], (frames.shape[2], frames.shape[3]))
+    faces.confirmed[rows[lost & (side >= CLEAR_SIDE)]] = 0.0
+    again = _confirmed(release, frames, upright.detections[turned])
+    again.confirmed[again.confirmed < TURNED_SCORE] = 0.0
+    stays = torch.ones(len(found), dtype=torch.bool)
+    stays[rows[turned]] = False
+    return _distinct(_Faces.cat((faces[stays], again)), release.manifest.detection.nms)
+
+
+def _worth_checking(faces: _Faces, doubtful: Tensor, side: Tensor, policy: QualityPolicy) -> Tensor:
+    """Return (N,) bool: faces of a film that would be kept, and large ones where nobody is seen plainly upright.
+
+    What was not found again is dropped anyway, and in films of crowds there is much of it; only where frames show no
+    other face may they be turned as a whole. Half-profiles are in doubt for their misfit alone: the landmarks that a
+    turned face is given are those of a frontal one.
+    """
+    _, aside = pose(faces.detections.landmarks)
+    half_profile = (aside > HALF_PROFILE) & (roll(faces.detections.landmarks).abs() <= UPRIGHT)
+    keepable = (faces.confirmed >= policy.min_confirmation) & ~half_profile
+    if bool((keepable & ~doubtful).any()):
+        return keepable
+    return keepable | (side >= LARGE_SIDE)
+
+
+def _worth_checking_still(faces: _Faces, doubtful: Tensor, side: Tensor, policy: QualityPolicy) -> Tensor:
+    """Return (N,) bool: faces of stills that would be kept, and others unless small beside one that is sure."""
+    keepable = faces.confirmed >= policy.min_confirmation
+    sure = faces.detections.frame[keepable & ~doubtful]
+    return keepable | (side >= CLEAR_SIDE) | ~torch.isin(faces.detections.frame, sure)
+
+
+def _unlike_neighbours(release: Release, frames: Tensor, faces: _Faces, rows: Tensor) -> Tensor:
+    """Return the rows of doubtful faces of a film that are neither plainly upright nor in one place with one that is.
+
+    Of many, a face that stays in its place from frame to frame is looked at once, where it is surest. Only where that
+    one is not plainly upright are the others looked at, too.
+    """
+    if len(rows) <= FEW:
+        return rows[~_plain(release, frames, faces, rows)]
+    chains = chain(faces.detections[rows])
+    order = _certainty(faces)[rows].argsort(descending=True, stable=True)
+    order = order[chains[order].argsort(stable=True)]
+    first = torch.ones(len(order), dtype=torch.bool)
+    first[1:] = chains[order][1:] != chains[order][:-1]
+    surest, others = order[first], order[~first]
+    plain = surest[_plain(release, frames, faces, rows[surest])]
+    others = others[~torch.isin(chains[others], chains[plain])]
+    others = others[~_plain(release, frames, faces, rows[others])]
+    return rows[torch.cat((surest[~torch.isin(surest, plain)], others)).sort().values]
+
+
+def _plain(release: Release, frames: Tensor, faces: _Faces, rows: Tensor) -> Tensor:
+    """Return (R,) bool: faces that one look shows upright, as their landmarks say."""
+    if not len(rows):
+        return torch.zeros(0, dtype=torch.bool)
+    seen = look_upright(release.detector, frames, faces.detections[rows])
+    return seen & (_certainty(faces)[rows] >= PLAIN_CERTAINTY)
+
+
+def _agrees(upright: Upright, given: Detections) -> Tensor:
+    """Return (N,) bool: faces that are as upright in their surroundings as their landmarks say."""
+    angles = roll(given.landmarks)
+    return upright.found & (wrapped(upright.angles - angles).abs() <= AGREEMENT) & (angles.abs() <= UPRIGHT)
+
+
+def _doubtful(faces: _Faces, policy: QualityPolicy) -> Tensor:
+    """Return (N,) bool: faces that were found again, or not, but not so that their landmarks are beyond doubt."""
+    return ~_certain(faces, policy) & ~faces.confirmed.isnan()
+
+
+def _certain(faces: _Faces, policy: QualityPolicy) -> Tensor:
+    """Return (N,) bool: faces whose landmarks are beyond doubt."""
+    misfit, _ = pose(faces.detections.landmarks)
+    certain: Tensor = (_certainty(faces) >= CERTAINTY) & (misfit <= policy.sure_misfit)
+    certain &= roll(faces.detections.landmarks).abs() <= UPRIGHT
+    return certain
+
+
+def _certainty(faces: _Faces) -> Tensor:
+    """Return (N,) float32: the sum of the logits of both scores."""
+    both = torch.stack((faces.detections.scores, faces.confirmed)).clamp(1e-6, 1 - 1e-6)
+    return torch.logit(both).sum(0)
+
+
+def _confirmed(release: Release, frames: Tensor, found: Detections) -> _Faces:
+    """Cut the crops of detections, and look again at those that are large enough to be kept."""
+    faces = _cut(release, frames, found)
+    return _asked(release, faces, _sized(found, frames, release.manifest.quality))
+
+
+def _confirmed_film(release: Release, frames: Tensor, found: Detections) -> _Faces:
+    """Cut the crops of a film's detections, and look again at those that would be kept and are not beyond doubt.
+
+    Large ones that would not be kept are looked at, too, where nobody is seen upright: the frames may be turned.
+    """
+    faces = _cut(release, frames, found)
+    policy = release.manifest.quality
+    sized = _sized(found, frames, policy)
+    misfit, aside = pose(found.landmarks)
+    upright = roll(found.landmarks).abs() <= UPRIGHT
+    believed = sized & (found.scores >= BELIEVED_SCORE) & (misfit <= policy.sure_misfit) & upright
+    keepable = sized & (faces.sharpness >= policy.min_sharpness)
+    keepable &= ~upright | ((aside <= policy.max_turn) & (misfit <= policy.max_misfit))
+    faces = _asked(release, faces, keepable & ~believed)
+    if bool((believed | _certain(faces, policy)).any()):
+        return faces
+    side, _ = extent(found.boxes, (frames.shape[2], frames.shape[3]))
+    return _asked(release, faces, sized & ~keepable & (side >= LARGE_SIDE))
+
+
+def _cut(release: Release, frames: Tensor, found: Detections) -> _Faces:
+    """Cut the crops of detections."""
+    crops = release.align(frames, found)
+    return _Faces(found, crops, release.sharpness(crops), torch.full((len(found),), math.nan))
+
+
+def _sized(found: Detections, frames: Tensor, policy: QualityPolicy) -> Tensor:
+    """Return (N,) bool: faces that are large enough, and as much inside their frame, as what is kept."""
+    side, inside = extent(found.boxes, (frames.shape[2], frames.shape[3]))
+    return (side >= policy.min_side) & (inside >= policy.min_inside)
+
+
+def _asked(release: Release, faces: _Faces, rows: Tensor) -> _Faces:
+    """Look again at the crops of some faces; rows is (N,) bool."""
+    confirmed = faces.confirmed.clone()
+    confirmed[rows] = release.confirm(faces.crops[rows.to(faces.crops.device)])
+    return replace(faces, confirmed=confirmed)
+
+
+def _with_turned(release: Release, frames: Tensor, faces: _Faces, weak: Detections) -> _Faces:
+    """Add the weak candidates that are faces once they are set upright."""
+    side, _ = extent(weak.boxes, (frames.shape[2], frames.shape[3]))
+    policy = release.manifest.quality
+    beside = _largest(faces, len(frames), policy)[weak.frame] * WEAK_SHARE
+    weak = weak[_sized(weak, frames, policy) & (side >= beside)]
+    weak = weak[~look_upright(release.detector, frames, weak)] if len(weak) else weak
+    if not len(weak):
+        return faces
+    upright = find_upright(release.detector, frames, weak)
+    upright = upright[upright.found & (upright.angles.abs() >= TURNED / 2)]
+    upright = look_close(release.detector, frames, upright)
+    turned = upright.found & (upright.angles.abs() >= TURNED) & (upright.detections.scores >= TURNED_SCORE)
+    added = _confirmed(release, frames, upright.detections[turned])
+    added = added[added.confirmed >= TURNED_SCORE]
+    return _distinct(_Faces.cat((faces, added)), release.manifest.detection.nms)
+
+
+def _largest(faces: _Faces, count: int, policy: QualityPolicy) -> Tensor:
+    """Return (B,) float32: the side of the largest face of each frame that was found again; 0 without one."""
+    found = faces.detections[faces.confirmed >= policy.min_confirmation]
+    sides = (found.boxes[:, 2:] - found.boxes[:, :2]).amin(1)
+    return torch.zeros(count).scatter_reduce(0, found.frame, sides, "amax")
+
+
+def _with_quarters(release: Release, frames: Tensor, faces: _Faces, search: Search) -> _Faces:
+    """Search frames without a face that was confirmed at 90, 180 and 270 degrees."""
+    seen = faces.detections.frame[faces.confirmed >= release.manifest.quality.min_confirmation]
+    empty = torch.ones(len(frames), dtype=torch.bool)
+    empty[seen] = False
+    rows = empty.nonzero()[:, 0]
+    if not len(rows):
+        return faces
+    parts = [_quarter(release, frames, rows, quarter, search) for quarter in QUARTERS]
+    return _with_turned(release, frames, faces, Detections.cat(parts))
+
+
+def _quarter(release: Release, frames: Tensor, rows: Tensor, quarter: int, search: Search) -> Detections:
+    """Search frames that are turned by so many quarters, and return the boxes in their own pixels."""
+    turned = torch.rot90(frames[rows.to(frames.device)], quarter, (2, 3)).contiguous()
+    found = release.detector.detect(turned, max_tiles=search.max_tiles)
+    boxes = found.boxes
+    for left in range(quarter, 0, -1):  # undo one turn after the other: (x, y) of a turned frame was at (W - y, x)
+        width = frames.shape[3] if left % 2 else frames.shape[2]
+        boxes = torch.stack((width - boxes[:, 3], boxes[:, 0], width - boxes[:, 1], boxes[:, 2]), 1)
+    return Detections(rows[found.frame], boxes, found.landmarks, found.scores)
+
+
+def _without_negatives(release: Release, faces: _Faces, quality: FaceQuality, samples: int | None) -> FaceQuality:
+    """Drop kept faces that are photographic negatives.
+
+    Of a film only some faces are asked first, and the others if one of these is a negative: films are so as a whole.
+    Nothing is asked where eyes are as dark as those of positives.
+    """
+    kept = torch.tensor([reason is None for reason in quality.dropped], dtype=torch.bool)
+    rows = (kept & (faces.confirmed < POSITIVE_CONFIRMATION)).nonzero()[:, 0]
+    if samples is not None and not _bright_eyed(faces, rows):
+        return quality
+    if samples is not None and len(rows) > samples:
+        some = rows[torch.linspace(0, len(rows) - 1, samples).long()]
+        rows = rows if len(_negatives(release, faces, some)) else some[:0]
+    negative = _negatives(release, faces, rows).tolist()
+    scores, dropped = quality.scores.clone(), list(quality.dropped)
+    for row in negative:
+        scores[row], dropped[row] = 0.0, "negative"
+    return replace(quality, scores=scores, dropped=tuple(dropped))
+
+
+def _bright_eyed(faces: _Faces, rows: Tensor) -> bool:
+    """Return whether the eyes of some faces, taken together, are as bright as those of negatives."""
+    crops = faces.crops[rows.to(faces.crops.device)]
+    return len(rows) > 0 and bool(eye_brightness(crops).mean() >= POSITIVE_BRIGHTNESS)
+
+
+def _negatives(release: Release, faces: _Faces, rows: Tensor) -> Tensor:
+    """Return the rows among some whose faces are negatives."""
+    return rows[are_negatives(release, faces.crops[rows.to(faces.crops.device)], faces.confirmed[rows])]
+
+
+def _distinct(faces: _Faces, overlap: float) -> _Faces:
+    """Keep one of each face, by frame and in it by falling score, those that were not found again last."""
+    found = faces.detections
+    strength = found.scores - (faces.confirmed == 0).float()
+    return faces[suppress(found.boxes, strength, found.frame, overlap)]

@@ -1,0 +1,1 @@
+"""How networks run: precision, batch sizes, CUDA graphs and fused layers."""

@@ -1,0 +1,1 @@
+"""Trunks, the identity networks that branches leave: one file a network, found by name in ``registry``."""

@@ -1,0 +1,197 @@
+"""face24: a residual network of 24 convolutions on crops of 224 pixels, made to be shared by many attributes.
+
+Source: a paper of 2016 on the attributes of faces in a large photo service: one network trained on identity, attributes
+leaving it at depths found by cross-validation. From its text: a 7 x 7 convolution (32, stride 2) and a 2 x 2 maximum;
+modules of a 1 x 1 reduction, batch norm, ReLU, a 3 x 3 expansion and an element-wise sum, with a 1 x 1 shortcut where
+shapes change; average pooling, a 1 x 1 convolution to 320 with batch norm, a fully connected layer. The text leaves the
+widths of conv2 to conv9 open; here the expansion doubles at every second module and the reduction is half of it.
+
+0.73 GMAC a face, 1.45 GFLOP where a multiply-add counts as two. What is relearnt behind a depth (convolutions and fully
+connected layers, batch norm not counted) is what the paper's table says:
+
+behind     classes  parameters here  in the paper
+conv22          14          889,230       889,230
+bn320            2              642           642
+bn320            9            2,889           642   (its table repeats the figure of gender)
+conv19           7        1,312,967     1,018,055   (less by 294,912: the weights of conv21)
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.geometry import ARCFACE_POINTS, ARCFACE_SIDE
+from models.trunks.base import Shape, Trunk, TrunkLayout, TrunkName, register, scaled
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+CROP_SIDE = 224  # pixels
+EMBEDDING_SIZE = 128
+GREY = 127.5  # subtracted from each pixel before it is
+GREY_SCALE = 128.0  # divided; both are exact in bfloat16
+
+_STEM = 32  # channels
+# (reduction, expansion, stride) of the modules; of each, the reduction has the even number, the expansion the odd one
+_MODULES = (
+    (32, 64, 1),  # conv2-3, 56 x 56
+    (64, 128, 2),  # conv4-5, 28 x 28
+    (64, 128, 1),  # conv6-7
+    (128, 256, 2),  # conv8-9, 14 x 14
+    *((128, 256, 1),) * 5,  # conv10 to conv19
+    (128, 256, 2),  # conv20-21, 7 x 7
+    (128, 512, 1),  # conv22-23
+)
+_BOTTLENECK = 320
+_SIDE_STEP = 4  # pixels: stem and maximum halve the side
+
+
+class Stem(nn.Module):
+    """A 7 x 7 convolution with stride 2 and a maximum over 2 x 2."""
+
+    def __init__(self, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, outputs, 7, 2, 3, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, 3, S, S) to (N, outputs, S / 4, S / 4)."""
+        return functional.max_pool2d(functional.relu(self.norm(self.conv(x))), 2)
+
+
+class Reduction(nn.Module):
+    """The first half of a module: a 1 x 1 convolution, batch norm, ReLU."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 1, bias=False)
+        self.norm = nn.BatchNorm2d(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, inputs, h, w) to (N, outputs, h, w)."""
+        return functional.relu(self.norm(self.conv(x)))
+
+
+class Expansion(nn.Module):
+    """The second half: a 3 x 3 convolution, and the sum with what entered the module."""
+
+    def __init__(self, entered: int, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        changes = entered != outputs or stride > 1
+        self.shortcut = nn.Conv2d(entered, outputs, 1, stride, bias=False) if changes else nn.Identity()
+
+    def forward(self, x: Tensor, entered: Tensor) -> Tensor:
+        """Map (N, inputs, h, w) and (N, entered, h, w) to (N, outputs, h / stride, w / stride)."""
+        total: Tensor = self.conv(x) + self.shortcut(entered)
+        return total
+
+
+@register("face24")
+class Face24(Trunk):
+    """The trunk: (N, 3, 224, 224) aligned faces to (N, 128) identities, with a map after each convolution.
+
+    The depth `fc` is the fully connected layer, written as a 1 x 1 convolution; the embedding is its L2-normalised
+    output.
+    """
+
+    def __init__(self, layout: TrunkLayout | None = None) -> None:
+        super().__init__(layout or FACE24)
+        channels = [channels for channels, _, _ in self.layout.maps.values()]
+        layers: dict[str, nn.Module] = {"conv1": Stem(channels[0])}
+        for place, (_, _, stride) in enumerate(_MODULES):
+            entered, reduced, expanded = channels[2 * place : 2 * place + 3]
+            layers[f"conv{2 * place + 2}"] = Reduction(entered, reduced)
+            layers[f"conv{2 * place + 3}"] = Expansion(entered, reduced, expanded, stride)
+        last, bottleneck, embedding = channels[-3:]
+        layers["bn320"] = nn.Sequential(
+            nn.AdaptiveAvgPool2d(1), nn.Conv2d(last, bottleneck, 1, bias=False), nn.BatchNorm2d(bottleneck)
+        )
+        layers["fc"] = nn.Conv2d(bottleneck, embedding, 1)
+        self.layers = nn.ModuleDict(layers)
+
+    @classmethod
+    def plan(cls, name: TrunkName) -> TrunkLayout:
+        """Return the layout for a width and a side that is a multiple of 4 pixels.
+
+        Raises:
+            ValueError: the side is no such multiple.
+        """
+        crop = name.side or CROP_SIDE
+        if crop % _SIDE_STEP:
+            message = f"face24 takes crops whose side is a multiple of {_SIDE_STEP} pixels, got {crop}"
+            raise ValueError(message)
+        side = crop // _SIDE_STEP
+        shapes: dict[str, Shape] = {"conv1": (name.channels(_STEM), side, side)}
+        for place, (reduced, expanded, stride) in enumerate(_MODULES):
+            shapes[f"conv{2 * place + 2}"] = (name.channels(reduced), side, side)
+            side = -(-side // stride)
+            shapes[f"conv{2 * place + 3}"] = (name.channels(expanded), side, side)
+        shapes["bn320"] = (name.channels(_BOTTLENECK), 1, 1)
+        shapes["fc"] = (EMBEDDING_SIZE, 1, 1)
+        template = scaled(ARCFACE_POINTS, crop / ARCFACE_SIDE)
+        return TrunkLayout(side=crop, template=template, maps=shapes, embedding_size=EMBEDDING_SIZE)
+
+    def prepare(self, crops: Tensor) -> Tensor:
+        """Bring pixels to -1..1."""
+        return (crops.to(self.dtype) - GREY) / GREY_SCALE
+
+    def walk(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Yield depth and map, layer after layer."""
+        yield from _follow(self.layers.items(), x, x)
+
+    def project(self, x: Tensor) -> Tensor:
+        """Flatten the (N, 128, 1, 1) of fc."""
+        return x.flatten(1)
+
+
+class Relearnt(nn.Module):
+    """Copies of the trunk's layers behind a depth, to be trained for classes of their own."""
+
+    def __init__(self, trunk: Face24, depth: str, classes: int) -> None:
+        """Copy the layers.
+
+        Args:
+            trunk: whose weights the copies start from.
+            depth: where they begin; one of the trunk's maps but the last.
+            classes: outputs of a new fully connected layer in place of the trunk's.
+
+        Raises:
+            ValueError: the depth is unknown, or nothing lies behind it.
+        """
+        super().__init__()
+        names = list(trunk.layers)
+        first = trunk.layout.rank(depth) + 1
+        if first >= len(names):
+            message = f"nothing lies behind depth {depth!r}: choose one before {names[-1]!r}"
+            raise ValueError(message)
+        layers: dict[str, nn.Module] = {name: copy.deepcopy(trunk.layers[name]) for name in names[first:-1]}
+        layers["fc"] = nn.Conv2d(trunk.layout.maps["bn320"][0], classes, 1)
+        self.layers = nn.ModuleDict(layers)
+        inside = isinstance(trunk.layers[names[first]], Expansion)
+        self.depths = (depth, names[first - 2] if inside else depth)
+        """What is read: the map at the depth and, inside a module, the one that its shortcut takes."""
+
+    def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
+        """Return (N, classes) logits of what the trunk gave at `depths`."""
+        first, entered = (maps[depth] for depth in self.depths)
+        *_, (_, logits) = _follow(self.layers.items(), first, entered)
+        return logits.flatten(1)
+
+
+def _follow(layers: Iterable[tuple[str, nn.Module]], x: Tensor, entered: Tensor) -> Iterator[tuple[str, Tensor]]:
+    """Run layers one after the other; `entered` is what the module under way, if any, was entered with."""
+    for name, layer in layers:
+        if isinstance(layer, Expansion):
+            x = layer(x, entered)
+        else:
+            entered, x = x, layer(x)
+        yield name, x
+
+
+FACE24 = Face24.plan(TrunkName("face24"))
+"""The paper's layout."""

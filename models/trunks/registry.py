@@ -1,0 +1,59 @@
+"""The trunks that this program has, by name.
+
+sface         the default: MobileNetV1 with PReLU on crops of 112 pixels
+dlib29        the light one: dlib's ResNet on crops of 150 pixels
+face24        trained by ourselves: 24 convolutions on crops of 224 pixels, narrower and smaller by choice
+resnet18, resnet50, mobilenet_v3        torchvision's, on crops of 224 pixels
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import models.trunks.dlib29
+import models.trunks.face24
+import models.trunks.sface
+import models.trunks.torchvision_trunks  # noqa: F401 - importing them registers them
+from models.errors import ReleaseError
+from models.trunks.base import TRUNKS, Trunk, TrunkName
+
+if TYPE_CHECKING:
+    from models.trunks.base import TrunkLayout
+
+
+def list_trunks() -> tuple[str, ...]:
+    """Return the names of all families of trunks."""
+    return tuple(sorted(TRUNKS))
+
+
+def layout_of(name: str) -> TrunkLayout:
+    """Return the layout of a trunk, such as sface-2021dec or face24-w0.5-r112.
+
+    Raises:
+        ReleaseError: this program has no such trunk.
+    """
+    family, parsed = _find(name)
+    try:
+        return family.plan(parsed)
+    except ValueError as err:
+        raise ReleaseError(f"trunk {name!r} cannot be: {err}") from err
+
+
+def create_trunk(name: str) -> Trunk:
+    """Make a trunk with random weights; `models.weights.load_into` fills them.
+
+    Raises:
+        ReleaseError: this program has no such trunk.
+    """
+    family, _ = _find(name)
+    return family(layout_of(name))
+
+
+def _find(name: str) -> tuple[type[Trunk], TrunkName]:
+    try:
+        parsed = TrunkName.parse(name)
+    except ValueError as err:
+        raise ReleaseError(str(err)) from err
+    if parsed.family not in TRUNKS:
+        raise ReleaseError(f"no trunk {parsed.family!r}: this program has {', '.join(list_trunks())}")
+    return TRUNKS[parsed.family], parsed

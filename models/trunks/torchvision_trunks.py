@@ -1,0 +1,151 @@
+"""torchvision's ResNet-18, ResNet-50 and MobileNetV3 (large) as trunks, for who has their ImageNet weights.
+
+They were trained on objects, not on identity: their embedding, the pooled last map, tells people apart poorly. Nothing
+is downloaded; `training.convert` turns a weights file of torchvision into one of ours. torchvision is imported when
+such a trunk is made.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from models.geometry import ARCFACE_POINTS, ARCFACE_SIDE
+from models.trunks.base import Shape, Trunk, TrunkLayout, TrunkName, register, scaled
+
+CROP_SIDE = 224  # pixels
+IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in 0..1
+IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
+
+
+class TorchvisionTrunk(Trunk):
+    """What they share: crops of 224 pixels, ImageNet's normalisation, the mean over the last map as embedding."""
+
+    shapes: ClassVar[dict[str, Shape]]
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, layout: TrunkLayout | None = None) -> None:
+        super().__init__(layout or self.plan(TrunkName("")))
+        self.layers = nn.ModuleDict(self.build())
+        for name, values in (("mean", IMAGENET_MEAN), ("deviation", IMAGENET_DEVIATION)):
+            # Scaled to pixels of 0..255; float32 whatever the weights are.
+            self.register_buffer(name, 255 * torch.tensor(values)[:, None, None], persistent=False)
+
+    @classmethod
+    def plan(cls, name: TrunkName) -> TrunkLayout:
+        """Return the layout; these networks have one size.
+
+        Raises:
+            ValueError: the name asks for another width or side.
+        """
+        if name.width != 1 or name.side not in {None, CROP_SIDE}:
+            message = f"{name.family} has no multipliers: width is 1 and the side {CROP_SIDE} pixels"
+            raise ValueError(message)
+        template = scaled(ARCFACE_POINTS, CROP_SIDE / ARCFACE_SIDE)
+        size = next(reversed(cls.shapes.values()))[0]
+        return TrunkLayout(side=CROP_SIDE, template=template, maps=cls.shapes, embedding_size=size)
+
+    @abstractmethod
+    def build(self) -> dict[str, nn.Module]:
+        """Make the layers, with random weights, by depth."""
+
+    @classmethod
+    @abstractmethod
+    def layer_of(cls, name: str) -> str | None:
+        """Return our name of a tensor of torchvision's weights file, None for one of the classifier."""
+
+    def prepare(self, crops: Tensor) -> Tensor:
+        """Normalise with ImageNet's mean and deviation."""
+        return ((crops.float() - self.mean.float()) / self.deviation.float()).to(self.dtype)
+
+    def project(self, x: Tensor) -> Tensor:
+        """Average (N, C, 7, 7) to (N, C)."""
+        return x.mean((2, 3))
+
+
+class _ResNet(TorchvisionTrunk):
+    """The stem, with its maximum, and four stages."""
+
+    builder: ClassVar[str]
+
+    def build(self) -> dict[str, nn.Module]:
+        from torchvision import models as published  # noqa: PLC0415 - a second of start-up that others do not need
+
+        network = getattr(published, self.builder)(weights=None)
+        stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
+        return {"stem": stem} | {name: getattr(network, name) for name in self.shapes if name != "stem"}
+
+    @classmethod
+    def layer_of(cls, name: str) -> str | None:
+        first, _, rest = name.partition(".")
+        place = {"conv1": "stem.0", "bn1": "stem.1"}.get(first, first)
+        return None if first == "fc" else f"layers.{place}.{rest}"
+
+
+@register("resnet18")
+class ResNet18(_ResNet):
+    """He et al. 2015, 1.8 GMAC."""
+
+    builder = "resnet18"
+    shapes: ClassVar[dict[str, Shape]] = {
+        "stem": (64, 56, 56),
+        "layer1": (64, 56, 56),
+        "layer2": (128, 28, 28),
+        "layer3": (256, 14, 14),
+        "layer4": (512, 7, 7),
+    }
+
+
+@register("resnet50")
+class ResNet50(_ResNet):
+    """He et al. 2015, 4.1 GMAC."""
+
+    builder = "resnet50"
+    shapes: ClassVar[dict[str, Shape]] = {
+        "stem": (64, 56, 56),
+        "layer1": (256, 56, 56),
+        "layer2": (512, 28, 28),
+        "layer3": (1024, 14, 14),
+        "layer4": (2048, 7, 7),
+    }
+
+
+@register("mobilenet_v3")
+class MobileNetV3(TorchvisionTrunk):
+    """Howard et al. 2019, the large one, 0.21 GMAC; a depth behind each of its seventeen layers."""
+
+    shapes: ClassVar[dict[str, Shape]] = {
+        "features_0": (16, 112, 112),
+        "features_1": (16, 112, 112),
+        "features_2": (24, 56, 56),
+        "features_3": (24, 56, 56),
+        "features_4": (40, 28, 28),
+        "features_5": (40, 28, 28),
+        "features_6": (40, 28, 28),
+        "features_7": (80, 14, 14),
+        "features_8": (80, 14, 14),
+        "features_9": (80, 14, 14),
+        "features_10": (80, 14, 14),
+        "features_11": (112, 14, 14),
+        "features_12": (112, 14, 14),
+        "features_13": (160, 7, 7),
+        "features_14": (160, 7, 7),
+        "features_15": (160, 7, 7),
+        "features_16": (960, 7, 7),
+    }
+
+    def build(self) -> dict[str, nn.Module]:
+        """Take the feature layers of torchvision's network."""
+        from torchvision.models import mobilenet_v3_large  # noqa: PLC0415 - as above
+
+        return {f"features_{place}": layer for place, layer in enumerate(mobilenet_v3_large(weights=None).features)}
+
+    @classmethod
+    def layer_of(cls, name: str) -> str | None:
+        """Return our name of a tensor: features.3.block.0.1.weight is layers.features_3.block.0.1.weight."""
+        first, _, rest = name.partition(".")
+        return f"layers.features_{rest}" if first == "features" else None

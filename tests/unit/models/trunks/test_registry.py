@@ -1,0 +1,109 @@
+"""What holds for every registered trunk."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from models.errors import ReleaseError
+from models.trunks.base import EMBEDDING_DEPTH, Trunk, TrunkName, register
+from models.trunks.face24 import Face24, Relearnt
+from models.trunks.registry import create_trunk, layout_of, list_trunks
+
+OWN = ("sface", "dlib29", "face24")
+
+
+def crops(count: int, side: int) -> torch.Tensor:
+    return torch.randint(0, 256, (count, 3, side, side), generator=torch.Generator().manual_seed(7)).to(torch.uint8)
+
+
+def made(name: str) -> Trunk:
+    torch.manual_seed(3)
+    return create_trunk(name).eval()
+
+
+def test_the_registry_names_its_trunks():
+    assert set(list_trunks()) == {*OWN, "resnet18", "resnet50", "mobilenet_v3"}
+
+
+@pytest.mark.parametrize("name", [*list_trunks(), "sface-w0.5-r96", "dlib29-w0.75-r129", "face24-w0.25-r116"])
+@torch.no_grad()
+def test_a_trunk_gives_what_its_layout_says(name):
+    trunk, layout = made(name), layout_of(name)
+    found = trunk.forward_intermediates(crops(2, layout.side), layout.depths)
+    assert {depth: tuple(x.shape[1:]) for depth, x in found.items()} == {
+        **layout.maps,
+        EMBEDDING_DEPTH: (layout.embedding_size,),
+    }
+    assert list(trunk.layers) == list(layout.maps)
+    embeddings = trunk(crops(2, layout.side))
+    assert torch.allclose(embeddings.norm(dim=1), torch.ones(2), atol=1e-5)
+    assert torch.equal(trunk.embed(found[layout.last_map]), embeddings)
+
+
+@pytest.mark.parametrize("name", list_trunks())
+def test_a_trunk_stops_at_the_deepest_depth(name):
+    trunk = made(name)
+    names = list(trunk.layers)
+    trunk.layers[names[2]].register_forward_hook(lambda *_: pytest.fail("ran deeper than asked"))
+    found = trunk.forward_intermediates(crops(1, trunk.layout.side), names[:2])
+    assert list(found) == names[:2]
+    assert trunk.forward_intermediates(crops(1, trunk.layout.side), ()) == {}
+
+
+@pytest.mark.parametrize("name", list_trunks())
+def test_an_unknown_depth_is_refused(name):
+    with pytest.raises(ValueError, match="unknown depth 'conv_99'"):
+        made(name).forward_intermediates(crops(1, layout_of(name).side), ("conv_99",))
+
+
+@pytest.mark.parametrize("name", list_trunks())
+def test_landmarks_lie_in_the_crop(name):
+    layout = layout_of(name)
+    assert len(layout.template) == 5
+    assert all(0.2 * layout.side < value < 0.9 * layout.side for point in layout.template for value in point)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("vgg16", "this program has dlib29, face24"),
+        ("SFace!", "expected FAMILY"),
+        ("sface-r100", "multiple of 16"),
+        ("dlib29-r100", "at least 113"),
+        ("face24-r111", "multiple of 4"),
+        ("resnet18-w0.5", "no multipliers"),
+        ("mobilenet_v3-r112", "no multipliers"),
+    ],
+)
+def test_a_trunk_that_cannot_be_is_refused(name, said):
+    with pytest.raises(ReleaseError, match=said):
+        layout_of(name)
+
+
+def test_a_name_is_taken_once():
+    with pytest.raises(ValueError, match="registered already"):
+        register("sface")(Face24)
+
+
+def test_names_say_width_side_and_weights():
+    assert TrunkName.parse("face24-w0.5-r112-run3") == TrunkName("face24", 0.5, 112, "run3")
+    assert TrunkName.parse("sface-2021dec") == TrunkName("sface", weights="2021dec")
+    assert TrunkName("x", 0.5).channels(320) == 160
+    assert TrunkName("x", 0.3).channels(32) == 8
+    assert TrunkName("x").channels(3) == 3
+
+
+@pytest.mark.parametrize("depth", ["conv17", "conv19", "conv21", "conv22", "bn320"])
+@torch.no_grad()
+def test_relearnt_layers_start_as_the_trunks(depth):
+    trunk = made("face24-w0.25-r100")
+    tail = Relearnt(trunk, depth, 128).eval()
+    tail.layers["fc"].load_state_dict(trunk.layers["fc"].state_dict())
+    found = trunk.forward_intermediates(crops(2, 100), {*tail.depths, "fc"})
+    assert torch.allclose(tail(found), found["fc"].flatten(1), atol=1e-6)
+
+
+def test_nothing_lies_behind_the_last_layer():
+    with pytest.raises(ValueError, match="nothing lies behind"):
+        Relearnt(made("face24-w0.25-r100"), "fc", 2)
