@@ -17,17 +17,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.branches import interpret
-from training.cli import SHIPPED, bench
-from training.fit import Examples, fit
-from training.recipes import find
-from training.tasks import READERS, labelled, score, targets
-from training.train import logits_of, new_head
+from models.release import DEFAULT
+from training.fit.fit import Examples, fit
+from training.fit.targets import READERS, labelled, score, targets
+from training.recipes.recipe import find
+from training.train import bench, logits_of, new_head
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.branches import BranchSpec
-    from training.recipes import HeadRecipe
+    from training.recipes.recipe import HeadRecipe
     from training.train import Bench
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
@@ -77,7 +77,7 @@ def main() -> None:
     print(f"| branch | faces | error | {ages} |\n|---|---|---|" + "---|" * len(AGES))
     for head in recipe.heads:
         if not arguments.head or head.spec.task in arguments.head:
-            curve(head, bench(SHIPPED, arguments.data, arguments.cache, smallest_search=head.smallest_search))
+            curve(head, bench(DEFAULT, arguments.data, arguments.cache, smallest_search=head.smallest_search))
 
 
 if __name__ == "__main__":

@@ -16,15 +16,15 @@ from models.inference.precision import resolve_device
 from models.manifest import DETECTOR_FILE, TRUNK_FILE, read_manifest
 from models.trunks.registry import create_trunk
 from models.weights import load_into, read_weights
-from training.calibration import TEMPERATURES, abstention_threshold, fit_temperature
-from training.crops import crop_faces
-from training.features import Features, Tap, extract, ready
-from training.fit import Examples, fit, logits_of, maps_of
-from training.heads import TrainedBranch
-from training.journal import bar
-from training.metrics import coverage
-from training.operating import thresholds
-from training.tasks import READERS, labelled, score, targets
+from training.data.crops import crop_faces
+from training.evaluate.metrics import coverage
+from training.evaluate.operating_points import thresholds
+from training.fit.calibration import TEMPERATURES, abstention_threshold, fit_temperature
+from training.fit.features import Features, Tap, extract, ready
+from training.fit.fit import Examples, fit, logits_of, maps_of
+from training.fit.heads import TrainedBranch
+from training.fit.progress import bar
+from training.fit.targets import READERS, labelled, score, targets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,10 +35,10 @@ if TYPE_CHECKING:
 
     from models.branches import BranchSpec
     from models.trunks.base import Trunk
-    from training.data import FaceSet
-    from training.fit import Epoch, Fit
-    from training.journal import Journal
-    from training.recipes import HeadRecipe, Recipe
+    from training.data.face_sets import FaceSet
+    from training.fit.fit import Epoch, Fit
+    from training.fit.progress import Journal
+    from training.recipes.recipe import HeadRecipe, Recipe
 
 _log = logging.getLogger(__name__)
 

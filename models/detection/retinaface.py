@@ -4,7 +4,7 @@ Source: Deng et al., "RetinaFace: Single-stage Dense Face Localisation in the Wi
 weights of yakhyo/retinaface-pytorch (MIT), trained on WIDER FACE.
 
 Batch normalisation is folded into the convolutions, and convolutions that read the same map are one convolution with
-more outputs; `training.convert` makes these weights from the published ones.
+more outputs; `training.releases.convert` makes these weights from the published ones.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """dlib's ResNet-29: the light trunk, 0.27 GMAC a face.
 
-Source: Davis King, dlib_face_recognition_resnet_model_v1 (CC0) and dlib's anet_type. `training.convert` makes these
-weights from the published file; its frozen normalisations, the input's mean and its scale are folded in.
+Source: Davis King, dlib_face_recognition_resnet_model_v1 (CC0) and dlib's anet_type. `training.releases.convert` makes
+these weights from the published file; its frozen normalisations, the input's mean and its scale are folded in.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Source: Zhong et al., "SFace: Sigmoid-Constrained Hypersphere Loss for Robust Fa
 arXiv:2205.12010; weights of OpenCV Zoo, face_recognition_sface_2021dec (Apache-2.0).
 
 A plain chain (MobileNetV1 with PReLU) of 27 convolutions and one linear layer. Batch normalisation and the scaling of
-the input are folded in; `training.convert` makes these weights from the published ones.
+the input are folded in; `training.releases.convert` makes these weights from the published ones.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """torchvision's ResNet-18, ResNet-50 and MobileNetV3 (large) as trunks, for who has their ImageNet weights.
 
 They were trained on objects, not on identity: their embedding, the pooled last map, tells people apart poorly. Nothing
-is downloaded; `training.convert` turns a weights file of torchvision into one of ours. torchvision is imported when
-such a trunk is made.
+is downloaded; `training.releases.convert` turns a weights file of torchvision into one of ours. torchvision is imported
+when such a trunk is made.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from models.manifest import read_manifest
 from models.release import DEFAULT, load_release
-from training import cli
-from training.joint_options import SecondRun
-from training.recipes import RECIPES, find
+from training.cli.main import app
+from training.recipes.joint import SecondRun
+from training.recipes.recipe import RECIPES, find
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -57,7 +57,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_trunk_is_tuned_and_released(tiny: str, small_data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     arguments = ["train", tiny, "--data", str(small_data), "--cache", str(tmp_path / "cache"), "--out", str(out)]
-    result = CliRunner().invoke(cli.app, arguments)
+    result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     manifest = read_manifest(out)
     assert manifest.trunk == "sface-tiny"

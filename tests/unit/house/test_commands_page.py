@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "docs/commands.md"
-PROGRAMS = {"facet": "worker.cli.main", "facet-train": "training.cli"}
+PROGRAMS = {"facet": "worker.cli.main", "facet-train": "training.cli.main"}
 SETTINGS = ROOT / "worker/config.py"
 
 OPENING = """\

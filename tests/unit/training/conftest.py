@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from training.data import UtkFace
+from training.data.face_sets import UtkFace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -13,11 +13,11 @@ import torch
 from models.branches import BranchSpec
 from models.trunks.sface import SFace
 from training import train as training
-from training.data import UtkFace
-from training.features import Features, Tap
-from training.fit import FitOptions
-from training.journal import Journal
-from training.recipes import HeadRecipe
+from training.data.face_sets import UtkFace
+from training.fit.features import Features, Tap
+from training.fit.fit import FitOptions
+from training.fit.progress import Journal
+from training.recipes.recipe import HeadRecipe
 
 SPLIT = np.array(["train"] * 60 + ["val"] * 20 + ["test"] * 20)
 RECIPE = HeadRecipe(

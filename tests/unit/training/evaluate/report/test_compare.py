@@ -1,0 +1,104 @@
+"""The fairness gate on made evaluations: chance passes, a harmed group does not, however good the mean."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from training.cli.main import app
+from training.errors import DataError
+from training.evaluate.evaluate import Evaluation
+from training.evaluate.findings import Row
+from training.evaluate.metrics import measure_mean
+from training.evaluate.outcomes import Outcomes
+from training.evaluate.report.compare import WORST, compare, comparison_table
+from training.evaluate.scores import group_rows
+
+PLACE = ("utkface", "gender", "accuracy")
+GROUPS = {"a": np.arange(1000) < 700, "b": np.arange(1000) >= 700, "few": np.arange(1000) < 5}
+
+
+def evaluation(name, correct, place=PLACE, *, higher=True):
+    rows = (Row(*place, measure_mean(correct)), *group_rows(place, correct, GROUPS))
+    files = [f"{n}.jpg" for n in range(1000)]
+    outcome = Outcomes.of(place, correct, files, GROUPS, higher_is_better=higher)
+    return Evaluation(name, "0" * 64, "test", (), rows, outcomes=(outcome,))
+
+
+def outcomes(share_a, share_b, seed=0):
+    random = np.random.default_rng(seed).random(1000)
+    return random < np.where(GROUPS["a"], share_a, share_b)
+
+
+BEFORE = evaluation("before", outcomes(0.9, 0.9))
+
+
+def harmed(found):
+    return {one.group for one in found.worse}
+
+
+def test_chance_is_no_harm():
+    found = compare(BEFORE, evaluation("after", outcomes(0.9, 0.9, seed=1)))
+    assert harmed(found) == set()
+    assert all(one.paired for one in found.differences)
+
+
+def test_a_harmed_group_is_found_though_the_mean_grows():
+    found = compare(BEFORE, evaluation("after", outcomes(0.97, 0.82)))
+    assert {"b", WORST} <= harmed(found)
+    assert "all" not in harmed(found)
+    assert "| worse |" in comparison_table(found)
+
+
+def test_pairs_show_what_independent_figures_cannot():
+    after = evaluation("after", outcomes(0.9, 0.86))
+    assert "b" in harmed(compare(BEFORE, after))
+    apart = compare(replace(BEFORE, outcomes=()), after)
+    assert harmed(apart) == set()
+    assert not any(one.paired for one in apart.differences)
+
+
+def test_other_faces_are_not_paired():
+    moved = replace(BEFORE.outcomes[0], rows_sha256="1")
+    assert not any(one.paired for one in compare(BEFORE, replace(BEFORE, outcomes=(moved,))).differences)
+
+
+def test_groups_of_a_few_faces_are_shown_and_not_judged():
+    correct = outcomes(0.9, 0.9)
+    correct[:5] = False
+    found = compare(BEFORE, evaluation("after", correct))
+    few = next(one for one in found.differences if one.group == "few")
+    assert (few.gain.high < 0, few.worse) == (True, False)
+    assert "too few" in comparison_table(found, every=True)
+
+
+def test_larger_errors_are_worse():
+    place = ("utkface", "age", "mean absolute error")
+    random = np.random.default_rng(0)
+    errors = random.exponential(4, 1000).astype(np.float32)
+    before = evaluation("before", errors, place, higher=False)
+    after = evaluation("after", errors + np.where(GROUPS["b"], 0.5, -0.5).astype(np.float32), place, higher=False)
+    assert {"b"} <= harmed(compare(before, after))
+    assert "a" not in harmed(compare(before, after))
+
+
+def test_nothing_in_common_is_refused():
+    with pytest.raises(DataError, match="nothing in common"):
+        compare(BEFORE, replace(BEFORE, rows=()))
+
+
+def test_the_command_refuses_unless_told(tmp_path):
+    after = evaluation("after", outcomes(0.97, 0.82))
+    for name, found in (("before", BEFORE), ("after", after)):
+        (tmp_path / name).write_text(found.to_json())
+    arguments = ["compare", str(tmp_path / "before"), str(tmp_path / "after")]
+    refused = CliRunner().invoke(app, arguments)
+    assert refused.exit_code == 1
+    assert "utkface, gender, b: accuracy" in refused.output
+    assert CliRunner().invoke(app, [*arguments, "--allow-worse"]).exit_code == 0
+    same = CliRunner().invoke(app, [*arguments[:2], arguments[1], "--all"])
+    assert same.exit_code == 0
+    assert "for no group" in same.output

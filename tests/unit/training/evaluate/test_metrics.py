@@ -1,0 +1,99 @@
+"""Figures on values small enough to check by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from training.evaluate import metrics
+from training.fit.calibration import abstention_threshold, fit_temperature
+from training.fit.losses import LOSSES, age_distribution, expected_age, one_hot
+
+
+def test_accuracies_of_an_uneven_pair_of_classes():
+    truth = np.array([0, 0, 0, 1])
+    said = np.array([0, 0, 1, 1])
+    assert metrics.accuracy(said, truth) == pytest.approx(3 / 4)
+    assert metrics.balanced_accuracy(said, truth) == pytest.approx((2 / 3 + 1) / 2)
+
+
+def test_errors_in_years():
+    said, truth = np.array([10.0, 20.0, 30.0]), np.array([13.0, 20.0, 26.0])
+    assert metrics.mean_absolute_error(said, truth) == pytest.approx(7 / 3)
+    assert metrics.root_mean_square_error(said, truth) == pytest.approx((25 / 3) ** 0.5)
+    assert metrics.coverage(said - 3, said + 3, truth) == pytest.approx(2 / 3)
+
+
+def test_column_accuracies_count_every_column_alike():
+    probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.3]], dtype=np.float32)
+    truth = np.array([[1, 0], [0, 0], [0, 0]], dtype=np.float32)
+    assert metrics.mean_column_accuracy(probabilities, truth) == pytest.approx(5 / 6)
+    # the second column has one answer only, so only the first one counts
+    assert metrics.balanced_column_accuracy(probabilities, truth) == pytest.approx((1 + 1 / 2) / 2)
+
+
+def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
+    confidence = np.array([0.9, 0.9, 0.9, 0.9, 1.0], dtype=np.float32)
+    correct = np.array([True, True, False, False, True])
+    assert metrics.calibration_error(confidence, correct) == pytest.approx(4 / 5 * 0.4, abs=1e-6)
+
+
+def test_a_figure_repeats_and_its_interval_narrows_with_more_rows():
+    few, many = np.arange(40) % 4 == 0, np.arange(4000) % 4 == 0
+    first, second = metrics.measure(np.mean, few), metrics.measure(np.mean, few)
+    assert first == second
+    assert first.value == pytest.approx(0.25)
+    assert first.low < 0.25 < first.high
+    wide, narrow = first.high - first.low, (found := metrics.measure(np.mean, many)).high - found.low
+    assert wide / narrow == pytest.approx(10, rel=0.3)
+
+
+def test_a_figure_of_nothing_is_no_number():
+    nothing = metrics.measure(np.mean, np.zeros(0))
+    assert nothing.count == 0
+    assert np.isnan(nothing.value)
+
+
+def test_temperature_recovers_what_the_logits_were_multiplied_by():
+    generator = torch.Generator().manual_seed(5)
+    logits = torch.randn(4000, 3, generator=generator) * 2
+    labels = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]
+    assert fit_temperature(logits * 3, one_hot(labels, 3)) == pytest.approx(3, rel=0.1)
+
+
+def test_temperature_of_independent_labels():
+    generator = torch.Generator().manual_seed(7)
+    logits = torch.randn(4000, 2, generator=generator) * 2
+    yes = torch.bernoulli(logits.sigmoid(), generator=generator)
+    assert fit_temperature(logits * 2, yes, multi_label=True) == pytest.approx(2, rel=0.1)
+
+
+def test_abstention_gives_as_many_answers_as_the_wanted_accuracy_allows():
+    confidence = np.array([0.9, 0.8, 0.7, 0.6, 0.5], dtype=np.float32)
+    correct = np.array([True, True, False, True, False])
+    assert abstention_threshold(confidence, correct, 0.75) == pytest.approx(0.6)
+    assert abstention_threshold(confidence, correct, 0.6) == 0.0
+    assert abstention_threshold(confidence, ~correct, 0.99) is None
+
+
+def test_age_distributions_peak_at_their_age_and_have_it_as_mean():
+    found = age_distribution(torch.tensor([40.0, 71.0]), 117, 2.5)
+    assert found.shape == (2, 117)
+    assert found.argmax(1).tolist() == [40, 71]
+    assert torch.allclose(expected_age(found), torch.tensor([40.0, 71.0]), atol=1e-3)
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES))
+def test_every_loss_is_least_at_its_target(name):
+    target = age_distribution(torch.tensor([3.0, 5.0]), 11, 1.0) if name != "binary" else torch.eye(2, 11)
+    right = torch.logit(target.clamp(1e-4, 1 - 1e-4)) if name == "binary" else target.clamp(min=1e-6).log()
+    weights = torch.ones(11)
+    best = LOSSES[name](right, target, weights)
+    assert best < LOSSES[name](right.flip(1), target, weights)
+    assert torch.isfinite(best)
+
+
+def test_cross_entropy_of_equal_logits_is_the_logarithm_of_the_classes():
+    loss = LOSSES["cross_entropy"](torch.zeros(2, 7), one_hot(torch.tensor([1, 4]), 7), torch.ones(7))
+    assert float(loss) == pytest.approx(np.log(7))

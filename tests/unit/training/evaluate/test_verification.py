@@ -1,0 +1,52 @@
+"""LFW's protocol and photo tallies on made values."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from training.data.face_sets import Pairs, Photo
+from training.evaluate.detection import tally
+from training.evaluate.verification import best_threshold, verify
+
+
+def test_best_threshold_lies_between_the_classes():
+    similarity = np.array([0.1, 0.2, 0.6, 0.9], dtype=np.float32)
+    assert 0.2 < best_threshold(similarity, np.array([False, False, True, True])) < 0.6
+
+
+def test_folds_are_judged_with_the_threshold_of_the_others():
+    left = np.arange(0, 20, 2)
+    same = np.tile([True, False], 5)
+    embeddings = np.zeros((20, 3), dtype=np.float32)
+    embeddings[left, 0] = 1
+    embeddings[left[same] + 1, 0] = 1
+    embeddings[left[~same] + 1, 1] = 1
+    pairs = Pairs(left=left, right=left + 1, same=same, fold=np.arange(10) // 2)
+    found = verify(embeddings, pairs)
+    assert found.correct.all()
+    assert found.fold_accuracy.tolist() == [1.0] * 5
+    assert found.thresholds.shape == (5,)
+
+
+def boxes(*rows):
+    return np.array(rows, dtype=np.float32).reshape(-1, 4)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected"),
+    [
+        (boxes(), (1, 0, 0)),
+        (boxes((0, 0, 40, 40)), (1, 1, 0)),
+        (boxes((0, 0, 40, 40), (1, 1, 41, 41)), (1, 1, 0)),  # a second box on a face is no false positive, nor a hit
+        (boxes((100, 0, 108, 8)), (1, 0, 0)),  # a face too small to count
+        (boxes((200, 0, 240, 40)), (1, 0, 0)),  # a face marked invalid
+        (boxes((300, 0, 340, 40)), (1, 0, 1)),
+    ],
+)
+def test_tally_of_a_photo(found, expected):
+    photo = Photo(Path("a.jpg"), boxes((0, 0, 40, 40), (100, 0, 108, 8)), boxes((200, 0, 240, 40)))
+    result = tally(photo, found)
+    assert (result.faces, result.found, result.false_positives) == expected

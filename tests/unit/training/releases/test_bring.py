@@ -1,0 +1,135 @@
+"""Trunks out of published files, dlib's serialisation among them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional
+
+from models.errors import WeightsError
+from models.release import DEFAULT, load_release
+from models.trunks.dlib29 import Dlib29, _extended_sum
+from models.trunks.registry import create_trunk
+from models.weights import load_into
+from training.errors import RecipeError
+from training.releases.bring import bring_trunk, read_published
+from training.releases.convert_dlib import _Stream, _tensors, convert_dlib
+
+GOLDEN = Path(__file__).with_name("dlib_golden.npz")
+PACKAGE = os.environ.get("FACET_TEST_DLIB")
+HALVING = {3, 7, 10, 13}  # blocks whose first convolution has stride 2
+
+
+def integer(value: int) -> bytes:
+    data = abs(value).to_bytes(8, "little").rstrip(b"\0")
+    return bytes([len(data) | (0x80 if value < 0 else 0)]) + data
+
+
+def real(value: float) -> bytes:
+    mantissa, exponent = value.as_integer_ratio()
+    return integer(mantissa) + integer(1 - exponent.bit_length())
+
+
+def tensor(values: torch.Tensor) -> bytes:
+    shape = [*values.shape, *(1,) * (4 - values.dim())]
+    return b"".join(map(integer, [2, *shape])) + values.numpy().astype("<f4").tobytes()
+
+
+def version(name: str) -> bytes:
+    return bytes([1, len(name)]) + name.encode()
+
+
+def published(parts: list[tuple[torch.Tensor, ...]], mean: list[float], linear: torch.Tensor) -> bytes:
+    """Write a network as dlib does: weight, bias, scale and shift of each convolution, then the linear layer."""
+    data = version("input_rgb_image_sized") + b"".join(map(real, mean)) + integer(150) + integer(150)
+    for weight, bias, scale, shift in parts:
+        filters, _, height, width = weight.shape
+        data += version("con_4") + tensor(torch.cat((weight.flatten(), bias)))
+        data += b"".join(map(integer, (filters, height, width, 1, 1, 0, 0)))
+        data += version("affine_") + tensor(torch.cat((scale, shift)))
+    return data + version("fc_2") + integer(linear.shape[0]) + integer(linear.shape[1]) + tensor(linear.T.contiguous())
+
+
+@torch.no_grad()
+def test_dlibs_stream_becomes_the_same_network():
+    torch.manual_seed(5)
+    mean, linear = [122.75, 117.0, 104.25], torch.randn(128, 256)
+    shapes = [layer.weight.shape for layer in Dlib29().modules() if isinstance(layer, torch.nn.Conv2d)]
+    parts = [
+        (torch.randn(s) / s[1:].numel() ** 0.5, torch.randn(s[0]), torch.rand(s[0]) + 0.5, torch.randn(s[0]))
+        for s in shapes
+    ]
+    trunk = Dlib29()
+    load_into(trunk, _tensors(_Stream(published(parts, mean, linear))), "test")
+    crops = torch.randint(0, 256, (2, 3, 150, 150), dtype=torch.uint8)
+
+    def layer(x, number, stride=1, padding=0):
+        weight, bias, scale, shift = parts[number]
+        x = functional.conv2d(x, weight, bias, stride, padding)
+        return x * scale[:, None, None] + shift[:, None, None]
+
+    x = (crops - torch.tensor(mean)[:, None, None]) / 256
+    x = functional.max_pool2d(layer(x, 0, 2).relu(), 3, 2)
+    for block in range(14):
+        halves = block in HALVING
+        y = layer(x, 2 * block + 1, 2, 0) if halves else layer(x, 2 * block + 1, 1, 1)
+        y = layer(y.relu(), 2 * block + 2, 1, 1)
+        x = _extended_sum(y, functional.avg_pool2d(x, 2) if halves else x).relu()
+    expected = functional.normalize(x.mean((2, 3)) @ linear.T)
+    assert (trunk(crops) - expected).abs().max() < 1e-5
+
+
+def test_sums_continue_with_zeros():
+    total = _extended_sum(torch.ones(1, 3, 2, 2), torch.full((1, 2, 3, 3), 10.0))
+    assert total.shape == (1, 3, 3, 3)
+    assert total[0, :, 0, 0].tolist() == [11, 11, 1]
+    assert total[0, :, 2, 2].tolist() == [10, 10, 0]
+
+
+def test_other_bytes_are_refused(tmp_path):
+    (tmp_path / "model.dat").write_bytes(b"other")
+    with pytest.raises(WeightsError, match="SHA-256"):
+        convert_dlib(tmp_path / "model.dat")
+
+
+@pytest.mark.skipif(PACKAGE is None, reason="FACET_TEST_DLIB names no copy of face_recognition_models 0.3.0")
+@torch.no_grad()
+def test_dlib29_gives_the_published_embeddings(tmp_path):
+    """dlib_golden.npz: made from the published file by an independent reading of it that equals dlib to 3.9e-7."""
+    bring_trunk("dlib29", Path(PACKAGE), DEFAULT, tmp_path / "dlib")
+    trunk = create_trunk("dlib29").eval()
+    load_into(trunk, read_published("dlib29", Path(PACKAGE)).tensors, "dlib29")
+    golden = np.load(GOLDEN)
+    y, x = np.mgrid[:150, :150]
+    crops = torch.from_numpy(np.stack([(x * 7 + y * 13 + c * 29 + x * y // 5) % 256 for c in range(3)]))[None]
+    assert np.abs(trunk(crops).numpy() - golden["embeddings"]).max() < 1e-6
+    assert load_release(tmp_path / "dlib", device="cpu").layout == trunk.layout
+
+
+def test_torchvisions_file_becomes_a_release(tmp_path):
+    torchvision = pytest.importorskip("torchvision")
+    torch.manual_seed(1)
+    network = torchvision.models.resnet18(weights=None).eval()
+    torch.save(network.state_dict(), tmp_path / "resnet18.pth")
+    manifest = bring_trunk("resnet18", tmp_path / "resnet18.pth", DEFAULT, tmp_path / "r18")
+    assert (manifest.name, manifest.trunk, manifest.branches) == ("r18", "resnet18", ())
+    release = load_release(tmp_path / "r18", device="cpu")
+    crops = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8)
+    found = release.infer(crops).embeddings
+    network.fc = torch.nn.Identity()
+    mean, deviation = (torch.tensor(v)[:, None, None] for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    with torch.no_grad():
+        expected = functional.normalize(network((crops / 255 - mean) / deviation))
+    assert ((found * expected).sum(1) > 0.999).all()
+
+
+def test_what_cannot_be_brought_is_refused(tmp_path):
+    with pytest.raises(RecipeError, match="train it"):
+        read_published("face24", tmp_path)
+    (tmp_path / "x.pth").write_bytes(b"\0")
+    with pytest.raises(WeightsError, match=r"give the \.pth file"):
+        read_published("resnet18", tmp_path / "x.pth")

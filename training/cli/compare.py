@@ -1,0 +1,56 @@
+"""The command ``facet-train compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - Typer reads annotations when it runs
+from typing import Annotated
+
+import typer
+
+from models.release import load_release
+from training.errors import RecipeError
+from training.evaluate.evaluate import EvaluateOptions, Evaluation, evaluate
+from training.evaluate.report.compare import Comparison, compare, comparison_table, gain_text
+
+
+def compare_releases(
+    before: Annotated[Path, typer.Argument(help="What is in use: a release, or what evaluate --json wrote of it.")],
+    after: Annotated[Path, typer.Argument(help="What shall replace it, likewise.")],
+    *,
+    data: Annotated[Path | None, typer.Option("--data", help="Folder of the data sets, to evaluate releases.")] = None,
+    cache: Annotated[Path | None, typer.Option("--cache", help="Keep aligned crops in this folder.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Show every group.")] = False,
+    allow_worse: Annotated[bool, typer.Option("--allow-worse", help="Report only; the exit status is 0.")] = False,
+) -> None:
+    """Refuse a release that serves any group of people worse than the one before it (exit status 1)."""
+    found = compare(_evaluation(before, data, cache), _evaluation(after, data, cache))
+    typer.echo(comparison_table(found, every=every))
+    typer.echo(verdict(found))
+    if found.worse and not allow_worse:
+        raise typer.Exit(1)
+
+
+def verdict(found: Comparison) -> str:
+    """Say in words what got worse."""
+    if not found.worse:
+        return f"{found.after} is worse than {found.before} for no group, within the intervals"
+    lines = [
+        f"  {one.data}, {one.task}, {one.group}: {one.measure} {one.before:.4f} -> {one.after:.4f}, "
+        f"better by {gain_text(one)}"
+        for one in found.worse
+    ]
+    return "\n".join([f"{found.after} is worse than {found.before}:", *lines])
+
+
+def _evaluation(path: Path, data: Path | None, cache: Path | None) -> Evaluation:
+    """Read what was measured, or measure a release now."""
+    if path.is_file():
+        return Evaluation.from_json(path.read_text())
+    if data is None:
+        raise RecipeError(f"{path} is no file of facet-train evaluate --json; to evaluate a release, add --data DIR")
+    return evaluate(load_release(path), data, EvaluateOptions(cache=cache))
+
+
+def add_compare_command(app: typer.Typer) -> None:
+    """Add the command to ``facet-train``."""
+    app.command("compare", epilog="Example: facet-train compare before.json after.json")(compare_releases)

@@ -1,0 +1,97 @@
+"""The command ``facet-train identity``."""
+
+from __future__ import annotations
+
+from pathlib import Path  # noqa: TC003 - Typer reads annotations when it runs
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from models.inference.precision import resolve_device
+from models.release import DEFAULT
+from models.trunks.registry import create_trunk
+from training.data.crops import crop_faces
+from training.data.face_sets import read_lfw
+from training.evaluate.verification import held_back_accuracy
+from training.recipes.recipe import PREPARED_SEARCH
+from training.train import Bench, bench
+from training.trunk.faces import cut_people, read_people
+from training.trunk.losses import Objective  # noqa: TC001 - Typer reads annotations when it runs
+from training.trunk.run import IdentityOptions, IdentityRun, embed, write_trunk
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from models.trunks.base import Trunk
+    from training.evaluate.metrics import Figure
+    from training.trunk.faces import NamedFaces
+
+
+def train_identity(  # noqa: PLR0913 - the options of a command are its arguments
+    trunk: Annotated[str, typer.Argument(help="A trunk of our own, such as face24 or face24-w0.5-r112.")],
+    *,
+    data: Annotated[Path, typer.Option("--data", help="Folder of the data sets.")],
+    cache: Annotated[Path, typer.Option("--cache", help="Folder for crops; outside the repository.")],
+    out: Annotated[
+        Path, typer.Option("--out", help="Folder for checkpoint, log and release; goes on where it stopped.")
+    ],
+    objective: Annotated[Objective, typer.Option(help="softmax, arcface, or distil from --teacher.")] = "softmax",
+    teacher: Annotated[Path, typer.Option(help="Release whose embeddings distillation follows.")] = DEFAULT,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="celeba10k, lfw or utkface; may be given again.")
+    ] = None,
+    steps: Annotated[int, typer.Option(help="Batches.")] = 40_000,
+    batch: Annotated[int, typer.Option(help="Faces of a batch.")] = 400,
+    learning_rate: Annotated[float, typer.Option(help="Divided by four every 10,000 steps.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
+) -> None:
+    """Train a trunk on identities or from a teacher, and write a release without branches."""
+    options = IdentityOptions(
+        objective=objective, steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, checkpoint_every=100
+    )
+    stand = bench(teacher, data, cache, smallest_search=PREPARED_SEARCH)
+    student = new_trunk(trunk, seed)
+    sources = read_people(data, sets or ("celeba10k", "lfw"))
+    faces = cut_people(sources, stand.detector, cache / "crops", student.layout, options.least_images)
+    run = IdentityRun(student, faces, out, options, taught(stand, sources) if objective == "distil" else None)
+    typer.echo(f"{len(faces)} faces, {faces.people} people; step {run.step}: {_shown(stand, student)}")
+    run.run()
+    write_trunk(student, trunk, teacher, out)
+    typer.echo(f"step {run.step}: {_shown(stand, student)}; wrote {out}")
+
+
+def new_trunk(name: str, seed: int) -> Trunk:
+    """Make a trunk with random weights on the device that trains fastest."""
+    import torch  # noqa: PLC0415 - for its seed only
+
+    torch.manual_seed(seed)
+    return create_trunk(name).to(resolve_device()).to(memory_format=torch.channels_last)
+
+
+def taught(stand: Bench, sources: list[NamedFaces]) -> NDArray[np.float32]:
+    """Take the teacher's embeddings of all faces, on crops as the teacher takes them."""
+    crops = cut_people(sources, stand.detector, stand.cache / "crops", stand.trunk.layout)
+    return embed(stand.trunk, crops)
+
+
+def lfw_accuracy(stand: Bench, trunk: Trunk) -> Figure:
+    """Verify the people of LFW that are held back."""
+    faces, pairs = read_lfw(stand.data)
+    crops = crop_faces(faces, stand.detector, stand.cache / "crops", trunk.layout)
+    return held_back_accuracy(embed(trunk, crops.pixels), pairs)
+
+
+def _shown(stand: Bench, trunk: Trunk) -> str:
+    if not (stand.data / "lfw" / "pairs.txt").is_file():
+        return "LFW is not there to verify on"
+    found = lfw_accuracy(stand, trunk)
+    return f"LFW, folds 9 and 10: {found.value:.1%} ({found.low:.1%}-{found.high:.1%}) of {found.count} pairs"
+
+
+def add_identity_command(app: typer.Typer) -> None:
+    """Add the command to ``facet-train``."""
+    example = (
+        "Example: facet-train identity face24-w0.5-r112 --data data --cache cache --out out/face24 --objective arcface"
+    )
+    app.command("identity", epilog=example)(train_identity)

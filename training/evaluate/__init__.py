@@ -1,0 +1,1 @@
+"""Measures releases on labelled data: attributes, verification, detection, sizes of faces."""

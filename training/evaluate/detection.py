@@ -1,0 +1,79 @@
+"""Detection on labelled photos: which faces were found, which boxes show none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torchvision.ops import box_iou
+
+from models.detection.finding import Search
+from training.data.crops import read_image
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from models.release import Release
+    from training.data.face_sets import Photo
+
+MIN_SIDE = 16
+"""Pixels of a face's shorter side; smaller ones are neither hits nor misses: the reduced photos no longer show them."""
+MIN_OVERLAP = 0.5
+"""Intersection over union from which on a box has found a face, as WIDER FACE asks."""
+
+
+@dataclass(frozen=True, slots=True)
+class PhotoResult:
+    """One photo's tally."""
+
+    faces: int
+    """Labelled faces with a shorter side of MIN_SIDE or more."""
+    found: int
+    false_positives: int
+    """Boxes that overlap no labelled face of any size, invalid ones included."""
+
+
+def tally(photo: Photo, boxes: NDArray[np.float32]) -> PhotoResult:
+    """Match (N, 4) boxes, best first, to a photo's faces; each face is found once."""
+    every = np.concatenate((photo.boxes, photo.ignored))
+    wanted = np.zeros(len(every), dtype=np.bool_)
+    sides = photo.boxes[:, 2:] - photo.boxes[:, :2]
+    wanted[: len(photo.boxes)] = sides.min(axis=1, initial=np.inf) >= MIN_SIDE
+    if len(every) == 0 or len(boxes) == 0:
+        return PhotoResult(int(wanted.sum()), 0, len(boxes))
+    overlap = box_iou(torch.from_numpy(boxes), torch.from_numpy(every)).numpy()
+    taken = np.zeros(len(every), dtype=np.bool_)
+    false_positives = 0
+    for row in overlap:
+        free = np.where(taken, 0.0, row)
+        face = int(free.argmax())
+        if free[face] >= MIN_OVERLAP:
+            taken[face] = True
+        elif row.max() < MIN_OVERLAP:
+            false_positives += 1
+    return PhotoResult(int(wanted.sum()), int((taken & wanted).sum()), false_positives)
+
+
+@dataclass(frozen=True, slots=True)
+class DetectionResult:
+    """What was found in all photos; the i-th results are of one photo."""
+
+    detected: list[PhotoResult]
+    """Of all boxes."""
+    kept: list[PhotoResult]
+    """Of the boxes that the release's quality check does not drop."""
+
+
+def detect_photos(photos: list[Photo], release: Release) -> DetectionResult:
+    """Find the faces of photos, one by one because their sizes differ."""
+    result = DetectionResult([], [])
+    for photo in photos:
+        frame = torch.from_numpy(read_image(photo.path)).permute(2, 0, 1)[None].contiguous()
+        faces = release.find(frame, Search(thorough=True))
+        boxes = faces.detections.boxes.numpy()
+        kept = np.array([reason is None for reason in faces.quality.dropped], dtype=np.bool_)
+        result.detected.append(tally(photo, boxes))
+        result.kept.append(tally(photo, boxes[kept]))
+    return result

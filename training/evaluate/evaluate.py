@@ -1,0 +1,275 @@
+"""What users get from a release, measured on labelled sets: its own detector, aligner, network and thresholds."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import torch
+from pydantic import TypeAdapter, ValidationError
+from rich.console import Console
+from rich.progress import track
+
+from models.types import FaceOutputs, HeadOutput
+from training.data.crops import crop_faces
+from training.data.face_sets import read_celeba, read_fer2013, read_lfw, read_utkface, read_wider
+from training.data.published_sets import read_adience, read_fairface
+from training.errors import DataError
+from training.evaluate.curves import Confusion, Curve  # noqa: TC001 - pydantic reads the annotations
+from training.evaluate.detection import PhotoResult, detect_photos
+from training.evaluate.findings import Findings, Row
+from training.evaluate.metrics import Figure, measure, measure_mean
+from training.evaluate.operating_points import operating_point
+from training.evaluate.outcomes import Outcomes  # noqa: TC001 - pydantic reads the annotations
+from training.evaluate.scores import attribute_findings, emotion_findings, people_findings
+from training.evaluate.sizes import size_findings
+from training.evaluate.verification import verification_findings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from models.release import Release
+    from training.data.face_sets import FaceSet, People
+
+_log = logging.getLogger(__name__)
+
+BATCH = 64
+"""Crops per call of the release."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetFacts:
+    """How the faces of one set came to the network."""
+
+    data: str
+    images: int
+    first_view: int
+    """Images whose face was found in the first view."""
+    later_views: int
+    """Images whose face was found after more resizing or framing."""
+    missed: int
+    """Images in which no face was found: cut at the median landmarks of the others, and scored like all others."""
+    measured: str = "all rows"
+    """Which rows of the set were measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """All figures of one release on one data folder."""
+
+    release: str
+    weights_sha256: str
+    split: str
+    sets: tuple[SetFacts, ...]
+    rows: tuple[Row, ...]
+    confusions: tuple[Confusion, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    outcomes: tuple[Outcomes, ...] = ()
+    temperatures: dict[str, float] = field(default_factory=dict)
+    """What the logits of each head are divided by, as the release was calibrated."""
+
+    def to_json(self) -> str:
+        """Write everything as JSON."""
+        return json.dumps(asdict(self), indent=1)
+
+    @classmethod
+    def from_json(cls, text: str) -> Evaluation:
+        """Read what ``to_json`` wrote.
+
+        Raises:
+            DataError: it is something else.
+        """
+        try:
+            return TypeAdapter(cls).validate_json(text)
+        except ValidationError as err:
+            first = err.errors()[0]
+            raise DataError(f"this is no JSON of facet-train evaluate ({first['loc']}: {first['msg']})") from err
+
+    @classmethod
+    def join(cls, parts: Sequence[Evaluation]) -> Evaluation:
+        """Put figures of several sets together.
+
+        Raises:
+            DataError: they are not of one release and split.
+        """
+        makers = {(part.release, part.weights_sha256, part.split) for part in parts}
+        if len(makers) != 1:
+            raise DataError(f"got figures of {sorted(makers)}, expected those of one release, weights and split")
+        return replace(
+            parts[0],
+            sets=tuple(facts for part in parts for facts in part.sets),
+            rows=tuple(row for part in parts for row in part.rows),
+            confusions=tuple(one for part in parts for one in part.confusions),
+            curves=tuple(one for part in parts for one in part.curves),
+            outcomes=tuple(one for part in parts for one in part.outcomes),
+        )
+
+    def find(self, data: str, task: str, name: str, group: str = "all") -> Figure | None:
+        """Return one figure, or None where it was not measured."""
+        wanted = (data, task, name, group)
+        return next((r.figure for r in self.rows if (r.data, r.task, r.measure, r.group) == wanted), None)
+
+
+Faces = TypeVar("Faces", bound="FaceSet")
+
+ALL_ROWS = "all"
+"""As a split: every row of every set."""
+
+
+def chosen_rows(faces: Faces, split: str) -> tuple[Faces, str]:
+    """Return the faces of a split and what they are; all faces where the set has no such split."""
+    rows = np.flatnonzero(faces.split == split)
+    if split == ALL_ROWS:
+        return faces, "all rows"
+    if len(rows) == 0 and len(faces):
+        there = ", ".join(sorted(set(faces.split.tolist())))
+        facts = {"action": "whole_set", "set": faces.name, "split": split}
+        _log.warning("%s has no %s rows, so all of its rows are measured (%s)", faces.name, split, there, extra=facts)
+        return faces, f"all rows ({there}): none is of split {split}"
+    return faces[rows], f"split {split}"
+
+
+@dataclass(slots=True)
+class _Evaluator:
+    release: Release
+    data: Path
+    options: EvaluateOptions
+    sets: list[SetFacts]
+
+    def outputs(self, faces: FaceSet, measured: str = "all rows") -> FaceOutputs:
+        """Detect, align and infer the faces of a set, and note how they were found."""
+        crops = crop_faces(faces, self.release.detector, self.options.cache, self.release.layout)
+        by_view = np.bincount(crops.found_by, minlength=256)
+        later = int(by_view[1:255].sum())
+        self.sets.append(SetFacts(faces.name, len(faces), int(by_view[0]), later, crops.missed, measured))
+        return infer(self.release, crops.pixels)
+
+    def utkface(self) -> Findings:
+        return self._people(read_utkface(self.data))
+
+    def fairface(self) -> Findings:
+        return self._people(read_fairface(self.data))
+
+    def adience(self) -> Findings:
+        return self._people(read_adience(self.data))
+
+    def _people(self, every: People) -> Findings:
+        faces, measured = chosen_rows(every, self.options.split)
+        heads = self.outputs(faces, measured).heads
+        parts = [people_findings(heads, faces)]
+        if "ethnicity" in heads:
+            parts.append(operating_point(heads["ethnicity"], faces, self.release.spec("ethnicity").thresholds))
+        if self.options.sizes:
+            parts.append(size_findings(self.release, faces))
+        return Findings.join(parts)
+
+    def fer2013(self) -> Findings:
+        faces, measured = chosen_rows(read_fer2013(self.data), self.options.split)
+        return emotion_findings(self.outputs(faces, measured).heads, faces)
+
+    def celeba10k(self) -> Findings:
+        faces, measured = chosen_rows(read_celeba(self.data), self.options.split)
+        heads = self.outputs(faces, measured).heads
+        return attribute_findings(heads["attributes"], faces) if "attributes" in heads else Findings()
+
+    def lfw(self) -> Findings:
+        every, pairs = read_lfw(self.data)
+        there = np.array([path.is_file() for path in every.paths()], dtype=np.bool_)
+        faces, found = every[there], pairs.among(there)
+        measured = f"{len(found)} of {len(pairs)} pairs of View 2"
+        return verification_findings(self.outputs(faces, measured).embeddings.numpy(), faces, found)
+
+    def widerface_subset(self) -> Findings:
+        found = detect_photos(read_wider(self.data), self.release)
+        return Findings(rows=(*photo_rows("all boxes", found.detected), *photo_rows("faces kept", found.kept)))
+
+
+SETS = ("utkface", "fairface", "adience", "fer2013", "celeba10k", "lfw", "widerface_subset")
+"""Folders that are looked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluateOptions:
+    """What is measured."""
+
+    split: str = "test"
+    """Of the sets that have splits; ALL_ROWS for everything. Sets without a row of it are measured whole."""
+    sets: tuple[str, ...] = SETS
+    cache: Path | None = None
+    """Folder for aligned crops; None cuts them anew."""
+    sizes: bool = False
+    """Whether faces are also measured by size, which shows every image of people's sets three more times."""
+
+
+def evaluate(release: Release, data: Path, options: EvaluateOptions | None = None) -> Evaluation:
+    """Measure a release on every set that a data folder holds.
+
+    Args:
+        release: as loaded for analysis.
+        data: folder with any of SETS, in the layout of docs/evaluation.md.
+        options: what to measure; None for all that is there.
+
+    Raises:
+        DataError: the folder holds none of the sets.
+    """
+    chosen = options or EvaluateOptions()
+    present = [name for name in SETS if name in chosen.sets and (data / name).is_dir()]
+    if not present:
+        raise DataError(f"{data} holds no data set; expected at least one folder of {', '.join(chosen.sets)}")
+    evaluator = _Evaluator(release, data, chosen, [])
+    parts: list[Findings] = []
+    for name in track(present, console=Console(stderr=True), disable=not sys.stderr.isatty()):
+        read: Callable[[], Findings] = getattr(evaluator, name)
+        parts.append(read())
+        _log.info("evaluated %s", name, extra={"action": "evaluated", "set": name})
+    found = Findings.join(parts)
+    return Evaluation(
+        release.name,
+        release.weights_sha256,
+        chosen.split,
+        tuple(evaluator.sets),
+        found.rows,
+        found.confusions,
+        found.curves,
+        found.outcomes,
+        {spec.task: spec.temperature for spec in release.manifest.branches},
+    )
+
+
+def photo_rows(which: str, tallies: list[PhotoResult]) -> list[Row]:
+    """Recall and false positives over photos; their intervals resample photos, not faces."""
+    faces = np.array([t.faces for t in tallies])
+    found = np.array([t.found for t in tallies])
+    recall = measure(lambda f, n: float(f.sum() / max(n.sum(), 1)), found, faces)
+    false = measure_mean(np.array([t.false_positives for t in tallies]))
+    return [
+        Row("widerface_subset", f"detection, {which}", "recall of faces of 16 px or more", recall),
+        Row("widerface_subset", f"detection, {which}", "false positives per photo", false),
+    ]
+
+
+def infer(release: Release, crops: NDArray[np.uint8]) -> FaceOutputs:
+    """Run (N, 3, S, S) crops through a release in batches."""
+    starts = range(0, max(len(crops), 1), BATCH)
+    parts = [release.infer(torch.from_numpy(np.array(crops[start : start + BATCH]))) for start in starts]
+    heads = {task: _join([part.heads[task] for part in parts]) for task in parts[0].heads}
+    return FaceOutputs(torch.cat([part.embeddings for part in parts]).cpu(), heads)
+
+
+def _join(parts: list[HeadOutput]) -> HeadOutput:
+    def column(name: str) -> torch.Tensor | None:
+        values = [getattr(part, name) for part in parts]
+        return None if values[0] is None else torch.cat(values).cpu()
+
+    return HeadOutput(
+        parts[0].labels,
+        torch.cat([part.probabilities for part in parts]).float().cpu(),
+        *(column(name) for name in ("value", "low", "high", "abstains")),
+    )

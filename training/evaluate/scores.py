@@ -1,0 +1,209 @@
+"""Findings from what a release says of labelled faces."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from models.types import HeadOutput
+from training.data.face_sets import EMOTIONS, ETHNICITIES, GENDERS, ORIGINAL_EMOTIONS, UNKNOWN
+from training.evaluate.age_bins import FOURTEEN, NINE, AgeBins
+from training.evaluate.curves import abstention_curve, calibration_curve, confusion
+from training.evaluate.findings import Findings, Row
+from training.evaluate.metrics import (
+    balanced_accuracy,
+    balanced_column_accuracy,
+    calibration_error,
+    measure,
+    measure_mean,
+    root_mean_square_error,
+)
+from training.evaluate.outcomes import Outcomes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from training.data.face_sets import CelebA, FaceSet, Fer2013, People
+
+AGE_BANDS = (("0-17", 0, 18), ("18-39", 18, 40), ("40-59", 40, 60), ("60+", 60, 200))
+"""Name, first year and first year of the next: minors, then bands with some hundred test faces each."""
+MULTI_LABEL_DRAWS = 200
+"""Bootstrap resamples of the forty attributes' balanced accuracy, whose statistic is forty times as long."""
+
+Groups = dict[str, "NDArray[np.bool_]"]
+"""(N,) members by name."""
+
+
+def class_findings(
+    data: str, task: str, head: HeadOutput, truth: NDArray[np.int64], members: tuple[FaceSet, Groups]
+) -> Findings:
+    """Accuracy, calibration, abstention and confusions of a head with K classes, and its accuracy by group.
+
+    Args:
+        data: name of the data set.
+        task: name of the task.
+        head: N answers.
+        truth: (N,) class numbers, UNKNOWN where there is none: these faces are left out.
+        members: the N faces and their groups.
+    """
+    known = truth != UNKNOWN
+    faces, groups = members[0][known], {name: found[known] for name, found in members[1].items()}
+    probabilities = head.probabilities.numpy()[known]
+    truth = truth[known]
+    if len(truth) == 0:
+        return Findings()
+    said, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    correct = said == truth
+    rows = [
+        Row(data, task, "accuracy", measure_mean(correct)),
+        Row(data, task, "balanced accuracy", measure(balanced_accuracy, said, truth)),
+        Row(data, task, "calibration error", measure(calibration_error, confidence, correct)),
+    ]
+    if head.abstains is not None:
+        answered = ~head.abstains.numpy()[known]
+        rows.append(Row(data, task, "answered", measure_mean(answered)))
+        rows.append(Row(data, task, "accuracy of answers", measure_mean(correct[answered])))
+    place = (data, task, "accuracy")
+    return Findings(
+        rows=(*rows, *group_rows(place, correct, groups)),
+        confusions=(confusion(data, task, head.labels, said, truth),),
+        curves=(
+            calibration_curve(data, task, confidence, correct),
+            abstention_curve(data, task, confidence, (~correct).astype(np.float32)),
+        ),
+        outcomes=(Outcomes.of(place, correct, faces.files.tolist(), groups, higher_is_better=True),),
+    )
+
+
+def group_rows(place: tuple[str, str, str], values: NDArray[np.generic], groups: Groups) -> list[Row]:
+    """Average the outcomes of each group: data, task and measure, (N,) values, members by group."""
+    return [Row(*place, measure_mean(values[found]), name) for name, found in groups.items() if found.any()]
+
+
+def age_findings(data: str, head: HeadOutput, years: NDArray[np.float32], members: tuple[FaceSet, Groups]) -> Findings:
+    """Errors of the age in years, in bins and by group, and how often the 80 % interval holds it."""
+    known = np.isfinite(years)
+    if not known.all():
+        chosen = {name: found[known] for name, found in members[1].items()}
+        return age_findings(data, _of_rows(head, known), years[known], (members[0][known], chosen))
+    if len(years) == 0:
+        return Findings()
+    value = np.asarray(head.value, dtype=np.float32)
+    errors = np.abs(value - years)
+    place = (data, "age", "mean absolute error")
+    rows = [
+        Row(*place, measure_mean(errors)),
+        Row(data, "age", "root mean square error", measure(root_mean_square_error, value, years)),
+    ]
+    curves = []
+    if head.low is not None and head.high is not None:
+        low, high = head.low.numpy(), head.high.numpy()
+        rows.append(Row(data, "age", "80 % interval holds it", measure_mean((low <= years) & (years <= high))))
+        curves.append(abstention_curve(data, "age", low - high, errors))
+    faces, groups = members
+    binned = [_bin_findings(data, head, years, bins) for bins in (NINE, FOURTEEN)]
+    outcome = Outcomes.of(place, errors, faces.files.tolist(), groups, higher_is_better=False)
+    own = Findings(rows=tuple(rows), curves=tuple(curves), outcomes=(outcome,))
+    return Findings.join([own, *binned, Findings(rows=tuple(group_rows(place, errors, groups)))])
+
+
+def _of_rows(head: HeadOutput, rows: NDArray[np.bool_]) -> HeadOutput:
+    chosen = torch.from_numpy(rows)
+    others = (head.value, head.low, head.high, head.abstains)
+    return HeadOutput(head.labels, head.probabilities[chosen], *(None if x is None else x[chosen] for x in others))
+
+
+def _bin_findings(data: str, head: HeadOutput, years: NDArray[np.float32], bins: AgeBins) -> Findings:
+    """Accuracy of the most probable bin, exact and off by at most one."""
+    said, truth = bins.most_probable(head.probabilities.numpy()), bins.of_years(years)
+    rows = (
+        Row(data, "age", f"accuracy of {bins.name}", measure_mean(said == truth)),
+        Row(data, "age", f"accuracy of {bins.name}, one off counts", measure_mean(np.abs(said - truth) <= 1)),
+    )
+    return Findings(rows=rows, confusions=(confusion(data, f"age, {bins.name}", bins.labels, said, truth),))
+
+
+def people_findings(heads: Mapping[str, HeadOutput], faces: People) -> Findings:
+    """Gender, ethnicity and age, for all faces and by group; labels that a set lacks are UNKNOWN or not a number."""
+    members = (faces, dict(groups(faces)))
+    parts = []
+    for task, truth in (("gender", faces.gender), ("ethnicity", faces.ethnicity)):
+        if task in heads:
+            parts.append(class_findings(faces.name, task, heads[task], truth, members))
+    if "age" in heads:
+        parts.append(age_findings(faces.name, heads["age"], faces.age, members))
+    return Findings.join(parts)
+
+
+def groups(faces: People) -> Iterator[tuple[str, NDArray[np.bool_]]]:
+    """Yield each gender, ethnicity, age band and each combination of the three that occurs, with its members."""
+    bands = {name: (faces.age >= first) & (faces.age < end) for name, first, end in AGE_BANDS}
+    genders = {name: faces.gender == number for number, name in enumerate(GENDERS)}
+    ethnicities = {name: faces.ethnicity == number for number, name in enumerate(ETHNICITIES)}
+    for single in (genders, ethnicities, bands):
+        yield from ((name, members) for name, members in single.items() if members.any())
+    for gender, of_gender in genders.items():
+        for ethnicity, of_both in ethnicities.items():
+            for band, of_band in bands.items():
+                members = of_gender & of_both & of_band
+                if members.any():
+                    yield f"{gender} / {ethnicity} / {band}", members
+
+
+def emotion_findings(heads: Mapping[str, HeadOutput], faces: Fer2013) -> Findings:
+    """Emotion against FER+'s majority, and against FER2013's own seven labels.
+
+    The seven come from the head `emotion7` where there is one, else from the eight without contempt.
+    """
+    parts = []
+    if "emotion" in heads:
+        parts.append(class_findings("ferplus", "emotion", heads["emotion"], faces.majority, (faces, {})))
+    if "emotion7" in heads:
+        labels = heads["emotion7"].labels
+        number = np.array([labels.index(EMOTIONS[n]) if EMOTIONS[n] in labels else UNKNOWN for n in range(8)])
+        parts.append(class_findings("fer2013", "emotion7", heads["emotion7"], number[faces.original], (faces, {})))
+    elif "emotion" in heads:
+        parts.append(_derived_seven(heads["emotion"], faces))
+    return Findings.join(parts)
+
+
+def _derived_seven(head: HeadOutput, faces: Fer2013) -> Findings:
+    seven = [head.labels.index(name) for name in ORIGINAL_EMOTIONS]
+    number = np.array([EMOTIONS.index(name) for name in ORIGINAL_EMOTIONS])
+    said = number[head.probabilities.numpy()[:, seven].argmax(axis=1)]
+    correct = said == faces.original
+    place = ("fer2013", "emotion", "accuracy of seven")
+    balanced = measure(balanced_accuracy, said, faces.original)
+    return Findings(
+        rows=(Row(*place, measure_mean(correct)), Row("fer2013", "emotion", "balanced accuracy of seven", balanced)),
+        confusions=(confusion("fer2013", "emotion, seven", EMOTIONS, said, faces.original),),
+        outcomes=(Outcomes.of(place, correct, faces.files.tolist(), {}, higher_is_better=True),),
+    )
+
+
+def attribute_findings(head: HeadOutput, faces: CelebA) -> Findings:
+    """Mean accuracy over the attributes that the release and the data set share, and each one's."""
+    shared = [name for name in faces.names if name in head.labels]
+    probabilities = head.probabilities.numpy()[:, [head.labels.index(name) for name in shared]]
+    truth = faces.attributes[:, [faces.names.index(name) for name in shared]]
+    correct = (probabilities > 0.5) == (truth > 0.5)
+    place = (faces.name, "attributes", "mean accuracy")
+    balanced = measure(balanced_column_accuracy, probabilities, truth, draws=MULTI_LABEL_DRAWS)
+    sureness = (np.abs(probabilities - 0.5) + 0.5).astype(np.float32)
+    return Findings(
+        rows=(
+            Row(*place, measure_mean(correct.mean(axis=1))),
+            Row(faces.name, "attributes", "mean balanced accuracy", balanced),
+            *_attribute_rows(faces.name, shared, correct),
+        ),
+        curves=(calibration_curve(faces.name, "attributes", sureness.ravel(), correct.ravel()),),
+        outcomes=(Outcomes.of(place, correct.mean(axis=1), faces.files.tolist(), {}, higher_is_better=True),),
+    )
+
+
+def _attribute_rows(data: str, names: Sequence[str], correct: NDArray[np.bool_]) -> list[Row]:
+    return [Row(data, "attributes", "accuracy", measure_mean(correct[:, k]), name) for k, name in enumerate(names)]

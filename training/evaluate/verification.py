@@ -1,0 +1,93 @@
+"""Face verification as LFW's View 2 measures it: ten folds, the threshold chosen on the nine others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from training.evaluate.findings import Findings, Row
+from training.evaluate.metrics import Figure, measure, measure_mean, true_positives_at
+from training.evaluate.outcomes import Outcomes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from training.data.face_sets import FaceSet, Pairs
+
+FALSE_ACCEPTANCE = 0.001
+"""Share of pairs of different people that may be taken for one person: 3 of View 2's 3000."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """How well similarities tell same from different people."""
+
+    correct: NDArray[np.bool_]
+    """(P,) whether each pair was judged right, with its fold's threshold."""
+    fold_accuracy: NDArray[np.float64]
+    """(F,) share of each fold that was judged right."""
+    thresholds: NDArray[np.float64]
+    """(F,) cosine similarity from which on a pair of this fold counts as the same person."""
+
+
+def similarities(embeddings: NDArray[np.float32], pairs: Pairs) -> NDArray[np.float32]:
+    """Cosine similarity of each pair: (N, D) L2-normalised embeddings to (P,)."""
+    return np.asarray(np.einsum("pd,pd->p", embeddings[pairs.left], embeddings[pairs.right]), dtype=np.float32)
+
+
+def best_threshold(similarity: NDArray[np.float32], same: NDArray[np.bool_]) -> float:
+    """Choose the threshold that judges most pairs right."""
+    order = np.argsort(similarity, kind="stable")
+    ranked = same[order].astype(np.int64)
+    # with the first k pairs judged different and the rest the same:
+    right = np.concatenate(([0], np.cumsum(1 - ranked))) + np.concatenate((np.cumsum(ranked[::-1])[::-1], [0]))
+    edges = np.concatenate(([-1.0], (similarity[order][1:] + similarity[order][:-1]) / 2, [1.0]))
+    return float(edges[int(np.argmax(right))])
+
+
+def verify(embeddings: NDArray[np.float32], pairs: Pairs) -> Verification:
+    """Judge the pairs of each fold with the threshold that suits the other folds best."""
+    similarity = similarities(embeddings, pairs)
+    folds = np.unique(pairs.fold)
+    thresholds = np.array([best_threshold(similarity[pairs.fold != f], pairs.same[pairs.fold != f]) for f in folds])
+    correct = (similarity > thresholds[np.searchsorted(folds, pairs.fold)]) == pairs.same
+    accuracy = np.array([correct[pairs.fold == fold].mean() for fold in folds])
+    return Verification(correct, accuracy, thresholds)
+
+
+def held_back_accuracy(embeddings: NDArray[np.float32], pairs: Pairs) -> Figure:
+    """Judge the pairs of folds 9 and 10 with the threshold that suits fold 8 best.
+
+    For networks that have seen the other people of LFW.
+    """
+    similarity = similarities(embeddings, pairs)
+    threshold = best_threshold(similarity[pairs.fold == 7], pairs.same[pairs.fold == 7])
+    held = pairs.fold >= 8
+    return measure_mean((similarity[held] > threshold) == pairs.same[held])
+
+
+def verification_findings(embeddings: NDArray[np.float32], faces: FaceSet, pairs: Pairs) -> Findings:
+    """Accuracy over ten folds, and how many same pairs are accepted where hardly any other is.
+
+    Nothing where the pairs are all of one kind, or of one fold: there is no threshold to choose.
+    """
+    if len(np.unique(pairs.fold)) < 2 or pairs.same.all() or not pairs.same.any():
+        return Findings()
+    found = verify(embeddings, pairs)
+    spread = float(found.fold_accuracy.std(ddof=1) / np.sqrt(len(found.fold_accuracy)))
+    similarity = similarities(embeddings, pairs)
+    accepted = measure(lambda s, same: true_positives_at(s, same, FALSE_ACCEPTANCE), similarity, pairs.same)
+    place = ("lfw", "verification", "accuracy")
+    names = [f"{faces.files[a]} {faces.files[b]}" for a, b in zip(pairs.left, pairs.right, strict=True)]
+    rows = (
+        Row(*place, measure_mean(found.correct)),
+        Row("lfw", "verification", "standard error over folds", _alone(spread, len(found.fold_accuracy))),
+        Row("lfw", "verification", "true positives at 0.1 % false ones", accepted),
+    )
+    return Findings(rows=rows, outcomes=(Outcomes.of(place, found.correct, names, {}, higher_is_better=True),))
+
+
+def _alone(value: float, count: int) -> Figure:
+    return Figure(value, float("nan"), float("nan"), count)

@@ -1,0 +1,1 @@
+"""Fits branches: features, targets, losses, augmentation and calibration."""

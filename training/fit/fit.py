@@ -1,0 +1,238 @@
+"""Training one branch on frozen features."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from training.errors import RecipeError
+from training.fit.balance import Balance
+from training.fit.losses import LOSSES, LossName
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from numpy.typing import NDArray
+    from torch import Tensor, nn
+
+    from training.fit.features import Features
+
+_log = logging.getLogger(__name__)
+
+_EVAL_BATCH = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FitOptions:
+    """How a branch is trained."""
+
+    loss: LossName
+    epochs: int = 12
+    """At most: training stops early where the held-out score no longer grows."""
+    patience: int = 4
+    """Epochs without a better held-out score after which training stops."""
+    batch: int = 128
+    learning_rate: float = 1e-3
+    """Peak, after a tenth of the steps; then it falls to zero along a cosine."""
+    stage_rate: float = 0.3
+    """Learning rate of own convolutions, as a share of that of the linear layers."""
+    weight_decay: float = 0.05
+    mirror: bool = True
+    """Half of the faces are shown mirrored; False saves the trunk's second pass."""
+    mixup: float = 0.0
+    """Parameter of the symmetric beta distribution that mixes pairs of examples; 0 mixes none."""
+    noise: float = 0.0
+    """Standard deviation of a random gain on each channel of each face, as a share of its value."""
+    average: float = 0.998
+    """Decay a step of the running mean of the weights, which is what is kept."""
+    balance: Balance = field(default_factory=Balance)
+    """What is done for rare classes."""
+    held_out: float = 0.05
+    """Share of the training rows that only judges when to stop."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.loss == "binary" and self.balance.adjust:
+            raise RecipeError("logits are adjusted for labels of which a face has one; the loss 'binary' has many")
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Features and soft targets of N faces."""
+
+    features: Mapping[str, Features]
+    """By depth."""
+    targets: Tensor
+    """(N, K) float32."""
+    rows: NDArray[np.int64]
+    """Rows of the features to train on; targets have N rows as well."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What training gave."""
+
+    score: float
+    """Best held-out score."""
+    epochs: int
+    """Epochs until that score."""
+
+
+def maps_of(features: Mapping[str, Features], rows: NDArray[np.int64], mirror: NDArray[np.bool_]) -> dict[str, Tensor]:
+    """Read rows of every depth, each plain or mirrored: (B, C, h, w) half precision."""
+    return {depth: found.batch(rows, mirror) for depth, found in features.items()}
+
+
+def logits_of(
+    head: nn.Module, features: Mapping[str, Features], rows: NDArray[np.int64], *, mirrored: bool = False
+) -> Tensor:
+    """Apply a head to plain or mirrored features of some rows: (M, K) float32 logits."""
+    head.eval()
+    device = next(head.parameters()).device
+    mirror = np.full(_EVAL_BATCH, mirrored)
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
+        batches = (maps_of(features, rows, mirror[: len(rows)]) for rows in _chunks(rows, _EVAL_BATCH))
+        return torch.cat([head(_bfloat16(maps, device)).float().cpu() for maps in batches])
+
+
+def _bfloat16(maps: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    return {depth: found.to(device, torch.bfloat16, memory_format=torch.channels_last) for depth, found in maps.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """How training stands after an epoch."""
+
+    number: int
+    """From 1."""
+    loss: float
+    """Mean over its batches."""
+    held_out: float
+    """Score of the held-out rows."""
+    best: float
+    """The best of these scores so far."""
+
+
+def fit(
+    head: nn.Module,
+    examples: Examples,
+    score: Callable[[Tensor, Tensor], float],
+    options: FitOptions,
+    tell: Callable[[Epoch], None] | None = None,
+) -> Fit:
+    """Train a head in place and leave it with the averaged weights that scored best on the held-out rows.
+
+    Args:
+        head: maps features by depth to (B, K) logits.
+        examples: what to learn.
+        score: judges (M, K) logits against (M, K) targets; higher is better.
+        options: how to train.
+        tell: is told of every epoch.
+    """
+    torch.manual_seed(options.seed)
+    random = np.random.default_rng(options.seed)
+    rows = random.permutation(examples.rows)
+    held = max(1, round(len(rows) * options.held_out))
+    trained = _Training(head, examples, rows[held:], options)
+    best, state = Fit(-math.inf, 0), copy.deepcopy(head.state_dict())
+    for epoch in range(1, options.epochs + 1):
+        loss = trained.epoch(random)
+        found = score(logits_of(trained.average, examples.features, rows[:held]), examples.targets[rows[:held]])
+        facts = {"action": "epoch", "epoch": epoch, "loss": round(loss, 4), "held_out": round(found, 4)}
+        _log.info("trained an epoch", extra=facts)
+        if found > best.score:
+            best, state = Fit(found, epoch), copy.deepcopy(trained.average.state_dict())
+        if tell:
+            tell(Epoch(epoch, loss, found, best.score))
+        if epoch - best.epochs >= options.patience:
+            break
+    head.load_state_dict(state)
+    return best
+
+
+def parameter_groups(head: nn.Module, options: FitOptions) -> list[dict[str, Any]]:
+    """Give own stages, which start from the trunk's weights, smaller steps than new linear layers."""
+    stages = [parameter for name, parameter in head.named_parameters() if ".stages." in f".{name}"]
+    linear = [parameter for name, parameter in head.named_parameters() if ".stages." not in f".{name}"]
+    groups = [{"params": linear, "lr": options.learning_rate}]
+    if stages:
+        groups.append({"params": stages, "lr": options.learning_rate * options.stage_rate})
+    return groups
+
+
+class _Training:
+    """The moving parts of one run: optimiser, schedule and running mean."""
+
+    def __init__(self, head: nn.Module, examples: Examples, rows: NDArray[np.int64], options: FitOptions) -> None:
+        self.head, self.examples, self.rows, self.options = head, examples, rows, options
+        self.device = next(head.parameters()).device
+        self.average = copy.deepcopy(head).requires_grad_(requires_grad=False)
+        self.targets = examples.targets[torch.from_numpy(rows)]
+        self.weights = options.balance.weights(self.targets).to(self.device)
+        self.offset = options.balance.offset(self.targets).to(self.device)
+        steps = options.epochs * max(1, len(rows) // options.batch)
+        groups = parameter_groups(head, options)
+        self.optimiser = torch.optim.AdamW(groups, weight_decay=options.weight_decay, fused=True)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimiser, [group["lr"] for group in groups], total_steps=steps + 1, pct_start=0.1
+        )
+        self.steps = 0
+
+    def epoch(self, random: np.random.Generator) -> float:
+        """Go through as many rows as there are, in random order; return the mean loss."""
+        self.head.train()
+        order = self.options.balance.order(self.targets, self.rows, random)
+        full = max(1, len(order) // self.options.batch) * self.options.batch  # a last, smaller batch waits for its turn
+        losses = [self._step(batch, random) for batch in _chunks(order[:full], self.options.batch)]
+        return float(np.mean(losses))
+
+    def _step(self, batch: NDArray[np.int64], random: np.random.Generator) -> float:
+        mirror = self.options.mirror & (random.random(len(batch)) < 0.5)
+        maps = _bfloat16(maps_of(self.examples.features, batch, mirror), self.device)
+        maps, targets = augment(maps, self.examples.targets[batch].to(self.device), self.options, random)
+        with torch.autocast(self.device.type, torch.bfloat16):
+            logits = self.head(maps)
+        loss = LOSSES[self.options.loss](logits + self.offset, targets, self.weights)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        self.schedule.step()
+        self._follow()
+        return loss.item()
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Move the running mean; its first steps follow faster, so that it forgets the random start."""
+        self.steps += 1
+        decay = min(self.options.average, self.steps / (self.steps + 10))
+        for mean, now in zip(self.average.parameters(), self.head.parameters(), strict=True):
+            mean.lerp_(now, 1 - decay)
+
+
+def augment(
+    maps: dict[str, Tensor], targets: Tensor, options: FitOptions, random: np.random.Generator
+) -> tuple[dict[str, Tensor], Tensor]:
+    """Mix pairs of examples and shake the gain of each channel, as the options ask."""
+    if options.noise:
+        maps = {depth: found * _gain(found, options.noise) for depth, found in maps.items()}
+    if options.mixup:
+        share = float(random.beta(options.mixup, options.mixup))
+        other = torch.from_numpy(random.permutation(len(targets)))
+        maps = {depth: found * share + found[other] * (1 - share) for depth, found in maps.items()}
+        targets = targets * share + targets[other] * (1 - share)
+    return maps, targets
+
+
+def _gain(found: Tensor, noise: float) -> Tensor:
+    return (torch.randn(*found.shape[:2], 1, 1) * noise + 1).to(found)
+
+
+def _chunks(rows: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]

@@ -1,0 +1,122 @@
+"""What each task learns from its data set: soft targets, the rows that have one, and the score that stops training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from models.branches import interpret
+from training.data.face_sets import (
+    EMOTIONS,
+    ORIGINAL_EMOTIONS,
+    UNKNOWN,
+    BinnedPeople,
+    CelebA,
+    Fer2013,
+    People,
+    read_celeba,
+    read_fer2013,
+    read_utkface,
+)
+from training.data.published_sets import read_adience, read_fairface, read_imdb, read_wiki
+from training.errors import RecipeError
+from training.fit.losses import age_span_distribution, one_hot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from models.branches import BranchSpec
+    from training.data.face_sets import DataName, FaceSet
+
+AGE_SPREAD_YEARS = 2.5
+"""Of the Gaussian around each label: people's guesses of a face's age scatter by more, labels of one year by less."""
+LEAST_VOTES = 2.0
+"""FER+ votes an emotion needs to count: single votes are taken for slips, as in Barsoum et al. 2016."""
+MOST_OTHER_VOTES = 5.0
+"""Of ten FER+ votes for 'unknown' or 'not a face'; images with more teach nothing."""
+
+READERS: dict[DataName, Callable[[Path], FaceSet]] = {
+    "utkface": read_utkface,
+    "fer2013": read_fer2013,
+    "celeba10k": read_celeba,
+    "fairface": read_fairface,
+    "adience": read_adience,
+    "imdb_crop": read_imdb,
+    "wiki_crop": read_wiki,
+}
+
+
+def emotion_targets(faces: Fer2013) -> Tensor:
+    """Turn votes into distributions over the eight emotions: (N, 8); rows without a usable vote are zero."""
+    votes = np.where(faces.votes >= LEAST_VOTES, faces.votes, 0.0)
+    votes[faces.other_votes > MOST_OTHER_VOTES] = 0.0
+    return torch.from_numpy(votes / np.maximum(votes.sum(axis=1, keepdims=True), 1.0)).float()
+
+
+def original_emotion_targets(faces: Fer2013) -> Tensor:
+    """Turn FER2013's own labels into (N, 7) one-hot targets, in the order of ORIGINAL_EMOTIONS."""
+    order = torch.tensor([EMOTIONS.index(name) for name in ORIGINAL_EMOTIONS])
+    return (torch.from_numpy(faces.original)[:, None] == order).float()
+
+
+def known_one_hot(labels: NDArray[np.int64], classes: int) -> Tensor:
+    """Turn (N,) class numbers into (N, classes) targets; rows of UNKNOWN are zero."""
+    numbers = torch.from_numpy(labels)
+    return one_hot(numbers.clamp(min=0), classes) * (numbers != UNKNOWN)[:, None]
+
+
+def age_targets(faces: People, classes: int) -> Tensor:
+    """Turn ages or ranges of ages into (N, classes) distributions over years; rows without an age are zero."""
+    span = faces.age_span if isinstance(faces, BinnedPeople) else np.stack([faces.age] * 2, axis=1)
+    known = torch.from_numpy(np.isfinite(span).all(axis=1))
+    first, last = torch.from_numpy(np.nan_to_num(span)).unbind(1)
+    return age_span_distribution(first, last, classes, AGE_SPREAD_YEARS) * known[:, None]
+
+
+def targets(task: str, faces: FaceSet, classes: int) -> Tensor:
+    """Return the (N, classes) float32 soft targets of a task.
+
+    Raises:
+        RecipeError: the data set does not label this task.
+    """
+    if isinstance(faces, People) and task in ("gender", "ethnicity"):
+        return known_one_hot(getattr(faces, task), classes)
+    if isinstance(faces, BinnedPeople) and task == "ethnicity7":
+        return known_one_hot(faces.race, classes)
+    if isinstance(faces, People) and task == "age":
+        return age_targets(faces, classes)
+    if isinstance(faces, Fer2013) and task == "emotion":
+        return emotion_targets(faces)
+    if isinstance(faces, Fer2013) and task == "emotion7":
+        return original_emotion_targets(faces)
+    if isinstance(faces, CelebA) and task == "attributes":
+        return torch.from_numpy(faces.attributes)
+    raise RecipeError(f"{faces.name} has no labels for {task!r}")
+
+
+def labelled(task: str, soft: Tensor, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Leave out the rows that carry no label; a face without any attribute is labelled all the same."""
+    if task == "attributes":
+        return rows
+    return rows[soft[rows].sum(dim=1).numpy() > 0]
+
+
+def score(spec: BranchSpec) -> Callable[[Tensor, Tensor], float]:
+    """Return what judges (M, K) logits against (M, K) targets while training; higher is better."""
+    if spec.kind == "age":
+        return lambda logits, soft: -_absolute_error(spec, logits, soft)
+    if spec.kind == "multilabel":
+        return lambda logits, soft: float(((logits > 0) == (soft > 0.5)).float().mean())
+    return lambda logits, soft: float((logits.argmax(dim=1) == soft.argmax(dim=1)).float().mean())
+
+
+def _absolute_error(spec: BranchSpec, logits: Tensor, soft: Tensor) -> float:
+    said = interpret(spec, logits).value
+    years = soft @ torch.tensor([float(label) for label in spec.labels])
+    return float((torch.as_tensor(said) - years).abs().mean())

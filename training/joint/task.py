@@ -1,0 +1,66 @@
+"""One branch of a joint run: its rows and targets, the weights that learn and their running mean."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+from training.fit.heads import TrainedBranch
+from training.fit.targets import labelled, score, targets
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from torch import Tensor, nn
+
+    from models.trunks.base import Trunk
+    from training.data.face_sets import FaceSet
+    from training.recipes.recipe import HeadRecipe
+
+
+class JointTask:
+    """A branch that learns with others."""
+
+    def __init__(self, recipe: HeadRecipe, trunk: Trunk, faces: FaceSet, splits: Collection[str], seed: int) -> None:
+        """Draw weights and the rows that are held out of those of some splits; the trunk says layout and device."""
+        self.recipe, self.name = recipe, recipe.spec.task
+        self.soft = targets(self.name, faces, len(recipe.spec.labels))
+        rows = labelled(self.name, self.soft, np.flatnonzero(np.isin(faces.split, list(splits))))
+        rows = np.random.default_rng(seed).permutation(rows)
+        held = max(1, round(len(rows) * recipe.fit.held_out))
+        self.held, self.rows = np.sort(rows[:held]), rows[held:]
+        self.may_learn = np.zeros(len(faces), np.bool_)
+        self.may_learn[self.rows] = True
+        device = next(trunk.parameters()).device
+        self.weights = recipe.fit.balance.weights(self.soft[self.rows]).to(device)
+        self.offset = recipe.fit.balance.offset(self.soft[self.rows]).to(device)
+        torch.manual_seed(seed)
+        self.head = TrainedBranch(recipe.spec, dropout=recipe.dropout, layout=trunk.layout)
+        if recipe.copies:
+            self.head.start_from(trunk)
+        self.head.to(device)
+        self.average = copy.deepcopy(self.head)
+        self.best = copy.deepcopy(self.head.state_dict())
+        self.score, self.step = -math.inf, 0
+        self.judge = score(recipe.spec)
+
+    def standardise(self, maps: Mapping[str, Tensor]) -> None:
+        """Bring the features of some hundred crops to mean 0 and deviation 1."""
+        self.head.standardise(maps)
+        self.average.load_state_dict(self.head.state_dict())
+
+    def follow(self, step: int) -> None:
+        """Move the running mean; its first steps follow faster, so that it forgets the random start."""
+        decay = min(self.recipe.fit.average, (step + 1) / (step + 10))
+        follow(self.average, self.head, decay)
+
+
+@torch.no_grad()
+def follow(mean: nn.Module, now: nn.Module, decay: float) -> None:
+    """Move the weights of one network towards those of another, all in one call."""
+    get_ema_multi_avg_fn(decay)(list(mean.parameters()), list(now.parameters()), 0)  # type: ignore[no-untyped-call]

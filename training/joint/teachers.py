@@ -1,0 +1,88 @@
+"""Networks that are trained already and teach another one: what they say of a face becomes part of what it learns.
+
+Labels of single annotators are partly wrong, and say nothing of how near the other answers were; the mean of several
+networks says both.
+
+Source: Hinton et al. 2015, 'Distilling the Knowledge in a Neural Network'; Beyer et al. 2022, 'Knowledge distillation:
+A good teacher is patient and consistent' (teachers see the crops as the pupil does, changed).
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from models.trunks.folding import freeze
+from training.fit.features import add_weights, ready
+from training.joint.tuned_trunk import RunTrunk
+
+if TYPE_CHECKING:
+    import hashlib
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor
+
+    from models.branches import Branch
+    from models.trunks.base import Trunk
+
+
+@dataclass(frozen=True, slots=True)
+class Teacher:
+    """One network."""
+
+    trunk: Trunk
+    branches: Mapping[str, Branch]
+    """By task."""
+
+
+class Teachers:
+    """Some networks with the same tasks, on one device."""
+
+    def __init__(self, teachers: Sequence[Teacher], share: float) -> None:
+        """Copy networks.
+
+        Args:
+            teachers: at least one, on their device.
+            share: of the targets that is theirs, 0..1.
+        """
+        self.share = share
+        self._trunks, self._branches = [], []
+        for teacher in teachers:
+            trunk = copy.deepcopy(teacher.trunk)
+            device = next(trunk.parameters()).device
+            depths = {depth for branch in teacher.branches.values() for depth in branch.spec.depths}
+            self._trunks.append(RunTrunk(freeze(ready(trunk, device)), depths, None))
+            self._branches.append({t: freeze(copy.deepcopy(b).to(device)) for t, b in teacher.branches.items()})
+
+    def add_to(self, digest: hashlib._Hash) -> None:
+        """Add all that they are to what a hash is taken of."""
+        digest.update(str(self.share).encode())
+        for trunk, branches in zip(self._trunks, self._branches, strict=True):
+            add_weights(digest, trunk.average)
+            for branch in branches.values():
+                add_weights(digest, branch)
+
+    @torch.no_grad()
+    def answers(self, crops: Tensor, places: Mapping[str, slice]) -> dict[str, Tensor]:
+        """Ask all of them.
+
+        Args:
+            crops: (N, 3, S, S) RGB 0..255, on any device.
+            places: by task, the crops of which it is asked.
+
+        Returns:
+            By task the (n, K) mean of their probabilities.
+        """
+        every = [trunk.learn(crops)[0] for trunk in self._trunks]
+        return {task: self._mean(task, every, place) for task, place in places.items()}
+
+    def _mean(self, task: str, every: Sequence[Mapping[str, Tensor]], place: slice) -> Tensor:
+        said = []
+        for maps, branches in zip(every, self._branches, strict=True):
+            branch = branches[task]
+            logits = branch({depth: maps[depth][place] for depth in branch.spec.depths})
+            said.append(logits.sigmoid() if branch.spec.kind == "multilabel" else logits.softmax(dim=1))
+        return torch.stack(said).mean(dim=0)

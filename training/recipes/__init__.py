@@ -1,0 +1,3 @@
+"""Recipes: which branches a release has, and how each is trained; the package registers those of ``catalogue``."""
+
+import training.recipes.catalogue  # noqa: F401 - registers them

@@ -1,0 +1,181 @@
+"""The recipes that there are. A recipe is another one plus a difference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from models.branches import BranchSpec
+from training.data.face_sets import (
+    CELEBA_ATTRIBUTES,
+    EMOTIONS,
+    ETHNICITIES,
+    GENDERS,
+    MAX_AGE,
+    ORIGINAL_EMOTIONS,
+)
+from training.fit.fit import FitOptions
+from training.recipes.joint import JointOptions, SecondRun, TrunkTuning
+from training.recipes.recipe import HeadRecipe, Recipe, register
+
+BOTH_MAPS = ("conv_12", "conv_14")
+"""The last map of 14 x 14 cells, whose cells still show expressions, and the last of 7 x 7, nearest to identity."""
+
+
+def at(head: HeadRecipe, *depths: str) -> HeadRecipe:
+    """Return a head's recipe with other depths."""
+    return replace(head, spec=replace(head.spec, depths=depths))
+
+
+GENDER = HeadRecipe(
+    spec=BranchSpec(task="gender", kind="softmax", labels=GENDERS, depths=("conv_14",), pool=4, hidden=256),
+    data="utkface",
+    fit=FitOptions(loss="cross_entropy", mixup=0.2, epochs=12),
+    answers_accuracy=0.97,
+    refit=True,
+    smallest_search=None,
+)
+ETHNICITY = HeadRecipe(
+    spec=BranchSpec(task="ethnicity", kind="softmax", labels=ETHNICITIES, depths=("conv_14",), pool=3, hidden=256),
+    data="utkface",
+    fit=FitOptions(loss="cross_entropy", mixup=0.2, epochs=12),
+    answers_accuracy=0.92,
+    most_false=0.05,
+)
+AGE = HeadRecipe(
+    spec=BranchSpec(
+        task="age",
+        kind="age",
+        labels=tuple(str(year) for year in range(MAX_AGE + 1)),
+        depths=("conv_14",),
+        pool=3,
+        hidden=256,
+    ),
+    data="utkface",
+    fit=FitOptions(loss="age", mixup=0.2, epochs=12),
+)
+EMOTION = HeadRecipe(
+    spec=BranchSpec(task="emotion", kind="softmax", labels=EMOTIONS, depths=("conv_12",), pool=3, hidden=256),
+    data="fer2013",
+    fit=FitOptions(loss="cross_entropy", mixup=0.2, epochs=14, mirror=False),
+    answers_accuracy=0.88,
+)
+EMOTION7 = HeadRecipe(
+    spec=BranchSpec(task="emotion7", kind="softmax", labels=ORIGINAL_EMOTIONS, depths=("conv_12",), pool=4, hidden=256),
+    data="fer2013",
+    fit=FitOptions(loss="cross_entropy", mixup=0.2, epochs=30, patience=8),
+    refit=True,
+)
+ATTRIBUTES = HeadRecipe(
+    spec=BranchSpec(
+        task="attributes", kind="multilabel", labels=CELEBA_ATTRIBUTES, depths=BOTH_MAPS, pool=3, hidden=256
+    ),
+    data="celeba10k",
+    fit=FitOptions(loss="binary", mixup=0.2, epochs=10, mirror=False),
+)
+
+FROZEN = register(
+    Recipe(
+        name="frozen",
+        heads=(GENDER, AGE, ETHNICITY, EMOTION, EMOTION7, ATTRIBUTES),
+        summary="pooled maps of the frozen trunk; minutes on a few CPU cores",
+    )
+)
+"""Branches on a trunk that stays as it is: to retrain one of them, or to try labels of your own.
+
+Source: frozen features of SFace; losses as in training.fit.losses.
+Command: ``facet-train train frozen --data D --cache C --base out/sface --out R``, with the published trunk brought by
+``facet-train convert-trunk sface`` (docs/training.md)
+Hours: 0.5 on two CPU cores with bfloat16 tiles, of which 0.3 for crops and features; and once the crops of gender, cut
+as users get them, which take five times as long as the others.
+Expected on the test rows: gender 94.9 %, ethnicity 89.2 %, age 4.45 years (root mean square 6.41), FER+ 87.5 %, the
+seven emotions 68.8 %, attributes 90.0 %.
+"""
+
+
+def tuned(head: HeadRecipe, *depths: str) -> HeadRecipe:
+    """Return a head's recipe for a run in which the trunk learns."""
+    spec = replace(head.spec, depths=depths, pool=3)
+    fit = replace(head.fit, learning_rate=1e-3, mixup=0.2, average=0.999, held_out=0.01, mirror=True)
+    return replace(head, spec=spec, fit=fit, refit=False, smallest_search=None)
+
+
+DEFAULT = register(
+    Recipe(
+        name="default",
+        heads=(
+            tuned(GENDER, "conv_14"),
+            tuned(AGE, "conv_14"),
+            tuned(ETHNICITY, "conv_14"),
+            tuned(EMOTION, *BOTH_MAPS),
+            tuned(EMOTION7, *BOTH_MAPS),
+            tuned(ATTRIBUTES, *BOTH_MAPS),
+        ),
+        summary="the trunk tuned with all branches, its embeddings held; what models/releases/default holds",
+        joint=JointOptions(
+            steps=4200,
+            batch={"utkface": 192, "fer2013": 192, "celeba10k": 64},
+            searches=(None,),
+            evaluate_every=500,
+            trunk=TrunkTuning(name="multitask", held_by={"celeba10k": 64, "utkface": 64}),
+            second=SecondRun(steps=9600),
+        ),
+    )
+)
+"""The shipped release: every layer of SFace learns from all three data sets, while its embeddings stay; twice for two
+teachers, and once more, on the validation rows too, taught by both.
+
+Source: SFace; augmentation as in training.fit.augment; losses as in training.fit.losses.
+Command: ``facet-train train default --data D --cache C --base out/sface --out R``, with the published trunk brought by
+``facet-train convert-trunk sface`` (docs/training.md)
+Hours: 0.4 on one H100 (0.06 s a step of 576 faces, 0.08 with two teachers), once the crops are cut (0.3 on two CPU
+cores).
+Expected: the figures in docs/model-card.md.
+"""
+
+TWO_DEPTHS = register(
+    Recipe(
+        name="two-depths",
+        heads=tuple(at(head, *BOTH_MAPS) for head in (GENDER, AGE, ETHNICITY, EMOTION)),
+        summary="each branch reads two maps: larger files, no better on validation data",
+    )
+)
+"""Whether branches gain from a second depth: hardly.
+
+Source: as ``default``.
+Command: ``facet-train train two-depths --data D --cache C --out R``
+Hours: 0.4 on two CPU cores.
+Expected on UTKFace's validation split: age 4.38 years, against 4.41 of ``default`` with files half as large.
+"""
+
+RELEARNT = register(
+    Recipe(
+        name="relearnt",
+        heads=tuple(
+            replace(
+                head,
+                spec=replace(head.spec, depths=depths, stages=((256, 2), (256, 1)), pool=3),
+                fit=replace(head.fit, weight_decay=0.05, mixup=0.2),
+                copies=True,
+            )
+            for head, depths in (
+                (GENDER, BOTH_MAPS),
+                (AGE, BOTH_MAPS),
+                (ETHNICITY, BOTH_MAPS),
+                (EMOTION, ("conv_10", "conv_12")),
+                (EMOTION7, ("conv_10", "conv_12")),
+                (ATTRIBUTES, BOTH_MAPS),
+            )
+        ),
+        summary="own narrow copies of the trunk's last layers, on crops that change each time",
+        joint=JointOptions(steps=2600, batch={"utkface": 64, "fer2013": 96, "celeba10k": 24}),
+    )
+)
+"""Branches that relearn the trunk's layers from the 14 x 14 maps on, beside what the frozen maps say.
+
+Source: as ``default``; the stages start from the first channels of the trunk's and learn at a third of the rate;
+augmentation as in training.fit.augment.
+Command: ``facet-train train relearnt --data D --cache C --out R``
+Hours: about 1 on two idle CPU cores for the three heads of UTKFace, crops cached; the others were not run.
+Expected: on the training rows held out, after 2400 of the 2600 steps, gender 94.9 %, ethnicity 89.5 %, age 4.36 years:
+no better than the frozen branches so far.
+"""

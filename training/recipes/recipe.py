@@ -1,0 +1,111 @@
+"""Recipes: which branches a release has, and how each is trained.
+
+``register`` refuses a name that is taken; ``find`` lists the known ones where a name is unknown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from training.errors import RecipeError
+from training.fit.features import Tap
+
+if TYPE_CHECKING:
+    from models.branches import BranchSpec
+    from training.data.face_sets import DataName
+    from training.fit.fit import FitOptions
+    from training.recipes.joint import JointOptions
+
+PREPARED_SEARCH = 32
+"""Pixels: leaves the views of ``training.data.crops`` as they are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadRecipe:
+    """How one branch is made."""
+
+    spec: BranchSpec
+    """Temperature, thresholds and abstention are filled in after training."""
+    data: DataName
+    fit: FitOptions
+    dropout: float = 0.5
+    """On the pooled features and on the hidden layer."""
+    answers_accuracy: float | None = None
+    """Accuracy on validation data that the answers given must reach; where a head is less sure it says 'unknown'.
+    None never abstains."""
+    most_false: float | None = None
+    """Share of the validation faces of other labels that may get a label, where a softmax head is read label by label;
+    None gives the release no thresholds for that."""
+    copies: bool = False
+    """Own stages start as copies of the trunk's layers behind the depth."""
+    refit: bool = False
+    """Calibrated, the branch is trained once more, on the validation rows as well; the calibration stays. Joint runs
+    have ``JointOptions.second`` instead."""
+    smallest_search: int | None = PREPARED_SEARCH
+    """Pixels to which images are scaled up before faces are looked for while training. None does as the release does
+    for its users, which takes five times as long. Joint runs have ``JointOptions.searches`` instead."""
+
+    def taps(self) -> tuple[Tap, ...]:
+        """Return what of the trunk the branch reads: own stages need whole maps, others pooled ones."""
+        return tuple(Tap(depth, None if self.spec.stages else self.spec.pool) for depth in self.spec.depths)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A release to be made."""
+
+    name: str
+    heads: tuple[HeadRecipe, ...]
+    summary: str
+    """One line for ``facet-train list``."""
+    joint: JointOptions | None = None
+    """Set: all branches are trained in one run on crops that change each time; unset: each on frozen features."""
+
+    def __post_init__(self) -> None:
+        tasks = [head.spec.task for head in self.heads]
+        if len(set(tasks)) != len(tasks):
+            raise RecipeError(f"recipe {self.name!r} has tasks {tasks}, expected each once")
+        if drawn := [head.spec.task for head in self.heads if self.joint and head.fit.balance.sampling]:
+            raise RecipeError(f"recipe {self.name!r} trains jointly, so {drawn} cannot have draws of their own")
+
+    def head(self, task: str) -> HeadRecipe:
+        """Return the recipe of one branch.
+
+        Raises:
+            RecipeError: there is none for this task.
+        """
+        for head in self.heads:
+            if head.spec.task == task:
+                return head
+        raise RecipeError(f"recipe {self.name!r} has no head {task!r}; it has {[h.spec.task for h in self.heads]}")
+
+    def only(self, *tasks: str) -> Recipe:
+        """Return the recipe with some of its heads."""
+        return replace(self, heads=tuple(self.head(task) for task in tasks))
+
+
+RECIPES: dict[str, Recipe] = {}
+
+
+def register(recipe: Recipe) -> Recipe:
+    """Make a recipe known by its name.
+
+    Raises:
+        RecipeError: the name is taken.
+    """
+    if recipe.name in RECIPES:
+        raise RecipeError(f"recipe {recipe.name!r} exists already; choose another name")
+    RECIPES[recipe.name] = recipe
+    return recipe
+
+
+def find(name: str) -> Recipe:
+    """Return the recipe of a name.
+
+    Raises:
+        RecipeError: there is none.
+    """
+    if name not in RECIPES:
+        raise RecipeError(f"no recipe {name!r}; known are {', '.join(sorted(RECIPES))}")
+    return RECIPES[name]

@@ -1,0 +1,1 @@
+"""Releases and trunks: made, converted from published weights, described and timed."""

@@ -1,0 +1,154 @@
+"""From trained branches to a release folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from models.branches import Branch
+from models.errors import ReleaseError
+from models.manifest import DETECTOR_FILE, TRUNK_FILE, Manifest, branch_file, read_manifest
+from models.release import write_release
+from models.weights import load_into, read_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from models.trunks.base import Trunk
+    from training.evaluate.evaluate import Evaluation
+
+DATA: dict[str, dict[str, str]] = {
+    "utkface": {
+        "tasks": "gender, age, ethnicity",
+        "terms": "non-commercial research",
+        "source": "Zhang et al. 2017, 'Age Progression/Regression by Conditional Adversarial Autoencoder'",
+    },
+    "fer2013": {
+        "tasks": "emotion (images)",
+        "terms": "research; no open licence",
+        "source": "Goodfellow et al. 2013, 'Challenges in Representation Learning'",
+    },
+    "ferplus": {
+        "tasks": "emotion (votes)",
+        "terms": "MIT",
+        "source": "Barsoum et al. 2016, 'Training Deep Networks for Facial Expression Recognition with Crowd-Sourced "
+        "Label Distribution'",
+    },
+    "celeba10k": {
+        "tasks": "attributes",
+        "terms": "non-commercial research; no redistribution",
+        "source": "Liu et al. 2015, 'Deep Learning Face Attributes in the Wild', the first 10,000 images",
+    },
+    "widerface": {
+        "tasks": "detection (trained by its authors)",
+        "terms": "weights MIT; images for non-commercial research",
+        "source": "Yang et al. 2016, 'WIDER FACE: A Face Detection Benchmark'",
+    },
+    "sface": {
+        "tasks": "identity (trained by its authors)",
+        "terms": "weights Apache-2.0; the training set is not stated",
+        "source": "Zhong et al. 2021, arXiv:2205.12010; OpenCV Zoo",
+    },
+}
+"""What a release with these branches was trained on, and the terms of each set."""
+
+LICENCES = {
+    "detector": "MIT, yakhyo/retinaface-pytorch",
+    "trunk": "Apache-2.0, OpenCV Zoo face_recognition_sface_2021dec",
+    "branches": "Apache-2.0; trained on images for non-commercial research, see data",
+}
+
+
+TUNING = "tuning"
+"""In the manifest's ``data``: what a trunk learnt from together with branches."""
+
+
+@dataclass(frozen=True, slots=True)
+class TunedTrunk:
+    """A trunk that learnt with its branches."""
+
+    name: str
+    """For the release: family and set of weights."""
+    trunk: Trunk
+    sets: tuple[str, ...]
+    """Data sets that it learnt from."""
+
+    def licence(self, before: str) -> str:
+        """Return the licence of its weights, given that of the trunk that it was."""
+        return f"{before or 'unknown'}; tuned on images of {', '.join(self.sets)}, whose terms hold for it, see data"
+
+    def data(self) -> dict[str, str]:
+        """Say what it learnt from, for the manifest."""
+        return {"tasks": "tuning of the trunk", "terms": "those of its sets", "source": ", ".join(self.sets)}
+
+
+def export(
+    name: str, base: Path, branches: Sequence[Branch], target: Path, tuned: TunedTrunk | None = None
+) -> Manifest:
+    """Write a release: detector, trunk and other branches of a base release, with new branches in place of its own.
+
+    Args:
+        name: of the new release.
+        base: folder of a release; may have no branches.
+        branches: trained and calibrated; they replace the base's of the same task.
+        target: folder to write; may be the base's.
+        tuned: takes the place of the base's trunk; the base's branches, which read another trunk, are left out.
+    """
+    before = read_manifest(base)
+    licence = before.licences.get("trunk", LICENCES["trunk"])
+    data = DATA | ({TUNING: before.data[TUNING]} if TUNING in before.data else {})
+    if tuned:
+        before = replace(before.on_trunk(tuned.name), files=before.files)
+        licence, data = tuned.licence(licence), DATA | {TUNING: tuned.data()}
+    fresh = {branch.spec.task: branch for branch in branches}
+    kept = tuple(spec for spec in before.branches if spec.task not in fresh)
+    specs = (*kept, *(branch.spec for branch in branches))
+    files = (DETECTOR_FILE, *(() if tuned else (TRUNK_FILE,)), *(branch_file(spec.task) for spec in kept))
+    weights: dict[str, Mapping[str, Tensor]] = {file: read_weights(base / file, before.files[file]) for file in files}
+    weights |= {TRUNK_FILE: half(tuned.trunk.state_dict())} if tuned else {}
+    weights |= {branch_file(task): half(branch.state_dict()) for task, branch in fresh.items()}
+    licences = LICENCES | {"trunk": licence}
+    manifest = replace(before, name=name, branches=specs, metrics={}, data=data, licences=licences)
+    return write_release(target, manifest, weights)
+
+
+def half(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Store floating-point weights as fp16, which halves the file and moves no answer by more than rounding does."""
+    return {key: value.to(torch.float16) if value.is_floating_point() else value for key, value in weights.items()}
+
+
+def add_metrics(folder: Path, evaluation: Evaluation) -> Manifest:
+    """Write an evaluation's overall figures into a release's manifest; weights and fingerprint stay as they are."""
+    manifest = read_manifest(folder)
+    metrics: dict[str, Any] = {}
+    for row in evaluation.rows:
+        if row.group == "all":
+            figure = {"value": round(row.figure.value, 4), "faces": row.figure.count}
+            metrics.setdefault(row.task, {})[f"{row.data}: {row.measure}"] = figure
+    weights = {file: read_weights(folder / file, sha256) for file, sha256 in manifest.files.items()}
+    return write_release(folder, replace(manifest, metrics=metrics), weights)
+
+
+def branches_of(folder: Path, tasks: Sequence[str]) -> list[Branch]:
+    """Load some branches of a release.
+
+    Raises:
+        ReleaseError: the release has no such branch.
+        WeightsError: a file was damaged or exchanged.
+    """
+    manifest = read_manifest(folder)
+    specs = {spec.task: spec for spec in manifest.branches}
+    if missing := sorted(set(tasks) - set(specs)):
+        raise ReleaseError(f"release {folder} has no heads {missing}; it has {sorted(specs)}")
+    branches = []
+    for task in tasks:
+        branch = Branch(specs[task], manifest.layout)
+        file = branch_file(task)
+        load_into(branch, read_weights(folder / file, manifest.files[file]), f"branch {task}")
+        branches.append(branch)
+    return branches

@@ -1,0 +1,137 @@
+"""Faces of many people, to train a trunk on identity or to distil one from another."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from training.data.crops import crop_faces
+from training.data.face_sets import UNKNOWN, FaceSet, read_celeba, read_rows, read_utkface
+from training.errors import DataError, RecipeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from models.detection.detector import FaceDetector
+    from models.trunks.base import TrunkLayout
+
+NOBODY = -1
+"""Stands for a person who is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedFaces:
+    """Images of people, not yet cut."""
+
+    faces: FaceSet
+    people: NDArray[np.str_]
+    """(N,) whom each shows; empty where that is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityFaces:
+    """Crops of people."""
+
+    crops: tuple[NDArray[np.uint8], ...]
+    """(Ni, 3, S, S) of each set; sets are not joined, since they are mapped from disk."""
+    person: NDArray[np.int64]
+    """(N,) 0..people - 1, or NOBODY, over all sets."""
+
+    def __post_init__(self) -> None:
+        if sum(map(len, self.crops)) != len(self.person):
+            raise ValueError(f"got {sum(map(len, self.crops))} crops of {len(self.person)} faces, expected as many")
+
+    def __len__(self) -> int:
+        return len(self.person)
+
+    @property
+    def people(self) -> int:
+        """Number of people who are known."""
+        return int(self.person.max(initial=NOBODY)) + 1
+
+    def pixels(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Read the (B, 3, S, S) crops of some rows."""
+        found = np.empty((len(rows), *self.crops[0].shape[1:]), dtype=np.uint8)
+        start = 0
+        for part in self.crops:
+            inside = (rows >= start) & (rows < start + len(part))
+            found[inside] = part[rows[inside] - start]
+            start += len(part)
+        return found
+
+
+def read_celeba_people(data: Path) -> NamedFaces:
+    """Read the training split of CelebA, which shares no person with the others."""
+    every = read_celeba(data)
+    faces = every[every.rows("train")]
+    return NamedFaces(faces, np.array([f"celeba {n}" if n != UNKNOWN else "" for n in faces.identity], dtype=np.str_))
+
+
+def read_lfw_people(data: Path) -> NamedFaces:
+    """Read the people of LFW that ``persons_split.csv`` calls train: those outside View 2's folds 8, 9 and 10."""
+    root = data / "lfw"
+    rows = [row for row in read_rows(root / "persons_split.csv") if row["split"] == "train"]
+    named = [(row["person"], number) for row in rows for number in range(1, int(row["images"]) + 1)]
+    files = np.array([f"images/{person}/{person}_{number:04d}.jpg" for person, number in named], dtype=np.str_)
+    faces = FaceSet(name="lfw", root=root, files=files, split=np.full(len(files), "train", dtype=np.str_))
+    return NamedFaces(faces, np.array([f"lfw {person}" for person, _ in named], dtype=np.str_))
+
+
+def read_utkface_nobody(data: Path) -> NamedFaces:
+    """Read the training split of UTKFace, whose people are not named: for distillation only."""
+    every = read_utkface(data)
+    faces = every[every.rows("train")]
+    return NamedFaces(faces, np.full(len(faces), "", dtype=np.str_))
+
+
+SOURCES: dict[str, Callable[[Path], NamedFaces]] = {
+    "celeba10k": read_celeba_people,
+    "lfw": read_lfw_people,
+    "utkface": read_utkface_nobody,
+}
+
+
+def read_people(data: Path, sets: Iterable[str]) -> list[NamedFaces]:
+    """Read the faces of some sets.
+
+    Raises:
+        DataError: a set is missing.
+        RecipeError: a set is unknown.
+    """
+    if unknown := sorted(set(sets) - set(SOURCES)):
+        raise RecipeError(f"no faces of {', '.join(unknown)}; known are {', '.join(SOURCES)}")
+    return [SOURCES[name](data) for name in sets]
+
+
+def number_people(people: NDArray[np.str_], least: int) -> NDArray[np.int64]:
+    """Number the people with enough images: (N,) names to (N,) 0..P - 1, and NOBODY for all others."""
+    names, person, counts = np.unique(people, return_inverse=True, return_counts=True)
+    known = (counts >= least) & (names != "")
+    number = np.where(known, np.cumsum(known) - 1, NOBODY)
+    return np.asarray(number[person], dtype=np.int64)
+
+
+def cut_people(
+    sources: list[NamedFaces], detector: FaceDetector, cache: Path, layout: TrunkLayout, least: int = 2
+) -> IdentityFaces:
+    """Cut the crops that a trunk takes.
+
+    Args:
+        sources: images by set.
+        detector: finds the faces.
+        cache: folder for crops.
+        layout: of the trunk.
+        least: images that a person needs to be learnt; others are NOBODY.
+
+    Raises:
+        DataError: there is no face at all.
+    """
+    crops = tuple(crop_faces(source.faces, detector, cache, layout).pixels for source in sources)
+    if not sum(map(len, crops)):
+        raise DataError("the sets hold no face to train on; expected rows of split train")
+    return IdentityFaces(crops, number_people(np.concatenate([source.people for source in sources]), least))
