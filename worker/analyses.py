@@ -5,6 +5,7 @@ All functions run in the caller's transaction and never commit.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,6 +14,8 @@ from sqlalchemy import text
 from worker.locks import lock_files
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
@@ -40,7 +43,7 @@ class AnalysisOutcome:
 
 # The last word of a finish unit counts where it failed; the errors of the ranges are notes of what is missing.
 _COUNTS = text("""
-    SELECT count(*) FILTER (WHERE state IN ('pending', 'leased')) AS open,
+    SELECT analysis_id, count(*) FILTER (WHERE state IN ('pending', 'leased')) AS open,
            count(*) FILTER (WHERE state = 'quarantined' AND stage = 'analyse') AS quarantined,
            count(*) FILTER (WHERE state = 'done' AND stage = 'analyse') AS done,
            count(*) FILTER (WHERE stage = 'finish') AS finishing,
@@ -48,7 +51,14 @@ _COUNTS = text("""
            max(last_error) FILTER (WHERE state = 'cancelled') AS cancelled,
            string_agg(last_error, '; ' ORDER BY ordinal) FILTER (WHERE stage = 'analyse') AS reason,
            coalesce(sum(frame_count), 0) AS frames, coalesce(sum(face_count), 0) AS faces
-    FROM unit WHERE analysis_id = :id""")
+    FROM unit WHERE analysis_id = ANY(:ids) GROUP BY analysis_id""")
+
+_FILES = text("SELECT analysis_id, media_id FROM analysis WHERE analysis_id = ANY(:ids) ORDER BY analysis_id")
+
+_PENDING = text("""
+    SELECT analysis_id, EXISTS (SELECT FROM analysis o WHERE o.media_id = a.media_id AND o.is_current
+                                AND o.release_id = a.release_id AND o.analysis_id <> a.analysis_id) AS replaces
+    FROM analysis a WHERE analysis_id = ANY(:ids) AND state = 'pending' ORDER BY analysis_id""")
 
 _INSERT_FINISH = text("""
     INSERT INTO unit (analysis_id, release_id, ordinal, stage, priority, turn)
@@ -57,7 +67,7 @@ _INSERT_FINISH = text("""
 
 
 def settle_analysis(session: Session, analysis_id: int, *, is_joined: bool = False) -> AnalysisOutcome | None:
-    """Say how an analysis ends if its last unit has ended, else None.
+    """Return how an analysis ends if its last unit has ended, else None.
 
     Locks the file and its analyses, so that of two workers that end its last two units exactly one settles it, and of
     two analyses that end at once the second takes the place of the first. Some readable ranges make a video ``done``,
@@ -69,27 +79,37 @@ def settle_analysis(session: Session, analysis_id: int, *, is_joined: bool = Fal
         analysis_id: the analysis.
         is_joined: its appearances are stored already.
     """
-    media = text("SELECT media_id FROM analysis WHERE analysis_id = :id")
-    lock_files(session, session.scalars(media, {"id": analysis_id}))
-    read = text("""SELECT state, EXISTS (SELECT FROM analysis o WHERE o.media_id = a.media_id AND o.is_current
-                       AND o.release_id = a.release_id AND o.analysis_id <> a.analysis_id) AS replaces
-                   FROM analysis a WHERE analysis_id = :id""")
-    analysis = session.execute(read, {"id": analysis_id}).first()
-    if analysis is None or analysis.state != "pending":  # erased ones have no row any more
-        return None
-    row = session.execute(_COUNTS, {"id": analysis_id}).one()
-    if row.open:
-        return None
-    if row.cancelled is None and row.faces and not row.finishing and not is_joined:
-        session.execute(_INSERT_FINISH, {"id": analysis_id})
-        return None
+    lock_files(session, (row.media_id for row in session.execute(_FILES, {"ids": [analysis_id]})))
+    return _settle(session, {analysis_id: is_joined}).get(analysis_id)
+
+
+def _settle(session: Session, is_joined: Mapping[int, bool]) -> dict[int, AnalysisOutcome]:
+    """Return how those of some analyses end whose last unit has ended; of no two of them is the file the same."""
+    pending = session.execute(_PENDING, {"ids": list(is_joined)}).all()  # erased ones have no row any more
+    if not pending:
+        return {}
+    counts = session.execute(_COUNTS, {"ids": [row.analysis_id for row in pending]})
+    counted = {row.analysis_id: row for row in counts}
+    outcomes = {}
+    for analysis in pending:
+        row = counted[analysis.analysis_id]
+        if row.open:
+            continue
+        if row.cancelled is None and row.faces and not row.finishing and not is_joined[analysis.analysis_id]:
+            session.execute(_INSERT_FINISH, {"id": analysis.analysis_id})
+            continue
+        outcomes[analysis.analysis_id] = _outcome(row, replaces=analysis.replaces)
+    return outcomes
+
+
+def _outcome(row: Row[tuple[Any, ...]], *, replaces: bool) -> AnalysisOutcome:
     state, reason = _ending(row)
     return AnalysisOutcome(
         state=state,
         reason=reason,
         frames=int(row.frames),
         faces=int(row.faces),
-        replaces=analysis.replaces,
+        replaces=replaces,
         is_unfinished=state == "quarantined" and row.unfinished is not None,
     )
 
@@ -106,9 +126,28 @@ def _ending(row: Row[tuple[Any, ...]]) -> tuple[Ending, str | None]:
 
 def end_analysis(session: Session, analysis_id: int, *, is_joined: bool = False) -> None:
     """Settle an analysis and close it if it has ended; in the transaction in which one of its units ended."""
-    outcome = settle_analysis(session, analysis_id, is_joined=is_joined)
-    if outcome is not None:
-        close_analysis(session, analysis_id, outcome)
+    end_analyses(session, {analysis_id: is_joined})
+
+
+def end_analyses(session: Session, is_joined: Mapping[int, bool]) -> None:
+    """Settle analyses and close those that have ended, as `end_analysis` does with one.
+
+    Args:
+        session: in which units of all of them ended.
+        is_joined: by ``analysis_id``, whether its appearances are stored already.
+    """
+    files = session.execute(_FILES, {"ids": sorted(is_joined)}).all()
+    lock_files(session, (row.media_id for row in files))
+    rounds: list[dict[int, bool]] = []  # of two analyses of one file the second may replace the first
+    earlier: Counter[int] = Counter()
+    for row in files:
+        number = earlier[row.media_id]
+        earlier[row.media_id] += 1
+        if number == len(rounds):
+            rounds.append({})
+        rounds[number][row.analysis_id] = is_joined[row.analysis_id]
+    for together in rounds:
+        _close(session, _settle(session, together))
 
 
 _FORGOTTEN = text("""
@@ -123,6 +162,19 @@ def read_forgotten(session: Session, release_id: int) -> list[int]:
     return [int(analysis_id) for analysis_id in session.scalars(_FORGOTTEN, {"release_id": release_id})]
 
 
+_REPLACED = text("""
+    UPDATE analysis a SET is_current = false FROM analysis n
+    WHERE n.analysis_id = ANY(:ids) AND a.is_current AND a.analysis_id <> n.analysis_id
+      AND (a.media_id, a.release_id) = (n.media_id, n.release_id)""")
+
+_CLOSED = text("""
+    UPDATE analysis a SET state = o.state, reason = o.reason, finished_at = now(), is_current = o.is_current,
+        frame_count = o.frames, face_count = o.faces
+    FROM unnest(cast(:ids AS bigint[]), cast(:states AS text[]), cast(:reasons AS text[]), cast(:current AS boolean[]),
+                cast(:frames AS bigint[]), cast(:faces AS bigint[])) AS o(id, state, reason, is_current, frames, faces)
+    WHERE a.analysis_id = o.id""")
+
+
 def close_analysis(session: Session, analysis_id: int, outcome: AnalysisOutcome) -> None:
     """Write an analysis' outcome and make it the one that the views show, if there is something to show.
 
@@ -131,26 +183,25 @@ def close_analysis(session: Session, analysis_id: int, outcome: AnalysisOutcome)
         analysis_id: which.
         outcome: from there.
     """
-    if outcome.is_current and outcome.replaces:
-        session.execute(
-            text("""UPDATE analysis SET is_current = false WHERE is_current AND analysis_id <> :id
-                    AND (media_id, release_id) =
-                        (SELECT media_id, release_id FROM analysis WHERE analysis_id = :id)"""),
-            {"id": analysis_id},
-        )
-    session.execute(
-        text("""UPDATE analysis SET state = :state, reason = :reason, finished_at = now(),
-                    is_current = :is_current, frame_count = :frames, face_count = :faces
-                WHERE analysis_id = :id"""),
-        {
-            "id": analysis_id,
-            "state": outcome.state,
-            "reason": outcome.reason,
-            "is_current": outcome.is_current,
-            "frames": outcome.frames,
-            "faces": outcome.faces,
-        },
-    )
+    _close(session, {analysis_id: outcome})
+
+
+def _close(session: Session, outcomes: Mapping[int, AnalysisOutcome]) -> None:
+    """Write the outcomes of analyses, of which no two have the same file."""
+    replacing = [analysis_id for analysis_id, ended in outcomes.items() if ended.is_current and ended.replaces]
+    if replacing:
+        session.execute(_REPLACED, {"ids": replacing})
+    if outcomes:
+        ended = list(outcomes.values())
+        columns = {
+            "ids": list(outcomes),
+            "states": [outcome.state for outcome in ended],
+            "reasons": [outcome.reason for outcome in ended],
+            "current": [outcome.is_current for outcome in ended],
+            "frames": [outcome.frames for outcome in ended],
+            "faces": [outcome.faces for outcome in ended],
+        }
+        session.execute(_CLOSED, columns)
 
 
 def revive_analysis(session: Session, analysis_id: int) -> int:

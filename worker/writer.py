@@ -214,7 +214,10 @@ class Writer:
 
         def book(session: Session) -> list[bool]:
             lock_work(session, [result.unit for result in results], changed)
-            return [self._guarded(session, result, write) for result in results]
+            booked = [self._guarded(session, result, write) for result in results]
+            ours = [result.unit for result, is_ours in zip(results, booked, strict=True) if is_ours]
+            analyses.end_analyses(session, {unit.analysis_id: unit.unit_id in self._joined for unit in ours})
+            return booked
 
         booked = run_transaction(self._books.sessions, "store", book)
         for result, ours in zip(results, booked, strict=True):
@@ -261,8 +264,6 @@ class Writer:
         """Write one unit; False when it was lost, which shows before anything of it is written."""
         try:
             write(session, result)
-            is_joined = result.unit.unit_id in self._joined
-            analyses.end_analysis(session, result.unit.analysis_id, is_joined=is_joined)
         except ledger.LeaseLostError as err:
             facts = {"action": "lease_lost", "unit_id": result.unit.unit_id, "error": str(err)}
             logger.warning("lease lost", extra=facts)
