@@ -29,7 +29,7 @@ from sqlalchemy import text
 from db.engine import make_engine
 from db.server.embedded import EmbeddedPostgres
 from worker.appearances import AppearanceFaces, summarise
-from worker.values import HeadRows
+from worker.types import HeadRows
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -19,8 +19,6 @@ from sqlalchemy.exc import DBAPIError
 
 from db.engine import make_engine, session_factory
 from worker.cancel import cancel_job
-from worker.crops import CropStore
-from worker.database import is_away
 from worker.decode.client import Decoder
 from worker.erasure.erase import Eraser
 from worker.erasure.files import Stores
@@ -29,10 +27,12 @@ from worker.identity import corrections
 from worker.identity.proposals import apply_proposal, discard_proposal, read_proposals, regroup_people
 from worker.identity.regroup import Alarm
 from worker.ingest import IngestOptions, discover
-from worker.sources import FileProber, Sources
+from worker.storage.crops import CropStore
+from worker.storage.database import is_away
+from worker.storage.sources import FileProber, Sources
+from worker.storage.transactions import run_transaction
 from worker.submit import Submission, submit
-from worker.transactions import run_transaction
-from worker.values import DecodeLimits
+from worker.types import DecodeLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -38,7 +38,7 @@ from PIL import Image
 from worker.decode.client import Decoder
 from worker.errors import DecoderCrashed, MediaRejected
 from worker.ingest import Found, IngestOptions, discover
-from worker.values import DecodeLimits, DecodeRequest
+from worker.types import DecodeLimits, DecodeRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

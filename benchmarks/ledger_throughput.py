@@ -25,10 +25,10 @@ from sqlalchemy import text
 from db.engine import make_engine, session_factory
 from db.schema.migrate import upgrade
 from db.server.embedded import EmbeddedPostgres
-from worker.crops import CropStore
 from worker.leases import LeaseHolder, make_owner
 from worker.ledger import Lease
 from worker.results import FaceChunk, UnitResult
+from worker.storage.crops import CropStore
 from worker.writer import Books, Writer
 
 if TYPE_CHECKING:

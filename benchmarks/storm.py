@@ -43,18 +43,18 @@ from db.engine import make_engine, session_factory
 from db.schema.migrate import upgrade
 from db.server.embedded import EmbeddedPostgres
 from worker.crop_walk import walk_crops
-from worker.crops import CropStore
 from worker.erasure.erase import Eraser
 from worker.erasure.files import Stores
 from worker.identity.people import show_release
 from worker.ingest import Found, Refused
+from worker.storage.crops import CropStore
+from worker.storage.transactions import run_transaction
 from worker.submit import Submission, submit
-from worker.transactions import run_transaction
 
 if TYPE_CHECKING:
     from chaos_actors import Sessions
 
-    from worker.values import MediaKind
+    from worker.types import MediaKind
 
 SETTLE_SECONDS = 300.0
 

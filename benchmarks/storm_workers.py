@@ -18,17 +18,16 @@ from chaos_actors import (
 from db.engine import make_engine, session_factory
 from worker import analyses, ledger
 from worker.absences import Absences
-from worker.crops import CropStore
 from worker.errors import DecoderCrashed, MediaAway, MediaRejected
 from worker.finisher import Finisher
 from worker.identity.people import Identifier
-from worker.joining import HeadSpec
 from worker.leases import LeaseHolder, make_owner
 from worker.leftovers import remove_leftovers
 from worker.recognition import InferredChunk
 from worker.results import FaceChunk, UnitResult
-from worker.transactions import run_transaction
-from worker.values import HeadRows, MediaInfo, MediaKind
+from worker.storage.crops import CropStore
+from worker.storage.transactions import run_transaction
+from worker.types import HeadRows, HeadSpec, MediaInfo, MediaKind
 from worker.writer import Books, Writer
 
 if TYPE_CHECKING:

@@ -27,11 +27,11 @@ from sqlalchemy import text
 
 from worker.cli.analyze import submit_paths
 from worker.config import Settings
-from worker.database import open_database
 from worker.decode.client import Decoder
 from worker.runner import Worker, load
+from worker.storage.database import open_database
 from worker.submit import Submission
-from worker.values import DecodeLimits, DecodeRequest
+from worker.types import DecodeLimits, DecodeRequest
 
 
 def loop(clip: Path, film: Path, seconds: float) -> float:

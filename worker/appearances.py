@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from worker.values import HeadRows
+    from worker.types import HeadRows
 
     Floats = NDArray[np.float64]
 

@@ -15,8 +15,8 @@ from sqlalchemy import text
 
 from worker.errors import RetryableError, UsageError
 from worker.leftovers import remove_leftovers
+from worker.storage.transactions import run_transaction
 from worker.submit import is_cancelled, lock_submissions
-from worker.transactions import run_transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.orm import Session, sessionmaker
 
-    from worker.crops import CropStore
+    from worker.storage.crops import CropStore
 
 ITEMS_PER_TRANSACTION = 2000  # a fifth of a second or so, in which nobody else writes submissions
 PAUSE_SECONDS = 0.05  # before rows that a worker is just storing are tried again

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker.errors import UsageError
-from worker.values import VideoReader  # noqa: TC001 - pydantic reads it
+from worker.types import VideoReader  # noqa: TC001 - pydantic reads it
 
 GIB = 1 << 30
 BETWEEN_ROOTS = re.compile(r":(?!//|\d+(?:[:/]|$))")

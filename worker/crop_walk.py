@@ -17,14 +17,14 @@ from sqlalchemy import text
 
 from worker.errors import RetryableError
 from worker.masking import masked
-from worker.store import strip_folder
+from worker.storage.crops import strip_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from sqlalchemy.orm import Session, sessionmaker
 
-    from worker.crops import CropStore
+    from worker.storage.crops import CropStore
 
 logger = logging.getLogger(__name__)
 

@@ -12,13 +12,13 @@ from worker import metrics
 from worker.decode.client import Decoder
 from worker.errors import DecoderCrashed, MediaError, MediaRejected
 from worker.frame_queue import ByteQueue
-from worker.sources import Sources
-from worker.stamps import Expected
-from worker.values import DecodedFrame, DecodeLimits, DecodeRequest, MediaInfo
+from worker.storage.sources import Sources
+from worker.storage.stamps import Expected
+from worker.types import DecodedFrame, DecodeLimits, DecodeRequest, MediaInfo
 
 if TYPE_CHECKING:
     from worker.ledger import LeasedUnit
-    from worker.values import VideoReader
+    from worker.types import VideoReader
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,16 +13,16 @@ from db.errors import DatabaseError
 from db.schema.migrate import current_state, missing_limits
 from worker.complaints import read_complaints
 from worker.crop_walk import find_orphans
-from worker.crops import CropStore
-from worker.database import database_address, open_database, require_access
 from worker.decode.client import Decoder
 from worker.decode.confine import PROTECTIONS
 from worker.erasure.health import read_waiting
 from worker.errors import FacetError
-from worker.home import make_home
 from worker.identity.proposals import read_proposals
 from worker.masking import masked
 from worker.runner import decode_limits, load
+from worker.storage.crops import CropStore
+from worker.storage.database import database_address, open_database, require_access
+from worker.storage.home import make_home
 from worker.upkeep import describe_runs, read_runs
 
 if TYPE_CHECKING:

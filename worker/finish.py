@@ -18,7 +18,7 @@ from sqlalchemy import text
 from db.bulk.rows import allocate_ids
 from worker import analyses, ledger
 from worker.appearance_rows import Owner, assign_faces, insert_appearances
-from worker.joining import HeadSpec, Joiner
+from worker.joining import Joiner
 from worker.locks import keep_analysis, lock_work
 from worker.store import store_unit
 from worker.stored_faces import read_face_blocks, read_shots
@@ -32,8 +32,7 @@ if TYPE_CHECKING:
     from worker.joining import Joined
     from worker.ledger import LeasedUnit
     from worker.results import UnitResult
-
-__all__ = ("HeadSpec", "build_appearances", "finish_leased", "store_whole")
+    from worker.types import HeadSpec
 
 
 def finish_leased(

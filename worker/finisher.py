@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Self
 from sqlalchemy.exc import DBAPIError
 
 from worker import analyses, ledger, metrics
-from worker.database import database_away, is_away
 from worker.errors import FinishFailed, RetryableError
 from worker.finish import finish_leased
 from worker.locks import lock_work
 from worker.masking import masked
-from worker.transactions import run_transaction
+from worker.storage.database import database_away, is_away
+from worker.storage.transactions import run_transaction
 
 if TYPE_CHECKING:
     from types import TracebackType

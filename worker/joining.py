@@ -15,7 +15,7 @@ from db.base import EMBEDDING_DIMENSION
 from worker.appearances import AppearanceFaces, AppearanceSums
 from worker.holds import Holds
 from worker.track import Tracker, TrackInput
-from worker.values import HeadRows
+from worker.types import HeadRows
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,18 +24,9 @@ if TYPE_CHECKING:
 
     from worker.appearances import Appearance
     from worker.results import FaceChunk, UnitResult
-    from worker.values import MediaInfo
+    from worker.types import HeadSpec, MediaInfo
 
 MAX_UNIT_FACES = 1000  # joined before their unit is stored: a tenth of a second, while nothing else is stored
-
-
-@dataclass(frozen=True, slots=True)
-class HeadSpec:
-    """What the release says of one of its heads."""
-
-    labels: tuple[str, ...]
-    threshold: float
-    """Mean probability below which the answer is 'unknown'; 0 for a head that always answers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ from sqlalchemy.exc import DBAPIError
 
 from worker import ledger
 from worker.absences import Absences
-from worker.database import is_away
 from worker.errors import FacetError, RetryableError, described
-from worker.transactions import run_transaction
+from worker.storage.database import is_away
+from worker.storage.transactions import run_transaction
 
 if TYPE_CHECKING:
     from types import TracebackType

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row, TextClause
     from sqlalchemy.orm import Session
 
-    from worker.values import MediaKind
+    from worker.types import MediaKind
 
 BACKOFF_SECONDS = 2.0  # before the second attempt; doubled for each one after it
 
@@ -57,7 +57,7 @@ class LeasedUnit:
     """It is the only unit of its analysis."""
     byte_size: int | None = None
     stamp: str | None = None
-    """Of the file when it was submitted, as ``worker.stamps`` makes them; None where it has to be hashed."""
+    """Of the file when it was submitted, as ``worker.storage.stamps`` makes them; None where it has to be hashed."""
     stage: UnitStage = "analyse"
     """``finish``: no range, but the joining of all faces of the analysis, which needs no file."""
 

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from worker.errors import FacetError
-from worker.store import strip_folder
+from worker.storage.crops import strip_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sqlalchemy.orm import Session, sessionmaker
 
-    from worker.crops import CropStore
     from worker.ledger import LeasedUnit
+    from worker.storage.crops import CropStore
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from worker.decode.client import Decoder
 from worker.errors import FacetError, MediaError, UsageError
 from worker.identity.search import Probe
 from worker.ingest import Found, IngestOptions, discover
-from worker.sources import expected_of
-from worker.values import DecodeRequest
+from worker.storage.sources import expected_of
+from worker.types import DecodeRequest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.release import Release
-    from worker.sources import Sources
-    from worker.values import DecodeLimits
+    from worker.storage.sources import Sources
+    from worker.types import DecodeLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -10,8 +10,8 @@ from worker.decoding import DecodeFailed, DecodePool, UnitDecoded, UnitFrame, Un
 from worker.errors import DecoderCrashed, MediaAway, MediaChanged
 from worker.recognition import FaceRecognizer
 from worker.results import UnitResult
-from worker.sources import Sources
-from worker.values import DecodeLimits
+from worker.storage.sources import Sources
+from worker.types import DecodeLimits
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from worker.finisher import Finisher
     from worker.leases import LeaseHolder
     from worker.recognition import InferredChunk
-    from worker.values import DecodedFrame, VideoReader
+    from worker.types import DecodedFrame, VideoReader
     from worker.writer import Writer
 
 LINGER_SECONDS = 0.03  # a batch that is not full waits this long for one more frame

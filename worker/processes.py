@@ -12,9 +12,9 @@ from celery.worker import state
 
 from worker.broker import REDIS_ERRORS, check_broker, count_messages, why
 from worker.config import settings
-from worker.database import open_database
 from worker.errors import FacetError, RetryableError
 from worker.exporter import serve_ledger, serve_processes
+from worker.storage.database import open_database
 from worker.tasks import QUEUES, Bell, make_app, stopping
 from worker.watch import Watch
 

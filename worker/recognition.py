@@ -17,7 +17,7 @@ import torch
 
 from models.detection.finding import Search
 from worker.results import FaceChunk, UnitResult
-from worker.values import HeadRows
+from worker.types import HeadRows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from models.release import Release
     from models.types import FaceOutputs, HeadOutput
-    from worker.values import DecodedFrame
+    from worker.types import DecodedFrame
 
 
 LANES = 2  # threads that compute at the same time: detection with alignment, and the network

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from worker.errors import UsageError
-from worker.joining import HeadSpec
+from worker.types import HeadSpec
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from worker.errors import MediaError
     from worker.ledger import LeasedUnit
-    from worker.values import HeadRows, MediaInfo
+    from worker.types import HeadRows, MediaInfo
 
 MAX_NOTES = 20  # of one unit
 

@@ -16,8 +16,6 @@ from models.errors import ModelError
 from models.release import load_release
 from worker import analyses, ledger, metrics, registry
 from worker.absences import Absences
-from worker.crops import CropStore
-from worker.database import database_away, is_away
 from worker.errors import FacetError, UsageError
 from worker.finisher import Finisher
 from worker.heap import keep_heap, trim_heap
@@ -26,9 +24,11 @@ from worker.leases import LeaseHolder, make_owner
 from worker.leftovers import remove_leftovers
 from worker.pipeline import Pipeline, PipelineOptions, Totals
 from worker.recognition import LANES
-from worker.sources import Sources
-from worker.transactions import run_transaction
-from worker.values import DecodeLimits
+from worker.storage.crops import CropStore
+from worker.storage.database import database_away, is_away
+from worker.storage.sources import Sources
+from worker.storage.transactions import run_transaction
+from worker.types import DecodeLimits
 from worker.writer import Books, Writer
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from models.release import Release
     from worker.config import Settings
-    from worker.database import Database
     from worker.pipeline import StopSignal
+    from worker.storage.database import Database
 
 logger = logging.getLogger(__name__)
 

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from worker import remote
-from worker.absences import STAGED, look_for
-from worker.cache import ENDING
 from worker.errors import MediaRejected
 from worker.ingest import Found, IngestOptions
 from worker.ingest.files import MEMBER_SEPARATOR, FileReader
-from worker.ingest.staging import remove_partials
+from worker.storage import remote
+from worker.storage.fetch_cache import ENDING
+from worker.storage.mounts import STAGED, look_for
+from worker.storage.staging import remove_partials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

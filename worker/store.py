@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from db.bulk.rows import allocate_ids, copy_rows
 from worker import ledger
+from worker.storage.crops import strip_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from worker.ledger import LeasedUnit
     from worker.results import FaceChunk, UnitResult
-    from worker.values import HeadRows
+    from worker.types import HeadRows
 
 FACE_COLUMNS = (
     "face_id", "analysis_id", "unit_id", "media_id", "release_id", "frame_index", "at_seconds", "face_no",
@@ -29,11 +30,6 @@ PREDICTION_COLUMNS = (
     "face_id", "head", "release_id", "label", "value", "low", "high", "confidence", "probabilities", "attributes",
 )  # fmt: skip
 MULTI_LABEL_HEADS = frozenset({"attributes"})
-
-
-def strip_folder(sha256: str, analysis_id: int) -> str:
-    """Name the folder of an analysis' crops."""
-    return f"{sha256[:2]}/{sha256}/{analysis_id}"
 
 
 def strip_name(unit: LeasedUnit, strip: int) -> str:

@@ -12,7 +12,7 @@ from db.base import EMBEDDING_DIMENSION
 from db.bulk.arrays import Reals, read_rows
 from worker.joining import Shots
 from worker.track import TrackInput
-from worker.values import HeadRows
+from worker.types import HeadRows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from db.bulk.arrays import ColumnType
-    from worker.joining import HeadSpec
+    from worker.types import HeadSpec
 
 BLOCK_FACES = 4096  # some 10 MB with embeddings and heads; a frame with more of them is read whole
 HEADS = ("gender", "age", "ethnicity", "emotion", "attributes")

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError
 from worker.accept import WHOLE, write_batch
 from worker.errors import FacetError, MediaError, MediaRejected, UsageError
 from worker.ingest import Found, RangeOptions, Refused, plan_ranges
-from worker.transactions import run_transaction
+from worker.storage.transactions import run_transaction
 from worker.turns import Turns
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from worker.accept import Plans, Ranges
-    from worker.values import Prober
+    from worker.types import Prober
 
 logger = logging.getLogger(__name__)
 

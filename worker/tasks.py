@@ -25,9 +25,9 @@ from sqlalchemy.exc import DBAPIError
 
 from worker.broker import REDIS_ERRORS, check_broker, count_messages, why
 from worker.config import settings
-from worker.database import database_away, open_database
 from worker.errors import RetryableError, UsageError
 from worker.exporter import count_in_process
+from worker.storage.database import database_away, open_database
 from worker.upkeep import note_upkeep
 from worker.waiting import NOT_AWAY
 
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from celery.worker.request import Request
 
     from worker.config import Settings
-    from worker.database import Database
     from worker.erasure.erase import Eraser
     from worker.runner import Worker
+    from worker.storage.database import Database
 
 logger = logging.getLogger(__name__)
 
@@ -321,9 +321,9 @@ def _erase_for_a_while(eraser: Eraser) -> int:
 def _erase_due(config: Settings, database: Database) -> None:
     """Erase files whose time is over, and remove files that erasures and broken-off attempts left, each for a while."""
     from worker.crop_walk import walk_crops  # noqa: PLC0415 - the parent and health checks need no numpy
-    from worker.crops import CropStore  # noqa: PLC0415
     from worker.erasure.erase import Eraser  # noqa: PLC0415
     from worker.erasure.files import Stores  # noqa: PLC0415
+    from worker.storage.crops import CropStore  # noqa: PLC0415
 
     stores = Stores(CropStore(config.crops), config.staging.absolute())
     eraser = Eraser(database.sessions, stores, patience_seconds=BEAT_PATIENCE_SECONDS, files_seconds=FINISH_SECONDS)

@@ -18,7 +18,7 @@ from sqlalchemy import text
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-    from worker.values import MediaKind
+    from worker.types import MediaKind
 
 FILM_FPS = 25.0  # frames of a second of film when every one is wanted: films say theirs only when they are read
 

@@ -15,16 +15,16 @@ from sqlalchemy.exc import DBAPIError
 from worker import analyses, ledger, metrics
 from worker.absences import leave_unit
 from worker.changed import reject_changed
-from worker.crops import STRIP_ROWS
-from worker.database import database_away, is_away
 from worker.errors import DecoderCrashed, FinishFailed, MediaAway, MediaChanged, described
 from worker.finish import store_whole
 from worker.joining import MAX_UNIT_FACES, join_unit
 from worker.leftovers import remove_attempt, remove_leftovers
 from worker.locks import lock_work
 from worker.recognition import InferredChunk
+from worker.storage.crops import STRIP_ROWS
+from worker.storage.database import database_away, is_away
+from worker.storage.transactions import run_transaction
 from worker.store import store_unit, strip_name
-from worker.transactions import run_transaction
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -33,10 +33,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session, sessionmaker
 
-    from worker.crops import CropStore
-    from worker.joining import HeadSpec, Joined
+    from worker.joining import Joined
     from worker.leases import LeaseHolder
     from worker.results import UnitResult
+    from worker.storage.crops import CropStore
+    from worker.types import HeadSpec
 
 logger = logging.getLogger(__name__)
 

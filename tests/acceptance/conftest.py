@@ -18,7 +18,7 @@ import pytest
 import redis
 
 from db.server.embedded import EmbeddedPostgres
-from worker.home import make_home
+from worker.storage.home import make_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

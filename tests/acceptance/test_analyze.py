@@ -9,7 +9,7 @@ import time
 import pytest
 
 from models.trunks.sface import CROP_SIDE
-from worker.crops import CropStore
+from worker.storage.crops import CropStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

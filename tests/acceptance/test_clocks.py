@@ -11,7 +11,7 @@ from PIL import Image
 from sqlalchemy import make_url
 
 from db.server.embedded import EmbeddedPostgres
-from worker.home import make_home
+from worker.storage.home import make_home
 
 LIBRARY = next(iter(sorted(Path("/usr").glob("lib*/*/faketime/libfaketime.so.1"))), None)
 

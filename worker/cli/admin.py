@@ -9,9 +9,9 @@ from sqlalchemy import text
 
 from worker.cli.output import JsonFlag, console, echo, print_json, table, utf8
 from worker.config import settings
-from worker.database import database_address, masked, open_database, require_access
-from worker.home import make_home
-from worker.transactions import run_transaction
+from worker.storage.database import database_address, masked, open_database, require_access
+from worker.storage.home import make_home
+from worker.storage.transactions import run_transaction
 
 if TYPE_CHECKING:
     from worker.doctor import Finding

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 
 from worker.cli.output import JsonFlag, console, echo, print_json, progress_bar, table, utf8_or_none
 from worker.config import Settings, settings
-from worker.home import hold_home
+from worker.storage.home import hold_home
 from worker.summary import Summary, summarise_job
 from worker.visible import path_text
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from sqlalchemy.orm import Session
 
-    from worker.database import Database
     from worker.pipeline import Totals
     from worker.runner import Worker
+    from worker.storage.database import Database
     from worker.submit import Submission
 
 SHOWN_FILES = 20
@@ -127,8 +127,8 @@ class _Wanted:
 
 
 def _run(config: Settings, wanted: _Wanted, stop: threading.Event) -> Summary:
-    from worker.database import open_database  # noqa: PLC0415 - see check_paths
     from worker.exporter import serve_analysis  # noqa: PLC0415
+    from worker.storage.database import open_database  # noqa: PLC0415 - see check_paths
     from worker.submit import Submission  # noqa: PLC0415
 
     with ExitStack() as opened:
@@ -177,7 +177,7 @@ def submit_paths(
     from worker.decode.client import Decoder  # noqa: PLC0415 - see check_paths
     from worker.ingest import IngestOptions, discover  # noqa: PLC0415
     from worker.runner import decode_limits  # noqa: PLC0415
-    from worker.sources import FileProber, Sources  # noqa: PLC0415
+    from worker.storage.sources import FileProber, Sources  # noqa: PLC0415
     from worker.submit import SubmitCounts, submit  # noqa: PLC0415
 
     stopped = stop or threading.Event()

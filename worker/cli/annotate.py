@@ -11,18 +11,18 @@ import typer
 
 from worker.cli.output import console, echo
 from worker.config import Settings, settings
-from worker.database import open_database
 from worker.errors import FacetError, MediaError, UsageError
-from worker.home import make_home
+from worker.storage.database import open_database
+from worker.storage.home import make_home
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from worker.database import Database
     from worker.decode.client import DecodeStream
     from worker.pictures.annotate import Subject
     from worker.pictures.subjects import StoredMedia
-    from worker.values import DecodedFrame
+    from worker.storage.database import Database
+    from worker.types import DecodedFrame
 
 FILMS = (".mp4", ".mov", ".mkv")
 STILLS = (".png", ".jpg", ".jpeg", ".webp")
@@ -43,7 +43,7 @@ def annotate(
     with open_database(config) as database:
         media, subjects = _look_up(config, database, clip)
         _check_output(media, output)
-        from worker.sources import Sources  # noqa: PLC0415 - see _look_up
+        from worker.storage.sources import Sources  # noqa: PLC0415 - see _look_up
 
         try:
             with Sources.of(config, database.sessions).lend(media.location, media.expected) as location:
@@ -63,7 +63,7 @@ def _is_still(output: Path) -> bool:
 def _look_up(config: Settings, database: Database, clip: str) -> tuple[StoredMedia, list[Subject]]:
     from worker.ingest import Found, IngestOptions, discover  # noqa: PLC0415 - loaded by the command that needs it
     from worker.pictures.subjects import load_subjects, media_by_hash, media_by_id  # noqa: PLC0415
-    from worker.sources import expected_of  # noqa: PLC0415
+    from worker.storage.sources import expected_of  # noqa: PLC0415
 
     with database.sessions.begin() as session:
         if clip.isdecimal() and not Path(clip).exists():
@@ -90,7 +90,7 @@ def _check_output(media: StoredMedia, output: Path) -> None:
 def _draw(config: Settings, media: StoredMedia, subjects: list[Subject], output: Path) -> int:
     from worker.decode.client import Decoder  # noqa: PLC0415
     from worker.pictures.annotate import annotate_film, annotate_still  # noqa: PLC0415 - see _look_up
-    from worker.values import DecodeLimits, DecodeRequest  # noqa: PLC0415
+    from worker.types import DecodeLimits, DecodeRequest  # noqa: PLC0415
 
     limits = DecodeLimits(
         memory_bytes=config.decode_memory_bytes, wall_seconds=config.decode_wall_seconds, total_seconds=math.inf

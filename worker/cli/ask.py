@@ -14,9 +14,9 @@ import typer
 
 from worker.cli.output import console, echo, table, utf8
 from worker.config import settings
-from worker.database import open_database
 from worker.errors import FacetError, UsageError
-from worker.home import make_home
+from worker.storage.database import open_database
+from worker.storage.home import make_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -113,9 +113,9 @@ def sheet(
     limit: Annotated[int, typer.Option("--limit", help="At most so many faces.", min=1, max=2000)] = 200,
 ) -> None:
     """Draw a contact sheet: the best face of each appearance, grouped by person."""
-    from worker.crops import CropStore  # noqa: PLC0415 - the picture libraries are loaded by the command that needs them
     from worker.pictures.gallery import Gallery  # noqa: PLC0415
     from worker.pictures.sheets import contact_sheet, write_png  # noqa: PLC0415
+    from worker.storage.crops import CropStore  # noqa: PLC0415 - the picture libraries are loaded by the command that needs them
 
     config = settings()
     make_home(config.home)

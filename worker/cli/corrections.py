@@ -12,12 +12,12 @@ from sqlalchemy.orm import Session
 
 from worker.cli.output import JsonFlag, console, echo, print_json, table, utf8, utf8_or_none
 from worker.config import settings
-from worker.database import open_database
 from worker.errors import UsageError
-from worker.home import make_home
 from worker.identity.corrections import merge_people, name_person, not_person, split_person, undo_correction
 from worker.identity.history import read_history
-from worker.transactions import Result, run_transaction
+from worker.storage.database import open_database
+from worker.storage.home import make_home
+from worker.storage.transactions import Result, run_transaction
 
 Person = Annotated[int, typer.Argument(help="Number of a person, as in `facet people list`.")]
 Reason = Annotated[str | None, typer.Option(help="Why; kept with the correction.", callback=utf8_or_none)]

@@ -12,9 +12,9 @@ import typer
 
 from worker.cli.output import echo, print_json
 from worker.config import settings
-from worker.database import open_database
 from worker.errors import UsageError
-from worker.home import make_home
+from worker.storage.database import open_database
+from worker.storage.home import make_home
 from worker.visible import path_text
 
 if TYPE_CHECKING:
@@ -66,9 +66,9 @@ def forget(
         raise UsageError(f"{receipt} exists or has no folder; expected a new file for the receipt")
     config = settings()
     make_home(config.home)
-    from worker.crops import CropStore  # noqa: PLC0415 - wrong use is answered before numpy and the like are imported
     from worker.erasure.erase import Eraser  # noqa: PLC0415
     from worker.erasure.files import Stores  # noqa: PLC0415
+    from worker.storage.crops import CropStore  # noqa: PLC0415 - wrong use is answered before numpy and the like are imported
 
     with open_database(config) as database:
         eraser = Eraser(database.sessions, Stores(CropStore(config.crops), config.staging.absolute()))

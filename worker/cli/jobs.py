@@ -15,9 +15,9 @@ from rich.text import Text
 from worker.cli.analyze import EveryFrame, Fps, KeepDays, Name, Paths, check_paths, job_name, submit_paths
 from worker.cli.output import JsonFlag, console, echo, print_json, progress_bar, table
 from worker.config import settings
-from worker.database import Database, open_database
 from worker.errors import RetryableError, UsageError
-from worker.home import make_home
+from worker.storage.database import Database, open_database
+from worker.storage.home import make_home
 from worker.visible import visible
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command are its argumen
     from worker import tasks  # noqa: PLC0415 - the network and the broker are loaded by the commands that need them
     from worker.registry import register as register_release  # noqa: PLC0415
     from worker.runner import load  # noqa: PLC0415
-    from worker.sources import Sources  # noqa: PLC0415
+    from worker.storage.sources import Sources  # noqa: PLC0415
     from worker.submit import Submission  # noqa: PLC0415
 
     config = settings()
@@ -138,8 +138,8 @@ def cancel(
     Exit status: 0 also when the job had ended already, 1 when you said no, 2 when there is no such job.
     """
     from worker.cancel import cancel_job  # noqa: PLC0415 - help and wrong use need no database
-    from worker.crops import CropStore  # noqa: PLC0415
     from worker.status import read_status  # noqa: PLC0415
+    from worker.storage.crops import CropStore  # noqa: PLC0415
 
     config = settings()
     make_home(config.home)

@@ -15,9 +15,9 @@ from sqlalchemy.exc import DBAPIError
 
 from db.errors import DatabaseError
 from worker.cli import admin, analyze, annotate, ask, forget, jobs, people, search, workers
-from worker.database import database_away, is_away
 from worker.errors import FacetError, UsageError
 from worker.masking import MaskingFormatter, masked
+from worker.storage.database import database_away, is_away
 from worker.visible import visible_lines
 
 if TYPE_CHECKING:

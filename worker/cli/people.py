@@ -10,9 +10,9 @@ from sqlalchemy import text
 from worker.cli import corrections, regrouping
 from worker.cli.output import JsonFlag, console, print_json, table
 from worker.config import settings
-from worker.database import open_database
 from worker.errors import UsageError
-from worker.home import make_home
+from worker.storage.database import open_database
+from worker.storage.home import make_home
 
 app = typer.Typer(help="People: identity clusters over everything stored.", no_args_is_help=True)
 

@@ -10,9 +10,7 @@ import typer
 from worker.cli.corrections import change, transaction
 from worker.cli.output import JsonFlag, console, echo, print_json, table
 from worker.config import settings
-from worker.database import open_database
 from worker.errors import UsageError
-from worker.home import make_home
 from worker.identity.alike import read_alike
 from worker.identity.attempts import retry_passed_over
 from worker.identity.proposals import (
@@ -25,6 +23,8 @@ from worker.identity.proposals import (
 )
 from worker.identity.regroup import alarm_of
 from worker.registry import active_release
+from worker.storage.database import open_database
+from worker.storage.home import make_home
 
 
 def register(app: typer.Typer) -> None:

@@ -13,18 +13,18 @@ import typer
 
 from worker.cli.output import JsonFlag, console, echo, print_json, table, utf8_or_none
 from worker.config import Settings, settings
-from worker.database import open_database
 from worker.errors import FacetError, UsageError
-from worker.home import make_home
+from worker.storage.database import open_database
+from worker.storage.home import make_home
 from worker.visible import visible
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from worker.database import Database
     from worker.identity.search import Found, Probe, Searcher, SearchOptions
     from worker.photo import PhotoFace
+    from worker.storage.database import Database
 
 PEOPLE = ("person_id", "name", "similarity", "probability", "appearance_count", "media_count")
 APPEARANCES = (
@@ -152,7 +152,7 @@ def _faces(config: Settings, searcher: Searcher, photo: str) -> list[PhotoFace]:
     from models.manifest import TRUNK_FILE  # noqa: PLC0415 - the network is loaded by the search that needs it
     from worker.photo import find_faces, read_photo  # noqa: PLC0415
     from worker.runner import decode_limits, load  # noqa: PLC0415
-    from worker.sources import Sources  # noqa: PLC0415
+    from worker.storage.sources import Sources  # noqa: PLC0415
 
     pixels = read_photo(photo, Sources.of(config), config.staging, decode_limits(config))
     release = load(config.model_copy(update={"heads": frozenset()}))
@@ -171,8 +171,8 @@ def _chosen(faces: list[PhotoFace], number: int) -> PhotoFace:
 
 
 def _crop(config: Settings, database: Database, probe: Probe) -> NDArray[np.uint8] | None:
-    from worker.crops import CropStore  # noqa: PLC0415 - the picture libraries are loaded by what needs them
     from worker.pictures.gallery import Gallery  # noqa: PLC0415
+    from worker.storage.crops import CropStore  # noqa: PLC0415 - the picture libraries are loaded by what needs them
 
     with database.sessions.begin() as session:
         gallery = Gallery(session, CropStore(config.crops))
@@ -182,9 +182,9 @@ def _crop(config: Settings, database: Database, probe: Probe) -> NDArray[np.uint
 
 
 def _draw(config: Settings, database: Database, answers: list[_Answer], output: Path) -> None:
-    from worker.crops import CropStore  # noqa: PLC0415 - see _crop
     from worker.pictures.gallery import Gallery  # noqa: PLC0415
     from worker.pictures.sheets import Tile, contact_sheet, write_png  # noqa: PLC0415
+    from worker.storage.crops import CropStore  # noqa: PLC0415 - see _crop
 
     tiles = []
     with database.sessions.begin() as session:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from worker.config import settings
-from worker.home import make_home
+from worker.storage.home import make_home
 
 
 class Work(StrEnum):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from worker.decode.sampling import Sampled
 from worker.errors import MediaRejected
-from worker.values import MediaInfo
+from worker.types import MediaInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-    from worker.values import DecodeLimits, DecodeRequest
+    from worker.types import DecodeLimits, DecodeRequest
 
 MAX_PAGES = 500
 """Pages of one file that are read; a note counts the rest."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from worker.decode.clock import Clock
     from worker.decode.timeline import Timeline
-    from worker.values import DecodeLimits
+    from worker.types import DecodeLimits
 
 SEEK_TRIES = 3
 """Key frames, nearest first, that are tried before decoding from the start of the file."""

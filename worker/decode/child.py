@@ -26,14 +26,14 @@ from worker.decode.stills import open_still
 from worker.decode.video import Video
 from worker.decode.wire import CANCEL, MessageKind, Request, decode_request, frame_meta, write_message
 from worker.errors import MediaRejected
-from worker.values import DecodedFrame
+from worker.types import DecodedFrame
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from worker.decode.album import Album
     from worker.decode.stills import Still
-    from worker.values import DecodeRequest
+    from worker.types import DecodeRequest
 
 OPENCV_NO_MEMORY = -4  # cv::Error::StsNoMem
 ALIVE_SECONDS = 1.0

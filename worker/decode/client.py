@@ -29,7 +29,7 @@ from worker.decode.wire import (
     plain_text,
 )
 from worker.errors import DecoderCrashed, MediaRejected
-from worker.values import DecodedFrame, DecodeLimits, DecodeRequest, MediaInfo, MediaKind, VideoReader
+from worker.types import DecodedFrame, DecodeLimits, DecodeRequest, MediaInfo, MediaKind, VideoReader
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -17,7 +17,7 @@ from worker.errors import MediaRejected
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from worker.values import DecodeLimits
+    from worker.types import DecodeLimits
 
 THUMBNAIL = (16, 16)
 MOST_DIFFERENCE = 10.0

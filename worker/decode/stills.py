@@ -21,14 +21,14 @@ from worker.decode.psd_page import PsdPage
 from worker.decode.sampling import Sampled, Sampler
 from worker.decode.wide import wide_picture
 from worker.errors import MediaRejected
-from worker.values import MediaInfo
+from worker.types import MediaInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from worker.values import DecodeLimits, DecodeRequest
+    from worker.types import DecodeLimits, DecodeRequest
 
 FORMATS = (
     "JPEG", "PNG", "WEBP", "GIF", "BMP", "HEIF", "AVIF", "ICO", "PPM", "JPEG2000", "PCX", "SGI", "QOI", "SUN", "ICNS",

@@ -24,14 +24,14 @@ from worker.decode.orientation import UPRIGHT, swaps_sides
 from worker.decode.scan import BROADCASTS, LONGEST_PAUSE_SECONDS, Scan, scan
 from worker.decode.wire import MAX_KEY_FRAMES
 from worker.errors import MediaRejected
-from worker.values import MediaInfo
+from worker.types import MediaInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from worker.decode.sampling import Sampled
     from worker.decode.timeline import Timeline
-    from worker.values import DecodeLimits, DecodeRequest
+    from worker.types import DecodeLimits, DecodeRequest
 
 logger = logging.getLogger(__name__)
 

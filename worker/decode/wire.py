@@ -14,7 +14,7 @@ from enum import Enum
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-from worker.values import DecodedFrame, DecodeLimits, DecodeRequest, MediaInfo
+from worker.types import DecodedFrame, DecodeLimits, DecodeRequest, MediaInfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -28,8 +28,8 @@ from worker.errors import RetryableError
 from worker.identity.known import lock_people
 from worker.identity.people import Identifier
 from worker.registry import code_version
+from worker.storage.transactions import retry_conflicts
 from worker.submit import lock_submissions
-from worker.transactions import retry_conflicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session, sessionmaker
 
-    from worker.crops import CropStore
+    from worker.storage.crops import CropStore
 
 FILES_LOCK = 0x66696C65  # "file": two processes that blanked crops of one strip at once would undo each other's work
 STRAGGLER_HOURS = 24

@@ -11,7 +11,6 @@ from sqlalchemy import text
 
 from db.bulk.arrays import read_rows
 from db.schema.totals import count_people
-from worker.database import is_away
 from worker.errors import FacetError, described
 from worker.identity import attempts
 from worker.identity.anchors import is_spoken_of, read_words
@@ -22,7 +21,8 @@ from worker.identity.placing import ROW, ROW_COLUMNS, place, read_these
 from worker.identity.replay import replay
 from worker.identity.ruling import violators
 from worker.registry import activate, active_release
-from worker.transactions import Result, retry_conflicts
+from worker.storage.database import is_away
+from worker.storage.transactions import Result, retry_conflicts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping

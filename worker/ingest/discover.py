@@ -12,8 +12,8 @@ from worker.errors import UsageError
 from worker.ingest.files import FileReader
 from worker.ingest.items import Refused
 from worker.ingest.walk import Entry, walk
-from worker.remote import is_url, list_files, local_path
-from worker.roots import is_below, local_roots, within
+from worker.storage.remote import is_url, list_files, local_path
+from worker.storage.roots import is_below, local_roots, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -7,25 +7,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from worker import remote
-from worker.cache import FetchCache
 from worker.errors import MediaError
 from worker.ingest import tars, zips
 from worker.ingest.inflate import OF_THE_DISK, ArchiveRefused, Budget
 from worker.ingest.items import Found, Refused
 from worker.ingest.sidecars import sidecar
 from worker.ingest.sniff import HEAD_BYTES, Archive, Media, Other, sniff
-from worker.ingest.staging import Staging, digest
 from worker.ingest.walk import display, open_file, refusal
-from worker.roots import local_roots, place_of_open
-from worker.stamps import settled_stamp, stamp_of
+from worker.storage import remote
+from worker.storage.fetch_cache import FetchCache
+from worker.storage.roots import local_roots, place_of_open
+from worker.storage.staging import Staging, digest
+from worker.storage.stamps import settled_stamp, stamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from worker.ingest.items import IngestOptions
     from worker.ingest.members import Member
-    from worker.ingest.staging import Readable
+    from worker.storage.staging import Readable
 
 MEMBER_SEPARATOR = "!/"
 """Between an archive and its member in a URI."""

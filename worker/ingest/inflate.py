@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from worker.ingest.items import IngestOptions
     from worker.ingest.sniff import ArchiveFormat
-    from worker.ingest.staging import Readable
+    from worker.storage.staging import Readable
 
 WINDOW_BYTES = 1 << 27
 """Memory that an archive may ask of its own unpacking (xz dictionary, zstd window): what ``xz -9`` needs, doubled."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from worker.values import MediaKind
+    from worker.types import MediaKind
 
 GIB = 1 << 30
 
@@ -27,7 +27,7 @@ class Found:
     """Short lower-case name by its first bytes: jpeg, heic, mp4, matroska, ..."""
     byte_size: int
     stamp: str | None = field(default=None, compare=False)
-    """Of the file that was hashed, as ``worker.stamps`` makes them; None where it may have changed unseen."""
+    """Of the file that was hashed, as ``worker.storage.stamps`` makes them; None where it may have changed unseen."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from worker.ingest.staging import Readable
+    from worker.storage.staging import Readable
 
 DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 

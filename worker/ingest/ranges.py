@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from worker.values import MediaInfo
+    from worker.types import MediaInfo
 
 SHORTEST_PART = 0.1
 """Of a range: what is left over at the end and shorter than this joins the range before."""

@@ -14,7 +14,7 @@ from worker.ingest.film_signatures import FILMS, UNREAD_FILMS, is_transport_stre
 from worker.ingest.still_signatures import RAW, RAW_ADVICE, READ, UNREAD, UNREAD_BRANDS
 
 if TYPE_CHECKING:
-    from worker.values import MediaKind
+    from worker.types import MediaKind
 
 HEAD_BYTES = 16 << 10
 """Far more than the signatures need: a transport stream may have something else before it."""

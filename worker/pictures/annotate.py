@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
     from numpy.typing import NDArray
 
-    from worker.values import DecodedFrame
+    from worker.types import DecodedFrame
 
     Pixels = NDArray[np.uint8]
     Colour = tuple[int, int, int]

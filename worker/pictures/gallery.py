@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
-    from worker.crops import CropStore
     from worker.identity.search import AppearanceHit, Found, PersonHit
+    from worker.storage.crops import CropStore
 
     Crop = NDArray[np.uint8]
 

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from worker.errors import UsageError
 from worker.pictures.annotate import Subject
-from worker.stamps import Expected
+from worker.storage.stamps import Expected
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
-    from worker.values import MediaKind
+    from worker.types import MediaKind
 
 _MEDIA = "SELECT media_id, kind, location, uri, sha256, byte_size, stamp FROM media_file "
 _BY_ID = text(_MEDIA + "WHERE media_id = :id AND kind IS NOT NULL")

@@ -109,14 +109,14 @@ def test_a_worker_does_all_its_work_without_changing_tables(urls, tmp_path):
     from worker.cli.analyze import submit_paths
     from worker.complaints import read_complaints
     from worker.config import Settings
-    from worker.crops import CropStore
-    from worker.database import open_database
     from worker.erasure.erase import Eraser
     from worker.erasure.files import Stores
     from worker.identity.proposals import regroup_people
     from worker.identity.regroup import alarm_of
     from worker.runner import Worker, load
     from worker.status import read_status
+    from worker.storage.crops import CropStore
+    from worker.storage.database import open_database
     from worker.submit import Submission
 
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from worker.decode.client import Decoder
-from worker.values import DecodeLimits, DecodeRequest
+from worker.types import DecodeLimits, DecodeRequest
 
 WIDTH, HEIGHT = 176, 144
 BITS, COLUMNS = 10, 5

@@ -8,7 +8,7 @@ import pytest
 
 from worker.errors import MediaRejected
 from worker.ingest.sniff import HEAD_BYTES, Media, Other, sniff
-from worker.values import DecodeRequest
+from worker.types import DecodeRequest
 
 FRAMES = 30
 X264 = {"preset": "ultrafast"}

@@ -6,7 +6,7 @@ import av
 import numpy as np
 import pytest
 
-from worker.values import DecodeRequest
+from worker.types import DecodeRequest
 
 PART = 16  # frames
 PAL_WIDE, PAL_NARROW, NTSC_WIDE, NTSC_NARROW = (64, 45), (16, 15), (32, 27), (8, 9)

@@ -16,7 +16,7 @@ from PIL import Image
 from worker.decode.client import Decoder
 from worker.decode.wire import CANCEL
 from worker.errors import DecoderCrashed, MediaRejected
-from worker.values import DecodeLimits, DecodeRequest
+from worker.types import DecodeLimits, DecodeRequest
 
 SHORT = DecodeLimits(wall_seconds=2.0)
 
@@ -207,7 +207,7 @@ def test_a_child_ends_with_its_parent(tmp_path):
     script = (
         "import os, sys, time\n"
         "from worker.decode.client import Decoder\n"
-        "from worker.values import DecodeLimits\n"
+        "from worker.types import DecodeLimits\n"
         "decoder = Decoder(DecodeLimits()).__enter__()\n"
         "print(decoder.pid, flush=True)\n"
         "time.sleep(60)\n"

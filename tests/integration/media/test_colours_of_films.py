@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from av.video.reformatter import Colorspace
 
-from worker.values import DecodeRequest
+from worker.types import DecodeRequest
 
 RED = np.array([200, 30, 30], np.uint8)
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from worker.decode.client import Decoder
 from worker.errors import MediaRejected
-from worker.values import DecodeLimits, DecodeRequest
+from worker.types import DecodeLimits, DecodeRequest
 
 pillow_heif.register_heif_opener()  # Pillow writes HEIF with it
 

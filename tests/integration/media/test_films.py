@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from worker.errors import DecoderCrashed, MediaRejected
-from worker.values import DecodeRequest
+from worker.types import DecodeRequest
 
 IRREGULAR = np.cumsum([0, *np.random.default_rng(0).integers(5, 120, 59)]).tolist()
 OPEN_GROUPS = {"x264-params": "open-gop=1:bframes=3:keyint=12:min-keyint=12"}

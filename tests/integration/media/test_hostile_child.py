@@ -9,7 +9,7 @@ from PIL import Image
 from worker.decode.client import Decoder
 from worker.decode.wire import HEADER, MAGIC, info_from_meta, plain_text
 from worker.errors import DecoderCrashed, MediaRejected
-from worker.values import DecodeLimits, DecodeRequest
+from worker.types import DecodeLimits, DecodeRequest
 
 LIMITS = DecodeLimits(wall_seconds=1.0)
 PROGRAM = """

@@ -4,13 +4,13 @@ import hashlib
 
 import pytest
 
-from worker.cache import FetchCache
 from worker.decoding import DecodePool, UnitDecoded, UnitFrame
 from worker.errors import MediaAway, UsageError
 from worker.ingest import Found, IngestOptions, check_arguments, discover
 from worker.ledger import LeasedUnit
-from worker.sources import Sources
-from worker.values import DecodeLimits
+from worker.storage.fetch_cache import FetchCache
+from worker.storage.sources import Sources
+from worker.types import DecodeLimits
 
 BUCKET = "media"
 

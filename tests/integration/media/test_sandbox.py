@@ -18,7 +18,7 @@ from worker.decode.calls import CALLS
 from worker.decode.client import Decoder
 from worker.decode.confine import CAPABILITIES, FILTER, LANDLOCK, LIMITS, NETWORK, PROTECTIONS, READING
 from worker.errors import DecoderCrashed
-from worker.values import DecodeLimits
+from worker.types import DecodeLimits
 
 # Evaluated in a confined process; ``victim`` is another process of the same user, ``old`` a file opened before. What
 # concerns the whole machine is asked for such that it would change nothing.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from av.stream import Disposition
 
-from worker.values import DecodeRequest
+from worker.types import DecodeRequest
 
 DEFAULT, COVER, NONE = Disposition.default, Disposition.attached_pic, Disposition(0)
 SMALL, MIDDLE, LARGE = (32, 32), (96, 64), (160, 96)

@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 from worker.decode.client import Decoder
 from worker.errors import MediaRejected
 from worker.ingest import Found, IngestOptions, discover
-from worker.values import DecodeLimits, DecodeRequest
+from worker.types import DecodeLimits, DecodeRequest
 
 CLIPS = {
     "face_recognition__short_hamilton_clip.mp4": 275,

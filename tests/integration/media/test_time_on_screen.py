@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worker.values import DecodeRequest
+from worker.types import DecodeRequest
 
 SCALE = 16
 """Ticks of the streams' clocks per millisecond."""

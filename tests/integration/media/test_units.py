@@ -11,7 +11,7 @@ import pytest
 from worker.decode.av_reader import AvReader
 from worker.decode.video import Video
 from worker.ingest import RangeOptions, plan_ranges
-from worker.values import DecodeLimits, DecodeRequest
+from worker.types import DecodeLimits, DecodeRequest
 
 FRAMES = 300
 

@@ -16,7 +16,7 @@ from db.engine import make_engine, session_factory
 from worker.ingest import Found
 from worker.ledger import Lease
 from worker.submit import Submission, SubmitCounts, submit
-from worker.values import MediaInfo
+from worker.types import MediaInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -13,12 +13,12 @@ from sqlalchemy import text
 from worker import ledger
 from worker.absences import Absences, leave_unit
 from worker.complaints import read_complaints
-from worker.crops import CropStore
 from worker.decoding import DecodePool, UnitDecoded, UnitFrame
 from worker.errors import MediaAway
 from worker.leases import LeaseHolder
 from worker.results import UnitResult
-from worker.values import DecodeLimits
+from worker.storage.crops import CropStore
+from worker.types import DecodeLimits
 from worker.writer import Books, Writer
 
 

@@ -14,8 +14,6 @@ from PIL import Image
 from sqlalchemy import text
 
 from worker.config import Settings
-from worker.crops import CropStore
-from worker.database import open_database
 from worker.decode.client import Decoder
 from worker.decoding import DecodePool, UnitDecoded, UnitFrame
 from worker.demo import build_archive
@@ -24,10 +22,12 @@ from worker.ingest import IngestOptions, discover
 from worker.leases import LeaseHolder
 from worker.results import UnitResult
 from worker.runner import Worker, load
-from worker.sources import FileProber, Sources
-from worker.stamps import settled_stamp, stamp_of
+from worker.storage.crops import CropStore
+from worker.storage.database import open_database
+from worker.storage.sources import FileProber, Sources
+from worker.storage.stamps import settled_stamp, stamp_of
 from worker.submit import Submission, submit
-from worker.values import DecodeLimits
+from worker.types import DecodeLimits
 from worker.writer import Books, Writer
 
 SECONDS = 8
@@ -160,7 +160,7 @@ def desk(archive, tmp_path, decoder, pool):
 @pytest.fixture(params=["image", "video"])
 def files(request, tmp_path, monkeypatch):
     """A file, other bytes of the same size, and a copy of the first; its stamp counts at once."""
-    monkeypatch.setattr("worker.stamps.SETTLED_NS", 0)
+    monkeypatch.setattr("worker.storage.stamps.SETTLED_NS", 0)
     names = tmp_path / "a", tmp_path / "other", tmp_path / "copy"
     for path, seed in zip(names, (1, 2, 1), strict=True):
         WRITE[request.param](path, seed)
@@ -213,7 +213,7 @@ def test_the_same_bytes_under_another_stamp_are_analysed(desk, files, touch):
 
 
 def test_a_video_that_changes_between_its_units_is_rejected_as_a_whole(desk, tmp_path, monkeypatch):
-    monkeypatch.setattr("worker.stamps.SETTLED_NS", 0)
+    monkeypatch.setattr("worker.storage.stamps.SETTLED_NS", 0)
     path, other = tmp_path / "a", tmp_path / "other"
     write_video(path, 1)
     write_video(other, 2)
@@ -250,7 +250,7 @@ def test_a_video_that_is_written_to_while_it_is_decoded_is_rejected(desk, tmp_pa
 
 
 def test_a_video_that_changes_before_it_is_probed_is_refused_and_planned_when_found(desk, tmp_path, monkeypatch):
-    monkeypatch.setattr("worker.stamps.SETTLED_NS", 0)
+    monkeypatch.setattr("worker.storage.stamps.SETTLED_NS", 0)
     path, other, copy = tmp_path / "a", tmp_path / "other", tmp_path / "copy"
     for one, seed in ((path, 1), (other, 2), (copy, 1)):
         write_video(one, seed)
@@ -310,7 +310,7 @@ def test_a_stamp_counts_only_when_a_later_change_would_show(tmp_path, monkeypatc
     path.write_text("a")
     found = path.stat()
     assert settled_stamp(found, found) is None, "it may be changed once more within the same tick"
-    monkeypatch.setattr("worker.stamps.SETTLED_NS", 0)
+    monkeypatch.setattr("worker.storage.stamps.SETTLED_NS", 0)
     assert settled_stamp(found, found) == stamp_of(found)
     path.write_text("b")
     assert settled_stamp(found, path.stat()) is None

@@ -11,8 +11,8 @@ from sqlalchemy import text
 
 from worker import cancel, crop_walk, ledger
 from worker.crop_walk import find_orphans, walk_crops
-from worker.crops import CropStore
 from worker.errors import RetryableError
+from worker.storage.crops import CropStore
 from worker.store import strip_name
 
 CROPS = np.zeros((2, 16, 16, 3), np.uint8)

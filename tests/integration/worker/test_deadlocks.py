@@ -12,12 +12,11 @@ import numpy as np
 from sqlalchemy import text
 
 from worker import analyses, ledger, registry
-from worker.crops import CropStore
-from worker.finish import HeadSpec
 from worker.finisher import Finisher
 from worker.leases import LeaseHolder
 from worker.results import FaceChunk, UnitResult
-from worker.values import HeadRows
+from worker.storage.crops import CropStore
+from worker.types import HeadRows, HeadSpec
 from worker.writer import Books, Writer
 
 WORKERS, FILMS, UNITS, FACES = 4, 3, 20, 40

@@ -14,14 +14,14 @@ from sqlalchemy import text
 
 from worker import cancel, finish, ledger, stored_faces
 from worker.analyses import end_analysis, read_forgotten, revive_analysis
-from worker.crops import CropStore
 from worker.finish import build_appearances, store_whole
 from worker.finisher import Finisher
-from worker.joining import HeadSpec, join_unit
+from worker.joining import join_unit
 from worker.leases import LeaseHolder
 from worker.results import FaceChunk, UnitResult
+from worker.storage.crops import CropStore
 from worker.store import store_unit
-from worker.values import HeadRows, MediaInfo
+from worker.types import HeadRows, HeadSpec, MediaInfo
 from worker.writer import Books, Writer
 
 HEADS = {

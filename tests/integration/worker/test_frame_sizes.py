@@ -8,12 +8,12 @@ from sqlalchemy import text
 
 from worker.analyses import end_analysis
 from worker.finish import build_appearances, store_whole
-from worker.joining import HeadSpec, join_unit
+from worker.joining import join_unit
 from worker.leases import LeaseHolder
 from worker.pictures.subjects import load_subjects
 from worker.results import FaceChunk, UnitResult
 from worker.store import store_unit
-from worker.values import HeadRows, MediaInfo
+from worker.types import HeadRows, HeadSpec, MediaInfo
 
 INFO = MediaInfo(kind="video", format="mpegts", width=640, height=360, duration_seconds=4.0)
 SOMEBODY = np.eye(1, 128, dtype=np.float32)

@@ -12,8 +12,8 @@ from sqlalchemy import text
 
 from worker.cli.analyze import submit_paths
 from worker.config import Settings
-from worker.database import open_database
 from worker.runner import Worker, load
+from worker.storage.database import open_database
 from worker.submit import Submission
 
 # A decode child as it is, but for a still that makes it end as if its decoder had written where it must not.

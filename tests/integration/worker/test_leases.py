@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from worker.crops import CropStore
 from worker.errors import RetryableError
 from worker.leases import LeaseHolder
 from worker.results import UnitResult
+from worker.storage.crops import CropStore
 from worker.writer import Books, Writer
 
 LEASE_SECONDS = 0.6

@@ -11,10 +11,10 @@ import pytest
 from sqlalchemy import text
 
 from worker import ledger
-from worker.crops import CropStore
 from worker.errors import DecoderCrashed
 from worker.leftovers import remove_leftovers
 from worker.results import UnitResult
+from worker.storage.crops import CropStore
 from worker.store import strip_name
 from worker.writer import Books, Writer
 

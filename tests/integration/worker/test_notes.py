@@ -10,10 +10,10 @@ from sqlalchemy import text
 
 from worker.cli.analyze import show, submit_paths
 from worker.config import Settings
-from worker.database import open_database
 from worker.leases import LeaseHolder
 from worker.results import MAX_NOTES, UnitResult
 from worker.runner import Worker, load
+from worker.storage.database import open_database
 from worker.store import store_unit
 from worker.submit import Submission
 from worker.summary import summarise_job

@@ -11,9 +11,9 @@ from sqlalchemy import text
 
 from worker.cli.analyze import submit_paths
 from worker.config import Settings
-from worker.database import open_database
 from worker.demo import _open
 from worker.runner import Worker, load
+from worker.storage.database import open_database
 from worker.submit import Submission
 from worker.summary import summarise_job
 

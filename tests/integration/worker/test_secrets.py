@@ -93,7 +93,7 @@ def test_process_lists_show_no_password(tmp_path):
     import psutil
 
     from worker.decode.client import Decoder
-    from worker.values import DecodeLimits
+    from worker.types import DecodeLimits
 
     with Decoder(DecodeLimits()) as decoder:
         assert "://" not in " ".join(psutil.Process(decoder.pid).cmdline())

@@ -11,12 +11,12 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DataError, OperationalError
 
-from worker.crops import CropStore
 from worker.errors import RetryableError
-from worker.ingest.staging import Staging
 from worker.leases import LeaseHolder
 from worker.recognition import InferredChunk
 from worker.results import FaceChunk, UnitResult
+from worker.storage.crops import CropStore
+from worker.storage.staging import Staging
 from worker.store import strip_name
 from worker.writer import Books, Writer
 

@@ -18,9 +18,9 @@ from sqlalchemy import text
 
 from worker.errors import MediaAway, MediaRejected
 from worker.ingest import Found, IngestOptions, discover
-from worker.ingest.staging import PARTIAL
-from worker.sources import Sources
 from worker.staged import StagedMembers
+from worker.storage.sources import Sources
+from worker.storage.staging import PARTIAL
 
 JPEG = b"\xff\xd8\xff\xe0"
 MEMBERS = {"a.jpg": JPEG + b"one", "folder/b.jpg": JPEG + b"two", "c!/d.jpg": JPEG + b"three"}

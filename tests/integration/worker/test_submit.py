@@ -17,7 +17,7 @@ from worker.ingest import Refused
 from worker.status import read_status
 from worker.submit import Submission, submit
 from worker.summary import summarise_job
-from worker.values import MediaInfo
+from worker.types import MediaInfo
 
 
 class Prober:

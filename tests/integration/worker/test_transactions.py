@@ -10,13 +10,14 @@ from prometheus_client import CollectorRegistry
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from worker import metrics, transactions
-from worker.crops import CropStore
-from worker.database import is_away, is_conflict
+from worker import metrics
 from worker.errors import RetryableError
 from worker.leases import LeaseHolder
 from worker.results import UnitResult
-from worker.transactions import run_transaction
+from worker.storage import transactions
+from worker.storage.crops import CropStore
+from worker.storage.database import is_away, is_conflict
+from worker.storage.transactions import run_transaction
 from worker.writer import Books, Writer
 
 LOCK_MEDIA = text("SELECT FROM media_file WHERE media_id = :id FOR NO KEY UPDATE")

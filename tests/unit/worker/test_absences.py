@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from worker.absences import Absences, look_for
+from worker.absences import Absences
 from worker.errors import MediaAway, MediaRejected
-from worker.sources import Sources
+from worker.storage.mounts import look_for
+from worker.storage.sources import Sources
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from worker.pictures.annotate import COLOURS, Painter, Subject, annotate_film, annotate_still
-from worker.values import DecodedFrame
+from worker.types import DecodedFrame
 
 GREY = 90
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from worker.appearances import AppearanceFaces, Verdict, summarise
 from worker.holds import Holds
-from worker.values import HeadRows
+from worker.types import HeadRows
 
 GENDERS = ("male", "female")
 

@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import text
 
 from db.base import Base
-from worker.crops import CropStore
 from worker.erasure.erase import Eraser
 from worker.erasure.files import Stores
 from worker.identity.known import PeopleInMemory
 from worker.identity.people import identify_pending
+from worker.storage.crops import CropStore
 
 CROP = 8
 NUMBERED = ("media_file", "analysis", "unit", "face", "appearance", "person")

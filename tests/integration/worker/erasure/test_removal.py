@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import text
 
 from worker.crop_walk import find_orphans
-from worker.crops import CropStore
 from worker.erasure.health import read_waiting
 from worker.erasure.removal import MAX_FAILURES
 from worker.errors import FacetError, RetryableError
+from worker.storage.crops import CropStore
 
 
 def folder_of(house, media_id):

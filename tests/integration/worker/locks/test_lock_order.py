@@ -11,7 +11,6 @@ from sqlalchemy import text
 
 from worker import cancel, ledger, locks
 from worker.analyses import end_analysis, read_forgotten
-from worker.crops import CropStore
 from worker.erasure.erase import Eraser
 from worker.erasure.files import Stores
 from worker.errors import DecoderCrashed, MediaAway, MediaChanged
@@ -22,7 +21,8 @@ from worker.identity.regroup import Alarm
 from worker.ingest import Refused
 from worker.leases import LeaseHolder
 from worker.results import FaceChunk, UnitResult
-from worker.transactions import run_transaction
+from worker.storage.crops import CropStore
+from worker.storage.transactions import run_transaction
 from worker.writer import Books, Writer
 
 LEDGER = {"media_file", "analysis", "unit"}

@@ -11,7 +11,7 @@ from PIL import Image
 
 from worker.decode import stills
 from worker.decode.stills import open_still
-from worker.values import DecodeLimits, DecodeRequest
+from worker.types import DecodeLimits, DecodeRequest
 
 PACKINGS = {"none": 1, "lzw": 5, "deflate": 8, "packbits": 32773}
 

@@ -10,7 +10,7 @@ from PIL import Image, ImageCms
 from worker.decode import stills
 from worker.decode.stills import open_still
 from worker.errors import MediaRejected
-from worker.values import DecodeLimits, DecodeRequest
+from worker.types import DecodeLimits, DecodeRequest
 
 RED, GREEN, BLUE = (200, 30, 20), (30, 180, 40), (20, 40, 190)
 

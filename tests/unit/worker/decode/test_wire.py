@@ -17,7 +17,7 @@ from worker.decode.wire import (
     notes_from_meta,
     write_message,
 )
-from worker.values import DecodedFrame, DecodeLimits, DecodeRequest
+from worker.types import DecodedFrame, DecodeLimits, DecodeRequest
 
 
 @pytest.mark.parametrize("name", ["/a/b.mp4", '/a/line\nbreak "quoted".mp4', "/a/\udcff\udc80.mp4", "/ä/日本.mp4"])

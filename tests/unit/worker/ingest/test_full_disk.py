@@ -20,11 +20,11 @@ import numpy as np
 import pytest
 import zstandard
 
-from worker.cache import FetchCache
-from worker.crops import CropStore
 from worker.errors import RetryableError
 from worker.ingest import Found, IngestOptions, discover
-from worker.ingest.staging import PARTIAL, Staging
+from worker.storage.crops import CropStore
+from worker.storage.fetch_cache import FetchCache
+from worker.storage.staging import PARTIAL, Staging
 
 JPEG = b"\xff\xd8\xff\xe0"
 LIMIT_BYTES = 40_000
@@ -108,9 +108,9 @@ def test_whatever_the_disk_says_and_whenever(tmp_path, monkeypatch, number, fail
         class Full(FileIO):
             write = fail
 
-        monkeypatch.setattr("worker.ingest.staging.FileIO", Full)
+        monkeypatch.setattr("worker.storage.staging.FileIO", Full)
     elif failing == "dup":
-        monkeypatch.setattr("worker.ingest.staging.os.dup", fail)
+        monkeypatch.setattr("worker.storage.staging.os.dup", fail)
     else:
         monkeypatch.setattr(Path, failing, fail)
     if failing == "unlink":  # the copies are whole: nothing is wrong but what could not be tidied up

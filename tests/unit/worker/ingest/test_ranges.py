@@ -3,7 +3,7 @@ import itertools
 import pytest
 
 from worker.ingest import RangeOptions, plan_ranges
-from worker.values import MediaInfo
+from worker.types import MediaInfo
 
 MINUTE = RangeOptions(range_seconds=60.0, frames_per_second=2.0)
 

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, TypeVar
 from sqlalchemy.exc import DBAPIError
 
 from worker import metrics
-from worker.database import is_conflict
 from worker.errors import RetryableError
+from worker.storage.database import is_conflict
 
 if TYPE_CHECKING:
     from collections.abc import Callable

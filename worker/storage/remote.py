@@ -16,7 +16,7 @@ import fsspec
 
 from worker.errors import MediaAway, MediaChanged, MediaRejected, UsageError
 from worker.masking import holds_secret, masked
-from worker.roots import UNSAFE
+from worker.storage.roots import UNSAFE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

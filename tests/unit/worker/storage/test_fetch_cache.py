@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from worker.cache import FetchCache
 from worker.errors import MediaRejected, RetryableError
+from worker.storage.fetch_cache import FetchCache
 
 
 def sha(data):
@@ -129,7 +129,7 @@ def test_a_fetch_that_breaks_off_leaves_nothing(cache):
 
 
 def test_no_room_for_ever_is_said(cache, store, monkeypatch):
-    monkeypatch.setattr("worker.cache.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("worker.storage.fetch_cache.PATIENCE_SECONDS", 0.0)
     with (
         cache.lend(store(bytes(60))),
         pytest.raises(RetryableError, match="FACET_CACHE_BYTES"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from worker.crops import CropStore
 from worker.errors import FacetError, RetryableError
+from worker.storage.crops import CropStore
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from worker.cache import FetchCache
 from worker.errors import MediaAway, MediaRejected, UsageError
 from worker.ingest import Found, IngestOptions, check_arguments, discover
-from worker.remote import RemoteFile
-from worker.roots import within
-from worker.sources import Sources
+from worker.storage.fetch_cache import FetchCache
+from worker.storage.remote import RemoteFile
+from worker.storage.roots import within
+from worker.storage.sources import Sources
 
 WEB = "http://h/allowed"
 BELOW = [
@@ -222,7 +222,7 @@ def test_a_link_that_takes_a_files_place_after_the_check_is_not_followed(folders
     def late(location, *_):
         swap(root, private)
 
-    monkeypatch.setattr("worker.sources.look_for", late)
+    monkeypatch.setattr("worker.storage.sources.look_for", late)
     sources = Sources(roots=(str(root),))
     with pytest.raises(MediaAway, match="FACET_MEDIA_ROOTS"), sources.lend(str(root / "sub" / "a.png")):
         pass

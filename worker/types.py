@@ -110,3 +110,12 @@ class HeadRows:
     """(N,) upper end, else None."""
     abstains: NDArray[np.bool_] | None = None
     """(N,) True where the answer is 'unknown'; None for a head that always answers."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadSpec:
+    """What the release says of one of its heads."""
+
+    labels: tuple[str, ...]
+    threshold: float
+    """Mean probability below which the answer is 'unknown'; 0 for a head that always answers."""

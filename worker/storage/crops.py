@@ -28,6 +28,11 @@ STRIP_ROWS = 256  # crops per strip: 256 x 112 rows stay far below the 65,535 th
 PNG_COMPRESSION = 1  # of 9: 4 times faster than the default for 8 % more bytes
 
 
+def strip_folder(sha256: str, analysis_id: int) -> str:
+    """Name the folder of an analysis' crops."""
+    return f"{sha256[:2]}/{sha256}/{analysis_id}"
+
+
 @dataclass(frozen=True, slots=True)
 class CropStore:
     """Writes and reads strips under one address."""

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from worker import remote
-from worker.absences import disk_fails, look_for
-from worker.cache import FetchCache
 from worker.decode.opened import open_media
 from worker.errors import MediaAway, MediaError
 from worker.ingest import Found, IngestOptions
-from worker.roots import local_roots, place_of_open, within
 from worker.staged import StagedMembers
-from worker.stamps import Check, Expected, Verified
+from worker.storage import remote
+from worker.storage.fetch_cache import FetchCache
+from worker.storage.mounts import disk_fails, look_for
+from worker.storage.roots import local_roots, place_of_open, within
+from worker.storage.stamps import Check, Expected, Verified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from worker.config import Settings
     from worker.decode.client import Decoder
     from worker.ingest import Refused
-    from worker.values import MediaInfo, MediaKind
+    from worker.types import MediaInfo, MediaKind
 
 
 _WAITED_FOR = text("""SELECT m.sha256 FROM media_file AS m JOIN analysis AS a USING (media_id)

@@ -8,12 +8,12 @@ import fsspec
 import pytest
 from PIL import Image
 
-from worker.cache import FetchCache
 from worker.errors import MediaAway, MediaRejected, UsageError
 from worker.ingest import IngestOptions, check_arguments, discover
-from worker.remote import RemoteFile, chunks, describe, is_url, list_files, local_path
-from worker.roots import within
-from worker.sources import FileProber, Sources, expected_of
+from worker.storage.fetch_cache import FetchCache
+from worker.storage.remote import RemoteFile, chunks, describe, is_url, list_files, local_path
+from worker.storage.roots import within
+from worker.storage.sources import FileProber, Sources, expected_of
 
 
 def jpeg(number):
@@ -102,7 +102,7 @@ def test_a_package_that_is_missing_is_named(monkeypatch):
     def missing(*_, **__):
         raise ImportError("Install s3fs to access S3")
 
-    monkeypatch.setattr("worker.remote.fsspec.core.url_to_fs", missing)
+    monkeypatch.setattr("worker.storage.remote.fsspec.core.url_to_fs", missing)
     with pytest.raises(UsageError, match=r"facet\[s3\]"):
         check_arguments(["s3://bucket/a"])
     with pytest.raises(MediaAway, match=r"facet\[s3\]"):
