@@ -18,9 +18,9 @@ from sqlalchemy import text
 from worker.waiting import SKIP_SECONDS, Search
 
 if TYPE_CHECKING:
-    from worker.errors import MediaAway
     from sqlalchemy.orm import Session
 
+    from worker.errors import MediaAway
     from worker.ledger import LeasedUnit
 
 logger = logging.getLogger(__name__)

@@ -13,8 +13,8 @@ from db.errors import DatabaseError
 from db.schema.migrate import current_state, missing_limits
 from worker.complaints import read_complaints
 from worker.crop_walk import find_orphans
+from worker.decode.child.confine import PROTECTIONS
 from worker.decode.client import Decoder
-from worker.decode.confine import PROTECTIONS
 from worker.erasure.health import read_waiting
 from worker.errors import FacetError
 from worker.identity.proposals import read_proposals

@@ -76,7 +76,7 @@ class Decoder:
         return self._child.pid if self._child else None
 
     def protections(self) -> tuple[str, ...]:
-        """Give what the system lets hold the child: of ``PROTECTIONS`` in ``worker.decode.confine``.
+        """Give what the system lets hold the child: of ``PROTECTIONS`` in ``worker.decode.child.confine``.
 
         Raises:
             DecoderCrashed: no child comes up.

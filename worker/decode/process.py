@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from worker.decode.confine import THREADS, max_threads
+from worker.decode.child.confine import THREADS, max_threads
 from worker.decode.wire import HEADER, MAGIC, MAX_META_BYTES, MessageKind
 from worker.errors import DecoderCrashed
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.errors import MediaError
-from worker.ingest import tars, zips
-from worker.ingest.inflate import OF_THE_DISK, ArchiveRefused, Budget
+from worker.ingest.archives import tars, zips
+from worker.ingest.archives.inflate import OF_THE_DISK, ArchiveRefused, Budget
 from worker.ingest.items import Found, Refused
 from worker.ingest.sidecars import sidecar
 from worker.ingest.sniff import HEAD_BYTES, Archive, Media, Other, sniff
@@ -23,8 +23,8 @@ from worker.storage.stamps import settled_stamp, stamp_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from worker.ingest.archives.members import Member
     from worker.ingest.items import IngestOptions
-    from worker.ingest.members import Member
     from worker.storage.staging import Readable
 
 MEMBER_SEPARATOR = "!/"

@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from worker.ingest.film_signatures import FILMS, UNREAD_FILMS, is_transport_stream
 from worker.ingest.still_signatures import RAW, RAW_ADVICE, READ, UNREAD, UNREAD_BRANDS
+from worker.ingest.video_signatures import FILMS, UNREAD_FILMS, is_transport_stream
 
 if TYPE_CHECKING:
     from worker.types import MediaKind

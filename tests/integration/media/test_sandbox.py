@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from worker.decode import sandbox
-from worker.decode.calls import CALLS
+from worker.decode.child import sandbox
+from worker.decode.child.calls import CALLS
+from worker.decode.child.confine import CAPABILITIES, FILTER, LANDLOCK, LIMITS, NETWORK, PROTECTIONS, READING
 from worker.decode.client import Decoder
-from worker.decode.confine import CAPABILITIES, FILTER, LANDLOCK, LIMITS, NETWORK, PROTECTIONS, READING
 from worker.errors import DecoderCrashed
 from worker.types import DecodeLimits
 
@@ -141,7 +141,7 @@ MACHINES = ("x86_64", "aarch64")
 SCRIPT = """
 import ctypes, fcntl, importlib, importlib.util, json, mmap, os, platform, resource, signal, socket, struct, subprocess
 import sys, threading, time
-from worker.decode import confine, sandbox
+from worker.decode.child import confine, sandbox
 wanted = json.loads(sys.argv[1])
 folder, victim, N = wanted["folder"], wanted["victim"], wanted["numbers"]
 if wanted["user"]:
@@ -266,7 +266,7 @@ def test_protections_are_told_as_they_are(outcome):
 
 THREADS_SCRIPT = """
 import os, sys, threading
-from worker.decode import confine
+from worker.decode.child import confine
 if sys.argv[1] != "0":
     os.setgroups([]); os.setgid(int(sys.argv[1])); os.setuid(int(sys.argv[1]))
 confine.leave_network()
@@ -350,10 +350,10 @@ def test_a_kernel_that_offers_nothing_leaves_the_rest(monkeypatch):
         def syscall(self, *_):
             return -1
 
-    monkeypatch.setattr("worker.decode.sandbox.ctypes.CDLL", lambda *_, **__: Libc())
+    monkeypatch.setattr("worker.decode.child.sandbox.ctypes.CDLL", lambda *_, **__: Libc())
     assert not sandbox.landlock()
     assert not sandbox.filter_calls()
-    monkeypatch.setattr("worker.decode.sandbox.platform.machine", lambda: "pdp11")
+    monkeypatch.setattr("worker.decode.child.sandbox.platform.machine", lambda: "pdp11")
     assert not sandbox.filter_calls()
 
 

@@ -8,8 +8,8 @@ import av
 import numpy as np
 import pytest
 
-from worker.decode.av_reader import AvReader
-from worker.decode.video import Video
+from worker.decode.child.readers.video.av_reader import AvReader
+from worker.decode.child.readers.video.video import Video
 from worker.ingest import RangeOptions, plan_ranges
 from worker.types import DecodeLimits, DecodeRequest
 

@@ -19,7 +19,7 @@ from worker.submit import Submission
 # A decode child as it is, but for a still that makes it end as if its decoder had written where it must not.
 PROGRAM = """
 import os
-from worker.decode import child
+from worker.decode.child import __main__ as child
 
 def evil(location, limits, still=child.open_still):
     opened = still(location, limits)

@@ -20,7 +20,7 @@ from worker.summary import summarise_job
 
 # A decode child as it is, but that each still has a second part.
 PROGRAM = """
-from worker.decode import child, stills
+from worker.decode.child import __main__ as child; from worker.decode.child.readers.stills import stills
 
 stills.Still.notes = property(lambda still: ("page 2 of 2 was not analysed",))
 child.main()

@@ -139,9 +139,11 @@ def test_a_disk_that_cannot_be_read_is_no_damaged_archive(tmp_path, monkeypatch,
             return super().readinto(buffer)
 
     monkeypatch.setattr(Path, "open", lambda self, mode="r", **o: Failing(self) if "b" in mode else opened(self, mode))
-    monkeypatch.setattr("worker.ingest.zips.zipfile.ZipFile.__init__", _open_failing(zipfile.ZipFile.__init__, Failing))
+    monkeypatch.setattr(
+        "worker.ingest.archives.zips.zipfile.ZipFile.__init__", _open_failing(zipfile.ZipFile.__init__, Failing)
+    )
     if "zip" in packer:
-        monkeypatch.setattr("worker.ingest.zips._check_directory", lambda _path: None)
+        monkeypatch.setattr("worker.ingest.archives.zips._check_directory", lambda _path: None)
     items = list(discover([str(path)], IngestOptions(), tmp_path / "staging"))
     assert {item.code for item in items} == {"unreadable"}
 

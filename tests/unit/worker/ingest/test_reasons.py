@@ -11,13 +11,7 @@ def test_the_page_lists_the_reasons_that_the_code_gives():
     pairs = r'(?:return|refusal =) \(?"([a-z_]+)", '
     given = set()
     worker = ROOT / "worker"
-    for source in [
-        *worker.glob("decode/*.py"),
-        *worker.glob("ingest/*.py"),
-        worker / "absences.py",
-        worker / "cache.py",
-        worker / "remote.py",
-    ]:
+    for source in (path for folder in ("decode", "ingest", "storage") for path in (worker / folder).rglob("*.py")):
         text = source.read_text()
         given |= set(re.findall(calls, text)) | set(re.findall(pairs, text))
     given |= {"truncated", "unreadable"}  # chosen by conditions

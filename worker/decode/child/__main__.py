@@ -1,0 +1,184 @@
+"""The process that reads hostile bytes: ``python -m worker.decode.child MEMORY_BYTES PARENT_PID FILES [paths]``.
+
+Reads requests from standard input, writes messages to standard output, knows no database, network or setting. The file
+of each request comes opened through the socket ``FILES``; with ``paths``, the process may also open files to read.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import sys
+import time
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import av.logging
+import cv2
+
+from worker.decode.child import scenes
+from worker.decode.child.confine import NETWORK, confine, die_with_parent, leave_network
+from worker.decode.child.readers.stills import stills
+from worker.decode.child.readers.stills.ending import ends_early
+from worker.decode.child.readers.stills.stills import open_still
+from worker.decode.child.readers.video import decord_reader
+from worker.decode.child.readers.video.video import Video
+from worker.decode.child.scenes import SceneJudge
+from worker.decode.opened import location_of
+from worker.decode.wire import CANCEL, MessageKind, Request, decode_request, frame_meta, write_message
+from worker.errors import MediaRejected
+from worker.types import DecodedFrame
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from worker.decode.child.readers.stills.album import Album
+    from worker.decode.child.readers.stills.stills import Still
+    from worker.types import DecodeRequest
+
+OPENCV_NO_MEMORY = -4  # cv::Error::StsNoMem
+ALIVE_SECONDS = 1.0
+"""Between two signs of life; far below any sensible limit for silence."""
+
+
+def main() -> None:
+    """Serve requests until standard input ends."""
+    memory_bytes, parent, files = (int(word) for word in sys.argv[1:4])
+    alone = leave_network()
+    die_with_parent(parent)
+    server = Server(*_private_pipes(), socket.socket(fileno=files))
+    _load_codecs()
+    holds = confine(memory_bytes, reads_paths="paths" in sys.argv[4:])
+    server.serve([*holds, *([NETWORK] if alone else [])])
+
+
+class Server:
+    """Answers one request after the other."""
+
+    def __init__(self, requests: BinaryIO, replies: BinaryIO, files: socket.socket) -> None:
+        self._requests = requests
+        self._replies = replies
+        self._files = files
+        self._said = time.monotonic()
+        self._film: Video | None = None
+        self._film_file = -1
+        self._film_key: tuple[object, ...] = ()
+
+    def serve(self, protections: list[str]) -> None:
+        """Say that the process is ready and what holds it, then answer."""
+        self._say(MessageKind.READY, {"protections": protections})
+        for line in self._requests:
+            if line != CANCEL:  # one that came too late: its request is answered
+                self._serve(decode_request(line), _received(self._files))
+
+    def _serve(self, request: Request, file: int) -> None:
+        try:
+            self._answer(request, file)
+        except MediaRejected as err:
+            broken_off = err.code == "corrupt" and request.decode.kind == "image" and ends_early(location_of(file))
+            self._reject("truncated" if broken_off else err.code, str(err))
+        except FileNotFoundError:
+            self._reject("not_found", "the file is no longer there")
+        except PermissionError:
+            self._reject("no_permission", "the file may not be read")
+        except (MemoryError, cv2.error) as err:
+            if isinstance(err, cv2.error) and err.code != OPENCV_NO_MEMORY:
+                raise
+            self._reject("out_of_memory", "the file needs more memory than one file may use")
+        finally:
+            os.close(file)
+
+    def _reject(self, code: str, message: str) -> None:
+        self._close_film()
+        self._say(MessageKind.REJECTED, {"code": code, "message": message})
+
+    def _answer(self, request: Request, file: int) -> None:
+        source = self._open(request, file)
+        try:
+            if request.operation == "frames":
+                source.scanned()
+            info = source.info if request.operation == "frames" else source.outline()
+            self._say(MessageKind.INFO, {"info": asdict(info), "engine": source.engine})
+            if request.operation == "frames":
+                self._stream(source, request.decode)
+            self._say(MessageKind.END, {"damaged": source.damaged, "notes": source.notes})
+        finally:
+            if source is not self._film:
+                source.close()
+
+    def _stream(self, source: Still | Album | Video, wanted: DecodeRequest) -> None:
+        """Send the frames of the range; the one before it is looked at only to see whether a shot begins."""
+        judge = SceneJudge()
+        for sampled in source.frames(wanted):
+            cut = judge.is_cut(sampled.pixels) or sampled.starts_shot
+            if wanted.start_seconds is not None and sampled.at_seconds < wanted.start_seconds:
+                continue
+            frame = DecodedFrame(sampled.index, sampled.at_seconds, sampled.pixels, cut, sampled.hold_seconds)
+            self._say(MessageKind.FRAME, frame_meta(frame), frame.pixels.data.cast("B"))
+            if self._cancelled():
+                return
+
+    def _open(self, request: Request, file: int) -> Still | Album | Video:
+        """Open a file, or go on with the film of the request before: its ranges come one after the other."""
+        wanted = request.decode
+        stat = os.fstat(file)
+        with_decord = request.engine == "auto" and wanted.video_reader == "decord"
+        same = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        key = (*same, wanted.limits, with_decord)
+        if self._film is not None and (wanted.kind, key) == ("video", self._film_key):
+            return self._film
+        self._close_film()
+        if wanted.kind == "image":
+            return open_still(location_of(file), wanted.limits)
+        self._film_file, self._film_key = os.dup(file), key
+        location = location_of(self._film_file)
+        self._film = Video(location, wanted.limits, self._alive, with_decord=with_decord)
+        return self._film
+
+    def _close_film(self) -> None:
+        if self._film is not None:
+            self._film.close()
+            self._film = None
+        if self._film_file >= 0:
+            os.close(self._film_file)
+            self._film_file = -1
+
+    def _cancelled(self) -> bool:
+        """Whether the client has written while frames are sent: it wants no more of them."""
+        return bool(select.select([self._requests], [], [], 0)[0])
+
+    def _alive(self) -> None:
+        if time.monotonic() - self._said > ALIVE_SECONDS:
+            self._say(MessageKind.ALIVE, {})
+
+    def _say(self, kind: MessageKind, meta: Mapping[str, Any], payload: memoryview | None = None) -> None:
+        write_message(self._replies, kind, meta, payload)
+        self._said = time.monotonic()
+
+
+def _received(files: socket.socket) -> int:
+    """Return the descriptor of the next file."""
+    _, descriptors, _, _ = socket.recv_fds(files, 1, 1)
+    return descriptors[0]
+
+
+def _private_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Move the pipes away from 0 and 1, so that a library that prints cannot break a message."""
+    requests, replies = os.dup(0), os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+    os.dup2(2, 1)
+    return os.fdopen(requests, "rb"), os.fdopen(replies, "wb")
+
+
+def _load_codecs() -> None:
+    """Load every library that decodes, decord last (see there), and make them silent."""
+    av.logging.set_level(None)
+    cv2.setNumThreads(1)
+    scenes.prepare()
+    stills.prepare()
+    decord_reader.load()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Stills: photos and drawings of one or several pages, of any depth."""

@@ -1,0 +1,116 @@
+"""Stills that hold several pictures side by side: pages, each a frame of its own with its own size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, BinaryIO, Protocol
+
+from worker.decode.child.readers.sampling import Sampled
+from worker.errors import MediaRejected
+from worker.types import MediaInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    from worker.types import DecodeLimits, DecodeRequest
+
+MAX_PAGES = 500
+"""Pages of one file that are read; a note counts the rest."""
+SECONDS_PER_PAGE = 1.0
+"""Pages have no time: each gets a moment of its own, so that nobody is in view together with the next page's people."""
+
+
+class Page(Protocol):
+    """One picture of a file."""
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, upright."""
+        ...
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """Return (H, W, 3) RGB, upright.
+
+        Raises:
+            MediaRejected: it cannot be read.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Album:
+    """An opened file of pages; at least one."""
+
+    format: str
+    pages: Sequence[Page]
+    limits: DecodeLimits
+    notes: list[str]
+    """Parts of the file that are not read; grows while pages are read."""
+    opened: Sequence[BinaryIO | Image] = field(default=(), repr=False)
+    """What to close at the end."""
+
+    @property
+    def engine(self) -> str:
+        """Which library reads it."""
+        return "pillow"
+
+    @property
+    def damaged(self) -> int:
+        """Broken pages are noted one by one."""
+        return 0
+
+    def outline(self) -> MediaInfo:
+        """Return the description: a picture is not cut."""
+        return self.info
+
+    def scanned(self) -> None:
+        """Nothing has to be read before the pages."""
+
+    def close(self) -> None:
+        """Release the file."""
+        for one in self.opened:
+            one.close()
+
+    @property
+    def info(self) -> MediaInfo:
+        """Description of the first page."""
+        width, height = self.pages[0].size
+        return MediaInfo(kind="image", format=self.format, width=width, height=height)
+
+    def frames(self, _request: DecodeRequest) -> Iterator[Sampled]:
+        """Yield every page, whatever the sampling.
+
+        Raises:
+            MediaRejected: none can be read; the reason is the first page's.
+        """
+        first_error: MediaRejected | None = None
+        any_read = False
+        for index, page in enumerate(self.pages[:MAX_PAGES]):
+            try:
+                check_size(page.size, self.limits)
+                pixels = page.pixels()
+            except MediaRejected as err:
+                first_error = first_error or err
+                self.notes.append(f"page {index + 1} was not analysed: {err.reason}")
+                continue
+            any_read = True
+            yield Sampled(index, index * SECONDS_PER_PAGE, pixels, starts_shot=index > 0)
+        if not any_read and first_error is not None:
+            raise first_error
+        if len(self.pages) > MAX_PAGES:
+            self.notes.insert(0, f"pages {MAX_PAGES + 1:,} to {len(self.pages):,} were not analysed: split the file")
+
+
+def check_size(size: tuple[int, int], limits: DecodeLimits) -> None:
+    """Check the pixels of a picture before it is decoded.
+
+    Raises:
+        MediaRejected: they are too many.
+    """
+    width, height = size
+    if width * height > limits.pixels_per_frame:
+        raise MediaRejected("too_many_pixels", f"{width} x {height} pixels, at most {limits.pixels_per_frame} allowed")

@@ -1,0 +1,75 @@
+"""Several pictures in one HEIC file: the primary one first, then the others that are no other version of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from worker.decode.child.readers.stills.album import Album
+from worker.decode.child.readers.stills.colour import to_rgb
+from worker.decode.child.readers.stills.guarded import guarded
+from worker.errors import MediaRejected
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from worker.types import DecodeLimits
+
+THUMBNAIL = (16, 16)
+MOST_DIFFERENCE = 10.0
+"""Mean difference of thumbnails, of 255, up to which two pictures of one size are versions of one."""
+
+
+@dataclass(slots=True)
+class _Primary:
+    """The first picture, kept small."""
+
+    size: tuple[int, int]
+    thumbnail: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HeifPage:
+    """One picture of a HEIC file."""
+
+    image: Image.Image
+    number: int
+    size: tuple[int, int]
+    primary: _Primary
+    is_primary: bool
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """Return (H, W, 3) RGB, upright.
+
+        Raises:
+            MediaRejected: it is damaged, or shows what the primary picture shows.
+        """
+        guarded(partial(self.image.seek, self.number))
+        picture = guarded(lambda: to_rgb(self.image))
+        thumbnail = np.asarray(picture.resize(THUMBNAIL, Image.Resampling.BOX), np.float32)
+        if self.is_primary:
+            self.primary.thumbnail = thumbnail
+        elif self._is_version(thumbnail):
+            raise MediaRejected("same_picture", "another version of the primary picture")
+        return np.ascontiguousarray(picture)
+
+    def _is_version(self, thumbnail: NDArray[np.float32]) -> bool:
+        other = self.primary.thumbnail
+        if other is None or self.size != self.primary.size:
+            return False
+        return bool(np.abs(thumbnail - other).mean() <= MOST_DIFFERENCE)
+
+
+def open_album(image: Image.Image, limits: DecodeLimits, file: BinaryIO) -> Album:
+    """Return the pictures of an opened file that holds more than one."""
+    first, count = image.tell(), int(getattr(image, "n_frames", 1))
+    primary = _Primary(image.size)
+    pages = []
+    for number in [first, *(number for number in range(count) if number != first)]:
+        guarded(partial(image.seek, number))
+        pages.append(HeifPage(image, number, image.size, primary, is_primary=number == first))
+    return Album("heic", pages, limits, [], (image, file))

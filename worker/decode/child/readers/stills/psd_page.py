@@ -1,0 +1,36 @@
+"""The merged picture of a Photoshop file as the one page of an album."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+
+from worker.decode.child.readers.stills import psd
+from worker.decode.child.readers.stills.guarded import guarded
+from worker.decode.child.readers.stills.samples import to_pixels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class PsdPage:
+    """The merged picture; its layers are parts of it."""
+
+    file: BinaryIO
+    header: psd.Header
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.header.width, self.header.height
+
+    def pixels(self) -> NDArray[np.uint8]:
+        """Return (H, W, 3) RGB.
+
+        Raises:
+            MediaRejected: it is damaged.
+        """
+        return np.ascontiguousarray(guarded(lambda: to_pixels(psd.read_samples(self.file, self.header))))

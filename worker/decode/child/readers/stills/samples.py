@@ -1,0 +1,192 @@
+"""Samples of any depth as a picture of eight bits: which value is white, and which channel is what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from PIL import Image
+
+from worker.decode.child.readers.stills.colour import to_rgb
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+
+Colour = Literal["grey", "rgb", "cmyk", "lab", "palette"]
+CHANNELS: dict[Colour, int] = {"grey": 1, "rgb": 3, "cmyk": 4, "lab": 3, "palette": 1}
+
+BAND_VALUES = 1 << 22  # converted at a time: temporary arrays stay small beside the picture
+PROBED_VALUES = 1 << 20  # of a picture in floating point, to find its range
+NARROW_TOPS = (255, 1023, 4095)
+"""Full scales of 8, 10 and 12 bits: pictures of 16 bits that never exceed one would be black on any screen."""
+TOP_14 = 16383
+LEAST_OF_14 = 0.9
+"""Share of 14 bits that the brightest value has to reach: a dark picture of 16 bits seldom ends just there."""
+FROM_EIGHT = 257
+"""Factor by which pictures of eight bits are written in sixteen."""
+LINEAR_PART = 0.0031308
+"""Of the curve of sRGB (IEC 61966-2-1)."""
+MOST_HIGHLIGHT = 16.0
+"""Floating point with its brightest values between 1 and this is scaled by them; from here on it is 0 to 255."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Samples:
+    """What a picture holds, undamaged by any conversion."""
+
+    values: Array
+    """(H, W, S) unsigned or signed integers or floating point."""
+    bits: int
+    """Of one sample, as the file says: 12 bits lie in arrays of 16."""
+    colour: Colour
+    inverted: bool = False
+    """The largest value is black, or no ink."""
+    alpha: Literal["none", "straight", "premultiplied"] = "none"
+    """What the channel behind the colours is."""
+    top: int | None = None
+    """Value of white where the file says so."""
+    linear: bool = False
+    """Values are proportional to light and want the curve of sRGB."""
+    palette: Array | None = None
+    """(K, 3) uint8."""
+    profile: bytes | None = None
+    """ICC."""
+
+
+def to_pixels(samples: Samples) -> NDArray[np.uint8]:
+    """Return (H, W, 3) RGB; opaque grey and RGB without the detour by Pillow, for they may be large."""
+    if samples.colour not in {"grey", "rgb"} or samples.alpha != "none":
+        return np.asarray(to_rgb(to_picture(samples)))
+    low, high = value_range(samples)
+    narrow = to_eight_bits(samples.values[..., : CHANNELS[samples.colour]], low, high, linear=samples.linear)
+    if samples.inverted:
+        np.subtract(255, narrow, out=narrow)
+    return narrow if samples.colour == "rgb" else np.repeat(narrow, 3, axis=2)
+
+
+def to_picture(samples: Samples) -> Image.Image:
+    """Return a picture of eight bits in the mode of Pillow that means the same."""
+    channels = CHANNELS[samples.colour] + (samples.alpha != "none")
+    values = samples.values[..., :channels]
+    if samples.colour == "palette":
+        return _from_palette(samples, values)
+    if samples.colour == "lab" and values.dtype.kind in "ui":
+        narrow = (values >> np.array(samples.bits - 8, values.dtype)).astype(np.uint8)
+    else:
+        narrow = to_eight_bits(values, *value_range(samples), linear=samples.linear)
+    if samples.inverted:
+        colours = narrow[..., : CHANNELS[samples.colour]]
+        np.subtract(255, colours, out=colours)
+    picture = _in_mode(narrow, samples)
+    if samples.profile:
+        picture.info["icc_profile"] = samples.profile
+    return picture
+
+
+def value_range(samples: Samples) -> tuple[float, float]:
+    """Return the values of black and white (of white and black where the picture is inverted)."""
+    colours = samples.values[..., : CHANNELS[samples.colour]]
+    if colours.dtype.kind == "f":
+        return _float_range(colours)
+    low, high = (int(colours.min()), int(colours.max())) if colours.size else (0, 0)
+    if samples.top is not None and low >= 0 and high <= samples.top:
+        return 0.0, float(samples.top)
+    if low < 0:
+        return float(low), float(high)
+    if samples.bits == 16:
+        return 0.0, float(_sixteen_bit_top(colours, high))
+    if samples.bits < 24:
+        return 0.0, float(2**samples.bits - 1)
+    tops = (*NARROW_TOPS, 65535, 2**24 - 1)
+    top = next((top for top in tops if high <= top), None)
+    return 0.0, float(top or high)
+
+
+def _sixteen_bit_top(values: Array, high: int) -> int:
+    narrow = next((top for top in NARROW_TOPS if high <= top), None)
+    if narrow is None and TOP_14 * LEAST_OF_14 <= high <= TOP_14:
+        narrow = TOP_14
+    signed = values.dtype.kind == "i"
+    if narrow is None or _is_from_eight_bits(values):
+        return 32767 if signed else 65535
+    return narrow
+
+
+def _is_from_eight_bits(values: Array) -> bool:
+    """Tell whether a dark picture of eight bits was written in sixteen: then it is meant to be dark."""
+    rows = max(1, BAND_VALUES // max(1, values[:1].size))
+    return not any(np.any(values[start : start + rows] % FROM_EIGHT) for start in range(0, len(values), rows))
+
+
+def _float_range(values: Array) -> tuple[float, float]:
+    """Return 1, 255 or 65535 for white where nearly all values lie below, else the range that they show."""
+    flat = values.reshape(-1)
+    probed = flat[:: max(1, flat.size // PROBED_VALUES)].astype(np.float64)
+    probed = probed[np.isfinite(probed)]
+    if not probed.size:
+        return 0.0, 1.0
+    low, high = (float(value) for value in np.percentile(probed, (0.5, 99.5)))
+    if low < -0.02 * max(high, 0.0):  # further below zero than resampling reaches
+        return low, high
+    if 1.0 < high <= MOST_HIGHLIGHT:
+        return 0.0, high
+    return 0.0, next((top for top in (1.0, 255.0, 65535.0) if high <= top), high)
+
+
+def to_eight_bits(values: Array, low: float, high: float, *, linear: bool = False) -> NDArray[np.uint8]:
+    """Scale (H, W, S) values so that ``low`` becomes 0 and ``high`` 255; values beyond are clipped."""
+    scale = _Scale(low, high, linear)
+    if values.dtype.kind == "u" and values.dtype.itemsize <= 2:  # looked up: ten times as fast
+        table = scale(np.arange(1 << 8 * values.dtype.itemsize))
+        return table[values]
+    narrow = np.empty(values.shape, np.uint8)
+    rows = max(1, BAND_VALUES // max(1, values[:1].size))
+    for start in range(0, len(values), rows):
+        narrow[start : start + rows] = scale(values[start : start + rows])
+    return narrow
+
+
+@dataclass(frozen=True, slots=True)
+class _Scale:
+    """Values of black and white, and whether the values between are proportional to light."""
+
+    low: float
+    high: float
+    linear: bool
+
+    def __call__(self, values: Array) -> NDArray[np.uint8]:
+        band: NDArray[np.float64] = values.astype(np.float64)
+        np.nan_to_num(band, copy=False, nan=0.0, posinf=self.high, neginf=self.low)
+        band -= self.low
+        band /= max(self.high - self.low, 1e-6)
+        np.clip(band, 0.0, 1.0, out=band)
+        if self.linear:
+            band[:] = np.where(band <= LINEAR_PART, band * 12.92, 1.055 * band ** (1 / 2.4) - 0.055)
+        band *= 255.0
+        return np.rint(band, out=band).astype(np.uint8)
+
+
+def _from_palette(samples: Samples, values: Array) -> Image.Image:
+    table = np.zeros((256, 3), np.uint8)
+    if samples.palette is not None:
+        table[: len(samples.palette)] = samples.palette[:256]
+    return Image.fromarray(table[values[..., 0].astype(np.uint8)])
+
+
+def _in_mode(narrow: NDArray[np.uint8], samples: Samples) -> Image.Image:
+    height, width, _ = narrow.shape
+    if samples.colour == "lab":  # Pillow flips the signs of a and b when it reads them
+        return Image.frombytes("LAB", (width, height), narrow[..., :3].tobytes(), "raw", "LAB")
+    if samples.colour == "cmyk":
+        return Image.frombytes("CMYK", (width, height), narrow[..., :4].tobytes())
+    if samples.colour == "grey" and samples.alpha == "none":
+        return Image.fromarray(np.ascontiguousarray(narrow[..., 0]))
+    if samples.alpha == "none":
+        return Image.fromarray(narrow)
+    if samples.colour == "grey":
+        narrow = np.concatenate([np.repeat(narrow[..., :1], 3, axis=2), narrow[..., 1:]], axis=2)
+    mode = "RGBa" if samples.alpha == "premultiplied" else "RGBA"
+    return Image.frombytes(mode, (width, height), narrow.tobytes())

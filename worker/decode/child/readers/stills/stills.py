@@ -1,0 +1,239 @@
+"""Pictures: what a still file holds, upright and in RGB."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+import pillow_heif
+from PIL import Image, UnidentifiedImageError
+
+from worker.decode import opened
+from worker.decode.child.readers.orientation import UPRIGHT, swaps_sides, upright
+from worker.decode.child.readers.sampling import Sampled, Sampler
+from worker.decode.child.readers.stills import heif_pages, psd
+from worker.decode.child.readers.stills.album import Album, check_size
+from worker.decode.child.readers.stills.colour import to_rgb
+from worker.decode.child.readers.stills.guarded import BROKEN, UNREAD_KIND, guarded
+from worker.decode.child.readers.stills.psd_page import PsdPage
+from worker.decode.child.readers.stills.tiff import pages as tiff_pages
+from worker.decode.child.readers.stills.tiff import tiff
+from worker.decode.child.readers.stills.wide import wide_picture
+from worker.errors import MediaRejected
+from worker.types import MediaInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from worker.types import DecodeLimits, DecodeRequest
+
+FORMATS = (
+    "JPEG", "PNG", "WEBP", "GIF", "BMP", "HEIF", "AVIF", "ICO", "PPM", "JPEG2000", "PCX", "SGI", "QOI", "SUN", "ICNS",
+)  # fmt: skip
+"""Pillow's names; formats that need another program (EPS) or have no signature (TGA) stay out."""
+ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
+"""Whose further images are later moments, not other pictures."""
+LATE_DURATIONS = frozenset({"WEBP", "AVIF"})
+"""Whose durations are known only when a frame is decoded."""
+ORIENTATION_TAG = 0x0112
+MP_ENTRIES, PREVIEW = 0xB002, "Large Thumbnail"
+"""Of multi-picture JPEG: the list of pictures, and the types of smaller copies."""
+SIGNATURE_BYTES = 16
+"""What Pillow shows its plug-ins."""
+SHORTEST_SECONDS = 0.011
+DEFAULT_SECONDS = 0.1
+"""Animations that ask for 10 ms or less a frame are shown at 100 ms by the browsers, and were made for that."""
+
+
+def prepare() -> None:
+    """Load every codec now: they must be bound before other libraries with the same symbols arrive."""
+    pillow_heif.register_heif_opener(thumbnails=False)
+    Image.init()
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+def open_still(location: str, limits: DecodeLimits) -> Still | Album:
+    """Open a picture file.
+
+    Raises:
+        MediaRejected: it is damaged, of a format that is not read, or over a limit.
+    """
+    Image.MAX_IMAGE_PIXELS = limits.pixels_per_frame
+    head = opened.head(location, SIGNATURE_BYTES)
+    if not head:
+        raise MediaRejected("empty", "the file has no bytes")
+    if tiff.is_tiff(head) or psd.is_psd(head):
+        with ExitStack() as stack:
+            file = stack.enter_context(opened.independent_reader(location))
+            album = _open_album(file, head, location, limits)
+            check_size(album.pages[0].size, limits)
+            stack.pop_all()
+            return album
+    still = Still(location, limits)
+    if still.image.format == "HEIF" and getattr(still.image, "n_frames", 1) > 1:
+        return heif_pages.open_album(still.image, limits, still.file)
+    return still
+
+
+def _open_album(file: BinaryIO, head: bytes, location: str, limits: DecodeLimits) -> Album:
+    if psd.is_psd(head):
+        return Album("psd", [PsdPage(file, guarded(partial(psd.read_header, file)))], limits, [], (file,))
+    pages, notes, pillow = tiff_pages.open_pages(file, location)
+    return Album("tiff", pages, limits, notes, (file, *pillow))
+
+
+class Still:
+    """An opened picture file: its description, then its frames."""
+
+    def __init__(self, location: str, limits: DecodeLimits) -> None:
+        self._limits = limits
+        self._location = location
+        self.file = opened.reader(location)
+        try:
+            self.image = _open(self.file, location)
+            self._orientation = _orientation(self.image)
+            self.info = self._describe()
+        except BaseException:
+            self.file.close()
+            raise
+        self._left_out = _left_out(self.image)
+
+    def _describe(self) -> MediaInfo:
+        width, height = self.image.size
+        check_size((width, height), self._limits)
+        if swaps_sides(self._orientation):
+            width, height = height, width
+        return MediaInfo(kind="image", format=_format(self.image), width=width, height=height)
+
+    @property
+    def engine(self) -> str:
+        """Which library reads it."""
+        return "pillow"
+
+    @property
+    def damaged(self) -> int:
+        """A still is whole or refused."""
+        return 0
+
+    def outline(self) -> MediaInfo:
+        """Return the description: a picture is not cut."""
+        return self.info
+
+    def scanned(self) -> None:
+        """Nothing has to be read before the frames."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Parts of the file that are not read."""
+        return self._left_out
+
+    def close(self) -> None:
+        """Release the file."""
+        self.image.close()
+        self.file.close()
+
+    def frames(self, request: DecodeRequest) -> Iterator[Sampled]:
+        """Yield the frames that the request samples."""
+        sampler = Sampler(request.frames_per_second)
+        at_seconds = 0.0
+        count = self._frame_count()
+        waiting: Sampled | None = None
+        for index in range(count):
+            if index:
+                guarded(partial(self.image.seek, index))
+            if self.image.format in LATE_DURATIONS:
+                guarded(self.image.load)
+            until = at_seconds + (guarded(partial(_duration, self.image)) if count > 1 else 0.0)
+            if sampler.takes(at_seconds, until):
+                if waiting is not None:
+                    yield replace(waiting, hold_seconds=at_seconds - waiting.at_seconds)
+                    waiting = None  # its pixels make room for the next ones
+                guarded(self.image.load)
+                waiting = Sampled(index, at_seconds, self._pixels(), 0.0)
+            at_seconds = until
+        if waiting is not None:
+            yield replace(waiting, hold_seconds=at_seconds - waiting.at_seconds)
+
+    def _frame_count(self) -> int:
+        if self.image.format not in ANIMATED:
+            return 1
+        count = int(guarded(lambda: getattr(self.image, "n_frames", 1)))
+        if count > self._limits.frames_per_file:
+            raise MediaRejected("too_many_frames", f"{count} frames, at most {self._limits.frames_per_file} allowed")
+        return max(count, 1)
+
+    def _pixels(self) -> NDArray[np.uint8]:
+        picture = guarded(lambda: to_rgb(wide_picture(self.image, self._location) or self.image))
+        return upright(np.asarray(picture), self._orientation)
+
+
+def _open(file: BinaryIO, location: str) -> Image.Image:
+    try:
+        return guarded(partial(Image.open, file, formats=FORMATS))
+    except UnidentifiedImageError as err:
+        refusal = _refusal(file, location)
+        if refusal is None:
+            raise MediaRejected("unsupported_format", "no picture format that is read here") from err
+        if UNREAD_KIND.search(refusal):
+            raise MediaRejected("unsupported_format", f"{refusal}: convert it to PNG, TIFF or JPEG first") from err
+        raise MediaRejected("corrupt", "begins like a picture, but its header cannot be read") from err
+
+
+def _refusal(file: BinaryIO, location: str) -> str | None:
+    """Return what the format that a file begins like has against it; None where it begins like none."""
+    head = opened.head(location, SIGNATURE_BYTES)
+    for name in FORMATS:
+        factory, accepts = Image.OPEN[name]
+        if accepts and accepts(head) is True:
+            file.seek(0)
+            try:
+                factory(file, b"").close()
+            except BROKEN as err:
+                return " ".join(str(err).split())
+            return ""
+    return None
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        value = image.getexif().get(ORIENTATION_TAG, 1)
+    except BROKEN:
+        return UPRIGHT  # broken EXIF says nothing
+    return value if value in range(1, 9) else UPRIGHT
+
+
+def _left_out(image: Image.Image) -> tuple[str, ...]:
+    """Name the pictures of a multi-picture JPEG that are not read; previews, depth and brightness maps are none."""
+    if image.format != "MPO":
+        return ()
+    try:
+        types = [str(entry["Attribute"]["MPType"]) for entry in image.mpinfo[MP_ENTRIES]]  # type: ignore[attr-defined]
+        views = sum(_is_view(image, number) for number, kind in enumerate(types) if number and PREVIEW not in kind)
+        image.seek(0)
+    except BROKEN:
+        return ("further pictures in the file were not analysed",)
+    return (f"other views in the file were not analysed: {views}",) if views else ()
+
+
+def _is_view(image: Image.Image, number: int) -> bool:
+    primary = image.mode
+    image.seek(number)
+    is_view = image.mode == primary
+    image.seek(0)
+    return is_view
+
+
+def _format(image: Image.Image) -> str:
+    return {"MPO": "jpeg", "HEIF": "heic"}.get(str(image.format), str(image.format).lower())
+
+
+def _duration(image: Image.Image) -> float:
+    seconds = float(image.info.get("duration") or 0) / 1000
+    return seconds if seconds >= SHORTEST_SECONDS else DEFAULT_SECONDS

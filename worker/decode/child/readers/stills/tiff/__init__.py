@@ -1,0 +1,1 @@
+"""TIFF files: their structure, pages and samples."""

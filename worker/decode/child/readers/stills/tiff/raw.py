@@ -1,0 +1,65 @@
+"""Raw camera files that look like ordinary TIFF files: a thumbnail in front of what the sensor saw."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker.decode.child.readers.stills.tiff.tiff import COMPRESSION, PHOTOMETRIC, SUB_DIRECTORIES, SUBFILE_TYPE
+
+if TYPE_CHECKING:
+    from worker.decode.child.readers.stills.tiff.tiff import Directory, Tiff
+
+RAW_ADVICE = "raw camera files are not read: develop them to JPEG or TIFF first"
+FILTER_MOSAIC, LINEAR_RAW = 32803, 34892
+"""Photometric interpretations of what a sensor saw, before and after its colours are interpolated."""
+RAW_TAGS = frozenset(
+    {
+        33421,  # CFARepeatPatternDim
+        33422,  # CFAPattern
+        50706,  # DNGVersion
+        50752,  # CR2Slice
+        50648,  # CR2 sensor data
+        34310,  # LeafData
+        29184,  # 0x7200, Sony's SR2SubIFDOffset
+        50740,  # DNGPrivateData, of Sony and others for their own raw files, too
+    }
+)
+RAW_COMPRESSIONS = frozenset(
+    {
+        32767,  # Sony ARW
+        32769,  # packed, Nikon and Epson
+        32770,  # Samsung SRW
+        32772,  # Samsung SRW
+        34713,  # Nikon NEF
+        65000,  # Kodak DCR
+        65535,  # Pentax PEF
+    }
+)
+MAKE = 271
+MAKERS = (
+    b"nikon", b"sony", b"pentax", b"samsung", b"epson", b"mamiya", b"hasselblad", b"kodak", b"leaf", b"phase one",
+    b"canon", b"olympus", b"om digital", b"panasonic", b"leica", b"fuji", b"ricoh", b"minolta", b"sigma", b"casio",
+    b"imacon", b"sinar", b"dji", b"gopro",
+)  # fmt: skip
+
+
+def is_raw(tiff: Tiff) -> bool:
+    """Tell whether any directory holds what a sensor saw, or a file shows nothing but a thumbnail."""
+    everything = [one for top in tiff.chain for one in top.everything()]
+    return any(_is_sensor(one) for one in everything) or _is_thumbnail(tiff.chain[0], everything)
+
+
+def _is_sensor(one: Directory) -> bool:
+    return (
+        not RAW_TAGS.isdisjoint(one.fields)
+        or one.value(PHOTOMETRIC, 0) in {FILTER_MOSAIC, LINEAR_RAW}
+        or one.value(COMPRESSION, 1) in RAW_COMPRESSIONS
+    )
+
+
+def _is_thumbnail(first: Directory, everything: list[Directory]) -> bool:
+    """Tell whether a file shows a smaller copy alone: of a camera, or of a picture that is not where it should be."""
+    if SUBFILE_TYPE not in first.fields or any(one.is_full for one in everything):
+        return False
+    maker = first.fields[MAKE].raw.lower() if MAKE in first.fields else b""
+    return SUB_DIRECTORIES in first.fields or any(name in maker for name in MAKERS)

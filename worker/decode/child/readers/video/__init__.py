@@ -1,0 +1,1 @@
+"""Videos: containers, time stamps and frames."""

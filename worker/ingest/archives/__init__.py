@@ -1,0 +1,1 @@
+"""Members of ZIP and TAR archives."""

@@ -1,0 +1,91 @@
+"""Members of zip archives."""
+
+from __future__ import annotations
+
+import stat
+import struct
+import zipfile
+import zlib
+from typing import TYPE_CHECKING
+
+from worker.ingest.archives.inflate import ArchiveRefused, Metered
+from worker.ingest.archives.members import Member, unsafe_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from worker.ingest.archives.inflate import Budget
+
+ENCRYPTED = 0x1
+"""First bit of a member's flags."""
+END_RECORD = struct.Struct("<4s4H2LH")
+END_BYTES = END_RECORD.size + (1 << 16)
+"""The end record may be followed by a comment of this length."""
+ENTRY_BYTES = 46
+"""Least size of one entry of the directory."""
+DIRECTORY_BYTES = 512 << 20
+"""Python keeps the directory in memory, some five times as large."""
+
+BROKEN_DIRECTORY = (zipfile.BadZipFile, struct.error, ValueError, EOFError, NotImplementedError, LookupError)
+"""What it raises for a damaged directory."""
+BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
+"""What ``zipfile`` raises for damaged or unknown members."""
+
+
+def zip_members(path: Path, budget: Budget) -> Iterator[Member]:
+    """Yield the members in the order of the directory; each is to be read before the next is taken.
+
+    Raises:
+        ArchiveRefused: the archive is damaged or a bomb.
+    """
+    _check_directory(path)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                if not info.filename.endswith("/"):
+                    yield _member(archive, info, budget)
+    except BROKEN_DIRECTORY as err:
+        raise ArchiveRefused("corrupt", f"not a zip archive that can be read ({err})") from err
+
+
+def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: Budget) -> Member:
+    budget.entry()
+    mode = info.external_attr >> 16
+    refusal = None
+    if info.flag_bits & ENCRYPTED:
+        refusal = ("encrypted", "the member is encrypted; unpack the archive with its password first")
+    elif stat.S_ISLNK(mode):
+        refusal = ("link", "links in archives are not followed")
+    elif stat.S_IFMT(mode) and not stat.S_ISREG(mode):
+        refusal = ("special_file", "neither a file nor a folder")
+    return Member(
+        info.filename,
+        info.file_size,
+        refusal or unsafe_name(info.filename),
+        lambda: Metered(archive.open(info), budget),
+    )
+
+
+def _check_directory(path: Path) -> None:
+    """Look at the end record before ``zipfile`` reads the whole directory into memory.
+
+    The count in it may lie; the size of the directory cannot exceed that of the file.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        file.seek(max(size - END_BYTES, 0))
+        tail = file.read()
+    start = tail.rfind(b"PK\5\6")
+    if start < 0 or len(tail) - start < END_RECORD.size:
+        raise ArchiveRefused("truncated", "the zip archive ends before its directory")
+    directory = END_RECORD.unpack_from(tail, start)[5]
+    if directory == 0xFFFFFFFF and tail[start - 20 : start - 16] == b"PK\6\7":  # sizes are in the 64-bit record
+        offset = int.from_bytes(tail[start - 12 : start - 4], "little")
+        with path.open("rb") as file:
+            file.seek(min(offset, size))
+            directory = int.from_bytes(file.read(56)[40:48], "little")
+    if min(directory, size) > DIRECTORY_BYTES:
+        raise ArchiveRefused(
+            "too_many_entries", f"a directory of {directory} bytes, at most {DIRECTORY_BYTES} are read"
+        )
