@@ -18,7 +18,6 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from db.engine import make_engine, session_factory
-from worker.cancel import cancel_job
 from worker.decode.client import Decoder
 from worker.erasure.erase import Eraser
 from worker.erasure.files import Stores
@@ -27,11 +26,14 @@ from worker.identity import corrections
 from worker.identity.proposals import apply_proposal, discard_proposal, read_proposals, regroup_people
 from worker.identity.regroup import Alarm
 from worker.ingest import IngestOptions, discover
+from worker.ledger.submission.cancel import cancel_job
+from worker.ledger.submission.job import Submission
+from worker.ledger.submission.prober import FileProber
+from worker.ledger.submission.submit import submit
 from worker.storage.crops import CropStore
 from worker.storage.database import is_away
-from worker.storage.sources import FileProber, Sources
+from worker.storage.sources import Sources
 from worker.storage.transactions import run_transaction
-from worker.submit import Submission, submit
 from worker.types import DecodeLimits
 
 if TYPE_CHECKING:

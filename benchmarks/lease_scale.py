@@ -21,12 +21,13 @@ from sqlalchemy import text
 from db.engine import make_engine, session_factory
 from db.schema.migrate import upgrade
 from db.server.embedded import EmbeddedPostgres
-from worker import ledger
-from worker.cancel import cancel_job
-from worker.complaints import read_complaints
 from worker.ingest import Found
-from worker.status import read_status
-from worker.submit import Submission, submit
+from worker.ledger import units as ledger
+from worker.ledger.status.health import read_complaints
+from worker.ledger.status.job_status import read_status
+from worker.ledger.submission.cancel import cancel_job
+from worker.ledger.submission.job import Submission
+from worker.ledger.submission.submit import submit
 
 if TYPE_CHECKING:
     from collections.abc import Callable

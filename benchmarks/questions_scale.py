@@ -28,8 +28,8 @@ from db.schema.migrate import upgrade
 from db.schema.totals import find_differences, recount_people
 from db.server.embedded import EmbeddedPostgres
 from worker.identity.alike import read_alike
+from worker.ledger.status.job_status import read_status
 from worker.pictures import gallery
-from worker.status import read_status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

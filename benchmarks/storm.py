@@ -42,14 +42,15 @@ from storm_workers import UNIT_SECONDS, MadeProber, Setting, StormyWorker, keep_
 from db.engine import make_engine, session_factory
 from db.schema.migrate import upgrade
 from db.server.embedded import EmbeddedPostgres
-from worker.crop_walk import walk_crops
 from worker.erasure.erase import Eraser
 from worker.erasure.files import Stores
 from worker.identity.people import show_release
 from worker.ingest import Found, Refused
+from worker.ledger.submission.job import Submission
+from worker.ledger.submission.submit import submit
+from worker.ledger.upkeep.crop_walk import walk_crops
 from worker.storage.crops import CropStore
 from worker.storage.transactions import run_transaction
-from worker.submit import Submission, submit
 
 if TYPE_CHECKING:
     from chaos_actors import Sessions

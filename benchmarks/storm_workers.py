@@ -16,13 +16,14 @@ from chaos_actors import (
 )
 
 from db.engine import make_engine, session_factory
-from worker import analyses, ledger
-from worker.absences import Absences
 from worker.errors import DecoderCrashed, MediaAway, MediaRejected
 from worker.finisher import Finisher
 from worker.identity.people import Identifier
-from worker.leases import LeaseHolder, make_owner
-from worker.leftovers import remove_leftovers
+from worker.ledger import analyses
+from worker.ledger import units as ledger
+from worker.ledger.leases import LeaseHolder, make_owner
+from worker.ledger.unreachable import Absences
+from worker.ledger.upkeep.orphans import remove_leftovers
 from worker.recognition import InferredChunk
 from worker.results import FaceChunk, UnitResult
 from worker.storage.crops import CropStore
@@ -33,7 +34,7 @@ from worker.writer import Books, Writer
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event as StopEvent
 
-    from worker.ledger import LeasedUnit
+    from worker.ledger.units import LeasedUnit
 
 UNIT_SECONDS = 2.0
 FILM_SECONDS = 44  # 22 units

@@ -28,9 +28,9 @@ from sqlalchemy import text
 from worker.cli.analyze import submit_paths
 from worker.config import Settings
 from worker.decode.client import Decoder
+from worker.ledger.submission.job import Submission
 from worker.runner import Worker, load
 from worker.storage.database import open_database
-from worker.submit import Submission
 from worker.types import DecodeLimits, DecodeRequest
 
 

@@ -17,7 +17,7 @@ from worker.storage.stamps import Expected
 from worker.types import DecodedFrame, DecodeLimits, DecodeRequest, MediaInfo
 
 if TYPE_CHECKING:
-    from worker.ledger import LeasedUnit
+    from worker.ledger.units import LeasedUnit
     from worker.types import VideoReader
 
 

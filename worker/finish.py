@@ -16,10 +16,11 @@ import numpy as np
 from sqlalchemy import text
 
 from db.bulk.rows import allocate_ids
-from worker import analyses, ledger
 from worker.appearance_rows import Owner, assign_faces, insert_appearances
 from worker.joining import Joiner
-from worker.locks import keep_analysis, lock_work
+from worker.ledger import analyses
+from worker.ledger import units as ledger
+from worker.ledger.locks import keep_analysis, lock_work
 from worker.store import store_unit
 from worker.stored_faces import read_face_blocks, read_shots
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from worker.appearances import Appearance
     from worker.joining import Joined
-    from worker.ledger import LeasedUnit
+    from worker.ledger.units import LeasedUnit
     from worker.results import UnitResult
     from worker.types import HeadSpec
 

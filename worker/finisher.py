@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Self
 
 from sqlalchemy.exc import DBAPIError
 
-from worker import analyses, ledger, metrics
+from worker import metrics
 from worker.errors import FinishFailed, RetryableError
 from worker.finish import finish_leased
-from worker.locks import lock_work
+from worker.ledger import analyses
+from worker.ledger import units as ledger
+from worker.ledger.locks import lock_work
 from worker.masking import masked
 from worker.storage.database import database_away, is_away
 from worker.storage.transactions import run_transaction
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from worker.ledger import LeasedUnit
+    from worker.ledger.units import LeasedUnit
     from worker.writer import Books
 
 logger = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from worker.decode.client import Decoder
 from worker.errors import FacetError, MediaError, UsageError
 from worker.identity.search import Probe
 from worker.ingest import Found, IngestOptions, discover
-from worker.storage.sources import expected_of
+from worker.ledger.submission.prober import expected_of
 from worker.types import DecodeRequest
 
 if TYPE_CHECKING:

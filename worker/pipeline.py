@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from models.release import Release
     from worker.decoding import DecodeEvent
     from worker.finisher import Finisher
-    from worker.leases import LeaseHolder
+    from worker.ledger.leases import LeaseHolder
     from worker.recognition import InferredChunk
     from worker.types import DecodedFrame, VideoReader
     from worker.writer import Writer

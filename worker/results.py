@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from worker.errors import MediaError
-    from worker.ledger import LeasedUnit
+    from worker.ledger.units import LeasedUnit
     from worker.types import HeadRows, MediaInfo
 
 MAX_NOTES = 20  # of one unit

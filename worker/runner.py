@@ -14,19 +14,21 @@ from sqlalchemy.exc import DBAPIError
 
 from models.errors import ModelError
 from models.release import load_release
-from worker import analyses, ledger, metrics, registry
-from worker.absences import Absences
+from worker import metrics
 from worker.errors import FacetError, UsageError
 from worker.finisher import Finisher
 from worker.heap import keep_heap, trim_heap
 from worker.identity.people import Identifier
-from worker.leases import LeaseHolder, make_owner
-from worker.leftovers import remove_leftovers
+from worker.ledger import analyses, releases
+from worker.ledger import units as ledger
+from worker.ledger.leases import LeaseHolder, make_owner
+from worker.ledger.staged_members import open_sources
+from worker.ledger.unreachable import Absences
+from worker.ledger.upkeep.orphans import remove_leftovers
 from worker.pipeline import Pipeline, PipelineOptions, Totals
 from worker.recognition import LANES
 from worker.storage.crops import CropStore
 from worker.storage.database import database_away, is_away
-from worker.storage.sources import Sources
 from worker.storage.transactions import run_transaction
 from worker.types import DecodeLimits
 from worker.writer import Books, Writer
@@ -79,14 +81,14 @@ class Worker:
         self._settings = settings
         self._sessions = database.sessions
         self._release = release
-        self._heads = registry.head_specs(release)
+        self._heads = releases.head_specs(release)
         self._owner = make_owner()
         with self._sessions.begin() as session:
-            self.release_id = registry.register(session, release)
+            self.release_id = releases.register(session, release)
         self._unreturned: list[ledger.LeasedUnit] = []
         self._trim_at = 0.0
         self.absences = Absences()
-        self._sources = Sources.of(settings, self._sessions)
+        self._sources = open_sources(settings, self._sessions)
         self.identifier = Identifier(self._sessions, self.release_id)
         threads = settings.threads or os.cpu_count() or 1
         torch.set_num_threads(max(1, threads // LANES))

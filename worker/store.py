@@ -9,7 +9,7 @@ import numpy as np
 from sqlalchemy import text
 
 from db.bulk.rows import allocate_ids, copy_rows
-from worker import ledger
+from worker.ledger import units as ledger
 from worker.storage.crops import strip_folder
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from worker.ledger import LeasedUnit
+    from worker.ledger.units import LeasedUnit
     from worker.results import FaceChunk, UnitResult
     from worker.types import HeadRows
 

@@ -27,9 +27,9 @@ from worker.broker import REDIS_ERRORS, check_broker, count_messages, why
 from worker.config import settings
 from worker.errors import RetryableError, UsageError
 from worker.exporter import count_in_process
+from worker.ledger.upkeep.runs import note_upkeep
+from worker.ledger.waiting import NOT_AWAY
 from worker.storage.database import database_away, open_database
-from worker.upkeep import note_upkeep
-from worker.waiting import NOT_AWAY
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -320,9 +320,9 @@ def _erase_for_a_while(eraser: Eraser) -> int:
 
 def _erase_due(config: Settings, database: Database) -> None:
     """Erase files whose time is over, and remove files that erasures and broken-off attempts left, each for a while."""
-    from worker.crop_walk import walk_crops  # noqa: PLC0415 - the parent and health checks need no numpy
     from worker.erasure.erase import Eraser  # noqa: PLC0415
     from worker.erasure.files import Stores  # noqa: PLC0415
+    from worker.ledger.upkeep.crop_walk import walk_crops  # noqa: PLC0415 - the parent and health checks need no numpy
     from worker.storage.crops import CropStore  # noqa: PLC0415
 
     stores = Stores(CropStore(config.crops), config.staging.absolute())

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from sqlalchemy.exc import DBAPIError
 
-from worker import analyses, ledger, metrics
-from worker.absences import leave_unit
-from worker.changed import reject_changed
+from worker import metrics
 from worker.errors import DecoderCrashed, FinishFailed, MediaAway, MediaChanged, described
 from worker.finish import store_whole
 from worker.joining import MAX_UNIT_FACES, join_unit
-from worker.leftovers import remove_attempt, remove_leftovers
-from worker.locks import lock_work
+from worker.ledger import analyses
+from worker.ledger import units as ledger
+from worker.ledger.changed import reject_changed
+from worker.ledger.locks import lock_work
+from worker.ledger.units import leave_unit
+from worker.ledger.upkeep.orphans import remove_attempt, remove_leftovers
 from worker.recognition import InferredChunk
 from worker.storage.crops import STRIP_ROWS
 from worker.storage.database import database_away, is_away
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from worker.joining import Joined
-    from worker.leases import LeaseHolder
+    from worker.ledger.leases import LeaseHolder
     from worker.results import UnitResult
     from worker.storage.crops import CropStore
     from worker.types import HeadSpec

@@ -16,8 +16,8 @@ from sqlalchemy.exc import DBAPIError
 
 from worker.cli.output import JsonFlag, console, echo, print_json, progress_bar, table, utf8_or_none
 from worker.config import Settings, settings
+from worker.ledger.status.summary import Summary, summarise_job
 from worker.storage.home import hold_home
-from worker.summary import Summary, summarise_job
 from worker.visible import path_text
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from sqlalchemy.orm import Session
 
+    from worker.ledger.submission.job import Submission
     from worker.pipeline import Totals
     from worker.runner import Worker
     from worker.storage.database import Database
-    from worker.submit import Submission
 
 SHOWN_FILES = 20
 ALL_FAILURES = "facet sql \"SELECT uri, status, reason FROM media WHERE status <> 'done'\""
@@ -128,8 +128,8 @@ class _Wanted:
 
 def _run(config: Settings, wanted: _Wanted, stop: threading.Event) -> Summary:
     from worker.exporter import serve_analysis  # noqa: PLC0415
+    from worker.ledger.submission.job import Submission  # noqa: PLC0415
     from worker.storage.database import open_database  # noqa: PLC0415 - see check_paths
-    from worker.submit import Submission  # noqa: PLC0415
 
     with ExitStack() as opened:
         with console(stderr=True).status("starting the database and loading the network ..."):
@@ -159,7 +159,7 @@ def _make_worker(config: Settings, database: Database) -> Worker:
 
 def _warn_if_hidden(session: Session, worker: Worker) -> None:
     """The views show one release; after an upgrade that may be the one before."""
-    from worker.registry import active_release  # noqa: PLC0415 - see check_paths
+    from worker.ledger.releases import active_release  # noqa: PLC0415 - see check_paths
 
     active_id, active_name = active_release(session)
     if active_id != worker.release_id:
@@ -176,9 +176,11 @@ def submit_paths(
     """Write a job for what the paths name, until told to stop; returns its id."""
     from worker.decode.client import Decoder  # noqa: PLC0415 - see check_paths
     from worker.ingest import IngestOptions, discover  # noqa: PLC0415
+    from worker.ledger.staged_members import open_sources  # noqa: PLC0415
+    from worker.ledger.submission.job import SubmitCounts  # noqa: PLC0415
+    from worker.ledger.submission.prober import FileProber  # noqa: PLC0415
+    from worker.ledger.submission.submit import submit  # noqa: PLC0415
     from worker.runner import decode_limits  # noqa: PLC0415
-    from worker.storage.sources import FileProber, Sources  # noqa: PLC0415
-    from worker.submit import SubmitCounts, submit  # noqa: PLC0415
 
     stopped = stop or threading.Event()
     options = IngestOptions(roots=config.media_roots, cache_bytes=config.cache_bytes)
@@ -188,7 +190,7 @@ def submit_paths(
         def tell(counts: SubmitCounts) -> None:
             status.update(f"reading files ... {counts.files:,}")
 
-        sources = Sources.of(config, database.sessions)
+        sources = open_sources(config, database.sessions)
         prober = FileProber(decoder, sources)
         try:
             return submit(database.sessions, prober.noting(found), submission, prober, tell, stopped.is_set).job_id
@@ -219,7 +221,7 @@ def _work(worker: Worker, database: Database, job_id: int, stop: threading.Event
 
 def _open_units(database: Database, job_id: int, away: list[str] | None = None) -> int:
     """Count what is left to do, but for files in places that cannot be read: nobody waits for those."""
-    from worker.waiting import NOT_AWAY  # noqa: PLC0415 - see check_paths
+    from worker.ledger.waiting import NOT_AWAY  # noqa: PLC0415 - see check_paths
 
     with database.sessions.begin() as session:
         statement = text(f"""SELECT count(*) FROM unit JOIN analysis AS a USING (analysis_id)

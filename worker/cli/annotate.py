@@ -43,10 +43,10 @@ def annotate(
     with open_database(config) as database:
         media, subjects = _look_up(config, database, clip)
         _check_output(media, output)
-        from worker.storage.sources import Sources  # noqa: PLC0415 - see _look_up
+        from worker.ledger.staged_members import open_sources  # noqa: PLC0415 - see _look_up
 
         try:
-            with Sources.of(config, database.sessions).lend(media.location, media.expected) as location:
+            with open_sources(config, database.sessions).lend(media.location, media.expected) as location:
                 count = _draw(config, replace(media, location=location), subjects, output)
         except MediaError as err:
             raise UsageError(f"{media.uri} cannot be read: {err}; give the path where it lies now") from err
@@ -62,8 +62,8 @@ def _is_still(output: Path) -> bool:
 
 def _look_up(config: Settings, database: Database, clip: str) -> tuple[StoredMedia, list[Subject]]:
     from worker.ingest import Found, IngestOptions, discover  # noqa: PLC0415 - loaded by the command that needs it
+    from worker.ledger.submission.prober import expected_of  # noqa: PLC0415
     from worker.pictures.subjects import load_subjects, media_by_hash, media_by_id  # noqa: PLC0415
-    from worker.storage.sources import expected_of  # noqa: PLC0415
 
     with database.sessions.begin() as session:
         if clip.isdecimal() and not Path(clip).exists():

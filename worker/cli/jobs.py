@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from db.status.jobs import JobCounts
-    from worker.status import JobStatus
+    from worker.ledger.status.job_status import JobStatus
     from worker.tasks import Bell
 
 WATCH_SECONDS = 1.0
@@ -59,10 +59,10 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command are its argumen
     something failed, 2 for wrong use.
     """
     from worker import tasks  # noqa: PLC0415 - the network and the broker are loaded by the commands that need them
-    from worker.registry import register as register_release  # noqa: PLC0415
+    from worker.ledger.releases import register as register_release  # noqa: PLC0415
+    from worker.ledger.staged_members import open_sources  # noqa: PLC0415
+    from worker.ledger.submission.job import Submission  # noqa: PLC0415
     from worker.runner import load  # noqa: PLC0415
-    from worker.storage.sources import Sources  # noqa: PLC0415
-    from worker.submit import Submission  # noqa: PLC0415
 
     config = settings()
     check_paths(paths)
@@ -80,7 +80,7 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command are its argumen
             keep_days=keep_days,
         )
         job_id = submit_paths(config, database, paths, submission)
-        Sources.of(config).clear()
+        open_sources(config).clear()
         echo(f"job {job_id} submitted; see it with: facet status {job_id} --watch")
         _ring(bell, database, job_id)
         if wait and not _watch(database, job_id):
@@ -107,8 +107,8 @@ def status(
     as_json: JsonFlag = False,
 ) -> None:
     """Show how far jobs are, what is slow and what went wrong."""
-    from worker.complaints import read_complaints  # noqa: PLC0415
-    from worker.status import read_status  # noqa: PLC0415
+    from worker.ledger.status.health import read_complaints  # noqa: PLC0415
+    from worker.ledger.status.job_status import read_status  # noqa: PLC0415
 
     config = settings()
     make_home(config.home)
@@ -137,8 +137,8 @@ def cancel(
 
     Exit status: 0 also when the job had ended already, 1 when you said no, 2 when there is no such job.
     """
-    from worker.cancel import cancel_job  # noqa: PLC0415 - help and wrong use need no database
-    from worker.status import read_status  # noqa: PLC0415
+    from worker.ledger.status.job_status import read_status  # noqa: PLC0415
+    from worker.ledger.submission.cancel import cancel_job  # noqa: PLC0415 - help and wrong use need no database
     from worker.storage.crops import CropStore  # noqa: PLC0415
 
     config = settings()
@@ -182,7 +182,7 @@ def _ask(counts: JobCounts) -> None:
 
 def _watch(database: Database, job: int | None) -> bool:
     """Show jobs until they have ended; True when every file of theirs was analysed, sidecars aside."""
-    from worker.status import read_status  # noqa: PLC0415
+    from worker.ledger.status.job_status import read_status  # noqa: PLC0415
 
     with Live(console=console(stderr=True), auto_refresh=False, transient=True) as live:
         while True:

@@ -12,7 +12,6 @@ from worker.cli.output import JsonFlag, console, echo, print_json, table
 from worker.config import settings
 from worker.errors import UsageError
 from worker.identity.alike import read_alike
-from worker.identity.attempts import retry_passed_over
 from worker.identity.proposals import (
     Proposal,
     Regrouped,
@@ -22,7 +21,8 @@ from worker.identity.proposals import (
     regroup_people,
 )
 from worker.identity.regroup import alarm_of
-from worker.registry import active_release
+from worker.ledger.identify_attempts import retry_passed_over
+from worker.ledger.releases import active_release
 from worker.storage.database import open_database
 from worker.storage.home import make_home
 

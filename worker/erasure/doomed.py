@@ -1,7 +1,7 @@
 """What an erasure is about to take, as temporary tables: files, analyses, appearances, faces and who is concerned.
 
-Rows are locked in the order of ``worker.locks`` and without waiting, because workers hold theirs while they copy faces:
-an erasure lets go of everything and tries again.
+Rows are locked in the order of ``worker.ledger.locks`` and without waiting, because workers hold theirs while they copy
+faces: an erasure lets go of everything and tries again.
 
 PostgreSQL knows nothing of a temporary table until it is analysed, and would read all faces and all people to join it.
 """

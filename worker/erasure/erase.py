@@ -27,9 +27,9 @@ from worker.erasure.words import drop_words, keep_names
 from worker.errors import RetryableError
 from worker.identity.known import lock_people
 from worker.identity.people import Identifier
-from worker.registry import code_version
+from worker.ledger.releases import code_version
+from worker.ledger.submission.submit import lock_submissions
 from worker.storage.transactions import retry_conflicts
-from worker.submit import lock_submissions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from worker.crop_walk import find_orphans_of
 from worker.erasure.receipt import BlankedStrip, RemovedFiles
 from worker.errors import RetryableError
+from worker.ledger.upkeep.crop_walk import find_orphans_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

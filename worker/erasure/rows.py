@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import text
 
-from worker.accept import SEALED
 from worker.identity.anchors import ERASED
 from worker.identity.known import refresh_people
+from worker.ledger.submission.accept import SEALED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

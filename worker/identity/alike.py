@@ -12,7 +12,7 @@ from worker.identity.anchors import read_words
 from worker.identity.naming import people_of
 from worker.identity.replay import replay
 from worker.identity.ruling import group_people
-from worker.registry import active_release
+from worker.ledger.releases import active_release
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

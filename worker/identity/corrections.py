@@ -21,7 +21,7 @@ from worker.identity.naming import people_of
 from worker.identity.people import catch_up, settle
 from worker.identity.placing import move_appearances, place, read_these
 from worker.identity.replay import replay
-from worker.registry import active_release
+from worker.ledger.releases import active_release
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from worker.identity.anchors import read_words
-from worker.registry import active_release
+from worker.ledger.releases import active_release
 
 if TYPE_CHECKING:
     from datetime import datetime

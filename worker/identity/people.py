@@ -12,15 +12,15 @@ from sqlalchemy import text
 from db.bulk.arrays import read_rows
 from db.schema.totals import count_people
 from worker.errors import FacetError, described
-from worker.identity import attempts
 from worker.identity.anchors import is_spoken_of, read_words
-from worker.identity.attempts import MAX_ATTEMPTS
 from worker.identity.known import PeopleInMemory, lock_people, refresh_people, try_lock_people
 from worker.identity.naming import people_of, settle_names
 from worker.identity.placing import ROW, ROW_COLUMNS, place, read_these
 from worker.identity.replay import replay
 from worker.identity.ruling import violators
-from worker.registry import activate, active_release
+from worker.ledger import identify_attempts
+from worker.ledger.identify_attempts import MAX_ATTEMPTS
+from worker.ledger.releases import activate, active_release
 from worker.storage.database import is_away
 from worker.storage.transactions import Result, retry_conflicts
 
@@ -131,13 +131,15 @@ def identify_once(
 
     def begin(analyses: Collection[int]) -> None:
         begun.extend(analyses)
-        attempts.begin(sessions, release_id, analyses)
+        identify_attempts.begin(sessions, release_id, analyses)
 
     def identify(session: Session) -> int:
         if lock(session) is False:
             return 0
-        if not begun and attempts.is_broken_off(session, release_id):
-            attempts.count_failure(sessions, release_id, "worker_died: a worker died or stalled while it was at it")
+        if not begun and identify_attempts.is_broken_off(session, release_id):
+            identify_attempts.count_failure(
+                sessions, release_id, "worker_died: a worker died or stalled while it was at it"
+            )
         return identify_pending(session, known, begin)
 
     try:
@@ -146,7 +148,7 @@ def identify_once(
         if is_away(err) or isinstance(err, FacetError):
             raise
         error = described(err)
-        if not begun or not attempts.count_failure(sessions, release_id, error):
+        if not begun or not identify_attempts.count_failure(sessions, release_id, error):
             raise
         logger.warning("identification failed and is tried again: %s", error, extra={"action": "identify_failed"})
         return None
@@ -194,14 +196,14 @@ def identify_pending(
     if len(rows):
         analyses = np.unique(rows["analysis_id"]).tolist()
         begin(analyses)
-        attempts.succeed(session, analyses)
+        identify_attempts.succeed(session, analyses)
         said = said_of(session, known.release_id, rows["media_id"])
         place(session, known, rows, said)
         settle(session, known, said)
     retire_superseded(session, known)
     count_people(session)
     if len(rows):
-        attempts.end(session, known.release_id)
+        identify_attempts.end(session, known.release_id)
     return len(rows)
 
 

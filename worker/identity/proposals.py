@@ -14,7 +14,7 @@ from worker.errors import UsageError
 from worker.identity.known import PeopleInMemory, lock_people
 from worker.identity.people import change_people, identify_all
 from worker.identity.regroup import Regrouping, apply, compute, is_current, take_snapshot, what_fits
-from worker.registry import active_release
+from worker.ledger.releases import active_release
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

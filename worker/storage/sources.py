@@ -6,16 +6,13 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from sqlalchemy import text
 
 from worker.decode.opened import open_media
 from worker.errors import MediaAway, MediaError
-from worker.ingest import Found, IngestOptions
-from worker.staged import StagedMembers
 from worker.storage import remote
-from worker.storage.fetch_cache import FetchCache
 from worker.storage.mounts import disk_fails, look_for
 from worker.storage.roots import local_roots, place_of_open, within
 from worker.storage.stamps import Check, Expected, Verified
@@ -23,16 +20,25 @@ from worker.storage.stamps import Check, Expected, Verified
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from sqlalchemy.orm import Session, sessionmaker
+    from sqlalchemy.orm import Session
 
-    from worker.config import Settings
-    from worker.decode.client import Decoder
-    from worker.ingest import Refused
-    from worker.types import MediaInfo, MediaKind
+    from worker.storage.fetch_cache import FetchCache
 
 
 _WAITED_FOR = text("""SELECT m.sha256 FROM media_file AS m JOIN analysis AS a USING (media_id)
                       WHERE a.state = 'pending' AND m.sha256 = ANY (:copies)""")
+
+
+class Members(Protocol):
+    """Copies of members of archives in the staging folder."""
+
+    def restore(self, location: Path, check: Callable[[Path], None]) -> None:
+        """Unpack a copy again if it is gone; ``check`` refuses archives that this host may not read."""
+        ...
+
+    def tidy(self, session: Session) -> int:
+        """Remove copies that no open analysis waits for; returns how many."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,21 +52,8 @@ class Sources:
     cache: FetchCache | None = None
     """Keeps what is fetched; None where nothing can be."""
     verified: Verified = field(default_factory=Verified)
-    members: StagedMembers | None = None
+    members: Members | None = None
     """Unpacks members of archives again whose copies are gone; None where nothing can be."""
-
-    @staticmethod
-    def of(settings: Settings, sessions: sessionmaker[Session] | None = None) -> Sources:
-        """Return those of a deployment.
-
-        Args:
-            settings: of the deployment.
-            sessions: of its database, which knows the archives that members came from.
-        """
-        cache = FetchCache(settings.staging, settings.cache_bytes)
-        options = IngestOptions(roots=settings.media_roots, cache_bytes=settings.cache_bytes)
-        members = StagedMembers(settings.staging.absolute(), options, sessions)
-        return Sources(roots=settings.media_roots, staging=settings.staging, cache=cache, members=members)
 
     @contextmanager
     def lend(self, location: str, expected: Expected | None = None) -> Iterator[str]:
@@ -159,33 +152,3 @@ def _compare(step: Callable[[], None], location: str) -> None:
         step()
     except OSError as err:
         raise disk_fails(location, err) from err
-
-
-class FileProber:
-    """Reads what files say of themselves, wherever they lie."""
-
-    def __init__(self, decoder: Decoder, sources: Sources) -> None:
-        self._decoder = decoder
-        self._sources = sources
-        self._expected: dict[str, Expected] = {}
-
-    def noting(self, items: Iterable[Found | Refused]) -> Iterator[Found | Refused]:
-        """Pass items on, and keep in mind what the videos among them held."""
-        for item in items:
-            if isinstance(item, Found) and item.kind == "video":
-                self._expected[str(item.location)] = expected_of(item)
-            yield item
-
-    def probe(self, location: str, kind: MediaKind) -> MediaInfo:
-        """Return what a file says of itself.
-
-        Raises:
-            MediaError: it cannot be read.
-        """
-        with self._sources.lend(location, self._expected.pop(location, None)) as path:
-            return self._decoder.probe(path, kind)
-
-
-def expected_of(found: Found) -> Expected:
-    """Return what a file held when ingest read it."""
-    return Expected(sha256=found.sha256, byte_size=found.byte_size, stamp=found.stamp, is_image=found.kind == "image")

@@ -1,7 +1,7 @@
 """Transactions that are tried again where the database had to end one of several that were in each other's way.
 
 After a deadlock (``40P01``) or a failed serialization (``40001``) the database is there and has rolled one transaction
-back; the same one succeeds a moment later. The order of locks (``worker.locks``) prevents deadlocks within this
+back; the same one succeeds a moment later. The order of locks (``worker.ledger.locks``) prevents deadlocks within this
 program. A program of another version beside it, or a query by hand, may not know that order.
 """
 

@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from db.engine import make_engine, session_factory
 from db.status import health
-from worker.complaints import complain, read_complaints
+from worker.ledger.status.health import complain, read_complaints
 
 
 @pytest.fixture

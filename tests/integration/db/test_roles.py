@@ -105,19 +105,19 @@ def test_others_may_not_even_connect(urls, database_url):
 
 def test_a_worker_does_all_its_work_without_changing_tables(urls, tmp_path):
     """Submission, analysis, cancelling, erasure, regrouping and looking on, as the worker's login."""
-    from worker.cancel import cancel_job
     from worker.cli.analyze import submit_paths
-    from worker.complaints import read_complaints
     from worker.config import Settings
     from worker.erasure.erase import Eraser
     from worker.erasure.files import Stores
     from worker.identity.proposals import regroup_people
     from worker.identity.regroup import alarm_of
+    from worker.ledger.status.health import read_complaints
+    from worker.ledger.status.job_status import read_status
+    from worker.ledger.submission.cancel import cancel_job
+    from worker.ledger.submission.job import Submission
     from worker.runner import Worker, load
-    from worker.status import read_status
     from worker.storage.crops import CropStore
     from worker.storage.database import open_database
-    from worker.submit import Submission
 
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
     config = Settings(home=tmp_path / "home", database_url=urls["facet_work"], decoders=1)

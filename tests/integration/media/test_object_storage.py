@@ -7,7 +7,7 @@ import pytest
 from worker.decoding import DecodePool, UnitDecoded, UnitFrame
 from worker.errors import MediaAway, UsageError
 from worker.ingest import Found, IngestOptions, check_arguments, discover
-from worker.ledger import LeasedUnit
+from worker.ledger.units import LeasedUnit
 from worker.storage.fetch_cache import FetchCache
 from worker.storage.sources import Sources
 from worker.types import DecodeLimits

@@ -14,8 +14,9 @@ from sqlalchemy import text
 from db.bulk.rows import allocate_ids, copy_rows
 from db.engine import make_engine, session_factory
 from worker.ingest import Found
-from worker.ledger import Lease
-from worker.submit import Submission, SubmitCounts, submit
+from worker.ledger.submission.job import Submission, SubmitCounts
+from worker.ledger.submission.submit import submit
+from worker.ledger.units import Lease
 from worker.types import MediaInfo
 
 if TYPE_CHECKING:

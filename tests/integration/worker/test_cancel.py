@@ -7,10 +7,12 @@ import threading
 import pytest
 from sqlalchemy import text
 
-from worker import analyses, cancel, ledger, submit
-from worker.analyses import end_analysis
 from worker.errors import FacetError, RetryableError, UsageError
-from worker.locks import keep_analysis
+from worker.ledger import analyses
+from worker.ledger import units as ledger
+from worker.ledger.analyses import end_analysis
+from worker.ledger.locks import keep_analysis
+from worker.ledger.submission import cancel, submit
 
 
 def take(archive, owner="one", limit=10, held=()):

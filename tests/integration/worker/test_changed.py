@@ -19,14 +19,16 @@ from worker.decoding import DecodePool, UnitDecoded, UnitFrame
 from worker.demo import build_archive
 from worker.errors import DecoderCrashed, MediaAway, MediaChanged
 from worker.ingest import IngestOptions, discover
-from worker.leases import LeaseHolder
+from worker.ledger.leases import LeaseHolder
+from worker.ledger.submission.job import Submission
+from worker.ledger.submission.prober import FileProber
+from worker.ledger.submission.submit import submit
 from worker.results import UnitResult
 from worker.runner import Worker, load
 from worker.storage.crops import CropStore
 from worker.storage.database import open_database
-from worker.storage.sources import FileProber, Sources
+from worker.storage.sources import Sources
 from worker.storage.stamps import settled_stamp, stamp_of
-from worker.submit import Submission, submit
 from worker.types import DecodeLimits
 from worker.writer import Books, Writer
 

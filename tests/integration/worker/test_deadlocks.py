@@ -11,9 +11,10 @@ from types import SimpleNamespace
 import numpy as np
 from sqlalchemy import text
 
-from worker import analyses, ledger, registry
 from worker.finisher import Finisher
-from worker.leases import LeaseHolder
+from worker.ledger import analyses, releases
+from worker.ledger import units as ledger
+from worker.ledger.leases import LeaseHolder
 from worker.results import FaceChunk, UnitResult
 from worker.storage.crops import CropStore
 from worker.types import HeadRows, HeadSpec
@@ -141,17 +142,17 @@ def test_releases_that_are_activated_and_registered_at_once(archive):
     made = [make_release(f"made-{number}") for number in range(4)]
     with archive.sessions.begin() as session:
         for release in made[:2]:
-            registry.register(session, release)
+            releases.register(session, release)
     slow = text("SELECT pg_sleep(0.02)")
 
     def activate(name):
         with archive.sessions.begin() as session:
-            registry.activate(session, name)
+            releases.activate(session, name)
             session.execute(slow)
 
     def register(release):
         with archive.sessions.begin() as session:
-            registry.register(session, release)
+            releases.register(session, release)
             session.execute(slow)
 
     names = ("made-0", "made-1", "test") * 2

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from worker import cancel, finish, ledger, stored_faces
-from worker.analyses import end_analysis, read_forgotten, revive_analysis
+from worker import finish, stored_faces
 from worker.finish import build_appearances, store_whole
 from worker.finisher import Finisher
 from worker.joining import join_unit
-from worker.leases import LeaseHolder
+from worker.ledger import units as ledger
+from worker.ledger.analyses import end_analysis, read_forgotten, revive_analysis
+from worker.ledger.leases import LeaseHolder
+from worker.ledger.submission import cancel
 from worker.results import FaceChunk, UnitResult
 from worker.storage.crops import CropStore
 from worker.store import store_unit

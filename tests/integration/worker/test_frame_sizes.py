@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from worker.analyses import end_analysis
 from worker.finish import build_appearances, store_whole
 from worker.joining import join_unit
-from worker.leases import LeaseHolder
+from worker.ledger.analyses import end_analysis
+from worker.ledger.leases import LeaseHolder
 from worker.pictures.subjects import load_subjects
 from worker.results import FaceChunk, UnitResult
 from worker.store import store_unit

@@ -12,9 +12,9 @@ from sqlalchemy import text
 
 from worker.cli.analyze import submit_paths
 from worker.config import Settings
+from worker.ledger.submission.job import Submission
 from worker.runner import Worker, load
 from worker.storage.database import open_database
-from worker.submit import Submission
 
 # A decode child as it is, but for a still that makes it end as if its decoder had written where it must not.
 PROGRAM = """
@@ -35,7 +35,7 @@ child.main()
 @pytest.fixture
 def worker(clean_database, tmp_path, monkeypatch):
     monkeypatch.setattr("worker.decode.process.PROGRAM", ("-c", PROGRAM))
-    monkeypatch.setattr("worker.ledger.BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr("worker.ledger.units.BACKOFF_SECONDS", 0.01)
     config = Settings(home=tmp_path / "home", database_url=clean_database, decoders=1)
     with open_database(config) as database:
         yield config, database, Worker(config, database, load(config))

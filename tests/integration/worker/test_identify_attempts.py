@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from worker.complaints import read_complaints
-from worker.identity import attempts, people
+from worker.identity import people
 from worker.identity.people import Identifier
 from worker.identity.proposals import regroup_people
 from worker.identity.regroup import Alarm
+from worker.ledger import identify_attempts
+from worker.ledger.status.health import read_complaints
 
 NEVER = Alarm(share=1.0, floor=0)
 
@@ -53,7 +54,7 @@ def test_a_file_at_which_it_fails_is_passed_over_and_all_others_get_people(crowd
     assert type(error).__name__ in told
     crowd.session.commit()
     with sessions.begin() as session:
-        attempts.retry_passed_over(session, crowd.release_id)
+        identify_attempts.retry_passed_over(session, crowd.release_id)
     assert identifier.finish() == 3
     assert without_people(crowd) == []
     assert not [line for line in read_complaints(crowd.session) if "regroup" in line]

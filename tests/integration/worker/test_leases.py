@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from worker.errors import RetryableError
-from worker.leases import LeaseHolder
+from worker.ledger.leases import LeaseHolder
 from worker.results import UnitResult
 from worker.storage.crops import CropStore
 from worker.writer import Books, Writer

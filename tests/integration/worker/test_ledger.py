@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import text
 
-from worker import analyses, ledger
+from worker.ledger import analyses
+from worker.ledger import units as ledger
 
 
 def take(archive, owner="one", limit=10, **options):

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DataError, OperationalError
 
 from worker.errors import RetryableError
-from worker.leases import LeaseHolder
+from worker.ledger.leases import LeaseHolder
 from worker.recognition import InferredChunk
 from worker.results import FaceChunk, UnitResult
 from worker.storage.crops import CropStore

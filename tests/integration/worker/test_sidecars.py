@@ -4,8 +4,8 @@ import pytest
 
 from worker.cli.analyze import show
 from worker.ingest import Refused
-from worker.status import read_status
-from worker.summary import summarise_job
+from worker.ledger.status.job_status import read_status
+from worker.ledger.status.summary import summarise_job
 
 STORE = Refused("/a/.DS_Store", "sidecar", "view of a folder in macOS", 6148)
 DOUBLE = Refused("/a/._a.jpg", "sidecar", "properties of a file", 4096)

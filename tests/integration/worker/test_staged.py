@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 from worker.errors import MediaAway, MediaRejected
 from worker.ingest import Found, IngestOptions, discover
-from worker.staged import StagedMembers
+from worker.ledger.staged_members import StagedMembers
 from worker.storage.sources import Sources
 from worker.storage.staging import PARTIAL
 

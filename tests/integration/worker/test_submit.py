@@ -10,13 +10,15 @@ import pytest
 from sqlalchemy import event, text
 
 from db.status.jobs import read_failures, read_jobs
-from worker import accept, ledger
-from worker.analyses import end_analysis
 from worker.errors import DecoderCrashed, MediaAway, MediaRejected
 from worker.ingest import Refused
-from worker.status import read_status
-from worker.submit import Submission, submit
-from worker.summary import summarise_job
+from worker.ledger import units as ledger
+from worker.ledger.analyses import end_analysis
+from worker.ledger.status.job_status import read_status
+from worker.ledger.status.summary import summarise_job
+from worker.ledger.submission import accept
+from worker.ledger.submission.job import Submission
+from worker.ledger.submission.submit import submit
 from worker.types import MediaInfo
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from worker.analyses import end_analysis
 from worker.finish import build_appearances
-from worker.leases import LeaseHolder
+from worker.ledger.analyses import end_analysis
+from worker.ledger.leases import LeaseHolder
 from worker.results import FaceChunk, UnitResult
 from worker.store import store_unit
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from worker import metrics
 from worker.errors import RetryableError
-from worker.leases import LeaseHolder
+from worker.ledger.leases import LeaseHolder
 from worker.results import UnitResult
 from worker.storage import transactions
 from worker.storage.crops import CropStore

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from worker.complaints import read_complaints
-from worker.upkeep import describe_runs, note_upkeep, read_runs
+from worker.ledger.status.health import read_complaints
+from worker.ledger.upkeep.runs import describe_runs, note_upkeep, read_runs
 
 
 @pytest.fixture

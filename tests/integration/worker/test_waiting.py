@@ -5,18 +5,19 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from worker import ledger, waiting
-from worker.absences import Absences
 from worker.errors import MediaAway
-from worker.leases import LeaseHolder
-from worker.waiting import Search
+from worker.ledger import units as ledger
+from worker.ledger import waiting
+from worker.ledger.leases import LeaseHolder
+from worker.ledger.unreachable import Absences
+from worker.ledger.waiting import Search
 
 AWAY = "/nas"
 
 
 @pytest.fixture(autouse=True)
 def window(monkeypatch):
-    monkeypatch.setattr("worker.waiting.WINDOW", 5)
+    monkeypatch.setattr("worker.ledger.waiting.WINDOW", 5)
 
 
 def add(archive, places, priority=0, turn=None):
@@ -57,7 +58,7 @@ def looked_at(monkeypatch):
     """Count the units that are looked at."""
     counts = []
     original = waiting._sorted
-    monkeypatch.setattr("worker.waiting._sorted", lambda rows: counts.append(len(rows)) or original(rows))
+    monkeypatch.setattr("worker.ledger.waiting._sorted", lambda rows: counts.append(len(rows)) or original(rows))
     return counts
 
 
@@ -88,7 +89,7 @@ def test_a_place_that_may_be_there_again_begins_a_round(archive, absences, monke
     add(archive, [AWAY] * 12)
     absences.note(0, MediaAway("/other", "not here either"))
     assert take(archive, absences) == []
-    monkeypatch.setattr("worker.absences.Absences.places", lambda _: ["/other"])
+    monkeypatch.setattr("worker.ledger.unreachable.Absences.places", lambda _: ["/other"])
     assert not absences.search.is_vain(["/other"])
     assert take(archive, absences) == [1, 2]
 

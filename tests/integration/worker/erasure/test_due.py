@@ -9,9 +9,9 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
-from worker import ledger
 from worker.erasure.due import FIRST_ROWS, ROWS_OF_A_FILE
 from worker.erasure.health import read_waiting
+from worker.ledger import units as ledger
 
 BAD = text("""
     CREATE FUNCTION facet.refuse_it() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from worker import ledger
 from worker.erasure import removal
 from worker.errors import RetryableError
+from worker.ledger import units as ledger
 
 
 def test_a_running_analysis_can_no_longer_store_anything(archive, house, eraser):

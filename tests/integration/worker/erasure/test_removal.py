@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from worker.crop_walk import find_orphans
 from worker.erasure.health import read_waiting
 from worker.erasure.removal import MAX_FAILURES
 from worker.errors import FacetError, RetryableError
+from worker.ledger.upkeep.crop_walk import find_orphans
 from worker.storage.crops import CropStore
 
 

@@ -1,4 +1,4 @@
-"""Records which rows each statement of a transaction locks, and checks the order of ``worker.locks``.
+"""Records which rows each statement of a transaction locks, and checks the order of ``worker.ledger.locks``.
 
 A row's system columns say which transaction locked or wrote it. They are read before and after each statement, on the
 same connection, so that locks of foreign keys, COPY and cascades are seen as well.

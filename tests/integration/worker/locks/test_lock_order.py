@@ -1,4 +1,4 @@
-"""Every transaction of the program locks rows in the order of ``worker.locks``, on a real PostgreSQL."""
+"""Every transaction of the program locks rows in the order of ``worker.ledger.locks``, on a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from worker import cancel, ledger, locks
-from worker.analyses import end_analysis, read_forgotten
 from worker.erasure.erase import Eraser
 from worker.erasure.files import Stores
 from worker.errors import DecoderCrashed, MediaAway, MediaChanged
@@ -19,7 +17,11 @@ from worker.identity import corrections, proposals
 from worker.identity.people import Identifier, show_release
 from worker.identity.regroup import Alarm
 from worker.ingest import Refused
-from worker.leases import LeaseHolder
+from worker.ledger import locks
+from worker.ledger import units as ledger
+from worker.ledger.analyses import end_analysis, read_forgotten
+from worker.ledger.leases import LeaseHolder
+from worker.ledger.submission import cancel
 from worker.results import FaceChunk, UnitResult
 from worker.storage.crops import CropStore
 from worker.storage.transactions import run_transaction

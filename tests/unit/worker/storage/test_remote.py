@@ -10,10 +10,11 @@ from PIL import Image
 
 from worker.errors import MediaAway, MediaRejected, UsageError
 from worker.ingest import IngestOptions, check_arguments, discover
+from worker.ledger.submission.prober import FileProber, expected_of
 from worker.storage.fetch_cache import FetchCache
 from worker.storage.remote import RemoteFile, chunks, describe, is_url, list_files, local_path
 from worker.storage.roots import within
-from worker.storage.sources import FileProber, Sources, expected_of
+from worker.storage.sources import Sources
 
 
 def jpeg(number):

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from worker import ledger
 from worker.errors import DecoderCrashed
-from worker.leftovers import remove_leftovers
+from worker.ledger import units as ledger
+from worker.ledger.upkeep.orphans import remove_leftovers
 from worker.results import UnitResult
 from worker.storage.crops import CropStore
 from worker.store import strip_name

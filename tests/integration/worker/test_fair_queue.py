@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import text
 
-from worker import ledger
+from worker.ledger import units as ledger
 
 
 def take(archive, limit=1):

@@ -6,8 +6,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from db.status.health import read_away, read_health, read_other_releases, read_unidentified
-from worker.identity.attempts import MAX_ATTEMPTS
-from worker.upkeep import read_late
+from worker.ledger.identify_attempts import MAX_ATTEMPTS
+from worker.ledger.upkeep.runs import read_late
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

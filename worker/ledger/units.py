@@ -8,13 +8,14 @@ All functions run in the caller's transaction and never commit.
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import text
 
 from worker.errors import FacetError
-from worker.waiting import NOT_AWAY, Search
+from worker.ledger.waiting import NOT_AWAY, Search
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row, TextClause
     from sqlalchemy.orm import Session
 
+    from worker.errors import MediaAway
     from worker.types import MediaKind
 
 BACKOFF_SECONDS = 2.0  # before the second attempt; doubled for each one after it
@@ -265,3 +267,21 @@ def is_held(session: Session, unit: LeasedUnit) -> bool:
     statement = text("""SELECT EXISTS (SELECT FROM unit
                         WHERE unit_id = :unit_id AND token = :token AND state = 'leased')""")
     return bool(session.execute(statement, {"unit_id": unit.unit_id, "token": unit.token}).scalar_one())
+
+
+_LEAVE = text("""
+    UPDATE unit SET state = 'pending', owner = NULL, lease_until = NULL, attempts = attempts - 1,
+        last_error = CASE
+            WHEN NOT coalesce(starts_with(last_error, cast(:said AS text)), false) THEN cast(:said AS text) || :host
+            WHEN :host = ANY (string_to_array(substr(last_error, length(cast(:said AS text)) + 1), ', '))
+                THEN last_error
+            ELSE last_error || ', ' || :host END
+    WHERE unit_id = :unit_id AND token = :token AND state = 'leased'""")
+
+
+def leave_unit(session: Session, unit: LeasedUnit, away: MediaAway) -> None:
+    """Give a unit back without counting the attempt, and write down which hosts lack its file."""
+    host = socket.gethostname()
+    said = f"away: {away.place} cannot be read on "
+    parameters = {"unit_id": unit.unit_id, "token": unit.token, "said": said, "host": host}
+    session.execute(_LEAVE, parameters)

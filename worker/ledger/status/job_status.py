@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from db.status.health import read_reasons
 from db.status.jobs import count_units, read_failures, read_jobs, read_pace, read_troubled_units
-from worker.summary import count_sidecars
+from worker.ledger.status.summary import count_sidecars
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Self
 
 from sqlalchemy.exc import DBAPIError
 
-from worker import ledger
-from worker.absences import Absences
 from worker.errors import FacetError, RetryableError, described
+from worker.ledger import units as ledger
+from worker.ledger.unreachable import Absences
 from worker.storage.database import is_away
 from worker.storage.transactions import run_transaction
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from worker.errors import MediaAway
-    from worker.ledger import Lease, LeasedUnit, UnitStage
+    from worker.ledger.units import Lease, LeasedUnit, UnitStage
 
 logger = logging.getLogger(__name__)
 

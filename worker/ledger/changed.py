@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from worker.ledger import LeaseLostError
+from worker.ledger.units import LeaseLostError
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from worker.errors import MediaChanged
-    from worker.ledger import LeasedUnit
+    from worker.ledger.units import LeasedUnit
 
 OF_THE_PLACE = ("changed", "missing", "no_permission", "special_file", "too_large", "unreadable")
 """Codes of reasons that say nothing of the bytes."""

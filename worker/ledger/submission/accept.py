@@ -1,7 +1,7 @@
 """Writes a batch of a submission: files, analyses, units and items, table after table in the order of locks.
 
 What was submitted before is read without a lock: while the lock of submissions is held, no other transaction adds,
-seals, cancels or erases files. Rows that have to change are locked first, in the order of ``worker.locks``.
+seals, cancels or erases files. Rows that have to change are locked first, in the order of ``worker.ledger.locks``.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from worker import analyses
-from worker.changed import is_of_the_place, retry_found
 from worker.errors import MediaError
 from worker.ingest import Found, Refused
-from worker.locks import lock_analyses, lock_media, lock_units
+from worker.ledger import analyses
+from worker.ledger.changed import is_of_the_place, retry_found
+from worker.ledger.locks import lock_analyses, lock_media, lock_units
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
-    from worker.submit import Writing
+    from worker.ledger.submission.job import Writing
 
 SEALED = "erased: somebody in this file was erased from the results, so it is not analysed again"
 """Reason of an analysis of a sealed file."""

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.absences import Absences
 from worker.errors import MediaAway, MediaRejected
+from worker.ledger.unreachable import Absences
 from worker.storage.mounts import look_for
 from worker.storage.sources import Sources
 
@@ -103,7 +103,7 @@ def test_a_place_is_avoided_for_a_while_and_told_once(monkeypatch, caplog):
     absences = Absences()
     away = MediaAway("/nas", "/nas is not there on this host")
     now = [100.0]
-    monkeypatch.setattr("worker.absences.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("worker.ledger.unreachable.time.monotonic", lambda: now[0])
     absences.note(1, away)
     absences.note(2, away)
     assert absences.places() == ["/nas"]

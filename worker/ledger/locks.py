@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from worker.ledger import LeasedUnit
+    from worker.ledger.units import LeasedUnit
 
 _MEDIA = text("SELECT FROM media_file WHERE media_id = ANY(:ids) ORDER BY media_id FOR NO KEY UPDATE")
 _ANALYSES_OF = text("SELECT FROM analysis WHERE media_id = ANY(:ids) ORDER BY analysis_id FOR NO KEY UPDATE")

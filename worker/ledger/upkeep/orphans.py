@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session, sessionmaker
 
-    from worker.ledger import LeasedUnit
+    from worker.ledger.units import LeasedUnit
     from worker.storage.crops import CropStore
 
 logger = logging.getLogger(__name__)

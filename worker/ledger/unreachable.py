@@ -13,26 +13,12 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
-
-from worker.waiting import SKIP_SECONDS, Search
+from worker.ledger.waiting import SKIP_SECONDS, Search
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
     from worker.errors import MediaAway
-    from worker.ledger import LeasedUnit
 
 logger = logging.getLogger(__name__)
-
-_LEAVE = text("""
-    UPDATE unit SET state = 'pending', owner = NULL, lease_until = NULL, attempts = attempts - 1,
-        last_error = CASE
-            WHEN NOT coalesce(starts_with(last_error, cast(:said AS text)), false) THEN cast(:said AS text) || :host
-            WHEN :host = ANY (string_to_array(substr(last_error, length(cast(:said AS text)) + 1), ', '))
-                THEN last_error
-            ELSE last_error || ', ' || :host END
-    WHERE unit_id = :unit_id AND token = :token AND state = 'leased'""")
 
 
 class Absences:
@@ -61,11 +47,3 @@ class Absences:
             now = time.monotonic()
             self._until = {place: until for place, until in self._until.items() if until > now}
             return list(self._until)
-
-
-def leave_unit(session: Session, unit: LeasedUnit, away: MediaAway) -> None:
-    """Give a unit back without counting the attempt, and write down which hosts lack its file."""
-    host = socket.gethostname()
-    said = f"away: {away.place} cannot be read on "
-    parameters = {"unit_id": unit.unit_id, "token": unit.token, "said": said, "host": host}
-    session.execute(_LEAVE, parameters)

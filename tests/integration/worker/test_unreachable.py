@@ -10,12 +10,13 @@ import pytest
 from PIL import Image
 from sqlalchemy import text
 
-from worker import ledger
-from worker.absences import Absences, leave_unit
-from worker.complaints import read_complaints
 from worker.decoding import DecodePool, UnitDecoded, UnitFrame
 from worker.errors import MediaAway
-from worker.leases import LeaseHolder
+from worker.ledger import units as ledger
+from worker.ledger.leases import LeaseHolder
+from worker.ledger.status.health import read_complaints
+from worker.ledger.units import leave_unit
+from worker.ledger.unreachable import Absences
 from worker.results import UnitResult
 from worker.storage.crops import CropStore
 from worker.types import DecodeLimits
@@ -106,7 +107,7 @@ def test_hosts_that_lack_a_file_are_named_once_each(archive, monkeypatch):
     archive.add()
     away = MediaAway("/nas", "/nas is not there")
     for host in ("alpha", "beta", "alpha"):
-        monkeypatch.setattr("worker.absences.socket.gethostname", lambda host=host: host)
+        monkeypatch.setattr("worker.ledger.unreachable.socket.gethostname", lambda host=host: host)
         with archive.sessions.begin() as session:
             (unit,) = ledger.lease_units(session, archive.lease(host), 1)
             leave_unit(session, unit, away)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sqlalchemy import text
 
-from worker.locks import lock_files
+from worker.ledger.locks import lock_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,24 +5,24 @@ from __future__ import annotations
 import json
 import logging
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from worker.accept import WHOLE, write_batch
 from worker.errors import FacetError, MediaError, MediaRejected, UsageError
 from worker.ingest import Found, RangeOptions, Refused, plan_ranges
+from worker.ledger.submission.accept import WHOLE, write_batch
+from worker.ledger.submission.job import SubmitCounts, Writing
 from worker.storage.transactions import run_transaction
-from worker.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from sqlalchemy.orm import Session, sessionmaker
 
-    from worker.accept import Plans, Ranges
+    from worker.ledger.submission.accept import Plans, Ranges
+    from worker.ledger.submission.job import Submission
     from worker.types import Prober
 
 logger = logging.getLogger(__name__)
@@ -31,64 +31,6 @@ FILES_PER_TRANSACTION = 50
 SUBMIT_LOCK = (
     0x7375626D  # "subm": batches are written one at a time, so that two jobs with the same files cannot deadlock
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Submission:
-    """What a job asks for."""
-
-    name: str
-    release_id: int
-    frames_per_second: float | None
-    """Sampling; None for every frame."""
-    unit_seconds: float
-    """Length of the ranges into which a video is cut."""
-    priority: int = 0
-    """Units of a higher one come first; those of equal ones take turns."""
-    keep_days: int | None = None
-    """Days after which the job's files are erased, unless another job keeps them longer; None for never."""
-
-    @property
-    def sampling(self) -> str:
-        """The word for it in the table: ``2/s`` or ``every``."""
-        return "every" if self.frames_per_second is None else f"{self.frames_per_second:g}/s"
-
-    def turns(self) -> Turns:
-        """Begin to give out the turns of its units."""
-        return Turns(self.release_id, self.priority, self.frames_per_second, self.unit_seconds)
-
-
-@dataclass(slots=True)
-class SubmitCounts:
-    """What a submission came to."""
-
-    job_id: int
-    files: int = 0
-    refused: int = 0
-    known: int = 0
-    """Files whose bytes were analysed or submitted before, in this job or another."""
-    units: int = 0
-    """New units of work."""
-
-
-@dataclass(frozen=True, slots=True)
-class Writing:
-    """A job that is being written."""
-
-    submission: Submission
-    decoder: Prober
-    counts: SubmitCounts
-    turns: Turns
-
-    def copy(self) -> Writing:
-        """Give a job whose counts and turns go forward by themselves."""
-        return replace(self, counts=replace(self.counts), turns=replace(self.turns))
-
-    def keep(self, other: Writing) -> None:
-        """Take over the counts and turns of a copy; others hold on to these counts."""
-        for mine, its in ((self.counts, other.counts), (self.turns, other.turns)):
-            for field in fields(mine):
-                setattr(mine, field.name, getattr(its, field.name))
 
 
 def submit(

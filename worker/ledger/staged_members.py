@@ -19,14 +19,17 @@ from worker.errors import MediaRejected
 from worker.ingest import Found, IngestOptions
 from worker.ingest.files import MEMBER_SEPARATOR, FileReader
 from worker.storage import remote
-from worker.storage.fetch_cache import ENDING
+from worker.storage.fetch_cache import ENDING, FetchCache
 from worker.storage.mounts import STAGED, look_for
+from worker.storage.sources import Sources
 from worker.storage.staging import remove_partials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from sqlalchemy.orm import Session, sessionmaker
+
+    from worker.config import Settings
 
 logger = logging.getLogger(__name__)
 
@@ -140,6 +143,19 @@ class StagedMembers:
                 with suppress(FileNotFoundError):
                     if before is None or path.stat().st_mtime < before - WRITING_SECONDS:
                         yield path
+
+
+def open_sources(settings: Settings, sessions: sessionmaker[Session] | None = None) -> Sources:
+    """Return the sources of a deployment.
+
+    Args:
+        settings: of the deployment.
+        sessions: of its database, which knows the archives that members came from.
+    """
+    cache = FetchCache(settings.staging, settings.cache_bytes)
+    options = IngestOptions(roots=settings.media_roots, cache_bytes=settings.cache_bytes)
+    members = StagedMembers(settings.staging.absolute(), options, sessions)
+    return Sources(roots=settings.media_roots, staging=settings.staging, cache=cache, members=members)
 
 
 def _remove(session: Session, copies: Sequence[Path]) -> int:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from worker.errors import RetryableError, UsageError
-from worker.leftovers import remove_leftovers
+from worker.ledger.submission.submit import is_cancelled, lock_submissions
+from worker.ledger.upkeep.orphans import remove_leftovers
 from worker.storage.transactions import run_transaction
-from worker.submit import is_cancelled, lock_submissions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
