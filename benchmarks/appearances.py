@@ -28,7 +28,7 @@ from sqlalchemy import text
 
 from db.engine import make_engine
 from db.server.embedded import EmbeddedPostgres
-from worker.appearances import AppearanceFaces, summarise
+from worker.analysis.tracking.appearances import AppearanceFaces, summarise
 from worker.types import HeadRows
 
 if TYPE_CHECKING:
@@ -267,7 +267,7 @@ def seen_of(rows: list) -> Seen:
 
 
 def shipped(seen: Seen) -> dict[str, object]:
-    """What worker/appearances.py makes of the faces, without abstaining."""
+    """What worker/analysis/tracking/appearances.py makes of the faces, without abstaining."""
     count = len(seen.quality)
     zeros = np.zeros(count)
     faces = AppearanceFaces(

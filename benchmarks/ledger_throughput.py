@@ -25,11 +25,11 @@ from sqlalchemy import text
 from db.engine import make_engine, session_factory
 from db.schema.migrate import upgrade
 from db.server.embedded import EmbeddedPostgres
+from worker.analysis.results import FaceChunk, UnitResult
+from worker.analysis.store.writer import Books, Writer
 from worker.ledger.leases import LeaseHolder, make_owner
 from worker.ledger.units import Lease
-from worker.results import FaceChunk, UnitResult
 from worker.storage.crops import CropStore
-from worker.writer import Books, Writer
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Barrier

@@ -16,20 +16,19 @@ from chaos_actors import (
 )
 
 from db.engine import make_engine, session_factory
+from worker.analysis.results import FaceChunk, InferredChunk, UnitResult
+from worker.analysis.store.finisher import Finisher
+from worker.analysis.store.writer import Books, Writer
 from worker.errors import DecoderCrashed, MediaAway, MediaRejected
-from worker.finisher import Finisher
 from worker.identity.people import Identifier
 from worker.ledger import analyses
 from worker.ledger import units as ledger
 from worker.ledger.leases import LeaseHolder, make_owner
 from worker.ledger.unreachable import Absences
 from worker.ledger.upkeep.orphans import remove_leftovers
-from worker.recognition import InferredChunk
-from worker.results import FaceChunk, UnitResult
 from worker.storage.crops import CropStore
 from worker.storage.transactions import run_transaction
 from worker.types import HeadRows, HeadSpec, MediaInfo, MediaKind
-from worker.writer import Books, Writer
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event as StopEvent
@@ -108,7 +107,7 @@ def result_of(unit: LeasedUnit) -> UnitResult:
 
 
 class StormyWorker:
-    """Works as ``worker.runner.Worker`` does, with made faces, and has accidents.
+    """Works as ``worker.analysis.runner.Worker`` does, with made faces, and has accidents.
 
     Args:
         setting: of this process.

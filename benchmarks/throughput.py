@@ -25,11 +25,11 @@ import psutil
 import torch
 from sqlalchemy import text
 
+from worker.analysis.runner import Worker, load
 from worker.cli.analyze import submit_paths
 from worker.config import Settings
 from worker.decode.client import Decoder
 from worker.ledger.submission.job import Submission
-from worker.runner import Worker, load
 from worker.storage.database import open_database
 from worker.types import DecodeLimits, DecodeRequest
 

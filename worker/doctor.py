@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from db.engine import make_engine
 from db.errors import DatabaseError
 from db.schema.migrate import current_state, missing_limits
+from worker.analysis.runner import decode_limits, load
 from worker.decode.child.confine import PROTECTIONS
 from worker.decode.client import Decoder
 from worker.erasure.health import read_waiting
@@ -20,7 +21,6 @@ from worker.ledger.status.health import read_complaints
 from worker.ledger.upkeep.crop_walk import find_orphans
 from worker.ledger.upkeep.runs import describe_runs, read_runs
 from worker.masking import masked
-from worker.runner import decode_limits, load
 from worker.storage.crops import CropStore
 from worker.storage.database import database_address, open_database, require_access
 from worker.storage.home import make_home

@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
     from celery.worker.request import Request
 
+    from worker.analysis.runner import Worker
     from worker.config import Settings
     from worker.erasure.erase import Eraser
-    from worker.runner import Worker
     from worker.storage.database import Database
 
 logger = logging.getLogger(__name__)
@@ -258,8 +258,8 @@ def _worker() -> tuple[Worker, Database]:
     state = _workers.get(os.getpid())
     if state is None:
         # health checks and the parent need no torch
+        from worker.analysis.runner import Worker, load  # noqa: PLC0415
         from worker.devices import device_of_process  # noqa: PLC0415
-        from worker.runner import Worker, load  # noqa: PLC0415
 
         config = settings()
         number = getattr(current_process(), "index", 0)

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from sqlalchemy.orm import Session
 
+    from worker.analysis.pipeline import Totals
+    from worker.analysis.runner import Worker
     from worker.ledger.submission.job import Submission
-    from worker.pipeline import Totals
-    from worker.runner import Worker
     from worker.storage.database import Database
 
 SHOWN_FILES = 20
@@ -152,7 +152,7 @@ def _run(config: Settings, wanted: _Wanted, stop: threading.Event) -> Summary:
 
 
 def _make_worker(config: Settings, database: Database) -> Worker:
-    from worker.runner import Worker, load  # noqa: PLC0415 - see check_paths
+    from worker.analysis.runner import Worker, load  # noqa: PLC0415 - see check_paths
 
     return Worker(config, database, load(config))
 
@@ -174,13 +174,13 @@ def submit_paths(
     config: Settings, database: Database, paths: list[str], submission: Submission, stop: threading.Event | None = None
 ) -> int:
     """Write a job for what the paths name, until told to stop; returns its id."""
+    from worker.analysis.runner import decode_limits  # noqa: PLC0415
     from worker.decode.client import Decoder  # noqa: PLC0415 - see check_paths
     from worker.ingest import IngestOptions, discover  # noqa: PLC0415
     from worker.ledger.staged_members import open_sources  # noqa: PLC0415
     from worker.ledger.submission.job import SubmitCounts  # noqa: PLC0415
     from worker.ledger.submission.prober import FileProber  # noqa: PLC0415
     from worker.ledger.submission.submit import submit  # noqa: PLC0415
-    from worker.runner import decode_limits  # noqa: PLC0415
 
     stopped = stop or threading.Event()
     options = IngestOptions(roots=config.media_roots, cache_bytes=config.cache_bytes)

@@ -59,10 +59,10 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command are its argumen
     something failed, 2 for wrong use.
     """
     from worker import tasks  # noqa: PLC0415 - the network and the broker are loaded by the commands that need them
+    from worker.analysis.runner import load  # noqa: PLC0415
     from worker.ledger.releases import register as register_release  # noqa: PLC0415
     from worker.ledger.staged_members import open_sources  # noqa: PLC0415
     from worker.ledger.submission.job import Submission  # noqa: PLC0415
-    from worker.runner import load  # noqa: PLC0415
 
     config = settings()
     check_paths(paths)

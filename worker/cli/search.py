@@ -150,9 +150,9 @@ def _faces(config: Settings, searcher: Searcher, photo: str) -> list[PhotoFace]:
     """Find the faces of a photo with the network that made the archive's embeddings."""
     trunk = searcher.trunk_sha256()
     from models.manifest import TRUNK_FILE  # noqa: PLC0415 - the network is loaded by the search that needs it
+    from worker.analysis.runner import decode_limits, load  # noqa: PLC0415
     from worker.ledger.staged_members import open_sources  # noqa: PLC0415
     from worker.photo import find_faces, read_photo  # noqa: PLC0415
-    from worker.runner import decode_limits, load  # noqa: PLC0415
 
     pixels = read_photo(photo, open_sources(config), config.staging, decode_limits(config))
     release = load(config.model_copy(update={"heads": frozenset()}))

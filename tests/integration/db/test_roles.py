@@ -105,6 +105,7 @@ def test_others_may_not_even_connect(urls, database_url):
 
 def test_a_worker_does_all_its_work_without_changing_tables(urls, tmp_path):
     """Submission, analysis, cancelling, erasure, regrouping and looking on, as the worker's login."""
+    from worker.analysis.runner import Worker, load
     from worker.cli.analyze import submit_paths
     from worker.config import Settings
     from worker.erasure.erase import Eraser
@@ -115,7 +116,6 @@ def test_a_worker_does_all_its_work_without_changing_tables(urls, tmp_path):
     from worker.ledger.status.job_status import read_status
     from worker.ledger.submission.cancel import cancel_job
     from worker.ledger.submission.job import Submission
-    from worker.runner import Worker, load
     from worker.storage.crops import CropStore
     from worker.storage.database import open_database
 

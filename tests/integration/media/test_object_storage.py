@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from worker.decoding import DecodePool, UnitDecoded, UnitFrame
+from worker.analysis.decode_pool import DecodePool, UnitDecoded, UnitFrame
 from worker.errors import MediaAway, UsageError
 from worker.ingest import Found, IngestOptions, check_arguments, discover
 from worker.ledger.units import LeasedUnit

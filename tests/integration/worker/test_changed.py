@@ -13,9 +13,12 @@ import pytest
 from PIL import Image
 from sqlalchemy import text
 
+from worker.analysis.decode_pool import DecodePool, UnitDecoded, UnitFrame
+from worker.analysis.results import UnitResult
+from worker.analysis.runner import Worker, load
+from worker.analysis.store.writer import Books, Writer
 from worker.config import Settings
 from worker.decode.client import Decoder
-from worker.decoding import DecodePool, UnitDecoded, UnitFrame
 from worker.demo import build_archive
 from worker.errors import DecoderCrashed, MediaAway, MediaChanged
 from worker.ingest import IngestOptions, discover
@@ -23,14 +26,11 @@ from worker.ledger.leases import LeaseHolder
 from worker.ledger.submission.job import Submission
 from worker.ledger.submission.prober import FileProber
 from worker.ledger.submission.submit import submit
-from worker.results import UnitResult
-from worker.runner import Worker, load
 from worker.storage.crops import CropStore
 from worker.storage.database import open_database
 from worker.storage.sources import Sources
 from worker.storage.stamps import settled_stamp, stamp_of
 from worker.types import DecodeLimits
-from worker.writer import Books, Writer
 
 SECONDS = 8
 

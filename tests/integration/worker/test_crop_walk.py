@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
+from worker.analysis.store.rows import strip_name
 from worker.errors import RetryableError
 from worker.ledger import units as ledger
 from worker.ledger.submission import cancel
 from worker.ledger.upkeep import crop_walk
 from worker.ledger.upkeep.crop_walk import find_orphans, walk_crops
 from worker.storage.crops import CropStore
-from worker.store import strip_name
 
 CROPS = np.zeros((2, 16, 16, 3), np.uint8)
 

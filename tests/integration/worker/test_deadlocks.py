@@ -11,14 +11,14 @@ from types import SimpleNamespace
 import numpy as np
 from sqlalchemy import text
 
-from worker.finisher import Finisher
+from worker.analysis.results import FaceChunk, UnitResult
+from worker.analysis.store.finisher import Finisher
+from worker.analysis.store.writer import Books, Writer
 from worker.ledger import analyses, releases
 from worker.ledger import units as ledger
 from worker.ledger.leases import LeaseHolder
-from worker.results import FaceChunk, UnitResult
 from worker.storage.crops import CropStore
 from worker.types import HeadRows, HeadSpec
-from worker.writer import Books, Writer
 
 WORKERS, FILMS, UNITS, FACES = 4, 3, 20, 40
 HEADS = {"gender": HeadSpec(("female", "male"), 0.5)}

@@ -12,19 +12,19 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from worker import finish, stored_faces
-from worker.finish import build_appearances, store_whole
-from worker.finisher import Finisher
-from worker.joining import join_unit
+from worker.analysis.results import FaceChunk, UnitResult
+from worker.analysis.store import finish, stored_faces
+from worker.analysis.store.finish import build_appearances, store_whole
+from worker.analysis.store.finisher import Finisher
+from worker.analysis.store.rows import store_unit
+from worker.analysis.store.writer import Books, Writer
+from worker.analysis.tracking.joining import join_unit
 from worker.ledger import units as ledger
 from worker.ledger.analyses import end_analysis, read_forgotten, revive_analysis
 from worker.ledger.leases import LeaseHolder
 from worker.ledger.submission import cancel
-from worker.results import FaceChunk, UnitResult
 from worker.storage.crops import CropStore
-from worker.store import store_unit
 from worker.types import HeadRows, HeadSpec, MediaInfo
-from worker.writer import Books, Writer
 
 HEADS = {
     "age": HeadSpec(tuple(map(str, range(5))), 0.0),

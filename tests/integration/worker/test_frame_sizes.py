@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from worker.finish import build_appearances, store_whole
-from worker.joining import join_unit
+from worker.analysis.results import FaceChunk, UnitResult
+from worker.analysis.store.finish import build_appearances, store_whole
+from worker.analysis.store.rows import store_unit
+from worker.analysis.tracking.joining import join_unit
 from worker.ledger.analyses import end_analysis
 from worker.ledger.leases import LeaseHolder
 from worker.pictures.subjects import load_subjects
-from worker.results import FaceChunk, UnitResult
-from worker.store import store_unit
 from worker.types import HeadRows, HeadSpec, MediaInfo
 
 INFO = MediaInfo(kind="video", format="mpegts", width=640, height=360, duration_seconds=4.0)

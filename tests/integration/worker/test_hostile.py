@@ -10,10 +10,10 @@ import pytest
 from PIL import Image
 from sqlalchemy import text
 
+from worker.analysis.runner import Worker, load
 from worker.cli.analyze import submit_paths
 from worker.config import Settings
 from worker.ledger.submission.job import Submission
-from worker.runner import Worker, load
 from worker.storage.database import open_database
 
 # A decode child as it is, but for a still that makes it end as if its decoder had written where it must not.

@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
+from worker.analysis.results import UnitResult
+from worker.analysis.store.writer import Books, Writer
 from worker.errors import RetryableError
 from worker.ledger.leases import LeaseHolder
-from worker.results import UnitResult
 from worker.storage.crops import CropStore
-from worker.writer import Books, Writer
 
 LEASE_SECONDS = 0.6
 
@@ -139,7 +139,7 @@ def test_a_lease_that_was_rolled_back_is_not_returned_from_another(archive):
 
 def test_a_library_that_asks_to_exit_is_an_error_of_its_unit(archive, monkeypatch):
     archive.add()
-    monkeypatch.setattr("worker.writer.store_unit", lambda *_: sys.exit(3))
+    monkeypatch.setattr("worker.analysis.store.writer.store_unit", lambda *_: sys.exit(3))
 
     def writer_of(leases):
         return Writer(Books(archive.sessions, leases, CropStore(""), archive.release_id, {}, 3))

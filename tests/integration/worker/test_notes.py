@@ -8,15 +8,15 @@ import pytest
 from PIL import Image
 from sqlalchemy import text
 
+from worker.analysis.results import MAX_NOTES, UnitResult
+from worker.analysis.runner import Worker, load
+from worker.analysis.store.rows import store_unit
 from worker.cli.analyze import show, submit_paths
 from worker.config import Settings
 from worker.ledger.leases import LeaseHolder
 from worker.ledger.status.summary import summarise_job
 from worker.ledger.submission.job import Submission
-from worker.results import MAX_NOTES, UnitResult
-from worker.runner import Worker, load
 from worker.storage.database import open_database
-from worker.store import store_unit
 
 # A decode child as it is, but that each still has a second part.
 PROGRAM = """

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
+from worker.analysis.results import UnitResult
+from worker.analysis.store.rows import strip_name
+from worker.analysis.store.writer import Books, Writer
 from worker.errors import DecoderCrashed
 from worker.ledger import units as ledger
 from worker.ledger.upkeep.orphans import remove_leftovers
-from worker.results import UnitResult
 from worker.storage.crops import CropStore
-from worker.store import strip_name
-from worker.writer import Books, Writer
 
 CROPS = np.zeros((2, 16, 16, 3), np.uint8)
 

@@ -9,12 +9,12 @@ import pytest
 from PIL import ImageOps
 from sqlalchemy import text
 
+from worker.analysis.runner import Worker, load
 from worker.cli.analyze import submit_paths
 from worker.config import Settings
 from worker.demo import _open
 from worker.ledger.status.summary import summarise_job
 from worker.ledger.submission.job import Submission
-from worker.runner import Worker, load
 from worker.storage.database import open_database
 
 

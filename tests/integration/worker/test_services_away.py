@@ -11,14 +11,13 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DataError, OperationalError
 
+from worker.analysis.results import FaceChunk, InferredChunk, UnitResult
+from worker.analysis.store.rows import strip_name
+from worker.analysis.store.writer import Books, Writer
 from worker.errors import RetryableError
 from worker.ledger.leases import LeaseHolder
-from worker.recognition import InferredChunk
-from worker.results import FaceChunk, UnitResult
 from worker.storage.crops import CropStore
 from worker.storage.staging import Staging
-from worker.store import strip_name
-from worker.writer import Books, Writer
 
 
 def units(archive):
@@ -117,7 +116,7 @@ def test_a_database_that_is_full_is_away(archive, tmp_path, monkeypatch):
     def full(*_):
         raise OperationalError("COPY", {}, DiskFull("could not extend file: No space left on device"))
 
-    monkeypatch.setattr("worker.store.copy_rows", full)
+    monkeypatch.setattr("worker.analysis.store.rows.copy_rows", full)
     with pytest.raises(RetryableError, match="could not extend file"):
         analyse(archive, CropStore(str(tmp_path / "crops")))
     assert units(archive) == [("pending", 0, None, None)]

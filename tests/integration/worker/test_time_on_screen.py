@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from worker.finish import build_appearances
+from worker.analysis.results import FaceChunk, UnitResult
+from worker.analysis.store.finish import build_appearances
+from worker.analysis.store.rows import store_unit
 from worker.ledger.analyses import end_analysis
 from worker.ledger.leases import LeaseHolder
-from worker.results import FaceChunk, UnitResult
-from worker.store import store_unit
 
 COLLINS, HOPPER = np.eye(2, 128, dtype=np.float32)
 

@@ -11,14 +11,14 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from worker import metrics
+from worker.analysis.results import UnitResult
+from worker.analysis.store.writer import Books, Writer
 from worker.errors import RetryableError
 from worker.ledger.leases import LeaseHolder
-from worker.results import UnitResult
 from worker.storage import transactions
 from worker.storage.crops import CropStore
 from worker.storage.database import is_away, is_conflict
 from worker.storage.transactions import run_transaction
-from worker.writer import Books, Writer
 
 LOCK_MEDIA = text("SELECT FROM media_file WHERE media_id = :id FOR NO KEY UPDATE")
 LOCK_UNIT = text("SELECT FROM unit WHERE unit_id = :id FOR NO KEY UPDATE")

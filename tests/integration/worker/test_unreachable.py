@@ -10,17 +10,17 @@ import pytest
 from PIL import Image
 from sqlalchemy import text
 
-from worker.decoding import DecodePool, UnitDecoded, UnitFrame
+from worker.analysis.decode_pool import DecodePool, UnitDecoded, UnitFrame
+from worker.analysis.results import UnitResult
+from worker.analysis.store.writer import Books, Writer
 from worker.errors import MediaAway
 from worker.ledger import units as ledger
 from worker.ledger.leases import LeaseHolder
 from worker.ledger.status.health import read_complaints
 from worker.ledger.units import leave_unit
 from worker.ledger.unreachable import Absences
-from worker.results import UnitResult
 from worker.storage.crops import CropStore
 from worker.types import DecodeLimits
-from worker.writer import Books, Writer
 
 
 def move(archive, media_id, location):

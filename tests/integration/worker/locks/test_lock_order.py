@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
+from worker.analysis.results import FaceChunk, UnitResult
+from worker.analysis.store.finish import finish_leased
+from worker.analysis.store.writer import Books, Writer
 from worker.erasure.erase import Eraser
 from worker.erasure.files import Stores
 from worker.errors import DecoderCrashed, MediaAway, MediaChanged
-from worker.finish import finish_leased
 from worker.identity import corrections, proposals
 from worker.identity.people import Identifier, show_release
 from worker.identity.regroup import Alarm
@@ -22,10 +24,8 @@ from worker.ledger import units as ledger
 from worker.ledger.analyses import end_analysis, read_forgotten
 from worker.ledger.leases import LeaseHolder
 from worker.ledger.submission import cancel
-from worker.results import FaceChunk, UnitResult
 from worker.storage.crops import CropStore
 from worker.storage.transactions import run_transaction
-from worker.writer import Books, Writer
 
 LEDGER = {"media_file", "analysis", "unit"}
 

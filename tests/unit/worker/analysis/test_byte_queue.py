@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from worker.frame_queue import ByteQueue
+from worker.analysis.byte_queue import ByteQueue
 
 
 def test_items_come_out_in_order_and_an_empty_queue_answers_none():

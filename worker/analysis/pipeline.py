@@ -6,10 +6,10 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from worker.decoding import DecodeFailed, DecodePool, UnitDecoded, UnitFrame, UnitOpened
+from worker.analysis.decode_pool import DecodeFailed, DecodePool, UnitDecoded, UnitFrame, UnitOpened
+from worker.analysis.recognition import FaceRecognizer
+from worker.analysis.results import UnitResult
 from worker.errors import DecoderCrashed, MediaAway, MediaChanged
-from worker.recognition import FaceRecognizer
-from worker.results import UnitResult
 from worker.storage.sources import Sources
 from worker.types import DecodeLimits
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from models.release import Release
-    from worker.decoding import DecodeEvent
-    from worker.finisher import Finisher
+    from worker.analysis.decode_pool import DecodeEvent
+    from worker.analysis.results import InferredChunk
+    from worker.analysis.store.finisher import Finisher
+    from worker.analysis.store.writer import Writer
     from worker.ledger.leases import LeaseHolder
-    from worker.recognition import InferredChunk
     from worker.types import DecodedFrame, VideoReader
-    from worker.writer import Writer
 
 LINGER_SECONDS = 0.03  # a batch that is not full waits this long for one more frame
 LEASE_PAUSE_SECONDS = 0.5  # before the ledger is asked again after it had nothing due

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from worker.holds import DEFAULT_STEP_SECONDS, Holds
+from worker.analysis.tracking.holds import DEFAULT_STEP_SECONDS, Holds
 
 
 @pytest.mark.parametrize(

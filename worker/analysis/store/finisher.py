@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Self
 from sqlalchemy.exc import DBAPIError
 
 from worker import metrics
+from worker.analysis.store.finish import finish_leased
 from worker.errors import FinishFailed, RetryableError
-from worker.finish import finish_leased
 from worker.ledger import analyses
 from worker.ledger import units as ledger
 from worker.ledger.locks import lock_work
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from worker.analysis.store.writer import Books
     from worker.ledger.units import LeasedUnit
-    from worker.writer import Books
 
 logger = logging.getLogger(__name__)
 

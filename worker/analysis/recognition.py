@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from models.detection.finding import Search
-from worker.results import FaceChunk, UnitResult
+from worker.analysis.results import FaceChunk, InferredChunk, UnitResult
 from worker.types import HeadRows
 
 if TYPE_CHECKING:
@@ -54,16 +54,6 @@ class _Batch:
     taken: list[_Waiting]
     found: Future[tuple[FaceOutputs, float]]
     """What it says of all their crops, and the seconds that it took."""
-
-
-@dataclass(frozen=True, slots=True)
-class InferredChunk:
-    """A chunk whose kept faces have their embeddings and predictions."""
-
-    result: UnitResult
-    chunk: FaceChunk
-    crops: NDArray[np.uint8]
-    """(K, S, S, 3) uint8 RGB of the kept faces."""
 
 
 class FaceRecognizer:

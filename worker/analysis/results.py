@@ -95,3 +95,13 @@ class UnitResult:
     def spend(self, stage: str, seconds: float) -> None:
         """Book time of a stage on this unit."""
         self.stage_seconds[stage] = self.stage_seconds.get(stage, 0.0) + seconds
+
+
+@dataclass(frozen=True, slots=True)
+class InferredChunk:
+    """A chunk whose kept faces have their embeddings and predictions."""
+
+    result: UnitResult
+    chunk: FaceChunk
+    crops: NDArray[np.uint8]
+    """(K, S, S, 3) uint8 RGB of the kept faces."""

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+    from worker.analysis.results import FaceChunk, UnitResult
     from worker.ledger.units import LeasedUnit
-    from worker.results import FaceChunk, UnitResult
     from worker.types import HeadRows
 
 FACE_COLUMNS = (

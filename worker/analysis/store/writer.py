@@ -13,20 +13,20 @@ import numpy as np
 from sqlalchemy.exc import DBAPIError
 
 from worker import metrics
+from worker.analysis.results import InferredChunk
+from worker.analysis.store.finish import store_whole
+from worker.analysis.store.rows import store_unit, strip_name
+from worker.analysis.tracking.joining import MAX_UNIT_FACES, join_unit
 from worker.errors import DecoderCrashed, FinishFailed, MediaAway, MediaChanged, described
-from worker.finish import store_whole
-from worker.joining import MAX_UNIT_FACES, join_unit
 from worker.ledger import analyses
 from worker.ledger import units as ledger
 from worker.ledger.changed import reject_changed
 from worker.ledger.locks import lock_work
 from worker.ledger.units import leave_unit
 from worker.ledger.upkeep.orphans import remove_attempt, remove_leftovers
-from worker.recognition import InferredChunk
 from worker.storage.crops import STRIP_ROWS
 from worker.storage.database import database_away, is_away
 from worker.storage.transactions import run_transaction
-from worker.store import store_unit, strip_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,9 +35,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session, sessionmaker
 
-    from worker.joining import Joined
+    from worker.analysis.results import UnitResult
+    from worker.analysis.tracking.joining import Joined
     from worker.ledger.leases import LeaseHolder
-    from worker.results import UnitResult
     from worker.storage.crops import CropStore
     from worker.types import HeadSpec
 

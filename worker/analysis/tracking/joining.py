@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from db.base import EMBEDDING_DIMENSION
-from worker.appearances import AppearanceFaces, AppearanceSums
-from worker.holds import Holds
-from worker.track import Tracker, TrackInput
+from worker.analysis.tracking.appearances import AppearanceFaces, AppearanceSums
+from worker.analysis.tracking.holds import Holds
+from worker.analysis.tracking.track import Tracker, TrackInput
 from worker.types import HeadRows
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from worker.appearances import Appearance
-    from worker.results import FaceChunk, UnitResult
+    from worker.analysis.results import FaceChunk, UnitResult
+    from worker.analysis.tracking.appearances import Appearance
     from worker.types import HeadSpec, MediaInfo
 
 MAX_UNIT_FACES = 1000  # joined before their unit is stored: a tenth of a second, while nothing else is stored

@@ -10,8 +10,8 @@ from sqlalchemy import text
 
 from db.base import EMBEDDING_DIMENSION
 from db.bulk.arrays import Reals, read_rows
-from worker.joining import Shots
-from worker.track import TrackInput
+from worker.analysis.tracking.joining import Shots
+from worker.analysis.tracking.track import TrackInput
 from worker.types import HeadRows
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from worker import metrics
+from worker.analysis.byte_queue import ByteQueue
 from worker.decode.client import Decoder
 from worker.errors import DecoderCrashed, MediaError, MediaRejected
-from worker.frame_queue import ByteQueue
 from worker.storage.sources import Sources
 from worker.storage.stamps import Expected
 from worker.types import DecodedFrame, DecodeLimits, DecodeRequest, MediaInfo

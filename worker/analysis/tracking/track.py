@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from worker.analysis.tracking.assignment import best_pairs
+from worker.analysis.tracking.holds import Holds
 from worker.columns import Columns
-from worker.holds import Holds
-from worker.pairing import best_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
-    from worker.appearances import Appearance, Verdict
+    from worker.analysis.tracking.appearances import Appearance, Verdict
 
 APPEARANCE_COLUMNS = (
     "appearance_id", "analysis_id", "media_id", "release_id", "ordinal", "start_seconds", "end_seconds",

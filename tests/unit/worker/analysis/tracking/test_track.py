@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.pairing import best_pairs
-from worker.track import Tracker, TrackInput, TrackOptions, track
+from worker.analysis.tracking.assignment import best_pairs
+from worker.analysis.tracking.track import Tracker, TrackInput, TrackOptions, track
 
 DIMENSION = 32
 EVERY_FRAME = 1 / 25

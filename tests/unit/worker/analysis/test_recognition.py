@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from models.types import FaceOutputs
-from worker.recognition import MOST_RUNNING, FaceRecognizer
-from worker.results import FaceChunk, UnitResult
+from worker.analysis.recognition import MOST_RUNNING, FaceRecognizer
+from worker.analysis.results import FaceChunk, UnitResult
 
 
 class Network:

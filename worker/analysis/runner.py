@@ -15,9 +15,12 @@ from sqlalchemy.exc import DBAPIError
 from models.errors import ModelError
 from models.release import load_release
 from worker import metrics
+from worker.analysis.malloc import keep_heap, trim_heap
+from worker.analysis.pipeline import Pipeline, PipelineOptions, Totals
+from worker.analysis.recognition import LANES
+from worker.analysis.store.finisher import Finisher
+from worker.analysis.store.writer import Books, Writer
 from worker.errors import FacetError, UsageError
-from worker.finisher import Finisher
-from worker.heap import keep_heap, trim_heap
 from worker.identity.people import Identifier
 from worker.ledger import analyses, releases
 from worker.ledger import units as ledger
@@ -25,20 +28,17 @@ from worker.ledger.leases import LeaseHolder, make_owner
 from worker.ledger.staged_members import open_sources
 from worker.ledger.unreachable import Absences
 from worker.ledger.upkeep.orphans import remove_leftovers
-from worker.pipeline import Pipeline, PipelineOptions, Totals
-from worker.recognition import LANES
 from worker.storage.crops import CropStore
 from worker.storage.database import database_away, is_away
 from worker.storage.transactions import run_transaction
 from worker.types import DecodeLimits
-from worker.writer import Books, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from models.release import Release
+    from worker.analysis.pipeline import StopSignal
     from worker.config import Settings
-    from worker.pipeline import StopSignal
     from worker.storage.database import Database
 
 logger = logging.getLogger(__name__)

@@ -16,23 +16,23 @@ import numpy as np
 from sqlalchemy import text
 
 from db.bulk.rows import allocate_ids
-from worker.appearance_rows import Owner, assign_faces, insert_appearances
-from worker.joining import Joiner
+from worker.analysis.store.appearance_rows import Owner, assign_faces, insert_appearances
+from worker.analysis.store.rows import store_unit
+from worker.analysis.store.stored_faces import read_face_blocks, read_shots
+from worker.analysis.tracking.joining import Joiner
 from worker.ledger import analyses
 from worker.ledger import units as ledger
 from worker.ledger.locks import keep_analysis, lock_work
-from worker.store import store_unit
-from worker.stored_faces import read_face_blocks, read_shots
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy.orm import Session
 
-    from worker.appearances import Appearance
-    from worker.joining import Joined
+    from worker.analysis.results import UnitResult
+    from worker.analysis.tracking.appearances import Appearance
+    from worker.analysis.tracking.joining import Joined
     from worker.ledger.units import LeasedUnit
-    from worker.results import UnitResult
     from worker.types import HeadSpec
 
 

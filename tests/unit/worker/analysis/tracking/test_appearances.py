@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.appearances import AppearanceFaces, Verdict, summarise
-from worker.holds import Holds
+from worker.analysis.tracking.appearances import AppearanceFaces, Verdict, summarise
+from worker.analysis.tracking.holds import Holds
 from worker.types import HeadRows
 
 GENDERS = ("male", "female")

@@ -1,0 +1,1 @@
+"""Frames to rows: the pipeline of a worker process. It decodes, recognises, tracks and stores."""

@@ -1,0 +1,1 @@
+"""Stores what was found: units, crops and appearances, each in a transaction with its state."""
