@@ -22,7 +22,7 @@ from worker.decode.client import Decoder
 from worker.erasure.erase import Eraser
 from worker.erasure.files import Stores
 from worker.errors import FacetError, RetryableError
-from worker.identity import corrections
+from worker.identity import correct
 from worker.identity.proposals import apply_proposal, discard_proposal, read_proposals, regroup_people
 from worker.identity.regroup import Alarm
 from worker.ingest import IngestOptions, discover
@@ -211,17 +211,17 @@ def correcting(user: User) -> str:
 
 def _correct(session: Session, chance: random.Random, people: list[int], kind: str) -> None:
     if kind == "name":
-        corrections.name_person(session, chance.choice(people), chance.choice(["Ada", "Bo", "Eve", "Dan"]))
+        correct.name_person(session, chance.choice(people), chance.choice(["Ada", "Bo", "Eve", "Dan"]))
     elif kind == "merge":
-        corrections.merge_people(session, chance.sample(people, 2))
+        correct.merge_people(session, chance.sample(people, 2))
     elif kind == "undo":
-        corrections.undo_correction(session)
+        correct.undo_correction(session)
     else:
         person = chance.choice(people)
         statement = text("SELECT appearance_id FROM facet.appearances WHERE person_id = :person ORDER BY 1")
         theirs = list(session.scalars(statement, {"person": person}))
         if len(theirs) > 1:
-            change = corrections.split_person if kind == "split" else corrections.not_person
+            change = correct.split_person if kind == "split" else correct.not_person
             change(session, person, chance.sample(theirs, max(1, len(theirs) // 4)))
 
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from db.schema.totals import find_differences
-from worker.identity.anchors import read_words
-from worker.identity.naming import holders, people_of
-from worker.identity.replay import replay
-from worker.identity.ruling import violators
+from worker.identity.corrections.anchors import read_words
+from worker.identity.corrections.conflicts import violators
+from worker.identity.corrections.names import holders, people_of
+from worker.identity.corrections.replay import replay
 
 if TYPE_CHECKING:
     from pathlib import Path

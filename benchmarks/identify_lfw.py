@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from models.release import load_release
-from worker.identity.identify import AppearanceEmbeddings, IdentifyOptions, KnownPeople, assign, regroup
+from worker.identity.grouping.assign import AppearanceEmbeddings, IdentifyOptions, KnownPeople, assign, regroup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -25,8 +25,8 @@ from scipy.spatial.distance import squareform
 from sklearn.cluster import DBSCAN, HDBSCAN
 from sknetwork.clustering import Leiden, PropagationClustering
 
-from worker.identity.identify import AppearanceEmbeddings, IdentifyOptions, regroup
-from worker.identity.neighbours import near_pairs
+from worker.identity.grouping.assign import AppearanceEmbeddings, IdentifyOptions, regroup
+from worker.identity.grouping.neighbours import near_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -20,9 +20,9 @@ import numpy as np
 from identify_lfw import bcubed
 from synthetic_people import Archive, Source
 
-from worker.identity.grouping import EDGE_MARGIN
-from worker.identity.identify import AppearanceEmbeddings, IdentifyOptions, KnownPeople, assign, regroup
-from worker.identity.neighbours import EXACT_PRODUCTS, compare, near_pairs
+from worker.identity.grouping.agglomerate import EDGE_MARGIN
+from worker.identity.grouping.assign import AppearanceEmbeddings, IdentifyOptions, KnownPeople, assign, regroup
+from worker.identity.grouping.neighbours import EXACT_PRODUCTS, compare, near_pairs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

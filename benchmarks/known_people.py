@@ -24,7 +24,7 @@ from db.bulk.arrays import write_rows
 from db.engine import make_engine, session_factory
 from db.schema.migrate import upgrade
 from db.server.embedded import EmbeddedPostgres
-from worker.identity.people import Identifier
+from worker.identity.identifier import Identifier
 from worker.identity.regroup import take_snapshot
 
 if TYPE_CHECKING:

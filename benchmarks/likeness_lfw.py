@@ -3,8 +3,8 @@
     nice .venv/bin/python benchmarks/likeness_lfw.py DATA --cache FILE.npz
 
 DATA is the folder that holds ``lfw/``; the cache is that of ``identify_lfw.py``. Prints the constants of
-worker/identity/likeness.py and the tables of docs/measured/search.md: every image, shrunken copies too, is compared
-with every person, who is the mean of one to ten other images.
+worker/identity/search/likeness.py and the tables of docs/measured/search.md: every image, shrunken copies too, is
+compared with every person, who is the mean of one to ten other images.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from identify_lfw import load, split_of
 
-from worker.identity.likeness import SFACE, Pairs, features, probability
+from worker.identity.search.likeness import SFACE, Pairs, features, probability
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -27,9 +27,9 @@ from db.reader.run_query import WORK_MEMORY
 from db.schema.migrate import upgrade
 from db.schema.totals import find_differences, recount_people
 from db.server.embedded import EmbeddedPostgres
-from worker.identity.alike import read_alike
+from worker.identity.merge_candidates import read_alike
 from worker.ledger.status.job_status import read_status
-from worker.pictures import gallery
+from worker.pictures import tiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -183,7 +183,7 @@ def measure(connection: Connection) -> None:
     for title, query in questions().items():
         explained = "EXPLAIN (ANALYZE, TIMING OFF) " + query.replace("name = 'Ada'", "name = 'Name 500'")
         show(title, connection, lambda explained=explained: connection.exec_driver_sql(explained.replace("%", "%%")))
-    session, sheet = Session(connection), gallery._QUERY  # noqa: SLF001 - the picture is not what is measured
+    session, sheet = Session(connection), tiles._QUERY  # noqa: SLF001 - the picture is not what is measured
     functions: dict[str, Callable[[Session], object]] = {
         "facet people alike": read_alike,
         "facet status": read_status,

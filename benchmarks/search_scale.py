@@ -26,15 +26,15 @@ from db.engine import make_engine, parse_url, session_factory
 from db.schema import search_index as nearest
 from db.schema.migrate import upgrade
 from db.server.embedded import EmbeddedPostgres
-from worker.identity.likeness import SFACE
-from worker.identity.search import Probe, Searcher, SearchOptions
+from worker.identity.search.likeness import SFACE
+from worker.identity.search.searcher import Probe, Searcher, SearchOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from synthetic_people import Archive
 
-    from worker.identity.search import Found
+    from worker.identity.search.searcher import Found
 
 LIMIT = 10
 FILTER = "uri LIKE '%7.jpg'"  # a tenth of the files

@@ -44,7 +44,7 @@ from db.schema.migrate import upgrade
 from db.server.embedded import EmbeddedPostgres
 from worker.erasure.erase import Eraser
 from worker.erasure.files import Stores
-from worker.identity.people import show_release
+from worker.identity.identifier import show_release
 from worker.ingest import Found, Refused
 from worker.ledger.submission.job import Submission
 from worker.ledger.submission.submit import submit

@@ -20,7 +20,7 @@ from worker.analysis.results import FaceChunk, InferredChunk, UnitResult
 from worker.analysis.store.finisher import Finisher
 from worker.analysis.store.writer import Books, Writer
 from worker.errors import DecoderCrashed, MediaAway, MediaRejected
-from worker.identity.people import Identifier
+from worker.identity.identifier import Identifier
 from worker.ledger import analyses
 from worker.ledger import units as ledger
 from worker.ledger.leases import LeaseHolder, make_owner

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from worker.identity.identify import AppearanceEmbeddings
+from worker.identity.grouping.assign import AppearanceEmbeddings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

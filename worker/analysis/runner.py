@@ -21,7 +21,7 @@ from worker.analysis.recognition import LANES
 from worker.analysis.store.finisher import Finisher
 from worker.analysis.store.writer import Books, Writer
 from worker.errors import FacetError, UsageError
-from worker.identity.people import Identifier
+from worker.identity.identifier import Identifier
 from worker.ledger import analyses, releases
 from worker.ledger import units as ledger
 from worker.ledger.leases import LeaseHolder, make_owner

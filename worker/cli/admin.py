@@ -99,7 +99,7 @@ def activate(
     ],
 ) -> None:
     """Choose the release whose results the views show; results of the others stay."""
-    from worker.identity.people import show_release  # noqa: PLC0415 - imports numpy
+    from worker.identity.identifier import show_release  # noqa: PLC0415 - imports numpy
 
     config = settings()
     make_home(config.home)

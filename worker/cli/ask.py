@@ -113,8 +113,8 @@ def sheet(
     limit: Annotated[int, typer.Option("--limit", help="At most so many faces.", min=1, max=2000)] = 200,
 ) -> None:
     """Draw a contact sheet: the best face of each appearance, grouped by person."""
-    from worker.pictures.gallery import Gallery  # noqa: PLC0415
     from worker.pictures.sheets import contact_sheet, write_png  # noqa: PLC0415
+    from worker.pictures.tiles import Gallery  # noqa: PLC0415
     from worker.storage.crops import CropStore  # noqa: PLC0415 - the picture libraries are loaded by the command that needs them
 
     config = settings()

@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 from worker.cli.output import JsonFlag, console, echo, print_json, table, utf8, utf8_or_none
 from worker.config import settings
 from worker.errors import UsageError
-from worker.identity.corrections import merge_people, name_person, not_person, split_person, undo_correction
-from worker.identity.history import read_history
+from worker.identity.correct import merge_people, name_person, not_person, split_person, undo_correction
+from worker.identity.corrections.history import read_history
 from worker.storage.database import open_database
 from worker.storage.home import make_home
 from worker.storage.transactions import Result, run_transaction

@@ -11,7 +11,7 @@ from worker.cli.corrections import change, transaction
 from worker.cli.output import JsonFlag, console, echo, print_json, table
 from worker.config import settings
 from worker.errors import UsageError
-from worker.identity.alike import read_alike
+from worker.identity.merge_candidates import read_alike
 from worker.identity.proposals import (
     Proposal,
     Regrouped,

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from worker.identity.search import Found, Probe, Searcher, SearchOptions
-    from worker.photo import PhotoFace
+    from worker.identity.search.photo import PhotoFace
+    from worker.identity.search.searcher import Found, Probe, Searcher, SearchOptions
     from worker.storage.database import Database
 
 PEOPLE = ("person_id", "name", "similarity", "probability", "appearance_count", "media_count")
@@ -110,7 +110,7 @@ def search(  # noqa: PLR0913 - the options of a command are its arguments
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Contact sheet (PNG) of the hits.")] = None,
 ) -> None:
     """Find the people and appearances that look most like a face, with the probability to be the same person."""
-    from worker.identity.search import SearchOptions  # noqa: PLC0415 - numpy is loaded by the command that needs it
+    from worker.identity.search.searcher import SearchOptions  # noqa: PLC0415 - numpy is loaded by the command that needs it
 
     wanted = _Wanted(photo, person, appearance, face, every)
     options = SearchOptions(limit=limit, where=where, prior=prior, exact=exact)
@@ -129,7 +129,7 @@ def search(  # noqa: PLR0913 - the options of a command are its arguments
 
 
 def _answer(config: Settings, database: Database, wanted: _Wanted, options: SearchOptions) -> list[_Answer]:
-    from worker.identity.search import Searcher  # noqa: PLC0415 - see search
+    from worker.identity.search.searcher import Searcher  # noqa: PLC0415 - see search
 
     searcher = Searcher(config.reader_database_url or database.url)
     if wanted.photo is not None:
@@ -151,8 +151,8 @@ def _faces(config: Settings, searcher: Searcher, photo: str) -> list[PhotoFace]:
     trunk = searcher.trunk_sha256()
     from models.manifest import TRUNK_FILE  # noqa: PLC0415 - the network is loaded by the search that needs it
     from worker.analysis.runner import decode_limits, load  # noqa: PLC0415
+    from worker.identity.search.photo import find_faces, read_photo  # noqa: PLC0415
     from worker.ledger.staged_members import open_sources  # noqa: PLC0415
-    from worker.photo import find_faces, read_photo  # noqa: PLC0415
 
     pixels = read_photo(photo, open_sources(config), config.staging, decode_limits(config))
     release = load(config.model_copy(update={"heads": frozenset()}))
@@ -171,7 +171,7 @@ def _chosen(faces: list[PhotoFace], number: int) -> PhotoFace:
 
 
 def _crop(config: Settings, database: Database, probe: Probe) -> NDArray[np.uint8] | None:
-    from worker.pictures.gallery import Gallery  # noqa: PLC0415
+    from worker.pictures.tiles import Gallery  # noqa: PLC0415
     from worker.storage.crops import CropStore  # noqa: PLC0415 - the picture libraries are loaded by what needs them
 
     with database.sessions.begin() as session:
@@ -182,8 +182,8 @@ def _crop(config: Settings, database: Database, probe: Probe) -> NDArray[np.uint
 
 
 def _draw(config: Settings, database: Database, answers: list[_Answer], output: Path) -> None:
-    from worker.pictures.gallery import Gallery  # noqa: PLC0415
     from worker.pictures.sheets import Tile, contact_sheet, write_png  # noqa: PLC0415
+    from worker.pictures.tiles import Gallery  # noqa: PLC0415
     from worker.storage.crops import CropStore  # noqa: PLC0415 - see _crop
 
     tiles = []

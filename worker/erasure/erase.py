@@ -16,17 +16,17 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from db.schema.totals import count_people
-from worker.erasure.doomed import choose_media, choose_person
+from worker.erasure.corrections import drop_words, keep_names
 from worker.erasure.due import Retention
 from worker.erasure.files import list_files, note_files, read_entries
 from worker.erasure.find import find_media, find_person, still_due
 from worker.erasure.receipt import ErasedFile, Receipt
 from worker.erasure.removal import Remover
 from worker.erasure.rows import count_jobs, delete, delete_people, find_nobodies, refresh_left, seal
-from worker.erasure.words import drop_words, keep_names
+from worker.erasure.targets import choose_media, choose_person
 from worker.errors import RetryableError
-from worker.identity.known import lock_people
-from worker.identity.people import Identifier
+from worker.identity.gallery import lock_people
+from worker.identity.identifier import Identifier
 from worker.ledger.releases import code_version
 from worker.ledger.submission.submit import lock_submissions
 from worker.storage.transactions import retry_conflicts

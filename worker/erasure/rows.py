@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import text
 
-from worker.identity.anchors import ERASED
-from worker.identity.known import refresh_people
+from worker.identity.corrections.anchors import ERASED
+from worker.identity.gallery import refresh_people
 from worker.ledger.submission.accept import SEALED
 
 if TYPE_CHECKING:

@@ -11,12 +11,12 @@ from sqlalchemy import text
 from db.base import EMBEDDING_DIMENSION
 from db.bulk.arrays import read_rows
 from db.bulk.rows import allocate_ids
-from worker.identity.constraints import Constraints
-from worker.identity.identify import AppearanceEmbeddings, KnownPeople, assign
-from worker.identity.in_view import Sightings
-from worker.identity.known import insert_people, refresh_people, store_sums, sum_up
-from worker.identity.naming import people_of
-from worker.identity.ruling import Ruling, rule
+from worker.identity.corrections.conflicts import Ruling, rule
+from worker.identity.corrections.names import people_of
+from worker.identity.gallery import insert_people, refresh_people, store_sums, sum_up
+from worker.identity.grouping.assign import AppearanceEmbeddings, KnownPeople, assign
+from worker.identity.grouping.constraints import Constraints
+from worker.identity.grouping.in_view import Sightings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from db.bulk.arrays import ColumnType
-    from worker.identity.identify import Assignment
-    from worker.identity.known import PeopleInMemory
-    from worker.identity.replay import Said
+    from worker.identity.corrections.replay import Said
+    from worker.identity.gallery import PeopleInMemory
+    from worker.identity.grouping.assign import Assignment
 
     Ids = NDArray[np.int64]
 

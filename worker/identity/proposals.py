@@ -11,8 +11,8 @@ from sqlalchemy import text
 
 from db.bulk.arrays import read_rows, write_rows
 from worker.errors import UsageError
-from worker.identity.known import PeopleInMemory, lock_people
-from worker.identity.people import change_people, identify_all
+from worker.identity.gallery import PeopleInMemory, lock_people
+from worker.identity.identifier import change_people, identify_all
 from worker.identity.regroup import Regrouping, apply, compute, is_current, take_snapshot, what_fits
 from worker.ledger.releases import active_release
 

@@ -18,13 +18,13 @@ from sqlalchemy import text
 from db.bulk.arrays import read_blocks, read_rows
 from db.bulk.rows import allocate_ids
 from db.schema.totals import count_people
-from worker.identity.anchors import read_words
-from worker.identity.identify import AppearanceEmbeddings, inherit, regroup
-from worker.identity.in_view import connected
-from worker.identity.known import insert_people, refresh_people, unseen_people
-from worker.identity.people import settle
+from worker.identity.corrections.anchors import read_words
+from worker.identity.corrections.replay import replay
+from worker.identity.gallery import insert_people, refresh_people, unseen_people
+from worker.identity.grouping.assign import AppearanceEmbeddings, inherit, regroup
+from worker.identity.grouping.in_view import connected
+from worker.identity.identifier import settle
 from worker.identity.placing import ROW, ROW_COLUMNS, embeddings_of, move_appearances, place, read_these
-from worker.identity.replay import replay
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from db.bulk.arrays import ColumnType
     from worker.config import Settings
-    from worker.identity.known import PeopleInMemory
-    from worker.identity.replay import Said
+    from worker.identity.corrections.replay import Said
+    from worker.identity.gallery import PeopleInMemory
 
     Ids = NDArray[np.int64]
 

@@ -10,9 +10,9 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from models.release import load_release
 from worker.demo import PICTURES, _open
-from worker.identity.identify import AppearanceEmbeddings, KnownPeople, assign, regroup
-from worker.identity.in_view import Sightings
-from worker.photo import find_faces
+from worker.identity.grouping.assign import AppearanceEmbeddings, KnownPeople, assign, regroup
+from worker.identity.grouping.in_view import Sightings
+from worker.identity.search.photo import find_faces
 
 FACES = {"collins": (120, 0, 330, 260), "hopper": (130, 40, 390, 360)}  # the head of each picture
 SIDE = 220

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from worker.identity import people
-from worker.identity.people import Identifier
+from worker.identity import identifier as people
+from worker.identity.identifier import Identifier
 from worker.identity.proposals import regroup_people
 from worker.identity.regroup import Alarm
 from worker.ledger import identify_attempts

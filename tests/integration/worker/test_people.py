@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import text
 
 from worker.errors import UsageError
-from worker.identity import corrections
-from worker.identity.history import read_history
-from worker.identity.known import PeopleInMemory, refresh_people
-from worker.identity.people import identify_pending, show_release
+from worker.identity import correct
+from worker.identity.corrections.history import read_history
+from worker.identity.gallery import PeopleInMemory, refresh_people
+from worker.identity.identifier import identify_pending, show_release
 
 DUMP = (
     "SELECT person_id, release_id, name, created_at, embedding_weight, is_good, correction_id FROM person ORDER BY 1",
@@ -57,47 +57,47 @@ def test_people_are_found_and_summed_up(crowd, people):
 
 def test_a_name_is_given_and_taken_back(crowd, people):
     before = dump(crowd)
-    number = corrections.name_person(crowd.session, people[0], " Ada ", reason="her daughter said so")
+    number = correct.name_person(crowd.session, people[0], " Ada ", reason="her daughter said so")
     assert crowd.names() == {people[0]: "Ada"}
     [told] = read_history(crowd.session)
     assert (told.what, told.reason, told.lost) == (f"person {people[0]} is called Ada", "her daughter said so", 0)
-    assert corrections.undo_correction(crowd.session) == number
+    assert correct.undo_correction(crowd.session) == number
     assert dump(crowd) == before
     [told] = read_history(crowd.session)
     assert told.undone_at is not None
 
 
 def test_a_merge_keeps_the_first_number_and_the_first_name(crowd, people):
-    corrections.name_person(crowd.session, people[1], "Bo")
+    correct.name_person(crowd.session, people[1], "Bo")
     before = dump(crowd)
-    corrections.merge_people(crowd.session, people[:2])
+    correct.merge_people(crowd.session, people[:2])
     assert len(crowd.ids(people[0])) == 10
     assert crowd.ids(people[1]) == []
     assert crowd.names() == {people[0]: "Bo"}
     shown = crowd.session.scalars(text("SELECT person_id FROM people ORDER BY 1")).all()
     assert shown == [people[0], people[2]]
-    corrections.undo_correction(crowd.session)
+    correct.undo_correction(crowd.session)
     assert dump(crowd) == before
 
 
 def test_a_split_makes_a_new_person_and_its_undo_takes_it_away(crowd, people):
-    corrections.name_person(crowd.session, people[0], "Ada")
+    correct.name_person(crowd.session, people[0], "Ada")
     before = dump(crowd)
     some = crowd.ids(people[0])[:2]
-    _, new = corrections.split_person(crowd.session, people[0], some)
+    _, new = correct.split_person(crowd.session, people[0], some)
     assert crowd.ids(new) == some
     assert crowd.names() == {people[0]: "Ada"}
-    corrections.undo_correction(crowd.session)
+    correct.undo_correction(crowd.session)
     assert dump(crowd) == before
 
 
 def test_not_sends_appearances_to_whom_they_resemble_or_to_somebody_new(crowd, people):
-    corrections.merge_people(crowd.session, people[:2])
+    correct.merge_people(crowd.session, people[:2])
     before = dump(crowd)
     of_the_second = crowd.ids(people[0])[-1:]
-    _, now = corrections.not_person(crowd.session, people[0], of_the_second)
+    _, now = correct.not_person(crowd.session, people[0], of_the_second)
     assert now[of_the_second[0]] not in people
-    corrections.undo_correction(crowd.session)
+    correct.undo_correction(crowd.session)
     assert dump(crowd) == before
 
 
@@ -105,38 +105,38 @@ def test_wrong_use_is_told(crowd, people):
     session = crowd.session
     first, second = crowd.ids(people[0]), crowd.ids(people[1])
     for wrong, message in (
-        (lambda: corrections.name_person(session, 999, "Ada"), "there is no person 999"),
-        (lambda: corrections.name_person(session, people[0], " "), "the name is empty"),
-        (lambda: corrections.merge_people(session, [people[0], people[0]]), "fewer than two"),
-        (lambda: corrections.split_person(session, people[0], second[:1]), "are not of person"),
-        (lambda: corrections.split_person(session, people[0], []), "none; expected"),
-        (lambda: corrections.not_person(session, people[0], first), "all 5 appearances"),
-        (lambda: corrections.undo_correction(session), "no correction holds"),
-        (lambda: corrections.undo_correction(session, 7), "there is no correction 7"),
+        (lambda: correct.name_person(session, 999, "Ada"), "there is no person 999"),
+        (lambda: correct.name_person(session, people[0], " "), "the name is empty"),
+        (lambda: correct.merge_people(session, [people[0], people[0]]), "fewer than two"),
+        (lambda: correct.split_person(session, people[0], second[:1]), "are not of person"),
+        (lambda: correct.split_person(session, people[0], []), "none; expected"),
+        (lambda: correct.not_person(session, people[0], first), "all 5 appearances"),
+        (lambda: correct.undo_correction(session), "no correction holds"),
+        (lambda: correct.undo_correction(session, 7), "there is no correction 7"),
     ):
         with pytest.raises(UsageError, match=message):
             wrong()
 
 
 def test_what_was_built_upon_is_undone_last(crowd, people):
-    first = corrections.merge_people(crowd.session, people[:2])
-    second = corrections.name_person(crowd.session, people[0], "Ada")
-    other = corrections.name_person(crowd.session, people[2], "Eve")
+    first = correct.merge_people(crowd.session, people[:2])
+    second = correct.name_person(crowd.session, people[0], "Ada")
+    other = correct.name_person(crowd.session, people[2], "Eve")
     with pytest.raises(UsageError, match=f"undo {second} first"):
-        corrections.undo_correction(crowd.session, first)
-    corrections.undo_correction(crowd.session, second)
+        correct.undo_correction(crowd.session, first)
+    correct.undo_correction(crowd.session, second)
     with pytest.raises(UsageError, match="was undone"):
-        corrections.undo_correction(crowd.session, second)
-    corrections.undo_correction(crowd.session, first)
+        correct.undo_correction(crowd.session, second)
+    correct.undo_correction(crowd.session, first)
     assert len(crowd.ids(people[1])) == 5
     assert crowd.names() == {people[2]: "Eve"}
-    assert corrections.undo_correction(crowd.session) == other
+    assert correct.undo_correction(crowd.session) == other
 
 
 def test_corrections_survive_another_analysis(crowd, people):
-    corrections.merge_people(crowd.session, people[:2])
-    corrections.name_person(crowd.session, people[0], "Ada")
-    _, new = corrections.split_person(crowd.session, people[2], crowd.ids(people[2])[:2])
+    correct.merge_people(crowd.session, people[:2])
+    correct.name_person(crowd.session, people[0], "Ada")
+    _, new = correct.split_person(crowd.session, people[2], crowd.ids(people[2])[:2])
     before = crowd.who()
     for media_id in crowd.files:
         crowd.analyse(media_id, jitter=12.0)
@@ -144,7 +144,7 @@ def test_corrections_survive_another_analysis(crowd, people):
     assert crowd.who() == before
     assert crowd.names() == {people[0]: "Ada"}
     assert [told.lost for told in read_history(crowd.session)] == [0, 0, 0]
-    corrections.undo_correction(crowd.session)
+    correct.undo_correction(crowd.session)
     assert crowd.ids(new) == []
     assert len(crowd.ids(people[2])) == 5
     refreshed = sums(crowd)
@@ -153,8 +153,8 @@ def test_corrections_survive_another_analysis(crowd, people):
 
 
 def test_corrections_hold_for_another_release(crowd, people):
-    corrections.merge_people(crowd.session, people[:2])
-    corrections.name_person(crowd.session, people[0], "Ada")
+    correct.merge_people(crowd.session, people[:2])
+    correct.name_person(crowd.session, people[0], "Ada")
     other = crowd.session.execute(
         text("""INSERT INTO release (fingerprint, name, weights_sha256, code_version)
                 VALUES ('g', 'next', repeat('1', 64), '0') RETURNING release_id""")
@@ -175,19 +175,19 @@ def test_corrections_hold_for_a_release_that_was_identified_before_them(crowd, p
     for media_id in crowd.files:
         crowd.analyse(media_id, jitter=12.0, release_id=other)
     identify(crowd, other)
-    corrections.merge_people(crowd.session, people[:2])
-    corrections.name_person(crowd.session, people[0], "Ada")
-    corrections.name_person(crowd.session, people[2], "Cyd")
+    correct.merge_people(crowd.session, people[:2])
+    correct.name_person(crowd.session, people[0], "Ada")
+    correct.name_person(crowd.session, people[2], "Cyd")
     shown = text("SELECT name, appearance_count FROM people ORDER BY person_id")
     assert show_release(crowd.session, "next") == "next"
     assert crowd.session.execute(shown).all() == [("Ada", 10), ("Cyd", 5)]
-    corrections.undo_correction(crowd.session)
+    correct.undo_correction(crowd.session)
     assert show_release(crowd.session, "test") == "test"
     assert crowd.session.execute(shown).all() == [("Ada", 10), (None, 5)]
 
 
 def test_a_place_whose_file_is_not_analysed_is_counted_and_waits(crowd, people):
-    corrections.name_person(crowd.session, people[0], "Ada")
+    correct.name_person(crowd.session, people[0], "Ada")
     media_id = next(iter(crowd.files))
     crowd.session.execute(text("UPDATE analysis SET is_current = false WHERE media_id = :m"), {"m": media_id})
     assert [told.lost for told in read_history(crowd.session)] == [1]

@@ -11,8 +11,8 @@ from typer.testing import CliRunner
 from worker.cli.main import app
 from worker.config import settings
 from worker.errors import UsageError
-from worker.identity.known import PeopleInMemory, lock_people
-from worker.identity.people import identify_pending
+from worker.identity.gallery import PeopleInMemory, lock_people
+from worker.identity.identifier import identify_pending
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import text
 
 from worker.errors import UsageError
-from worker.identity import corrections, proposals
-from worker.identity.alike import read_alike
-from worker.identity.known import PeopleInMemory, lock_people, refresh_people
-from worker.identity.people import Identifier, identify_pending
+from worker.identity import correct, proposals
+from worker.identity.gallery import PeopleInMemory, lock_people, refresh_people
+from worker.identity.identifier import Identifier, identify_pending
+from worker.identity.merge_candidates import read_alike
 from worker.identity.proposals import apply_proposal, discard_proposal, read_proposals, regroup_people
 from worker.identity.regroup import Alarm, apply, compute, is_current, take_snapshot
 
@@ -52,7 +52,7 @@ def torn(crowd, archive):
 
 
 def test_people_keep_their_numbers_and_take_back_what_is_theirs(crowd, torn, archive):
-    corrections.name_person(crowd.session, torn[1], "Ada")
+    correct.name_person(crowd.session, torn[1], "Ada")
     crowd.session.commit()
     done = regroup_people(archive.sessions, crowd.release_id, NEVER)
     assert (done.changed, done.appearances, done.people_before, done.people_after) == (3, 12, 6, 3)
@@ -96,13 +96,13 @@ def test_a_newer_proposal_takes_the_place_of_the_older(crowd, torn, archive):
 @pytest.mark.parametrize("change", ["correction", "undo", "analysis"])
 def test_a_proposal_that_no_longer_fits_is_refused(crowd, torn, archive, change):
     if change == "undo":
-        corrections.name_person(crowd.session, torn[0], "Ada")
+        correct.name_person(crowd.session, torn[0], "Ada")
         crowd.session.commit()
     number = regroup_people(archive.sessions, crowd.release_id, ALWAYS).proposal_id
     if change == "correction":
-        corrections.name_person(crowd.session, torn[0], "Ada")
+        correct.name_person(crowd.session, torn[0], "Ada")
     elif change == "undo":
-        corrections.undo_correction(crowd.session)
+        correct.undo_correction(crowd.session)
     else:
         crowd.analyse(1)
         identify(crowd)
@@ -124,8 +124,8 @@ def test_who_comes_after_a_proposal_is_placed_when_it_is_applied(crowd, torn, ar
 
 def test_corrections_hold_in_a_regrouping(crowd, torn, archive):
     mistaken = crowd.ids(torn[0])[0]
-    corrections.merge_people(crowd.session, torn[1:])
-    corrections.not_person(crowd.session, torn[0], [mistaken])
+    correct.merge_people(crowd.session, torn[1:])
+    correct.not_person(crowd.session, torn[0], [mistaken])
     crowd.session.commit()
     regroup_people(archive.sessions, crowd.release_id, NEVER)
     assert mistaken not in crowd.ids(torn[0])
@@ -141,7 +141,7 @@ def test_a_correction_while_it_is_computed_is_not_lost(crowd, torn, archive, mon
         regrouping = compute(snapshot)
         if not computed:
             with archive.sessions.begin() as session:
-                corrections.split_person(session, torn[0], crowd.ids(torn[0])[:1])
+                correct.split_person(session, torn[0], crowd.ids(torn[0])[:1])
         computed.append(regrouping)
         return regrouping
 
@@ -189,12 +189,12 @@ def test_people_who_look_alike_are_suggested_until_somebody_speaks(crowd):
     [pair] = read_alike(crowd.session)
     assert pair.first.person_id < pair.second.person_id
     assert pair.similarity > 0.5
-    correction = corrections.merge_people(crowd.session, [pair.first.person_id, pair.second.person_id])
+    correction = correct.merge_people(crowd.session, [pair.first.person_id, pair.second.person_id])
     assert read_alike(crowd.session) == []
-    corrections.undo_correction(crowd.session, correction)
+    correct.undo_correction(crowd.session, correction)
     assert read_alike(crowd.session) == [pair]
-    corrections.name_person(crowd.session, pair.first.person_id, "Ada")
-    corrections.name_person(crowd.session, pair.second.person_id, "Bo")
+    correct.name_person(crowd.session, pair.first.person_id, "Ada")
+    correct.name_person(crowd.session, pair.second.person_id, "Bo")
     assert read_alike(crowd.session) == []
 
 
@@ -229,10 +229,10 @@ def test_a_workers_role_may_do_all_of_it(crowd, torn, archive):
     with archive.sessions.begin() as session:
         session.execute(text("DISCARD TEMP"))  # a pooled connection may keep a table of another role
         session.execute(text("SET LOCAL ROLE facet_worker"))
-        number = corrections.merge_people(session, torn[:2])
-        new = corrections.split_person(session, torn[2], crowd.ids(torn[2])[:1])[0]
-        corrections.undo_correction(session, new)
-        corrections.undo_correction(session, number)
+        number = correct.merge_people(session, torn[:2])
+        new = correct.split_person(session, torn[2], crowd.ids(torn[2])[:1])[0]
+        correct.undo_correction(session, new)
+        correct.undo_correction(session, number)
         known = PeopleInMemory(crowd.release_id)
         apply(session, known, compute(take_snapshot(session, crowd.release_id)))
     assert [crowd.who()[4, n] for n in range(3)] == torn

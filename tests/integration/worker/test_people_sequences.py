@@ -17,9 +17,9 @@ from sqlalchemy import text
 
 from db.schema.totals import find_differences
 from worker.errors import UsageError
-from worker.identity import corrections
-from worker.identity.known import PeopleInMemory, lock_people
-from worker.identity.people import identify_pending
+from worker.identity import correct
+from worker.identity.gallery import PeopleInMemory, lock_people
+from worker.identity.identifier import identify_pending
 from worker.identity.regroup import apply, compute, is_current, take_snapshot
 
 SEQUENCES = int(os.environ.get("FACET_TEST_SEQUENCES", "250"))
@@ -84,21 +84,21 @@ class Play:
     def name(self):
         person, name = self.person(), str(self.random.choice(NAMES))
         places = self.members(person)
-        self.words.append(Word(corrections.name_person(self.session, person, name), "name", places, set(), name))
+        self.words.append(Word(correct.name_person(self.session, person, name), "name", places, set(), name))
 
     def merge(self):
         people = list({self.person() for _ in range(int(self.random.integers(2, 4)))})
         if len(people) > 1:
             places, names = self.members(*people), self.crowd.names()
             name = next((names[person] for person in people if person in names), None)
-            self.words.append(Word(corrections.merge_people(self.session, people), "merge", places, set(), name))
+            self.words.append(Word(correct.merge_people(self.session, people), "merge", places, set(), name))
 
     def split(self):
         person = self.person()
         chosen, places = self.some(person)
         if chosen:
             rest = self.members(person) - places
-            number, _ = corrections.split_person(self.session, person, chosen)
+            number, _ = correct.split_person(self.session, person, chosen)
             self.words.append(Word(number, "split", places, rest, None))
 
     def deny(self):
@@ -106,7 +106,7 @@ class Play:
         chosen, places = self.some(person)
         if chosen:
             rest = self.members(person) - places
-            number, _ = corrections.not_person(self.session, person, chosen)
+            number, _ = correct.not_person(self.session, person, chosen)
             self.words.append(Word(number, "not", places, rest, None))
 
     def correct(self):
@@ -119,7 +119,7 @@ class Play:
             return
         word = active[-1] if self.random.random() < 0.5 else active[int(self.random.integers(len(active)))]
         try:
-            corrections.undo_correction(self.session, word.number)
+            correct.undo_correction(self.session, word.number)
         except UsageError:
             later = active[active.index(word) + 1 :]
             assert later, "the latest correction can always be undone"
@@ -131,7 +131,7 @@ class Play:
         before, count = self.dump(), len(self.words)
         self.correct()
         if len(self.words) > count:
-            corrections.undo_correction(self.session)
+            correct.undo_correction(self.session)
             self.words[-1].undone = True
         assert self.dump() == before
 
@@ -150,7 +150,7 @@ class Play:
         self.regroup()
         self.check()
         if len(self.words) > count:
-            corrections.undo_correction(self.session)
+            correct.undo_correction(self.session)
             self.words[-1].undone = True
             self.check()
         self.regroup()

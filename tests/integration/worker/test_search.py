@@ -14,8 +14,8 @@ from db.engine import make_engine, session_factory
 from db.errors import QueryError
 from db.schema import search_index as nearest
 from worker.errors import UsageError
-from worker.identity.likeness import SFACE
-from worker.identity.search import LEAST_WEIGHT, Probe, Searcher, SearchOptions
+from worker.identity.search.likeness import SFACE
+from worker.identity.search.searcher import LEAST_WEIGHT, Probe, Searcher, SearchOptions
 
 PEOPLE, FILES = 30, 150
 STRANGERS = 10  # appearances of nobody yet
@@ -175,7 +175,7 @@ def test_with_the_index_people_are_counted_not_their_numbers(url):
 
 
 def test_the_index_is_really_used(url):
-    from worker.identity.search import _APPEARANCES, _SEARCHED, INDEX_SETTINGS, _parameters
+    from worker.identity.search.searcher import _APPEARANCES, _SEARCHED, INDEX_SETTINGS, _parameters
 
     nearest.build_index(url)
     query = _SEARCHED + _APPEARANCES.format(where="kind = 'video'", exactly="", limit=400)

@@ -12,8 +12,8 @@ from sqlalchemy import text
 from db.base import Base
 from worker.erasure.erase import Eraser
 from worker.erasure.files import Stores
-from worker.identity.known import PeopleInMemory
-from worker.identity.people import identify_pending
+from worker.identity.gallery import PeopleInMemory
+from worker.identity.identifier import identify_pending
 from worker.storage.crops import CropStore
 
 CROP = 8

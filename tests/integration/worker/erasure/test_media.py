@@ -11,18 +11,18 @@ from sqlalchemy import text
 
 from worker.erasure.receipt import fingerprint
 from worker.errors import UsageError
-from worker.identity import corrections
-from worker.identity.known import PeopleInMemory
-from worker.identity.people import identify_pending
+from worker.identity import correct
+from worker.identity.gallery import PeopleInMemory
+from worker.identity.identifier import identify_pending
 
 
 def test_a_file_goes_from_every_table_and_every_store(house, eraser, people):
     together, alone = sorted(house.crowd.files)[-2:]
     session = house.session
     sha, uri = session.execute(text("SELECT sha256, uri FROM media_file WHERE media_id = :m"), {"m": alone}).one()
-    corrections.name_person(session, people[3], "Eve", reason="her passport")
-    corrections.merge_people(session, [people[3], people[0]])
-    corrections.undo_correction(session)
+    correct.name_person(session, people[3], "Eve", reason="her passport")
+    correct.merge_people(session, [people[3], people[0]])
+    correct.undo_correction(session)
     session.execute(
         text("INSERT INTO person_alike VALUES (least(:a, :b), greatest(:a, :b))"), {"a": people[0], "b": people[3]}
     )
@@ -93,7 +93,7 @@ def test_whoever_holds_people_in_memory_learns_who_is_gone(house, eraser, people
 
 def test_a_name_stays_with_whoever_stays(house, eraser, people):
     session = house.session
-    corrections.name_person(session, people[0], "Ada")
+    correct.name_person(session, people[0], "Ada")
     for _ in range(2):
         house.photo(0)
     house.identify()
@@ -101,7 +101,7 @@ def test_a_name_stays_with_whoever_stays(house, eraser, people):
     eraser.erase_media([str(media) for media in named])
     house.photo(0)
     house.identify()
-    corrections.name_person(session, people[1], "Bo")
+    correct.name_person(session, people[1], "Bo")
     assert house.crowd.names() == {people[0]: "Ada", people[1]: "Bo"}
 
 

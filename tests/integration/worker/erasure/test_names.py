@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from worker.identity import corrections
-from worker.identity.known import PeopleInMemory
-from worker.identity.people import identify_pending
+from worker.identity import correct
+from worker.identity.gallery import PeopleInMemory
+from worker.identity.identifier import identify_pending
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ def test_everybody_who_stays_keeps_the_name(house, eraser, names):
     house.identify()
     who = [house.crowd.who()[first, n] for n in range(len(names))]
     for person, name in zip(who, names, strict=True):
-        corrections.name_person(house.session, person, name)
+        correct.name_person(house.session, person, name)
     house.film(*range(len(names)))
     house.identify()
     expected = {person: name.strip() for person, name in zip(who, names, strict=True)}
@@ -41,7 +41,7 @@ def _settled(house) -> dict[int, str]:
     house.identify()
     last = house.film(7)
     house.identify()
-    corrections.name_person(house.session, house.crowd.who()[last, 0], "somebody else")
+    correct.name_person(house.session, house.crowd.who()[last, 0], "somebody else")
     house.session.commit()
     return {person: name for person, name in house.crowd.names().items() if name != "somebody else"}
 
@@ -51,7 +51,7 @@ def test_a_name_given_under_two_releases_stays_under_both(house, eraser):
     first = house.film(0, 1)
     house.identify()
     person = house.crowd.who()[first, 0]
-    corrections.name_person(session, person, "Ada")
+    correct.name_person(session, person, "Ada")
     second = house.film(0, 1)
     house.identify()
     other = session.execute(
@@ -78,14 +78,14 @@ def test_names_of_merged_people_stay_and_can_be_undone(house, eraser):
     house.identify()
     one, two, three = (house.crowd.who()[first, n] for n in range(3))
     for person in (one, two, three):
-        corrections.name_person(session, person, "Ada")
-    merged = corrections.merge_people(session, [one, two])
+        correct.name_person(session, person, "Ada")
+    merged = correct.merge_people(session, [one, two])
     house.film(0, 1, 2)
     house.identify()
     eraser.erase_media([str(first)])
     assert _settled(house) == {one: "Ada", three: "Ada"}
-    corrections.undo_correction(session)  # the name of somebody else
-    corrections.undo_correction(session, merged)
+    correct.undo_correction(session)  # the name of somebody else
+    correct.undo_correction(session, merged)
     session.commit()
     assert "Ada" in {house.crowd.names().get(one), house.crowd.names().get(three)}
 
@@ -96,7 +96,7 @@ def test_several_files_and_a_person_of_a_shared_name(house, eraser):
     house.identify()
     one, two = (house.crowd.who()[files[0], n] for n in range(2))
     for person in (one, two):
-        corrections.name_person(session, person, "Ada", reason="the caption")
+        correct.name_person(session, person, "Ada", reason="the caption")
     house.film(0, 1)
     house.identify()
     eraser.erase_media([str(media) for media in files])

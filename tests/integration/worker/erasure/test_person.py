@@ -11,16 +11,16 @@ from sqlalchemy.exc import ProgrammingError
 
 from db.schema import search_index as nearest
 from worker.erasure.erase import Eraser
-from worker.identity import corrections
-from worker.identity.likeness import SFACE
-from worker.identity.search import Probe, Searcher
+from worker.identity import correct
+from worker.identity.search.likeness import SFACE
+from worker.identity.search.searcher import Probe, Searcher
 
 
 def test_a_person_goes_and_the_others_of_the_files_stay(house, eraser, people, crop_size):
     session = house.session
-    corrections.name_person(session, people[0], "Ada", reason="the caption says Ada")
-    corrections.merge_people(session, [people[1], people[0]], reason="Ada again")
-    corrections.undo_correction(session, reason="Ada is not Bo")
+    correct.name_person(session, people[0], "Ada", reason="the caption says Ada")
+    correct.merge_people(session, [people[1], people[0]], reason="Ada again")
+    correct.undo_correction(session, reason="Ada is not Bo")
     session.commit()
     together = sorted(house.crowd.files)[-2]
     files = {media for (media, _), who in house.crowd.who().items() if who == people[0]}

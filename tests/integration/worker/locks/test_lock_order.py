@@ -15,8 +15,8 @@ from worker.analysis.store.writer import Books, Writer
 from worker.erasure.erase import Eraser
 from worker.erasure.files import Stores
 from worker.errors import DecoderCrashed, MediaAway, MediaChanged
-from worker.identity import corrections, proposals
-from worker.identity.people import Identifier, show_release
+from worker.identity import correct, proposals
+from worker.identity.identifier import Identifier, show_release
 from worker.identity.regroup import Alarm
 from worker.ingest import Refused
 from worker.ledger import locks
@@ -140,11 +140,11 @@ def test_people_and_releases(archive, recorder, crowd):
         identifier.finish()
         ada, ben, cyd = sorted(set(crowd.who().values()))[:3]
         for change in (
-            lambda session: corrections.name_person(session, ada, "Ada"),
-            lambda session: corrections.merge_people(session, [ada, ben]),
-            corrections.undo_correction,
-            lambda session: corrections.split_person(session, cyd, crowd.ids(cyd)[:1]),
-            lambda session: corrections.not_person(session, ada, crowd.ids(ada)[:1]),
+            lambda session: correct.name_person(session, ada, "Ada"),
+            lambda session: correct.merge_people(session, [ada, ben]),
+            correct.undo_correction,
+            lambda session: correct.split_person(session, cyd, crowd.ids(cyd)[:1]),
+            lambda session: correct.not_person(session, ada, crowd.ids(ada)[:1]),
         ):
             run_transaction(archive.sessions, "correct", change)
             crowd.session.commit()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
-    from worker.identity.search import AppearanceHit, Found, PersonHit
+    from worker.identity.search.searcher import AppearanceHit, Found, PersonHit
     from worker.storage.crops import CropStore
 
     Crop = NDArray[np.uint8]

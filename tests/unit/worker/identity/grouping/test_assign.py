@@ -9,16 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.identity.constraints import Constraints
-from worker.identity.identify import (
-    AppearanceEmbeddings,
-    IdentifyOptions,
-    KnownPeople,
-    assign,
-    inherit,
-    regroup,
-)
-from worker.identity.in_view import Sightings, connected, meetings
+from worker.identity.grouping.assign import AppearanceEmbeddings, IdentifyOptions, KnownPeople, assign, inherit, regroup
+from worker.identity.grouping.constraints import Constraints
+from worker.identity.grouping.in_view import Sightings, connected, meetings
 
 DIMENSION = 64
 OPTIONS = IdentifyOptions(threshold=0.5, mean_threshold=0.3, low_quality=0.3, low_quality_threshold=0.7, neighbours=5)

@@ -1,7 +1,7 @@
 """Corrections: what humans say about people, applied at once, kept as rows, and undone exactly.
 
-Each is a row with time and reason, anchored to places in files (``worker.identity.anchors``). From then on it holds for
-every identification and regrouping (``worker.identity.replay``), until it is undone.
+Each is a row with time and reason, anchored to places in files (``worker.identity.corrections.anchors``). From then on
+it holds for every identification and regrouping (``worker.identity.corrections.replay``), until it is undone.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from sqlalchemy import text
 from db.bulk.rows import allocate_ids
 from db.schema.totals import count_people
 from worker.errors import UsageError
-from worker.identity.anchors import ERASED, read_moves, read_words, write_anchors
-from worker.identity.identify import KnownPeople
-from worker.identity.known import PeopleInMemory, insert_people, lock_people, refresh_people
-from worker.identity.naming import people_of
-from worker.identity.people import catch_up, settle
+from worker.identity.corrections.anchors import ERASED, read_moves, read_words, write_anchors
+from worker.identity.corrections.names import people_of
+from worker.identity.corrections.replay import replay
+from worker.identity.gallery import PeopleInMemory, insert_people, lock_people, refresh_people
+from worker.identity.grouping.assign import KnownPeople
+from worker.identity.identifier import catch_up, settle
 from worker.identity.placing import move_appearances, place, read_these
-from worker.identity.replay import replay
 from worker.ledger.releases import active_release
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
-    from worker.identity.replay import Kind, Said
+    from worker.identity.corrections.replay import Kind, Said
 
     Ids = NDArray[np.int64]
 

@@ -11,8 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from worker.identity.constraints import Constraints
-    from worker.identity.replay import Said
+    from worker.identity.corrections.replay import Said
+    from worker.identity.grouping.constraints import Constraints
 
     Ids = NDArray[np.int64]
 

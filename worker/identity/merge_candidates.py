@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import text
 
-from worker.identity.anchors import read_words
-from worker.identity.naming import people_of
-from worker.identity.replay import replay
-from worker.identity.ruling import group_people
+from worker.identity.corrections.anchors import read_words
+from worker.identity.corrections.conflicts import group_people
+from worker.identity.corrections.names import people_of
+from worker.identity.corrections.replay import replay
 from worker.ledger.releases import active_release
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import text
 
-from worker.identity.anchors import read_moves
-from worker.identity.naming import people_of
+from worker.identity.corrections.anchors import read_moves
+from worker.identity.corrections.names import people_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.identity.identify import KnownPeople
-from worker.identity.known import sum_up, unseen_people
+from worker.identity.gallery import sum_up, unseen_people
+from worker.identity.grouping.assign import KnownPeople
 
 
 def some(random, count, dimension=128):

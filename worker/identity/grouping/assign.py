@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from worker.columns import Columns
-from worker.identity.constraints import Constraints
-from worker.identity.grouping import EDGE_MARGIN, Groups, Labels, Rule
-from worker.identity.in_view import InView, Sightings
-from worker.identity.neighbours import Hits, compare
+from worker.identity.grouping.agglomerate import EDGE_MARGIN, Groups, Labels, Rule
+from worker.identity.grouping.constraints import Constraints
+from worker.identity.grouping.in_view import InView, Sightings
+from worker.identity.grouping.neighbours import Hits, compare
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
-    from worker.identity.grouping import Refusals
+    from worker.identity.grouping.agglomerate import Refusals
 
 # Weight of an embedding of quality 0 in a mean.
 _LEAST_WEIGHT = 0.02

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.identity.edges import CLOSED, Edges
-from worker.identity.grouping import Groups, Labels, Rule
+from worker.identity.grouping.agglomerate import Groups, Labels, Rule
+from worker.identity.grouping.edges import CLOSED, Edges
 
 RULE = Rule(threshold=0.5, mean_threshold=0.3, neighbours=5)
 NONE = np.zeros((0, 2), np.int64)

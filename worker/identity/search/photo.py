@@ -11,7 +11,7 @@ import torch
 from models.detection.finding import Search
 from worker.decode.client import Decoder
 from worker.errors import FacetError, MediaError, UsageError
-from worker.identity.search import Probe
+from worker.identity.search.searcher import Probe
 from worker.ingest import Found, IngestOptions, discover
 from worker.ledger.submission.prober import expected_of
 from worker.types import DecodeRequest

@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from db.base import EMBEDDING_DIMENSION
 from db.bulk.arrays import read_blocks, read_rows, write_rows
-from worker.identity.identify import KnownPeople
+from worker.identity.grouping.assign import KnownPeople
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

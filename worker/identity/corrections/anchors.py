@@ -13,7 +13,7 @@ import numpy as np
 from sqlalchemy import text
 
 from db.bulk.arrays import read_rows
-from worker.identity.replay import Word
+from worker.identity.corrections.replay import Word
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

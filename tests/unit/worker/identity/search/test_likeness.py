@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from worker.identity.likeness import MOST_PRIOR, SFACE, Pairs, features, prior_of, probability
+from worker.identity.search.likeness import MOST_PRIOR, SFACE, Pairs, features, prior_of, probability
 
 
 def pairs(cosine, quality=0.7, agreement=1.0):

@@ -17,7 +17,7 @@ from db.errors import QueryError
 from db.reader.run_query import run_query
 from db.schema.search_index import INDEX_READY
 from worker.errors import UsageError
-from worker.identity.likeness import SFACE, Pairs, prior_of, probability
+from worker.identity.search.likeness import SFACE, Pairs, prior_of, probability
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -91,7 +91,7 @@ class Probe:
     quality: float
     """In 0..1: of the face, or the best of the person's appearances."""
     agreement: float = 1.0
-    """As in `worker.identity.likeness.Pairs`."""
+    """As in `worker.identity.search.likeness.Pairs`."""
     person_id: int | None = None
     """Who it is, where that is known: left out of what is found."""
     appearance_id: int | None = None
@@ -124,7 +124,7 @@ class PersonHit:
     similarity: float
     """Cosine to the quality-weighted mean of the person's appearances."""
     agreement: float
-    """Length of that mean; see `worker.identity.likeness.Pairs`."""
+    """Length of that mean; see `worker.identity.search.likeness.Pairs`."""
     people_compared: int
     """With how many people who pass the filter the one looked for was compared in full."""
     name: str | None = None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from worker.identity.constraints import Constraints
+from worker.identity.grouping.constraints import Constraints
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

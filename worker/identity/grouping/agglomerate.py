@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from worker.identity.edges import CLOSED, Edges
-from worker.identity.in_view import two_people
-from worker.identity.neighbours import is_exact, near_pairs
+from worker.identity.grouping.edges import CLOSED, Edges
+from worker.identity.grouping.in_view import two_people
+from worker.identity.grouping.neighbours import is_exact, near_pairs
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from worker.identity.in_view import InView
+    from worker.identity.grouping.in_view import InView
 
 # Neighbours this far under the threshold are drawn too: their similarity grows as noise averages out.
 EDGE_MARGIN = 0.05

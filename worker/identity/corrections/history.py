@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from worker.identity.anchors import read_words
+from worker.identity.corrections.anchors import read_words
 from worker.ledger.releases import active_release
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from worker.identity.replay import Kind
+    from worker.identity.corrections.replay import Kind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from worker.identity.anchors import LEAST_OVERLAP, MOST_SECONDS
+from worker.identity.corrections.anchors import LEAST_OVERLAP, MOST_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

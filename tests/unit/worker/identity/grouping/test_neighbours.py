@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from worker.identity import neighbours
-from worker.identity.neighbours import Hits, compare, is_exact, near_pairs
+from worker.identity.grouping import neighbours
+from worker.identity.grouping.neighbours import Hits, compare, is_exact, near_pairs
 
 DIMENSION = 32
 

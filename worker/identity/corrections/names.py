@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import text
 
-from worker.identity.ruling import group_people
+from worker.identity.corrections.conflicts import group_people
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
-    from worker.identity.replay import Said
+    from worker.identity.corrections.replay import Said
 
     Ids = NDArray[np.int64]
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from worker.identity.constraints import Constraints
-from worker.identity.identify import AppearanceEmbeddings, IdentifyOptions, KnownPeople, assign, regroup
-from worker.identity.in_view import InView, connected, meetings, two_people
+from worker.identity.grouping.assign import AppearanceEmbeddings, IdentifyOptions, KnownPeople, assign, regroup
+from worker.identity.grouping.constraints import Constraints
+from worker.identity.grouping.in_view import InView, connected, meetings, two_people
 
 OPTIONS = IdentifyOptions(threshold=0.5, mean_threshold=0.3)
 

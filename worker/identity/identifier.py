@@ -12,12 +12,12 @@ from sqlalchemy import text
 from db.bulk.arrays import read_rows
 from db.schema.totals import count_people
 from worker.errors import FacetError, described
-from worker.identity.anchors import is_spoken_of, read_words
-from worker.identity.known import PeopleInMemory, lock_people, refresh_people, try_lock_people
-from worker.identity.naming import people_of, settle_names
+from worker.identity.corrections.anchors import is_spoken_of, read_words
+from worker.identity.corrections.conflicts import violators
+from worker.identity.corrections.names import people_of, settle_names
+from worker.identity.corrections.replay import replay
+from worker.identity.gallery import PeopleInMemory, lock_people, refresh_people, try_lock_people
 from worker.identity.placing import ROW, ROW_COLUMNS, place, read_these
-from worker.identity.replay import replay
-from worker.identity.ruling import violators
 from worker.ledger import identify_attempts
 from worker.ledger.identify_attempts import MAX_ATTEMPTS
 from worker.ledger.releases import activate, active_release
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from db.bulk.arrays import ColumnType
-    from worker.identity.replay import Said
+    from worker.identity.corrections.replay import Said
 
     Ids = NDArray[np.int64]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from worker.identity.naming import holders
-from worker.identity.replay import Word, replay
-from worker.identity.ruling import group_people, rule, violators
+from worker.identity.corrections.conflicts import group_people, rule, violators
+from worker.identity.corrections.names import holders
+from worker.identity.corrections.replay import Word, replay
 
 
 def ids(*appearances):

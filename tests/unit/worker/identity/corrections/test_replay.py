@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.identity.replay import Word, replay
+from worker.identity.corrections.replay import Word, replay
 
 numbers = count(1)
 

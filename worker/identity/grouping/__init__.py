@@ -1,0 +1,1 @@
+"""Groups appearances into people: knows arrays alone, neither rows nor names."""

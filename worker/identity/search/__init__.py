@@ -1,0 +1,1 @@
+"""Search for a face: of a photo or a person, among everybody."""
