@@ -40,7 +40,7 @@ docs: setup ## Write docs/commands.md anew from the programs
 
 demo: export FACET_HOME = $(abspath $(DEMO))/home
 demo: setup ## Analyse a small public-domain archive in ./demo and query it
-	$(BIN)/python -m worker.demo $(DEMO)
+	$(BIN)/python -m worker.cli.demo $(DEMO)
 	$(BIN)/facet analyze $(DEMO)/archive || test $$? -eq 1 # since a damaged picture and a text file are rejected
 	$(BIN)/facet sql "SELECT uri, kind, status, reason FROM media ORDER BY uri"
 	$(BIN)/facet sql "SELECT person_id, appearance_count, media_count, age, gender, ethnicity FROM people ORDER BY 1"

@@ -14,7 +14,7 @@ import av
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from worker.demo import build_archive
+from worker.cli.demo import build_archive
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

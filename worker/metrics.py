@@ -1,6 +1,6 @@
 """What a worker process counts for Prometheus; nothing unless it was told to begin.
 
-The names, and what they mean, are in docs/monitoring.md. `worker/exporter.py` serves them.
+The names, and what they mean, are in docs/monitoring.md. `worker/deployment/exporter.py` serves them.
 """
 
 from __future__ import annotations

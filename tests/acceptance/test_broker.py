@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from worker.config import Settings
-from worker.tasks import DRAIN, make_app
+from worker.deployment.tasks import DRAIN, make_app
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

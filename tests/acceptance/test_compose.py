@@ -27,7 +27,7 @@ import yaml
 
 from db.server.embedded import EmbeddedPostgres
 from db.server.pgwheel import PostgresWheel
-from worker import demo
+from worker.cli import demo
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

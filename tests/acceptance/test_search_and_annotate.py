@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worker.demo import build_archive
+from worker.cli.demo import build_archive
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

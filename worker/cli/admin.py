@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from sqlalchemy import text
 
-from worker.cli.output import JsonFlag, console, echo, print_json, table, utf8
+from worker.cli.output.terminal import JsonFlag, console, echo, print_json, table, utf8
 from worker.config import settings
 from worker.storage.database import database_address, masked, open_database, require_access
 from worker.storage.home import make_home
 from worker.storage.transactions import run_transaction
 
 if TYPE_CHECKING:
-    from worker.doctor import Finding
+    from worker.deployment.doctor import Finding
 
 database = typer.Typer(help="The database: bring it up to date, check it, say where it is.", no_args_is_help=True)
 releases = typer.Typer(help="Model releases: which there are, and which the views show.", no_args_is_help=True)
@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 @database.command(epilog="Example: FACET_DATABASE_URL=postgresql://facet@db/facet facet db upgrade")
 def upgrade() -> None:
     """Create or update tables, views and roles."""
-    from db.schema import migrate  # noqa: PLC0415 - Alembic is loaded by the commands that need it
+    from db.schema import migrate
 
     config = settings()
     make_home(config.home)
@@ -40,7 +40,7 @@ def upgrade() -> None:
 @database.command(epilog="Example: facet db check")
 def check() -> None:
     """Say whether the database answers and has this program's tables and roles; exit status 1 when not."""
-    from db.schema import migrate  # noqa: PLC0415
+    from db.schema import migrate
 
     config = settings()
     make_home(config.home)
@@ -55,7 +55,7 @@ def index(
     drop: Annotated[bool, typer.Option("--drop", help="Drop it: searches compare with everybody again.")] = False,
 ) -> None:
     """Index appearances for `facet search`, while others go on working; worthwhile from some 300,000 on."""
-    from db.schema import search_index as nearest  # noqa: PLC0415 - loaded by the command that needs it
+    from db.schema import search_index as nearest
 
     config = settings()
     make_home(config.home)
@@ -99,7 +99,7 @@ def activate(
     ],
 ) -> None:
     """Choose the release whose results the views show; results of the others stay."""
-    from worker.identity.identifier import show_release  # noqa: PLC0415 - imports numpy
+    from worker.identity.identifier import show_release
 
     config = settings()
     make_home(config.home)
@@ -113,7 +113,7 @@ def doctor(
     as_json: JsonFlag = False,
 ) -> None:
     """Check settings, disk, database, broker, weights and device, and say what to do; exit status 1 on a failure."""
-    from worker.doctor import examine, examine_crops  # noqa: PLC0415 - imports the network
+    from worker.deployment.doctor import examine, examine_crops
 
     findings = examine(settings())
     findings += [examine_crops(settings())] if crops else []

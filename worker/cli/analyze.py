@@ -14,7 +14,7 @@ import typer
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from worker.cli.output import JsonFlag, console, echo, print_json, progress_bar, table, utf8_or_none
+from worker.cli.output.terminal import JsonFlag, console, echo, print_json, progress_bar, table, utf8_or_none
 from worker.config import Settings, settings
 from worker.ledger.status.summary import Summary, summarise_job
 from worker.storage.home import hold_home
@@ -110,7 +110,7 @@ def check_paths(paths: list[str]) -> None:
     Raises:
         UsageError: a path names nothing.
     """
-    from worker.ingest import check_arguments  # noqa: PLC0415 - wrong use is answered before the network is imported
+    from worker.ingest import check_arguments  # wrong use is answered before the network is imported
 
     check_arguments(paths, settings().media_roots)
 
@@ -127,9 +127,9 @@ class _Wanted:
 
 
 def _run(config: Settings, wanted: _Wanted, stop: threading.Event) -> Summary:
-    from worker.exporter import serve_analysis  # noqa: PLC0415
-    from worker.ledger.submission.job import Submission  # noqa: PLC0415
-    from worker.storage.database import open_database  # noqa: PLC0415 - see check_paths
+    from worker.deployment.exporter import serve_analysis
+    from worker.ledger.submission.job import Submission
+    from worker.storage.database import open_database
 
     with ExitStack() as opened:
         with console(stderr=True).status("starting the database and loading the network ..."):
@@ -152,14 +152,14 @@ def _run(config: Settings, wanted: _Wanted, stop: threading.Event) -> Summary:
 
 
 def _make_worker(config: Settings, database: Database) -> Worker:
-    from worker.analysis.runner import Worker, load  # noqa: PLC0415 - see check_paths
+    from worker.analysis.runner import Worker, load
 
     return Worker(config, database, load(config))
 
 
 def _warn_if_hidden(session: Session, worker: Worker) -> None:
     """The views show one release; after an upgrade that may be the one before."""
-    from worker.ledger.releases import active_release  # noqa: PLC0415 - see check_paths
+    from worker.ledger.releases import active_release
 
     active_id, active_name = active_release(session)
     if active_id != worker.release_id:
@@ -174,13 +174,13 @@ def submit_paths(
     config: Settings, database: Database, paths: list[str], submission: Submission, stop: threading.Event | None = None
 ) -> int:
     """Write a job for what the paths name, until told to stop; returns its id."""
-    from worker.analysis.runner import decode_limits  # noqa: PLC0415
-    from worker.decode.client import Decoder  # noqa: PLC0415 - see check_paths
-    from worker.ingest import IngestOptions, discover  # noqa: PLC0415
-    from worker.ledger.staged_members import open_sources  # noqa: PLC0415
-    from worker.ledger.submission.job import SubmitCounts  # noqa: PLC0415
-    from worker.ledger.submission.prober import FileProber  # noqa: PLC0415
-    from worker.ledger.submission.submit import submit  # noqa: PLC0415
+    from worker.analysis.runner import decode_limits
+    from worker.decode.client import Decoder
+    from worker.ingest import IngestOptions, discover
+    from worker.ledger.staged_members import open_sources
+    from worker.ledger.submission.job import SubmitCounts
+    from worker.ledger.submission.prober import FileProber
+    from worker.ledger.submission.submit import submit
 
     stopped = stop or threading.Event()
     options = IngestOptions(roots=config.media_roots, cache_bytes=config.cache_bytes)
@@ -221,7 +221,7 @@ def _work(worker: Worker, database: Database, job_id: int, stop: threading.Event
 
 def _open_units(database: Database, job_id: int, away: list[str] | None = None) -> int:
     """Count what is left to do, but for files in places that cannot be read: nobody waits for those."""
-    from worker.ledger.waiting import NOT_AWAY  # noqa: PLC0415 - see check_paths
+    from worker.ledger.waiting import NOT_AWAY
 
     with database.sessions.begin() as session:
         statement = text(f"""SELECT count(*) FROM unit JOIN analysis AS a USING (analysis_id)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.output import console, echo
+from worker.cli.output.terminal import console, echo
 from worker.config import Settings, settings
 from worker.errors import FacetError, MediaError, UsageError
 from worker.storage.database import open_database
@@ -43,7 +43,7 @@ def annotate(
     with open_database(config) as database:
         media, subjects = _look_up(config, database, clip)
         _check_output(media, output)
-        from worker.ledger.staged_members import open_sources  # noqa: PLC0415 - see _look_up
+        from worker.ledger.staged_members import open_sources
 
         try:
             with open_sources(config, database.sessions).lend(media.location, media.expected) as location:
@@ -61,9 +61,9 @@ def _is_still(output: Path) -> bool:
 
 
 def _look_up(config: Settings, database: Database, clip: str) -> tuple[StoredMedia, list[Subject]]:
-    from worker.ingest import Found, IngestOptions, discover  # noqa: PLC0415 - loaded by the command that needs it
-    from worker.ledger.submission.prober import expected_of  # noqa: PLC0415
-    from worker.pictures.subjects import load_subjects, media_by_hash, media_by_id  # noqa: PLC0415
+    from worker.ingest import Found, IngestOptions, discover
+    from worker.ledger.submission.prober import expected_of
+    from worker.pictures.subjects import load_subjects, media_by_hash, media_by_id
 
     with database.sessions.begin() as session:
         if clip.isdecimal() and not Path(clip).exists():
@@ -88,9 +88,9 @@ def _check_output(media: StoredMedia, output: Path) -> None:
 
 
 def _draw(config: Settings, media: StoredMedia, subjects: list[Subject], output: Path) -> int:
-    from worker.decode.client import Decoder  # noqa: PLC0415
-    from worker.pictures.annotate import annotate_film, annotate_still  # noqa: PLC0415 - see _look_up
-    from worker.types import DecodeLimits, DecodeRequest  # noqa: PLC0415
+    from worker.decode.client import Decoder
+    from worker.pictures.annotate import annotate_film, annotate_still
+    from worker.types import DecodeLimits, DecodeRequest
 
     limits = DecodeLimits(
         memory_bytes=config.decode_memory_bytes, wall_seconds=config.decode_wall_seconds, total_seconds=math.inf

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.output import console, echo, table, utf8
+from worker.cli.output.terminal import console, echo, table, utf8
 from worker.config import settings
 from worker.errors import FacetError, UsageError
 from worker.storage.database import open_database
@@ -55,7 +55,7 @@ def sql(
     ] = False,
 ) -> None:
     """Ask the database, read-only: media, jobs, faces, appearances, people, releases, predictions."""
-    from db.reader.run_query import run_query  # noqa: PLC0415 - loaded by the command that needs it
+    from db.reader.run_query import run_query
 
     if spreadsheet and form is not Format.CSV:
         raise UsageError("--spreadsheet is for CSV; add --format csv")
@@ -69,7 +69,7 @@ def sql(
 
 
 def _write(result: QueryResult, form: Format, output: Path | None, *, spreadsheet: bool) -> None:
-    from worker import formats  # noqa: PLC0415 - pyarrow is loaded by the command that needs it
+    from worker.cli.output import formats
 
     if form in {Format.JSON, Format.PARQUET}:
         _tell_numbered(result.columns, formats.unique_names(result.columns))
@@ -113,9 +113,9 @@ def sheet(
     limit: Annotated[int, typer.Option("--limit", help="At most so many faces.", min=1, max=2000)] = 200,
 ) -> None:
     """Draw a contact sheet: the best face of each appearance, grouped by person."""
-    from worker.pictures.sheets import contact_sheet, write_png  # noqa: PLC0415
-    from worker.pictures.tiles import Gallery  # noqa: PLC0415
-    from worker.storage.crops import CropStore  # noqa: PLC0415 - the picture libraries are loaded by the command that needs them
+    from worker.pictures.sheets import contact_sheet, write_png
+    from worker.pictures.tiles import Gallery
+    from worker.storage.crops import CropStore
 
     config = settings()
     make_home(config.home)

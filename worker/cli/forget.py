@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.output import echo, print_json
+from worker.cli.output.terminal import echo, print_json
 from worker.config import settings
 from worker.errors import UsageError
 from worker.storage.database import open_database
@@ -66,9 +66,9 @@ def forget(
         raise UsageError(f"{receipt} exists or has no folder; expected a new file for the receipt")
     config = settings()
     make_home(config.home)
-    from worker.erasure.erase import Eraser  # noqa: PLC0415
-    from worker.erasure.files import Stores  # noqa: PLC0415
-    from worker.storage.crops import CropStore  # noqa: PLC0415 - wrong use is answered before numpy and the like are imported
+    from worker.erasure.erase import Eraser
+    from worker.erasure.files import Stores
+    from worker.storage.crops import CropStore  # wrong use is answered before numpy and the like are imported
 
     with open_database(config) as database:
         eraser = Eraser(database.sessions, Stores(CropStore(config.crops), config.staging.absolute()))
@@ -88,7 +88,7 @@ def forget(
 
 
 def _erase(eraser: Eraser, wanted: _Wanted) -> Receipt:
-    from worker.erasure.receipt import join  # noqa: PLC0415 - as above
+    from worker.erasure.receipt import join
 
     if wanted.media:
         return eraser.erase_media(wanted.media)

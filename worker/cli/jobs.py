@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from worker.cli.analyze import EveryFrame, Fps, KeepDays, Name, Paths, check_paths, job_name, submit_paths
-from worker.cli.output import JsonFlag, console, echo, print_json, progress_bar, table
+from worker.cli.output.terminal import JsonFlag, console, echo, print_json, progress_bar, table
 from worker.config import settings
 from worker.errors import RetryableError, UsageError
 from worker.storage.database import Database, open_database
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from db.status.jobs import JobCounts
+    from worker.deployment.tasks import Bell
     from worker.ledger.status.job_status import JobStatus
-    from worker.tasks import Bell
 
 WATCH_SECONDS = 1.0
 
@@ -58,11 +58,11 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command are its argumen
     Exit status: 0 when the job was written (with --wait: when every file was analysed, sidecars aside), 1 when
     something failed, 2 for wrong use.
     """
-    from worker import tasks  # noqa: PLC0415 - the network and the broker are loaded by the commands that need them
-    from worker.analysis.runner import load  # noqa: PLC0415
-    from worker.ledger.releases import register as register_release  # noqa: PLC0415
-    from worker.ledger.staged_members import open_sources  # noqa: PLC0415
-    from worker.ledger.submission.job import Submission  # noqa: PLC0415
+    from worker.analysis.runner import load
+    from worker.deployment import tasks
+    from worker.ledger.releases import register as register_release
+    from worker.ledger.staged_members import open_sources
+    from worker.ledger.submission.job import Submission
 
     config = settings()
     check_paths(paths)
@@ -107,8 +107,8 @@ def status(
     as_json: JsonFlag = False,
 ) -> None:
     """Show how far jobs are, what is slow and what went wrong."""
-    from worker.ledger.status.health import read_complaints  # noqa: PLC0415
-    from worker.ledger.status.job_status import read_status  # noqa: PLC0415
+    from worker.ledger.status.health import read_complaints
+    from worker.ledger.status.job_status import read_status
 
     config = settings()
     make_home(config.home)
@@ -137,9 +137,9 @@ def cancel(
 
     Exit status: 0 also when the job had ended already, 1 when you said no, 2 when there is no such job.
     """
-    from worker.ledger.status.job_status import read_status  # noqa: PLC0415
-    from worker.ledger.submission.cancel import cancel_job  # noqa: PLC0415 - help and wrong use need no database
-    from worker.storage.crops import CropStore  # noqa: PLC0415
+    from worker.ledger.status.job_status import read_status
+    from worker.ledger.submission.cancel import cancel_job
+    from worker.storage.crops import CropStore
 
     config = settings()
     make_home(config.home)
@@ -182,7 +182,7 @@ def _ask(counts: JobCounts) -> None:
 
 def _watch(database: Database, job: int | None) -> bool:
     """Show jobs until they have ended; True when every file of theirs was analysed, sidecars aside."""
-    from worker.ledger.status.job_status import read_status  # noqa: PLC0415
+    from worker.ledger.status.job_status import read_status
 
     with Live(console=console(stderr=True), auto_refresh=False, transient=True) as live:
         while True:

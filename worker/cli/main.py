@@ -14,7 +14,8 @@ from rich.console import Console
 from sqlalchemy.exc import DBAPIError
 
 from db.errors import DatabaseError
-from worker.cli import admin, analyze, annotate, ask, forget, jobs, people, search, workers
+from worker.cli import admin, analyze, annotate, ask, forget, jobs, search, workers
+from worker.cli.people.app import app as people_app
 from worker.errors import FacetError, UsageError
 from worker.masking import MaskingFormatter, masked
 from worker.storage.database import database_away, is_away
@@ -36,7 +37,7 @@ app = typer.Typer(
 )
 for group in (analyze, jobs, workers, ask, search, annotate, forget, admin):
     group.register(app)
-app.add_typer(people.app, name="people")
+app.add_typer(people_app, name="people")
 app.add_typer(admin.releases, name="releases")
 app.add_typer(admin.database, name="db")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.cli.output import JsonFlag, console, echo, print_json, table, utf8_or_none
+from worker.cli.output.terminal import JsonFlag, console, echo, print_json, table, utf8_or_none
 from worker.config import Settings, settings
 from worker.errors import FacetError, UsageError
 from worker.storage.database import open_database
@@ -110,7 +110,7 @@ def search(  # noqa: PLR0913 - the options of a command are its arguments
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Contact sheet (PNG) of the hits.")] = None,
 ) -> None:
     """Find the people and appearances that look most like a face, with the probability to be the same person."""
-    from worker.identity.search.searcher import SearchOptions  # noqa: PLC0415 - numpy is loaded by the command that needs it
+    from worker.identity.search.searcher import SearchOptions
 
     wanted = _Wanted(photo, person, appearance, face, every)
     options = SearchOptions(limit=limit, where=where, prior=prior, exact=exact)
@@ -129,7 +129,7 @@ def search(  # noqa: PLR0913 - the options of a command are its arguments
 
 
 def _answer(config: Settings, database: Database, wanted: _Wanted, options: SearchOptions) -> list[_Answer]:
-    from worker.identity.search.searcher import Searcher  # noqa: PLC0415 - see search
+    from worker.identity.search.searcher import Searcher
 
     searcher = Searcher(config.reader_database_url or database.url)
     if wanted.photo is not None:
@@ -149,10 +149,10 @@ def _known(searcher: Searcher, wanted: _Wanted) -> Probe:
 def _faces(config: Settings, searcher: Searcher, photo: str) -> list[PhotoFace]:
     """Find the faces of a photo with the network that made the archive's embeddings."""
     trunk = searcher.trunk_sha256()
-    from models.manifest import TRUNK_FILE  # noqa: PLC0415 - the network is loaded by the search that needs it
-    from worker.analysis.runner import decode_limits, load  # noqa: PLC0415
-    from worker.identity.search.photo import find_faces, read_photo  # noqa: PLC0415
-    from worker.ledger.staged_members import open_sources  # noqa: PLC0415
+    from models.manifest import TRUNK_FILE
+    from worker.analysis.runner import decode_limits, load
+    from worker.identity.search.photo import find_faces, read_photo
+    from worker.ledger.staged_members import open_sources
 
     pixels = read_photo(photo, open_sources(config), config.staging, decode_limits(config))
     release = load(config.model_copy(update={"heads": frozenset()}))
@@ -171,8 +171,8 @@ def _chosen(faces: list[PhotoFace], number: int) -> PhotoFace:
 
 
 def _crop(config: Settings, database: Database, probe: Probe) -> NDArray[np.uint8] | None:
-    from worker.pictures.tiles import Gallery  # noqa: PLC0415
-    from worker.storage.crops import CropStore  # noqa: PLC0415 - the picture libraries are loaded by what needs them
+    from worker.pictures.tiles import Gallery
+    from worker.storage.crops import CropStore
 
     with database.sessions.begin() as session:
         gallery = Gallery(session, CropStore(config.crops))
@@ -182,9 +182,9 @@ def _crop(config: Settings, database: Database, probe: Probe) -> NDArray[np.uint
 
 
 def _draw(config: Settings, database: Database, answers: list[_Answer], output: Path) -> None:
-    from worker.pictures.sheets import Tile, contact_sheet, write_png  # noqa: PLC0415
-    from worker.pictures.tiles import Gallery  # noqa: PLC0415
-    from worker.storage.crops import CropStore  # noqa: PLC0415 - see _crop
+    from worker.pictures.sheets import Tile, contact_sheet, write_png
+    from worker.pictures.tiles import Gallery
+    from worker.storage.crops import CropStore
 
     tiles = []
     with database.sessions.begin() as session:

@@ -44,7 +44,7 @@ def worker(
 
     Exit status: 0 when stopped, 1 when it took no messages any more (FACET_WATCH_SECONDS): start it again.
     """
-    from worker import processes  # noqa: PLC0415 - the broker's library is loaded by the commands that need it
+    from worker.deployment import processes
 
     config = settings()
     make_home(config.home)
@@ -56,7 +56,7 @@ def worker(
 
 def beat(check: Check = False) -> None:
     """Ring for work that was forgotten, every half minute; one per deployment."""
-    from worker import processes  # noqa: PLC0415
+    from worker.deployment import processes
 
     config = settings()
     make_home(config.home)
@@ -71,6 +71,6 @@ def flower(
     address: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
 ) -> None:
     """Serve Celery's monitoring page (needs the extra called monitor)."""
-    from worker import processes  # noqa: PLC0415
+    from worker.deployment import processes
 
     processes.run_flower(settings(), address, port)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, Self
 
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
@@ -17,7 +17,8 @@ from worker.masking import masked
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from worker.erasure.erase import Eraser
+    from sqlalchemy.orm import Session, sessionmaker
+
     from worker.erasure.receipt import Receipt
 
 logger = logging.getLogger(__name__)
@@ -53,6 +54,32 @@ _FAILED = text("""
         not_before = now() + make_interval(secs => least(:most, :first * 2 ^ least(f.attempts, 30)))""")
 
 
+class BatchEraser(Protocol):
+    """Erases some files in one transaction."""
+
+    @property
+    def sessions(self) -> sessionmaker[Session]:
+        """Of the database."""
+        ...
+
+    @property
+    def dry_run(self) -> bool:
+        """Do everything, then take it back."""
+        ...
+
+    def with_patience(self, seconds: float) -> Self:
+        """Return one that tries rows that somebody holds for at most so long."""
+        ...
+
+    def erase_numbers(self, media: Sequence[int]) -> Receipt:
+        """Erase those of some files that no job keeps."""
+        ...
+
+    def nothing(self, asked: str) -> Receipt:
+        """Return the receipt of an erasure that found nothing."""
+        ...
+
+
 @dataclass(slots=True)
 class Retention:
     """Erases files whose time is over until none is left or its own time is over.
@@ -63,7 +90,7 @@ class Retention:
         again: also try files whose erasure failed a moment ago.
     """
 
-    eraser: Eraser
+    eraser: BatchEraser
     until: float
     again: bool = False
     _seen: set[int] = field(default_factory=set)
@@ -108,7 +135,7 @@ class Retention:
         """Erase some files; where that fails, both halves of them by themselves, down to those that are at fault."""
         eraser = self.eraser
         if len(media) == 1:
-            eraser = replace(eraser, patience_seconds=min(LONE_PATIENCE_SECONDS, eraser.patience_seconds))
+            eraser = eraser.with_patience(LONE_PATIENCE_SECONDS)
         try:
             receipt = eraser.erase_numbers(media)
         except OF_A_FILE as err:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
@@ -104,6 +104,10 @@ class Eraser:
             RetryableError: another process held one of them for longer than this one waits; nothing was erased.
         """
         return self._erase("due", lambda session: choose_media(session, still_due(session, media)))
+
+    def with_patience(self, seconds: float) -> Self:
+        """Return one that tries rows that somebody holds for at most so long."""
+        return replace(self, patience_seconds=min(seconds, self.patience_seconds))
 
     def nothing(self, asked: str) -> Receipt:
         """Give the receipt of an erasure that found nothing."""

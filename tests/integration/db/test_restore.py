@@ -19,7 +19,7 @@ from db.server.embedded import EmbeddedPostgres
 from db.server.pgwheel import PostgresWheel
 from worker.cli.main import app
 from worker.config import Settings
-from worker.doctor import examine_database
+from worker.deployment.doctor import examine_database
 
 PROGRAMS = PostgresWheel.find(10).programs
 

@@ -17,9 +17,9 @@ from worker.analysis.decode_pool import DecodePool, UnitDecoded, UnitFrame
 from worker.analysis.results import UnitResult
 from worker.analysis.runner import Worker, load
 from worker.analysis.store.writer import Books, Writer
+from worker.cli.demo import build_archive
 from worker.config import Settings
 from worker.decode.client import Decoder
-from worker.demo import build_archive
 from worker.errors import DecoderCrashed, MediaAway, MediaChanged
 from worker.ingest import IngestOptions, discover
 from worker.ledger.leases import LeaseHolder

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from models.release import load_release
-from worker.demo import PICTURES, _open
+from worker.cli.demo import PICTURES, _open
 from worker.identity.grouping.assign import AppearanceEmbeddings, KnownPeople, assign, regroup
 from worker.identity.grouping.in_view import Sightings
 from worker.identity.search.photo import find_faces

@@ -5,8 +5,9 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, generate_latest
 
 from db.engine import make_engine, session_factory
-from worker import exporter, metrics
-from worker.exporter import LedgerCollector
+from worker import metrics
+from worker.deployment import exporter
+from worker.deployment.exporter import LedgerCollector
 from worker.ledger import units as ledger
 
 

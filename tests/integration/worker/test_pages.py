@@ -11,8 +11,8 @@ from sqlalchemy import text
 
 from worker.analysis.runner import Worker, load
 from worker.cli.analyze import submit_paths
+from worker.cli.demo import _open
 from worker.config import Settings
-from worker.demo import _open
 from worker.ledger.status.summary import summarise_job
 from worker.ledger.submission.job import Submission
 from worker.storage.database import open_database

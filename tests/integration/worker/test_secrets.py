@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from worker.config import Settings
-from worker.doctor import examine
+from worker.deployment.doctor import examine
 from worker.errors import FacetError
 from worker.masking import masked
 

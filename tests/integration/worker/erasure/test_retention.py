@@ -60,8 +60,8 @@ def test_a_sealed_file_is_not_analysed_again_and_an_erased_one_is_new(archive, e
 
 def test_beat_erases_what_is_due(archive, tmp_path):
     from worker.config import Settings
+    from worker.deployment.tasks import _erase_due
     from worker.storage.database import Database
-    from worker.tasks import _erase_due
 
     archive.submit(archive.files(1, 2), keep_days=1)
     archive.submit(archive.files(2, 1), keep_days=3)
@@ -74,8 +74,8 @@ def test_beat_erases_what_is_due(archive, tmp_path):
 
 
 def test_a_long_look_in_vain_is_not_taken_again_at_once(archive, tmp_path, monkeypatch):
-    from worker import tasks
     from worker.config import Settings
+    from worker.deployment import tasks
     from worker.erasure import due
     from worker.storage.database import Database
 

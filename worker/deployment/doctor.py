@@ -158,7 +158,7 @@ def _crops(config: Settings) -> str:
 def _broker(config: Settings) -> str:
     if config.broker_url is None:
         return "none (only `facet analyze` works)"
-    from worker.broker import check_broker  # noqa: PLC0415 - without a broker its library is not needed
+    from worker.deployment.broker import check_broker  # noqa: PLC0415 - without a broker its library is not needed
 
     check_broker(config.broker_url)
     return "answers, keeps its messages"

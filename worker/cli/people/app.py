@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 from sqlalchemy import text
 
-from worker.cli import corrections, regrouping
-from worker.cli.output import JsonFlag, console, print_json, table
+from worker.cli.output.terminal import JsonFlag, console, print_json, table
+from worker.cli.people import corrections, regrouping
 from worker.config import settings
 from worker.errors import UsageError
 from worker.storage.database import open_database

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from worker.cli.corrections import change, transaction
-from worker.cli.output import JsonFlag, console, echo, print_json, table
+from worker.cli.output.terminal import JsonFlag, console, echo, print_json, table
+from worker.cli.people.corrections import change, transaction
 from worker.config import settings
 from worker.errors import UsageError
 from worker.identity.merge_candidates import read_alike

@@ -4,10 +4,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from celery import Celery
 
-from worker import beat_schedule
-from worker.beat_schedule import JsonScheduler
 from worker.config import Settings
-from worker.tasks import make_app
+from worker.deployment.scheduler import JsonScheduler
+from worker.deployment.tasks import make_app
 
 
 @pytest.fixture
@@ -61,7 +60,9 @@ def test_messages_that_nobody_takes_are_not_added_to(tmp_path, monkeypatch):
     app = make_app(Settings(broker_url="memory://", regroup_hours=24))
     sent, waiting = [], {"facet-upkeep": 0}
     monkeypatch.setattr(app, "send_task", lambda task, *_, **__: sent.append(task))
-    monkeypatch.setattr(beat_schedule, "count_messages", lambda _, queues: sum(waiting[queue] for queue in queues))
+    monkeypatch.setattr(
+        "worker.deployment.scheduler.count_messages", lambda _, queues: sum(waiting[queue] for queue in queues)
+    )
     scheduler = JsonScheduler(app, schedule_filename=str(tmp_path / "beat.json"))
     for waits, expected in ((0, ["reconcile", "regroup"]), (2, ["regroup"]), (32, [])):
         waiting["facet-upkeep"] = waits

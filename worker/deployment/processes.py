@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 from celery import signals
 from celery.worker import state
 
-from worker.broker import REDIS_ERRORS, check_broker, count_messages, why
 from worker.config import settings
+from worker.deployment.broker import REDIS_ERRORS, check_broker, count_messages, why
+from worker.deployment.exporter import serve_ledger, serve_processes
+from worker.deployment.tasks import QUEUES, Bell, make_app, stopping
+from worker.deployment.watchdog import Watch
 from worker.errors import FacetError, RetryableError
-from worker.exporter import serve_ledger, serve_processes
 from worker.storage.database import open_database
-from worker.tasks import QUEUES, Bell, make_app, stopping
-from worker.watch import Watch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from worker.config import Settings
-    from worker.tasks import Work
+    from worker.deployment.tasks import Work
 
 
 def run_worker(config: Settings, concurrency: int, work: Sequence[Work] = ("analysis", "upkeep")) -> None:
@@ -85,7 +85,7 @@ def run_beat(config: Settings) -> None:
     app = make_app(config)
     check_broker(config.broker_url or "")
     files = ["--schedule", str(config.home / "beat-schedule.json"), "--pidfile", str(_beat_pid(config))]
-    files += ["--scheduler", "worker.beat_schedule:JsonScheduler"]
+    files += ["--scheduler", "worker.deployment.scheduler:JsonScheduler"]
     with ExitStack() as opened:
         if config.metrics_port is not None:
             database = opened.enter_context(open_database(config))

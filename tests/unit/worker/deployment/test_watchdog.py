@@ -7,9 +7,9 @@ import signal
 import threading
 from collections import Counter
 
-from worker import watch
+from worker.deployment import watchdog
+from worker.deployment.watchdog import Patience, Watch
 from worker.errors import RetryableError
-from worker.watch import Patience, Watch
 
 
 def over(patience, *looks):
@@ -31,7 +31,7 @@ class Worker:
     def __init__(self, monkeypatch):
         self.told, self.calls, self.ended = [], Counter(), threading.Event()
         monkeypatch.setattr(os, "kill", self.kill)
-        monkeypatch.setattr(watch, "GRACE_SECONDS", 30)
+        monkeypatch.setattr(watchdog, "GRACE_SECONDS", 30)
 
     def kill(self, pid, number):
         self.told.append((pid, number))

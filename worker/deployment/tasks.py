@@ -23,10 +23,10 @@ from celery.signals import task_revoked
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from worker.broker import REDIS_ERRORS, check_broker, count_messages, why
 from worker.config import settings
+from worker.deployment.broker import REDIS_ERRORS, check_broker, count_messages, why
+from worker.deployment.exporter import count_in_process
 from worker.errors import RetryableError, UsageError
-from worker.exporter import count_in_process
 from worker.ledger.upkeep.runs import note_upkeep
 from worker.ledger.waiting import NOT_AWAY
 from worker.storage.database import database_away, open_database
@@ -259,7 +259,7 @@ def _worker() -> tuple[Worker, Database]:
     if state is None:
         # health checks and the parent need no torch
         from worker.analysis.runner import Worker, load  # noqa: PLC0415
-        from worker.devices import device_of_process  # noqa: PLC0415
+        from worker.deployment.devices import device_of_process  # noqa: PLC0415
 
         config = settings()
         number = getattr(current_process(), "index", 0)

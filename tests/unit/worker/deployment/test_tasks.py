@@ -9,10 +9,10 @@ from celery.exceptions import SoftTimeLimitExceeded
 from celery.signals import task_revoked
 from sqlalchemy.exc import OperationalError
 
-from worker import tasks
 from worker.config import Settings
+from worker.deployment import tasks
+from worker.deployment.tasks import DRAIN, RECONCILE, REGROUP, TaskOptions, make_app, register_task
 from worker.errors import RetryableError, UsageError
-from worker.tasks import DRAIN, RECONCILE, REGROUP, TaskOptions, make_app, register_task
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import av
 import pytest
 from PIL import Image
 
-from worker import demo
+from worker.cli import demo
 from worker.errors import UsageError
 
 if TYPE_CHECKING:

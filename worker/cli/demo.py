@@ -1,6 +1,6 @@
 """The demonstration's archive: public-domain pictures from installed packages, in the forms that real archives hold.
 
-``python -m worker.demo FOLDER`` writes ``FOLDER/archive``, and with ``--photos`` the ten photos and the clip of
+``python -m worker.cli.demo FOLDER`` writes ``FOLDER/archive``, and with ``--photos`` the ten photos and the clip of
 docs/quickstart.md to ``FOLDER/photos``; the same packages give the same bytes each time.
 
 Sources: Eileen Collins (NASA), coffee cup (CC0, Rachel Michetti), cameraman (CC0, Lav Varshney) and rocket (SpaceX,
@@ -14,7 +14,7 @@ import zipfile
 from dataclasses import dataclass
 from importlib.resources import files
 from itertools import chain
-from pathlib import Path  # noqa: TC003 - typer reads the annotation of main when it runs
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import av

@@ -13,8 +13,8 @@ import pytest
 from pyarrow import parquet
 
 from db.reader.run_query import QueryResult
-from worker.cli.output import cell, console, table
-from worker.formats import unique_names, write_csv, write_json, write_parquet
+from worker.cli.output.formats import unique_names, write_csv, write_json, write_parquet
+from worker.cli.output.terminal import cell, console, table
 
 
 def result(columns, row, types=None):

@@ -12,8 +12,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 from rich.text import Text
 
+from worker.cli.output.json_text import to_json
 from worker.errors import UsageError
-from worker.json_text import to_json
 from worker.visible import visible
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from sqlalchemy.orm import Session
 
-from worker.cli.output import JsonFlag, console, echo, print_json, table, utf8, utf8_or_none
+from worker.cli.output.terminal import JsonFlag, console, echo, print_json, table, utf8, utf8_or_none
 from worker.config import settings
 from worker.errors import UsageError
 from worker.identity.correct import merge_people, name_person, not_person, split_person, undo_correction

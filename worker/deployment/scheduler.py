@@ -10,7 +10,7 @@ from typing import Any
 
 from celery.beat import Scheduler
 
-from worker.broker import count_messages
+from worker.deployment.broker import count_messages
 from worker.errors import RetryableError
 
 MAX_WAITING = {"reconcile": 2, "regroup": 32}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker import devices
+from worker.deployment import devices
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""``facet people``: lists people, and corrects and regroups them."""
