@@ -18,8 +18,8 @@ from models.types import Detections
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from models.detection.face_models import FaceModels
     from models.quality import FaceQuality, QualityPolicy
-    from models.release import Release
 
 WEAK_SCORE = 0.05  # of a candidate whose surroundings are searched for a turned face
 CERTAINTY = 8.5  # sum of the logits of both scores from which on landmarks are believed; of upright faces it is 9 to 14
@@ -86,7 +86,7 @@ class _Faces:
         )
 
 
-def find_faces(release: Release, frames: Tensor, search: Search) -> FoundFaces:
+def find_faces(release: FaceModels, frames: Tensor, search: Search) -> FoundFaces:
     """Find faces, set them upright and judge them.
 
     Args:
@@ -107,7 +107,7 @@ def find_faces(release: Release, frames: Tensor, search: Search) -> FoundFaces:
     return FoundFaces(faces.detections, faces.crops, quality, _reduction(release, size, search))
 
 
-def _reduction(release: Release, size: tuple[int, int], search: Search) -> str | None:
+def _reduction(release: FaceModels, size: tuple[int, int], search: Search) -> str | None:
     longest, side = max(size), release.detector.searched_side(*size, search.max_tiles)
     if side > NOTED_REDUCTION * longest:
         return None
@@ -115,7 +115,7 @@ def _reduction(release: Release, size: tuple[int, int], search: Search) -> str |
     return f"reduced to {side} of {longest} px: faces under {unseen} px not seen"
 
 
-def _checked(release: Release, frames: Tensor, found: Detections, search: Search) -> _Faces:
+def _checked(release: FaceModels, frames: Tensor, found: Detections, search: Search) -> _Faces:
     """Confirm detections, and set upright those whose landmarks are in doubt."""
     faces = _confirmed(release, frames, found) if search.thorough else _confirmed_film(release, frames, found)
     doubtful = _doubtful(faces, release.manifest.quality)
@@ -135,7 +135,7 @@ def _checked(release: Release, frames: Tensor, found: Detections, search: Search
     return _set_upright(release, frames, faces, rows, upright) if len(rows) else faces
 
 
-def _set_upright(release: Release, frames: Tensor, faces: _Faces, rows: Tensor, upright: Upright) -> _Faces:
+def _set_upright(release: FaceModels, frames: Tensor, faces: _Faces, rows: Tensor, upright: Upright) -> _Faces:
     """Replace faces by what they are once they are set upright, and condemn those that are clearly no faces.
 
     Args:
@@ -181,7 +181,7 @@ def _worth_checking_still(faces: _Faces, doubtful: Tensor, side: Tensor, policy:
     return keepable | (side >= CLEAR_SIDE) | ~torch.isin(faces.detections.frame, sure)
 
 
-def _unlike_neighbours(release: Release, frames: Tensor, faces: _Faces, rows: Tensor) -> Tensor:
+def _unlike_neighbours(release: FaceModels, frames: Tensor, faces: _Faces, rows: Tensor) -> Tensor:
     """Return the rows of doubtful faces of a film that are neither plainly upright nor in one place with one that is.
 
     Of many, a face that stays in its place from frame to frame is looked at once, where it is surest. Only where that
@@ -201,7 +201,7 @@ def _unlike_neighbours(release: Release, frames: Tensor, faces: _Faces, rows: Te
     return rows[torch.cat((surest[~torch.isin(surest, plain)], others)).sort().values]
 
 
-def _plain(release: Release, frames: Tensor, faces: _Faces, rows: Tensor) -> Tensor:
+def _plain(release: FaceModels, frames: Tensor, faces: _Faces, rows: Tensor) -> Tensor:
     """Return (R,) bool: faces that one look shows upright, as their landmarks say."""
     if not len(rows):
         return torch.zeros(0, dtype=torch.bool)
@@ -234,13 +234,13 @@ def _certainty(faces: _Faces) -> Tensor:
     return torch.logit(both).sum(0)
 
 
-def _confirmed(release: Release, frames: Tensor, found: Detections) -> _Faces:
+def _confirmed(release: FaceModels, frames: Tensor, found: Detections) -> _Faces:
     """Cut the crops of detections, and look again at those that are large enough to be kept."""
     faces = _cut(release, frames, found)
     return _asked(release, faces, _sized(found, frames, release.manifest.quality))
 
 
-def _confirmed_film(release: Release, frames: Tensor, found: Detections) -> _Faces:
+def _confirmed_film(release: FaceModels, frames: Tensor, found: Detections) -> _Faces:
     """Cut the crops of a film's detections, and look again at those that would be kept and are not beyond doubt.
 
     Large ones that would not be kept are looked at, too, where nobody is seen upright: the frames may be turned.
@@ -260,7 +260,7 @@ def _confirmed_film(release: Release, frames: Tensor, found: Detections) -> _Fac
     return _asked(release, faces, sized & ~keepable & (side >= LARGE_SIDE))
 
 
-def _cut(release: Release, frames: Tensor, found: Detections) -> _Faces:
+def _cut(release: FaceModels, frames: Tensor, found: Detections) -> _Faces:
     """Cut the crops of detections."""
     crops = release.align(frames, found)
     return _Faces(found, crops, release.sharpness(crops), torch.full((len(found),), math.nan))
@@ -272,14 +272,14 @@ def _sized(found: Detections, frames: Tensor, policy: QualityPolicy) -> Tensor:
     return (side >= policy.min_side) & (inside >= policy.min_inside)
 
 
-def _asked(release: Release, faces: _Faces, rows: Tensor) -> _Faces:
+def _asked(release: FaceModels, faces: _Faces, rows: Tensor) -> _Faces:
     """Look again at the crops of some faces; rows is (N,) bool."""
     confirmed = faces.confirmed.clone()
     confirmed[rows] = release.confirm(faces.crops[rows.to(faces.crops.device)])
     return replace(faces, confirmed=confirmed)
 
 
-def _with_turned(release: Release, frames: Tensor, faces: _Faces, weak: Detections) -> _Faces:
+def _with_turned(release: FaceModels, frames: Tensor, faces: _Faces, weak: Detections) -> _Faces:
     """Add the weak candidates that are faces once they are set upright."""
     side, _ = extent(weak.boxes, (frames.shape[2], frames.shape[3]))
     policy = release.manifest.quality
@@ -304,7 +304,7 @@ def _largest(faces: _Faces, count: int, policy: QualityPolicy) -> Tensor:
     return torch.zeros(count).scatter_reduce(0, found.frame, sides, "amax")
 
 
-def _with_quarters(release: Release, frames: Tensor, faces: _Faces, search: Search) -> _Faces:
+def _with_quarters(release: FaceModels, frames: Tensor, faces: _Faces, search: Search) -> _Faces:
     """Search frames without a face that was confirmed at 90, 180 and 270 degrees."""
     seen = faces.detections.frame[faces.confirmed >= release.manifest.quality.min_confirmation]
     empty = torch.ones(len(frames), dtype=torch.bool)
@@ -316,7 +316,7 @@ def _with_quarters(release: Release, frames: Tensor, faces: _Faces, search: Sear
     return _with_turned(release, frames, faces, Detections.cat(parts))
 
 
-def _quarter(release: Release, frames: Tensor, rows: Tensor, quarter: int, search: Search) -> Detections:
+def _quarter(release: FaceModels, frames: Tensor, rows: Tensor, quarter: int, search: Search) -> Detections:
     """Search frames that are turned by so many quarters, and return the boxes in their own pixels."""
     turned = torch.rot90(frames[rows.to(frames.device)], quarter, (2, 3)).contiguous()
     found = release.detector.detect(turned, max_tiles=search.max_tiles)
@@ -327,7 +327,7 @@ def _quarter(release: Release, frames: Tensor, rows: Tensor, quarter: int, searc
     return Detections(rows[found.frame], boxes, found.landmarks, found.scores)
 
 
-def _without_negatives(release: Release, faces: _Faces, quality: FaceQuality, samples: int | None) -> FaceQuality:
+def _without_negatives(release: FaceModels, faces: _Faces, quality: FaceQuality, samples: int | None) -> FaceQuality:
     """Drop kept faces that are photographic negatives.
 
     Of a film only some faces are asked first, and the others if one of these is a negative: films are so as a whole.
@@ -353,7 +353,7 @@ def _bright_eyed(faces: _Faces, rows: Tensor) -> bool:
     return len(rows) > 0 and bool(eye_brightness(crops).mean() >= POSITIVE_BRIGHTNESS)
 
 
-def _negatives(release: Release, faces: _Faces, rows: Tensor) -> Tensor:
+def _negatives(release: FaceModels, faces: _Faces, rows: Tensor) -> Tensor:
     """Return the rows among some whose faces are negatives."""
     return rows[are_negatives(release, faces.crops[rows.to(faces.crops.device)], faces.confirmed[rows])]
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from models.release import Release
+    from models.detection.face_models import FaceModels
 
 POSITIVE_CONFIRMATION = 0.99  # from which on a face is no negative: negatives are found again in their crops with less
 POSITIVE_BRIGHTNESS = -0.5  # mean of a film's eyes up to which it is no negative; half of negatives have 0.4 to 0.8
@@ -24,7 +24,7 @@ _EYES = ((33, 48, 43, 55), (69, 48, 79, 55))  # x1, y1, x2, y2, by the template 
 _CHEEKS = ((31, 67, 41, 77), (71, 67, 81, 77))
 
 
-def are_negatives(release: Release, crops: Tensor, confirmed: Tensor) -> Tensor:
+def are_negatives(release: FaceModels, crops: Tensor, confirmed: Tensor) -> Tensor:
     """Return (N,) bool on the CPU: faces that are photographic negatives.
 
     Args:
