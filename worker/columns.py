@@ -1,4 +1,4 @@
-"""What the value types of the numpy stages have in common: one leading dimension, checked once."""
+"""Common base of the value types of the numpy stages: one leading dimension, checked once."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ def test_its_commands_are_commands_of_the_program(words: list[str]) -> None:
 
 
 def test_the_image_is_built_from_files_that_are_sent() -> None:
-    """What the Dockerfile copies by name is not held back by .dockerignore."""
+    """The .dockerignore holds back nothing that the Dockerfile copies by name."""
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     copies = re.findall(r"^COPY (?!--from)(.+) \S+$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     named = {name for line in copies for name in line.split() if name != "."}

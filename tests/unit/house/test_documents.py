@@ -1,4 +1,4 @@
-"""What the documents say is true where a machine can tell: links, commands, make targets, sizes."""
+"""Claims of the documents that a machine can check: links, commands, make targets, sizes."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ SENDERS = {"Queue", "SimpleQueue", "JoinableQueue", "Pipe", "Manager", "Pool", "
 
 
 def name_of(node: ast.expr) -> str:
-    """Give the dotted name of a call."""
+    """Return the dotted name of a call."""
     parts = []
     while isinstance(node, ast.Attribute):
         parts.append(node.attr)
