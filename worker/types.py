@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 MediaKind = Literal["image", "video"]
 VideoReader = Literal["pyav", "decord"]
 
+# Weight of a face or an appearance of quality 0 in a mean, so that poor ones alone still have a mean.
+MIN_WEIGHT = 0.02
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaInfo:

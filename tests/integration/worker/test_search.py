@@ -15,7 +15,8 @@ from db.errors import QueryError
 from db.schema import search_index as nearest
 from worker.errors import UsageError
 from worker.identity.search.likeness import SFACE
-from worker.identity.search.searcher import LEAST_WEIGHT, Probe, Searcher, SearchOptions
+from worker.identity.search.searcher import Probe, Searcher, SearchOptions
+from worker.types import MIN_WEIGHT
 
 PEOPLE, FILES = 30, 150
 STRANGERS = 10  # appearances of nobody yet
@@ -97,7 +98,7 @@ def mean_cosines(archive, probe, rows):
     cosines = {}
     for person in set(archive.person[rows].tolist()) - {0}:
         member = archive.person == person
-        total = np.maximum(archive.quality[member], LEAST_WEIGHT) @ archive.embeddings[member].astype(np.float64)
+        total = np.maximum(archive.quality[member], MIN_WEIGHT) @ archive.embeddings[member].astype(np.float64)
         cosines[person] = float(total @ probe.embedding / np.linalg.norm(total))
     return cosines
 
@@ -187,7 +188,7 @@ def test_a_person_of_the_archive_is_not_found_as_himself(url):
     searcher, archive = Searcher(url), made()
     probe = searcher.person(9)
     member = archive.person == 9
-    weights = np.maximum(archive.quality[member], LEAST_WEIGHT)
+    weights = np.maximum(archive.quality[member], MIN_WEIGHT)
     total = weights @ archive.embeddings[member].astype(np.float64)
     assert probe.embedding == pytest.approx(total / np.linalg.norm(total), abs=1e-6)
     assert probe.agreement == pytest.approx(np.linalg.norm(total) / weights.sum(), abs=1e-6)

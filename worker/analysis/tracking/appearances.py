@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from worker.columns import Columns
+from worker.types import MIN_WEIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 UNKNOWN = "unknown"
-# Weight of a face of quality 0, so that an appearance of poor faces only is still their mean.
-_LEAST_WEIGHT = 0.02
 # Half-width of a central 80 % interval of the normal distribution, in standard deviations.
 _SIGMAS_OF_80_PERCENT = 1.2816
 
@@ -166,7 +165,7 @@ class AppearanceSums:
                 faces.at_seconds[seen], faces.pause_seconds[seen], faces.screen_seconds[seen]
             )
         kept = rows[faces.kept[rows]]
-        weights = np.maximum(faces.quality.astype(np.float64), _LEAST_WEIGHT)
+        weights = np.maximum(faces.quality.astype(np.float64), MIN_WEIGHT)
         parts = {"": (kept, _with_embeddings(weights[kept], faces.embeddings[kept]))}
         # An emotion is shown for a time; what a person looks like is seen in a picture, however long that stays.
         times = weights * faces.steps

@@ -19,6 +19,7 @@ from worker.identity.grouping.agglomerate import EDGE_MARGIN, Groups, Labels, Ru
 from worker.identity.grouping.constraints import Constraints
 from worker.identity.grouping.in_view import InView, Sightings
 from worker.identity.grouping.neighbours import Hits, compare
+from worker.types import MIN_WEIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,8 +28,6 @@ if TYPE_CHECKING:
 
     from worker.identity.grouping.agglomerate import Refusals
 
-# Weight of an embedding of quality 0 in a mean.
-_LEAST_WEIGHT = 0.02
 _FEW = 10_000  # up to so many the thresholds are as they stand
 _BLOCK_PEOPLE = 4096  # known people compared at a time; the products with 1,000 appearances, 16 MB, stay in cache
 
@@ -330,7 +329,7 @@ def _alike_people(new: AppearanceEmbeddings, block: KnownPeople, count: int, lea
 
 
 def _weights(quality: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.maximum(quality, np.float32(_LEAST_WEIGHT))
+    return np.maximum(quality, np.float32(MIN_WEIGHT))
 
 
 def _in_view(new: AppearanceEmbeddings, near: KnownPeople, sightings: Sightings) -> InView:

@@ -18,6 +18,7 @@ from db.reader.run_query import run_query
 from db.schema.search_index import INDEX_READY
 from worker.errors import UsageError
 from worker.identity.search.likeness import SFACE, Pairs, prior_of, probability
+from worker.types import MIN_WEIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -37,8 +38,6 @@ INDEX_SETTINGS = {
     "hnsw.max_scan_tuples": "100000",
     "enable_sort": "off",  # else a planner without statistics reads everything and sorts
 }
-LEAST_WEIGHT = 0.02
-"""Weight of an appearance of quality 0 in its person's mean, as in identification."""
 
 _MEDIA_COLUMNS = (
     "sha256", "uri", "kind", "width", "height", "duration_seconds", "frames_per_second", "status", "reason",
@@ -52,7 +51,7 @@ WITH searched AS (
         AND (%(own_person)s::bigint IS NULL OR a.person_id IS DISTINCT FROM %(own_person)s::bigint)
 )
 """  # noqa: S608 - constant names
-_WEIGHT = f"greatest(quality, {LEAST_WEIGHT})"
+_WEIGHT = f"greatest(quality, {MIN_WEIGHT})"
 _APPEARANCES = """
 SELECT appearance_id, person_id, media_id, uri, kind, start_seconds, end_seconds, age, gender, quality,
        -(embedding <#> %(probe)s::vector) AS similarity
@@ -205,7 +204,7 @@ class Searcher:
         )
         if not rows:
             raise UsageError(f"there is no person {person_id} with an embedding; see `facet people list`")
-        weights = np.maximum([row["quality"] for row in rows], LEAST_WEIGHT)
+        weights = np.maximum([row["quality"] for row in rows], MIN_WEIGHT)
         total = weights @ np.array([row["embedding"] for row in rows], np.float64)
         length = float(np.linalg.norm(total))
         return Probe(
