@@ -10,11 +10,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
+
+from models.columns import Columns
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,43 +24,18 @@ if TYPE_CHECKING:
 LANDMARK_NAMES = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 
 
-class _Columns:
-    """Struct of tensors whose leading dimension N is the same: length, slicing and concatenation."""
+class TensorColumns(Columns):
+    """Struct of tensors whose leading dimension N is the same."""
 
     __slots__ = ()
 
-    def _columns(self) -> dict[str, Tensor]:
-        return {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
-
-    def _check(self, **expected: tuple[int, ...]) -> None:
-        columns = self._columns()
-        length = next(iter(columns.values())).shape[0]
-        for name, tail in expected.items():
-            shape = tuple(columns[name].shape)
-            fits = len(shape) == len(tail) + 1 and all(t in (-1, s) for s, t in zip(shape[1:], tail, strict=False))
-            if not fits or shape[0] != length:
-                message = f"{type(self).__name__}.{name} has shape {shape}, expected {(length, *tail)}"
-                raise ValueError(message)
-
-    def __len__(self) -> int:
-        return int(next(iter(self._columns().values())).shape[0])
-
-    def __getitem__(self, rows: slice | Tensor) -> Self:
-        return type(self)(**{name: column[rows] for name, column in self._columns().items()})
-
-    def __repr__(self) -> str:
-        shapes = ", ".join(f"{name}={tuple(column.shape)}" for name, column in self._columns().items())
-        return f"{type(self).__name__}({shapes})"
-
-    @classmethod
-    def cat(cls, parts: Sequence[Self]) -> Self:
-        """Join one or more values along N."""
-        names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
-        return cls(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
+    @staticmethod
+    def _join(parts: Sequence[Tensor]) -> Tensor:
+        return torch.cat(tuple(parts))
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class Detections(_Columns):
+class Detections(TensorColumns):
     """Faces found in a batch of frames."""
 
     frame: Tensor

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from worker.columns import Columns
+from worker.columns import ArrayColumns
 from worker.types import MIN_WEIGHT
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _SIGMAS_OF_80_PERCENT = 1.2816
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class AppearanceFaces(Columns):
+class AppearanceFaces(ArrayColumns):
     """Faces of one analysis with the appearance of each."""
 
     appearance: NDArray[np.int64]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from worker.columns import Columns
+from worker.columns import ArrayColumns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +19,7 @@ PAUSE_FROM = 1.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Holds(Columns):
+class Holds(ArrayColumns):
     """Of N faces."""
 
     screen_seconds: NDArray[np.float64]

@@ -18,7 +18,7 @@ import numpy as np
 
 from worker.analysis.tracking.assignment import best_pairs
 from worker.analysis.tracking.holds import Holds
-from worker.columns import Columns
+from worker.columns import ArrayColumns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,7 +33,7 @@ _CUT_TOLERANCE_SECONDS = 5e-4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class TrackInput(Columns):
+class TrackInput(ArrayColumns):
     """Faces of one analysis, ordered by time, kept and dropped ones."""
 
     frame_index: NDArray[np.int64]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from worker.columns import Columns
+from worker.columns import ArrayColumns
 from worker.identity.grouping.agglomerate import EDGE_MARGIN, Groups, Labels, Rule
 from worker.identity.grouping.constraints import Constraints
 from worker.identity.grouping.in_view import InView, Sightings
@@ -73,7 +73,7 @@ class IdentifyOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class AppearanceEmbeddings(Columns):
+class AppearanceEmbeddings(ArrayColumns):
     """Appearances as identification sees them."""
 
     embeddings: NDArray[np.float32]
@@ -92,7 +92,7 @@ class AppearanceEmbeddings(Columns):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class KnownPeople(Columns):
+class KnownPeople(ArrayColumns):
     """A block of known people; one vector each, however often they were seen."""
 
     person: NDArray[np.int64]
@@ -303,7 +303,7 @@ def _candidates(
 ) -> tuple[KnownPeople, int]:
     """The known people that a new appearance is pinned to or resembles, ``neighbours`` for each, of how many."""
     compared = 0
-    near, hits = KnownPeople.empty(new.embeddings.shape[1]), Hits.cat([])
+    near, hits = KnownPeople.empty(new.embeddings.shape[1]), Hits.empty()
     pinned = pinned[pinned >= 0]
     for block in known:
         compared += len(block)
@@ -325,7 +325,7 @@ def _alike_people(new: AppearanceEmbeddings, block: KnownPeople, count: int, lea
         units = sums / np.maximum(np.linalg.norm(sums, axis=1), 1e-12)[:, None]
         found = compare(new.embeddings, units, count=count, least=least)
         parts.append(found.of(np.arange(len(new)), start + np.arange(len(sums))))
-    return Hits.cat(parts)
+    return Hits.cat([Hits.empty(), *parts])
 
 
 def _weights(quality: NDArray[np.float32]) -> NDArray[np.float32]:

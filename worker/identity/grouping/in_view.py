@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from worker.columns import Columns
+from worker.columns import ArrayColumns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +36,7 @@ _BLOCK_PAIRS = 262_144  # compared at a time: 270 MB of embeddings of 128 number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class InView(Columns):
+class InView(ArrayColumns):
     """When members of groups are in view."""
 
     group: Ids
@@ -57,7 +57,7 @@ class InView(Columns):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Sightings(Columns):
+class Sightings(ArrayColumns):
     """When known people are in view."""
 
     person: NDArray[np.int64]

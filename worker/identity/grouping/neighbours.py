@@ -8,13 +8,15 @@ of matrices: ten times faster than a search row by row, and no matrix is larger 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import faiss
 import numpy as np
 
+from worker.columns import ArrayColumns
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
@@ -44,8 +46,8 @@ class _Cells:
     """(C + 1,) where each cell begins in ``packed``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hits:
+@dataclass(frozen=True, slots=True, repr=False)
+class Hits(ArrayColumns):
     """H pairs of a row that asks and a row that it is near to."""
 
     asking: NDArray[np.int64]
@@ -55,15 +57,13 @@ class Hits:
     similarity: NDArray[np.float32]
     """(H,) cosine."""
 
+    def __post_init__(self) -> None:
+        self._check()
+
     @classmethod
-    def cat(cls, parts: Sequence[Hits]) -> Hits:
-        """Join any number of values; none gives no hits."""
-        parts = [cls(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32)), *parts]
-        return cls(
-            np.concatenate([part.asking for part in parts]),
-            np.concatenate([part.found for part in parts]),
-            np.concatenate([part.similarity for part in parts]),
-        )
+    def empty(cls) -> Self:
+        """No hit."""
+        return cls(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
 
     def of(self, asking: NDArray[np.int64], found: NDArray[np.int64]) -> Hits:
         """The same hits by the numbers that the rows of two blocks have elsewhere."""
@@ -75,8 +75,7 @@ class Hits:
         asking = self.asking[order]
         first = np.flatnonzero(np.diff(asking, prepend=-1))
         rank = np.arange(len(asking)) - np.repeat(first, np.diff(first, append=len(asking)))
-        kept = order[rank < count]
-        return Hits(self.asking[kept], self.found[kept], self.similarity[kept])
+        return self[order[rank < count]]
 
 
 def compare(vectors: NDArray[np.float32], others: NDArray[np.float32], *, count: int, least: float) -> Hits:
@@ -94,7 +93,7 @@ def compare(vectors: NDArray[np.float32], others: NDArray[np.float32], *, count:
         flat = np.flatnonzero(near)  # ten times faster than rows and columns
         row, column = np.divmod(flat, product.shape[1])
         parts.append(Hits(start + row, column, product.ravel()[flat]).best(count))
-    return Hits.cat(parts)
+    return Hits.cat([Hits.empty(), *parts])
 
 
 def is_exact(count: int, asking: int) -> bool:
@@ -146,7 +145,7 @@ def _exact(units: NDArray[np.float32], asking: NDArray[np.int64], count: int, le
             compare(vectors, units[begin : begin + _BLOCK_ROWS], count=count, least=least).of(rows, everyone[begin:])
             for begin in range(0, len(units), _BLOCK_ROWS)
         ]
-        yield Hits.cat(hits).best(count)
+        yield Hits.cat([Hits.empty(), *hits]).best(count)
 
 
 def _by_cell(cells: _Cells, asking: NDArray[np.int64], count: int, least: float) -> Iterator[Hits]:
@@ -165,7 +164,7 @@ def _by_cell(cells: _Cells, asking: NDArray[np.int64], count: int, least: float)
             members = slice(*cells.starts[cell : cell + 2])
             found = compare(vectors[visitors], cells.packed[members], count=count, least=least)
             hits.append(found.of(rows[visitors], cells.order[members]))
-        yield Hits.cat(hits).best(count)
+        yield Hits.cat([Hits.empty(), *hits]).best(count)
 
 
 def _cells(units: NDArray[np.float32], seed: int) -> _Cells:

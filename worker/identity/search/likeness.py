@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from worker.columns import Columns
+from worker.columns import ArrayColumns
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,7 +24,7 @@ MOST_PRIOR = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Pairs(Columns):
+class Pairs(ArrayColumns):
     """N pairs of whom one may be the other."""
 
     cosine: NDArray[np.float64]

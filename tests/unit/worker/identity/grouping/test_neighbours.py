@@ -90,7 +90,7 @@ def test_the_best_hits_of_each():
     hits = Hits(np.array([4, 2, 4, 4]), np.array([1, 2, 3, 5]), np.array([0.5, 0.1, 0.9, 0.7], np.float32))
     best = hits.best(2)
     assert sorted(zip(best.asking.tolist(), best.found.tolist(), strict=True)) == [(2, 2), (4, 3), (4, 5)]
-    assert len(Hits.cat([]).best(3).asking) == 0
+    assert len(Hits.empty().best(3).asking) == 0
 
 
 def test_nobody_is_compared_with_nobody():
