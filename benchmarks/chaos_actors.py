@@ -157,7 +157,7 @@ def submitting(user: User) -> str:
     found = discover([str(path) for path in chosen], IngestOptions(), user.stores.staging)
     with Decoder(DecodeLimits(memory_bytes=2 << 30, wall_seconds=60)) as decoder:
         prober = FileProber(decoder, Sources(staging=user.stores.staging))
-        submit(user.sessions, prober.noting(found), submission, prober)
+        submit(user.sessions, prober.remember(found), submission, prober)
     return "submitted"
 
 

@@ -23,7 +23,7 @@ from db.schema.migrate import upgrade
 from db.server.embedded import EmbeddedPostgres
 from worker.ingest import Found
 from worker.ledger import units as ledger
-from worker.ledger.status.health import read_complaints
+from worker.ledger.status.health import run_health_checks
 from worker.ledger.status.job_status import read_status
 from worker.ledger.submission.cancel import cancel_job
 from worker.ledger.submission.job import Submission
@@ -64,7 +64,7 @@ def measure(sessions: sessionmaker[Session], units: int, *, explain: bool) -> No
     show("submit 10 files", lambda: small_job(sessions, release), 10)
     waits = sorted(order(sessions, release, 500))
     print(f"ten files submitted behind them are leased as units {waits[0]} to {waits[-1]}")
-    show("what is stuck", lambda: complain(sessions), 10)
+    show("what is stuck", lambda: check_units(sessions), 10)
     show("status of the latest jobs", lambda: read(sessions), 3)
     show("status of the large job", lambda: read(sessions, large), 3)
     show("cancel", lambda: cancel_job(sessions, large), 1)
@@ -145,10 +145,10 @@ def beat(sessions: sessionmaker[Session], units: list[ledger.LeasedUnit]) -> Non
         ledger.heartbeat(session, units, 3600)
 
 
-def complain(sessions: sessionmaker[Session]) -> None:
+def check_units(sessions: sessionmaker[Session]) -> None:
     """Ask what is stuck."""
     with sessions.begin() as session:
-        read_complaints(session)
+        run_health_checks(session)
 
 
 def read(sessions: sessionmaker[Session], job_id: int | None = None) -> None:

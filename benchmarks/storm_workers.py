@@ -19,13 +19,13 @@ from db.engine import make_engine, session_factory
 from worker.analysis.results import FaceChunk, InferredChunk, UnitResult
 from worker.analysis.store.finisher import Finisher
 from worker.analysis.store.writer import Books, Writer
-from worker.errors import DecoderCrashed, MediaAway, MediaRejected
+from worker.errors import DecoderCrashed, MediaRejected, MediaUnreachable
 from worker.identity.identifier import Identifier
 from worker.ledger import analyses
 from worker.ledger import units as ledger
 from worker.ledger.leases import LeaseHolder, make_owner
-from worker.ledger.unreachable import Absences
-from worker.ledger.upkeep.orphans import remove_leftovers
+from worker.ledger.unreachable import UnreachablePlaces
+from worker.ledger.upkeep.orphans import remove_orphans
 from worker.storage.crops import CropStore
 from worker.storage.transactions import run_transaction
 from worker.types import HeadRows, HeadSpec, MediaInfo, MediaKind
@@ -131,15 +131,17 @@ class StormyWorker:
             self._sessions, "quarantine", lambda session: ledger.quarantine_exhausted(session, self._lease)
         )
         with self._sessions() as session:
-            forgotten = analyses.read_forgotten(session, self._setting.release_id)
+            forgotten = analyses.read_unsettled(session, self._setting.release_id)
         for analysis_id in forgotten:
             run_transaction(self._sessions, "end", partial(analyses.end_analysis, analysis_id=analysis_id))
-        remove_leftovers(self._sessions, self._crops, given_up + forgotten)
+        remove_orphans(self._sessions, self._crops, given_up + forgotten)
 
     def drain(self, until: float) -> int:
         """Take and end units until none is due or the time is over; returns how many."""
         done = 0
-        with LeaseHolder(self._sessions, self._lease, absences=Absences(), unreturned=self._unreturned) as leases:
+        with LeaseHolder(
+            self._sessions, self._lease, unreachable=UnreachablePlaces(), unreturned=self._unreturned
+        ) as leases:
             books = Books(self._sessions, leases, self._crops, self._setting.release_id, HEADS, MAX_ATTEMPTS)
             with Writer(books) as writer, Finisher(books) as finisher:
                 while time.monotonic() < until and (units := self._take(leases, finisher)):
@@ -157,11 +159,11 @@ class StormyWorker:
         return done
 
     def _take(self, leases: LeaseHolder, finisher: Finisher) -> list[LeasedUnit]:
-        units = leases.take(4, films=3, finish=not finisher.is_busy)
+        units = leases.take(4, videos=3, finish=not finisher.is_busy)
         waited = time.monotonic()
         while not units and len(leases) and time.monotonic() < waited + 2 * LEASE_SECONDS:
             time.sleep(0.02)
-            units = leases.take(4, films=3, finish=not finisher.is_busy)
+            units = leases.take(4, videos=3, finish=not finisher.is_busy)
         return units
 
     def _analyse(self, unit: LeasedUnit, writer: Writer) -> None:
@@ -184,7 +186,7 @@ class StormyWorker:
             raise Accident
         if fate < 0.012:
             time.sleep(LEASE_SECONDS * 1.2)  # the heartbeat goes on: it holds its leases
-        errors = ((0.024, DecoderCrashed("crashed", "made")), (0.034, MediaAway("/nowhere", "made")))
+        errors = ((0.024, DecoderCrashed("crashed", "made")), (0.034, MediaUnreachable("/nowhere", "made")))
         error = next((error for limit, error in errors if 0.012 <= fate < limit), None)
         if error is None and 0.034 <= fate < 0.04 and unit.kind == "image":
             error = MediaRejected("corrupt", "made")

@@ -2,11 +2,12 @@
 
 FacetError                 base; its text is one line: what was found, what was expected, what to do
 ├── UsageError             the command was used wrongly: exit status 2
-├── RetryableError         database, broker or disk is away: try again later, lose nothing
+├── RetryableError         database, broker or disk is unreachable or full: try again later, lose nothing
+├── LeaseLostError         another worker holds the unit, or it has ended: drop the result, continue
 └── MediaError             this file cannot be analysed: record the reason, go on with the next
     ├── MediaRejected      the file is at fault (corrupt, unsupported, over a limit)
     │   └── MediaChanged   it holds other bytes than were submitted: drop all that is known of it
-    ├── MediaAway          the file is not on this host: give its unit back, another host may have it
+    ├── MediaUnreachable   the file is not on this host: give its unit back, another host may have it
     ├── DecoderCrashed     the file killed its decoder, or hung it past its limit: try again, then quarantine
     └── FinishFailed       its faces could not be joined to appearances: try again, then quarantine
 """
@@ -15,7 +16,7 @@ from __future__ import annotations
 
 from worker.masking import masked
 
-MOST_CHARACTERS = 1000
+MAX_CHARACTERS = 1000
 """Of what an error of unknown kind says: it may hold all that a file does."""
 
 
@@ -28,7 +29,11 @@ class UsageError(FacetError):
 
 
 class RetryableError(FacetError):
-    """A service or the disk is away; the same call may succeed later."""
+    """A service or the disk is unreachable or full; the same call may succeed later."""
+
+
+class LeaseLostError(FacetError):
+    """Another worker holds the unit, or it was ended or cancelled: the result of this attempt is dropped."""
 
 
 def described(error: BaseException) -> str:
@@ -38,8 +43,8 @@ def described(error: BaseException) -> str:
     except Exception:  # noqa: BLE001 - an error whose own text fails must not hide that it came
         words = "its text cannot be made"
     words = words.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
-    if len(words) > MOST_CHARACTERS:
-        words = f"{words[:MOST_CHARACTERS]}..."
+    if len(words) > MAX_CHARACTERS:
+        words = f"{words[:MAX_CHARACTERS]}..."
     return f"{type(error).__name__}: {words}".rstrip(": ")
 
 
@@ -71,7 +76,7 @@ class MediaChanged(MediaRejected):
         super().__init__("changed", message)
 
 
-class MediaAway(MediaError):
+class MediaUnreachable(MediaError):
     """The file lies where this host cannot read: a mount is missing, or an object store does not answer.
 
     Attributes:

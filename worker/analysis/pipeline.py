@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from worker.analysis.decode_pool import DecodeFailed, DecodePool, UnitDecoded, UnitFrame, UnitOpened
 from worker.analysis.recognition import FaceRecognizer
 from worker.analysis.results import UnitResult
-from worker.errors import DecoderCrashed, MediaAway, MediaChanged
+from worker.errors import DecoderCrashed, MediaChanged, MediaUnreachable
 from worker.storage.sources import Sources
 from worker.types import DecodeLimits
 
@@ -124,7 +124,7 @@ class Pipeline:
         if busy or ((self._flying or finishing) and time.monotonic() < self._ask_again_at):
             return False
         films = max(1, decoders + 1 - len(decoding))
-        units = self._leases.take(wanted - len(decoding), films=films, finish=not finishing)
+        units = self._leases.take(wanted - len(decoding), videos=films, finish=not finishing)
         if not units:
             self._ask_again_at = time.monotonic() + LEASE_PAUSE_SECONDS
         for unit in units:
@@ -160,9 +160,9 @@ class Pipeline:
         result.spend("decode", event.seconds)
         for note in event.notes:
             result.note(note)
-        if isinstance(event.error, MediaAway):
+        if isinstance(event.error, MediaUnreachable):
             self._leases.avoid(result.unit, event.error)
-        if isinstance(event.error, (DecoderCrashed, MediaAway, MediaChanged)):
+        if isinstance(event.error, (DecoderCrashed, MediaUnreachable, MediaChanged)):
             self._abandon(result)
         else:
             self._store_if_complete(result)

@@ -26,8 +26,8 @@ from worker.ledger import analyses, releases
 from worker.ledger import units as ledger
 from worker.ledger.leases import LeaseHolder, make_owner
 from worker.ledger.staged_members import open_sources
-from worker.ledger.unreachable import Absences
-from worker.ledger.upkeep.orphans import remove_leftovers
+from worker.ledger.unreachable import UnreachablePlaces
+from worker.ledger.upkeep.orphans import remove_orphans
 from worker.storage.crops import CropStore
 from worker.storage.database import database_away, is_away
 from worker.storage.transactions import run_transaction
@@ -84,10 +84,10 @@ class Worker:
         self._heads = releases.head_specs(release)
         self._owner = make_owner()
         with self._sessions.begin() as session:
-            self.release_id = releases.register(session, release)
+            self.release_id = releases.register_release(session, release)
         self._unreturned: list[ledger.LeasedUnit] = []
         self._trim_at = 0.0
-        self.absences = Absences()
+        self.unreachable = UnreachablePlaces()
         self._sources = open_sources(settings, self._sessions)
         self.identifier = Identifier(self._sessions, self.release_id)
         threads = settings.threads or os.cpu_count() or 1
@@ -133,11 +133,11 @@ class Worker:
             lease = self._lease()
             given_up = run_transaction(self._sessions, "quarantine", lambda s: ledger.quarantine_exhausted(s, lease))
             with self._sessions() as session:
-                forgotten = analyses.read_forgotten(session, self.release_id)
+                forgotten = analyses.read_unsettled(session, self.release_id)
             for analysis_id in forgotten:
                 run_transaction(self._sessions, "end", partial(analyses.end_analysis, analysis_id=analysis_id))
             given_up += forgotten
-            remove_leftovers(self._sessions, CropStore(self._settings.crops), given_up)
+            remove_orphans(self._sessions, CropStore(self._settings.crops), given_up)
         except DBAPIError as err:
             raise database_away(err) from err
 
@@ -165,10 +165,10 @@ class Worker:
             self._trim()
             on_progress(totals)
 
-        with LeaseHolder(self._sessions, self._lease(), seconds, self.absences, self._unreturned) as leases:
+        with LeaseHolder(self._sessions, self._lease(), seconds, self.unreachable, self._unreturned) as leases:
             crops = CropStore(settings.crops)
             books = Books(self._sessions, leases, crops, self.release_id, self._heads, settings.max_attempts)
             with Writer(books) as writer, Finisher(books) as finisher:
                 Pipeline(self._release, leases, writer, finisher, options).run(stop, tick)
         with self._sessions.begin() as session:
-            self._sources.tidy(session)
+            self._sources.evict(session)

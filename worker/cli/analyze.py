@@ -193,10 +193,10 @@ def submit_paths(
         sources = open_sources(config, database.sessions)
         prober = FileProber(decoder, sources)
         try:
-            return submit(database.sessions, prober.noting(found), submission, prober, tell, stopped.is_set).job_id
+            return submit(database.sessions, prober.remember(found), submission, prober, tell, stopped.is_set).job_id
         finally:  # of members that were refused, and of what broke off, no copy is needed
             with suppress(DBAPIError), database.sessions.begin() as session:
-                sources.tidy_members(session)
+                sources.evict_members(session)
 
 
 def _work(worker: Worker, database: Database, job_id: int, stop: threading.Event, bar: Progress) -> None:
@@ -211,7 +211,7 @@ def _work(worker: Worker, database: Database, job_id: int, stop: threading.Event
 
     while not stop.is_set():
         worker.drain(stop, show_progress)
-        if stop.is_set() or not _open_units(database, job_id, worker.absences.places()):
+        if stop.is_set() or not _open_units(database, job_id, worker.unreachable.places()):
             break
         stop.wait(WAIT_SECONDS)
     if not stop.is_set():

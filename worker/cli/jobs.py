@@ -60,7 +60,7 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command are its argumen
     """
     from worker.analysis.runner import load
     from worker.deployment import tasks
-    from worker.ledger.releases import register as register_release
+    from worker.ledger.releases import register_release
     from worker.ledger.staged_members import open_sources
     from worker.ledger.submission.job import Submission
 
@@ -107,7 +107,7 @@ def status(
     as_json: JsonFlag = False,
 ) -> None:
     """Show how far jobs are, what is slow and what went wrong."""
-    from worker.ledger.status.health import read_complaints
+    from worker.ledger.status.health import run_health_checks
     from worker.ledger.status.job_status import read_status
 
     config = settings()
@@ -117,13 +117,13 @@ def status(
             _watch(database, job)
             return
         with database.sessions.begin() as session:
-            found, complaints = read_status(session, job), read_complaints(session)
+            found, findings = read_status(session, job), run_health_checks(session)
     if job is not None and not found:
         raise UsageError(f"there is no job {job}; see `facet status`")
     if as_json:
         print_json([one.as_dict() for one in found])
     else:
-        console().print(_draw(found), *(Text(visible(f"all jobs: {one}")) for one in complaints), sep="\n")
+        console().print(_draw(found), *(Text(visible(f"all jobs: {one}")) for one in findings), sep="\n")
 
 
 def cancel(

@@ -17,7 +17,7 @@ from worker.decode.client import Decoder
 from worker.erasure.health import read_waiting
 from worker.errors import FacetError
 from worker.identity.proposals import read_proposals
-from worker.ledger.status.health import read_complaints
+from worker.ledger.status.health import run_health_checks
 from worker.ledger.upkeep.crop_walk import find_orphans
 from worker.ledger.upkeep.runs import describe_runs, read_runs
 from worker.masking import masked
@@ -108,10 +108,10 @@ def _work(config: Settings) -> str:
             return "not looked at: the tables are not there yet"
         engine = make_engine(url)
         with Session(engine) as session:
-            complaints, runs = read_complaints(session), read_runs(session)
+            findings, runs = run_health_checks(session), read_runs(session)
         engine.dispose()
-    if complaints:
-        raise FacetError("; ".join(complaints))
+    if findings:
+        raise FacetError("; ".join(findings))
     return f"nothing is stuck; {describe_runs(runs)}" if runs or config.broker_url is not None else "nothing is stuck"
 
 

@@ -282,10 +282,10 @@ def _drain(app: Celery) -> None:
 
 def _due(database: Database, worker: Worker) -> bool:
     """Whether a unit waits that this worker may be able to read; those of other releases are for other workers."""
-    away = worker.absences.places()
+    away = worker.unreachable.places()
     parameters = {"release_id": worker.release_id, "away": away}
     with database.sessions.begin() as session:
-        if not worker.absences.search.is_vain(away) and session.execute(_FRESH_DUE, parameters).scalar_one():
+        if not worker.unreachable.search.is_vain(away) and session.execute(_FRESH_DUE, parameters).scalar_one():
             return True
         return bool(session.execute(_SUSPECT_DUE, parameters).scalar_one())
 

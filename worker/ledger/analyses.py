@@ -157,7 +157,7 @@ _FORGOTTEN = text("""
     ORDER BY 1""")
 
 
-def read_forgotten(session: Session, release_id: int) -> list[int]:
+def read_unsettled(session: Session, release_id: int) -> list[int]:
     """Return the analyses whose last unit was given up with nobody there to end them."""
     return [int(analysis_id) for analysis_id in session.scalars(_FORGOTTEN, {"release_id": release_id})]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from worker.ledger.units import LeaseLostError
+from worker.errors import LeaseLostError
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session

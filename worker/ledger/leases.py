@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Self
 
 from sqlalchemy.exc import DBAPIError
 
-from worker.errors import FacetError, RetryableError, described
+from worker.errors import FacetError, LeaseLostError, RetryableError, described
 from worker.ledger import units as ledger
-from worker.ledger.unreachable import Absences
+from worker.ledger.unreachable import UnreachablePlaces
 from worker.storage.database import is_away
 from worker.storage.transactions import run_transaction
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session, sessionmaker
 
-    from worker.errors import MediaAway
+    from worker.errors import MediaUnreachable
     from worker.ledger.units import Lease, LeasedUnit, UnitStage
 
 logger = logging.getLogger(__name__)
@@ -48,7 +48,7 @@ class LeaseHolder:
         sessions: of the ledger's database.
         lease: who leases, and for how long.
         seconds: after them no more units are taken.
-        absences: what this host cannot read, and therefore does not take.
+        unreachable: what this host cannot read, and therefore does not take.
         unreturned: units that could not be returned; shared by all holders of a process.
     """
 
@@ -57,13 +57,13 @@ class LeaseHolder:
         sessions: sessionmaker[Session],
         lease: Lease,
         seconds: float = math.inf,
-        absences: Absences | None = None,
+        unreachable: UnreachablePlaces | None = None,
         unreturned: list[LeasedUnit] | None = None,
     ) -> None:
         self._sessions = sessions
         self._until = time.monotonic() + seconds
         self._lease = lease
-        self._absences = absences or Absences()
+        self._unreachable = unreachable or UnreachablePlaces()
         self._unreturned = unreturned if unreturned is not None else []
         self._held: dict[int, LeasedUnit] = {}
         self._lock = threading.Lock()
@@ -89,12 +89,12 @@ class LeaseHolder:
     def __len__(self) -> int:
         return len(self._held)
 
-    def take(self, limit: int, films: int | None = None, *, finish: bool = True) -> list[LeasedUnit]:
+    def take(self, limit: int, videos: int | None = None, *, finish: bool = True) -> list[LeasedUnit]:
         """Lease due units; one that failed before comes only when nothing else is held, and nothing comes beside it.
 
         Args:
             limit: most units.
-            films: how many ranges of films may be among them; those that follow are left to others.
+            videos: how many ranges of videos may be among them; those that follow are left to others.
             finish: whether units of the finish stage may be among them.
         """
         if time.monotonic() >= self._until:
@@ -104,37 +104,37 @@ class LeaseHolder:
             if any(unit.attempts > 1 for unit in self._held.values()):
                 return []
         stages: tuple[UnitStage, ...] = ("analyse", "finish") if finish else ("analyse",)
-        search = self._absences.search
-        lease = replace(self._lease, away=tuple(self._absences.places()), search=search)
-        units = self._take(lease, limit, films, held, stages)
+        search = self._unreachable.search
+        lease = replace(self._lease, away=tuple(self._unreachable.places()), search=search)
+        units = self._take(lease, limit, videos, held, stages)
         while not units and lease.away and not search.has_ended and time.monotonic() < self._until:
-            units = self._take(lease, limit, films, held, stages)  # the next window, in a transaction of its own
+            units = self._take(lease, limit, videos, held, stages)  # the next window, in a transaction of its own
         with self._lock:
             self._held.update((unit.unit_id, unit) for unit in units)
         return units
 
     def _take(
-        self, lease: Lease, limit: int, films: int | None, held: tuple[int, ...], stages: tuple[UnitStage, ...]
+        self, lease: Lease, limit: int, videos: int | None, held: tuple[int, ...], stages: tuple[UnitStage, ...]
     ) -> list[LeasedUnit]:
         units: list[LeasedUnit] = []
         try:
             with self._sessions.begin() as session:
                 units = ledger.lease_units(session, lease, limit, held=held, stages=stages)
-                if not units and not held and (not lease.away or self._absences.search.has_ended):
+                if not units and not held and (not lease.away or self._unreachable.search.has_ended):
                     units = ledger.lease_units(session, lease, 1, suspects=True)
                 ranges = [unit for unit in units if unit.kind == "video" and unit.stage == "analyse"]
-                surplus = ranges[films:] if films is not None else []
+                surplus = ranges[videos:] if videos is not None else []
                 ledger.release_units(session, surplus)
         except DBAPIError:
             self._unreturned.extend(units)  # the answer to COMMIT may be lost, not the lease
             raise
         if surplus:
-            self._absences.search.step_back()
+            self._unreachable.search.step_back()
         return [unit for unit in units if unit not in surplus]
 
-    def avoid(self, unit: LeasedUnit, away: MediaAway) -> None:
+    def avoid(self, unit: LeasedUnit, away: MediaUnreachable) -> None:
         """Take nothing for a while from the place where a unit's file should be."""
-        self._absences.note(unit.unit_id, away)
+        self._unreachable.note(unit.unit_id, away)
 
     def drop(self, unit: LeasedUnit) -> None:
         """Forget a unit that ended, here or elsewhere."""
@@ -158,7 +158,7 @@ class LeaseHolder:
             self._held.clear()
         if not units:
             return
-        self._absences.search.restart()
+        self._unreachable.search.restart()
         try:
             if error is None:
                 run_transaction(self._sessions, "return", lambda session: ledger.release_units(session, units))
@@ -171,5 +171,5 @@ class LeaseHolder:
 
     def _fail(self, session: Session, units: list[LeasedUnit], error: str) -> None:
         for unit in sorted(units, key=lambda unit: unit.unit_id):
-            with suppress(ledger.LeaseLostError):
+            with suppress(LeaseLostError):
                 ledger.fail_unit(session, unit, error, self._lease.max_attempts)

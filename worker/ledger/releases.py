@@ -28,7 +28,7 @@ def code_version() -> str:
     return f"{metadata.version('facet')}+pipeline{PIPELINE_VERSION}"
 
 
-def register(session: Session, release: Release) -> int:
+def register_release(session: Session, release: Release) -> int:
     """Give the id of a release's row, made at first sight; the first release of a database becomes the active one.
 
     A release with fewer heads switched on is the same release: its rows lack predictions, but those there are the same.

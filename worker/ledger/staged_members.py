@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TIDY_SECONDS = 2.0
+EVICT_SECONDS = 2.0
 """Of one look at the folder; the next goes on where it stopped."""
 FOLDERS = tuple(f"{number:02x}" for number in range(256))
 WRITING_SECONDS = 600.0
@@ -77,7 +77,7 @@ class StagedMembers:
             check: refuses archives that this host may not read.
 
         Raises:
-            MediaAway: the archive cannot be read on this host.
+            MediaUnreachable: the archive cannot be read on this host.
             MediaRejected: ``missing``, the archive was deleted or no longer holds the member.
             RetryableError: the folder is full.
         """
@@ -109,7 +109,7 @@ class StagedMembers:
             return False
         return any(isinstance(item, Found) and item.location == location for item in items)
 
-    def tidy(self, session: Session, seconds: float = TIDY_SECONDS) -> int:
+    def evict(self, session: Session, seconds: float = EVICT_SECONDS) -> int:
         """Remove copies that no open analysis waits for, and what killed processes left; returns how many copies.
 
         Args:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import text
 
-from worker.errors import FacetError
-from worker.ledger.waiting import NOT_AWAY, Search
+from worker.errors import LeaseLostError
+from worker.ledger.waiting import NOT_AWAY, WindowSearch
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -23,17 +23,13 @@ if TYPE_CHECKING:
     from sqlalchemy import Row, TextClause
     from sqlalchemy.orm import Session
 
-    from worker.errors import MediaAway
+    from worker.errors import MediaUnreachable
     from worker.types import MediaKind
 
 BACKOFF_SECONDS = 2.0  # before the second attempt; doubled for each one after it
 
 Outcome = Literal["done", "rejected", "quarantined"]
 UnitStage = Literal["analyse", "finish"]
-
-
-class LeaseLostError(FacetError):
-    """The unit was leased by somebody else meanwhile: drop the result, theirs counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +70,7 @@ class Lease:
     max_attempts: int
     away: tuple[str, ...] = ()
     """Places that this worker cannot read: it takes nothing from there."""
-    search: Search | None = None
+    search: WindowSearch | None = None
     """How far this worker has looked for units that lie elsewhere; None to look at the first window only."""
 
 
@@ -155,7 +151,7 @@ def lease_units(
         parameters["away"] = list(lease.away)
     elif lease.away:
         statement = _LEASE_FOUND
-        search = lease.search or Search()
+        search = lease.search or WindowSearch()
         parameters["found"] = search.find(session, lease.release_id, lease.away, limit=limit, held=held, stages=stages)
         if not parameters["found"]:
             return []
@@ -279,7 +275,7 @@ _LEAVE = text("""
     WHERE unit_id = :unit_id AND token = :token AND state = 'leased'""")
 
 
-def leave_unit(session: Session, unit: LeasedUnit, away: MediaAway) -> None:
+def leave_unit(session: Session, unit: LeasedUnit, away: MediaUnreachable) -> None:
     """Give a unit back without counting the attempt, and write down which hosts lack its file."""
     host = socket.gethostname()
     said = f"away: {away.place} cannot be read on "

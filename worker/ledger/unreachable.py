@@ -13,25 +13,25 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from worker.ledger.waiting import SKIP_SECONDS, Search
+from worker.ledger.waiting import SKIP_SECONDS, WindowSearch
 
 if TYPE_CHECKING:
-    from worker.errors import MediaAway
+    from worker.errors import MediaUnreachable
 
 logger = logging.getLogger(__name__)
 
 
-class Absences:
+class UnreachablePlaces:
     """Places that this process lately could not read; for several threads."""
 
     def __init__(self) -> None:
         self._until: dict[str, float] = {}
         self._told: set[str] = set()
-        self.search = Search()
+        self.search = WindowSearch()
         """How far this process has looked for units that lie elsewhere."""
         self._lock = threading.Lock()
 
-    def note(self, unit_id: int, away: MediaAway) -> None:
+    def note(self, unit_id: int, away: MediaUnreachable) -> None:
         """Keep away from a place for a while, and say so once."""
         with self._lock:
             self._until[away.place] = time.monotonic() + SKIP_SECONDS

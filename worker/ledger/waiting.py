@@ -62,7 +62,7 @@ _NEW = text(_LOOK.format(looked=f"({_FRESH} AND unit_id > :newest ORDER BY unit_
 
 
 @dataclass(slots=True)
-class Search:
+class WindowSearch:
     """How far a process has looked; for one thread."""
 
     has_ended: bool = False

@@ -9,7 +9,7 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from worker.errors import MediaAway, MediaRejected
+from worker.errors import MediaRejected, MediaUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -33,7 +33,7 @@ def look_for(location: str, roots: Sequence[str] = ()) -> None:
         roots: folders that this host should have, none where that is not known.
 
     Raises:
-        MediaAway: this host lacks it.
+        MediaUnreachable: this host lacks it.
         MediaRejected: ``missing``, it was deleted or moved.
     """
     path = Path(location)
@@ -47,7 +47,7 @@ def look_for(location: str, roots: Sequence[str] = ()) -> None:
         _explain(path, roots)
 
 
-def disk_fails(location: str, err: OSError) -> MediaAway:
+def disk_fails(location: str, err: OSError) -> MediaUnreachable:
     """Return that the disk of a file, which was there, does not give its bytes."""
     return _away(Path(location).parent, f"answers {err.strerror}", "see to the disk")
 
@@ -68,6 +68,6 @@ def _is_empty(folder: Path) -> bool:
         return next(entries, None) is None
 
 
-def _away(place: Path, what: str, remedy: str) -> MediaAway:
+def _away(place: Path, what: str, remedy: str) -> MediaUnreachable:
     host = socket.gethostname()
-    return MediaAway(str(place), f"{place} {what} on {host}; {remedy}, or leave it to a worker that has it")
+    return MediaUnreachable(str(place), f"{place} {what} on {host}; {remedy}, or leave it to a worker that has it")

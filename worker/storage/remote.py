@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 import fsspec
 
-from worker.errors import MediaAway, MediaChanged, MediaRejected, UsageError
+from worker.errors import MediaChanged, MediaRejected, MediaUnreachable, UsageError
 from worker.masking import holds_secret, masked
 from worker.storage.roots import UNSAFE
 
@@ -92,7 +92,7 @@ def read_head(file: RemoteFile, count: int) -> bytes:
     """Return the first bytes of a file.
 
     Raises:
-        MediaAway, MediaRejected: as ``copy``.
+        MediaUnreachable, MediaRejected: as ``copy``.
     """
     if not file.byte_size:
         return b""
@@ -108,7 +108,7 @@ def describe(url: str) -> RemoteFile:
     """Ask for the size of a file.
 
     Raises:
-        MediaAway, MediaRejected: as ``copy``.
+        MediaUnreachable, MediaRejected: as ``copy``.
     """
     try:
         fs, path = _open(url)
@@ -121,7 +121,7 @@ def chunks(file: RemoteFile) -> Iterator[bytes]:
     """Yield all bytes of a file.
 
     Raises:
-        MediaAway: the store does not answer or refuses this host.
+        MediaUnreachable: the store does not answer or refuses this host.
         MediaRejected: ``missing``, or ``changed`` where it is not as long as it was listed.
     """
     try:
@@ -219,14 +219,14 @@ def _url(fs: Any, name: str) -> str:
 
 def _failed(url: str, err: Exception) -> Exception:
     """Say what an error of a store means for the file; a file that is not there counts as missing where others are."""
-    if isinstance(err, MediaRejected | MediaAway):
+    if isinstance(err, MediaRejected | MediaUnreachable):
         return err
     if redirect := _redirect_in(err):
         return MediaRejected("unreadable", f"{redirect}; submit the address where the file is")
     place = place_of(url)
     if isinstance(err, FileNotFoundError) and _answers(place):
         return MediaRejected("missing", "the file was deleted or moved; its store answers and does not hold it")
-    return MediaAway(place, f"{place} cannot be read ({_told(err)}); see to credentials, address and network")
+    return MediaUnreachable(place, f"{place} cannot be read ({_told(err)}); see to credentials, address and network")
 
 
 def _answers(place: str) -> bool:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from sqlalchemy import text
 
 from worker.decode.opened import open_media
-from worker.errors import MediaAway, MediaError
+from worker.errors import MediaError, MediaUnreachable
 from worker.storage import remote
 from worker.storage.mounts import disk_fails, look_for
 from worker.storage.roots import local_roots, place_of_open, within
@@ -36,7 +36,7 @@ class Members(Protocol):
         """Unpack a copy again if it is gone; ``check`` refuses archives that this host may not read."""
         ...
 
-    def tidy(self, session: Session) -> int:
+    def evict(self, session: Session) -> int:
         """Remove copies that no open analysis waits for; returns how many."""
         ...
 
@@ -64,7 +64,7 @@ class Sources:
             expected: what should be there; a copy of that is not fetched again.
 
         Raises:
-            MediaAway: this host cannot read it; also when it goes away meanwhile, in place of what the reader met.
+            MediaUnreachable: this host cannot read it, or no longer; raised in place of the reader's error.
             MediaChanged: it holds other bytes, or did so while it was read; also in place of what the reader met.
             MediaRejected: it is ``missing`` or ``too_large``.
             DecoderCrashed: it went while it was being opened.
@@ -97,7 +97,7 @@ class Sources:
     def _fetched(self, url: str, sha256: str | None) -> Iterator[Path]:
         place = remote.place_of(url)
         if self.cache is None or (self.roots and not within(url, self.roots)):
-            raise MediaAway(place, f"{place} is outside of FACET_MEDIA_ROOTS of this host; add it there")
+            raise MediaUnreachable(place, f"{place} is outside of FACET_MEDIA_ROOTS of this host; add it there")
 
         def fetch() -> tuple[int, Iterable[bytes]]:
             file = remote.describe(url)
@@ -111,24 +111,24 @@ class Sources:
         if self.cache is not None:
             self.cache.remove(self.cache.names())
 
-    def tidy(self, session: Session) -> None:
+    def evict(self, session: Session) -> None:
         """Remove copies of files that no open analysis waits for, unless somebody reads them."""
         copies = self.cache.names() if self.cache is not None else []
         if self.cache is not None and copies:
             waited_for = session.scalars(_WAITED_FOR, {"copies": copies})
             self.cache.remove(set(copies) - set(waited_for))
-        self.tidy_members(session)
+        self.evict_members(session)
 
-    def tidy_members(self, session: Session) -> None:
+    def evict_members(self, session: Session) -> None:
         """Remove copies of members of archives that no open analysis waits for."""
         if self.members is not None:
-            self.members.tidy(session)
+            self.members.evict(session)
 
     def _check_root(self, real: Path) -> None:
         """Refuse, on this host, what really lies outside of its roots.
 
         Raises:
-            MediaAway: it does.
+            MediaUnreachable: it does.
         """
         if not self.roots:
             return
@@ -138,14 +138,14 @@ class Sources:
         if not any(real.is_relative_to(root) for root in allowed):
             ways = (*reversed(real.parents), real)
             place = next(way for way in ways if not any(root.is_relative_to(way) for root in allowed))
-            raise MediaAway(str(place), f"{place} is outside of FACET_MEDIA_ROOTS of this host; add it there")
+            raise MediaUnreachable(str(place), f"{place} is outside of FACET_MEDIA_ROOTS of this host; add it there")
 
 
 def _compare(step: Callable[[], None], location: str) -> None:
     """Compare a file with what it should hold.
 
     Raises:
-        MediaAway: its disk does not give its bytes.
+        MediaUnreachable: its disk does not give its bytes.
         MediaChanged: it holds others.
     """
     try:

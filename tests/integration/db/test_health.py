@@ -7,7 +7,7 @@ from sqlalchemy import text
 
 from db.engine import make_engine, session_factory
 from db.status import health
-from worker.ledger.status.health import complain, read_complaints
+from worker.ledger.status.health import check_units, run_health_checks
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def test_a_unit_that_nobody_takes(session):
     found = health.read_health(session)
     assert (found.fresh, found.suspects, found.in_work, found.abandoned, found.workers) == (1, 0, 0, 0, 0)
     assert found.oldest_seconds > 0
-    (complaint,) = complain(found)
+    (complaint,) = check_units(found)
     assert complaint.startswith("no worker is at work: 1 units wait")
     assert "start one (`facet worker`)" in complaint
 
@@ -37,26 +37,26 @@ def test_a_worker_that_is_at_work_is_no_complaint(session):
     units(session, "state = 'leased', attempts = 1, owner = 'a', lease_until = now() + interval '1 minute'")
     found = health.read_health(session)
     assert (found.in_work, found.workers, found.waiting) == (1, 1, 0)
-    assert complain(found) == []
+    assert check_units(found) == []
 
 
 def test_a_lease_that_ran_out_and_a_suspect(session):
     units(session, "state = 'leased', attempts = 1, owner = 'a', lease_until = now() - interval '1 minute'")
-    assert any("1 units lie beyond their lease" in one for one in read_complaints(session))
+    assert any("1 units lie beyond their lease" in one for one in run_health_checks(session))
     session.execute(text("UPDATE unit SET state = 'pending' WHERE state = 'leased'"))
-    assert any("1 units failed and are tried again" in one for one in read_complaints(session))
+    assert any("1 units failed and are tried again" in one for one in run_health_checks(session))
 
 
 def test_files_of_a_release_that_nobody_serves(session):
-    assert not any("not the active one" in one for one in read_complaints(session))
+    assert not any("not the active one" in one for one in run_health_checks(session))
     session.execute(text("UPDATE release SET active = false"))
-    assert any("not the active one" in one for one in read_complaints(session))
+    assert any("not the active one" in one for one in run_health_checks(session))
 
 
 def test_an_empty_ledger_complains_of_nothing(session):
     session.execute(text("DELETE FROM job_item"))
     session.execute(text("DELETE FROM analysis"))
-    assert read_complaints(session) == []
+    assert run_health_checks(session) == []
 
 
 @pytest.mark.parametrize("job_id", [None, 1])

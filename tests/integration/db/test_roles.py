@@ -112,7 +112,7 @@ def test_a_worker_does_all_its_work_without_changing_tables(urls, tmp_path):
     from worker.erasure.files import Stores
     from worker.identity.proposals import regroup_people
     from worker.identity.regroup import alarm_of
-    from worker.ledger.status.health import read_complaints
+    from worker.ledger.status.health import run_health_checks
     from worker.ledger.status.job_status import read_status
     from worker.ledger.submission.cancel import cancel_job
     from worker.ledger.submission.job import Submission
@@ -131,7 +131,7 @@ def test_a_worker_does_all_its_work_without_changing_tables(urls, tmp_path):
         regroup_people(database.sessions, worker.release_id, alarm_of(config))
         with database.sessions.begin() as session:
             assert read_status(session, job_id)[0].counts.done == 1
-            assert read_complaints(session) == []
+            assert run_health_checks(session) == []
             media_id = session.execute(text("SELECT media_id FROM media_file")).scalar_one()
         eraser = Eraser(database.sessions, Stores(CropStore(config.crops), config.staging.absolute()))
         eraser.erase_media([str(media_id)])

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from worker.analysis.decode_pool import DecodePool, UnitDecoded, UnitFrame
-from worker.errors import MediaAway, UsageError
+from worker.errors import MediaUnreachable, UsageError
 from worker.ingest import Found, IngestOptions, check_arguments, discover
 from worker.ledger.units import LeasedUnit
 from worker.storage.fetch_cache import FetchCache
@@ -90,7 +90,7 @@ def test_a_bucket_that_cannot_be_read_leaves_the_unit(s3, films, tmp_path):
     sources = Sources(cache=FetchCache(tmp_path / "worker", 1 << 24))
     seen, error = frames("s3://another/film.mp4", item.sha256, sources)
     assert seen == []
-    assert isinstance(error, MediaAway)
+    assert isinstance(error, MediaUnreachable)
     assert error.place == "s3://another"
     s3.put_object(Bucket=BUCKET, Key="other.jpg", Body=b"x")
     s3.delete_object(Bucket=BUCKET, Key="film.mp4")

@@ -7,7 +7,7 @@ import threading
 import pytest
 from sqlalchemy import text
 
-from worker.errors import FacetError, RetryableError, UsageError
+from worker.errors import FacetError, LeaseLostError, RetryableError, UsageError
 from worker.ledger import analyses
 from worker.ledger import units as ledger
 from worker.ledger.analyses import end_analysis
@@ -62,11 +62,11 @@ def test_a_unit_in_work_is_taken_from_its_worker(archive):
     assert (done.units, done.taken_back) == (1, 1)
     with archive.sessions.begin() as session:
         assert ledger.heartbeat(session, [unit], 60) == 0
-    with pytest.raises(ledger.LeaseLostError):
+    with pytest.raises(LeaseLostError):
         end(archive, unit)
     with archive.sessions.begin() as session:
         ledger.release_units(session, [unit])
-        with pytest.raises(ledger.LeaseLostError):
+        with pytest.raises(LeaseLostError):
             ledger.fail_unit(session, unit, "crashed: late", 3)
     assert states(archive) == ["cancelled"]
 
@@ -112,7 +112,7 @@ def test_a_film_goes_on_where_it_was_cancelled(archive):
         assert analyses.revive_analysis(session, analysis_id) == 2
     again = take(archive, "two")
     assert [unit.ordinal for unit in again] == [1, 2]
-    with pytest.raises(ledger.LeaseLostError):
+    with pytest.raises(LeaseLostError):
         end(archive, two)
     for unit in again:
         end(archive, unit)

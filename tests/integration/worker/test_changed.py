@@ -20,7 +20,7 @@ from worker.analysis.store.writer import Books, Writer
 from worker.cli.demo import build_archive
 from worker.config import Settings
 from worker.decode.client import Decoder
-from worker.errors import DecoderCrashed, MediaAway, MediaChanged
+from worker.errors import DecoderCrashed, MediaChanged, MediaUnreachable
 from worker.ingest import IngestOptions, discover
 from worker.ledger.leases import LeaseHolder
 from worker.ledger.submission.job import Submission
@@ -108,7 +108,7 @@ class Desk:
         wanted = Submission(name="s", release_id=archive.release_id, frames_per_second=1.0, unit_seconds=unit_seconds)
         found = list(discover([str(path) for path in paths], IngestOptions(), self.staging))
         prober = FileProber(self.decoder, Sources())
-        items = list(prober.noting(found))
+        items = list(prober.remember(found))
         before_probe()
         submit(archive.sessions, items, wanted, prober)
         return found
@@ -118,7 +118,7 @@ class Desk:
         with LeaseHolder(archive.sessions, archive.lease("one")) as leases:
             books = Books(archive.sessions, leases, CropStore("memory://crops"), archive.release_id, {}, 3)
             with Writer(books) as writer:
-                units = leases.take(limit, films=limit)
+                units = leases.take(limit, videos=limit)
                 for unit in units:
                     self.decode(writer, unit)
                 writer.wait()
@@ -130,7 +130,7 @@ class Desk:
         while not isinstance(event := self.pool.next_event(10), UnitDecoded):
             result.frame_count += isinstance(event, UnitFrame)
         result.error = event.error
-        lost = isinstance(event.error, MediaAway | MediaChanged | DecoderCrashed)
+        lost = isinstance(event.error, MediaUnreachable | MediaChanged | DecoderCrashed)
         (writer.fail if lost else writer.store)(result)
 
     def rows(self, query="SELECT state, split_part(reason, ':', 1) FROM analysis ORDER BY analysis_id"):
@@ -226,7 +226,7 @@ def test_a_video_that_changes_between_its_units_is_rejected_as_a_whole(desk, tmp
         session.execute(text("INSERT INTO scene_cut SELECT unit_id, 1, analysis_id FROM unit WHERE state = 'done'"))
     overwrite_unseen(path, other)
     with LeaseHolder(desk.archive.sessions, desk.archive.lease("two")) as holder:
-        assert len(holder.take(1, films=1)) == 1  # another worker is at it, and loses it
+        assert len(holder.take(1, videos=1)) == 1  # another worker is at it, and loses it
         desk.work(1)
         assert desk.rows() == [("rejected", "changed")]
         assert desk.units() == ["rejected"] * 4

@@ -142,7 +142,7 @@ def test_releases_that_are_activated_and_registered_at_once(archive):
     made = [make_release(f"made-{number}") for number in range(4)]
     with archive.sessions.begin() as session:
         for release in made[:2]:
-            releases.register(session, release)
+            releases.register_release(session, release)
     slow = text("SELECT pg_sleep(0.02)")
 
     def activate(name):
@@ -152,7 +152,7 @@ def test_releases_that_are_activated_and_registered_at_once(archive):
 
     def register(release):
         with archive.sessions.begin() as session:
-            releases.register(session, release)
+            releases.register_release(session, release)
             session.execute(slow)
 
     names = ("made-0", "made-1", "test") * 2

@@ -19,8 +19,9 @@ from worker.analysis.store.finisher import Finisher
 from worker.analysis.store.rows import store_unit
 from worker.analysis.store.writer import Books, Writer
 from worker.analysis.tracking.joining import join_unit
+from worker.errors import LeaseLostError
 from worker.ledger import units as ledger
-from worker.ledger.analyses import end_analysis, read_forgotten, revive_analysis
+from worker.ledger.analyses import end_analysis, read_unsettled, revive_analysis
 from worker.ledger.leases import LeaseHolder
 from worker.ledger.submission import cancel
 from worker.storage.crops import CropStore
@@ -281,7 +282,7 @@ def test_workers_that_die_at_a_file_quarantine_it_before_anything_else(archive):
         assert ledger.quarantine_exhausted(session, archive.lease()) == [bad]
     assert ask(archive, STATES)[2] == ("quarantined", "finish", 3)
     with archive.sessions.begin() as session:
-        assert read_forgotten(session, archive.release_id) == [bad]
+        assert read_unsettled(session, archive.release_id) == [bad]
         end_analysis(session, bad)
     finish_what_is_due(archive)
     assert ask(archive, ENDED) == [
@@ -352,10 +353,9 @@ def test_whoever_lost_a_finish_unit_stores_nothing(archive):
         (slow,) = ledger.lease_units(session, archive.lease("slow"), 1)
     archive.expire_leases()
     with archive.sessions.begin() as session:
-        (quick,) = ledger.lease_units(session, archive.lease("quick"), 1, suspects=True)
-        finish.finish_leased(session, quick, HEADS)
+        finish.finish_leased(session, *ledger.lease_units(session, archive.lease("quick"), 1, suspects=True), HEADS)
     before = ask(archive, "SELECT appearance_id FROM appearance ORDER BY 1")
-    with archive.sessions() as session, pytest.raises(ledger.LeaseLostError):
+    with archive.sessions() as session, pytest.raises(LeaseLostError):
         finish.finish_leased(session, slow, HEADS)
     assert ask(archive, "SELECT appearance_id FROM appearance ORDER BY 1") == before
 

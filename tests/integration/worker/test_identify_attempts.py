@@ -11,7 +11,7 @@ from worker.identity.identifier import Identifier
 from worker.identity.proposals import regroup_people
 from worker.identity.regroup import Alarm
 from worker.ledger import identify_attempts
-from worker.ledger.status.health import read_complaints
+from worker.ledger.status.health import run_health_checks
 
 NEVER = Alarm(share=1.0, floor=0)
 
@@ -49,7 +49,7 @@ def test_a_file_at_which_it_fails_is_passed_over_and_all_others_get_people(crowd
     assert without_people(crowd) == [files[1]]
     who = crowd.who()
     assert who[files[0], 0] == who[files[2], 0]
-    (told,) = [line for line in read_complaints(crowd.session) if "regroup" in line]
+    (told,) = [line for line in run_health_checks(crowd.session) if "regroup" in line]
     assert f"/crowd/{files[1]}" in told or "/crowd/" in told
     assert type(error).__name__ in told
     crowd.session.commit()
@@ -57,7 +57,7 @@ def test_a_file_at_which_it_fails_is_passed_over_and_all_others_get_people(crowd
         identify_attempts.retry_passed_over(session, crowd.release_id)
     assert identifier.finish() == 3
     assert without_people(crowd) == []
-    assert not [line for line in read_complaints(crowd.session) if "regroup" in line]
+    assert not [line for line in run_health_checks(crowd.session) if "regroup" in line]
 
 
 def test_a_worker_that_is_killed_leaves_a_mark(crowd, sessions, monkeypatch):

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import text
 
+from worker.errors import LeaseLostError
 from worker.ledger import analyses
 from worker.ledger import units as ledger
 
@@ -65,10 +66,10 @@ def test_whoever_lost_the_lease_cannot_store(archive):
     archive.expire_leases()
     with archive.sessions.begin() as session:
         (current,) = ledger.lease_units(session, archive.lease("two"), 1, suspects=True)
-    with pytest.raises(ledger.LeaseLostError, match="no longer held"):
+    with pytest.raises(LeaseLostError, match="no longer held"):
         end(archive, stale)
     assert end(archive, current).state == "done"
-    with pytest.raises(ledger.LeaseLostError):
+    with pytest.raises(LeaseLostError):
         end(archive, current)
 
 

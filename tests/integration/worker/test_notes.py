@@ -56,7 +56,7 @@ def test_notes_of_all_units_are_listed_once_in_the_order_of_the_file(archive, re
     archive.add()
     notes = {0: ["b"], 1: [], 2: ["a", "b", "c"]}
     with LeaseHolder(archive.sessions, archive.lease()) as leases:
-        units = sorted(leases.take(9, films=9), key=lambda unit: unit.unit_id, reverse=reverse)
+        units = sorted(leases.take(9, videos=9), key=lambda unit: unit.unit_id, reverse=reverse)
         with archive.sessions.begin() as session:
             for unit in units:
                 result = UnitResult(unit, frame_count=1, decoded=True)

@@ -15,7 +15,7 @@ from worker.analysis.store.rows import strip_name
 from worker.analysis.store.writer import Books, Writer
 from worker.errors import DecoderCrashed
 from worker.ledger import units as ledger
-from worker.ledger.upkeep.orphans import remove_leftovers
+from worker.ledger.upkeep.orphans import remove_orphans
 from worker.storage.crops import CropStore
 
 CROPS = np.zeros((2, 16, 16, 3), np.uint8)
@@ -75,7 +75,7 @@ def test_what_a_row_names_and_what_is_in_work_stays(archive, store):
     name_in_a_row(archive, one, stored)
     with archive.sessions.begin() as session:
         ledger.finish_unit(session, one, "done")
-    assert remove_leftovers(archive.sessions, store, [one.analysis_id, one.analysis_id]) == 1
+    assert remove_orphans(archive.sessions, store, [one.analysis_id, one.analysis_id]) == 1
     assert listed(store) == sorted((stored, older, writing))
 
 
@@ -118,7 +118,7 @@ def test_a_late_attempt_leaves_nothing_of_an_erased_file(archive, store, writer)
 
 
 def test_files_of_an_erased_analysis_are_left_to_its_erasure(archive, store):
-    assert remove_leftovers(archive.sessions, store, [99]) == 0
+    assert remove_orphans(archive.sessions, store, [99]) == 0
 
 
 def test_a_store_that_is_away_costs_nothing_else(archive, tmp_path):
@@ -126,4 +126,4 @@ def test_a_store_that_is_away_costs_nothing_else(archive, tmp_path):
     unit = take(archive)
     (tmp_path / "file").write_text("")
     broken = CropStore(str(tmp_path / "file" / "crops"))
-    assert remove_leftovers(archive.sessions, broken, [unit.analysis_id]) == 0
+    assert remove_orphans(archive.sessions, broken, [unit.analysis_id]) == 0

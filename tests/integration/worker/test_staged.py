@@ -16,7 +16,7 @@ import pytest
 import zstandard
 from sqlalchemy import text
 
-from worker.errors import MediaAway, MediaRejected
+from worker.errors import MediaRejected, MediaUnreachable
 from worker.ingest import Found, IngestOptions, discover
 from worker.ledger.staged_members import StagedMembers
 from worker.storage.sources import Sources
@@ -77,9 +77,9 @@ class House:
         with self.archive.sessions.begin() as session:
             session.execute(text("UPDATE analysis SET state = :s, reason = 'x', finished_at = now()"), {"s": state})
 
-    def tidy(self, **options):
+    def evict(self, **options):
         with self.archive.sessions() as session:
-            return self.members.tidy(session, **options)
+            return self.members.evict(session, **options)
 
     def copies(self):
         return {path for path in self.staging.rglob("*") if path.is_file()}
@@ -97,10 +97,10 @@ def house(archive, tmp_path):
 @pytest.mark.parametrize("state", ["done", "rejected", "quarantined", "cancelled"])
 def test_copies_stay_while_an_analysis_waits_and_go_when_it_has_ended(house, state):
     copies = house.submit(zipped(MEMBERS))
-    assert house.tidy() == 0
+    assert house.evict() == 0
     assert house.copies() == set(copies)
     house.end(state)
-    assert house.tidy() == 3
+    assert house.evict() == 3
     assert house.copies() == set()
 
 
@@ -108,12 +108,12 @@ def test_copies_stay_while_an_analysis_waits_and_go_when_it_has_ended(house, sta
 def test_a_copy_that_is_gone_is_unpacked_again(house, packer):
     copies = house.submit(PACKERS[packer](MEMBERS))
     house.end()
-    house.tidy()
+    house.evict()
     for location in copies:
         with house.sources.lend(str(location)) as path:
             assert Path(path).read_bytes() in {*MEMBERS.values(), JPEG}
         assert house.copies() == {location}, "and no other member"
-        house.tidy()
+        house.evict()
 
 
 def test_a_copy_is_found_by_the_address_of_any_job(house):
@@ -138,7 +138,7 @@ def test_an_archive_that_changed_or_went_says_so(house):
     with pytest.raises(MediaRejected, match="deleted or moved"), house.sources.lend(str(copy)):
         pass
     (house.packed.parent / "neighbour").unlink()
-    with pytest.raises(MediaAway, match="mount"), house.sources.lend(str(copy)):
+    with pytest.raises(MediaUnreachable, match="mount"), house.sources.lend(str(copy)):
         pass
 
 
@@ -146,14 +146,14 @@ def test_an_archive_outside_of_the_roots_is_not_opened(house, tmp_path):
     (copy,) = house.submit(zipped({"a.jpg": MEMBERS["a.jpg"]}))
     copy.unlink()
     sources = Sources(staging=house.staging, members=house.members, roots=(str(tmp_path / "media"),))
-    with pytest.raises(MediaAway, match="FACET_MEDIA_ROOTS"), sources.lend(str(copy)):
+    with pytest.raises(MediaUnreachable, match="FACET_MEDIA_ROOTS"), sources.lend(str(copy)):
         pass
 
 
 def test_a_copy_of_another_host_is_left_to_it(house, tmp_path):
     (copy,) = house.submit(zipped({"a.jpg": MEMBERS["a.jpg"]}))
     other = tmp_path / "elsewhere" / copy.relative_to(house.staging)
-    with pytest.raises(MediaAway, match="host that unpacked it"), house.sources.lend(str(other)):
+    with pytest.raises(MediaUnreachable, match="host that unpacked it"), house.sources.lend(str(other)):
         pass
 
 
@@ -161,9 +161,9 @@ def test_what_a_submission_has_just_unpacked_stays_until_its_rows_are_written(ho
     list(discover([str(_file(house.packed, zipped(MEMBERS)))], IngestOptions(), house.staging))
     with house.archive.sessions.begin() as session:
         session.execute(text("UPDATE job SET submission = 'open', written_at = now()"))
-    assert house.tidy() == 0
+    assert house.evict() == 0
     house.age(3600)
-    assert house.tidy() == 3, "older than what it wrote last: these have their rows, or never will"
+    assert house.evict() == 3, "older than what it wrote last: these have their rows, or never will"
 
 
 @pytest.mark.parametrize("how", ["ended", "broken", "killed"])
@@ -175,7 +175,7 @@ def test_what_a_submission_that_is_over_did_not_write_goes(house, how):
         session.execute(
             text("UPDATE job SET submission = :how, written_at = now() - make_interval(days => :days)"), wrote
         )
-    assert house.tidy() == 3
+    assert house.evict() == 3
     assert house.copies() == set()
 
 
@@ -187,14 +187,14 @@ def test_copies_of_fetched_files_and_foreign_files_are_left_alone(house):
     kept = {folder / f"ab{0:062x}.remote", folder / "notes.txt"}
     for path in kept:
         path.write_bytes(b"x")
-    assert house.tidy() == 3
+    assert house.evict() == 3
     assert house.copies() == kept
 
 
 def test_a_look_that_was_broken_off_goes_on(house):
     copies = house.submit(tarred({f"{n}.jpg": JPEG + bytes([n]) for n in range(20)}))
     house.end()
-    removed = [house.tidy(seconds=0.0) for _ in range(256)]
+    removed = [house.evict(seconds=0.0) for _ in range(256)]
     assert sum(removed) == len(copies) == 20
     assert max(removed) < 20
 
@@ -212,7 +212,7 @@ def test_copies_that_an_erasure_elsewhere_left_to_this_host_are_forgotten_once_t
         if state == "done":
             house.end()
         with house.archive.sessions.begin() as session:
-            house.members.tidy(session)
+            house.members.evict(session)
             assert session.execute(text("SELECT count(*) FROM file_removal")).scalar_one() == left
     with house.archive.sessions() as session:
         assert session.execute(text("SELECT path FROM file_removal")).scalar_one() == other

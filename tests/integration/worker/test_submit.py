@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import event, text
 
 from db.status.jobs import read_failures, read_jobs
-from worker.errors import DecoderCrashed, MediaAway, MediaRejected
+from worker.errors import DecoderCrashed, MediaRejected, MediaUnreachable
 from worker.ingest import Refused
 from worker.ledger import units as ledger
 from worker.ledger.analyses import end_analysis
@@ -130,7 +130,7 @@ def test_what_a_program_of_before_wrote_counts_as_what_it_was(archive):
 @pytest.mark.parametrize(
     "error",
     [TIMEOUT, DecoderCrashed("crashed", "killed by signal 11"), DecoderCrashed("not_found", "it went"),
-     MediaAway("/mnt/films", "/mnt/films is not there")],
+     MediaUnreachable("/mnt/films", "/mnt/films is not there")],
     ids=lambda error: error.code,
 )  # fmt: skip
 def test_a_probe_that_failed_for_now_is_no_refusal(archive, error):

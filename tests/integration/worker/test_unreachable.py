@@ -13,12 +13,12 @@ from sqlalchemy import text
 from worker.analysis.decode_pool import DecodePool, UnitDecoded, UnitFrame
 from worker.analysis.results import UnitResult
 from worker.analysis.store.writer import Books, Writer
-from worker.errors import MediaAway
+from worker.errors import MediaUnreachable
 from worker.ledger import units as ledger
 from worker.ledger.leases import LeaseHolder
-from worker.ledger.status.health import read_complaints
+from worker.ledger.status.health import run_health_checks
 from worker.ledger.units import leave_unit
-from worker.ledger.unreachable import Absences
+from worker.ledger.unreachable import UnreachablePlaces
 from worker.storage.crops import CropStore
 from worker.types import DecodeLimits
 
@@ -37,15 +37,15 @@ def unit_rows(archive):
         return session.execute(text("SELECT state, attempts, last_error FROM unit ORDER BY unit_id")).all()
 
 
-def complaints(archive):
+def findings(archive):
     with archive.sessions.begin() as session:
-        return [one for one in read_complaints(session) if "wait for a host" in one]
+        return [one for one in run_health_checks(session) if "wait for a host" in one]
 
 
-def work(archive, absences, name="one"):
+def work(archive, unreachable, name="one"):
     """What a worker does with units, but for looking at frames."""
     seen = []
-    with LeaseHolder(archive.sessions, archive.lease(name), absences=absences) as leases:
+    with LeaseHolder(archive.sessions, archive.lease(name), unreachable=unreachable) as leases:
         books = Books(archive.sessions, leases, CropStore("memory://crops"), archive.release_id, {}, 3)
         pool = DecodePool(1, DecodeLimits(), 1 << 20)
         try:
@@ -57,7 +57,7 @@ def work(archive, absences, name="one"):
                         while not isinstance(event := pool.next_event(10), UnitDecoded):
                             result.frame_count += isinstance(event, UnitFrame)
                         result.error = event.error
-                        if isinstance(event.error, MediaAway):
+                        if isinstance(event.error, MediaUnreachable):
                             leases.avoid(unit, event.error)
                             writer.fail(result)
                         else:
@@ -82,30 +82,30 @@ def files(archive, tmp_path):
 
 
 def test_units_on_a_disk_that_is_away_are_left_and_others_done(archive, files):
-    absences = Absences()
-    seen = work(archive, absences)
+    unreachable = UnreachablePlaces()
+    seen = work(archive, unreachable)
     assert len(seen) <= 5, "it went on taking what it cannot read"
     rows = unit_rows(archive)
     assert [row.state for row in rows] == ["pending"] * 3 + ["rejected", "done"]
     assert [row.attempts for row in rows[:3]] == [0, 0, 0]
     assert rows[3].last_error.startswith("missing: ")
-    assert absences.places() == [str(files / "nas")]
-    assert work(archive, absences) == []
+    assert unreachable.places() == [str(files / "nas")]
+    assert work(archive, unreachable) == []
 
     host = socket.gethostname()
-    (complaint,) = complaints(archive)
+    (complaint,) = findings(archive)
     assert complaint.startswith(f"files wait for a host that has them: {files / 'nas'} cannot be read on {host}; mount")
     for number in range(3):  # now it is mounted: another worker takes them, none of which counts as a suspect
         (files / "nas").mkdir(exist_ok=True)
         Image.new("RGB", (20, 20), (number, 0, 0)).save(files / "nas" / f"{number}.jpg")
-    assert work(archive, Absences(), "two") == [1, 2, 3]
+    assert work(archive, UnreachablePlaces(), "two") == [1, 2, 3]
     assert archive.job() == {"submitted": 5, "done": 4, "rejected": 1, "quarantined": 0, "pending": 0}
-    assert complaints(archive) == []
+    assert findings(archive) == []
 
 
 def test_hosts_that_lack_a_file_are_named_once_each(archive, monkeypatch):
     archive.add()
-    away = MediaAway("/nas", "/nas is not there")
+    away = MediaUnreachable("/nas", "/nas is not there")
     for host in ("alpha", "beta", "alpha"):
         monkeypatch.setattr("worker.ledger.unreachable.socket.gethostname", lambda host=host: host)
         with archive.sessions.begin() as session:
@@ -122,7 +122,7 @@ def test_a_lost_lease_is_not_left(archive):
         (unit,) = ledger.lease_units(session, archive.lease(seconds=0), 1)
     with archive.sessions.begin() as session:
         ledger.lease_units(session, archive.lease("two"), 1, suspects=True)
-        leave_unit(session, unit, MediaAway("/nas", "gone"))
+        leave_unit(session, unit, MediaUnreachable("/nas", "gone"))
     assert [(row.state, row.last_error) for row in unit_rows(archive)] == [("leased", None)]
 
 
@@ -146,8 +146,8 @@ def test_ranges_of_a_film_that_others_could_take_are_not_hoarded(archive):
     archive.add(units=3, kind="video")
     archive.add()
     with LeaseHolder(archive.sessions, archive.lease()) as leases:
-        taken = [(unit.kind, unit.ordinal) for unit in leases.take(4, films=1)]
+        taken = [(unit.kind, unit.ordinal) for unit in leases.take(4, videos=1)]
         assert taken == [("video", 0), ("image", 0)]
         with LeaseHolder(archive.sessions, archive.lease("two")) as others:
-            assert [unit.ordinal for unit in others.take(4, films=1)] == [1]
+            assert [unit.ordinal for unit in others.take(4, videos=1)] == [1]
     assert [(row.state, row.attempts) for row in unit_rows(archive)] == [("pending", 0)] * 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from worker.ledger.status.health import read_complaints
+from worker.ledger.status.health import run_health_checks
 from worker.ledger.upkeep.runs import describe_runs, note_upkeep, read_runs
 
 
@@ -45,21 +45,21 @@ def test_files_that_are_due_for_more_than_an_hour_are_told(archive, session, day
     job_id = session.execute(text("SELECT max(job_id) FROM job")).scalar_one()
     session.execute(text("UPDATE unit SET state = 'done', finished_at = now()"))
     keep(session, job_id, days, hours_ago)
-    told = read_complaints(session)
+    told = run_health_checks(session)
     assert any(one.startswith("1 files should have been erased more than an hour ago") for one in told) == complains
     session.execute(text("INSERT INTO job (name) VALUES ('keeps')"))
     session.execute(
         text("INSERT INTO job_item SELECT job_id + 1, item_no, uri, media_id FROM job_item WHERE job_id = :id"),
         {"id": job_id},
     )
-    assert not any("should have been erased" in one for one in read_complaints(session))
+    assert not any("should have been erased" in one for one in run_health_checks(session))
 
 
 def test_upkeep_that_stopped_is_told_where_something_waits_for_it(archive, session):
     note_upkeep(archive.sessions, "reconcile")
     age(session, "reconcile", 700)
-    assert read_complaints(session) == []
+    assert run_health_checks(session) == []
     session.execute(text("INSERT INTO job (name, keep_days) VALUES ('kept', 30)"))
-    assert [one.split(":")[0] for one in read_complaints(session)] == ["upkeep stopped"]
+    assert [one.split(":")[0] for one in run_health_checks(session)] == ["upkeep stopped"]
     age(session, "reconcile", 500)
-    assert read_complaints(session) == []
+    assert run_health_checks(session) == []

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from worker.errors import MediaAway
+from worker.errors import MediaUnreachable
 from worker.ledger import units as ledger
 from worker.ledger import waiting
 from worker.ledger.leases import LeaseHolder
-from worker.ledger.unreachable import Absences
-from worker.ledger.waiting import Search
+from worker.ledger.unreachable import UnreachablePlaces
+from worker.ledger.waiting import WindowSearch
 
 AWAY = "/nas"
 
@@ -37,15 +37,15 @@ def add(archive, places, priority=0, turn=None):
 
 
 @pytest.fixture
-def absences():
-    absences = Absences()
-    absences.note(0, MediaAway(AWAY, "not here"))
-    return absences
+def unreachable():
+    unreachable = UnreachablePlaces()
+    unreachable.note(0, MediaUnreachable(AWAY, "not here"))
+    return unreachable
 
 
-def take(archive, absences, limit=2, **options):
+def take(archive, unreachable, limit=2, **options):
     """Take units as a worker does, and end them; return their numbers."""
-    with LeaseHolder(archive.sessions, archive.lease(), absences=absences) as leases:
+    with LeaseHolder(archive.sessions, archive.lease(), unreachable=unreachable) as leases:
         units = leases.take(limit, **options)
         with archive.sessions.begin() as session:
             for unit in units:
@@ -62,101 +62,101 @@ def looked_at(monkeypatch):
     return counts
 
 
-def test_units_behind_many_that_are_away_are_found_in_order(archive, absences):
+def test_units_behind_many_that_are_away_are_found_in_order(archive, unreachable):
     add(archive, [AWAY] * 23 + ["/here"] * 3 + [AWAY] * 7 + ["/here"])
-    assert [take(archive, absences) for _ in range(4)] == [[24, 25], [26], [34], []]
+    assert [take(archive, unreachable) for _ in range(4)] == [[24, 25], [26], [34], []]
 
 
-def test_those_that_are_away_are_looked_at_once_for_all_that_is_found(archive, absences, monkeypatch):
+def test_those_that_are_away_are_looked_at_once_for_all_that_is_found(archive, unreachable, monkeypatch):
     add(archive, [AWAY] * 20 + ["/here"] * 6)
     counts = looked_at(monkeypatch)
-    assert [take(archive, absences) for _ in range(3)] == [[21, 22], [23, 24], [25, 26]]
+    assert [take(archive, unreachable) for _ in range(3)] == [[21, 22], [23, 24], [25, 26]]
     assert sum(counts) <= 20 + 3 * 5
 
 
-def test_a_round_in_vain_is_not_repeated(archive, absences, monkeypatch):
+def test_a_round_in_vain_is_not_repeated(archive, unreachable, monkeypatch):
     add(archive, [AWAY] * 33)
     counts = looked_at(monkeypatch)
-    assert take(archive, absences) == []
+    assert take(archive, unreachable) == []
     assert sum(counts) == 33
-    assert absences.search.is_vain(absences.places())
+    assert unreachable.search.is_vain(unreachable.places())
     for _ in range(5):
-        assert take(archive, absences) == []
+        assert take(archive, unreachable) == []
     assert sum(counts) == 33
 
 
-def test_a_place_that_may_be_there_again_begins_a_round(archive, absences, monkeypatch):
+def test_a_place_that_may_be_there_again_begins_a_round(archive, unreachable, monkeypatch):
     add(archive, [AWAY] * 12)
-    absences.note(0, MediaAway("/other", "not here either"))
-    assert take(archive, absences) == []
-    monkeypatch.setattr("worker.ledger.unreachable.Absences.places", lambda _: ["/other"])
-    assert not absences.search.is_vain(["/other"])
-    assert take(archive, absences) == [1, 2]
+    unreachable.note(0, MediaUnreachable("/other", "not here either"))
+    assert take(archive, unreachable) == []
+    monkeypatch.setattr("worker.ledger.unreachable.UnreachablePlaces.places", lambda _: ["/other"])
+    assert not unreachable.search.is_vain(["/other"])
+    assert take(archive, unreachable) == [1, 2]
 
 
-def test_a_round_in_vain_counts_for_a_while(archive, absences):
+def test_a_round_in_vain_counts_for_a_while(archive, unreachable):
     add(archive, [AWAY] * 3 + ["/here"])
     set_state = "UPDATE unit SET state = '{}', owner = 'x', lease_until = now() + interval '1 day' WHERE unit_id = 4"
     for state, found in (("leased", []), ("pending", [])):
         with archive.sessions.begin() as session:
             session.execute(text(set_state.format(state)))
-        assert take(archive, absences) == found
-    absences.search._again_at = 0.0
-    assert take(archive, absences) == [4]
+        assert take(archive, unreachable) == found
+    unreachable.search._again_at = 0.0
+    assert take(archive, unreachable) == [4]
 
 
-def test_what_is_submitted_meanwhile_is_found_at_once(archive, absences, monkeypatch):
+def test_what_is_submitted_meanwhile_is_found_at_once(archive, unreachable, monkeypatch):
     add(archive, [AWAY] * 30)
-    assert take(archive, absences) == []
+    assert take(archive, unreachable) == []
     counts = looked_at(monkeypatch)
     add(archive, [AWAY] * 7 + ["/here"])
-    assert take(archive, absences) in ([], [38])
-    assert take(archive, absences) in ([38], [])
+    assert take(archive, unreachable) in ([], [38])
+    assert take(archive, unreachable) in ([38], [])
     assert sum(counts) <= 8
 
 
-def test_a_higher_priority_that_comes_in_the_middle_of_a_round_goes_first(archive, absences):
+def test_a_higher_priority_that_comes_in_the_middle_of_a_round_goes_first(archive, unreachable):
     add(archive, [AWAY] * 8 + ["/here"] * 4)
-    assert take(archive, absences, limit=1) == [9]
+    assert take(archive, unreachable, limit=1) == [9]
     add(archive, [AWAY, "/here"], priority=5)
     add(archive, ["/here"], priority=-5)
-    assert take(archive, absences, limit=1) == [14]
-    assert take(archive, absences, limit=9) == [10, 11, 12, 15]
+    assert take(archive, unreachable, limit=1) == [14]
+    assert take(archive, unreachable, limit=9) == [10, 11, 12, 15]
 
 
-def test_priorities_are_gone_through_from_above(archive, absences):
+def test_priorities_are_gone_through_from_above(archive, unreachable):
     for priority in (0, 7, -3, 7, 2):
         add(archive, [AWAY] * 6 + ["/here"], priority=priority)
     found = []
-    while units := take(archive, absences, limit=1):
+    while units := take(archive, unreachable, limit=1):
         found += units
     assert found == [14, 28, 35, 7, 21]
 
 
-def test_units_of_one_turn_are_all_found(archive, absences):
+def test_units_of_one_turn_are_all_found(archive, unreachable):
     add(archive, [AWAY] * 13 + ["/here"] * 4, turn=1)
     found = []
-    while units := take(archive, absences, limit=3):
+    while units := take(archive, unreachable, limit=3):
         found += units
     assert found == [14, 15, 16, 17]
 
 
-def test_ranges_that_are_given_back_are_found_again(archive, absences):
+def test_ranges_that_are_given_back_are_found_again(archive, unreachable):
     add(archive, [AWAY] * 6)
     archive.add(units=5, kind="video")
     with archive.sessions.begin() as session:
         session.execute(text("UPDATE media_file SET location = '/here/film' WHERE kind = 'video'"))
         session.execute(text("UPDATE unit SET turn = unit_id"))
-    assert [take(archive, absences, limit=4, films=2) for _ in range(4)] == [[7, 8], [9, 10], [11], []]
+    assert [take(archive, unreachable, limit=4, videos=2) for _ in range(4)] == [[7, 8], [9, 10], [11], []]
 
 
-def test_another_worker_takes_what_this_one_looks_at(archive, absences):
+def test_another_worker_takes_what_this_one_looks_at(archive, unreachable):
     add(archive, [AWAY] * 4 + ["/here"] * 4)
-    other = Absences()
-    other.note(0, MediaAway(AWAY, "not here"))
-    with LeaseHolder(archive.sessions, archive.lease("two"), absences=other) as leases:
+    other = UnreachablePlaces()
+    other.note(0, MediaUnreachable(AWAY, "not here"))
+    with LeaseHolder(archive.sessions, archive.lease("two"), unreachable=other) as leases:
         assert [unit.unit_id for unit in leases.take(2)] == [5]
-        assert [take(archive, absences) for _ in range(2)] == [[6], [7, 8]]
+        assert [take(archive, unreachable) for _ in range(2)] == [[6], [7, 8]]
 
 
 def test_a_call_without_a_search_looks_at_one_window(archive):
@@ -167,4 +167,4 @@ def test_a_call_without_a_search_looks_at_one_window(archive):
 
 
 def test_a_search_has_places_of_its_own():
-    assert not Search().is_vain([])
+    assert not WindowSearch().is_vain([])

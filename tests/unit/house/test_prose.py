@@ -37,7 +37,6 @@ UNREAD = (
     "worker/decode",
     "worker/deployment",
     "worker/erasure",
-    "worker/errors.py",
     "worker/identity",
     "worker/ingest",
     "worker/ledger",

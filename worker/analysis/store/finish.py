@@ -20,6 +20,7 @@ from worker.analysis.store.appearance_rows import Owner, assign_faces, insert_ap
 from worker.analysis.store.rows import store_unit
 from worker.analysis.store.stored_faces import read_face_blocks, read_shots
 from worker.analysis.tracking.joining import Joiner
+from worker.errors import LeaseLostError
 from worker.ledger import analyses
 from worker.ledger import units as ledger
 from worker.ledger.locks import keep_analysis, lock_work
@@ -55,7 +56,7 @@ def finish_leased(
     def check_lease() -> None:
         check()
         if not ledger.is_held(session, unit):
-            raise ledger.LeaseLostError(f"unit {unit.unit_id} is no longer held under token {unit.token}")
+            raise LeaseLostError(f"unit {unit.unit_id} is no longer held under token {unit.token}")
 
     keep_analysis(session, unit)  # or an erasure that has begun would wait for faces that are written here
     build_appearances(session, unit.analysis_id, heads, check_lease)

@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from worker import metrics
 from worker.analysis.store.finish import finish_leased
-from worker.errors import FinishFailed, RetryableError
+from worker.errors import FinishFailed, LeaseLostError, RetryableError
 from worker.ledger import analyses
 from worker.ledger import units as ledger
 from worker.ledger.locks import lock_work
@@ -99,7 +99,7 @@ class Finisher:
         try:
             work = partial(finish_leased, unit=unit, heads=self._books.heads, check=self._check)
             run_transaction(self._books.sessions, "finish", work)
-        except ledger.LeaseLostError:
+        except LeaseLostError:
             outcome = "lost"
         except (_Stopped, RetryableError):
             raise
@@ -123,7 +123,7 @@ class Finisher:
 
         try:
             return "quarantined" if run_transaction(self._books.sessions, "fail", book) else "failed"
-        except ledger.LeaseLostError:
+        except LeaseLostError:
             return "lost"
 
     def _check(self) -> None:

@@ -17,13 +17,13 @@ from worker.analysis.results import InferredChunk
 from worker.analysis.store.finish import store_whole
 from worker.analysis.store.rows import store_unit, strip_name
 from worker.analysis.tracking.joining import MAX_UNIT_FACES, join_unit
-from worker.errors import DecoderCrashed, FinishFailed, MediaAway, MediaChanged, described
+from worker.errors import DecoderCrashed, FinishFailed, LeaseLostError, MediaChanged, MediaUnreachable, described
 from worker.ledger import analyses
 from worker.ledger import units as ledger
 from worker.ledger.changed import reject_changed
 from worker.ledger.locks import lock_work
 from worker.ledger.units import leave_unit
-from worker.ledger.upkeep.orphans import remove_attempt, remove_leftovers
+from worker.ledger.upkeep.orphans import remove_attempt, remove_orphans
 from worker.storage.crops import STRIP_ROWS
 from worker.storage.database import database_away, is_away
 from worker.storage.transactions import run_transaction
@@ -230,14 +230,14 @@ class Writer:
             if not ours:
                 remove_attempt(self._books.crops, result.unit)
         stale = [result.unit.analysis_id for result in results if _leaves_crops(result)]
-        remove_leftovers(self._books.sessions, self._books.crops, stale)
+        remove_orphans(self._books.sessions, self._books.crops, stale)
 
     def _count(self, result: UnitResult, *, ours: bool) -> None:
         """Tell the figures how an attempt ended, once that is stored."""
         reason = None if result.error is None else result.error.code
         if not ours:
             metrics.count_unit("lost")
-        elif isinstance(result.error, MediaAway):
+        elif isinstance(result.error, MediaUnreachable):
             metrics.count_unit("left")
         elif isinstance(result.error, (DecoderCrashed, FinishFailed)):
             metrics.count_unit("quarantined" if result.unit.attempts >= self._books.max_attempts else "failed", reason)
@@ -254,7 +254,7 @@ class Writer:
             store_whole(session, result, self._books.release_id, joined)
 
     def _fail_one(self, session: Session, result: UnitResult) -> None:
-        if isinstance(result.error, MediaAway):
+        if isinstance(result.error, MediaUnreachable):
             leave_unit(session, result.unit, result.error)
             return
         if isinstance(result.error, MediaChanged):
@@ -267,7 +267,7 @@ class Writer:
         """Write one unit; False when it was lost, which shows before anything of it is written."""
         try:
             write(session, result)
-        except ledger.LeaseLostError as err:
+        except LeaseLostError as err:
             facts = {"action": "lease_lost", "unit_id": result.unit.unit_id, "error": str(err)}
             logger.warning("lease lost", extra=facts)
             return False

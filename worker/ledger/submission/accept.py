@@ -186,7 +186,7 @@ def _lock_joined(session: Session, analyses: Sequence[Row[tuple[object, ...]]], 
     waiting = [row.analysis_id for row in analyses if row.state in {"pending", "cancelled"}]
     lost = [row.analysis_id for row in analyses if row.state == "rejected" and is_of_the_place(row.reason)]
     ended = session.execute(_ENDED_UNITS, {"open": waiting, "lost": lost}).all()
-    first = {"priority": writing.submission.priority, "turn": writing.turns.next}
+    first = {"priority": writing.submission.priority, "turn": writing.queue.next}
     overtaken = session.scalars(_OVERTAKEN, {"ids": waiting} | first).all()
     again = {int(row.analysis_id) for row in ended}
     lock_analyses(session, again)
@@ -271,7 +271,7 @@ def _join(session: Session, analysis_id: int, file: _File, writing: Writing) -> 
     if file.is_ended:
         revived = analyses.revive_analysis(session, analysis_id) + retry_found(session, analysis_id)
     if file.is_ended or file.is_waiting:
-        writing.turns.hasten(session, analysis_id, file.item.kind)
+        writing.queue.expedite(session, analysis_id, file.item.kind)
     return revived
 
 
@@ -282,10 +282,10 @@ def _insert_units(session: Session, analysis_id: int, file: _File, writing: Writ
         "release_id": writing.submission.release_id,
         "starts": [start for start, _ in ranges],
         "ends": [end for _, end in ranges],
-        "turns": writing.turns.give(len(ranges), file.item.kind),
+        "turns": writing.queue.assign(len(ranges), file.item.kind),
         "priority": writing.submission.priority,
     }
-    writing.turns.note(max(session.scalars(_INSERT_UNITS, values)))
+    writing.queue.note(max(session.scalars(_INSERT_UNITS, values)))
     return len(ranges)
 
 

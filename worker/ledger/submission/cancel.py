@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from worker.errors import RetryableError, UsageError
 from worker.ledger.submission.submit import is_cancelled, lock_submissions
-from worker.ledger.upkeep.orphans import remove_leftovers
+from worker.ledger.upkeep.orphans import remove_orphans
 from worker.storage.transactions import run_transaction
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def cancel_job(
     for first in range(1, items + 1, ITEMS_PER_TRANSACTION):
         begun = _cancel_items(sessions, result, first)
         if store is not None:
-            remove_leftovers(sessions, store, begun)
+            remove_orphans(sessions, store, begun)
         on_progress(result)
     with sessions.begin() as session:
         shared = text("""SELECT count(*) FROM job_item i JOIN analysis a USING (analysis_id)

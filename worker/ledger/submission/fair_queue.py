@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from worker.types import MediaKind
 
-FILM_FPS = 25.0  # frames of a second of film when every one is wanted: films say theirs only when they are read
+VIDEO_FPS = 25.0  # frames of a second of film when every one is wanted: films say theirs only when they are read
 
 # Suspects do not count: one that waits for a long time would hold the clock back. Nor does the finish stage: it has the
 # turn of a range that was taken already.
@@ -31,12 +31,12 @@ _CLOCK = text("""
     ORDER BY turn LIMIT 1""")
 
 # Units that would come no earlier are counted and not written.
-_HASTEN = text("""
+_EXPEDITE = text("""
     WITH here AS (
         SELECT unit_id, priority, turn AS own, :turn + (row_number() OVER (ORDER BY ordinal) - 1) * :frames AS turn
         FROM unit
         WHERE analysis_id = :analysis_id AND state = 'pending' AND attempts = 0 AND priority <= :priority),
-    hastened AS (
+    expedited AS (
         UPDATE unit SET priority = :priority, turn = here.turn
         FROM here
         WHERE unit.unit_id = here.unit_id AND unit.state = 'pending' AND unit.attempts = 0
@@ -48,7 +48,7 @@ _WAITS = text("""
 
 
 @dataclass(slots=True)
-class Turns:
+class FairQueue:
     """Gives out the turns of one job that is being submitted."""
 
     release_id: int
@@ -76,24 +76,24 @@ class Turns:
         """Take note of the last unit that was written."""
         self._last_unit = unit_id
 
-    def give(self, units: int, kind: MediaKind) -> list[int]:
+    def assign(self, units: int, kind: MediaKind) -> list[int]:
         """Give the turns of a new file's units."""
         frames = self._frames(kind)
         turns = [self._next + number * frames for number in range(units)]
         self._next += units * frames
         return turns
 
-    def hasten(self, session: Session, analysis_id: int, kind: MediaKind) -> None:
+    def expedite(self, session: Session, analysis_id: int, kind: MediaKind) -> None:
         """Let units that another job submitted, and that nobody began, come when this job would have them.
 
         The caller holds the rows of those that come earlier by it.
         """
         frames = self._frames(kind)
         parameters = {"priority": self.priority, "analysis_id": analysis_id, "turn": self._next, "frames": frames}
-        hastened = session.scalars(_HASTEN, parameters).all()
-        self._next += frames * len(hastened)
-        self._last_unit = max(hastened, default=self._last_unit)
+        expedited = session.scalars(_EXPEDITE, parameters).all()
+        self._next += frames * len(expedited)
+        self._last_unit = max(expedited, default=self._last_unit)
 
     def _frames(self, kind: MediaKind) -> int:
         """Say how many frames a unit is; the last range of a film counts as a full one."""
-        return 1 if kind == "image" else max(1, round(self.unit_seconds * (self.frames_per_second or FILM_FPS)))
+        return 1 if kind == "image" else max(1, round(self.unit_seconds * (self.frames_per_second or VIDEO_FPS)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-from worker.ledger.submission.fair_queue import Turns
+from worker.ledger.submission.fair_queue import FairQueue
 
 if TYPE_CHECKING:
     from worker.types import Prober
@@ -31,9 +31,9 @@ class Submission:
         """The word for it in the table: ``2/s`` or ``every``."""
         return "every" if self.frames_per_second is None else f"{self.frames_per_second:g}/s"
 
-    def turns(self) -> Turns:
+    def fair_queue(self) -> FairQueue:
         """Begin to give out the turns of its units."""
-        return Turns(self.release_id, self.priority, self.frames_per_second, self.unit_seconds)
+        return FairQueue(self.release_id, self.priority, self.frames_per_second, self.unit_seconds)
 
 
 @dataclass(slots=True)
@@ -56,14 +56,14 @@ class Writing:
     submission: Submission
     decoder: Prober
     counts: SubmitCounts
-    turns: Turns
+    queue: FairQueue
 
     def copy(self) -> Writing:
         """Give a job whose counts and turns go forward by themselves."""
-        return replace(self, counts=replace(self.counts), turns=replace(self.turns))
+        return replace(self, counts=replace(self.counts), queue=replace(self.queue))
 
     def keep(self, other: Writing) -> None:
         """Take over the counts and turns of a copy; others hold on to these counts."""
-        for mine, its in ((self.counts, other.counts), (self.turns, other.turns)):
+        for mine, its in ((self.counts, other.counts), (self.queue, other.queue)):
             for field in fields(mine):
                 setattr(mine, field.name, getattr(its, field.name))

@@ -24,7 +24,7 @@ class FileProber:
         self._sources = sources
         self._expected: dict[str, Expected] = {}
 
-    def noting(self, items: Iterable[Found | Refused]) -> Iterator[Found | Refused]:
+    def remember(self, items: Iterable[Found | Refused]) -> Iterator[Found | Refused]:
         """Pass items on, and keep in mind what the videos among them held."""
         for item in items:
             if isinstance(item, Found) and item.kind == "video":

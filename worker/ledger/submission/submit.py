@@ -52,7 +52,7 @@ def submit(
     """
     with sessions.begin() as session:
         counts = SubmitCounts(_insert_job(session, submission))
-    writing = Writing(submission, decoder, counts, submission.turns())
+    writing = Writing(submission, decoder, counts, submission.fair_queue())
     try:
         _write_all(sessions, items, writing, on_progress, stopped)
     except BaseException:
@@ -123,7 +123,7 @@ def _write(sessions: sessionmaker[Session], batch: list[Found | Refused], writin
         lock_submissions(session)
         if is_cancelled(session, job_id):
             raise FacetError(f"job {job_id} was cancelled while its files were read; no more of it is submitted")
-        trial.turns.catch_up(session)
+        trial.queue.catch_up(session)
         write_batch(session, batch, plans, trial)
         session.execute(text("UPDATE job SET written_at = now() WHERE job_id = :id"), {"id": job_id})
         return trial

@@ -28,7 +28,7 @@ logger = logging.getLogger(__name__)
 _STRIP = re.compile(r"/(?P<ordinal>\d+)-(?P<token>\d+)-\d+\.png(?:\.part)?$")
 
 
-def remove_leftovers(sessions: sessionmaker[Session], store: CropStore, analyses: Iterable[int]) -> int:
+def remove_orphans(sessions: sessionmaker[Session], store: CropStore, analyses: Iterable[int]) -> int:
     """Remove strips of analyses that no row names and nobody is writing; returns how many went.
 
     A store that is away is no error: the next attempt at the unit, or the erasure of its file, removes them.
@@ -42,10 +42,12 @@ def remove_leftovers(sessions: sessionmaker[Session], store: CropStore, analyses
                 store.remove(name)
             removed += len(names)
         except FacetError as err:
-            facts = {"action": "leftovers_stay", "analysis_id": analysis_id}
+            facts = {"action": "attempt_crops_stay", "analysis_id": analysis_id}
             logger.warning("crops of broken-off attempts stay: %s", err, extra=facts)
     if removed:
-        logger.info("crops of broken-off attempts removed", extra={"action": "leftovers_removed", "strips": removed})
+        logger.info(
+            "crops of broken-off attempts removed", extra={"action": "attempt_crops_removed", "strips": removed}
+        )
     return removed
 
 
@@ -57,7 +59,7 @@ def remove_attempt(store: CropStore, unit: LeasedUnit) -> None:
             if found and (int(found["ordinal"]), int(found["token"])) == (unit.ordinal, unit.token):
                 store.remove(name)
     except FacetError as err:
-        facts = {"action": "leftovers_stay", "analysis_id": unit.analysis_id}
+        facts = {"action": "attempt_crops_stay", "analysis_id": unit.analysis_id}
         logger.warning("crops of a broken-off attempt stay: %s", err, extra=facts)
 
 

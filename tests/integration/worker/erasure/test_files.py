@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from worker.erasure import removal
-from worker.errors import RetryableError
+from worker.errors import LeaseLostError, RetryableError
 from worker.ledger import units as ledger
 
 
@@ -19,9 +19,9 @@ def test_a_running_analysis_can_no_longer_store_anything(archive, house, eraser)
     receipt = eraser.erase_media([str(first.media_id)])
     assert (receipt.files.crops, receipt.files.watched) == ((late,), 1)
     for unit in (first, second):
-        with archive.sessions.begin() as session, pytest.raises(ledger.LeaseLostError):
+        with archive.sessions.begin() as session, pytest.raises(LeaseLostError):
             ledger.finish_unit(session, unit, "done")
-        with archive.sessions.begin() as session, pytest.raises(ledger.LeaseLostError):
+        with archive.sessions.begin() as session, pytest.raises(LeaseLostError):
             ledger.fail_unit(session, unit, "crashed", 3)
     house.stores.crops.write(late, house.pixels(1, 2))  # by the worker, before it learned of it
     eraser.finish_files()

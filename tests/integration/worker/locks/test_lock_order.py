@@ -14,14 +14,14 @@ from worker.analysis.store.finish import finish_leased
 from worker.analysis.store.writer import Books, Writer
 from worker.erasure.erase import Eraser
 from worker.erasure.files import Stores
-from worker.errors import DecoderCrashed, MediaAway, MediaChanged
+from worker.errors import DecoderCrashed, MediaChanged, MediaUnreachable
 from worker.identity import correct, proposals
 from worker.identity.identifier import Identifier, show_release
 from worker.identity.regroup import Alarm
 from worker.ingest import Refused
 from worker.ledger import locks
 from worker.ledger import units as ledger
-from worker.ledger.analyses import end_analysis, read_forgotten
+from worker.ledger.analyses import end_analysis, read_unsettled
 from worker.ledger.leases import LeaseHolder
 from worker.ledger.submission import cancel
 from worker.storage.crops import CropStore
@@ -75,7 +75,7 @@ def test_storing_and_failing(archive, recorder):
     archive.submit(archive.files(1, 10))
     with recorder:
         work(archive, shuffle=lambda units: units.reverse(), limit=8)
-        for error in (MediaAway("/mnt", "away"), DecoderCrashed("crashed", "made"), MediaChanged("made")):
+        for error in (MediaUnreachable("/mnt", "away"), DecoderCrashed("crashed", "made"), MediaChanged("made")):
             work(archive, spoil=lambda unit, error=error: error, limit=5)
     make_due(archive)
     with recorder:
@@ -121,7 +121,7 @@ def test_leases_that_end_without_a_word(archive, recorder):
         with recorder:
             run_transaction(archive.sessions, "q", lambda session: ledger.quarantine_exhausted(session, lease))
             with archive.sessions() as session:
-                forgotten = read_forgotten(session, archive.release_id)
+                forgotten = read_unsettled(session, archive.release_id)
             for analysis_id in forgotten:
                 run_transaction(archive.sessions, "e", partial(end_analysis, analysis_id=analysis_id))
     assert recorder.faults == []

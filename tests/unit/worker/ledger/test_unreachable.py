@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from worker.errors import MediaAway, MediaRejected
-from worker.ledger.unreachable import Absences
+from worker.errors import MediaRejected, MediaUnreachable
+from worker.ledger.unreachable import UnreachablePlaces
 from worker.storage.mounts import look_for
 from worker.storage.sources import Sources
 
@@ -31,14 +31,14 @@ def test_a_file_that_was_deleted_from_a_folder_that_is_there(mount):
 
 @pytest.mark.parametrize(("roots", "outcome"), [((), "away"), (("mount",), "missing")])
 def test_a_folder_that_was_deleted_is_told_from_a_mount_by_the_roots(mount, roots, outcome):
-    with pytest.raises((MediaRejected, MediaAway)) as caught:
+    with pytest.raises((MediaRejected, MediaUnreachable)) as caught:
         look_for(str(mount / "photos" / "1.jpg"), [str(mount.parent / root) for root in roots])
     assert caught.value.code == outcome
 
 
 def test_a_mount_that_is_not_there(tmp_path):
     (tmp_path / "something").touch()
-    with pytest.raises(MediaAway) as caught:
+    with pytest.raises(MediaUnreachable) as caught:
         look_for(str(tmp_path / "nas" / "films" / "a.mp4"))
     assert caught.value.place == str(tmp_path / "nas")
     assert "mount it here" in str(caught.value)
@@ -46,7 +46,7 @@ def test_a_mount_that_is_not_there(tmp_path):
 
 def test_an_empty_folder_is_taken_for_one_where_nothing_is_mounted(tmp_path):
     (tmp_path / "nas").mkdir()
-    with pytest.raises(MediaAway) as caught:
+    with pytest.raises(MediaUnreachable) as caught:
         look_for(str(tmp_path / "nas" / "a.mp4"), [str(tmp_path / "nas")])
     assert caught.value.place == str(tmp_path / "nas")
 
@@ -55,7 +55,7 @@ def test_a_staged_copy_is_on_the_host_that_made_it(tmp_path):
     folder = tmp_path / "staging" / "ab"
     folder.mkdir(parents=True)
     (folder / "another").touch()
-    with pytest.raises(MediaAway) as caught:
+    with pytest.raises(MediaUnreachable) as caught:
         look_for(f"{folder}/ab{'0' * 62}.jpg")
     assert caught.value.place == str(tmp_path / "staging")
 
@@ -65,7 +65,7 @@ def test_a_disk_that_fails_is_not_the_files_fault(mount, monkeypatch):
         raise OSError(116, os.strerror(116))
 
     monkeypatch.setattr("pathlib.Path.stat", stale)
-    with pytest.raises(MediaAway, match="Stale"):
+    with pytest.raises(MediaUnreachable, match="Stale"):
         look_for(str(mount / "films" / "other.mp4"))
 
 
@@ -79,7 +79,7 @@ def test_a_disk_that_goes_away_in_the_middle_is_not_the_files_fault(mount):
             mount.rmdir()
             raise MediaRejected("corrupt", "the reader met the end")
 
-    with pytest.raises(MediaAway):
+    with pytest.raises(MediaUnreachable):
         read()
 
 
@@ -91,7 +91,7 @@ def test_a_host_opens_nothing_outside_of_its_roots(mount, tmp_path):
     (tmp_path / "staging" / "copy.jpg").touch()
     sources = Sources(roots=(str(mount),), staging=tmp_path / "staging")
     for path in (tmp_path / "secret" / "a.jpg", mount / "link.jpg", mount / ".." / "secret" / "a.jpg"):
-        with pytest.raises(MediaAway, match="FACET_MEDIA_ROOTS") as caught, sources.lend(str(path)):
+        with pytest.raises(MediaUnreachable, match="FACET_MEDIA_ROOTS") as caught, sources.lend(str(path)):
             pass
         assert caught.value.place == str(tmp_path / "secret")
     for path in (mount / "films" / "other.mp4", tmp_path / "staging" / "copy.jpg"):
@@ -100,16 +100,16 @@ def test_a_host_opens_nothing_outside_of_its_roots(mount, tmp_path):
 
 
 def test_a_place_is_avoided_for_a_while_and_told_once(monkeypatch, caplog):
-    absences = Absences()
-    away = MediaAway("/nas", "/nas is not there on this host")
+    unreachable = UnreachablePlaces()
+    away = MediaUnreachable("/nas", "/nas is not there on this host")
     now = [100.0]
     monkeypatch.setattr("worker.ledger.unreachable.time.monotonic", lambda: now[0])
-    absences.note(1, away)
-    absences.note(2, away)
-    assert absences.places() == ["/nas"]
+    unreachable.note(1, away)
+    unreachable.note(2, away)
+    assert unreachable.places() == ["/nas"]
     now[0] += 61
-    assert absences.places() == []
-    absences.note(3, away)
+    assert unreachable.places() == []
+    unreachable.note(3, away)
     assert [record.getMessage() for record in caplog.records] == [
         "unit 1 and others are left to another host: /nas is not there on this host"
     ]

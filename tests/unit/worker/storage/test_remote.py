@@ -8,7 +8,7 @@ import fsspec
 import pytest
 from PIL import Image
 
-from worker.errors import MediaAway, MediaRejected, UsageError
+from worker.errors import MediaRejected, MediaUnreachable, UsageError
 from worker.ingest import IngestOptions, check_arguments, discover
 from worker.ledger.submission.prober import FileProber, expected_of
 from worker.storage.fetch_cache import FetchCache
@@ -106,7 +106,7 @@ def test_a_package_that_is_missing_is_named(monkeypatch):
     monkeypatch.setattr("worker.storage.remote.fsspec.core.url_to_fs", missing)
     with pytest.raises(UsageError, match=r"facet\[s3\]"):
         check_arguments(["s3://bucket/a"])
-    with pytest.raises(MediaAway, match=r"facet\[s3\]"):
+    with pytest.raises(MediaUnreachable, match=r"facet\[s3\]"):
         describe("s3://bucket/a")
 
 
@@ -151,7 +151,7 @@ def test_what_became_of_a_file_since(bucket, tmp_path):
     sources.clear()
 
     def code():
-        with pytest.raises((MediaRejected, MediaAway)) as caught, sources.lend(item.location, expected_of(item)):
+        with pytest.raises((MediaRejected, MediaUnreachable)) as caught, sources.lend(item.location, expected_of(item)):
             pass
         return caught.value.code
 
@@ -163,7 +163,7 @@ def test_what_became_of_a_file_since(bucket, tmp_path):
     bucket.pseudo_dirs[:] = [""]
     assert code() == "away", "a store that holds nothing may be another one"
     with (
-        pytest.raises(MediaAway, match="FACET_MEDIA_ROOTS"),
+        pytest.raises(MediaUnreachable, match="FACET_MEDIA_ROOTS"),
         Sources(roots=("/media",), cache=sources.cache).lend(item.location),
     ):
         pass
@@ -183,7 +183,7 @@ def test_a_film_is_probed_from_the_copy_that_was_fetched(bucket, tmp_path):
     bucket.pipe_file("/bucket/film.mp4", b"\0\0\0\x18ftypisom" + bytes(100))
     sources = Sources(cache=FetchCache(tmp_path / "staging", 1 << 20))
     prober = FileProber(Decoder(), sources)
-    (item,) = prober.noting(found(tmp_path, "memory://bucket/film.mp4"))
+    (item,) = prober.remember(found(tmp_path, "memory://bucket/film.mp4"))
     bucket.rm_file("/bucket/film.mp4")
     assert prober.probe(item.location, "video").endswith(f"{item.sha256}.remote")
     (tmp_path / "film.mp4").touch()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from worker.errors import MediaAway, MediaRejected, UsageError
+from worker.errors import MediaRejected, MediaUnreachable, UsageError
 from worker.ingest import Found, IngestOptions, check_arguments, discover
 from worker.storage.fetch_cache import FetchCache
 from worker.storage.remote import RemoteFile
@@ -172,7 +172,7 @@ def test_a_server_is_not_asked_for_what_lies_outside(server, options, path, tmp_
         with pytest.raises(UsageError, match="outside of what may be read"):
             attempt()
     sources = Sources(roots=options.roots, cache=FetchCache(tmp_path, 1 << 20))
-    with pytest.raises(MediaAway, match="FACET_MEDIA_ROOTS"), sources.lend(server.url + path):
+    with pytest.raises(MediaUnreachable, match="FACET_MEDIA_ROOTS"), sources.lend(server.url + path):
         pass
     assert server.asked == []
 
@@ -224,7 +224,7 @@ def test_a_link_that_takes_a_files_place_after_the_check_is_not_followed(folders
 
     monkeypatch.setattr("worker.storage.sources.look_for", late)
     sources = Sources(roots=(str(root),))
-    with pytest.raises(MediaAway, match="FACET_MEDIA_ROOTS"), sources.lend(str(root / "sub" / "a.png")):
+    with pytest.raises(MediaUnreachable, match="FACET_MEDIA_ROOTS"), sources.lend(str(root / "sub" / "a.png")):
         pass
 
 
