@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from db.schema.totals import find_differences
-from worker.identity.corrections.anchors import read_words
-from worker.identity.corrections.conflicts import violators
-from worker.identity.corrections.names import holders, people_of
+from worker.identity.corrections.anchors import read_corrections
+from worker.identity.corrections.conflicts import find_violations
+from worker.identity.corrections.name_assignment import assign_names, people_of
 from worker.identity.corrections.replay import replay
 
 if TYPE_CHECKING:
@@ -95,15 +95,15 @@ def broken(sessions: sessionmaker[Session], crops: Path) -> list[str]:
 
 def _corrections(session: Session, release_id: int) -> list[str]:
     """Return which corrections do not hold, and which names are not where they belong."""
-    said = replay(read_words(session, release_id))
+    said = replay(read_corrections(session, release_id))
     person = people_of(session, said.appearance)
-    wrong = violators(said, person).tolist()
+    wrong = find_violations(said, person).tolist()
     found = [f"appearances against a correction: {wrong[:5]}"] if wrong else []
     statement = text("SELECT person_id, name FROM facet.person WHERE release_id = :release AND name IS NOT NULL")
     names: dict[int, str] = {
         int(row.person_id): row.name for row in session.execute(statement, {"release": release_id})
     }
-    astray = [(who, name, names.get(who)) for who, name in holders(said, person).items() if names.get(who) != name]
+    astray = [(who, name, names.get(who)) for who, name in assign_names(said, person).items() if names.get(who) != name]
     return found + ([f"names astray: {astray[:5]}"] if astray else [])
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from models.release import load_release
-from worker.identity.grouping.assign import AppearanceEmbeddings, IdentifyOptions, KnownPeople, assign, regroup
+from worker.identity.grouping.assign import AppearanceEmbeddings, GalleryPeople, IdentifyOptions, assign, regroup
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -181,7 +181,7 @@ def in_batches(faces: Faces, size: int, seed: int, options: IdentifyOptions) -> 
     given = faces.appearances
     for start in range(0, len(faces), size):
         rows, seen = order[start : start + size], order[:start]
-        known = KnownPeople.of(labels[seen], given.embeddings[seen], given.quality[seen], options=options)
+        known = GalleryPeople.of(labels[seen], given.embeddings[seen], given.quality[seen], options=options)
         found = assign(given[rows], [known], options=options)
         labels[rows] = np.where(found.person < 0, labels.max() + 1 + found.newcomer, found.person)
     return labels

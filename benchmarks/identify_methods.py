@@ -177,7 +177,7 @@ def ours(graph: Graph, setting: Setting) -> Labels:
 
 
 METHODS: dict[str, tuple[Method, tuple[Setting, ...]]] = {
-    "connected components": (components, tuple((t,) for t in (*COSINES, 0.68, 0.72))),
+    "connected_components components": (components, tuple((t,) for t in (*COSINES, 0.68, 0.72))),
     "Chinese whispers": (whispers, tuple((t,) for t in COSINES)),
     "DBSCAN": (dbscan, tuple(itertools.product((*COSINES, 0.68), (2, 3, 4)))),
     "HDBSCAN, leaves where 1": (hdbscan, tuple(itertools.product((1, 2, 3), (0, 1)))),

@@ -21,7 +21,7 @@ from identify_lfw import bcubed
 from synthetic_people import Archive, Source
 
 from worker.identity.grouping.agglomerate import EDGE_MARGIN
-from worker.identity.grouping.assign import AppearanceEmbeddings, IdentifyOptions, KnownPeople, assign, regroup
+from worker.identity.grouping.assign import AppearanceEmbeddings, GalleryPeople, IdentifyOptions, assign, regroup
 from worker.identity.grouping.neighbours import EXACT_PRODUCTS, compare, near_pairs
 
 if TYPE_CHECKING:
@@ -142,10 +142,10 @@ def print_assign(source: Source, people: int, new: int, seed: int) -> None:
         print(f"| {len(known):,} | {new:,} | {took} | {shares} |", flush=True)
 
 
-def summed(archive: Archive, rows: NDArray[np.bool_]) -> KnownPeople:
+def summed(archive: Archive, rows: NDArray[np.bool_]) -> GalleryPeople:
     """The true people of some rows as if they had been found."""
     given: AppearanceEmbeddings = archive.appearances
-    return KnownPeople.of(archive.person[rows], given.embeddings[rows], given.quality[rows])
+    return GalleryPeople.of(archive.person[rows], given.embeddings[rows], given.quality[rows])
 
 
 if __name__ == "__main__":

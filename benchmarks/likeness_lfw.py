@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from identify_lfw import load, split_of
 
-from worker.identity.search.likeness import SFACE, Pairs, features, probability
+from worker.identity.search.likeness import SFACE, Comparisons, features, probability
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,7 +55,7 @@ class Images:
 class Trials:
     """Pairs of an image and a person."""
 
-    pairs: Pairs
+    pairs: Comparisons
     same: NDArray[np.bool_]
     weight: NDArray[np.float64]
     """Pairs that each stands for; among equal ones a person weighs as the root of its number of images."""
@@ -103,7 +103,7 @@ def draw(images: Images, rounds: int, seed: int) -> Trials:
         chosen = [rng.choice(rows, count, replace=False) for rows, count in zip(members, counts, strict=True)]
         blocks += list(compare(images, people, chosen, rng))
     cosine, quality, agreement, same, weight = np.concatenate(blocks, axis=1)
-    return Trials(Pairs(cosine=cosine, quality=quality, agreement=agreement), same > 0, weight)
+    return Trials(Comparisons(cosine=cosine, quality=quality, agreement=agreement), same > 0, weight)
 
 
 def compare(
@@ -194,7 +194,7 @@ def print_examples() -> None:
     for quality in (0.3, 0.7):
         for prior in PRIORS:
             same = np.ones_like(cosines)
-            guess = probability(Pairs(cosine=cosines, quality=same * quality, agreement=same), prior, SFACE)
+            guess = probability(Comparisons(cosine=cosines, quality=same * quality, agreement=same), prior, SFACE)
             print(f"| {quality} | {prior:g} | " + " | ".join(f"{p:.3f}" for p in guess) + " |")
 
 

@@ -27,7 +27,7 @@ from db.reader.run_query import WORK_MEMORY
 from db.schema.migrate import upgrade
 from db.schema.totals import find_differences, recount_people
 from db.server.embedded import EmbeddedPostgres
-from worker.identity.merge_candidates import read_alike
+from worker.identity.merge_candidates import read_merge_candidates
 from worker.ledger.status.job_status import read_status
 from worker.pictures import tiles
 
@@ -185,7 +185,7 @@ def measure(connection: Connection) -> None:
         show(title, connection, lambda explained=explained: connection.exec_driver_sql(explained.replace("%", "%%")))
     session, sheet = Session(connection), tiles._QUERY  # noqa: SLF001 - the picture is not what is measured
     functions: dict[str, Callable[[Session], object]] = {
-        "facet people alike": read_alike,
+        "facet people alike": read_merge_candidates,
         "facet status": read_status,
         "facet sheet --person 77": lambda s: s.execute(sheet, {"job": None, "person": 77, "limit": 200}).all(),
         "facet sheet --job 7": lambda s: s.execute(sheet, {"job": 7, "person": None, "limit": 200}).all(),

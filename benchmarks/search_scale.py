@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from synthetic_people import Archive
 
-    from worker.identity.search.searcher import Found
+    from worker.identity.search.searcher import SearchResult
 
 LIMIT = 10
 FILTER = "uri LIKE '%7.jpg'"  # a tenth of the files
@@ -51,7 +51,7 @@ class Timed:
     """One search."""
 
     seconds: float
-    found: Found
+    found: SearchResult
 
 
 def main() -> None:

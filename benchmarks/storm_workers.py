@@ -152,7 +152,7 @@ class StormyWorker:
                         else:
                             self._analyse(unit, writer)
                         done += 1
-                    self._identifier.now_and_then()
+                    self._identifier.tick()
                 writer.wait()
                 while finisher.is_busy:
                     time.sleep(0.01)

@@ -161,7 +161,7 @@ class Worker:
         )
 
         def tick(totals: Totals) -> None:
-            self.identifier.now_and_then()
+            self.identifier.tick()
             self._trim()
             on_progress(totals)
 

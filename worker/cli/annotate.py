@@ -89,7 +89,7 @@ def _check_output(media: StoredMedia, output: Path) -> None:
 
 def _draw(config: Settings, media: StoredMedia, subjects: list[Subject], output: Path) -> int:
     from worker.decode.client import Decoder
-    from worker.pictures.annotate import annotate_film, annotate_still
+    from worker.pictures.annotate import annotate_image, annotate_video
     from worker.types import DecodeLimits, DecodeRequest
 
     limits = DecodeLimits(
@@ -99,11 +99,11 @@ def _draw(config: Settings, media: StoredMedia, subjects: list[Subject], output:
     try:
         with Decoder(limits) as decoder, decoder.open(request) as stream:
             if _is_still(output):
-                annotate_still(next(stream).pixels, subjects, output)
+                annotate_image(next(stream).pixels, subjects, output)
                 return 1
             with console(stderr=True).status("drawing ...") as status:
                 frames = _readable(stream, status.update)
-                return annotate_film(frames, subjects, stream.info.frames_per_second, output)
+                return annotate_video(frames, subjects, stream.info.frames_per_second, output)
     except MediaError as err:
         raise FacetError(f"{media.uri} cannot be drawn on: {err.reason}") from err
     except OSError as err:

@@ -114,13 +114,13 @@ def sheet(
 ) -> None:
     """Draw a contact sheet: the best face of each appearance, grouped by person."""
     from worker.pictures.sheets import contact_sheet, write_png
-    from worker.pictures.tiles import Gallery
+    from worker.pictures.tiles import TileReader
     from worker.storage.crops import CropStore
 
     config = settings()
     make_home(config.home)
     with open_database(config) as database, database.sessions.begin() as session:
-        tiles = Gallery(session, CropStore(config.crops)).tiles(job_id=job, person_id=person, limit=limit)
+        tiles = TileReader(session, CropStore(config.crops)).tiles(job_id=job, person_id=person, limit=limit)
     if not tiles:
         raise UsageError("there is no face to draw; analyse something first, or see `facet people list`")
     try:

@@ -94,7 +94,7 @@ def _erase(eraser: Eraser, wanted: _Wanted) -> Receipt:
         return eraser.erase_media(wanted.media)
     if wanted.person is not None:
         return eraser.erase_person(wanted.person)
-    return join([eraser.nothing("due"), *eraser.erase_due()])
+    return join([eraser.empty_receipt("due"), *eraser.erase_due()])
 
 
 def _agreed(plan: Receipt) -> bool:

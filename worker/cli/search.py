@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from worker.identity.search.photo import PhotoFace
-    from worker.identity.search.searcher import Found, Probe, Searcher, SearchOptions
+    from worker.identity.search.searcher import Probe, Searcher, SearchOptions, SearchResult
     from worker.storage.database import Database
 
 PEOPLE = ("person_id", "name", "similarity", "probability", "appearance_count", "media_count")
@@ -52,7 +52,7 @@ class _Answer:
     """Number of the face in the photo, 1 for a person or an appearance."""
     crop: NDArray[np.uint8] | None
     """(S, S, 3) RGB of who was looked for; None where the store no longer has it."""
-    found: Found
+    found: SearchResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +171,11 @@ def _chosen(faces: list[PhotoFace], number: int) -> PhotoFace:
 
 
 def _crop(config: Settings, database: Database, probe: Probe) -> NDArray[np.uint8] | None:
-    from worker.pictures.tiles import Gallery
+    from worker.pictures.tiles import TileReader
     from worker.storage.crops import CropStore
 
     with database.sessions.begin() as session:
-        gallery = Gallery(session, CropStore(config.crops))
+        gallery = TileReader(session, CropStore(config.crops))
         if probe.person_id is not None:
             return gallery.best_of_person(probe.person_id)
         return gallery.best_of_appearance(probe.appearance_id or 0)
@@ -183,12 +183,12 @@ def _crop(config: Settings, database: Database, probe: Probe) -> NDArray[np.uint
 
 def _draw(config: Settings, database: Database, answers: list[_Answer], output: Path) -> None:
     from worker.pictures.sheets import Tile, contact_sheet, write_png
-    from worker.pictures.tiles import Gallery
+    from worker.pictures.tiles import TileReader
     from worker.storage.crops import CropStore
 
     tiles = []
     with database.sessions.begin() as session:
-        gallery = Gallery(session, CropStore(config.crops))
+        gallery = TileReader(session, CropStore(config.crops))
         for answer in answers:
             if answer.crop is not None:
                 tiles.append(Tile(pixels=answer.crop, captions=(f"face {answer.face}",), group="looked for"))

@@ -326,7 +326,7 @@ def _erase_due(config: Settings, database: Database) -> None:
     from worker.storage.crops import CropStore  # noqa: PLC0415
 
     stores = Stores(CropStore(config.crops), config.staging.absolute())
-    eraser = Eraser(database.sessions, stores, patience_seconds=BEAT_PATIENCE_SECONDS, files_seconds=FINISH_SECONDS)
+    eraser = Eraser(database.sessions, stores, lock_wait_seconds=BEAT_PATIENCE_SECONDS, files_seconds=FINISH_SECONDS)
     began = time.monotonic()
     if began >= _rests["retention"]:
         erased = _erase_for_a_while(eraser)

@@ -9,7 +9,7 @@ import numpy as np
 from sqlalchemy import text
 
 from worker.identity.corrections.anchors import read_moves
-from worker.identity.corrections.names import people_of
+from worker.identity.corrections.name_assignment import people_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 # or several, so the name says only who is worth a look.
 _LAST_PLACES = text("""
     SELECT c.correction_id, p.release_id, array_agg(p.person_id) AS people
-    FROM correction c JOIN doomed_correction ON id = c.correction_id
-    JOIN person p ON p.name = c.name JOIN doomed_person d ON d.id = p.person_id
+    FROM correction c JOIN target_correction ON id = c.correction_id
+    JOIN person p ON p.name = c.name JOIN target_person d ON d.id = p.person_id
     WHERE c.undone_at IS NULL
       AND NOT EXISTS (
         SELECT FROM correction_anchor k
         WHERE k.correction_id = c.correction_id AND k.side = 0
-          AND NOT EXISTS (SELECT FROM doomed_anchor d
+          AND NOT EXISTS (SELECT FROM target_anchor d
                           WHERE d.correction_id = k.correction_id AND d.anchor_no = k.anchor_no))
     GROUP BY c.correction_id, p.release_id ORDER BY c.correction_id, p.release_id""")
 
@@ -41,26 +41,26 @@ _KEEP_NAME = text("""
         SELECT s.appearance_id, s.media_id, s.best_face_id, s.person_id
         FROM appearance s JOIN analysis a USING (analysis_id)
         WHERE s.person_id = :person_id AND a.is_current
-          AND s.appearance_id NOT IN (SELECT id FROM doomed_appearance)
+          AND s.appearance_id NOT IN (SELECT id FROM target_appearance)
         ORDER BY s.quality DESC, s.appearance_id LIMIT 1) best
     JOIN face f ON f.face_id = best.best_face_id""")
 
 _EMPTY = text("""
-    DELETE FROM correction c USING doomed_correction
+    DELETE FROM correction c USING target_correction
     WHERE id = c.correction_id
       AND NOT EXISTS (SELECT FROM correction_anchor k WHERE k.correction_id = c.correction_id AND k.side = 0)
     RETURNING 1""")
 
 # Of what also speaks of others, the words may tell who is gone: a name that nobody else bears, and reasons.
 _NAMELESS = text("""
-    DELETE FROM correction c USING doomed_correction
+    DELETE FROM correction c USING target_correction
     WHERE id = c.correction_id AND c.people && cast(:gone AS bigint[]) AND c.kind = 'name'
       AND NOT EXISTS (SELECT FROM person p WHERE p.name = c.name AND p.person_id <> ALL(:gone))
     RETURNING 1""")
 _SILENCED = text("""
     UPDATE correction c SET reason = NULL, undo_reason = NULL, name = (
         SELECT p.name FROM person p WHERE p.name = c.name AND p.person_id <> ALL(:gone) LIMIT 1)
-    FROM doomed_correction WHERE id = c.correction_id AND c.people && cast(:gone AS bigint[])""")
+    FROM target_correction WHERE id = c.correction_id AND c.people && cast(:gone AS bigint[])""")
 
 
 def keep_names(session: Session) -> None:
@@ -79,7 +79,7 @@ def _bearer(session: Session, release_id: int, correction_id: int, people: Seque
     return min(counts, key=lambda person: (-counts[person], person), default=None)
 
 
-def drop_words(session: Session, gone: Sequence[int]) -> int:
+def delete_corrections(session: Session, gone: Sequence[int]) -> int:
     """Delete corrections that have nobody left to speak of, and take names and reasons out of what others keep.
 
     Args:

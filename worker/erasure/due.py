@@ -33,15 +33,15 @@ ROWS_OF_A_FILE = 10
 """Besides its faces: items, analyses, units and the like, as far as they cost time."""
 FIRST_PAUSE_SECONDS = 60.0
 MAX_PAUSE_SECONDS = 86400.0
-LONE_PATIENCE_SECONDS = 0.5
+LONE_LOCK_WAIT_SECONDS = 0.5
 """For the rows of one file that somebody holds, once the files of its batch are tried one by one."""
 ERROR_CHARACTERS = 500
-OF_A_FILE = (
+FILE_ERRORS = (
     SQLAlchemyError, FacetError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
     AssertionError, RuntimeError, MemoryError,
 )  # fmt: skip
 """What may go wrong with one file of a batch and go well with the others."""
-OF_THE_DATABASE = ("08", "57P", "53100", "53300")
+DATABASE_STATES = ("08", "57P", "53100", "53300")
 """Beginnings of SQLSTATEs that say nothing of a file: no connection, shutting down, disk full, too many connections."""
 
 _FACES = text("""
@@ -67,15 +67,15 @@ class BatchEraser(Protocol):
         """Do everything, then take it back."""
         ...
 
-    def with_patience(self, seconds: float) -> Self:
+    def with_lock_wait(self, seconds: float) -> Self:
         """Return one that tries rows that somebody holds for at most so long."""
         ...
 
-    def erase_numbers(self, media: Sequence[int]) -> Receipt:
+    def erase_due_files(self, media: Sequence[int]) -> Receipt:
         """Erase those of some files that no job keeps."""
         ...
 
-    def nothing(self, asked: str) -> Receipt:
+    def empty_receipt(self, asked: str) -> Receipt:
         """Return the receipt of an erasure that found nothing."""
         ...
 
@@ -135,11 +135,11 @@ class Retention:
         """Erase some files; where that fails, both halves of them by themselves, down to those that are at fault."""
         eraser = self.eraser
         if len(media) == 1:
-            eraser = eraser.with_patience(LONE_PATIENCE_SECONDS)
+            eraser = eraser.with_lock_wait(LONE_LOCK_WAIT_SECONDS)
         try:
-            receipt = eraser.erase_numbers(media)
-        except OF_A_FILE as err:
-            if _is_of_the_database(err):
+            receipt = eraser.erase_due_files(media)
+        except FILE_ERRORS as err:
+            if _is_database_error(err):
                 raise
             if len(media) == 1:
                 yield self._fail(media[0], err)
@@ -162,12 +162,12 @@ class Retention:
         if not self.eraser.dry_run:
             with self.eraser.sessions.begin() as session:
                 session.execute(_FAILED, parameters)
-        return replace(self.eraser.nothing("due"), failed=(media_id,))
+        return replace(self.eraser.empty_receipt("due"), failed=(media_id,))
 
 
-def _is_of_the_database(err: BaseException) -> bool:
+def _is_database_error(err: BaseException) -> bool:
     """Whether the database is away: then each file would fail alike."""
     if not isinstance(err, DBAPIError):
         return False
     state = getattr(err.orig, "sqlstate", None)
-    return err.connection_invalidated or state is None or str(state).startswith(OF_THE_DATABASE)
+    return err.connection_invalidated or state is None or str(state).startswith(DATABASE_STATES)

@@ -16,14 +16,14 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from db.schema.totals import count_people
-from worker.erasure.corrections import drop_words, keep_names
+from worker.erasure.corrections import delete_corrections, keep_names
 from worker.erasure.due import Retention
 from worker.erasure.files import list_files, note_files, read_entries
 from worker.erasure.find import find_media, find_person, still_due
 from worker.erasure.receipt import ErasedFile, Receipt
 from worker.erasure.removal import Remover
-from worker.erasure.rows import count_jobs, delete, delete_people, find_nobodies, refresh_left, seal
-from worker.erasure.targets import choose_media, choose_person
+from worker.erasure.rows import count_jobs, delete, delete_people, find_emptied_people, refresh_left, seal
+from worker.erasure.targets import select_media, select_person
 from worker.errors import RetryableError
 from worker.identity.gallery import lock_people
 from worker.identity.identifier import Identifier
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session, sessionmaker
 
-    from worker.erasure.files import Noted, Stores
+    from worker.erasure.files import NotedFiles, Stores
 
-PATIENCE_SECONDS = 60.0
+LOCK_WAIT_SECONDS = 60.0
 PAUSE_SECONDS = 0.1
 LOCK_NOT_AVAILABLE = "55P03"
 
@@ -51,7 +51,7 @@ class Eraser:
     stores: Stores
     dry_run: bool = False
     """Do everything, then take it back: the receipt says what would go."""
-    patience_seconds: float = PATIENCE_SECONDS
+    lock_wait_seconds: float = LOCK_WAIT_SECONDS
     """How long rows that somebody holds are tried for; workers hold theirs for milliseconds."""
     files_seconds: float = float("inf")
     """How long files are removed for after their rows; what is left then waits, as if the store were away."""
@@ -65,7 +65,7 @@ class Eraser:
         """
 
         def choose(session: Session) -> None:
-            choose_media(session, sorted({find_media(session, one) for one in wanted}))
+            select_media(session, sorted({find_media(session, one) for one in wanted}))
 
         return self._erase("media " + ", ".join(wanted), choose)
 
@@ -79,7 +79,7 @@ class Eraser:
 
         def choose(session: Session) -> None:
             find_person(session, person_id)
-            choose_person(session, person_id)
+            select_person(session, person_id)
 
         with self.sessions() as session:
             release_id = find_person(session, person_id)
@@ -97,19 +97,19 @@ class Eraser:
         """
         return Retention(self, time.monotonic() + seconds, again).run()
 
-    def erase_numbers(self, media: Sequence[int]) -> Receipt:
+    def erase_due_files(self, media: Sequence[int]) -> Receipt:
         """Erase those of some files that no job keeps, in one transaction.
 
         Raises:
             RetryableError: another process held one of them for longer than this one waits; nothing was erased.
         """
-        return self._erase("due", lambda session: choose_media(session, still_due(session, media)))
+        return self._erase("due", lambda session: select_media(session, still_due(session, media)))
 
-    def with_patience(self, seconds: float) -> Self:
+    def with_lock_wait(self, seconds: float) -> Self:
         """Return one that tries rows that somebody holds for at most so long."""
-        return replace(self, patience_seconds=min(seconds, self.patience_seconds))
+        return replace(self, lock_wait_seconds=min(seconds, self.lock_wait_seconds))
 
-    def nothing(self, asked: str) -> Receipt:
+    def empty_receipt(self, asked: str) -> Receipt:
         """Give the receipt of an erasure that found nothing."""
         return Receipt(asked=asked, at=datetime.now(UTC), program=code_version(), dry_run=self.dry_run)
 
@@ -123,7 +123,7 @@ class Eraser:
         return Remover(self.sessions, self.stores, time.monotonic() + seconds).finish(again=again)
 
     def _erase(self, asked: str, choose: Callable[[Session], None]) -> Receipt:
-        until = time.monotonic() + self.patience_seconds
+        until = time.monotonic() + self.lock_wait_seconds
         while True:
             try:
                 receipt, noted = retry_conflicts("erase", lambda: self._take(asked, choose))
@@ -139,7 +139,7 @@ class Eraser:
         remover = Remover(self.sessions, self.stores, time.monotonic() + self.files_seconds)
         return receipt.with_files(remover.remove(noted))
 
-    def _take(self, asked: str, choose: Callable[[Session], None]) -> tuple[Receipt, Noted]:
+    def _take(self, asked: str, choose: Callable[[Session], None]) -> tuple[Receipt, NotedFiles]:
         """Erase rows in a transaction; returns the receipt, and the files that are left to be removed."""
         with self.sessions() as session:
             lock_people(session)
@@ -157,14 +157,14 @@ class Eraser:
 
 def _take_rows(session: Session, asked: str, *, dry_run: bool) -> Receipt:
     """Take what is doomed out of all tables."""
-    media, sealed = _files(session, "doomed_media"), _files(session, "doomed_sealed")
+    media, sealed = _files(session, "target_media"), _files(session, "target_sealed")
     keep_names(session)
     count_jobs(session)
     rows = Counter(delete(session))
     if sealed:
         seal(session)
-    people = find_nobodies(session)
-    rows["correction"] = drop_words(session, people)
+    people = find_emptied_people(session)
+    rows["correction"] = delete_corrections(session, people)
     refresh_left(session, people)
     rows.update(delete_people(session, people))
     count_people(session)

@@ -40,31 +40,31 @@ _NOTES = (
                CASE WHEN EXISTS (SELECT FROM unit u WHERE u.analysis_id = a.analysis_id
                                  AND (u.state = 'leased' OR u.token > 1))
                     THEN now() + make_interval(hours => :hours) END
-        FROM analysis a JOIN doomed_analysis ON id = a.analysis_id JOIN media_file m USING (media_id)
+        FROM analysis a JOIN target_analysis ON id = a.analysis_id JOIN media_file m USING (media_id)
         WHERE m.sha256 IS NOT NULL RETURNING removal_id""",
     # Of analyses that stay, the crops of faces that go; a strip that holds nobody else's is removed whole.
     """INSERT INTO file_removal (kind, path, is_named, crops)
        WITH losing AS MATERIALIZED (
-           SELECT DISTINCT analysis_id FROM face JOIN doomed_face ON id = face_id
-           WHERE analysis_id NOT IN (SELECT id FROM doomed_analysis))
+           SELECT DISTINCT analysis_id FROM face JOIN target_face ON id = face_id
+           WHERE analysis_id NOT IN (SELECT id FROM target_analysis))
        SELECT 'strip', f.crop_uri, true, CASE WHEN count(*) = count(d.id) THEN '{}'
                                         ELSE array_agg(f.crop_index ORDER BY f.crop_index)
                                              FILTER (WHERE d.id IS NOT NULL) END
-       FROM losing JOIN face f USING (analysis_id) LEFT JOIN doomed_face d ON d.id = f.face_id
+       FROM losing JOIN face f USING (analysis_id) LEFT JOIN target_face d ON d.id = f.face_id
        WHERE f.crop_uri IS NOT NULL
        GROUP BY f.crop_uri HAVING count(d.id) > 0 RETURNING removal_id""",
 )
 # Every analysis of a file that loses somebody: strips that no row names may show them too.
 _CHECKS = text("""
     INSERT INTO crop_check (analysis_id)
-    SELECT analysis_id FROM analysis JOIN doomed_sealed s ON s.id = media_id
-    WHERE analysis_id NOT IN (SELECT id FROM doomed_analysis)
+    SELECT analysis_id FROM analysis JOIN target_sealed s ON s.id = media_id
+    WHERE analysis_id NOT IN (SELECT id FROM target_analysis)
     ON CONFLICT DO NOTHING""")
 _CHECKED = text("""
-    SELECT analysis_id FROM crop_check JOIN analysis USING (analysis_id) JOIN doomed_sealed s ON s.id = media_id
+    SELECT analysis_id FROM crop_check JOIN analysis USING (analysis_id) JOIN target_sealed s ON s.id = media_id
     ORDER BY analysis_id""")
 _PLACES = text("""
-    SELECT sha256, location FROM media_file JOIN doomed_media ON id = media_id WHERE sha256 IS NOT NULL
+    SELECT sha256, location FROM media_file JOIN target_media ON id = media_id WHERE sha256 IS NOT NULL
     ORDER BY media_id""")
 _STAGED = text("""
     INSERT INTO file_removal (kind, path) SELECT 'staged', unnest(cast(:stems AS text[])) RETURNING removal_id""")
@@ -85,7 +85,7 @@ class Stores:
 
 
 @dataclass(frozen=True, slots=True)
-class Noted:
+class NotedFiles:
     """What an erasure wrote down to be done to files once it is committed."""
 
     removals: tuple[int, ...] = ()
@@ -94,13 +94,13 @@ class Noted:
     """Analyses that stay, in whose folders strips that no row names are looked for."""
 
 
-def note_files(session: Session, staging: Path) -> Noted:
+def note_files(session: Session, staging: Path) -> NotedFiles:
     """Write down the files of what is doomed, before its rows go."""
     removals = [int(number) for note in _NOTES for number in session.scalars(text(note), {"hours": STRAGGLER_HOURS})]
     stems = {"stems": list(dict.fromkeys(_stems(session, staging)))}
     removals += [int(number) for number in session.scalars(_STAGED, stems)]
     session.execute(_CHECKS)
-    return Noted(tuple(removals), tuple(int(number) for number in session.scalars(_CHECKED)))
+    return NotedFiles(tuple(removals), tuple(int(number) for number in session.scalars(_CHECKED)))
 
 
 def _stems(session: Session, staging: Path) -> Iterator[str]:
@@ -118,7 +118,7 @@ def _stems(session: Session, staging: Path) -> Iterator[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class RemovalEntry:
     """What one entry says is to be removed."""
 
     kind: str
@@ -126,14 +126,16 @@ class Entry:
     crops: tuple[int, ...]
 
 
-def read_entries(session: Session, noted: Noted) -> list[Entry]:
+def read_entries(session: Session, noted: NotedFiles) -> list[RemovalEntry]:
     """Return what the entries say that were noted."""
     statement = text("SELECT kind, path, crops FROM file_removal WHERE removal_id = ANY(:ids) ORDER BY removal_id")
     rows = session.execute(statement, {"ids": list(noted.removals)})
-    return [Entry(row.kind, row.path, tuple(row.crops or ())) for row in rows]
+    return [RemovalEntry(row.kind, row.path, tuple(row.crops or ())) for row in rows]
 
 
-def list_files(session: Session, stores: Stores, entries: Sequence[Entry], checks: Sequence[int]) -> RemovedFiles:
+def list_files(
+    session: Session, stores: Stores, entries: Sequence[RemovalEntry], checks: Sequence[int]
+) -> RemovedFiles:
     """Return what would be done to files; it needs none of the locks under which the entries were written."""
     found = sum((_find(stores, entry.kind, entry.path, entry.crops) for entry in entries), RemovedFiles())
     orphans = [name for analysis in checks for name in find_orphans_of(session, stores.crops, analysis)]

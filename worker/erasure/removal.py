@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from worker.erasure.files import Noted, check_crops, remove_file
+from worker.erasure.files import NotedFiles, check_crops, remove_file
 from worker.erasure.receipt import RemovedFiles
 from worker.errors import FacetError, RetryableError
 from worker.masking import masked
@@ -29,7 +29,7 @@ MAX_FAILURES = 3
 FIRST_PAUSE_SECONDS = 60.0
 MAX_PAUSE_SECONDS = 86400.0
 ERROR_CHARACTERS = 500
-OF_A_FILE = (FacetError, OSError, ValueError, LookupError, TypeError, RuntimeError)
+FILE_ERRORS = (FacetError, OSError, ValueError, LookupError, TypeError, RuntimeError)
 """What may go wrong with one file of a store and go well with the others."""
 
 # Copies in the staging folder of another host are that host's to remove.
@@ -63,7 +63,7 @@ class Remover:
         """Return whether there is time left and the store answers."""
         return self.failures < MAX_FAILURES and time.monotonic() < self.until
 
-    def remove(self, noted: Noted) -> RemovedFiles:
+    def remove(self, noted: NotedFiles) -> RemovedFiles:
         """Remove what an erasure just noted; what cannot be removed waits."""
         for place, number in enumerate(noted.removals):
             if not self.goes_on():
@@ -107,7 +107,7 @@ class Remover:
         try:
             self.done += remove_file(self.sessions, self.stores, number)
             self.failures = 0
-        except OF_A_FILE as err:
+        except FILE_ERRORS as err:
             self._fail(err)
             facts = {"id": number, "error": masked(str(err))[:ERROR_CHARACTERS]}
             with self.sessions.begin() as session:
@@ -117,7 +117,7 @@ class Remover:
         try:
             self.done += check_crops(self.sessions, self.stores, analysis_id)
             self.failures = 0
-        except OF_A_FILE as err:
+        except FILE_ERRORS as err:
             self._fail(err)
 
     def _fail(self, err: Exception) -> None:

@@ -31,49 +31,49 @@ _COUNT_ITEMS = text("""
                max(CASE WHEN a.state = 'pending' THEN now()
                         ELSE coalesce(a.finished_at, m.submitted_at) END) AS finished_at
         FROM job_item i JOIN media_file m USING (media_id) LEFT JOIN analysis a USING (analysis_id)
-        WHERE i.media_id IN (SELECT id FROM doomed_media)
+        WHERE i.media_id IN (SELECT id FROM target_media)
         GROUP BY i.job_id) s
     WHERE j.job_id = s.job_id""")
 
 # Children first, so that every row is counted by its table and nothing is left to cascades.
 _DELETES: Mapping[str, str] = {
-    "prediction": "DELETE FROM prediction USING doomed_face WHERE face_id = id",
-    "regroup_change": "DELETE FROM regroup_change USING doomed_appearance WHERE appearance_id = id",
-    "correction_anchor": """DELETE FROM correction_anchor k USING doomed_anchor d
+    "prediction": "DELETE FROM prediction USING target_face WHERE face_id = id",
+    "regroup_change": "DELETE FROM regroup_change USING target_appearance WHERE appearance_id = id",
+    "correction_anchor": """DELETE FROM correction_anchor k USING target_anchor d
                             WHERE k.correction_id = d.correction_id AND k.anchor_no = d.anchor_no""",
-    "appearance": "DELETE FROM appearance USING doomed_appearance WHERE appearance_id = id",
-    "face": "DELETE FROM face USING doomed_face WHERE face_id = id",
-    "scene_cut": "DELETE FROM scene_cut USING doomed_analysis WHERE analysis_id = id",
-    "crop_check": "DELETE FROM crop_check USING doomed_analysis WHERE analysis_id = id",
-    "erasure_failure": "DELETE FROM erasure_failure USING doomed_media WHERE media_id = id",
-    "unit": "DELETE FROM unit USING doomed_analysis WHERE analysis_id = id",
-    "job_item": "DELETE FROM job_item USING doomed_media WHERE media_id = id",
-    "analysis": "DELETE FROM analysis USING doomed_media WHERE media_id = id",
-    "media_file": "DELETE FROM media_file USING doomed_media WHERE media_id = id",
+    "appearance": "DELETE FROM appearance USING target_appearance WHERE appearance_id = id",
+    "face": "DELETE FROM face USING target_face WHERE face_id = id",
+    "scene_cut": "DELETE FROM scene_cut USING target_analysis WHERE analysis_id = id",
+    "crop_check": "DELETE FROM crop_check USING target_analysis WHERE analysis_id = id",
+    "erasure_failure": "DELETE FROM erasure_failure USING target_media WHERE media_id = id",
+    "unit": "DELETE FROM unit USING target_analysis WHERE analysis_id = id",
+    "job_item": "DELETE FROM job_item USING target_media WHERE media_id = id",
+    "analysis": "DELETE FROM analysis USING target_media WHERE media_id = id",
+    "media_file": "DELETE FROM media_file USING target_media WHERE media_id = id",
 }
 
 _SEAL = (
-    "UPDATE media_file SET sealed_at = coalesce(sealed_at, now()) FROM doomed_sealed WHERE media_id = id",
+    "UPDATE media_file SET sealed_at = coalesce(sealed_at, now()) FROM target_sealed WHERE media_id = id",
     """UPDATE analysis SET state = CASE state WHEN 'pending' THEN 'rejected' ELSE state END, reason = :reason,
            finished_at = coalesce(finished_at, now()), frame_count = 0, face_count = 0
-       FROM doomed_analysis WHERE analysis_id = id""",
+       FROM target_analysis WHERE analysis_id = id""",
 )
 _RECOUNT = (
     """UPDATE unit u SET face_count = (SELECT count(*) FROM face f WHERE f.unit_id = u.unit_id)
-       FROM analysis a JOIN doomed_sealed ON id = a.media_id
+       FROM analysis a JOIN target_sealed ON id = a.media_id
        WHERE a.analysis_id = u.analysis_id AND u.state = 'done'""",
     """UPDATE analysis a SET face_count = (SELECT count(*) FROM face f WHERE f.analysis_id = a.analysis_id)
-       FROM doomed_sealed WHERE a.media_id = id AND a.finished_at IS NOT NULL""",
+       FROM target_sealed WHERE a.media_id = id AND a.finished_at IS NOT NULL""",
 )
 
 # Whoever lost appearances and has none left, in no analysis and no release; and those whom a correction had emptied
 # before, if no place is left to which its undoing could bring them back.
 _NOBODY = text("""
     WITH spoken AS MATERIALIZED (
-        SELECT from_person_id AS person_id FROM doomed_anchor UNION SELECT to_person_id FROM doomed_anchor UNION
-        SELECT unnest(people) FROM correction JOIN doomed_correction ON id = correction_id),
+        SELECT from_person_id AS person_id FROM target_anchor UNION SELECT to_person_id FROM target_anchor UNION
+        SELECT unnest(people) FROM correction JOIN target_correction ON id = correction_id),
     concerned AS MATERIALIZED (
-        SELECT id AS person_id FROM doomed_person
+        SELECT id AS person_id FROM target_person
         UNION
         SELECT person_id FROM spoken WHERE person_id NOT IN (
             SELECT from_person_id FROM correction_anchor UNION SELECT to_person_id FROM correction_anchor))
@@ -123,14 +123,14 @@ def seal(session: Session) -> None:
         session.execute(text(statement))
 
 
-def find_nobodies(session: Session) -> tuple[int, ...]:
+def find_emptied_people(session: Session) -> tuple[int, ...]:
     """Give the people of whom nothing is left; call it after `delete`."""
     return tuple(int(person) for person in session.scalars(_NOBODY))
 
 
 def refresh_left(session: Session, gone: Sequence[int]) -> None:
     """Sum up anew who lost appearances and is left."""
-    statement = text("SELECT id FROM doomed_person WHERE id <> ALL(:gone)")
+    statement = text("SELECT id FROM target_person WHERE id <> ALL(:gone)")
     refresh_people(session, np.array(session.scalars(statement, {"gone": list(gone)}).all(), np.int64))
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from worker.identity.corrections.anchors import LEAST_OVERLAP, MOST_SECONDS
+from worker.identity.corrections.anchors import MAX_SECONDS_OFF, MIN_OVERLAP
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 TABLES = ("media", "sealed", "analysis", "appearance", "face", "correction", "person")
-"""Each is a temporary table ``doomed_X`` with the numbers of what goes. ``sealed`` are files that lose somebody;
+"""Each is a temporary table ``target_X`` with the numbers of what goes. ``sealed`` are files that lose somebody;
 ``person`` and ``correction`` are those whose appearances and places go, while others of theirs may stay."""
 
-_FILES = "(SELECT id FROM doomed_media UNION SELECT id FROM doomed_sealed)"
+_FILES = "(SELECT id FROM target_media UNION SELECT id FROM target_sealed)"
 _LOCKS = (
     f"SELECT FROM media_file WHERE media_id IN {_FILES} ORDER BY media_id FOR UPDATE NOWAIT",
     f"SELECT FROM analysis WHERE media_id IN {_FILES} ORDER BY analysis_id FOR UPDATE NOWAIT",
@@ -44,33 +44,33 @@ def _same_place(one: str, other: str, or_frame: str = "false") -> str:
     height = f"greatest(0, least({one}.y2, {other}.y2) - greatest({one}.y1, {other}.y1))"
     areas = " + ".join(f"({box}.x2 - {box}.x1) * ({box}.y2 - {box}.y1)" for box in (one, other))
     return f"""{one}.media_id = {other}.media_id
-        AND ({one}.at_seconds BETWEEN {other}.at_seconds - {MOST_SECONDS} AND {other}.at_seconds + {MOST_SECONDS}
+        AND ({one}.at_seconds BETWEEN {other}.at_seconds - {MAX_SECONDS_OFF} AND {other}.at_seconds + {MAX_SECONDS_OFF}
              OR {or_frame})
-        AND {width} * {height} >= {LEAST_OVERLAP} * ({areas} - {width} * {height})"""
+        AND {width} * {height} >= {MIN_OVERLAP} * ({areas} - {width} * {height})"""
 
 
 # An earlier version counted the time of a film from its first picture, where its sound comes first.
 _ONE_FRAME = "d.frame_index = f.frame_index"
 
 _OF_MEDIA = (
-    "INSERT INTO doomed_analysis SELECT analysis_id FROM analysis JOIN doomed_media ON id = media_id",
-    "ANALYZE doomed_analysis",
-    "INSERT INTO doomed_appearance SELECT appearance_id FROM appearance JOIN doomed_analysis ON id = analysis_id",
-    "INSERT INTO doomed_face SELECT face_id FROM face JOIN doomed_analysis ON id = analysis_id",
-    "ANALYZE doomed_appearance",
-    "ANALYZE doomed_face",
+    "INSERT INTO target_analysis SELECT analysis_id FROM analysis JOIN target_media ON id = media_id",
+    "ANALYZE target_analysis",
+    "INSERT INTO target_appearance SELECT appearance_id FROM appearance JOIN target_analysis ON id = analysis_id",
+    "INSERT INTO target_face SELECT face_id FROM face JOIN target_analysis ON id = analysis_id",
+    "ANALYZE target_appearance",
+    "ANALYZE target_face",
 )
 
 # An analysis that goes on would store the person again, so it ends; what one that was cancelled has stored is not yet
 # anybody's.
 _OF_SEALED = (
-    """INSERT INTO doomed_analysis
-       SELECT analysis_id FROM analysis JOIN doomed_sealed ON id = media_id
+    """INSERT INTO target_analysis
+       SELECT analysis_id FROM analysis JOIN target_sealed ON id = media_id
        WHERE state IN ('pending', 'cancelled')""",
-    "ANALYZE doomed_analysis",
-    "INSERT INTO doomed_face SELECT face_id FROM face JOIN doomed_appearance ON id = appearance_id",
-    "INSERT INTO doomed_face SELECT face_id FROM face JOIN doomed_analysis ON id = analysis_id ON CONFLICT DO NOTHING",
-    "ANALYZE doomed_face",
+    "ANALYZE target_analysis",
+    "INSERT INTO target_face SELECT face_id FROM face JOIN target_appearance ON id = appearance_id",
+    "INSERT INTO target_face SELECT face_id FROM face JOIN target_analysis ON id = analysis_id ON CONFLICT DO NOTHING",
+    "ANALYZE target_face",
 )
 
 # The same faces under other releases, and in analyses that were superseded: what lies at the same places. Who is who in
@@ -79,70 +79,70 @@ _OF_SEALED = (
 _AT_PLACES = f"""
     INSERT INTO place_match SELECT f.face_id, f.appearance_id
     FROM face f JOIN analysis a USING (analysis_id)
-    WHERE f.media_id IN (SELECT id FROM doomed_sealed) AND a.state NOT IN ('pending', 'cancelled')
+    WHERE f.media_id IN (SELECT id FROM target_sealed) AND a.state NOT IN ('pending', 'cancelled')
       AND NOT (a.is_current AND a.release_id = :release_id)
-      AND EXISTS (SELECT FROM face d JOIN doomed_face ON id = d.face_id
+      AND EXISTS (SELECT FROM face d JOIN target_face ON id = d.face_id
                   WHERE d.analysis_id <> f.analysis_id AND {_same_place("d", "f", _ONE_FRAME)})"""  # noqa: S608 - constants
 _MATCHED = (
-    """INSERT INTO doomed_appearance
+    """INSERT INTO target_appearance
        SELECT appearance_id FROM place_match WHERE appearance_id IS NOT NULL GROUP BY appearance_id
        HAVING 2 * count(*) > (SELECT s.face_count FROM appearance s WHERE s.appearance_id = place_match.appearance_id)
        ON CONFLICT DO NOTHING""",
-    """INSERT INTO doomed_face
-       SELECT face_id FROM face JOIN doomed_appearance ON id = appearance_id ON CONFLICT DO NOTHING""",
-    "INSERT INTO doomed_face SELECT face_id FROM place_match WHERE appearance_id IS NULL ON CONFLICT DO NOTHING",
+    """INSERT INTO target_face
+       SELECT face_id FROM face JOIN target_appearance ON id = appearance_id ON CONFLICT DO NOTHING""",
+    "INSERT INTO target_face SELECT face_id FROM place_match WHERE appearance_id IS NULL ON CONFLICT DO NOTHING",
     "DROP TABLE place_match",
-    "ANALYZE doomed_appearance",
-    "ANALYZE doomed_face",
+    "ANALYZE target_appearance",
+    "ANALYZE target_face",
 )
 
 # A place belongs to whose appearance stood there when it was said; if that appearance is no longer stored, to whoever
 # is found there now.
 _SPOKEN = f"""
-    CREATE TEMPORARY TABLE doomed_anchor ON COMMIT DROP AS
+    CREATE TEMPORARY TABLE target_anchor ON COMMIT DROP AS
     SELECT k.correction_id, k.anchor_no, k.from_person_id, k.to_person_id FROM correction_anchor k
-    WHERE k.media_id IN (SELECT id FROM doomed_media)
-       OR k.appearance_id IN (SELECT id FROM doomed_appearance)
-       OR k.media_id IN (SELECT id FROM doomed_sealed)
+    WHERE k.media_id IN (SELECT id FROM target_media)
+       OR k.appearance_id IN (SELECT id FROM target_appearance)
+       OR k.media_id IN (SELECT id FROM target_sealed)
           AND NOT EXISTS (SELECT FROM appearance s WHERE s.appearance_id = k.appearance_id)
-          AND EXISTS (SELECT FROM face d JOIN doomed_face ON id = d.face_id
+          AND EXISTS (SELECT FROM face d JOIN target_face ON id = d.face_id
                       WHERE {_same_place("d", "k")})"""  # noqa: S608 - constants
 _CONCERNED = (
-    "INSERT INTO doomed_correction SELECT DISTINCT correction_id FROM doomed_anchor",
-    """INSERT INTO doomed_person SELECT DISTINCT person_id FROM appearance JOIN doomed_appearance ON id = appearance_id
+    "INSERT INTO target_correction SELECT DISTINCT correction_id FROM target_anchor",
+    """INSERT INTO target_person SELECT DISTINCT person_id FROM appearance JOIN target_appearance ON id = appearance_id
        WHERE person_id IS NOT NULL""",
-    "ANALYZE doomed_correction",
-    "ANALYZE doomed_person",
+    "ANALYZE target_correction",
+    "ANALYZE target_person",
 )
 
 
-def choose_media(session: Session, media_ids: Sequence[int]) -> None:
+def select_media(session: Session, media_ids: Sequence[int]) -> None:
     """Doom files with all that was ever found in them.
 
     Raises:
         sqlalchemy.exc.OperationalError: ``55P03``, somebody works on one of them at this moment; roll back, try again.
     """
     _clear(session)
-    session.execute(text("INSERT INTO doomed_media SELECT unnest(cast(:ids AS bigint[]))"), {"ids": list(media_ids)})
-    _run(session, "ANALYZE doomed_media", "ANALYZE doomed_sealed", *_LOCKS, *_OF_MEDIA)
+    session.execute(text("INSERT INTO target_media SELECT unnest(cast(:ids AS bigint[]))"), {"ids": list(media_ids)})
+    _run(session, "ANALYZE target_media", "ANALYZE target_sealed", *_LOCKS, *_OF_MEDIA)
     _run(session, _SPOKEN, *_CONCERNED)
 
 
-def choose_person(session: Session, person_id: int) -> None:
+def select_person(session: Session, person_id: int) -> None:
     """Doom a person's appearances and faces, and the same faces in every other analysis of the same files.
 
     Raises:
-        sqlalchemy.exc.OperationalError: as `choose_media`.
+        sqlalchemy.exc.OperationalError: as `select_media`.
     """
     _clear(session)
     person = {"id": person_id}
     session.execute(
-        text("INSERT INTO doomed_appearance SELECT appearance_id FROM appearance WHERE person_id = :id"), person
+        text("INSERT INTO target_appearance SELECT appearance_id FROM appearance WHERE person_id = :id"), person
     )
     session.execute(
-        text("INSERT INTO doomed_sealed SELECT DISTINCT media_id FROM appearance WHERE person_id = :id"), person
+        text("INSERT INTO target_sealed SELECT DISTINCT media_id FROM appearance WHERE person_id = :id"), person
     )
-    _run(session, "ANALYZE doomed_appearance", "ANALYZE doomed_media", "ANALYZE doomed_sealed", *_LOCKS, *_OF_SEALED)
+    _run(session, "ANALYZE target_appearance", "ANALYZE target_media", "ANALYZE target_sealed", *_LOCKS, *_OF_SEALED)
     release = session.execute(text("SELECT release_id FROM person WHERE person_id = :id"), person).scalar_one()
     _run(session, "CREATE TEMPORARY TABLE place_match (face_id bigint, appearance_id bigint) ON COMMIT DROP")
     session.execute(text(_AT_PLACES), {"release_id": release})
@@ -152,9 +152,9 @@ def choose_person(session: Session, person_id: int) -> None:
 
 def _clear(session: Session) -> None:
     for name in TABLES:
-        create = f"CREATE TEMPORARY TABLE IF NOT EXISTS doomed_{name} (id bigint PRIMARY KEY) ON COMMIT DELETE ROWS"
-        _run(session, create, f"DELETE FROM doomed_{name}")  # noqa: S608 - constant names
-    _run(session, "DROP TABLE IF EXISTS doomed_anchor")
+        create = f"CREATE TEMPORARY TABLE IF NOT EXISTS target_{name} (id bigint PRIMARY KEY) ON COMMIT DELETE ROWS"
+        _run(session, create, f"DELETE FROM target_{name}")  # noqa: S608 - constant names
+    _run(session, "DROP TABLE IF EXISTS target_anchor")
 
 
 def _run(session: Session, *statements: str) -> None:

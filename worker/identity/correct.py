@@ -14,11 +14,11 @@ from sqlalchemy import text
 from db.bulk.rows import allocate_ids
 from db.schema.totals import count_people
 from worker.errors import UsageError
-from worker.identity.corrections.anchors import ERASED, read_moves, read_words, write_anchors
-from worker.identity.corrections.names import people_of
+from worker.identity.corrections.anchors import ERASED, read_corrections, read_moves, write_anchors
+from worker.identity.corrections.name_assignment import people_of
 from worker.identity.corrections.replay import replay
-from worker.identity.gallery import PeopleInMemory, insert_people, lock_people, refresh_people
-from worker.identity.grouping.assign import KnownPeople
+from worker.identity.gallery import Gallery, insert_people, lock_people, refresh_people
+from worker.identity.grouping.assign import GalleryPeople
 from worker.identity.identifier import catch_up, settle
 from worker.identity.placing import move_appearances, place, read_these
 from worker.ledger.releases import active_release
@@ -31,11 +31,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
-    from worker.identity.corrections.replay import Kind, Said
+    from worker.identity.corrections.replay import Kind, ReplayedCorrections
 
     Ids = NDArray[np.int64]
 
-MOST_PAIRS = 1_000_000
+MAX_PAIRS = 1_000_000
 """Pairs that one ``not`` may tell apart: some 200 MB while corrections are replayed."""
 
 
@@ -94,7 +94,7 @@ def split_person(
     write_anchors(session, correction_id, subject, rest)
     (new,) = allocate_ids(session, "person", 1)
     rows = read_these(session, subject)
-    made = KnownPeople.of(np.full(len(rows), new), rows["embedding"], rows["quality"])
+    made = GalleryPeople.of(np.full(len(rows), new), rows["embedding"], rows["quality"])
     insert_people(session, known.release_id, made)
     move_appearances(session, subject, np.full(len(subject), new))
     refresh_people(session, np.array([person_id], np.int64))
@@ -116,10 +116,10 @@ def not_person(
     """
     known = _begin(session)
     subject, rest = _sides(session, known.release_id, person_id, appearances)
-    if len(subject) * len(rest) > MOST_PAIRS:
+    if len(subject) * len(rest) > MAX_PAIRS:
         raise UsageError(
             f"{len(subject)} of {len(subject) + len(rest)} appearances are too many at once; expected at "
-            f"most {MOST_PAIRS // len(rest)}: make them a person of their own with `facet people split`"
+            f"most {MAX_PAIRS // len(rest)}: make them a person of their own with `facet people split`"
         )
     correction_id = _insert(session, known, "not", (person_id, None), reason)
     write_anchors(session, correction_id, subject, rest)
@@ -148,17 +148,17 @@ def undo_correction(session: Session, correction_id: int | None = None, *, reaso
     )
     _move_back(session, moves)
     for release_id in {known.release_id, found.release_id}:
-        here = PeopleInMemory(release_id)
+        here = Gallery(release_id)
         settle(session, here, _said(session, here))
     _delete_made(session, found.correction_id)
     count_people(session)
     return int(found.correction_id)
 
 
-def _begin(session: Session) -> PeopleInMemory:
+def _begin(session: Session) -> Gallery:
     """Take the lock and let files that were analysed again have their people first."""
     lock_people(session)
-    known = PeopleInMemory(active_release(session)[0])
+    known = Gallery(active_release(session)[0])
     catch_up(session, known)
     return known
 
@@ -198,9 +198,7 @@ def _first_name(session: Session, person_ids: Sequence[int]) -> str | None:
     return next((names[person_id] for person_id in person_ids if person_id in names), None)
 
 
-def _insert(
-    session: Session, known: PeopleInMemory, kind: Kind, called: tuple[int, str | None], reason: str | None
-) -> int:
+def _insert(session: Session, known: Gallery, kind: Kind, called: tuple[int, str | None], reason: str | None) -> int:
     statement = text("""INSERT INTO correction (release_id, kind, name, reason, people, created_at)
                         VALUES (:release_id, :kind, :name, :reason, ARRAY[cast(:person AS bigint)], clock_timestamp())
                         RETURNING correction_id""")
@@ -215,11 +213,11 @@ def _claim(session: Session, correction_id: int, made: Ids) -> None:
     session.execute(statement, {"correction_id": correction_id, "made": made.tolist()})
 
 
-def _said(session: Session, known: PeopleInMemory) -> Said:
-    return replay(read_words(session, known.release_id))
+def _said(session: Session, known: Gallery) -> ReplayedCorrections:
+    return replay(read_corrections(session, known.release_id))
 
 
-def _close(session: Session, known: PeopleInMemory, correction_id: int) -> None:
+def _close(session: Session, known: Gallery, correction_id: int) -> None:
     """Let everything else follow, and note where the appearances went."""
     settle(session, known, _said(session, known))
     session.execute(
@@ -261,7 +259,7 @@ def _refuse_if_built_upon(session: Session, release_id: int, correction_id: int)
                   AND d.people && array_remove(c.people, cast(:erased AS bigint))"""),
         {"id": correction_id, "erased": ERASED},
     ).all()
-    words = {word.correction_id: word for word in read_words(session, release_id)}
+    words = {word.correction_id: word for word in read_corrections(session, release_id)}
     own = words[correction_id].appearances
     same = [number for number, word in words.items() if number > correction_id and np.isin(word.appearances, own).any()]
     if first := sorted({*later, *same}, reverse=True):

@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from db.base import EMBEDDING_DIMENSION
 from db.bulk.arrays import read_blocks, read_rows, write_rows
-from worker.identity.grouping.assign import KnownPeople
+from worker.identity.grouping.assign import GalleryPeople
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,7 +50,7 @@ def try_lock_people(session: Session) -> bool:
     return bool(session.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": IDENTIFY_LOCK}).scalar_one())
 
 
-class PeopleInMemory:
+class Gallery:
     """The people of a release that have appearances, and how to learn what changed."""
 
     def __init__(self, release_id: int) -> None:
@@ -59,12 +59,12 @@ class PeopleInMemory:
         self._erased = 0
         self._count = 0
         self._rows: dict[int, int] = {}
-        self._people = KnownPeople.empty(EMBEDDING_DIMENSION)
+        self._people = GalleryPeople.empty(EMBEDDING_DIMENSION)
 
     def forget(self) -> None:
         """Keep nobody; read everything anew at the next call."""
         self._revision, self._count, self._rows = 0, 0, {}
-        self._people = KnownPeople.empty(EMBEDDING_DIMENSION)
+        self._people = GalleryPeople.empty(EMBEDDING_DIMENSION)
 
     def forget_erased(self, session: Session) -> None:
         """Keep nobody if somebody was erased since the last call: no memory may outlive that for long."""
@@ -74,7 +74,7 @@ class PeopleInMemory:
             self.forget()
         self._erased = erased
 
-    def refresh(self, session: Session) -> KnownPeople:
+    def refresh(self, session: Session) -> GalleryPeople:
         """Read what changed since the last call; the caller holds the lock.
 
         Returns:
@@ -90,7 +90,7 @@ class PeopleInMemory:
             self._revision = newest
         return self._people[: self._count]
 
-    def find(self, person_ids: Ids) -> KnownPeople:
+    def find(self, person_ids: Ids) -> GalleryPeople:
         """Give those of some people that are held, in no order."""
         rows = [self._rows[person] for person in person_ids.tolist() if person in self._rows]
         return self._people[np.array(rows, np.int64)]
@@ -112,7 +112,7 @@ class PeopleInMemory:
         held = len(self._people)
         if self._count > held:
             room = max(self._count, held + held // 2) - held
-            self._people = KnownPeople.cat([self._people, unseen_people(np.zeros(room, np.int64))])
+            self._people = GalleryPeople.cat([self._people, unseen_people(np.zeros(room, np.int64))])
 
 
 def _newest(session: Session, release_id: int) -> int:
@@ -145,13 +145,13 @@ def refresh_people(session: Session, person_ids: Ids) -> None:
         _MEMBERS,
         {"people": wanted.tolist()},
     )
-    known = KnownPeople.of(members["person_id"], members["embedding"], members["quality"])
-    store_sums(session, KnownPeople.cat([known, unseen_people(np.setdiff1d(wanted, known.person))]))
+    known = GalleryPeople.of(members["person_id"], members["embedding"], members["quality"])
+    store_sums(session, GalleryPeople.cat([known, unseen_people(np.setdiff1d(wanted, known.person))]))
 
 
-def unseen_people(person_ids: Ids) -> KnownPeople:
+def unseen_people(person_ids: Ids) -> GalleryPeople:
     """Give people without an appearance: zero vectors, which resemble nobody."""
-    return KnownPeople(
+    return GalleryPeople(
         person=person_ids,
         sums=np.zeros((len(person_ids), EMBEDDING_DIMENSION), np.float32),
         weights=np.zeros(len(person_ids), np.float32),
@@ -159,7 +159,7 @@ def unseen_people(person_ids: Ids) -> KnownPeople:
     )
 
 
-def sum_up(before: KnownPeople, more: KnownPeople) -> KnownPeople:
+def sum_up(before: GalleryPeople, more: GalleryPeople) -> GalleryPeople:
     """Join two sums of each person; appearances of low quality count only where there are no good ones.
 
     Args:
@@ -180,10 +180,10 @@ def sum_up(before: KnownPeople, more: KnownPeople) -> KnownPeople:
     sums[rows[better]] = kept.sums[better]
     weights[rows[better]] = kept.weights[better]
     good[rows[better]] = True
-    return KnownPeople(person=more.person, sums=sums, weights=weights, good=good)
+    return GalleryPeople(person=more.person, sums=sums, weights=weights, good=good)
 
 
-def store_sums(session: Session, people: KnownPeople) -> None:
+def store_sums(session: Session, people: GalleryPeople) -> None:
     """Write the sums of people under a new revision; the caller holds the lock."""
     session.execute(text(_STAGE))
     session.execute(text("DELETE FROM pg_temp.person_sum"))
@@ -196,7 +196,7 @@ def store_sums(session: Session, people: KnownPeople) -> None:
     )
 
 
-def insert_people(session: Session, release_id: int, people: KnownPeople) -> None:
+def insert_people(session: Session, release_id: int, people: GalleryPeople) -> None:
     """Make people, with their sums, under a new revision; the caller holds the lock and took the ids."""
     if not len(people):
         return
@@ -206,7 +206,7 @@ def insert_people(session: Session, release_id: int, people: KnownPeople) -> Non
     write_rows(session, "facet.person", columns, _columns(people) | numbers)
 
 
-def _columns(people: KnownPeople) -> dict[str, NDArray[Any]]:
+def _columns(people: GalleryPeople) -> dict[str, NDArray[Any]]:
     return {
         "person_id": people.person,
         "embedding_sum": people.sums,

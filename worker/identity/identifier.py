@@ -12,11 +12,11 @@ from sqlalchemy import text
 from db.bulk.arrays import read_rows
 from db.schema.totals import count_people
 from worker.errors import FacetError, described
-from worker.identity.corrections.anchors import is_spoken_of, read_words
-from worker.identity.corrections.conflicts import violators
-from worker.identity.corrections.names import people_of, settle_names
+from worker.identity.corrections.anchors import has_anchors, read_corrections
+from worker.identity.corrections.conflicts import find_violations
+from worker.identity.corrections.name_assignment import people_of, store_names
 from worker.identity.corrections.replay import replay
-from worker.identity.gallery import PeopleInMemory, lock_people, refresh_people, try_lock_people
+from worker.identity.gallery import Gallery, lock_people, refresh_people, try_lock_people
 from worker.identity.placing import ROW, ROW_COLUMNS, place, read_these
 from worker.ledger import identify_attempts
 from worker.ledger.identify_attempts import MAX_ATTEMPTS
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from db.bulk.arrays import ColumnType
-    from worker.identity.corrections.replay import Said
+    from worker.identity.corrections.replay import ReplayedCorrections
 
     Ids = NDArray[np.int64]
 
@@ -39,7 +39,7 @@ logger = logging.getLogger(__name__)
 
 BATCH_APPEARANCES = 2000  # per transaction; a video with more of them comes in several, in order of time
 PAUSE_FACTOR = 10  # identifying takes at most a tenth of a worker's time while it analyses
-LEAST_PAUSE_SECONDS = 2.0
+MIN_PAUSE_SECONDS = 2.0
 
 _ROW: Mapping[str, ColumnType] = {**ROW, "analysis_id": "bigint"}
 _WAITING = f"""
@@ -78,10 +78,10 @@ class Identifier:
     def __init__(self, sessions: sessionmaker[Session], release_id: int) -> None:
         self._sessions = sessions
         self._release_id = release_id
-        self._known = PeopleInMemory(release_id)
-        self._next_at = time.monotonic() + LEAST_PAUSE_SECONDS
+        self._known = Gallery(release_id)
+        self._next_at = time.monotonic() + MIN_PAUSE_SECONDS
 
-    def now_and_then(self) -> None:
+    def tick(self) -> None:
         """Identify one batch, unless that was done a moment ago or another worker is at it."""
         started = time.monotonic()
         if started < self._next_at:
@@ -94,14 +94,14 @@ class Identifier:
             # of no analysis: the units in flight are not at fault, and whoever finishes meets it again
             logger.exception("identification failed", extra={"action": "identify_failed"})
         spent = time.monotonic() - started
-        self._next_at = time.monotonic() + max(LEAST_PAUSE_SECONDS, PAUSE_FACTOR * spent)
+        self._next_at = time.monotonic() + max(MIN_PAUSE_SECONDS, PAUSE_FACTOR * spent)
 
     def finish(self) -> int:
         """Identify everything that is pending; returns how many appearances got a person."""
         return identify_all(self._sessions, self._known)
 
 
-def identify_all(sessions: sessionmaker[Session], known: PeopleInMemory) -> int:
+def identify_all(sessions: sessionmaker[Session], known: Gallery) -> int:
     """Identify everything that is pending, a transaction for each batch; returns how many appearances got a person."""
     total = 0
     while (done := identify_once(sessions, known, lock_people)) != 0:
@@ -110,7 +110,7 @@ def identify_all(sessions: sessionmaker[Session], known: PeopleInMemory) -> int:
 
 
 def identify_once(
-    sessions: sessionmaker[Session], known: PeopleInMemory, lock: Callable[[Session], bool | None]
+    sessions: sessionmaker[Session], known: Gallery, lock: Callable[[Session], bool | None]
 ) -> int | None:
     """Identify one batch in a transaction of its own.
 
@@ -155,7 +155,7 @@ def identify_once(
 
 
 def change_people(
-    sessions: sessionmaker[Session], kind: str, known: PeopleInMemory, work: Callable[[Session], Result]
+    sessions: sessionmaker[Session], kind: str, known: Gallery, work: Callable[[Session], Result]
 ) -> Result:
     """Run a transaction as `run_transaction`; where it fails, forget people that it may have read from itself."""
 
@@ -172,7 +172,7 @@ def change_people(
 
 def identify_pending(
     session: Session,
-    known: PeopleInMemory,
+    known: Gallery,
     begin: Callable[[Collection[int]], None] = lambda _: None,
     *,
     suspects: bool = True,
@@ -197,7 +197,7 @@ def identify_pending(
         analyses = np.unique(rows["analysis_id"]).tolist()
         begin(analyses)
         identify_attempts.succeed(session, analyses)
-        said = said_of(session, known.release_id, rows["media_id"])
+        said = active_corrections(session, known.release_id, rows["media_id"])
         place(session, known, rows, said)
         settle(session, known, said)
     retire_superseded(session, known)
@@ -207,7 +207,7 @@ def identify_pending(
     return len(rows)
 
 
-def catch_up(session: Session, known: PeopleInMemory) -> None:
+def catch_up(session: Session, known: Gallery) -> None:
     """Identify everything that is pending if files were analysed again; the caller holds the lock.
 
     Whoever changes people by hand does so after their new appearances have taken the place of the old ones.
@@ -231,31 +231,31 @@ def show_release(session: Session, wanted: str) -> str:
     """
     lock_people(session)
     name = activate(session, wanted)
-    known = PeopleInMemory(active_release(session)[0])
+    known = Gallery(active_release(session)[0])
     catch_up(session, known)
-    settle(session, known, replay(read_words(session, known.release_id)))
+    settle(session, known, replay(read_corrections(session, known.release_id)))
     count_people(session)
     return name
 
 
-def said_of(session: Session, release_id: int, media: Ids) -> Said | None:
+def active_corrections(session: Session, release_id: int, media: Ids) -> ReplayedCorrections | None:
     """Give what humans said, or None where it has nothing to do with some files."""
-    return replay(read_words(session, release_id)) if is_spoken_of(session, media) else None
+    return replay(read_corrections(session, release_id)) if has_anchors(session, media) else None
 
 
-def settle(session: Session, known: PeopleInMemory, said: Said | None) -> None:
+def settle(session: Session, known: Gallery, said: ReplayedCorrections | None) -> None:
     """Let who contradicts what humans said find another person, and the names go where they belong."""
     if said is None:
         return
     person = people_of(session, said.appearance)
-    leaving = violators(said, person)
+    leaving = find_violations(said, person)
     if len(leaving):
         place(session, known, read_these(session, leaving), said)
         person = people_of(session, said.appearance)
-    settle_names(session, known.release_id, said, person)
+    store_names(session, known.release_id, said, person)
 
 
-def retire_superseded(session: Session, known: PeopleInMemory) -> None:
+def retire_superseded(session: Session, known: Gallery) -> None:
     """Let appearances of earlier analyses no longer count, once those of the current one have their people."""
     superseded = session.execute(_SUPERSEDED, {"release_id": known.release_id}).all()
     if not superseded:
@@ -267,5 +267,5 @@ def retire_superseded(session: Session, known: PeopleInMemory) -> None:
         {"ids": analyses},
     ).all()
     refresh_people(session, np.array(people, np.int64))
-    said = said_of(session, known.release_id, np.array([row.media_id for row in superseded], np.int64))
+    said = active_corrections(session, known.release_id, np.array([row.media_id for row in superseded], np.int64))
     settle(session, known, said)

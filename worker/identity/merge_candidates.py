@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import text
 
-from worker.identity.corrections.anchors import read_words
+from worker.identity.corrections.anchors import read_corrections
 from worker.identity.corrections.conflicts import group_people
-from worker.identity.corrections.names import people_of
+from worker.identity.corrections.name_assignment import people_of
 from worker.identity.corrections.replay import replay
 from worker.ledger.releases import active_release
 
@@ -31,7 +31,7 @@ _PAIRS = text("""
 
 
 @dataclass(frozen=True, slots=True)
-class AlikePerson:
+class CandidatePerson:
     """One of two who look alike."""
 
     person_id: int
@@ -40,16 +40,16 @@ class AlikePerson:
 
 
 @dataclass(frozen=True, slots=True)
-class AlikePair:
+class MergeCandidate:
     """Two people who may be one."""
 
-    first: AlikePerson
-    second: AlikePerson
+    first: CandidatePerson
+    second: CandidatePerson
     similarity: float
     """Cosine of their mean embeddings."""
 
 
-def read_alike(session: Session, *, limit: int = 20) -> list[AlikePair]:
+def read_merge_candidates(session: Session, *, limit: int = 20) -> list[MergeCandidate]:
     """Read pairs of the active release, the most alike first; whom humans told apart or named differently is left out.
 
     Args:
@@ -58,12 +58,12 @@ def read_alike(session: Session, *, limit: int = 20) -> list[AlikePair]:
     """
     release_id, _ = active_release(session)
     apart = _told_apart(session, release_id)
-    pairs: list[AlikePair] = []
+    pairs: list[MergeCandidate] = []
     for row in session.execute(_PAIRS, {"release_id": release_id}):
         if (row.person_id, row.other_id) not in apart:
-            first = AlikePerson(row.person_id, row.name, row.appearances)
-            second = AlikePerson(row.other_id, row.other_name, row.other_appearances)
-            pairs.append(AlikePair(first, second, float(row.similarity)))
+            first = CandidatePerson(row.person_id, row.name, row.appearances)
+            second = CandidatePerson(row.other_id, row.other_name, row.other_appearances)
+            pairs.append(MergeCandidate(first, second, float(row.similarity)))
         if len(pairs) == limit:
             break
     return pairs
@@ -71,7 +71,7 @@ def read_alike(session: Session, *, limit: int = 20) -> list[AlikePair]:
 
 def _told_apart(session: Session, release_id: int) -> set[tuple[int, int]]:
     """Pairs of people, smaller id first, some of whose appearances humans told apart."""
-    said = replay(read_words(session, release_id))
+    said = replay(read_corrections(session, release_id))
     home = group_people(said.group, people_of(session, said.appearance))
     pairs = np.sort(home[said.apart], axis=1)
     return {(int(one), int(other)) for one, other in pairs}

@@ -12,9 +12,9 @@ from db.base import EMBEDDING_DIMENSION
 from db.bulk.arrays import read_rows
 from db.bulk.rows import allocate_ids
 from worker.identity.corrections.conflicts import Ruling, rule
-from worker.identity.corrections.names import people_of
+from worker.identity.corrections.name_assignment import people_of
 from worker.identity.gallery import insert_people, refresh_people, store_sums, sum_up
-from worker.identity.grouping.assign import AppearanceEmbeddings, KnownPeople, assign
+from worker.identity.grouping.assign import AppearanceEmbeddings, GalleryPeople, assign
 from worker.identity.grouping.constraints import Constraints
 from worker.identity.grouping.in_view import Sightings
 
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from db.bulk.arrays import ColumnType
-    from worker.identity.corrections.replay import Said
-    from worker.identity.gallery import PeopleInMemory
+    from worker.identity.corrections.replay import ReplayedCorrections
+    from worker.identity.gallery import Gallery
     from worker.identity.grouping.assign import Assignment
 
     Ids = NDArray[np.int64]
@@ -84,7 +84,7 @@ class Placement:
     """Ids of people who are new."""
 
 
-def place(session: Session, known: PeopleInMemory, rows: NDArray[np.void], said: Said | None) -> Placement:
+def place(session: Session, known: Gallery, rows: NDArray[np.void], said: ReplayedCorrections | None) -> Placement:
     """Give appearances a person, as if they were new; the caller holds the lock.
 
     Args:
@@ -97,7 +97,7 @@ def place(session: Session, known: PeopleInMemory, rows: NDArray[np.void], said:
     assignment = _assign(session, known, rows, ruling)
     people, made = _people(session, assignment)
     had = rows["person_id"] >= 0
-    sums = KnownPeople.of(people, rows["embedding"], rows["quality"])
+    sums = GalleryPeople.of(people, rows["embedding"], rows["quality"])
     insert_people(session, known.release_id, sums[np.isin(sums.person, made)])
     move_appearances(session, rows["appearance_id"], people)
     if had.any():  # what they looked like is taken from the people they had
@@ -119,7 +119,7 @@ def move_appearances(session: Session, appearances: Ids, people: Ids) -> None:
     )
 
 
-def _ruling(session: Session, rows: NDArray[np.void], said: Said | None) -> Ruling:
+def _ruling(session: Session, rows: NDArray[np.void], said: ReplayedCorrections | None) -> Ruling:
     if said is None:
         nobody, nothing = np.full(len(rows), -1, np.int64), np.zeros((0, 2), np.int64)
         return Ruling(constraints=Constraints.none(len(rows)), pinned=nobody, banned=nothing)
@@ -128,7 +128,7 @@ def _ruling(session: Session, rows: NDArray[np.void], said: Said | None) -> Ruli
     return rule(said, rows["appearance_id"], person)
 
 
-def _assign(session: Session, known: PeopleInMemory, rows: NDArray[np.void], ruling: Ruling) -> Assignment:
+def _assign(session: Session, known: Gallery, rows: NDArray[np.void], ruling: Ruling) -> Assignment:
     """Assign against the people in memory, read anew if one of them is no longer in the database."""
     new, sightings = embeddings_of(rows), _sightings(session, known.release_id, rows)
     constraints = replace(ruling.constraints, banned=ruling.banned)

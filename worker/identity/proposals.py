@@ -11,9 +11,9 @@ from sqlalchemy import text
 
 from db.bulk.arrays import read_rows, write_rows
 from worker.errors import UsageError
-from worker.identity.gallery import PeopleInMemory, lock_people
+from worker.identity.gallery import Gallery, lock_people
 from worker.identity.identifier import change_people, identify_all
-from worker.identity.regroup import Regrouping, apply, compute, is_current, take_snapshot, what_fits
+from worker.identity.regroup import Regrouping, apply, compute, is_current, leave_out_changed, take_snapshot
 from worker.ledger.releases import active_release
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def regroup_people(sessions: sessionmaker[Session], release_id: int, alarm: Alar
         force: apply it all the same.
     """
     started = time.monotonic()
-    known = PeopleInMemory(release_id)
+    known = Gallery(release_id)
     identify_all(sessions, known)
     with sessions() as session:
         session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
@@ -95,15 +95,13 @@ def regroup_people(sessions: sessionmaker[Session], release_id: int, alarm: Alar
 
     def conclude_what_fits(session: Session) -> Regrouped:
         lock_people(session)
-        fitting = regrouping if is_current(session, regrouping) else what_fits(session, snapshot, regrouping)
+        fitting = regrouping if is_current(session, regrouping) else leave_out_changed(session, snapshot, regrouping)
         return conclude(session, known, fitting, None if force else alarm.reason(fitting), started)
 
     return change_people(sessions, "regroup", known, conclude_what_fits)
 
 
-def conclude(
-    session: Session, known: PeopleInMemory, regrouping: Regrouping, reason: str | None, started: float
-) -> Regrouped:
+def conclude(session: Session, known: Gallery, regrouping: Regrouping, reason: str | None, started: float) -> Regrouped:
     """Apply a regrouping, or store it as a proposal if there is a reason; the caller holds the lock."""
     proposal_id = None
     if reason is None:
@@ -197,7 +195,7 @@ def apply_proposal(session: Session, proposal_id: int) -> Proposal:
             "run `facet people regroup` for a new one"
         )
     shown = _proposal(session, row)
-    apply(session, PeopleInMemory(row.release_id), regrouping)
+    apply(session, Gallery(row.release_id), regrouping)
     _close(session, row.release_id, "applied")
     return shown
 

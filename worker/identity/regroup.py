@@ -18,11 +18,11 @@ from sqlalchemy import text
 from db.bulk.arrays import read_blocks, read_rows
 from db.bulk.rows import allocate_ids
 from db.schema.totals import count_people
-from worker.identity.corrections.anchors import read_words
+from worker.identity.corrections.anchors import read_corrections
 from worker.identity.corrections.replay import replay
 from worker.identity.gallery import insert_people, refresh_people, unseen_people
 from worker.identity.grouping.assign import AppearanceEmbeddings, inherit, regroup
-from worker.identity.grouping.in_view import connected
+from worker.identity.grouping.in_view import connected_components
 from worker.identity.identifier import settle
 from worker.identity.placing import ROW, ROW_COLUMNS, embeddings_of, move_appearances, place, read_these
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
     from db.bulk.arrays import ColumnType
     from worker.config import Settings
-    from worker.identity.corrections.replay import Said
-    from worker.identity.gallery import PeopleInMemory
+    from worker.identity.corrections.replay import ReplayedCorrections
+    from worker.identity.gallery import Gallery
 
     Ids = NDArray[np.int64]
 
@@ -110,7 +110,7 @@ class Snapshot:
     """(N,) that person."""
     embeddings: AppearanceEmbeddings
     """(N,)."""
-    said: Said
+    said: ReplayedCorrections
     fingerprint: str
 
 
@@ -122,7 +122,7 @@ def take_snapshot(session: Session, release_id: int) -> Snapshot:
         blocks.append(embeddings_of(rows))
     appearance, person = np.concatenate(ids, axis=1)
     fingerprint = _fingerprint(session, appearance, person)
-    said = replay(read_words(session, release_id))
+    said = replay(read_corrections(session, release_id))
     return Snapshot(release_id, appearance, person, AppearanceEmbeddings.cat(blocks), said, fingerprint)
 
 
@@ -160,7 +160,7 @@ def is_current(session: Session, regrouping: Regrouping) -> bool:
     return _fingerprint(session, who["appearance_id"], who["person_id"]) == regrouping.fingerprint
 
 
-def what_fits(session: Session, snapshot: Snapshot, regrouping: Regrouping) -> Regrouping:
+def leave_out_changed(session: Session, snapshot: Snapshot, regrouping: Regrouping) -> Regrouping:
     """Leave out what concerns people who were changed since a snapshot; the caller holds the lock.
 
     People between whom appearances would go belong together: a group that is written in part could hold two who are in
@@ -176,7 +176,7 @@ def what_fits(session: Session, snapshot: Snapshot, regrouping: Regrouping) -> R
     target = np.where(regrouping.newcomer >= 0, -2 - regrouping.newcomer, regrouping.after)  # no person has such an id
     people, rows = np.unique(np.concatenate([regrouping.before, target, changed]), return_inverse=True)
     before, after, touched = np.split(rows, [len(target), 2 * len(target)])
-    chain = connected(len(people), np.stack([before, after], axis=1))
+    chain = connected_components(len(people), np.stack([before, after], axis=1))
     fits = ~np.isin(chain[before], chain[touched])
     _, newcomer = np.unique(regrouping.newcomer[fits], return_inverse=True)
     has_newcomer = regrouping.newcomer[fits] >= 0
@@ -190,13 +190,13 @@ def what_fits(session: Session, snapshot: Snapshot, regrouping: Regrouping) -> R
     )
 
 
-def apply(session: Session, known: PeopleInMemory, regrouping: Regrouping) -> None:
+def apply(session: Session, known: Gallery, regrouping: Regrouping) -> None:
     """Write a regrouping that `is_current`; the caller holds the lock."""
     people = _make_people(session, regrouping)
     if len(regrouping):
         move_appearances(session, regrouping.appearance, people)
         refresh_people(session, np.concatenate([regrouping.before, people]))
-    said = replay(read_words(session, regrouping.release_id))
+    said = replay(read_corrections(session, regrouping.release_id))
     who = read_rows(session, _WHO_IS_WHO, _WHO, {"release_id": regrouping.release_id})
     latecomers = who["appearance_id"][who["appearance_id"] > regrouping.last_appearance_id]
     if len(latecomers) and len(regrouping):

@@ -40,7 +40,7 @@ SAME_MOMENT_SECONDS = 1e-3
 """Below any frame interval: a database and a container may round a time stamp differently."""
 TEXT_SHARE = 1 / 32
 """Height of the letters in the shorter side of the frame."""
-LEAST_TEXT = 11
+MIN_TEXT_PIXELS = 11
 """Pixels: smaller letters cannot be read."""
 MAX_LABEL_HEIGHTS = 30
 """Width of a label in heights of its letters; longer names are shortened."""
@@ -116,12 +116,12 @@ class Painter:
     def _label(self, place: int) -> Pixels:
         if place not in self._labels:
             subject = self.subjects[place]
-            height = max(LEAST_TEXT, round(min(self.size) * TEXT_SHARE))
+            height = max(MIN_TEXT_PIXELS, round(min(self.size) * TEXT_SHARE))
             self._labels[place] = _write(subject.lines, height, COLOURS[subject.number % len(COLOURS)])
         return self._labels[place]
 
 
-def annotate_film(frames: Iterable[DecodedFrame], subjects: Sequence[Subject], rate: float | None, path: Path) -> int:
+def annotate_video(frames: Iterable[DecodedFrame], subjects: Sequence[Subject], rate: float | None, path: Path) -> int:
     """Write a film with everybody in view drawn on its frames, one frame in memory at a time.
 
     Args:
@@ -156,7 +156,7 @@ def annotate_film(frames: Iterable[DecodedFrame], subjects: Sequence[Subject], r
     return count
 
 
-def annotate_still(pixels: Pixels, subjects: Sequence[Subject], path: Path) -> None:
+def annotate_image(pixels: Pixels, subjects: Sequence[Subject], path: Path) -> None:
     """Write a photo with everybody drawn on it, in the format that the ending names.
 
     Args:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
-    from worker.identity.search.searcher import AppearanceHit, Found, PersonHit
+    from worker.identity.search.searcher import AppearanceHit, PersonHit, SearchResult
     from worker.storage.crops import CropStore
 
     Crop = NDArray[np.uint8]
@@ -60,7 +60,7 @@ _BEST = text("""
     WHERE person_id = ANY(:people) ORDER BY person_id, quality DESC, appearance_id""")
 
 
-class Gallery:
+class TileReader:
     """Reads crops, and makes tiles of them.
 
     Args:
@@ -90,7 +90,7 @@ class Gallery:
         """Give the best face of an appearance, None where its crop is gone."""
         return self._crops([appearance_id]).get(appearance_id)
 
-    def found(self, found: Found) -> list[Tile]:
+    def found(self, found: SearchResult) -> list[Tile]:
         """Give what a search found: people by their best face, then appearances."""
         ids = [hit.person_id for hit in found.people]
         best = {row.person_id: row.appearance_id for row in self._session.execute(_BEST, {"people": ids})}

@@ -10,7 +10,7 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from models.release import load_release
 from worker.cli.demo import PICTURES, _open
-from worker.identity.grouping.assign import AppearanceEmbeddings, KnownPeople, assign, regroup
+from worker.identity.grouping.assign import AppearanceEmbeddings, GalleryPeople, assign, regroup
 from worker.identity.grouping.in_view import Sightings
 from worker.identity.search.photo import find_faces
 
@@ -108,7 +108,7 @@ def test_a_collage_is_as_many_people_as_it_shows(look_at, portraits, name):
     both = AppearanceEmbeddings.cat([collage, portraits])
     assert len(set(regroup(both).tolist())) == 2
     assert len(set(assign(both).newcomer.tolist())) == 2
-    known = KnownPeople.of(np.array([7, 7, 8, 8]), portraits.embeddings, portraits.quality)
+    known = GalleryPeople.of(np.array([7, 7, 8, 8]), portraits.embeddings, portraits.quality)
     found = assign(collage, [known])
     assert set(found.person.tolist()) <= {7, 8}
     assert len(set(found.person.tolist())) == people
@@ -122,7 +122,7 @@ def test_a_collage_that_comes_face_by_face_is_the_same_people(look_at, name):
     person, made = np.full(len(collage), -1), 0
     for row in range(len(collage)):
         seen = np.flatnonzero(person >= 0)
-        known = KnownPeople.of(person[seen], collage.embeddings[seen], collage.quality[seen])
+        known = GalleryPeople.of(person[seen], collage.embeddings[seen], collage.quality[seen])
         rest = collage[seen]
         sightings = Sightings(
             person=person[seen],

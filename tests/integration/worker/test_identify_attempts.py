@@ -90,7 +90,7 @@ def test_what_is_of_no_file_does_not_go_round_for_ever(crowd, sessions, monkeypa
     with pytest.raises(ZeroDivisionError):
         identifier.finish()
     identifier._next_at = 0.0
-    identifier.now_and_then()  # the units in flight are not at fault
+    identifier.tick()  # the units in flight are not at fault
 
 
 @pytest.mark.parametrize("batch", [3, 7, 1000])

@@ -9,7 +9,7 @@ from sqlalchemy import text
 from worker.errors import UsageError
 from worker.identity import correct
 from worker.identity.corrections.history import read_history
-from worker.identity.gallery import PeopleInMemory, refresh_people
+from worker.identity.gallery import Gallery, refresh_people
 from worker.identity.identifier import identify_pending, show_release
 
 DUMP = (
@@ -19,7 +19,7 @@ DUMP = (
 
 
 def identify(crowd, release_id=None):
-    known = PeopleInMemory(release_id or crowd.release_id)
+    known = Gallery(release_id or crowd.release_id)
     while identify_pending(crowd.session, known):
         pass
     crowd.session.flush()

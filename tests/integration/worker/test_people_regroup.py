@@ -8,9 +8,9 @@ from sqlalchemy import text
 
 from worker.errors import UsageError
 from worker.identity import correct, proposals
-from worker.identity.gallery import PeopleInMemory, lock_people, refresh_people
+from worker.identity.gallery import Gallery, lock_people, refresh_people
 from worker.identity.identifier import Identifier, identify_pending
-from worker.identity.merge_candidates import read_alike
+from worker.identity.merge_candidates import read_merge_candidates
 from worker.identity.proposals import apply_proposal, discard_proposal, read_proposals, regroup_people
 from worker.identity.regroup import Alarm, apply, compute, is_current, take_snapshot
 
@@ -20,7 +20,7 @@ ALWAYS = Alarm(share=0.0, floor=0)
 
 def identify(crowd):
     lock_people(crowd.session)
-    known = PeopleInMemory(crowd.release_id)
+    known = Gallery(crowd.release_id)
     while identify_pending(crowd.session, known):
         pass
 
@@ -158,7 +158,7 @@ def test_who_is_identified_while_it_is_computed_does_not_hold_it_up(crowd, torn,
     identify(crowd)
     regrouping = compute(snapshot)
     assert is_current(crowd.session, regrouping)
-    apply(crowd.session, PeopleInMemory(crowd.release_id), regrouping)
+    apply(crowd.session, Gallery(crowd.release_id), regrouping)
     assert crowd.who()[late, 0] == torn[1]
 
 
@@ -186,16 +186,16 @@ def alike_crowd(crowd):
 
 def test_people_who_look_alike_are_suggested_until_somebody_speaks(crowd):
     alike_crowd(crowd)
-    [pair] = read_alike(crowd.session)
+    [pair] = read_merge_candidates(crowd.session)
     assert pair.first.person_id < pair.second.person_id
     assert pair.similarity > 0.5
     correction = correct.merge_people(crowd.session, [pair.first.person_id, pair.second.person_id])
-    assert read_alike(crowd.session) == []
+    assert read_merge_candidates(crowd.session) == []
     correct.undo_correction(crowd.session, correction)
-    assert read_alike(crowd.session) == [pair]
+    assert read_merge_candidates(crowd.session) == [pair]
     correct.name_person(crowd.session, pair.first.person_id, "Ada")
     correct.name_person(crowd.session, pair.second.person_id, "Bo")
-    assert read_alike(crowd.session) == []
+    assert read_merge_candidates(crowd.session) == []
 
 
 def test_a_worker_goes_on_after_people_it_held_are_gone(crowd, archive):
@@ -233,6 +233,6 @@ def test_a_workers_role_may_do_all_of_it(crowd, torn, archive):
         new = correct.split_person(session, torn[2], crowd.ids(torn[2])[:1])[0]
         correct.undo_correction(session, new)
         correct.undo_correction(session, number)
-        known = PeopleInMemory(crowd.release_id)
+        known = Gallery(crowd.release_id)
         apply(session, known, compute(take_snapshot(session, crowd.release_id)))
     assert [crowd.who()[4, n] for n in range(3)] == torn

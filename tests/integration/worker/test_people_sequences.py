@@ -18,7 +18,7 @@ from sqlalchemy import text
 from db.schema.totals import find_differences
 from worker.errors import UsageError
 from worker.identity import correct
-from worker.identity.gallery import PeopleInMemory, lock_people
+from worker.identity.gallery import Gallery, lock_people
 from worker.identity.identifier import identify_pending
 from worker.identity.regroup import apply, compute, is_current, take_snapshot
 
@@ -46,7 +46,7 @@ class Play:
     """One sequence: the crowd, the people in a worker's memory, and what was said."""
 
     crowd: object
-    known: PeopleInMemory
+    known: Gallery
     random: np.random.Generator
     words: list[Word] = field(default_factory=list)
     who: dict = field(default_factory=dict)
@@ -273,7 +273,7 @@ def test_random_sequences(small_crowd, archive, one_thread):
     """Each sequence starts with the same small archive, and is rolled back at its end."""
     crowd, session = small_crowd, small_crowd.session
     lock_people(session)
-    identify_pending(session, PeopleInMemory(crowd.release_id))
+    identify_pending(session, Gallery(crowd.release_id))
     session.commit()
     names, weights = list(STEPS_THAT_CAN_HAPPEN), np.array(list(STEPS_THAT_CAN_HAPPEN.values()))
     files = dict(crowd.files)
@@ -282,7 +282,7 @@ def test_random_sequences(small_crowd, archive, one_thread):
             sweep(archive)
         crowd.files = dict(files)
         crowd.random = np.random.default_rng(seed)
-        play = Play(crowd, PeopleInMemory(crowd.release_id), np.random.default_rng(seed))
+        play = Play(crowd, Gallery(crowd.release_id), np.random.default_rng(seed))
         for step in play.random.choice(names, STEPS, p=weights / weights.sum()):
             try:
                 getattr(play, str(step))()

@@ -11,7 +11,7 @@ from worker.cli.output.terminal import JsonFlag, console, echo, print_json, tabl
 from worker.cli.people.corrections import change, transaction
 from worker.config import settings
 from worker.errors import UsageError
-from worker.identity.merge_candidates import read_alike
+from worker.identity.merge_candidates import read_merge_candidates
 from worker.identity.proposals import (
     Proposal,
     Regrouped,
@@ -127,7 +127,7 @@ def alike(
 ) -> None:
     """List pairs of people who have come to look like one; `facet people merge` joins those who are."""
     with transaction() as session:
-        found = read_alike(session, limit=limit)
+        found = read_merge_candidates(session, limit=limit)
     if as_json:
         print_json([asdict(pair) for pair in found])
         return

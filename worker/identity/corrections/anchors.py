@@ -13,7 +13,7 @@ import numpy as np
 from sqlalchemy import text
 
 from db.bulk.arrays import read_rows
-from worker.identity.corrections.replay import Word
+from worker.identity.corrections.replay import ResolvedCorrection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
     Ids = NDArray[np.int64]
 
-LEAST_OVERLAP = 0.3
+MIN_OVERLAP = 0.3
 """Intersection over union of the boxes of one face at nearly the same time. Two faces of one frame overlap less: the
 detector suppresses boxes from 0.4, and the larger overlap wins."""
-MOST_SECONDS = 0.5
+MAX_SECONDS_OFF = 0.5
 """How far the time may be off, where the new sampling is not coarser than that: one step of the default sampling."""
 ERASED = 0
 """Stands in a correction for somebody who was erased; no person has this number."""
@@ -77,9 +77,9 @@ _RESOLVE = f"""
         ) b
         WHERE known.appearance_id IS NULL
           AND a.media_id = k.media_id AND a.release_id = %(release_id)s AND a.is_current
-          AND f.at_seconds BETWEEN k.at_seconds - greatest({MOST_SECONDS}, a.sample_interval_seconds)
-                               AND k.at_seconds + greatest({MOST_SECONDS}, a.sample_interval_seconds)
-          AND b.overlap >= {LEAST_OVERLAP}
+          AND f.at_seconds BETWEEN k.at_seconds - greatest({MAX_SECONDS_OFF}, a.sample_interval_seconds)
+                               AND k.at_seconds + greatest({MAX_SECONDS_OFF}, a.sample_interval_seconds)
+          AND b.overlap >= {MIN_OVERLAP}
         ORDER BY abs(f.at_seconds - k.at_seconds), b.overlap DESC, f.face_id
         LIMIT 1
     ) found ON true
@@ -102,14 +102,14 @@ def write_anchors(session: Session, correction_id: int, subject: Ids, rest: Ids)
     )
 
 
-def is_spoken_of(session: Session, media: Ids) -> bool:
+def has_anchors(session: Session, media: Ids) -> bool:
     """Whether any active correction has a place in any of some files."""
     statement = text("""SELECT EXISTS (SELECT FROM correction_anchor JOIN correction USING (correction_id)
                         WHERE undone_at IS NULL AND media_id = ANY(:media))""")
     return bool(session.execute(statement, {"media": np.unique(media).tolist()}).scalar_one())
 
 
-def read_words(session: Session, release_id: int) -> list[Word]:
+def read_corrections(session: Session, release_id: int) -> list[ResolvedCorrection]:
     """Read the active corrections in order of time, their places found among the appearances of a release."""
     found = read_rows(session, _RESOLVE.format(which=_ACTIVE), _RESOLVED, {"release_id": release_id})
     heads = session.execute(
@@ -121,7 +121,9 @@ def read_words(session: Session, release_id: int) -> list[Word]:
     for head, start, end in zip(heads, starts, ends, strict=True):
         subject, rest = _sides(found[start:end])
         lost = int((found["appearance_id"][start:end] < 0).sum())
-        words.append(Word(head.correction_id, head.kind, subject=subject, rest=rest, name=head.name, lost=lost))
+        words.append(
+            ResolvedCorrection(head.correction_id, head.kind, subject=subject, rest=rest, name=head.name, lost=lost)
+        )
     return words
 
 

@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from worker.identity.corrections.replay import Said
+    from worker.identity.corrections.replay import ReplayedCorrections
     from worker.identity.grouping.constraints import Constraints
 
     Ids = NDArray[np.int64]
@@ -29,7 +29,7 @@ class Ruling:
     """(B, 2) row and known person that it is not."""
 
 
-def rule(said: Said, appearances: Ids, person: Ids) -> Ruling:
+def rule(said: ReplayedCorrections, appearances: Ids, person: Ids) -> Ruling:
     """Say what holds for appearances that get a person.
 
     Args:
@@ -62,7 +62,7 @@ def group_people(group: Ids, person: Ids) -> Ids:
     return home
 
 
-def _others(said: Said, person: Ids, group: int) -> set[int]:
+def _others(said: ReplayedCorrections, person: Ids, group: int) -> set[int]:
     """People whom a group is not: those told apart from it, and those of another name."""
     foes = said.apart[(said.apart == group).any(axis=1)].ravel()
     people = set(person[np.isin(said.group, foes[foes != group])].tolist())
@@ -73,7 +73,7 @@ def _others(said: Said, person: Ids, group: int) -> set[int]:
     return people - {-1}
 
 
-def violators(said: Said, person: Ids) -> Ids:
+def find_violations(said: ReplayedCorrections, person: Ids) -> Ids:
     """Appearances that have to leave their person, so that what humans said is true again.
 
     Args:
@@ -91,7 +91,7 @@ def violators(said: Said, person: Ids) -> Ids:
     return violating
 
 
-def _disputes(said: Said, home: Ids) -> dict[int, list[tuple[int, int]]]:
+def _disputes(said: ReplayedCorrections, home: Ids) -> dict[int, list[tuple[int, int]]]:
     """By person, pairs of its groups that contradict each other."""
     disputes: dict[int, list[tuple[int, int]]] = {}
     inside = said.apart[(home[said.apart[:, 0]] == home[said.apart[:, 1]]) & (home[said.apart[:, 0]] >= 0)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from worker.identity.corrections.anchors import read_words
+from worker.identity.corrections.anchors import read_corrections
 from worker.ledger.releases import active_release
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def read_history(session: Session, *, limit: int = 50) -> list[Correction]:
     ).all()
     if not rows:
         return []
-    lost = {word.correction_id: word.lost for word in read_words(session, active_release(session)[0])}
+    lost = {word.correction_id: word.lost for word in read_corrections(session, active_release(session)[0])}
     return [
         Correction(**{**row._mapping, "people": tuple(row.people)}, lost=lost.get(row.correction_id, 0))  # noqa: SLF001 - the documented way to read a Row by name
         for row in rows

@@ -26,7 +26,7 @@ Kind = Literal["name", "merge", "split", "not"]
 
 
 @dataclass(frozen=True, slots=True)
-class Word:
+class ResolvedCorrection:
     """One correction, its places resolved to appearances."""
 
     correction_id: int
@@ -47,7 +47,7 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
+class ReplayedCorrections:
     """What humans said of M appearances, without contradictions."""
 
     appearance: Ids
@@ -58,7 +58,7 @@ class Said:
     """(M,) place in ``words`` of the word that gave an appearance its name, -1 for none."""
     apart: Ids
     """(A, 2) pairs of groups that are two people."""
-    words: tuple[Word, ...]
+    words: tuple[ResolvedCorrection, ...]
     """Active corrections in order of time."""
 
     def names(self) -> NDArray[np.object_]:
@@ -89,7 +89,7 @@ class Said:
         return Constraints(together=together, name=name, apart=pairs[(pairs >= 0).all(axis=1)])
 
 
-def replay(words: Sequence[Word]) -> Said:
+def replay(words: Sequence[ResolvedCorrection]) -> ReplayedCorrections:
     """Sum up what active corrections say.
 
     Args:
@@ -110,7 +110,7 @@ class _Book:
         self._names: dict[int, str] = {}
         self._naming: dict[int, int] = {}
 
-    def take(self, word: Word, place: int) -> None:
+    def take(self, word: ResolvedCorrection, place: int) -> None:
         """Add what a word says, as far as later words let it."""
         subject, rest = word.subject.tolist(), word.rest.tolist()
         for appearance in (*subject, *rest):
@@ -122,12 +122,12 @@ class _Book:
         if word.kind != "merge" or word.name is not None:
             self._call(subject, word.name if word.kind in ("name", "merge") else None, place)
 
-    def close(self, words: tuple[Word, ...]) -> Said:
+    def close(self, words: tuple[ResolvedCorrection, ...]) -> ReplayedCorrections:
         appearances = sorted(self._parent)
         roots = [self._find(appearance) for appearance in appearances]
         number = {root: place for place, root in enumerate(dict.fromkeys(roots))}
         apart = {tuple(sorted((number[one], number[two]))) for one, others in self._apart.items() for two in others}
-        return Said(
+        return ReplayedCorrections(
             appearance=np.array(appearances, np.int64),
             group=np.array([number[root] for root in roots], np.int64),
             naming=np.array([self._naming.get(appearance, -1) for appearance in appearances], np.int64),

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from worker.identity.grouping.edges import CLOSED, Edges
-from worker.identity.grouping.in_view import two_people
+from worker.identity.grouping.in_view import cannot_link_pairs
 from worker.identity.grouping.neighbours import is_exact, near_pairs
 
 if TYPE_CHECKING:
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 # Neighbours this far under the threshold are drawn too: their similarity grows as noise averages out.
 EDGE_MARGIN = 0.05
 # The graph is drawn until nothing joins; on LFW two or three times suffice.
-_MOST_DRAWS = 8
+_MAX_DRAWS = 8
 # In one round a group takes in so much of its own weight, so that thousands of pictures of one person need tens of
 # rounds, not thousands, and its mean stays what each was compared with.
-_MOST_GROWTH = 0.25
+_MAX_GROWTH = 0.25
 _BLOCK_EDGES = 262_144  # judged at a time: 270 MB of embeddings of 128 numbers
 
 
@@ -138,7 +138,7 @@ class Groups:
         """Join the most similar groups until no two may join."""
         pairs = np.zeros((0, 2), np.int64)
         again = False
-        for draw in range(_MOST_DRAWS):
+        for draw in range(_MAX_DRAWS):
             rows, asking = self._asking(rule, everyone=again)
             # Pairs that the first cells missed are looked for once more, among the fewer groups there are by then.
             again = draw == 0 and len(asking) == len(rows) and not is_exact(len(rows), len(asking))
@@ -155,7 +155,7 @@ class Groups:
         """(B, 2) pairs of groups that are in view together, among those that may join along (E, 2) pairs."""
         if self._seen is None or not len(pairs):
             return np.zeros((0, 2), np.int64)
-        return two_people(self._seen, self.roots()[self._seen.group], pairs)
+        return cannot_link_pairs(self._seen, self.roots()[self._seen.group], pairs)
 
     def _asking(self, rule: Rule, *, everyone: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Groups to draw the graph of, and the places in them of those whose neighbours are not known yet."""
@@ -293,7 +293,7 @@ def _follow(
     total = np.cumsum(weight, dtype=np.float64)
     begin = np.flatnonzero(np.diff(hub, prepend=-1))
     before = np.repeat(total[begin] - weight[begin], np.diff(begin, append=len(hub)))
-    fits = total - before <= _MOST_GROWTH * groups.weights[hub]
+    fits = total - before <= _MAX_GROWTH * groups.weights[hub]
     for labels in (groups.labels.person, groups.labels.name):
         fits &= (labels[small] < 0) | (labels[small] == labels[hub])
     into[small[fits]] = hub[fits]

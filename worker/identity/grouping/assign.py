@@ -92,7 +92,7 @@ class AppearanceEmbeddings(ArrayColumns):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class KnownPeople(ArrayColumns):
+class GalleryPeople(ArrayColumns):
     """A block of known people; one vector each, however often they were seen."""
 
     person: NDArray[np.int64]
@@ -159,7 +159,7 @@ class Assignment:
 
 def assign(
     new: AppearanceEmbeddings,
-    known: Iterable[KnownPeople] = (),
+    known: Iterable[GalleryPeople] = (),
     *,
     sightings: Sightings | None = None,
     constraints: Constraints | None = None,
@@ -278,7 +278,7 @@ def _group(groups: Groups, options: IdentifyOptions) -> None:
 
 def _assignable(
     new: AppearanceEmbeddings,
-    near: KnownPeople,
+    near: GalleryPeople,
     said: Constraints,
     pinned: NDArray[np.int64],
     options: IdentifyOptions,
@@ -299,11 +299,11 @@ def _assignable(
 
 
 def _candidates(
-    new: AppearanceEmbeddings, known: Iterable[KnownPeople], pinned: NDArray[np.int64], options: IdentifyOptions
-) -> tuple[KnownPeople, int]:
+    new: AppearanceEmbeddings, known: Iterable[GalleryPeople], pinned: NDArray[np.int64], options: IdentifyOptions
+) -> tuple[GalleryPeople, int]:
     """The known people that a new appearance is pinned to or resembles, ``neighbours`` for each, of how many."""
     compared = 0
-    near, hits = KnownPeople.empty(new.embeddings.shape[1]), Hits.empty()
+    near, hits = GalleryPeople.empty(new.embeddings.shape[1]), Hits.empty()
     pinned = pinned[pinned >= 0]
     for block in known:
         compared += len(block)
@@ -313,11 +313,11 @@ def _candidates(
         hits = hits.best(options.neighbours)
         kept = np.union1d(hits.found, np.flatnonzero(np.isin(np.concatenate([near.person, block.person]), pinned)))
         hits = Hits(hits.asking, np.searchsorted(kept, hits.found), hits.similarity)
-        near = KnownPeople.cat([near[kept[kept < len(near)]], block[kept[kept >= len(near)] - len(near)]])
+        near = GalleryPeople.cat([near[kept[kept < len(near)]], block[kept[kept >= len(near)] - len(near)]])
     return near, compared
 
 
-def _alike_people(new: AppearanceEmbeddings, block: KnownPeople, count: int, least: float) -> Hits:
+def _alike_people(new: AppearanceEmbeddings, block: GalleryPeople, count: int, least: float) -> Hits:
     """The people of a block that resemble new appearances, without copying the block."""
     parts = []
     for start in range(0, len(block), _BLOCK_PEOPLE):
@@ -332,7 +332,7 @@ def _weights(quality: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.maximum(quality, np.float32(MIN_WEIGHT))
 
 
-def _in_view(new: AppearanceEmbeddings, near: KnownPeople, sightings: Sightings) -> InView:
+def _in_view(new: AppearanceEmbeddings, near: GalleryPeople, sightings: Sightings) -> InView:
     """When the known people and the new appearances, rows in this order, are in view."""
     seen = sightings[np.isin(sightings.person, near.person)]
     order = np.argsort(near.person)
@@ -347,7 +347,7 @@ def _in_view(new: AppearanceEmbeddings, near: KnownPeople, sightings: Sightings)
     )
 
 
-def _bans(banned: NDArray[np.int64], near: KnownPeople) -> NDArray[np.int64]:
+def _bans(banned: NDArray[np.int64], near: GalleryPeople) -> NDArray[np.int64]:
     """(B, 2) rows of known people and of new appearances, in this order, that humans set apart."""
     rows = banned[np.isin(banned[:, 1], near.person)]
     order = np.argsort(near.person)

@@ -84,13 +84,13 @@ class Sightings(ArrayColumns):
         return cls(person=ids, media=ids, start_seconds=times, end_seconds=times, embeddings=looks, quality=none)
 
 
-def meetings(media: Ids, start_seconds: Floats, end_seconds: Floats) -> Ids:
+def pairs_in_view(media: Ids, start_seconds: Floats, end_seconds: Floats) -> Ids:
     """(B, 2) pairs of rows that are in view in the same media at the same time."""
-    blocks = [np.zeros((0, 2), np.int64), *_meetings(media, start_seconds, end_seconds)]
+    blocks = [np.zeros((0, 2), np.int64), *_pairs_in_view(media, start_seconds, end_seconds)]
     return np.concatenate(blocks)
 
 
-def connected(count: int, pairs: Ids) -> Ids:
+def connected_components(count: int, pairs: Ids) -> Ids:
     """(count,) the smallest number that each of 0.. is connected with by a chain of (E, 2) pairs."""
     label = np.arange(count)
     while len(pairs):
@@ -105,7 +105,7 @@ def connected(count: int, pairs: Ids) -> Ids:
     return label
 
 
-def two_people(seen: InView, groups: Ids, near: Ids) -> Ids:
+def cannot_link_pairs(seen: InView, groups: Ids, near: Ids) -> Ids:
     """Return the pairs of groups that are in view together, and do not look like one person there.
 
     Only groups that might come together are looked at, those that a chain of near pairs connects: all pairs in view of
@@ -120,19 +120,19 @@ def two_people(seen: InView, groups: Ids, near: Ids) -> Ids:
         (B, 2) pairs, each once, smaller group first.
     """
     count = int(max(groups.max(initial=-1), near.max(initial=-1))) + 1
-    chain = connected(count, near)
+    chain = connected_components(count, near)
     joins = np.zeros(count, np.bool_)
     joins[near.ravel()] = True
     rows = np.flatnonzero(joins[groups])
     _, file = np.unique(np.stack([chain[groups[rows]], seen.media[rows]]), axis=1, return_inverse=True)
     apart, same = [np.zeros((0, 2), np.int64)], [np.zeros((0, 2), np.int64)]
-    for block in _meetings(file.ravel(), seen.start_seconds[rows], seen.end_seconds[rows]):
+    for block in _pairs_in_view(file.ravel(), seen.start_seconds[rows], seen.end_seconds[rows]):
         pairs = rows[block]
         pairs = pairs[groups[pairs[:, 0]] != groups[pairs[:, 1]]]
         alike = _look_the_same(seen, pairs)
         same.append(pairs[alike])
         apart.append(pairs[~alike])
-    person = connected(len(groups), np.concatenate(same))
+    person = connected_components(len(groups), np.concatenate(same))
     pairs = np.concatenate(apart)
     pairs = groups[pairs[person[pairs[:, 0]] != person[pairs[:, 1]]]]
     return np.unique(np.sort(pairs, axis=1), axis=0)
@@ -146,8 +146,8 @@ def _look_the_same(seen: InView, pairs: Ids) -> NDArray[np.bool_]:
     return same
 
 
-def _meetings(media: Ids, start_seconds: Floats, end_seconds: Floats) -> Iterator[Ids]:
-    """Yield the pairs of `meetings` in blocks."""
+def _pairs_in_view(media: Ids, start_seconds: Floats, end_seconds: Floats) -> Iterator[Ids]:
+    """Yield the pairs of `pairs_in_view` in blocks."""
     order = np.lexsort((start_seconds, media))
     _, file = np.unique(media[order], return_inverse=True)
     moments, place = np.unique(np.concatenate([start_seconds[order], end_seconds[order]]), return_inverse=True)

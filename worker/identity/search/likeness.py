@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-MOST_PRIOR = 0.01
+MAX_PRIOR = 0.01
 """Prior of small archives: whoever is looked for in one of twenty people is most likely none of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Pairs(ArrayColumns):
+class Comparisons(ArrayColumns):
     """N pairs of whom one may be the other."""
 
     cosine: NDArray[np.float64]
@@ -75,7 +75,7 @@ SFACE = Calibration(
 November 2026; tables in docs/measured/search.md."""
 
 
-def features(pairs: Pairs, lowest_quality: float, highest_quality: float) -> Floats:
+def features(pairs: Comparisons, lowest_quality: float, highest_quality: float) -> Floats:
     """Lay out what the log-ratio is linear in: (N, 5) one, cosine, quality, their product, disagreement."""
     quality = np.clip(pairs.quality, lowest_quality, highest_quality)
     cosine = pairs.cosine
@@ -84,7 +84,7 @@ def features(pairs: Pairs, lowest_quality: float, highest_quality: float) -> Flo
     )
 
 
-def probability(pairs: Pairs, prior: float, calibration: Calibration = SFACE) -> Floats:
+def probability(pairs: Comparisons, prior: float, calibration: Calibration = SFACE) -> Floats:
     """Give the (N,) probability that each pair is one person.
 
     Args:
@@ -104,4 +104,4 @@ def probability(pairs: Pairs, prior: float, calibration: Calibration = SFACE) ->
 
 def prior_of(people: int) -> float:
     """Give the prior for a search among so many people: each of them, and somebody unknown, is equally likely."""
-    return min(MOST_PRIOR, 1.0 / (people + 1))
+    return min(MAX_PRIOR, 1.0 / (people + 1))

@@ -17,7 +17,7 @@ from db.errors import QueryError
 from db.reader.run_query import run_query
 from db.schema.search_index import INDEX_READY
 from worker.errors import UsageError
-from worker.identity.search.likeness import SFACE, Pairs, prior_of, probability
+from worker.identity.search.likeness import SFACE, Comparisons, prior_of, probability
 from worker.types import MIN_WEIGHT
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Probe:
     quality: float
     """In 0..1: of the face, or the best of the person's appearances."""
     agreement: float = 1.0
-    """As in `worker.identity.search.likeness.Pairs`."""
+    """As in `worker.identity.search.likeness.Comparisons`."""
     person_id: int | None = None
     """Who it is, where that is known: left out of what is found."""
     appearance_id: int | None = None
@@ -123,7 +123,7 @@ class PersonHit:
     similarity: float
     """Cosine to the quality-weighted mean of the person's appearances."""
     agreement: float
-    """Length of that mean; see `worker.identity.search.likeness.Pairs`."""
+    """Length of that mean; see `worker.identity.search.likeness.Comparisons`."""
     people_compared: int
     """With how many people who pass the filter the one looked for was compared in full."""
     name: str | None = None
@@ -156,7 +156,7 @@ class AppearanceHit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class SearchResult:
     """What a search came to, the most alike first."""
 
     people: tuple[PersonHit, ...]
@@ -244,7 +244,7 @@ class Searcher:
             raise UsageError("nothing was analysed yet, so there is nobody to find; run `facet analyze PATH` first")
         return str(rows[0]["sha"])
 
-    def search(self, probe: Probe, options: SearchOptions | None = None) -> Found:
+    def search(self, probe: Probe, options: SearchOptions | None = None) -> SearchResult:
         """Find the people and appearances that are most alike.
 
         Raises:
@@ -261,7 +261,7 @@ class Searcher:
         if self.trunk_sha256() == SFACE.trunk_sha256:
             near, people = _judged_appearances(probe, near, prior), _judged_people(probe, people, prior)
         known = self._known([*(hit.person_id for hit in near), *(hit.person_id for hit in people)])
-        return Found(
+        return SearchResult(
             people=tuple(known[hit.person_id].introduce(hit) for hit in people),
             appearances=tuple(
                 hit if hit.person_id is None else replace(hit, name=known[hit.person_id].name) for hit in near
@@ -349,7 +349,7 @@ def _judged_people(probe: Probe, hits: list[PersonHit], prior: float) -> list[Pe
 def _chances(probe: Probe, facts: list[tuple[float, float, float]], prior: float) -> list[float]:
     """Probabilities of hits of which similarity, quality and agreement are known."""
     similarity, quality, agreement = np.array(facts, np.float64).reshape(-1, 3).T
-    pairs = Pairs(
+    pairs = Comparisons(
         cosine=similarity,
         quality=np.minimum(quality, probe.quality),
         agreement=agreement * probe.agreement,

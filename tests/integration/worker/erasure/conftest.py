@@ -12,7 +12,7 @@ from sqlalchemy import text
 from db.base import Base
 from worker.erasure.erase import Eraser
 from worker.erasure.files import Stores
-from worker.identity.gallery import PeopleInMemory
+from worker.identity.gallery import Gallery
 from worker.identity.identifier import identify_pending
 from worker.storage.crops import CropStore
 
@@ -113,7 +113,7 @@ class House:
         return np.random.default_rng(media_id).integers(1, 255, (count, CROP, CROP, 3), np.uint8)
 
     def identify(self) -> None:
-        known = PeopleInMemory(self.crowd.release_id)
+        known = Gallery(self.crowd.release_id)
         while identify_pending(self.session, known):
             pass
         self.session.commit()
@@ -137,7 +137,7 @@ def house(crowd, archive, tmp_path):
 
 @pytest.fixture
 def eraser(house, archive):
-    return Eraser(archive.sessions, house.stores, patience_seconds=0.5)
+    return Eraser(archive.sessions, house.stores, lock_wait_seconds=0.5)
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ def test_a_file_that_a_worker_holds_holds_up_no_other(archive, eraser, due):
         (unit,) = ledger.lease_units(session, archive.lease(), 1)
     with archive.sessions.begin() as session:
         session.execute(text("SELECT FROM unit WHERE unit_id = :id FOR UPDATE"), {"id": unit.unit_id})
-        list(replace(eraser, patience_seconds=0.2).erase_due())
+        list(replace(eraser, lock_wait_seconds=0.2).erase_due())
         assert left(archive) == [unit.media_id]
 
 
@@ -135,14 +135,14 @@ def test_files_that_another_job_keeps_stay_whenever_it_came(archive, eraser, due
 def test_whatever_goes_wrong_with_a_file_stays_with_it(archive, eraser, due, monkeypatch, error):
     from worker.erasure import erase
 
-    choose = erase.choose_media
+    choose = erase.select_media
 
     def fail(session, media):
         if due[2] in media:
             raise error
         choose(session, media)
 
-    monkeypatch.setattr(erase, "choose_media", fail)
+    monkeypatch.setattr(erase, "select_media", fail)
     list(eraser.erase_due())
     assert left(archive) == [due[2]]
     with archive.sessions() as session:

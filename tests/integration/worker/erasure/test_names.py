@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from worker.identity import correct
-from worker.identity.gallery import PeopleInMemory
+from worker.identity.gallery import Gallery
 from worker.identity.identifier import identify_pending
 
 
@@ -60,7 +60,7 @@ def test_a_name_given_under_two_releases_stays_under_both(house, eraser):
     ).scalar_one()
     for media in (first, second):
         house.crowd.analyse(media, release_id=other)
-    known = PeopleInMemory(other)
+    known = Gallery(other)
     while identify_pending(session, known):
         pass
     session.commit()

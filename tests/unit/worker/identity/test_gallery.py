@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.identity.gallery import sum_up, unseen_people
-from worker.identity.grouping.assign import KnownPeople
+from worker.identity.grouping.assign import GalleryPeople
 
 
 def some(random, count, dimension=128):
@@ -20,10 +20,10 @@ def some(random, count, dimension=128):
 def test_a_sum_of_sums_is_the_sum_of_all(seed, first, second):
     random = np.random.default_rng(seed)
     person, looks, quality = some(random, first + second)
-    before = KnownPeople.of(person[:first], looks[:first], quality[:first])
-    before = KnownPeople.cat([before, unseen_people(np.array([14]))]) if 14 not in before.person else before
-    more = KnownPeople.of(person[first:], looks[first:], quality[first:])
-    everyone = KnownPeople.of(person, looks, quality)
+    before = GalleryPeople.of(person[:first], looks[:first], quality[:first])
+    before = GalleryPeople.cat([before, unseen_people(np.array([14]))]) if 14 not in before.person else before
+    more = GalleryPeople.of(person[first:], looks[first:], quality[first:])
+    everyone = GalleryPeople.of(person, looks, quality)
     expected = everyone[np.isin(everyone.person, more.person)]
     found = sum_up(before, more)
     assert found.person.tolist() == more.person.tolist() == expected.person.tolist()

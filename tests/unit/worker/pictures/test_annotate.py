@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worker.pictures.annotate import COLOURS, Painter, Subject, annotate_film, annotate_still
+from worker.pictures.annotate import COLOURS, Painter, Subject, annotate_image, annotate_video
 from worker.types import DecodedFrame
 
 GREY = 90
@@ -40,7 +40,7 @@ def film(path):
 
 def write(path, times, subjects=(), shape=(243, 321), rate=None):
     frames = [DecodedFrame(n, at, np.full((*shape, 3), GREY, np.uint8), scene_cut=False) for n, at in enumerate(times)]
-    return annotate_film(iter(frames), subjects, rate, path)
+    return annotate_video(iter(frames), subjects, rate, path)
 
 
 def test_boxes_are_interpolated_between_faces():
@@ -108,7 +108,7 @@ def test_two_frames_of_one_time_are_both_kept(tmp_path):
 
 def test_a_film_that_changes_its_size_keeps_the_first(tmp_path):
     frames = [DecodedFrame(n, n / 5, plain(*size), scene_cut=False) for n, size in enumerate([(64, 48), (48, 64)])]
-    assert annotate_film(iter(frames), [], 5.0, tmp_path / "out.mp4") == 2
+    assert annotate_video(iter(frames), [], 5.0, tmp_path / "out.mp4") == 2
     stream, *_ = film(tmp_path / "out.mp4")
     assert (stream.width, stream.height) == (64, 48)
 
@@ -119,12 +119,12 @@ def test_a_film_that_fails_leaves_nothing_behind(tmp_path):
         raise RuntimeError
 
     with pytest.raises(RuntimeError):
-        annotate_film(broken(), [], 25.0, tmp_path / "out.mp4")
+        annotate_video(broken(), [], 25.0, tmp_path / "out.mp4")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_still_is_drawn_on(tmp_path):
-    annotate_still(plain(), [subject(start=0.0, end=0.0)], tmp_path / "out.png")
+    annotate_image(plain(), [subject(start=0.0, end=0.0)], tmp_path / "out.png")
     with Image.open(tmp_path / "out.png") as image:
         assert image.size == (321, 243)
         assert not np.array_equal(np.asarray(image), plain())
@@ -140,7 +140,7 @@ def test_frames_of_another_size_are_fitted_with_their_boxes(tmp_path):
         boxes=np.array([np.tile(size, 2) * [0.25, 0.25, 0.75, 0.75] for size in sizes], np.float32),
         frame_sizes=np.array(sizes, np.float32),
     )
-    annotate_film(iter(frames), [someone], 1.0, tmp_path / "out.mkv")
+    annotate_video(iter(frames), [someone], 1.0, tmp_path / "out.mkv")
     _, _, pictures = film(tmp_path / "out.mkv")
     assert {picture.shape for picture in pictures} == {(48, 64, 3)}
     assert pictures[2][24, 4].max() < 40  # black beside the upright one

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from worker.identity.corrections.conflicts import group_people, rule, violators
-from worker.identity.corrections.names import holders
-from worker.identity.corrections.replay import Word, replay
+from worker.identity.corrections.conflicts import find_violations, group_people, rule
+from worker.identity.corrections.name_assignment import assign_names
+from worker.identity.corrections.replay import ResolvedCorrection, replay
 
 
 def ids(*appearances):
@@ -14,7 +14,7 @@ def ids(*appearances):
 
 
 def word(kind, subject, rest=(), name=None):
-    return Word(1, kind, ids(*subject), ids(*rest), name)
+    return ResolvedCorrection(1, kind, ids(*subject), ids(*rest), name)
 
 
 def people(said, of):
@@ -48,30 +48,30 @@ def test_a_named_appearance_is_nobody_of_another_name():
 
 def test_nothing_is_violated_where_all_is_true():
     said = replay([word("merge", [1, 2]), word("split", [3], [1, 2]), word("name", [1, 2], name="Ada")])
-    assert violators(said, people(said, {1: 7, 2: 7, 3: 8})).tolist() == []
+    assert find_violations(said, people(said, {1: 7, 2: 7, 3: 8})).tolist() == []
 
 
 def test_a_torn_group_comes_together_where_most_of_it_is():
     said = replay([word("merge", [1, 2, 3])])
-    assert violators(said, people(said, {1: 7, 2: 8, 3: 8})).tolist() == [1]
+    assert find_violations(said, people(said, {1: 7, 2: 8, 3: 8})).tolist() == [1]
 
 
 def test_of_two_that_are_apart_the_smaller_leaves():
     said = replay([word("split", [1, 2], [3]), word("merge", [3, 4, 5])])
-    assert violators(said, people(said, dict.fromkeys(range(1, 6), 7))).tolist() == [1, 2]
+    assert find_violations(said, people(said, dict.fromkeys(range(1, 6), 7))).tolist() == [1, 2]
 
 
 def test_one_against_many_leaves():
     said = replay([word("not", [1], [2, 3, 4])])
-    assert violators(said, people(said, dict.fromkeys(range(1, 5), 7))).tolist() == [1]
+    assert find_violations(said, people(said, dict.fromkeys(range(1, 5), 7))).tolist() == [1]
 
 
 def test_two_names_in_one_person():
     said = replay([word("name", [1, 2], name="Ada"), word("name", [3], name="Bo")])
-    assert violators(said, people(said, {1: 7, 2: 7, 3: 7})).tolist() == [3]
+    assert find_violations(said, people(said, {1: 7, 2: 7, 3: 7})).tolist() == [3]
 
 
 def test_a_name_goes_to_whoever_has_most_of_its_appearances():
     said = replay([word("name", [1, 2, 3], name="Ada"), word("name", [4, 5], name="Bo")])
-    assert holders(said, people(said, {1: 7, 2: 8, 3: 8, 4: 9, 5: 6})) == {8: "Ada", 6: "Bo"}
-    assert holders(said, people(said, {})) == {}
+    assert assign_names(said, people(said, {1: 7, 2: 8, 3: 8, 4: 9, 5: 6})) == {8: "Ada", 6: "Bo"}
+    assert assign_names(said, people(said, {})) == {}

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.identity.corrections.replay import Word, replay
+from worker.identity.corrections.replay import ResolvedCorrection, replay
 
 numbers = count(1)
 
@@ -18,19 +18,19 @@ def ids(*appearances):
 
 
 def name(what, *subject):
-    return Word(next(numbers), "name", ids(*subject), ids(), what)
+    return ResolvedCorrection(next(numbers), "name", ids(*subject), ids(), what)
 
 
 def merge(*subject, called=None):
-    return Word(next(numbers), "merge", ids(*subject), ids(), called)
+    return ResolvedCorrection(next(numbers), "merge", ids(*subject), ids(), called)
 
 
 def split(subject, rest):
-    return Word(next(numbers), "split", ids(*subject), ids(*rest), None)
+    return ResolvedCorrection(next(numbers), "split", ids(*subject), ids(*rest), None)
 
 
 def deny(subject, rest):
-    return Word(next(numbers), "not", ids(*subject), ids(*rest), None)
+    return ResolvedCorrection(next(numbers), "not", ids(*subject), ids(*rest), None)
 
 
 def groups(said):
@@ -112,7 +112,7 @@ def test_constraints_speak_of_the_rows_that_are_there():
 
 
 words = st.builds(
-    lambda kind, sides, called: Word(
+    lambda kind, sides, called: ResolvedCorrection(
         next(numbers),
         kind,
         ids(*(a for a, side in sides.items() if side == 0)),

@@ -9,9 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.identity.grouping.assign import AppearanceEmbeddings, IdentifyOptions, KnownPeople, assign, inherit, regroup
+from worker.identity.grouping.assign import (
+    AppearanceEmbeddings,
+    GalleryPeople,
+    IdentifyOptions,
+    assign,
+    inherit,
+    regroup,
+)
 from worker.identity.grouping.constraints import Constraints
-from worker.identity.grouping.in_view import Sightings, connected, meetings
+from worker.identity.grouping.in_view import Sightings, connected_components, pairs_in_view
 
 DIMENSION = 64
 OPTIONS = IdentifyOptions(threshold=0.5, mean_threshold=0.3, low_quality=0.3, low_quality_threshold=0.7, neighbours=5)
@@ -66,7 +73,7 @@ def feed(all_of_them, batches, options=OPTIONS):
     following = 0
     for rows in batches:
         seen = np.flatnonzero(person >= 0)
-        known = KnownPeople.of(person[seen], all_of_them.embeddings[seen], all_of_them.quality[seen], options=options)
+        known = GalleryPeople.of(person[seen], all_of_them.embeddings[seen], all_of_them.quality[seen], options=options)
         sightings = Sightings(
             person=person[seen],
             media=all_of_them.media[seen],
@@ -117,7 +124,7 @@ def test_groups_are_numbered_in_order_of_first_row():
 
 def test_nobody():
     assert regroup(appearances([]), options=OPTIONS).shape == (0,)
-    found = assign(appearances([]), [KnownPeople.empty(DIMENSION)], options=OPTIONS)
+    found = assign(appearances([]), [GalleryPeople.empty(DIMENSION)], options=OPTIONS)
     shapes = [column.shape for column in (found.person, found.newcomer, found.similarity, found.alike)]
     assert shapes == [(0,), (0,), (0,), (0, 2)]
 
@@ -172,7 +179,7 @@ def test_two_in_view_at_once_are_one_where_nobody_else_is_plausible(cosine, qual
 
 def test_a_known_person_is_found_and_keeps_its_id():
     embeddings, person = crowd(6, 4)
-    known = KnownPeople.of(person[::2] + 100, embeddings[::2], np.full(12, 0.8, np.float32))
+    known = GalleryPeople.of(person[::2] + 100, embeddings[::2], np.full(12, 0.8, np.float32))
     found = assign(appearances(embeddings[1::2]), [known], options=OPTIONS)
     assert found.person.tolist() == (person[1::2] + 100).tolist()
     assert (found.newcomer == -1).all()
@@ -182,7 +189,7 @@ def test_a_known_person_is_found_and_keeps_its_id():
 def test_known_people_are_not_joined_but_reported():
     eye = np.eye(DIMENSION)
     people = unit([between(eye[0], eye[1], 0.6), between(eye[1], eye[0], 0.6), eye[5]])
-    known = KnownPeople.of(np.array([31, 17, 8]), people, np.full(3, 0.8, np.float32))
+    known = GalleryPeople.of(np.array([31, 17, 8]), people, np.full(3, 0.8, np.float32))
     found = assign(appearances([eye[0] + eye[1]]), [known], options=OPTIONS)
     assert found.person[0] in (17, 31)
     assert found.alike.tolist() == [[17, 31]]
@@ -191,7 +198,7 @@ def test_known_people_are_not_joined_but_reported():
 def test_alike_people_in_view_together_are_not_reported():
     eye = np.eye(DIMENSION)
     people = unit([between(eye[0], eye[1], 0.6), between(eye[1], eye[0], 0.6)])
-    known = KnownPeople.of(np.array([31, 17]), people, np.full(2, 0.8, np.float32))
+    known = GalleryPeople.of(np.array([31, 17]), people, np.full(2, 0.8, np.float32))
     both = Sightings(
         person=np.array([31, 17, 99]),
         media=np.array([4, 4, 4]),
@@ -206,7 +213,7 @@ def test_alike_people_in_view_together_are_not_reported():
 
 def test_a_poor_appearance_attaches_only_at_more_similarity():
     eye = np.eye(DIMENSION)
-    known = KnownPeople.of(np.array([7]), unit(eye[:1]), np.array([0.8], np.float32))
+    known = GalleryPeople.of(np.array([7]), unit(eye[:1]), np.array([0.8], np.float32))
     for cosine, quality, person in ((0.6, 0.8, 7), (0.6, 0.1, -1), (0.75, 0.1, 7)):
         seen = appearances([cosine * eye[0] + np.sqrt(1 - cosine**2) * eye[1]], quality=[quality])
         assert assign(seen, [known], options=OPTIONS).person.tolist() == [person]
@@ -227,14 +234,14 @@ def test_a_poor_appearance_joins_no_two_people():
 def test_poor_appearances_do_not_move_a_person():
     embeddings, _ = crowd(1, 4)
     quality = np.array([0.8, 0.1, 0.1, 0.1], np.float32)
-    known = KnownPeople.of(np.zeros(4, np.int64), embeddings, quality, options=OPTIONS)
+    known = GalleryPeople.of(np.zeros(4, np.int64), embeddings, quality, options=OPTIONS)
     assert np.allclose(unit(known.sums), embeddings[:1])
     assert known.good.tolist() == [True]
 
 
 def test_people_of_poor_appearances_only_are_their_mean():
     embeddings, _ = crowd(1, 4)
-    known = KnownPeople.of(np.zeros(4, np.int64), embeddings, np.full(4, 0.1, np.float32), options=OPTIONS)
+    known = GalleryPeople.of(np.zeros(4, np.int64), embeddings, np.full(4, 0.1, np.float32), options=OPTIONS)
     assert np.allclose(unit(known.sums), unit(embeddings.mean(axis=0)[None]), atol=1e-6)
     assert known.good.tolist() == [False]
 
@@ -295,7 +302,7 @@ def test_who_humans_set_apart_stays_so_through_a_third():
 
 def test_a_pinned_appearance_is_that_person_whatever_it_resembles():
     eye = np.eye(DIMENSION)
-    known = KnownPeople.of(np.array([7, 9]), unit(eye[:2]), np.full(2, 0.8, np.float32))
+    known = GalleryPeople.of(np.array([7, 9]), unit(eye[:2]), np.full(2, 0.8, np.float32))
     # the first is pinned to someone it does not resemble, the second to someone who has no appearance yet
     seen = appearances([eye[0], eye[0], eye[0], eye[5]], quality=[0.8, 0.8, 0.8, 0.1])
     found = assign(seen, [known[:1], known[1:]], pinned=np.array([9, 12, -1, 7]), options=OPTIONS)
@@ -308,7 +315,7 @@ def test_a_pinned_appearance_is_that_person_whatever_it_resembles():
 def test_all_of_a_pinned_group_are_that_person():
     eye = np.eye(DIMENSION)
     said = replace(Constraints.none(3), together=np.array([0, 0, -1]))
-    known = KnownPeople.of(np.array([7]), unit(eye[3:4]), np.full(1, 0.8, np.float32))
+    known = GalleryPeople.of(np.array([7]), unit(eye[3:4]), np.full(1, 0.8, np.float32))
     found = assign(appearances(eye[:3]), [known], constraints=said, pinned=np.array([7, -1, -1]), options=OPTIONS)
     assert found.person.tolist() == [7, 7, -1]
 
@@ -362,10 +369,10 @@ def test_laws_of_grouping(seed, count):
     )
     pinned = np.where(rng.random(count) < 0.1, np.arange(count) % 3, -1)
     plain = regroup(everyone, options=OPTIONS)
-    pairs = meetings(everyone.media, everyone.start_seconds, everyone.end_seconds)
+    pairs = pairs_in_view(everyone.media, everyone.start_seconds, everyone.end_seconds)
     cosine = np.einsum("bd,bd->b", everyone.embeddings[pairs[:, 0]], everyone.embeddings[pairs[:, 1]])
     quality = everyone.quality[pairs].min(axis=1)
-    chain = connected(count, pairs[cosine >= 0.65 + 0.5 * np.maximum(0.5 - quality, 0) - 1e-6])
+    chain = connected_components(count, pairs[cosine >= 0.65 + 0.5 * np.maximum(0.5 - quality, 0) - 1e-6])
     for labels in (
         plain,
         feed(everyone, np.array_split(rng.permutation(count), 3)),

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from worker.identity.grouping.assign import AppearanceEmbeddings, IdentifyOptions, KnownPeople, assign, regroup
+from worker.identity.grouping.assign import AppearanceEmbeddings, GalleryPeople, IdentifyOptions, assign, regroup
 from worker.identity.grouping.constraints import Constraints
-from worker.identity.grouping.in_view import InView, connected, meetings, two_people
+from worker.identity.grouping.in_view import InView, cannot_link_pairs, connected_components, pairs_in_view
 
 OPTIONS = IdentifyOptions(threshold=0.5, mean_threshold=0.3)
 
@@ -36,7 +36,7 @@ def test_humans_set_apart_whom_a_collage_would_join():
     everyone = photo([[1.0, 0.0], [0.98, 0.2]])
     said = replace(Constraints.none(2), apart=np.array([[0, 1]]))
     assert len(set(regroup(everyone, constraints=said, options=OPTIONS).tolist())) == 2
-    known = KnownPeople.of(np.array([7]), everyone.embeddings[:1], everyone.quality[:1])
+    known = GalleryPeople.of(np.array([7]), everyone.embeddings[:1], everyone.quality[:1])
     banned = replace(Constraints.none(1), banned=np.array([[0, 7]]))
     assert assign(everyone[1:], [known], constraints=banned, options=OPTIONS).person.tolist() == [-1]
     assert assign(everyone[1:], [known], options=OPTIONS).person.tolist() == [7]
@@ -45,20 +45,20 @@ def test_humans_set_apart_whom_a_collage_would_join():
 def test_meetings_are_all_pairs_in_view_at_once():
     rng = np.random.default_rng(2)
     media, times = rng.integers(0, 4, 60), np.sort(rng.integers(0, 40, (60, 2)), axis=1).astype(float)
-    found = {tuple(sorted(pair)) for pair in meetings(media, times[:, 0], times[:, 1]).tolist()}
+    found = {tuple(sorted(pair)) for pair in pairs_in_view(media, times[:, 0], times[:, 1]).tolist()}
     assert found == {
         (a, b)
         for b in range(60)
         for a in range(b)
         if media[a] == media[b] and times[a, 0] <= times[b, 1] and times[b, 0] <= times[a, 1]
     }
-    assert meetings(media[:0], times[:0, 0], times[:0, 1]).shape == (0, 2)
+    assert pairs_in_view(media[:0], times[:0, 0], times[:0, 1]).shape == (0, 2)
 
 
 def test_numbers_are_connected_by_chains():
     pairs = np.array([[4, 2], [2, 7], [5, 6], [9, 9]])
-    assert connected(10, pairs).tolist() == [0, 1, 2, 3, 2, 5, 5, 2, 8, 9]
-    assert connected(3, np.zeros((0, 2), np.int64)).tolist() == [0, 1, 2]
+    assert connected_components(10, pairs).tolist() == [0, 1, 2, 3, 2, 5, 5, 2, 8, 9]
+    assert connected_components(3, np.zeros((0, 2), np.int64)).tolist() == [0, 1, 2]
 
 
 def test_only_groups_that_may_join_are_compared():
@@ -76,7 +76,7 @@ def test_only_groups_that_may_join_are_compared():
     )
     # everybody in a shot and the next one, and a chain from 0 over 300 to 1
     near = np.array([[n, n + crowd] for n in range(count - crowd)] + [[1, crowd]])
-    found = two_people(seen, np.arange(count), near)
+    found = cannot_link_pairs(seen, np.arange(count), near)
     assert [0, 1] in found.tolist()
     assert {(a % crowd, b % crowd) for a, b in found.tolist()} == {(0, 1)}
 

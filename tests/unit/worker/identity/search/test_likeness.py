@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from worker.identity.search.likeness import MOST_PRIOR, SFACE, Pairs, features, prior_of, probability
+from worker.identity.search.likeness import MAX_PRIOR, SFACE, Comparisons, features, prior_of, probability
 
 
 def pairs(cosine, quality=0.7, agreement=1.0):
     cosine = np.atleast_1d(np.asarray(cosine, np.float64))
     same = np.ones_like(cosine)
-    return Pairs(cosine=cosine, quality=same * quality, agreement=same * agreement)
+    return Comparisons(cosine=cosine, quality=same * quality, agreement=same * agreement)
 
 
 @pytest.mark.parametrize("quality", [0.0, 0.25, 0.5, 0.85, 1.0])
@@ -57,5 +57,5 @@ def test_a_prior_that_is_none_is_refused(prior):
 
 def test_the_prior_of_an_archive_is_one_share_each():
     assert prior_of(9_999) == pytest.approx(1e-4)
-    assert prior_of(3) == MOST_PRIOR
-    assert prior_of(0) == MOST_PRIOR
+    assert prior_of(3) == MAX_PRIOR
+    assert prior_of(0) == MAX_PRIOR

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
-    from worker.identity.corrections.replay import Said
+    from worker.identity.corrections.replay import ReplayedCorrections
 
     Ids = NDArray[np.int64]
 
@@ -32,7 +32,7 @@ def people_of(session: Session, appearances: Ids) -> Ids:
     return people
 
 
-def holders(said: Said, person: Ids) -> dict[int, str]:
+def assign_names(said: ReplayedCorrections, person: Ids) -> dict[int, str]:
     """Say who bears which name.
 
     Args:
@@ -47,7 +47,7 @@ def holders(said: Said, person: Ids) -> dict[int, str]:
     return {int(who): said.words[place].name or "" for place, who in enumerate(bearers) if who >= 0}
 
 
-def settle_names(session: Session, release_id: int, said: Said, person: Ids) -> None:
+def store_names(session: Session, release_id: int, said: ReplayedCorrections, person: Ids) -> None:
     """Give names to who bears them and take them from all others; the caller holds the lock.
 
     A name all of whose places are lost for now (their files are being analysed again) stays where it is.
@@ -58,7 +58,7 @@ def settle_names(session: Session, release_id: int, said: Said, person: Ids) -> 
         said: what humans said.
         person: (M,) person of each appearance in ``said``, -1 for none.
     """
-    bearers = holders(said, person)
+    bearers = assign_names(said, person)
     waiting = [word.name for word in said.words if word.name and not len(word.subject)]
     session.execute(
         text("""UPDATE person SET name = NULL
