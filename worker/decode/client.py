@@ -20,7 +20,7 @@ from worker.decode.opened import open_media
 from worker.decode.process import Child
 from worker.decode.wire import (
     CANCEL,
-    MOST_FRAMES,
+    MAX_FRAMES,
     MessageKind,
     Request,
     encode_request,
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DRAIN_SECONDS = 5.0
+CANCEL_SECONDS = 5.0
 """A stream that is left early ends in order within this silence, else its child is killed."""
 
 
@@ -169,7 +169,7 @@ class DecodeStream:
         try:
             self.info = self._read_info()
         except DecoderCrashed as err:
-            self.info = self._go_on_with_pyav(err)
+            self.info = self._resume_with_pyav(err)
 
     def __enter__(self) -> Self:
         return self
@@ -187,7 +187,7 @@ class DecodeStream:
             try:
                 frame = self._read_next()
             except DecoderCrashed as err:
-                self._go_on_with_pyav(err)
+                self._resume_with_pyav(err)
                 continue
             if frame is None:
                 break
@@ -203,11 +203,11 @@ class DecodeStream:
         try:
             self._child.send(CANCEL)
             while self._open:
-                self._read_next(min(DRAIN_SECONDS, self._limits.wall_seconds))
+                self._read_next(min(CANCEL_SECONDS, self._limits.wall_seconds))
         except (DecoderCrashed, MediaRejected):
             self._open = False
 
-    def _go_on_with_pyav(self, crash: DecoderCrashed) -> MediaInfo:
+    def _resume_with_pyav(self, crash: DecoderCrashed) -> MediaInfo:
         """Ask a new child for the rest of the film, without decord.
 
         Raises:
@@ -280,7 +280,7 @@ class DecodeStream:
             hold_seconds = float(meta["hold_seconds"])
         except (KeyError, TypeError, ValueError, OverflowError) as err:
             raise self._protocol_error(f"a frame without its facts ({err!r})") from err
-        counted = 0 <= index < min(MOST_FRAMES, self._limits.frames_per_file)
+        counted = 0 <= index < min(MAX_FRAMES, self._limits.frames_per_file)
         if not (counted and math.isfinite(at_seconds) and 0 <= hold_seconds < math.inf):
             raise self._protocol_error(f"a frame {index} at {at_seconds} s")
         fits = width > 0 and height > 0 and width * height <= self._limits.pixels_per_frame

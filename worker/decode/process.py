@@ -32,7 +32,7 @@ PIPE_BYTES = 1 << 20
 """Room in the pipe, where the system allows it: fewer switches for each frame."""
 ENDING_SECONDS = 2.0
 """Between the end of a process' output and its own."""
-LOOK_SECONDS = 1.0
+THREAD_CHECK_SECONDS = 1.0
 """Between two looks at the number of threads."""
 STDERR_LINES = 3
 """The last lines that a child wrote are kept for the reason."""
@@ -78,11 +78,11 @@ class Child:
         for descriptor in (self._stdout, self._stderr_end):
             self._poll.register(descriptor, select.POLLIN)
         self._seconds_left = self._allowed = self._until = math.inf
-        self._looked_at = 0.0
+        self._checked_at = 0.0
         self._ready = False
         self._protections: tuple[str, ...] = ()
         self._closed = False
-        self._listening = True
+        self._stderr_open = True
 
     @property
     def alive(self) -> bool:
@@ -136,16 +136,16 @@ class Child:
         self._fill(memoryview(header), wall_seconds)
         magic, kind, meta_bytes, payload_bytes = HEADER.unpack(header)
         if magic != MAGIC or meta_bytes > MAX_META_BYTES:
-            raise self._nonsense()
+            raise self._protocol_error()
         text = bytearray(meta_bytes)
         self._fill(memoryview(text), wall_seconds)
         try:
             meta = json.loads(text)
             if not isinstance(meta, dict):
-                raise self._nonsense()
+                raise self._protocol_error()
             return Message(MessageKind(kind), meta, payload_bytes)
         except (ValueError, RecursionError) as err:
-            raise self._nonsense() from err
+            raise self._protocol_error() from err
 
     def read_into(self, target: memoryview, wall_seconds: float) -> None:
         """Fill ``target`` from the pipe.
@@ -191,7 +191,7 @@ class Child:
         if not self._ready:
             message = self.receive(START_SECONDS)
             if message.kind is not MessageKind.READY:
-                raise self._nonsense()
+                raise self._protocol_error()
             self._ready = True
             said = message.meta.get("protections")
             self._protections = tuple(map(str, said)) if isinstance(said, list) else ()
@@ -201,9 +201,9 @@ class Child:
         deadline = min(time.monotonic() + wall_seconds, self._until)
         while True:
             remaining = deadline - time.monotonic()
-            wait = min(max(remaining, 0), LOOK_SECONDS)
+            wait = min(max(remaining, 0), THREAD_CHECK_SECONDS)
             ready = {descriptor for descriptor, _ in self._poll.poll(wait * 1000)}
-            self._look()
+            self._check_threads()
             if self._stdout in ready and time.monotonic() < self._until:
                 return
             if self._stderr_end in ready:
@@ -213,14 +213,14 @@ class Child:
                 what = f"was silent for {wall_seconds:g} s"
                 if time.monotonic() >= self._until:
                     what = f"took more than {self._allowed:g} s for one request"
-                raise DecoderCrashed("timeout", f"the decoder {what} and was killed{self._last_words()}")
+                raise DecoderCrashed("timeout", f"the decoder {what} and was killed{self._captured_stderr()}")
 
-    def _look(self) -> None:
+    def _check_threads(self) -> None:
         """Kill the process where it started more threads than it may; where the kernel counts them, it cannot."""
         now = time.monotonic()
-        if now < self._looked_at + LOOK_SECONDS or THREADS in self._protections:
+        if now < self._checked_at + THREAD_CHECK_SECONDS or THREADS in self._protections:
             return
-        self._looked_at = now
+        self._checked_at = now
         with contextlib.suppress(OSError):  # it has just ended
             threads = len(os.listdir(f"/proc/{self.pid}/task"))  # noqa: PTH208 - names are enough
             if threads > max_threads():
@@ -233,8 +233,8 @@ class Child:
             text = os.read(self._stderr_end, PIPE_BYTES)
         except BlockingIOError:
             return
-        if not text and self._listening:
-            self._listening = False
+        if not text and self._stderr_open:
+            self._stderr_open = False
             self._poll.unregister(self._stderr_end)
         self._stderr.extend(line.strip() for line in text.decode(errors="replace").splitlines() if line.strip())
 
@@ -243,14 +243,14 @@ class Child:
             self._process.wait(ENDING_SECONDS)
         self.kill()
         return DecoderCrashed(
-            "crashed", f"the decoder ended with {_ending(self._process.returncode)}{self._last_words()}"
+            "crashed", f"the decoder ended with {_ending(self._process.returncode)}{self._captured_stderr()}"
         )
 
-    def _nonsense(self) -> DecoderCrashed:
+    def _protocol_error(self) -> DecoderCrashed:
         self.kill()
-        return DecoderCrashed("crashed", f"the decoder sent what is no message and was killed{self._last_words()}")
+        return DecoderCrashed("crashed", f"the decoder sent what is no message and was killed{self._captured_stderr()}")
 
-    def _last_words(self) -> str:
+    def _captured_stderr(self) -> str:
         return "; it wrote: " + " / ".join(self._stderr) if self._stderr else ""
 
 

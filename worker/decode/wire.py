@@ -26,11 +26,11 @@ MAX_META_BYTES = 1 << 20
 """A longer JSON part is no message of ours."""
 
 
-MOST_TEXT = 500
+MAX_TEXT_CHARACTERS = 500
 """Characters of a reason."""
 MAX_NOTES = 20
 """Notes of one request."""
-MOST_SIDE, MOST_FRAMES = 1 << 20, 1 << 31
+MAX_SIDE_PIXELS, MAX_FRAMES = 1 << 20, 1 << 31
 """Pixels of a side and frames of a file beyond which a child tells nonsense; columns of the database hold these."""
 
 
@@ -44,7 +44,7 @@ class MessageKind(Enum):
     READY = b"r"
     """The child is confined and waits for requests."""
     ALIVE = b"a"
-    """Still at work: a long file is being scanned."""
+    """ImageReader at work: a long file is being scanned."""
     INFO = b"i"
     FRAME = b"f"
     END = b"e"
@@ -117,11 +117,13 @@ def info_from_meta(meta: Mapping[str, Any]) -> tuple[MediaInfo, str]:
         height=int(said.height),
         duration_seconds=_finite(said.duration_seconds),
         frames_per_second=_finite(said.frames_per_second),
-        frame_count=None if said.frame_count is None else min(max(int(said.frame_count), 0), MOST_FRAMES),
+        frame_count=None if said.frame_count is None else min(max(int(said.frame_count), 0), MAX_FRAMES),
         key_frames=_key_frames(said.key_frames),
         is_seekable=bool(said.is_seekable),
     )
-    if info.kind not in {"image", "video"} or not (0 < info.width < MOST_SIDE and 0 < info.height < MOST_SIDE):
+    if info.kind not in {"image", "video"} or not (
+        0 < info.width < MAX_SIDE_PIXELS and 0 < info.height < MAX_SIDE_PIXELS
+    ):
         raise ValueError(f"a child described a file as {info}")
     return info, plain_text(meta["engine"])
 
@@ -140,7 +142,7 @@ def _key_frames(said: Sequence[tuple[float, int]]) -> tuple[tuple[float, int], .
     """
     frames = [(float(at_seconds), int(number)) for at_seconds, number in said[:MAX_KEY_FRAMES]]
     ascending = all(one[0] < other[0] and one[1] < other[1] for one, other in pairwise(frames))
-    if not ascending or not all(math.isfinite(at) and 0 <= number < MOST_FRAMES for at, number in frames):
+    if not ascending or not all(math.isfinite(at) and 0 <= number < MAX_FRAMES for at, number in frames):
         raise ValueError("key frames that do not ascend")
     return tuple(frames)
 
@@ -156,4 +158,4 @@ def _finite(value: float | None) -> float | None:
 
 def plain_text(value: object) -> str:
     """Return words of a child as one line that a database can hold."""
-    return "".join(c if c.isprintable() else " " for c in str(value)[:MOST_TEXT])
+    return "".join(c if c.isprintable() else " " for c in str(value)[:MAX_TEXT_CHARACTERS])

@@ -12,7 +12,7 @@ from worker.errors import UsageError
 from worker.ingest.files import FileReader
 from worker.ingest.items import Refused
 from worker.ingest.walk import Entry, walk
-from worker.storage.remote import is_url, list_files, local_path
+from worker.storage.remote import is_url, list_remote_files, local_path
 from worker.storage.roots import is_below, local_roots, within
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def check_arguments(paths: Sequence[str], roots: Sequence[str] = ()) -> None:
         _check_root(local_path(path), roots, is_pattern=True)
     for path in chain.from_iterable(_expanded(argument) for argument in paths):
         if is_url(path):
-            next(list_files(path))
+            next(list_remote_files(path))
         elif os.path.isdir(path) and next(walk(path), None) is None:  # noqa: PTH112  # bytes that are no UTF-8 stay
             raise UsageError(f"no files in {path}; name a folder, a file or an archive that holds some")
 
@@ -62,7 +62,7 @@ def discover(paths: Sequence[str], options: IngestOptions, staging: Path) -> Ite
 def _items(named: Sequence[str], roots: Sequence[str], reader: FileReader) -> Iterator[Found | Refused]:
     for path in named:
         if is_url(path):
-            for file in list_files(path):
+            for file in list_remote_files(path):
                 if roots and not within(file.url, roots):
                     yield Refused(file.url, "link", "its listing leads out of what may be read")
                 else:

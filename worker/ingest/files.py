@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from worker.errors import MediaError
 from worker.ingest.archives import tars, zips
-from worker.ingest.archives.inflate import OF_THE_DISK, ArchiveRefused, Budget
+from worker.ingest.archives.inflate import DISK_ERRNOS, ArchiveRefused, Budget
 from worker.ingest.items import Found, Refused
 from worker.ingest.sidecars import sidecar
 from worker.ingest.sniff import HEAD_BYTES, Archive, Media, Other, sniff
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 MEMBER_SEPARATOR = "!/"
 """Between an archive and its member in a URI."""
-BROKEN_MEMBER = (*zips.BROKEN, *tars.BROKEN)
+MEMBER_ERRORS = (*zips.ZIP_ERRORS, *tars.TAR_ERRORS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ class FileReader:
                 yield from self._nested(head, stream, replace(opened, uri=uri, archive=sort, depth=opened.depth + 1))
             else:
                 yield self._single(head, stream, uri, sort, member.byte_size)
-        except BROKEN_MEMBER as err:
+        except MEMBER_ERRORS as err:
             yield Refused(uri, *_broken(err), byte_size=member.byte_size)
 
     def _single(self, head: bytes, rest: Readable, uri: str, sort: Media | Other, size: int) -> Found | Refused:
@@ -206,7 +206,7 @@ def _read_head(stream: Readable) -> bytes:
 def _broken(err: Exception) -> tuple[str, str]:
     if isinstance(err, NotImplementedError):
         return "unsupported_format", f"packed in a way that is not read here ({err})"
-    if isinstance(err, OSError) and err.errno in OF_THE_DISK:
+    if isinstance(err, OSError) and err.errno in DISK_ERRNOS:
         return "unreadable", f"the archive cannot be read here ({err.strerror})"
     return "corrupt", f"the member cannot be unpacked ({err})"
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from worker.types import MediaInfo
 
-SHORTEST_PART = 0.1
+MIN_RANGE_SHARE = 0.1
 """Of a range: what is left over at the end and shorter than this joins the range before."""
 MAX_RANGES = 100_000
 """A header that claims years is not believed: the ranges get longer instead."""
-USUAL_RATE = 25.0
+TYPICAL_FRAMES_PER_SECOND = 25.0
 """Frames per second of the film whose seconds a range is measured in: others are cut into ranges of as many frames."""
 MIN_FRAME_BYTES = 8
 """Of a file for each of its frames: pictures that do not change take 10 to 20, with what their container notes."""
@@ -40,7 +40,7 @@ class RangeOptions:
     @property
     def frames(self) -> float:
         """Frames that are decoded for a range."""
-        return max(self.range_seconds * USUAL_RATE, 1.0)
+        return max(self.range_seconds * TYPICAL_FRAMES_PER_SECOND, 1.0)
 
     def believed(self, frames: float) -> float:
         """Return the frames that a file can hold of those that it claims."""
@@ -77,7 +77,7 @@ def _at_key_frames(info: MediaInfo, options: RangeOptions) -> list[float]:
     last = 0
     for at_seconds, number in info.key_frames:
         rest = count - number
-        if number - last >= options.frames and rest > SHORTEST_PART * options.frames:
+        if number - last >= options.frames and rest > MIN_RANGE_SHARE * options.frames:
             borders.append(at_seconds + behind)
             last = number
     return borders
@@ -87,7 +87,7 @@ def _by_time(info: MediaInfo, options: RangeOptions) -> list[float]:
     duration = info.duration_seconds
     if duration is None or not math.isfinite(duration) or duration <= 0:
         return []
-    frames = options.believed(info.frame_count or duration * (info.frames_per_second or USUAL_RATE))
+    frames = options.believed(info.frame_count or duration * (info.frames_per_second or TYPICAL_FRAMES_PER_SECOND))
     length = max(options.frames * duration / max(frames, 1.0), duration / MAX_RANGES)
-    count = max(math.ceil(duration / length - SHORTEST_PART), 1)
+    count = max(math.ceil(duration / length - MIN_RANGE_SHARE), 1)
     return [number * length for number in range(1, count)]

@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from worker.ingest.still_signatures import RAW, RAW_ADVICE, READ, UNREAD, UNREAD_BRANDS
-from worker.ingest.video_signatures import FILMS, UNREAD_FILMS, is_transport_stream
+from worker.ingest.image_signatures import IMAGES, RAW_ADVICE, RAW_IMAGES, UNREAD_BRANDS, UNREAD_IMAGES
+from worker.ingest.video_signatures import UNREAD_VIDEOS, VIDEOS, is_transport_stream
 
 if TYPE_CHECKING:
     from worker.types import MediaKind
@@ -81,8 +81,8 @@ def _unread(message: str) -> Other:
 _PACKER = Other("unsupported_archive", "unpack it first, or pack it as zip")
 
 _SIGNATURES: tuple[tuple[bytes, Media | Archive | Other], ...] = (
-    *((pattern, _unread(RAW_ADVICE)) for pattern in RAW),
-    *((pattern, image(name)) for pattern, name in READ),
+    *((pattern, _unread(RAW_ADVICE)) for pattern in RAW_IMAGES),
+    *((pattern, image(name)) for pattern, name in IMAGES),
     # documents and programs are zip files too; the pictures in them are not what was submitted
     (rb"PK\x03\x04.{26}(?:\[Content_Types\]|_rels/|mimetype|META-INF/|AndroidManifest)", NOT_MEDIA),
     (rb"PK(?:\x03\x04|\x05\x06)", Archive("zip")),
@@ -92,9 +92,9 @@ _SIGNATURES: tuple[tuple[bytes, Media | Archive | Other], ...] = (
     (rb"\xfd7zXZ\0", Archive("xz")),
     (rb"\x28\xb5\x2f\xfd", Archive("zstd")),
     (rb"7z\xbc\xaf\x27\x1c|Rar!\x1a\x07", _PACKER),
-    *((pattern, video(name)) for pattern, name in FILMS),
-    *((pattern, _unread(message)) for pattern, message in UNREAD_FILMS),
-    *((pattern, _unread(message)) for pattern, message in UNREAD),
+    *((pattern, video(name)) for pattern, name in VIDEOS),
+    *((pattern, _unread(message)) for pattern, message in UNREAD_VIDEOS),
+    *((pattern, _unread(message)) for pattern, message in UNREAD_IMAGES),
 )
 _TABLE = tuple((re.compile(pattern, re.DOTALL), sort) for pattern, sort in _SIGNATURES)
 

@@ -7,7 +7,7 @@ import re
 _START = rb"\0{2,3}\x01"
 _H264_SPS = rb"[\x27\x47\x67][\x2c\x42\x4d\x53\x56\x58\x64\x6e\x76\x7a\x80\x8a\xf4]"
 
-FILMS: tuple[tuple[bytes, str], ...] = (
+VIDEOS: tuple[tuple[bytes, str], ...] = (
     (rb"\x1a\x45\xdf\xa3.{0,60}webm", "webm"),
     (rb"\x1a\x45\xdf\xa3", "matroska"),
     (rb"RIFF....AVI[ X\x19]", "avi"),
@@ -39,7 +39,7 @@ FILMS: tuple[tuple[bytes, str], ...] = (
 """Pattern and name of each format, which is FFmpeg's."""
 
 _ADVICE = "is not read: save the film as MP4 or Matroska first"
-UNREAD_FILMS: tuple[tuple[bytes, str], ...] = (
+UNREAD_VIDEOS: tuple[tuple[bytes, str], ...] = (
     (rb"[FCZ]WS[\x01-\x40]", f"Flash {_ADVICE}"),
     (rb"SMK[24]", f"Smacker {_ADVICE}"),
     (rb"BIK[bfgik]|KB2[adfghijk]", f"Bink {_ADVICE}"),

@@ -58,23 +58,23 @@ def open_file(path: str, *, follow: bool) -> BinaryIO:
 
     Raises:
         OSError: it cannot be opened.
-        SpecialFile: it is no regular file.
+        SpecialFileError: it is no regular file.
     """
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     file = os.fdopen(os.open(path, flags), "rb")
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise SpecialFile(path)
+        raise SpecialFileError(path)
     return file
 
 
-class SpecialFile(OSError):
+class SpecialFileError(OSError):
     """A device, a pipe or a socket."""
 
 
 def refusal(path: str, err: OSError) -> Refused:
     """Say why a path could not be read."""
-    if isinstance(err, SpecialFile):
+    if isinstance(err, SpecialFileError):
         return Refused(display(path), "special_file", "a device, a pipe or a socket")
     if isinstance(err, PermissionError):
         return Refused(display(path), "no_permission", "this user may not read it")

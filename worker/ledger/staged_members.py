@@ -19,8 +19,8 @@ from worker.errors import MediaRejected
 from worker.ingest import Found, IngestOptions
 from worker.ingest.files import MEMBER_SEPARATOR, FileReader
 from worker.storage import remote
-from worker.storage.fetch_cache import ENDING, FetchCache
-from worker.storage.mounts import STAGED, look_for
+from worker.storage.fetch_cache import COPY_SUFFIX, FetchCache
+from worker.storage.mounts import STAGED, require_present
 from worker.storage.sources import Sources
 from worker.storage.staging import remove_partials
 
@@ -95,7 +95,7 @@ class StagedMembers:
         if archives:
             archive, uri = max(archives, key=_likelihood)
             if not remote.is_url(archive):
-                look_for(archive, self.options.roots)
+                require_present(archive, self.options.roots)
             raise MediaRejected("missing", f"{archive} no longer holds the member {uri}; submit it again")
 
     def _unpack(self, archive: str, uri: str, location: Path, check: Callable[[Path], None]) -> bool:
@@ -139,7 +139,7 @@ class StagedMembers:
     def _copies(self, folder: str, before: float | None) -> Iterator[Path]:
         """Yield the copies in a folder that no submission has just made."""
         for path in (self.folder / folder).glob("*"):
-            if path.suffix != ENDING and STAGED.search(str(path)):
+            if path.suffix != COPY_SUFFIX and STAGED.search(str(path)):
                 with suppress(FileNotFoundError):
                     if before is None or path.stat().st_mtime < before - WRITING_SECONDS:
                         yield path

@@ -19,10 +19,10 @@ from worker.errors import MediaChanged, MediaRejected, RetryableError
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator
 
-ENDING = ".remote"
-PARTIAL = ".fetching-"
-WAIT_SECONDS = 0.2
-PATIENCE_SECONDS = 600.0
+COPY_SUFFIX = ".remote"
+FETCHING_PREFIX = ".fetching-"
+POLL_SECONDS = 0.2
+MAX_WAIT_SECONDS = 600.0
 """For room that other readers hold."""
 
 
@@ -61,7 +61,7 @@ class FetchCache:
 
     def names(self) -> list[str]:
         """Give the hashes of all copies."""
-        return [path.name.removesuffix(ENDING) for path in self._folder.glob(f"*/*{ENDING}")]
+        return [path.name.removesuffix(COPY_SUFFIX) for path in self._folder.glob(f"*/*{COPY_SUFFIX}")]
 
     def remove(self, hashes: Collection[str]) -> None:
         """Remove copies that nobody reads."""
@@ -69,7 +69,7 @@ class FetchCache:
             _remove_unread(self._path(sha256))
 
     def _path(self, sha256: str) -> Path:
-        return self._folder / sha256[:2] / f"{sha256}{ENDING}"
+        return self._folder / sha256[:2] / f"{sha256}{COPY_SUFFIX}"
 
     def _hold(self, sha256: str) -> IO[bytes] | None:
         """Open and lock a copy; None where there is none."""
@@ -109,21 +109,21 @@ class FetchCache:
             told = f"{byte_size} bytes, at most {self._budget} are fetched (FACET_CACHE_BYTES)"
             raise MediaRejected("too_large", told)
         self._folder.mkdir(parents=True, exist_ok=True)
-        until = time.monotonic() + PATIENCE_SECONDS
+        until = time.monotonic() + MAX_WAIT_SECONDS
         while True:
             with self._locked("room"):
                 if self._make_room(byte_size):
-                    path = self._folder / f"{PARTIAL}{os.getpid()}-{time.monotonic_ns()}"
+                    path = self._folder / f"{FETCHING_PREFIX}{os.getpid()}-{time.monotonic_ns()}"
                     return _claim(path, byte_size)
             if time.monotonic() > until:
                 raise RetryableError(f"no room for {byte_size} bytes in {self._folder}; raise FACET_CACHE_BYTES")
-            time.sleep(WAIT_SECONDS)
+            time.sleep(POLL_SECONDS)
 
     def _make_room(self, byte_size: int) -> bool:
         """Remove copies that nobody reads, the oldest first, until so many bytes fit."""
-        for leftover in self._folder.glob(f"{PARTIAL}*"):
+        for leftover in self._folder.glob(f"{FETCHING_PREFIX}*"):
             _remove_unread(leftover)
-        copies = [*self._folder.glob(f"*/*{ENDING}"), *self._folder.glob(f"{PARTIAL}*")]
+        copies = [*self._folder.glob(f"*/*{COPY_SUFFIX}"), *self._folder.glob(f"{FETCHING_PREFIX}*")]
         facts = []
         for path in copies:
             with suppress(FileNotFoundError):

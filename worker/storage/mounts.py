@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 STAGED = re.compile(r"/([0-9a-f]{2})/\1[0-9a-f]{62}\.\w+$")
 """End of the path of a copy in a staging folder, named by its content."""
-ABOUT_THE_FILE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG})
+FILE_ERRNOS = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.ELOOP, errno.ENAMETOOLONG})
 """What a look at a path may answer while the disk below it is well; anything else (ESTALE, EIO, ENOTCONN) is the
 disk's."""
 
 
-def look_for(location: str, roots: Sequence[str] = ()) -> None:
+def require_present(location: str, roots: Sequence[str] = ()) -> None:
     """Return when a file is there; else say whether it is gone or this host lacks what it lies on.
 
     It is gone when its folder is there and holds something else, or when what is left of its path lies in an allowed
@@ -40,14 +40,14 @@ def look_for(location: str, roots: Sequence[str] = ()) -> None:
     try:
         path.stat()
     except OSError as err:
-        if err.errno not in ABOUT_THE_FILE:
-            raise disk_fails(location, err) from err
+        if err.errno not in FILE_ERRNOS:
+            raise disk_error(location, err) from err
         if err.errno not in {errno.ENOENT, errno.ENOTDIR}:
             return  # the decoder says what it thinks of that
         _explain(path, roots)
 
 
-def disk_fails(location: str, err: OSError) -> MediaUnreachable:
+def disk_error(location: str, err: OSError) -> MediaUnreachable:
     """Return that the disk of a file, which was there, does not give its bytes."""
     return _away(Path(location).parent, f"answers {err.strerror}", "see to the disk")
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-MOST_FILES = 1_000_000
+MAX_FILES = 1_000_000
 """Files below one URL; more are refused, so that a wrong prefix does not list a whole store."""
 REDIRECTS = frozenset({300, 301, 302, 303, 305, 307, 308})
 BLOCK_BYTES = 8 << 20
@@ -64,7 +64,7 @@ def place_of(url: str) -> str:
     return f"{scheme}://{rest.partition('/')[0]}"
 
 
-def list_files(url: str, most: int = MOST_FILES) -> Iterator[RemoteFile]:
+def list_remote_files(url: str, most: int = MAX_FILES) -> Iterator[RemoteFile]:
     """Yield the file at a URL, the files that match its pattern, or all below it, in the order of names.
 
     Raises:
@@ -81,7 +81,7 @@ def list_files(url: str, most: int = MOST_FILES) -> Iterator[RemoteFile]:
             raise UsageError(f"{url} cannot be read: {redirect}; name the address where the file is") from err
         raise UsageError(f"{url} names nothing; name a file, a folder or a bucket that is there") from err
     except Exception as err:  # each store has errors of its own
-        raise UsageError(f"{url} cannot be listed: {_told(err)}; see to credentials and address") from err
+        raise UsageError(f"{url} cannot be listed: {_error_text(err)}; see to credentials and address") from err
     if count > most:
         raise UsageError(f"more than {most:,} files lie below {url}; name a narrower prefix")
     if not count:
@@ -100,7 +100,7 @@ def read_head(file: RemoteFile, count: int) -> bytes:
         fs, path = _open(file.url)
         head: bytes = fs.cat_file(path, start=0, end=min(count, file.byte_size))
     except Exception as err:
-        raise _failed(file.url, err) from err
+        raise _translated(file.url, err) from err
     return head
 
 
@@ -114,7 +114,7 @@ def describe(url: str) -> RemoteFile:
         fs, path = _open(url)
         return RemoteFile(url, int(fs.info(path).get("size") or 0))
     except Exception as err:
-        raise _failed(url, err) from err
+        raise _translated(url, err) from err
 
 
 def chunks(file: RemoteFile) -> Iterator[bytes]:
@@ -134,7 +134,7 @@ def chunks(file: RemoteFile) -> Iterator[bytes]:
                     break
                 yield chunk
     except Exception as err:
-        raise _failed(file.url, err) from err
+        raise _translated(file.url, err) from err
     if got != file.byte_size:
         raise MediaChanged(f"the file is not as long as its store said ({file.byte_size} bytes)")
 
@@ -164,7 +164,7 @@ def _open(url: str) -> tuple[Any, str]:
         raise UsageError(f"{scheme}:// needs a package that is not installed: {extra}") from err
     except ValueError as err:
         raise UsageError(
-            f"{scheme}:// is no scheme that is known ({_told(err)}); use s3://, file:// or a path"
+            f"{scheme}:// is no scheme that is known ({_error_text(err)}); use s3://, file:// or a path"
         ) from err
     return fs, path
 
@@ -217,7 +217,7 @@ def _url(fs: Any, name: str) -> str:
     return url
 
 
-def _failed(url: str, err: Exception) -> Exception:
+def _translated(url: str, err: Exception) -> Exception:
     """Say what an error of a store means for the file; a file that is not there counts as missing where others are."""
     if isinstance(err, MediaRejected | MediaUnreachable):
         return err
@@ -226,7 +226,9 @@ def _failed(url: str, err: Exception) -> Exception:
     place = place_of(url)
     if isinstance(err, FileNotFoundError) and _answers(place):
         return MediaRejected("missing", "the file was deleted or moved; its store answers and does not hold it")
-    return MediaUnreachable(place, f"{place} cannot be read ({_told(err)}); see to credentials, address and network")
+    return MediaUnreachable(
+        place, f"{place} cannot be read ({_error_text(err)}); see to credentials, address and network"
+    )
 
 
 def _answers(place: str) -> bool:
@@ -237,5 +239,5 @@ def _answers(place: str) -> bool:
         return False
 
 
-def _told(err: Exception) -> str:
+def _error_text(err: Exception) -> str:
     return masked(" ".join(str(err).split()) or type(err).__name__)

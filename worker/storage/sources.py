@@ -13,9 +13,9 @@ from sqlalchemy import text
 from worker.decode.opened import open_media
 from worker.errors import MediaError, MediaUnreachable
 from worker.storage import remote
-from worker.storage.mounts import disk_fails, look_for
+from worker.storage.mounts import disk_error, require_present
 from worker.storage.roots import local_roots, place_of_open, within
-from worker.storage.stamps import Check, Expected, Verified
+from worker.storage.stamps import ContentCheck, Expected, Verified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -77,16 +77,16 @@ class Sources:
         self._check_root(Path(location).resolve())
         if self.members is not None:
             self.members.restore(Path(location), self._check_root)
-        look_for(location, self.roots)
+        require_present(location, self.roots)
         descriptor = open_media(location)
         try:
             self._check_root(place_of_open(descriptor))  # a link may have taken the file's place since
-            check = Check(descriptor, expected, self.verified)
+            check = ContentCheck(descriptor, expected, self.verified)
             _compare(check.begin, location)
             try:
                 yield f"/proc/self/fd/{descriptor}"
             except MediaError:
-                look_for(location, self.roots)  # a disk that went away in the middle looks like a broken file
+                require_present(location, self.roots)  # a disk that went away in the middle looks like a broken file
                 _compare(check.end, location)
                 raise
             _compare(check.end, location)
@@ -151,4 +151,4 @@ def _compare(step: Callable[[], None], location: str) -> None:
     try:
         step()
     except OSError as err:
-        raise disk_fails(location, err) from err
+        raise disk_error(location, err) from err

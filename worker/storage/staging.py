@@ -29,8 +29,8 @@ if TYPE_CHECKING:
             """Return at most ``size`` bytes, none at the end."""
 
 
-CHUNK_BYTES = 1 << 20
-PARTIAL = ".partial-"
+COPY_CHUNK_BYTES = 1 << 20
+PARTIAL_PREFIX = ".partial-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def digest(head: bytes, rest: Readable) -> Digest:
         rest: what follows them.
     """
     total, size = hashlib.sha256(head), len(head)
-    while chunk := rest.read(CHUNK_BYTES):
+    while chunk := rest.read(COPY_CHUNK_BYTES):
         total.update(chunk)
         size += len(chunk)
     return Digest(total.hexdigest(), size)
@@ -105,7 +105,7 @@ class Staging:
             self._folder.mkdir(parents=True, exist_ok=True)
             remove_partials(self._folder)
             while True:
-                descriptor, name = tempfile.mkstemp(prefix=PARTIAL, dir=self._folder)
+                descriptor, name = tempfile.mkstemp(prefix=PARTIAL_PREFIX, dir=self._folder)
                 os.close(descriptor)
                 out = FileIO(name, "r+b")
                 fcntl.flock(out, fcntl.LOCK_EX)
@@ -118,7 +118,7 @@ class Staging:
 
 def remove_partials(folder: Path) -> None:
     """Remove what processes that were killed left half written."""
-    for path in folder.glob(f"{PARTIAL}*"):
+    for path in folder.glob(f"{PARTIAL_PREFIX}*"):
         with suppress(OSError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()

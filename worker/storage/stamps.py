@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 from worker.errors import MediaChanged
 
-CHUNK_BYTES = 1 << 20
+HASH_CHUNK_BYTES = 1 << 20
 SETTLED_NS = 2_000_000_000
 """Age of a change from which the next one shows in the times: FAT counts two seconds, some servers one."""
 MAX_VERIFIED = 4096
@@ -67,7 +67,7 @@ class Verified:
             return sha256
 
 
-class Check:
+class ContentCheck:
     """Compares one open file with what it should hold, before and after it is decoded.
 
     Args:
@@ -119,7 +119,7 @@ class Check:
 def hash_file(descriptor: int) -> str:
     """Return the SHA-256 of an open file, whose position stays where it is."""
     total, position = hashlib.sha256(), 0
-    while chunk := os.pread(descriptor, CHUNK_BYTES, position):
+    while chunk := os.pread(descriptor, HASH_CHUNK_BYTES, position):
         total.update(chunk)
         position += len(chunk)
     return total.hexdigest()

@@ -82,11 +82,11 @@ def test_films(tmp_path, films, name):
     }
 
 
-BROKEN_OFF = ["WEBP", "AVIF", "HEIF", "JPEG2000", "j2k", "JPEG", "PNG", "PPM", "SGI", "TIFF", "tiff_adobe_deflate"]
+TRUNCATED = ["WEBP", "AVIF", "HEIF", "JPEG2000", "j2k", "JPEG", "PNG", "PPM", "SGI", "TIFF", "tiff_adobe_deflate"]
 
 
 @pytest.mark.parametrize("share", [0.3, 0.7, 0.98])
-@pytest.mark.parametrize("name", BROKEN_OFF)
+@pytest.mark.parametrize("name", TRUNCATED)
 def test_stills_that_break_off_are_said_to(tmp_path, name, share):
     path = tmp_path / ("picture.j2k" if name == "j2k" else "picture")
     pixels = np.random.default_rng(0).integers(0, 256, (80, 80, 3), dtype=np.uint8)

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from worker.decode.child import sandbox
-from worker.decode.child.calls import CALLS
 from worker.decode.child.confine import CAPABILITIES, FILTER, LANDLOCK, LIMITS, NETWORK, PROTECTIONS, READING
+from worker.decode.child.system_calls import SYSTEM_CALLS
 from worker.decode.client import Decoder
 from worker.errors import DecoderCrashed
 from worker.types import DecodeLimits
@@ -162,7 +162,7 @@ def run_threads(count):
     for thread in threads:
         thread.join()
 if wanted["old kernel"]:
-    confine.landlock = lambda **_: False
+    confine.apply_landlock = lambda **_: False
     holds = []
 else:
     holds = [confine.NETWORK] if confine.leave_network() else []
@@ -351,15 +351,15 @@ def test_a_kernel_that_offers_nothing_leaves_the_rest(monkeypatch):
             return -1
 
     monkeypatch.setattr("worker.decode.child.sandbox.ctypes.CDLL", lambda *_, **__: Libc())
-    assert not sandbox.landlock()
-    assert not sandbox.filter_calls()
+    assert not sandbox.apply_landlock()
+    assert not sandbox.filter_system_calls()
     monkeypatch.setattr("worker.decode.child.sandbox.platform.machine", lambda: "pdp11")
-    assert not sandbox.filter_calls()
+    assert not sandbox.filter_system_calls()
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
 def test_the_filter_is_one_that_a_kernel_takes(machine):
-    program = sandbox._program(CALLS[machine], 4242)
+    program = sandbox._program(SYSTEM_CALLS[machine], 4242)
     assert len(program) % 8 == 0
     assert len(program) // 8 < 4096
-    assert len(set(CALLS[machine].refused)) == len(CALLS[machine].refused)
+    assert len(set(SYSTEM_CALLS[machine].refused)) == len(SYSTEM_CALLS[machine].refused)

@@ -21,13 +21,13 @@ PROGRAM = """
 import os
 from worker.decode.child import __main__ as child
 
-def evil(location, limits, still=child.open_still):
+def evil(location, limits, still=child.open_image):
     opened = still(location, limits)
     if opened.info.width == 33:
         os.abort()
     return opened
 
-child.open_still = evil
+child.open_image = evil
 child.main()
 """
 

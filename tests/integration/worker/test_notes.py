@@ -20,9 +20,9 @@ from worker.storage.database import open_database
 
 # A decode child as it is, but that each still has a second part.
 PROGRAM = """
-from worker.decode.child import __main__ as child; from worker.decode.child.readers.stills import stills
+from worker.decode.child import __main__ as child; from worker.decode.child.readers.image import image_reader
 
-stills.Still.notes = property(lambda still: ("page 2 of 2 was not analysed",))
+image_reader.ImageReader.notes = property(lambda still: ("page 2 of 2 was not analysed",))
 child.main()
 """
 

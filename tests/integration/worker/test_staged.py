@@ -20,7 +20,7 @@ from worker.errors import MediaRejected, MediaUnreachable
 from worker.ingest import Found, IngestOptions, discover
 from worker.ledger.staged_members import StagedMembers
 from worker.storage.sources import Sources
-from worker.storage.staging import PARTIAL
+from worker.storage.staging import PARTIAL_PREFIX
 
 JPEG = b"\xff\xd8\xff\xe0"
 MEMBERS = {"a.jpg": JPEG + b"one", "folder/b.jpg": JPEG + b"two", "c!/d.jpg": JPEG + b"three"}
@@ -169,7 +169,7 @@ def test_what_a_submission_has_just_unpacked_stays_until_its_rows_are_written(ho
 @pytest.mark.parametrize("how", ["ended", "broken", "killed"])
 def test_what_a_submission_that_is_over_did_not_write_goes(house, how):
     list(discover([str(_file(house.packed, zipped(MEMBERS)))], IngestOptions(), house.staging))
-    (house.staging / f"{PARTIAL}killed").write_bytes(b"half a member")
+    (house.staging / f"{PARTIAL_PREFIX}killed").write_bytes(b"half a member")
     with house.archive.sessions.begin() as session:
         wrote = {"how": "open" if how == "killed" else how, "days": 2 if how == "killed" else 0}
         session.execute(

@@ -19,12 +19,12 @@ import cv2
 
 from worker.decode.child import scenes
 from worker.decode.child.confine import NETWORK, confine, die_with_parent, leave_network
-from worker.decode.child.readers.stills import stills
-from worker.decode.child.readers.stills.ending import ends_early
-from worker.decode.child.readers.stills.stills import open_still
+from worker.decode.child.readers.image import image_reader
+from worker.decode.child.readers.image.ending import ends_early
+from worker.decode.child.readers.image.image_reader import open_image
 from worker.decode.child.readers.video import decord_reader
 from worker.decode.child.readers.video.video import Video
-from worker.decode.child.scenes import SceneJudge
+from worker.decode.child.scenes import CutDetector
 from worker.decode.opened import location_of
 from worker.decode.wire import CANCEL, MessageKind, Request, decode_request, frame_meta, write_message
 from worker.errors import MediaRejected
@@ -33,8 +33,8 @@ from worker.types import DecodedFrame
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from worker.decode.child.readers.stills.album import Album
-    from worker.decode.child.readers.stills.stills import Still
+    from worker.decode.child.readers.image.album import Album
+    from worker.decode.child.readers.image.image_reader import ImageReader
     from worker.types import DecodeRequest
 
 OPENCV_NO_MEMORY = -4  # cv::Error::StsNoMem
@@ -61,9 +61,9 @@ class Server:
         self._replies = replies
         self._files = files
         self._said = time.monotonic()
-        self._film: Video | None = None
-        self._film_file = -1
-        self._film_key: tuple[object, ...] = ()
+        self._video: Video | None = None
+        self._video_file = -1
+        self._video_key: tuple[object, ...] = ()
 
     def serve(self, protections: list[str]) -> None:
         """Say that the process is ready and what holds it, then answer."""
@@ -90,7 +90,7 @@ class Server:
             os.close(file)
 
     def _reject(self, code: str, message: str) -> None:
-        self._close_film()
+        self._close_video()
         self._say(MessageKind.REJECTED, {"code": code, "message": message})
 
     def _answer(self, request: Request, file: int) -> None:
@@ -104,12 +104,12 @@ class Server:
                 self._stream(source, request.decode)
             self._say(MessageKind.END, {"damaged": source.damaged, "notes": source.notes})
         finally:
-            if source is not self._film:
+            if source is not self._video:
                 source.close()
 
-    def _stream(self, source: Still | Album | Video, wanted: DecodeRequest) -> None:
+    def _stream(self, source: ImageReader | Album | Video, wanted: DecodeRequest) -> None:
         """Send the frames of the range; the one before it is looked at only to see whether a shot begins."""
-        judge = SceneJudge()
+        judge = CutDetector()
         for sampled in source.frames(wanted):
             cut = judge.is_cut(sampled.pixels) or sampled.starts_shot
             if wanted.start_seconds is not None and sampled.at_seconds < wanted.start_seconds:
@@ -119,30 +119,30 @@ class Server:
             if self._cancelled():
                 return
 
-    def _open(self, request: Request, file: int) -> Still | Album | Video:
+    def _open(self, request: Request, file: int) -> ImageReader | Album | Video:
         """Open a file, or go on with the film of the request before: its ranges come one after the other."""
         wanted = request.decode
         stat = os.fstat(file)
         with_decord = request.engine == "auto" and wanted.video_reader == "decord"
         same = (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
         key = (*same, wanted.limits, with_decord)
-        if self._film is not None and (wanted.kind, key) == ("video", self._film_key):
-            return self._film
-        self._close_film()
+        if self._video is not None and (wanted.kind, key) == ("video", self._video_key):
+            return self._video
+        self._close_video()
         if wanted.kind == "image":
-            return open_still(location_of(file), wanted.limits)
-        self._film_file, self._film_key = os.dup(file), key
-        location = location_of(self._film_file)
-        self._film = Video(location, wanted.limits, self._alive, with_decord=with_decord)
-        return self._film
+            return open_image(location_of(file), wanted.limits)
+        self._video_file, self._video_key = os.dup(file), key
+        location = location_of(self._video_file)
+        self._video = Video(location, wanted.limits, self._alive, with_decord=with_decord)
+        return self._video
 
-    def _close_film(self) -> None:
-        if self._film is not None:
-            self._film.close()
-            self._film = None
-        if self._film_file >= 0:
-            os.close(self._film_file)
-            self._film_file = -1
+    def _close_video(self) -> None:
+        if self._video is not None:
+            self._video.close()
+            self._video = None
+        if self._video_file >= 0:
+            os.close(self._video_file)
+            self._video_file = -1
 
     def _cancelled(self) -> bool:
         """Whether the client has written while frames are sent: it wants no more of them."""
@@ -175,9 +175,9 @@ def _load_codecs() -> None:
     """Load every library that decodes, decord last (see there), and make them silent."""
     av.logging.set_level(None)
     cv2.setNumThreads(1)
-    scenes.prepare()
-    stills.prepare()
-    decord_reader.load()
+    scenes.load_colour_tables()
+    image_reader.load_codecs()
+    decord_reader.load_decord()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import sys
 from functools import lru_cache
 from pathlib import Path
 
-from worker.decode.child.sandbox import filter_calls, landlock
+from worker.decode.child.sandbox import apply_landlock, filter_system_calls
 
 PR_SET_PDEATHSIG = 1
 PR_SET_NO_NEW_PRIVS = 38
@@ -78,9 +78,9 @@ def confine(memory_bytes: int, *, reads_paths: bool = False) -> list[str]:
     _limit(resource.RLIMIT_MSGQUEUE, 0)
     few_threads = _limit_threads()
     powerless = _drop_capabilities(libc)
-    walled = landlock(reads_paths=True) if reads_paths else landlock()
+    walled = apply_landlock(reads_paths=True) if reads_paths else apply_landlock()
     holds = {LIMITS: True, THREADS: few_threads, CAPABILITIES: powerless, LANDLOCK: walled}
-    holds |= {READING: walled and not reads_paths, FILTER: filter_calls()}
+    holds |= {READING: walled and not reads_paths, FILTER: filter_system_calls()}
     return [name for name, held in holds.items() if held]
 
 

@@ -17,12 +17,20 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from worker.decode.child.calls import CALLS, CLONE3, COMMON, FCNTL_REFUSED, IOCTL_ALLOWED, OPENAT2, PRCTL_REFUSED
+from worker.decode.child.system_calls import (
+    CLONE3,
+    COMMON,
+    FCNTL_REFUSED,
+    IOCTL_ALLOWED,
+    OPENAT2,
+    PRCTL_REFUSED,
+    SYSTEM_CALLS,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from worker.decode.child.calls import Calls
+    from worker.decode.child.system_calls import SystemCalls
 
 SECCOMP_SET_MODE_FILTER = 1
 SECCOMP_FILTER_FLAG_TSYNC = 1
@@ -53,9 +61,9 @@ NETWORK_SINCE, NETWORK = 4, 0b11
 SCOPES_SINCE, SCOPES = 6, 0b11
 
 
-def filter_calls() -> bool:
+def filter_system_calls() -> bool:
     """Refuse sockets, programs, other processes and every change to a file from now on; whether that holds."""
-    calls = CALLS.get(platform.machine())
+    calls = SYSTEM_CALLS.get(platform.machine())
     if calls is None:
         return False
     program = _program(calls, os.getpid())
@@ -67,7 +75,7 @@ def filter_calls() -> bool:
     return bool(done == 0)
 
 
-def _program(calls: Calls, pid: int) -> bytes:
+def _program(calls: SystemCalls, pid: int) -> bytes:
     """Return the filter: what is not named is allowed, since libraries ask for much that harms no one."""
     lines = [(LOAD, 0, 0, ARCHITECTURE), (EQUAL, 1, 0, calls.architecture), (RETURN, 0, 0, KILL)]
     lines += [(LOAD, 0, 0, NUMBER), (AT_LEAST, 0, 1, X32), _refuse(errno.EPERM)]
@@ -113,7 +121,7 @@ def _argument(place: int) -> Line:
     return LOAD, 0, 0, ARGUMENTS + 8 * place
 
 
-def landlock(*, reads_paths: bool = False) -> bool:
+def apply_landlock(*, reads_paths: bool = False) -> bool:
     """Have the kernel refuse changes to files, reading by path, programs and TCP, whatever call asks; whether it does.
 
     Args:

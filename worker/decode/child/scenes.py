@@ -10,7 +10,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-THUMBNAIL = (32, 18)
+THUMBNAIL_SIZE = (32, 18)
 """Width and height in pixels: enough for layout and colours, too small for a moving face to matter."""
 SAMPLES = 4
 """Pixels that are averaged, along each side, for one of the thumbnail: a large picture has more than are needed."""
@@ -21,16 +21,16 @@ Chosen on 2049 pairs of frames from within a shot and 508 across cuts, 1/30 to 1
 found, also those between dark shots, and 99.8 % of those made from unlike films and photos. The false ones, 12 of 13,
 are of a bird that rushes at the camera. A comparison of histograms beside it changed none of this.
 """
-LEAST_CONTRAST = 1.0
+MIN_CONTRAST = 1.0
 """Standard deviation of brightness (Lab) below which a picture has no layout to compare."""
 
 
-def prepare() -> None:
+def load_colour_tables() -> None:
     """Let OpenCV make its tables of colours now: later, memory is short."""
-    _thumbnail(np.zeros((THUMBNAIL[1], THUMBNAIL[0], 3), np.uint8))
+    _thumbnail(np.zeros((THUMBNAIL_SIZE[1], THUMBNAIL_SIZE[0], 3), np.uint8))
 
 
-class SceneJudge:
+class CutDetector:
     """Compares each frame with the one before it."""
 
     def __init__(self) -> None:
@@ -44,9 +44,11 @@ class SceneJudge:
 
 def _thumbnail(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Return (18, 32, 3) in CIE Lab."""
-    step = max(min(pixels.shape[1] // (THUMBNAIL[0] * SAMPLES), pixels.shape[0] // (THUMBNAIL[1] * SAMPLES)), 1)
+    step = max(
+        min(pixels.shape[1] // (THUMBNAIL_SIZE[0] * SAMPLES), pixels.shape[0] // (THUMBNAIL_SIZE[1] * SAMPLES)), 1
+    )
     coarse = np.ascontiguousarray(pixels[::step, ::step])
-    small = cv2.resize(coarse, THUMBNAIL, interpolation=cv2.INTER_AREA).astype(np.float32)
+    small = cv2.resize(coarse, THUMBNAIL_SIZE, interpolation=cv2.INTER_AREA).astype(np.float32)
     return np.asarray(cv2.cvtColor(small / np.float32(255), cv2.COLOR_RGB2Lab), dtype=np.float32)
 
 
@@ -58,6 +60,6 @@ def _change(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 def _correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     """Correlate two pictures of brightness; 0 where one has no contrast, such as a black frame."""
     deviations = float(one.std()), float(other.std())
-    if min(deviations) < LEAST_CONTRAST:
+    if min(deviations) < MIN_CONTRAST:
         return 0.0
     return float(((one - one.mean()) * (other - other.mean())).mean()) / (deviations[0] * deviations[1])

@@ -23,9 +23,9 @@ WINDOW_BYTES = 1 << 27
 ZSTD_BYTES = 1 << 10
 """Read at a time: four bytes may inflate to 128 KiB, so this to 32 MiB."""
 
-BROKEN = (EOFError, OSError, lzma.LZMAError, zstandard.ZstdError)
+STREAM_ERRORS = (EOFError, OSError, lzma.LZMAError, zstandard.ZstdError)
 """What the readers here raise for damaged bytes; ``zlib.error`` comes as OSError or BadZipFile from their modules."""
-OF_THE_DISK = frozenset({errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO})
+DISK_ERRNOS = frozenset({errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO})
 """Numbers of errors of reading that say nothing of the archive: its disk or mount fails."""
 
 

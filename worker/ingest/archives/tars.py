@@ -7,8 +7,7 @@ import zlib
 from contextlib import closing
 from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
-from worker.ingest.archives.inflate import BROKEN as BROKEN_STREAM
-from worker.ingest.archives.inflate import OF_THE_DISK, ArchiveRefused, Metered, unpacked
+from worker.ingest.archives.inflate import DISK_ERRNOS, STREAM_ERRORS, ArchiveRefused, Metered, unpacked
 from worker.ingest.archives.members import Member, unsafe_name
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ HEADER_BYTES = 1 << 20
 LONG_HEADERS = frozenset(
     {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
 )
-BROKEN = (tarfile.TarError, zlib.error, ValueError, LookupError, OverflowError, RecursionError, *BROKEN_STREAM)
+TAR_ERRORS = (tarfile.TarError, zlib.error, ValueError, LookupError, OverflowError, RecursionError, *STREAM_ERRORS)
 """What reading a member raises when the archive is damaged."""
 
 
@@ -43,14 +42,14 @@ def tar_members(path: Path, archive: ArchiveFormat, budget: Budget) -> Iterator[
                     if not info.isdir():
                         yield _member(tar, info, budget)
                     tar.members.clear()  # type: ignore[attr-defined]  # else it keeps them all
-        except BROKEN as err:
+        except TAR_ERRORS as err:
             raise _refusal(archive, entries, err) from err
 
 
 def _refusal(archive: ArchiveFormat, entries: int, err: Exception) -> ArchiveRefused:
     if not entries and archive != "tar" and isinstance(err, tarfile.ReadError):
         return ArchiveRefused("not_media", "a compressed file that is no tar archive")
-    if isinstance(err, OSError) and err.errno in OF_THE_DISK:
+    if isinstance(err, OSError) and err.errno in DISK_ERRNOS:
         return ArchiveRefused("unreadable", f"the archive cannot be read on ({err.strerror})")
     early = isinstance(err, EOFError) or "unexpected end" in str(err) or "ended before" in str(err)
     return ArchiveRefused("truncated" if early else "corrupt", f"the archive cannot be read on ({err})")

@@ -27,9 +27,9 @@ ENTRY_BYTES = 46
 DIRECTORY_BYTES = 512 << 20
 """Python keeps the directory in memory, some five times as large."""
 
-BROKEN_DIRECTORY = (zipfile.BadZipFile, struct.error, ValueError, EOFError, NotImplementedError, LookupError)
+DIRECTORY_ERRORS = (zipfile.BadZipFile, struct.error, ValueError, EOFError, NotImplementedError, LookupError)
 """What it raises for a damaged directory."""
-BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
+ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
 """What ``zipfile`` raises for damaged or unknown members."""
 
 
@@ -45,7 +45,7 @@ def zip_members(path: Path, budget: Budget) -> Iterator[Member]:
             for info in archive.infolist():
                 if not info.filename.endswith("/"):
                     yield _member(archive, info, budget)
-    except BROKEN_DIRECTORY as err:
+    except DIRECTORY_ERRORS as err:
         raise ArchiveRefused("corrupt", f"not a zip archive that can be read ({err})") from err
 
 

@@ -24,7 +24,7 @@ from worker.errors import RetryableError
 from worker.ingest import Found, IngestOptions, discover
 from worker.storage.crops import CropStore
 from worker.storage.fetch_cache import FetchCache
-from worker.storage.staging import PARTIAL, Staging
+from worker.storage.staging import PARTIAL_PREFIX, Staging
 
 JPEG = b"\xff\xd8\xff\xe0"
 LIMIT_BYTES = 40_000
@@ -89,7 +89,7 @@ def test_a_disk_that_is_full_is_told_as_such(tmp_path, packer, sizes):
     with small_disk(), pytest.raises(RetryableError, match="free space"):
         told.extend(discover([str(path)], IngestOptions(), staging))
     assert all(isinstance(item, Found) for item in told)
-    assert not [file for file in staging.rglob("*") if file.name.startswith(PARTIAL)]
+    assert not [file for file in staging.rglob("*") if file.name.startswith(PARTIAL_PREFIX)]
     again = list(discover([str(path)], IngestOptions(), staging))
     assert [type(item) for item in again] == [Found] * len(SIZES[sizes])
 
@@ -161,7 +161,7 @@ def _open_failing(init, failing):
 def test_what_a_killed_process_left_half_unpacked_goes_and_what_is_being_unpacked_stays(tmp_path):
     staging = tmp_path / "staging"
     staging.mkdir()
-    left, held = staging / f"{PARTIAL}left", staging / f"{PARTIAL}held"
+    left, held = staging / f"{PARTIAL_PREFIX}left", staging / f"{PARTIAL_PREFIX}held"
     left.write_bytes(b"half a member")
     held.write_bytes(b"another process is at it")
     with held.open("rb") as file:

@@ -7,7 +7,7 @@ import pytest
 
 from worker.errors import MediaRejected, MediaUnreachable
 from worker.ledger.unreachable import UnreachablePlaces
-from worker.storage.mounts import look_for
+from worker.storage.mounts import require_present
 from worker.storage.sources import Sources
 
 
@@ -19,12 +19,12 @@ def mount(tmp_path):
 
 
 def test_a_file_that_is_there(mount):
-    look_for(str(mount / "films" / "other.mp4"))
+    require_present(str(mount / "films" / "other.mp4"))
 
 
 def test_a_file_that_was_deleted_from_a_folder_that_is_there(mount):
     with pytest.raises(MediaRejected) as caught:
-        look_for(str(mount / "films" / "gone.mp4"))
+        require_present(str(mount / "films" / "gone.mp4"))
     assert caught.value.code == "missing"
     assert "deleted" in str(caught.value)
 
@@ -32,14 +32,14 @@ def test_a_file_that_was_deleted_from_a_folder_that_is_there(mount):
 @pytest.mark.parametrize(("roots", "outcome"), [((), "away"), (("mount",), "missing")])
 def test_a_folder_that_was_deleted_is_told_from_a_mount_by_the_roots(mount, roots, outcome):
     with pytest.raises((MediaRejected, MediaUnreachable)) as caught:
-        look_for(str(mount / "photos" / "1.jpg"), [str(mount.parent / root) for root in roots])
+        require_present(str(mount / "photos" / "1.jpg"), [str(mount.parent / root) for root in roots])
     assert caught.value.code == outcome
 
 
 def test_a_mount_that_is_not_there(tmp_path):
     (tmp_path / "something").touch()
     with pytest.raises(MediaUnreachable) as caught:
-        look_for(str(tmp_path / "nas" / "films" / "a.mp4"))
+        require_present(str(tmp_path / "nas" / "films" / "a.mp4"))
     assert caught.value.place == str(tmp_path / "nas")
     assert "mount it here" in str(caught.value)
 
@@ -47,7 +47,7 @@ def test_a_mount_that_is_not_there(tmp_path):
 def test_an_empty_folder_is_taken_for_one_where_nothing_is_mounted(tmp_path):
     (tmp_path / "nas").mkdir()
     with pytest.raises(MediaUnreachable) as caught:
-        look_for(str(tmp_path / "nas" / "a.mp4"), [str(tmp_path / "nas")])
+        require_present(str(tmp_path / "nas" / "a.mp4"), [str(tmp_path / "nas")])
     assert caught.value.place == str(tmp_path / "nas")
 
 
@@ -56,7 +56,7 @@ def test_a_staged_copy_is_on_the_host_that_made_it(tmp_path):
     folder.mkdir(parents=True)
     (folder / "another").touch()
     with pytest.raises(MediaUnreachable) as caught:
-        look_for(f"{folder}/ab{'0' * 62}.jpg")
+        require_present(f"{folder}/ab{'0' * 62}.jpg")
     assert caught.value.place == str(tmp_path / "staging")
 
 
@@ -66,7 +66,7 @@ def test_a_disk_that_fails_is_not_the_files_fault(mount, monkeypatch):
 
     monkeypatch.setattr("pathlib.Path.stat", stale)
     with pytest.raises(MediaUnreachable, match="Stale"):
-        look_for(str(mount / "films" / "other.mp4"))
+        require_present(str(mount / "films" / "other.mp4"))
 
 
 def test_a_disk_that_goes_away_in_the_middle_is_not_the_files_fault(mount):

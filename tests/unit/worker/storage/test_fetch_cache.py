@@ -129,7 +129,7 @@ def test_a_fetch_that_breaks_off_leaves_nothing(cache):
 
 
 def test_no_room_for_ever_is_said(cache, store, monkeypatch):
-    monkeypatch.setattr("worker.storage.fetch_cache.PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("worker.storage.fetch_cache.MAX_WAIT_SECONDS", 0.0)
     with (
         cache.lend(store(bytes(60))),
         pytest.raises(RetryableError, match="FACET_CACHE_BYTES"),

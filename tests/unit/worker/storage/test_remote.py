@@ -12,7 +12,7 @@ from worker.errors import MediaRejected, MediaUnreachable, UsageError
 from worker.ingest import IngestOptions, check_arguments, discover
 from worker.ledger.submission.prober import FileProber, expected_of
 from worker.storage.fetch_cache import FetchCache
-from worker.storage.remote import RemoteFile, chunks, describe, is_url, list_files, local_path
+from worker.storage.remote import RemoteFile, chunks, describe, is_url, list_remote_files, local_path
 from worker.storage.roots import within
 from worker.storage.sources import Sources
 
@@ -78,7 +78,7 @@ def test_a_bucket_is_read_as_a_folder_is(bucket, tmp_path):
     ],
 )
 def test_what_a_url_may_name(bucket, url, names):
-    assert [file.url.rpartition("/")[2] for file in list_files(url)] == names
+    assert [file.url.rpartition("/")[2] for file in list_remote_files(url)] == names
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_package_that_is_missing_is_named(monkeypatch):
 
 def test_a_listing_is_bounded(bucket):
     with pytest.raises(UsageError, match="more than 3 files"):
-        list(list_files("memory://bucket", most=3))
+        list(list_remote_files("memory://bucket", most=3))
 
 
 def test_a_file_beyond_the_budget_is_refused_and_the_others_kept(bucket, tmp_path):

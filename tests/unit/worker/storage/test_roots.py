@@ -191,7 +191,7 @@ def test_a_redirect_is_not_followed(server, options, status, tmp_path):
 
 def test_a_listing_that_leads_out_is_not_followed(server, options, tmp_path, monkeypatch):
     listed = [RemoteFile(f"{server.url}/{folder}/a.jpg", len(server.picture)) for folder in ("allowed", "secret")]
-    monkeypatch.setattr(sys.modules["worker.ingest.discover"], "list_files", lambda _: iter(listed))
+    monkeypatch.setattr(sys.modules["worker.ingest.discover"], "list_remote_files", lambda _: iter(listed))
     items = list(discover([f"{server.url}/allowed"], options, tmp_path))
     assert [getattr(item, "code", "found") for item in items] == ["found", "link"]
     assert set(server.asked) == {"/allowed/a.jpg"}
@@ -222,7 +222,7 @@ def test_a_link_that_takes_a_files_place_after_the_check_is_not_followed(folders
     def late(location, *_):
         swap(root, private)
 
-    monkeypatch.setattr("worker.storage.sources.look_for", late)
+    monkeypatch.setattr("worker.storage.sources.require_present", late)
     sources = Sources(roots=(str(root),))
     with pytest.raises(MediaUnreachable, match="FACET_MEDIA_ROOTS"), sources.lend(str(root / "sub" / "a.png")):
         pass

@@ -15,7 +15,7 @@ TICK_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
-class Sampled:
+class SampledFrame:
     """One frame that was taken."""
 
     index: int

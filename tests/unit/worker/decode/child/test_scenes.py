@@ -1,7 +1,7 @@
 import cv2
 import numpy as np
 
-from worker.decode.child.scenes import SceneJudge
+from worker.decode.child.scenes import CutDetector
 
 
 def shot(seed, height=180, width=320):
@@ -10,7 +10,7 @@ def shot(seed, height=180, width=320):
 
 
 def cuts(frames):
-    judge = SceneJudge()
+    judge = CutDetector()
     return [judge.is_cut(frame) for frame in frames]
 
 

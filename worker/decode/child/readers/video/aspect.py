@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from av import VideoFrame
     from av.video.stream import VideoStream
 
-SLIMMEST_PIXEL = 0.25
+MIN_PIXEL_ASPECT = 0.25
 """Width over height. Discs and tapes use 0.7 to 2; what claims more is mistaken."""
 SQUARE = "w=iw*sar:h=ih:eval=frame:flags=neighbor"
 """Of FFmpeg's scale filter: the picture's width as it is displayed."""
@@ -68,4 +68,4 @@ class PixelAspect:
 
 
 def _plausible(aspect: Fraction | float | None) -> float:
-    return float(aspect) if aspect and SLIMMEST_PIXEL < aspect < 1 / SLIMMEST_PIXEL else 1.0
+    return float(aspect) if aspect and MIN_PIXEL_ASPECT < aspect < 1 / MIN_PIXEL_ASPECT else 1.0

@@ -12,12 +12,12 @@ from av.video.reformatter import Colorspace, VideoReformatter
 
 from worker.decode.child.confine import memory_left
 from worker.decode.child.readers.orientation import UPRIGHT, of_frame, upright
-from worker.decode.child.readers.sampling import Sampled, Sampler
+from worker.decode.child.readers.sampling import SampledFrame, Sampler
 from worker.decode.child.readers.video.aspect import PixelAspect
 from worker.decode.child.readers.video.container import (
+    choose_video_stream,
     encrypted,
-    moving_picture,
-    open_film,
+    open_video,
     too_many_frames,
     too_many_pixels,
 )
@@ -84,8 +84,8 @@ class AvReader:
     def rewind(self) -> None:
         """Go back to the start of the file: a new container, because not all of them can seek."""
         self.close()
-        self.container = open_film(self._location)
-        self.stream = moving_picture(self.container)
+        self.container = open_video(self._location)
+        self.stream = choose_video_stream(self.container)
         context = self.stream.codec_context
         if context.width * context.height > self._limits.pixels_per_frame:
             raise too_many_pixels(context.width, context.height, self._limits.pixels_per_frame)
@@ -93,7 +93,7 @@ class AvReader:
         context.thread_type = "AUTO"
         context.thread_count = threads_for(context.width, context.height)
         self.damaged = 0
-        self._heard_start = False
+        self._decoded_start = False
         self._aspect = PixelAspect(self.stream)
 
     def close(self) -> None:
@@ -113,7 +113,9 @@ class AvReader:
         self.has_square_pixels, self.is_untagged_hd = self._aspect.of(first) == 1, is_untagged_hd(first)
         return self._square_size(first)
 
-    def sequence(self, frames_per_second: float | None, end_seconds: float | None, clock: Clock) -> Iterator[Sampled]:
+    def sequence(
+        self, frames_per_second: float | None, end_seconds: float | None, clock: Clock
+    ) -> Iterator[SampledFrame]:
         """Yield sampled frames from the start of the file, counted as they come.
 
         Args:
@@ -122,7 +124,7 @@ class AvReader:
             clock: of the film, at its start.
         """
         sampler = Sampler(frames_per_second)
-        waiting: Sampled | None = None
+        waiting: SampledFrame | None = None
         until = 0.0
         for index, frame, at_seconds, until in self._timed(clock):
             if not sampler.takes(at_seconds, until):
@@ -132,7 +134,7 @@ class AvReader:
             waiting = None
             if end_seconds is not None and at_seconds >= end_seconds:
                 return
-            waiting = Sampled(index, at_seconds, self._pixels(frame), 0.0)
+            waiting = SampledFrame(index, at_seconds, self._pixels(frame), 0.0)
         if waiting is not None:
             yield replace(waiting, hold_seconds=until - waiting.at_seconds)
 
@@ -152,7 +154,7 @@ class AvReader:
 
     def range(
         self, timeline: Timeline, first: int, frames_per_second: float | None, end_seconds: float | None
-    ) -> Iterator[Sampled]:
+    ) -> Iterator[SampledFrame]:
         """Yield sampled frames from frame ``first`` on, after a seek to the key frame before it."""
         samples = timeline.samples(frames_per_second)
         sampler = Sampler(frames_per_second, float(timeline.seconds[0]))
@@ -171,11 +173,11 @@ class AvReader:
                 continue
             last = index
             if sampler.takes(at_seconds, timeline.until(index)):
-                yield Sampled(index, at_seconds, self._pixels(frame), samples.hold_seconds(index, at_seconds))
+                yield SampledFrame(index, at_seconds, self._pixels(frame), samples.hold_seconds(index, at_seconds))
 
     def _from(self, timeline: Timeline, stamp: int) -> Iterator[VideoFrame]:
         """Decode from the last key frame at or before a stamp, or from one before it, or from the start."""
-        self._hear_start()
+        self._decode_start()
         nearest = int(np.searchsorted(timeline.key_stamps, stamp, side="right")) - 1
         if self.container.format.name in ROUGH_SEEK:
             nearest -= 1
@@ -192,16 +194,16 @@ class AvReader:
         self.rewind()
         return self._decoded()
 
-    def _hear_start(self) -> None:
+    def _decode_start(self) -> None:
         """Decode the first frame before any seek.
 
         What a stream tells its decoder only there (x264 names its version, on which the reading of 4:4:4 pictures
         depends) is otherwise never heard, and later ranges come out as noise.
         """
-        if not self._heard_start:
+        if not self._decoded_start:
             self.rewind()  # the packets may have been read through, for the timeline
             next(self._decoded(), None)
-            self.damaged, self._heard_start = 0, True
+            self.damaged, self._decoded_start = 0, True
 
     def _decoded(self) -> Iterator[VideoFrame]:
         """Decode from here to the end of the file, or to where it breaks off; damage is counted and passed over."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from av import VideoFrame
 
-GUESSED_RATE = 25.0
+DEFAULT_FRAMES_PER_SECOND = 25.0
 """Frames per second of a film that tells neither stamps nor a rate."""
 
 
@@ -25,7 +25,7 @@ class Clock:
             zero: stamp in seconds at which the film starts; None where the stamps mean nothing.
             longest_step_seconds: a stamp that is further ahead belongs to another clock.
         """
-        self._step = 1 / (rate or GUESSED_RATE)
+        self._step = 1 / (rate or DEFAULT_FRAMES_PER_SECOND)
         self._origin = zero
         self._longest = longest_step_seconds
         self._last: float | None = None

@@ -25,18 +25,18 @@ CONTAINERS = ",".join(
      "dv,gxf,ivf,nut,rm,wtv,yuv4mpegpipe", *sorted(BARE))
 )  # fmt: skip
 """FFmpeg's names of what may be opened: no playlist, no file pattern. Sound alone is opened to be named as such."""
-LONGEST_RATE = 1000.0
+MAX_FRAMES_PER_SECOND = 1000.0
 """Frames per second: what claims more counts ticks of its clock, not frames."""
 DEFAULT_PIXELS = 5_000_000
 """By so many pixels another stream has to be larger to be taken instead of the default one."""
 SECONDARY = Disposition.timed_thumbnails | Disposition.still_image | Disposition.dependent | Disposition.visual_impaired
 """Streams that stand for another one, or that are of no use without it."""
 _CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
-HEAD_BYTES = 64
+MATROSKA_HEAD_BYTES = 64
 """The document type of Matroska files stands within these."""
 
 
-def open_film(location: str) -> InputContainer:
+def open_video(location: str) -> InputContainer:
     """Open a file as a film.
 
     Raises:
@@ -57,7 +57,7 @@ def open_film(location: str) -> InputContainer:
         raise MediaRejected("corrupt", f"not a film that can be opened ({err})") from err
 
 
-def moving_picture(container: InputContainer) -> VideoStream:
+def choose_video_stream(container: InputContainer) -> VideoStream:
     """Return the film's picture: of several streams the one that FFmpeg shows, and never a cover.
 
     A stream of more than one picture comes before one of a single picture, a plain one before one that belongs to
@@ -94,7 +94,7 @@ def container_format(container: InputContainer, location: str) -> str:
     if name == "mov":
         return "mov" if container.metadata.get("major_brand", "qt  ").startswith("qt") else "mp4"
     if name == "matroska":
-        return "webm" if b"webm" in opened.head(location, HEAD_BYTES) else "matroska"
+        return "webm" if b"webm" in opened.head(location, MATROSKA_HEAD_BYTES) else "matroska"
     return name
 
 
@@ -140,7 +140,7 @@ def frames_per_second(stream: VideoStream) -> float | None:
     rates = [stream.average_rate, stream.guessed_rate]
     if stream.container.format.name in BARE:
         rates.reverse()
-    return next((float(rate) for rate in rates if rate and 0 < rate <= LONGEST_RATE), None)
+    return next((float(rate) for rate in rates if rate and 0 < rate <= MAX_FRAMES_PER_SECOND), None)
 
 
 def encrypted() -> MediaRejected:
@@ -180,7 +180,7 @@ def _lacks_index(location: str) -> bool:
 
 def _is_whole(location: str) -> bool:
     """Return whether a Matroska file has all bytes of its segment; one of unknown length may go on."""
-    head = opened.head(location, HEAD_BYTES)
+    head = opened.head(location, MATROSKA_HEAD_BYTES)
     header, content = _matroska_length(head, 4)
     if header is None:
         return False

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from worker.decode.child.confine import memory_mapped
-from worker.decode.child.readers.sampling import Sampled
+from worker.decode.child.readers.sampling import SampledFrame
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
-    from worker.decode.child.readers.video.timeline import Samples, Timeline
+    from worker.decode.child.readers.video.timeline import SampledFrames, Timeline
 
 EXACT = frozenset({("mov", "h264"), ("matroska", "h264"), ("matroska", "vp8"), ("matroska", "vp9"), ("mov", "av1")})
 """First name of the container and codec where each frame proved to be the one that was asked for.
@@ -26,14 +26,14 @@ decord gives no stamp with a frame, so a wrong one cannot be seen. Films of numb
 an error, for MPEG-TS and -PS, AVI with B-frames, WMV, HEVC and MPEG-4 part 2, and for H.264 with open groups of
 pictures, which the timeline tells; none in 490 runs over those named here.
 """
-MOST_PIXELS = 1280 * 720
+MAX_PIXELS = 1280 * 720
 """Of a picture. decord makes room for every packet that it reads ahead of its decoder, as many as the scheduler lets
 it: 250 to 900 MB were seen with 1920 x 1080. PyAV needs 50 and is as fast."""
-MOST_BYTES = 384 << 20
+MAX_MAPPED_BYTES = 384 << 20
 """That it may map while it reads a film; on a busy machine 2 GB were seen with 640 x 360."""
 ANY_LOSS = 1e-9
 """Share of frames that decord may replace by their neighbours without saying so: none."""
-_MOST_WORDS = 2000  # bytes
+_MAX_STDERR_BYTES = 2000  # bytes
 STEP_FRAMES = 100
 """Decoded without a sign of life: at most seconds, even for the largest pictures."""
 
@@ -42,7 +42,7 @@ class DecordFailed(Exception):  # it says that another reader is to go on, not t
     """decord refused the file or gave up in the middle."""
 
 
-def load() -> None:
+def load_decord() -> None:
     """Import decord, without the CUDA libraries that it would map (700 MB) although it decodes on the CPU here.
 
     Call it after every other library that decodes: decord loads its own FFmpeg for all to see, and a library that is
@@ -60,7 +60,7 @@ def load() -> None:
 
 
 @contextmanager
-def overheard() -> Iterator[list[str]]:
+def captured_stderr() -> Iterator[list[str]]:
     """Collect what is written to standard error meanwhile; the list is filled at the end.
 
     decord tells some of its failures nowhere else.
@@ -75,7 +75,7 @@ def overheard() -> Iterator[list[str]]:
         os.dup2(kept, 2)
         os.close(kept)
         os.close(said)
-        text = os.read(heard, _MOST_WORDS).decode(errors="replace").strip()
+        text = os.read(heard, _MAX_STDERR_BYTES).decode(errors="replace").strip()
         os.close(heard)
         if text:
             words.append(text)
@@ -99,7 +99,7 @@ class DecordReader:
         Raises:
             DecordFailed: decord refuses it, or counts other frames than its packets show.
         """
-        import decord  # noqa: PLC0415  # loaded by ``load``, in its turn
+        import decord  # noqa: PLC0415  # loaded by ``load_decord``, in its turn
 
         self._errors = (
             decord.DECORDError,
@@ -112,7 +112,7 @@ class DecordReader:
         self._timeline = timeline
         self._alive = alive
         self._position = 0
-        self._most_bytes = memory_mapped() + MOST_BYTES
+        self._max_mapped_bytes = memory_mapped() + MAX_MAPPED_BYTES
         try:
             self._reader: Any = decord.VideoReader(location, num_threads=threads, fault_tol=ANY_LOSS)
             count = len(self._reader)
@@ -123,7 +123,7 @@ class DecordReader:
         if count != len(timeline):
             raise DecordFailed(f"{count} frames, the packets have {len(timeline)}")
 
-    def frames(self, indices: NDArray[np.int64], samples: Samples) -> Iterator[Sampled]:
+    def frames(self, indices: NDArray[np.int64], samples: SampledFrames) -> Iterator[SampledFrame]:
         """Yield these frames, which ascend and are some of the samples of the film.
 
         Raises:
@@ -131,19 +131,19 @@ class DecordReader:
         """
         for index in indices.tolist():
             try:
-                with overheard() as words:
+                with captured_stderr() as words:
                     pixels = self._read(index)
             except self._errors as err:
                 raise DecordFailed(str(err)) from err
             if words:  # such as that it skipped fewer frames than it was asked to; it raises nothing then
                 raise DecordFailed(words[0])
-            if memory_mapped() > self._most_bytes:
+            if memory_mapped() > self._max_mapped_bytes:
                 raise DecordFailed("it reads too far ahead")
             if pixels.ndim != 3 or pixels.shape[2] != 3:
                 raise DecordFailed(f"pixels of shape {pixels.shape}")
             at_seconds = float(self._timeline.seconds[index])
             hold_seconds = samples.hold_seconds(index, at_seconds)
-            yield Sampled(index, at_seconds, np.ascontiguousarray(pixels), hold_seconds)
+            yield SampledFrame(index, at_seconds, np.ascontiguousarray(pixels), hold_seconds)
 
     def _read(self, index: int) -> NDArray[np.uint8]:
         """Go to a frame in steps, so that a long way there does not look like a hang."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 BROADCASTS = frozenset({"mpegts", "mpeg"})
 """Containers without a clock of their own, in which recordings are joined and unrelated programmes lie side by side."""
-LONGEST_PAUSE_SECONDS = 3600
+MAX_PAUSE_SECONDS = 3600
 """In a broadcast; a stamp that is further ahead belongs to another clock."""
 SAME_CLOCK_SECONDS = 10
 """Between sound and picture at one place of a broadcast; what is further apart belongs to another programme."""
@@ -48,14 +48,14 @@ class Scan:
 
 
 def scan(
-    container: InputContainer, stream: VideoStream, *, most_frames: int, alive: Callable[[], None], location: str
+    container: InputContainer, stream: VideoStream, *, max_frames: int, alive: Callable[[], None], location: str
 ) -> Scan:
     """Read all packets of a film and put their stamps in order; the container is left at its end.
 
     Args:
         container: an opened film, at its start.
         stream: its picture.
-        most_frames: limit of the file.
+        max_frames: limit of the file.
         alive: called again and again.
         location: path of the file.
 
@@ -64,7 +64,7 @@ def scan(
     """
     sounds = _sounds(container, stream)
     name = container.format.name.split(",")[0]
-    picture, sound = _Picture(stream, name in BROADCASTS, name in STORE_LENGTHS), _Sound()
+    picture, sound = _VideoPackets(stream, name in BROADCASTS, name in STORE_LENGTHS), _AudioPackets()
     try:
         for packet in container.demux(stream, *sounds):
             alive()
@@ -73,13 +73,13 @@ def scan(
             elif packet.size or packet.pts is not None:
                 picture.note(packet)
                 sound.compare(packet)
-            if picture.count > most_frames:
-                raise too_many_frames(most_frames)
+            if picture.count > max_frames:
+                raise too_many_frames(max_frames)
     except FFmpegError:
         # a file that breaks off tells as much as was read; decoding will meet the same end
         picture.tells = picture.tells and bool(picture.shown)
     if picture.is_broadcast and sound.is_foreign:
-        sound = _Sound()
+        sound = _AudioPackets()
     return _result(picture, sound, stated_end(container, stream, location))
 
 
@@ -92,7 +92,7 @@ def _sounds(container: InputContainer, stream: VideoStream) -> list[AudioStream]
 
 
 @dataclass(slots=True)
-class _Picture:
+class _VideoPackets:
     """Collects the packets of the picture."""
 
     stream: VideoStream
@@ -140,7 +140,7 @@ class _Picture:
         if last is None:
             return
         ahead = (decoding - last) * (self.stream.time_base or 1)
-        if ahead < 0 or (self.is_broadcast and ahead > LONGEST_PAUSE_SECONDS):
+        if ahead < 0 or (self.is_broadcast and ahead > MAX_PAUSE_SECONDS):
             self.tells = False
             self.past += self.high - (self._low or 0)
             self._begin = self._low if self._begin is None else self._begin
@@ -163,7 +163,7 @@ class _Picture:
 
 
 @dataclass(slots=True)
-class _Sound:
+class _AudioPackets:
     """Notes from when to when there is sound."""
 
     first: Fraction | None = None
@@ -189,7 +189,7 @@ class _Sound:
             self.is_foreign = self.is_foreign or apart > SAME_CLOCK_SECONDS
 
 
-def _result(picture: _Picture, sound: _Sound, stated: StatedEnd) -> Scan:
+def _result(picture: _VideoPackets, sound: _AudioPackets, stated: StatedEnd) -> Scan:
     base = picture.stream.time_base
     if base is None or not picture.shown:
         rate = frames_per_second(picture.stream)
@@ -210,7 +210,7 @@ def _result(picture: _Picture, sound: _Sound, stated: StatedEnd) -> Scan:
     return Scan(timeline, zero, max(end, float((sound.end or zero) - zero)), picture.count)
 
 
-def _zero(first: Fraction, sound: _Sound, *, is_broadcast: bool) -> Fraction:
+def _zero(first: Fraction, sound: _AudioPackets, *, is_broadcast: bool) -> Fraction:
     """Return where the film starts: at its first picture, or before it with its sound.
 
     Sound before zero is what a decoder needs to begin with and is not heard.
@@ -220,7 +220,7 @@ def _zero(first: Fraction, sound: _Sound, *, is_broadcast: bool) -> Fraction:
     return sound.first if is_broadcast else min(first, max(sound.first, Fraction(0)))
 
 
-def _end(picture: _Picture, sound: _Sound, stated: StatedEnd) -> float:
+def _end(picture: _VideoPackets, sound: _AudioPackets, stated: StatedEnd) -> float:
     """Return the stamp at which the last frame goes.
 
     It has the length of the packet that comes last: containers store lengths in the order of decoding. Where they store

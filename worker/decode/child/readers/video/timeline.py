@@ -35,10 +35,10 @@ class Timeline:
     def __len__(self) -> int:
         return len(self.stamps)
 
-    def samples(self, frames_per_second: float | None) -> Samples:
+    def samples(self, frames_per_second: float | None) -> SampledFrames:
         """Return the frames that sampling takes of the whole film."""
         indices = np.flatnonzero(taken(self.seconds, frames_per_second, self.end_seconds))
-        return Samples(indices, self.seconds[indices], self.end_seconds)
+        return SampledFrames(indices, self.seconds[indices], self.end_seconds)
 
     def key_frames(self, most: int) -> tuple[tuple[float, int], ...]:
         """Return time and number of frames that decoding can start at, at most so many, evenly over the frames."""
@@ -62,7 +62,7 @@ class Timeline:
 
 
 @dataclass(frozen=True, slots=True)
-class Samples:
+class SampledFrames:
     """The frames of a film that a sampling takes."""
 
     indices: NDArray[np.int64]

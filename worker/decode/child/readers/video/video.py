@@ -22,7 +22,7 @@ from worker.decode.child.readers.video.container import (
 )
 from worker.decode.child.readers.video.decord_reader import DecordFailed, DecordReader
 from worker.decode.child.readers.video.encryption import is_encrypted
-from worker.decode.child.readers.video.scan import BROADCASTS, LONGEST_PAUSE_SECONDS, Scan, scan
+from worker.decode.child.readers.video.scan import BROADCASTS, MAX_PAUSE_SECONDS, Scan, scan
 from worker.decode.wire import MAX_KEY_FRAMES
 from worker.errors import MediaRejected
 from worker.types import MediaInfo
@@ -30,7 +30,7 @@ from worker.types import MediaInfo
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from worker.decode.child.readers.sampling import Sampled
+    from worker.decode.child.readers.sampling import SampledFrame
     from worker.decode.child.readers.video.timeline import Timeline
     from worker.types import DecodeLimits, DecodeRequest
 
@@ -96,7 +96,7 @@ class Video:
         self._reader.close()
         self._decord = None
 
-    def frames(self, request: DecodeRequest) -> Iterator[Sampled]:
+    def frames(self, request: DecodeRequest) -> Iterator[SampledFrame]:
         """Yield the frames that the request samples, after the last one sampled before its range.
 
         Raises:
@@ -134,7 +134,7 @@ class Video:
         kind = container_and_codec(self._reader.container, self._reader.stream)
         upright = self._reader.orientation == UPRIGHT and self._reader.has_square_pixels
         usual_colours = not self._reader.is_untagged_hd
-        small = self._size[0] * self._size[1] <= decord_reader.MOST_PIXELS
+        small = self._size[0] * self._size[1] <= decord_reader.MAX_PIXELS
         return upright and usual_colours and small and kind in decord_reader.EXACT
 
     def _open_decord(self, timeline: Timeline) -> DecordReader:
@@ -156,7 +156,7 @@ class Video:
                 self._scan = scan(
                     self._reader.container,
                     self._reader.stream,
-                    most_frames=self._limits.frames_per_file,
+                    max_frames=self._limits.frames_per_file,
                     alive=self._alive,
                     location=self._location,
                 )
@@ -192,7 +192,7 @@ class Video:
     def _clock(self, found: Scan) -> Clock:
         rate = frames_per_second(self._reader.stream)
         is_broadcast = self._reader.container.format.name in BROADCASTS
-        longest = LONGEST_PAUSE_SECONDS if is_broadcast else float("inf")
+        longest = MAX_PAUSE_SECONDS if is_broadcast else float("inf")
         zero = None if self._is_silent() or self._is_bare() else found.zero
         return Clock(rate, zero=zero, longest_step_seconds=longest)
 

@@ -1,16 +1,16 @@
 import os
 
-from worker.decode.child.readers.video.decord_reader import overheard
+from worker.decode.child.readers.video.decord_reader import captured_stderr
 
 
 def test_what_is_said_on_standard_error_is_overheard():
-    with overheard() as words:
+    with captured_stderr() as words:
         os.write(2, b"Failed to skip frames effectively\n")
     assert words == ["Failed to skip frames effectively"]
 
 
 def test_silence_gives_no_words_and_standard_error_comes_back(capfd):
-    with overheard() as words:
+    with captured_stderr() as words:
         pass
     os.write(2, b"later")
     assert words == []
@@ -18,7 +18,7 @@ def test_silence_gives_no_words_and_standard_error_comes_back(capfd):
 
 
 def test_more_words_than_a_pipe_holds_do_not_block():
-    with overheard() as words:
+    with captured_stderr() as words:
         for _ in range(300):
             try:
                 os.write(2, b"x" * 1000)

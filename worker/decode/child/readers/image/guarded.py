@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-BROKEN = (
+DECODER_ERRORS = (
     OSError,
     EOFError,
     SyntaxError,
@@ -32,9 +32,11 @@ BROKEN = (
 )
 """What broken files make Pillow's plug-ins raise: met when bytes of good files were changed at random,
 or of the same kind. Want of memory is not among them."""
-UNREAD_KIND = re.compile(r"unsupported|not supported|cannot handle|unknown \w+ mode|unable to determine", re.IGNORECASE)
+UNSUPPORTED_TEXT = re.compile(
+    r"unsupported|not supported|cannot handle|unknown \w+ mode|unable to determine", re.IGNORECASE
+)
 """How decoders speak of files that are whole, but of a kind that they do not read."""
-BROKEN_OFF = re.compile(r"truncated|not enough image data", re.IGNORECASE)
+TRUNCATED_TEXT = re.compile(r"truncated|not enough image data", re.IGNORECASE)
 """How decoders speak of files that end too early."""
 
 
@@ -51,7 +53,7 @@ def guarded(step: Callable[[], T]) -> T:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
         raise MediaRejected("too_many_pixels", f"more than the {Image.MAX_IMAGE_PIXELS} pixels allowed") from err
-    except BROKEN as err:
+    except DECODER_ERRORS as err:
         text = " ".join(str(err).split())
         if "memory" in text.lower():  # libheif's word for it
             raise MemoryError(text) from err
@@ -60,6 +62,6 @@ def guarded(step: Callable[[], T]) -> T:
 
 def code_of(text: str) -> str:
     """Return the code of a decoder's own words."""
-    if UNREAD_KIND.search(text):
+    if UNSUPPORTED_TEXT.search(text):
         return "unsupported_format"
-    return "truncated" if BROKEN_OFF.search(text) else "corrupt"
+    return "truncated" if TRUNCATED_TEXT.search(text) else "corrupt"

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from PIL import Image
 
-from worker.decode.child.readers.stills.samples import CHANNELS, Samples
-from worker.decode.child.readers.stills.tiff import tiff
+from worker.decode.child.readers.image.samples import CHANNELS, Samples
+from worker.decode.child.readers.image.tiff import tiff
 from worker.errors import MediaRejected
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from worker.decode.child.readers.stills.samples import Colour
-    from worker.decode.child.readers.stills.tiff.tiff import Directory
+    from worker.decode.child.readers.image.samples import Colour
+    from worker.decode.child.readers.image.tiff.tiff import Directory
 
     Array = NDArray[Any]
     Bytes = NDArray[np.uint8]
@@ -31,13 +31,13 @@ NONE, LZW, DEFLATE, OLD_DEFLATE, PACKBITS, ZSTD, LZMA = 1, 5, 8, 32946, 32773, 5
 COMPRESSIONS = frozenset({NONE, LZW, DEFLATE, OLD_DEFLATE, PACKBITS, ZSTD, LZMA})
 PREDICTABLE = frozenset({LZW, DEFLATE, OLD_DEFLATE, ZSTD, LZMA})
 """Compressions that may store differences."""
-CHUNK_BYTES = 1 << 24  # of a strip without compression that is read at a time
+STRIP_CHUNK_BYTES = 1 << 24  # of a strip without compression that is read at a time
 COLOURS: dict[int, Colour] = {0: "grey", 1: "grey", 2: "rgb", 3: "palette", 5: "cmyk", 8: "lab", 9: "lab"}
 """By photometric interpretation."""
 WHITE_IS_ZERO, ICC_LAB = 0, 9
 UNSIGNED, SIGNED, FLOAT, UNDEFINED = 1, 2, 3, 4
 INTEGER_BITS, FLOAT_BITS = range(1, 33), (16, 32, 64)
-MOST_SAMPLES = 64
+MAX_SAMPLES = 64
 """Channels of one picture: more are measurements, not colours."""
 
 
@@ -82,7 +82,7 @@ class Layout:
             and layout.compression in COMPRESSIONS
             and layout.predictor in {1, 2, 3}
             and (layout.predictor == 1 or bits[0] in {8, 16, 32, 64})
-            and 0 < layout.samples <= MOST_SAMPLES
+            and 0 < layout.samples <= MAX_SAMPLES
         )
         if not known:
             raise MediaRejected("unsupported_format", f"a TIFF of a kind that is not read ({_words(page)}): {_ADVICE}")
@@ -216,7 +216,7 @@ def _parts(layout: Layout, segment: Segment, rows: int) -> Iterator[tuple[int, t
     """Divide a strip that is not packed: first row of each part, then its offset, bytes and rows."""
     offset, length = segment
     row_bytes = -(-layout.width * layout.channels * layout.bits // 8)
-    each = max(1, CHUNK_BYTES // row_bytes) if layout.compression == NONE else rows
+    each = max(1, STRIP_CHUNK_BYTES // row_bytes) if layout.compression == NONE else rows
     if each >= rows:
         yield 0, (offset, length, rows)
         return

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Calls:
+class SystemCalls:
     """Numbers of one kind of processor."""
 
     architecture: int
@@ -46,8 +46,8 @@ PRCTL_REFUSED = (1, 0x59616D61)
 # file_setattr.
 COMMON = (424, 425, 426, 427, 428, 429, 430, 431, 432, 433, 434, 438, 440, 442, 443, 448, 452, 463, 466, 467, 469)
 
-CALLS = {
-    "x86_64": Calls(
+SYSTEM_CALLS = {
+    "x86_64": SystemCalls(
         architecture=0xC000003E,
         seccomp=317,
         open=2,
@@ -84,7 +84,7 @@ CALLS = {
             *(155, 161, 165, 166, 167, 169, 175, 176, 313, 248, 249, 250, 272, 308, 298, 304, 321, 323, 246, 320),
         ),
     ),
-    "aarch64": Calls(
+    "aarch64": SystemCalls(
         architecture=0xC00000B7,
         seccomp=277,
         open=None,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from PIL import Image
 
-from worker.decode.child.readers.stills.colour import to_rgb
+from worker.decode.child.readers.image.colour import to_rgb
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,13 +23,13 @@ PROBED_VALUES = 1 << 20  # of a picture in floating point, to find its range
 NARROW_TOPS = (255, 1023, 4095)
 """Full scales of 8, 10 and 12 bits: pictures of 16 bits that never exceed one would be black on any screen."""
 TOP_14 = 16383
-LEAST_OF_14 = 0.9
+MIN_SHARE_OF_14 = 0.9
 """Share of 14 bits that the brightest value has to reach: a dark picture of 16 bits seldom ends just there."""
 FROM_EIGHT = 257
 """Factor by which pictures of eight bits are written in sixteen."""
 LINEAR_PART = 0.0031308
 """Of the curve of sRGB (IEC 61966-2-1)."""
-MOST_HIGHLIGHT = 16.0
+MAX_HIGHLIGHT = 16.0
 """Floating point with its brightest values between 1 and this is scaled by them; from here on it is 0 to 255."""
 
 
@@ -59,7 +59,7 @@ class Samples:
 def to_pixels(samples: Samples) -> NDArray[np.uint8]:
     """Return (H, W, 3) RGB; opaque grey and RGB without the detour by Pillow, for they may be large."""
     if samples.colour not in {"grey", "rgb"} or samples.alpha != "none":
-        return np.asarray(to_rgb(to_picture(samples)))
+        return np.asarray(to_rgb(to_image(samples)))
     low, high = value_range(samples)
     narrow = to_eight_bits(samples.values[..., : CHANNELS[samples.colour]], low, high, linear=samples.linear)
     if samples.inverted:
@@ -67,7 +67,7 @@ def to_pixels(samples: Samples) -> NDArray[np.uint8]:
     return narrow if samples.colour == "rgb" else np.repeat(narrow, 3, axis=2)
 
 
-def to_picture(samples: Samples) -> Image.Image:
+def to_image(samples: Samples) -> Image.Image:
     """Return a picture of eight bits in the mode of Pillow that means the same."""
     channels = CHANNELS[samples.colour] + (samples.alpha != "none")
     values = samples.values[..., :channels]
@@ -107,7 +107,7 @@ def value_range(samples: Samples) -> tuple[float, float]:
 
 def _sixteen_bit_top(values: Array, high: int) -> int:
     narrow = next((top for top in NARROW_TOPS if high <= top), None)
-    if narrow is None and TOP_14 * LEAST_OF_14 <= high <= TOP_14:
+    if narrow is None and TOP_14 * MIN_SHARE_OF_14 <= high <= TOP_14:
         narrow = TOP_14
     signed = values.dtype.kind == "i"
     if narrow is None or _is_from_eight_bits(values):
@@ -131,7 +131,7 @@ def _float_range(values: Array) -> tuple[float, float]:
     low, high = (float(value) for value in np.percentile(probed, (0.5, 99.5)))
     if low < -0.02 * max(high, 0.0):  # further below zero than resampling reaches
         return low, high
-    if 1.0 < high <= MOST_HIGHLIGHT:
+    if 1.0 < high <= MAX_HIGHLIGHT:
         return 0.0, high
     return 0.0, next((top for top in (1.0, 255.0, 65535.0) if high <= top), high)
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from worker.decode import opened
-from worker.decode.child.readers.stills.samples import Samples, to_picture
+from worker.decode.child.readers.image.samples import Samples, to_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,17 +24,17 @@ PNG_DEPTH = 24
 """Place of the bit depth in a PNG file."""
 
 
-def wide_picture(image: Image.Image, location: str) -> Image.Image | None:
+def deep_image(image: Image.Image, location: str) -> Image.Image | None:
     """Return a picture of eight bits from the deep values of a file; None where Pillow's own colours are right."""
     if image.mode in WIDE_MODES:
-        return to_picture(_from_grey(image, location))
+        return to_image(_from_grey(image, location))
     if image.format not in DEEP_FORMATS or image.mode not in {"RGB", "RGBA", "LA"} or getattr(image, "n_frames", 1) > 1:
         return None
     colours = image.convert("RGB") if image.mode != "RGB" else image
     if max(high for _, high in colours.getextrema()) > DARKEST_TOP:  # type: ignore[misc]
         return None
     deep = _deep_colours(location)
-    return None if deep is None else to_picture(deep)
+    return None if deep is None else to_image(deep)
 
 
 def _from_grey(image: Image.Image, location: str) -> Samples:

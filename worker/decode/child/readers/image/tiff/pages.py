@@ -12,25 +12,25 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from worker.decode import opened
+from worker.decode.child.readers.image.colour import to_rgb
+from worker.decode.child.readers.image.guarded import guarded
+from worker.decode.child.readers.image.samples import to_pixels
+from worker.decode.child.readers.image.tiff import tiff
+from worker.decode.child.readers.image.tiff.raw import RAW_ADVICE, is_raw
+from worker.decode.child.readers.image.tiff.stored_samples import Layout, breaks_off, read_samples
 from worker.decode.child.readers.orientation import UPRIGHT, swaps_sides, upright
-from worker.decode.child.readers.stills.colour import to_rgb
-from worker.decode.child.readers.stills.guarded import guarded
-from worker.decode.child.readers.stills.samples import to_pixels
-from worker.decode.child.readers.stills.tiff import tiff
-from worker.decode.child.readers.stills.tiff.raw import RAW_ADVICE, is_raw
-from worker.decode.child.readers.stills.tiff.stored_samples import Layout, breaks_off, read_samples
 from worker.errors import MediaRejected
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from worker.decode.child.readers.stills.tiff.tiff import Directory, Field
+    from worker.decode.child.readers.image.tiff.tiff import Directory, Field
 
-PLAIN_BITS, PLAIN_COLOURS = frozenset({1, 2, 4, 8}), frozenset({0, 1, 2, 3, 5, 6, 8})
+PILLOW_BITS, PILLOW_COLOURS = frozenset({1, 2, 4, 8}), frozenset({0, 1, 2, 3, 5, 6, 8})
 CCITT_AND_JPEG = frozenset({2, 3, 4, 6, 7, 32771})
 """Compressions that Pillow alone reads."""
 OLD_JPEG = 6  # whose data lie outside of strips
-MAX_CLASSIC = 1 << 32
+MAX_CLASSIC_BYTES = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +98,9 @@ def is_plain(page: Directory) -> bool:
     bits = page.values(tiff.BITS) or (1,)
     kinds = page.values(tiff.SAMPLE_FORMAT) or (1,)
     return (
-        set(bits) <= PLAIN_BITS
+        set(bits) <= PILLOW_BITS
         and set(kinds) <= {1, 4}
-        and page.value(tiff.PHOTOMETRIC, 0) in PLAIN_COLOURS
+        and page.value(tiff.PHOTOMETRIC, 0) in PILLOW_COLOURS
         and (page.value(tiff.COMPRESSION, 1) in CCITT_AND_JPEG or _is_own_kind(page))
     )
 
@@ -153,7 +153,11 @@ def classic_copy(file: BinaryIO, page: Directory) -> io.BytesIO:
     tiled = tiff.TILE_OFFSETS in page.fields
     place, length = (tiff.TILE_OFFSETS, tiff.TILE_BYTES) if tiled else (tiff.STRIP_OFFSETS, tiff.STRIP_BYTES)
     offsets, lengths = page.values(place), page.values(length)
-    if page.value(tiff.COMPRESSION, 1) == OLD_JPEG or len(offsets) != len(lengths) or sum(lengths) >= MAX_CLASSIC // 2:
+    if (
+        page.value(tiff.COMPRESSION, 1) == OLD_JPEG
+        or len(offsets) != len(lengths)
+        or sum(lengths) >= MAX_CLASSIC_BYTES // 2
+    ):
         raise MediaRejected("unsupported_format", "a TIFF picture whose data lie in an unusual place: save it anew")
     kept = {tag: one for tag, one in sorted(page.fields.items()) if tag not in {tiff.SUB_DIRECTORIES, place, length}}
     order = page.order

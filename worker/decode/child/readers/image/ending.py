@@ -9,8 +9,8 @@ from worker.decode import opened
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-HEAD_BYTES = 16
-MOST_BOXES = 1000
+BOX_HEADER_BYTES = 16
+MAX_BOXES = 1000
 BOXES = frozenset({b"ftyp", b"jP  "})
 """Types of the first box of HEIC, AVIF and JPEG 2000."""
 CODESTREAM, END_OF_CODESTREAM = b"\xff\x4f\xff\x51", b"\xff\xd9"
@@ -21,7 +21,7 @@ def ends_early(location: str) -> bool:
     """Return whether bytes are missing at the end of a file; False where the format does not say."""
     size = opened.status(location).st_size
     with opened.independent_reader(location) as file:
-        head = file.read(HEAD_BYTES)
+        head = file.read(BOX_HEADER_BYTES)
         if head[:4] == b"RIFF":
             return 8 + int.from_bytes(head[4:8], "little") > size
         if head[4:8] in BOXES:
@@ -32,9 +32,9 @@ def ends_early(location: str) -> bool:
 def _breaks_off(file: BinaryIO, size: int) -> bool:
     """Walk the boxes of a file."""
     at = 0
-    for _ in range(MOST_BOXES):
+    for _ in range(MAX_BOXES):
         file.seek(at)
-        head = file.read(HEAD_BYTES)
+        head = file.read(BOX_HEADER_BYTES)
         if len(head) < 8:
             return len(head) > 0
         length = int.from_bytes(head[:4])

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.decode.child.readers.stills.tiff.tiff import COMPRESSION, PHOTOMETRIC, SUB_DIRECTORIES, SUBFILE_TYPE
+from worker.decode.child.readers.image.tiff.tiff import COMPRESSION, PHOTOMETRIC, SUB_DIRECTORIES, SUBFILE_TYPE
 
 if TYPE_CHECKING:
-    from worker.decode.child.readers.stills.tiff.tiff import Directory, Tiff
+    from worker.decode.child.readers.image.tiff.tiff import Directory, Tiff
 
 RAW_ADVICE = "raw camera files are not read: develop them to JPEG or TIFF first"
 FILTER_MOSAIC, LINEAR_RAW = 32803, 34892

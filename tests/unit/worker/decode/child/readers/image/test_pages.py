@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worker.decode.child.readers.stills import album
+from worker.decode.child.readers.image import album
 from worker.errors import MediaRejected
 
 REDUCED, MASK, PAGE = 1, 4, 2

@@ -13,16 +13,16 @@ import pillow_heif
 from PIL import Image, UnidentifiedImageError
 
 from worker.decode import opened
+from worker.decode.child.readers.image import heif_pages, psd
+from worker.decode.child.readers.image.album import Album, check_size
+from worker.decode.child.readers.image.colour import to_rgb
+from worker.decode.child.readers.image.guarded import DECODER_ERRORS, UNSUPPORTED_TEXT, guarded
+from worker.decode.child.readers.image.psd_page import PsdPage
+from worker.decode.child.readers.image.tiff import pages as tiff_pages
+from worker.decode.child.readers.image.tiff import tiff
+from worker.decode.child.readers.image.wide import deep_image
 from worker.decode.child.readers.orientation import UPRIGHT, swaps_sides, upright
-from worker.decode.child.readers.sampling import Sampled, Sampler
-from worker.decode.child.readers.stills import heif_pages, psd
-from worker.decode.child.readers.stills.album import Album, check_size
-from worker.decode.child.readers.stills.colour import to_rgb
-from worker.decode.child.readers.stills.guarded import BROKEN, UNREAD_KIND, guarded
-from worker.decode.child.readers.stills.psd_page import PsdPage
-from worker.decode.child.readers.stills.tiff import pages as tiff_pages
-from worker.decode.child.readers.stills.tiff import tiff
-from worker.decode.child.readers.stills.wide import wide_picture
+from worker.decode.child.readers.sampling import SampledFrame, Sampler
 from worker.errors import MediaRejected
 from worker.types import MediaInfo
 
@@ -46,12 +46,12 @@ MP_ENTRIES, PREVIEW = 0xB002, "Large Thumbnail"
 """Of multi-picture JPEG: the list of pictures, and the types of smaller copies."""
 SIGNATURE_BYTES = 16
 """What Pillow shows its plug-ins."""
-SHORTEST_SECONDS = 0.011
+MIN_FRAME_SECONDS = 0.011
 DEFAULT_SECONDS = 0.1
 """Animations that ask for 10 ms or less a frame are shown at 100 ms by the browsers, and were made for that."""
 
 
-def prepare() -> None:
+def load_codecs() -> None:
     """Load every codec now: they must be bound before other libraries with the same symbols arrive."""
     pillow_heif.register_heif_opener(thumbnails=False)
     Image.init()
@@ -59,7 +59,7 @@ def prepare() -> None:
     warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
-def open_still(location: str, limits: DecodeLimits) -> Still | Album:
+def open_image(location: str, limits: DecodeLimits) -> ImageReader | Album:
     """Open a picture file.
 
     Raises:
@@ -76,7 +76,7 @@ def open_still(location: str, limits: DecodeLimits) -> Still | Album:
             check_size(album.pages[0].size, limits)
             stack.pop_all()
             return album
-    still = Still(location, limits)
+    still = ImageReader(location, limits)
     if still.image.format == "HEIF" and getattr(still.image, "n_frames", 1) > 1:
         return heif_pages.open_album(still.image, limits, still.file)
     return still
@@ -89,7 +89,7 @@ def _open_album(file: BinaryIO, head: bytes, location: str, limits: DecodeLimits
     return Album("tiff", pages, limits, notes, (file, *pillow))
 
 
-class Still:
+class ImageReader:
     """An opened picture file: its description, then its frames."""
 
     def __init__(self, location: str, limits: DecodeLimits) -> None:
@@ -139,12 +139,12 @@ class Still:
         self.image.close()
         self.file.close()
 
-    def frames(self, request: DecodeRequest) -> Iterator[Sampled]:
+    def frames(self, request: DecodeRequest) -> Iterator[SampledFrame]:
         """Yield the frames that the request samples."""
         sampler = Sampler(request.frames_per_second)
         at_seconds = 0.0
         count = self._frame_count()
-        waiting: Sampled | None = None
+        waiting: SampledFrame | None = None
         for index in range(count):
             if index:
                 guarded(partial(self.image.seek, index))
@@ -156,7 +156,7 @@ class Still:
                     yield replace(waiting, hold_seconds=at_seconds - waiting.at_seconds)
                     waiting = None  # its pixels make room for the next ones
                 guarded(self.image.load)
-                waiting = Sampled(index, at_seconds, self._pixels(), 0.0)
+                waiting = SampledFrame(index, at_seconds, self._pixels(), 0.0)
             at_seconds = until
         if waiting is not None:
             yield replace(waiting, hold_seconds=at_seconds - waiting.at_seconds)
@@ -170,7 +170,7 @@ class Still:
         return max(count, 1)
 
     def _pixels(self) -> NDArray[np.uint8]:
-        picture = guarded(lambda: to_rgb(wide_picture(self.image, self._location) or self.image))
+        picture = guarded(lambda: to_rgb(deep_image(self.image, self._location) or self.image))
         return upright(np.asarray(picture), self._orientation)
 
 
@@ -181,7 +181,7 @@ def _open(file: BinaryIO, location: str) -> Image.Image:
         refusal = _refusal(file, location)
         if refusal is None:
             raise MediaRejected("unsupported_format", "no picture format that is read here") from err
-        if UNREAD_KIND.search(refusal):
+        if UNSUPPORTED_TEXT.search(refusal):
             raise MediaRejected("unsupported_format", f"{refusal}: convert it to PNG, TIFF or JPEG first") from err
         raise MediaRejected("corrupt", "begins like a picture, but its header cannot be read") from err
 
@@ -195,7 +195,7 @@ def _refusal(file: BinaryIO, location: str) -> str | None:
             file.seek(0)
             try:
                 factory(file, b"").close()
-            except BROKEN as err:
+            except DECODER_ERRORS as err:
                 return " ".join(str(err).split())
             return ""
     return None
@@ -204,7 +204,7 @@ def _refusal(file: BinaryIO, location: str) -> str | None:
 def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(ORIENTATION_TAG, 1)
-    except BROKEN:
+    except DECODER_ERRORS:
         return UPRIGHT  # broken EXIF says nothing
     return value if value in range(1, 9) else UPRIGHT
 
@@ -217,7 +217,7 @@ def _left_out(image: Image.Image) -> tuple[str, ...]:
         types = [str(entry["Attribute"]["MPType"]) for entry in image.mpinfo[MP_ENTRIES]]  # type: ignore[attr-defined]
         views = sum(_is_view(image, number) for number, kind in enumerate(types) if number and PREVIEW not in kind)
         image.seek(0)
-    except BROKEN:
+    except DECODER_ERRORS:
         return ("further pictures in the file were not analysed",)
     return (f"other views in the file were not analysed: {views}",) if views else ()
 
@@ -236,4 +236,4 @@ def _format(image: Image.Image) -> str:
 
 def _duration(image: Image.Image) -> float:
     seconds = float(image.info.get("duration") or 0) / 1000
-    return seconds if seconds >= SHORTEST_SECONDS else DEFAULT_SECONDS
+    return seconds if seconds >= MIN_FRAME_SECONDS else DEFAULT_SECONDS

@@ -11,7 +11,7 @@ from worker.errors import MediaRejected
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MAX_DIRECTORIES = 20_000  # of one file; further ones are counted as one
 MAX_FIELDS = 4096  # of one directory
 MAX_VALUES = 4_000_000  # of one field: strips of one row in the largest picture are far fewer
@@ -93,7 +93,7 @@ class Tiff:
 
 def is_tiff(head: bytes) -> bool:
     """Tell whether a file begins like a TIFF."""
-    return head[:4] in MAGICS
+    return head[:4] in TIFF_MAGICS
 
 
 def read_structure(file: BinaryIO) -> Tiff:

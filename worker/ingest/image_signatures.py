@@ -10,7 +10,7 @@ _PAGES = "export its pages as PNG or JPEG first"
 _TARGA_KIND = rb"\0[\x02\x03\x0a\x0b]\0{5}|\x01[\x01\x09]...[\0\x01][\x0f\x10\x18\x20]"
 _TARGA_SIZE = rb"(?!\0\0).[\0-\x3f](?!\0\0).[\0-\x3f][\x08\x0f\x10\x18\x20][\0-\x3f]"
 
-RAW: tuple[bytes, ...] = (
+RAW_IMAGES: tuple[bytes, ...] = (
     rb"II\*\0.{4}CR\x02\0",  # Canon CR2, a TIFF file around a small preview
     rb"II\*\0.{4}IIII.waR|MM\0\*.{4}MMMMRaw",  # Phase One IIQ
     rb"II(?:RO|RS)|MMOR",  # Olympus ORF
@@ -23,7 +23,7 @@ RAW: tuple[bytes, ...] = (
 )
 """Raw camera files that cannot be taken for anything else; those that look like TIFF are known by their tags."""
 
-READ: tuple[tuple[bytes, str], ...] = (
+IMAGES: tuple[tuple[bytes, str], ...] = (
     (rb"\xff\xd8\xff(?!\xf7)", "jpeg"),
     (rb"\x89PNG\r\n\x1a\n", "png"),
     (rb"GIF8[79]a", "gif"),
@@ -42,7 +42,7 @@ READ: tuple[tuple[bytes, str], ...] = (
 )
 """Pattern and name of each format."""
 
-UNREAD: tuple[tuple[bytes, str], ...] = (
+UNREAD_IMAGES: tuple[tuple[bytes, str], ...] = (
     (rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", f"JPEG XL is not read: {_PICTURE}"),
     (rb"\xff\xd8\xff\xf7", f"JPEG-LS is not read: {_PICTURE}"),
     (rb"II\xbc[\0\x01]", f"JPEG XR is not read: {_PICTURE}"),

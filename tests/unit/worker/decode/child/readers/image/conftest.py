@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worker.decode.child.readers.stills import stills
-from worker.decode.child.readers.stills.stills import open_still
+from worker.decode.child.readers.image import image_reader
+from worker.decode.child.readers.image.image_reader import open_image
 from worker.types import DecodeLimits, DecodeRequest
 
 PACKINGS = {"none": 1, "lzw": 5, "deflate": 8, "packbits": 32773}
@@ -20,7 +20,7 @@ PACKINGS = {"none": 1, "lzw": 5, "deflate": 8, "packbits": 32773}
 def codecs():
     with warnings.catch_warnings():
         before = Image.MAX_IMAGE_PIXELS
-        stills.prepare()
+        image_reader.load_codecs()
         yield
         Image.MAX_IMAGE_PIXELS = before
 
@@ -50,7 +50,7 @@ class Maker:
     def read(path, rate=None, **limits):
         """Return description, frames and notes of a still."""
         wanted = DecodeRequest(location=str(path), kind="image", frames_per_second=rate)
-        with closing(open_still(str(path), DecodeLimits(**limits))) as still:
+        with closing(open_image(str(path), DecodeLimits(**limits))) as still:
             frames = list(still.frames(wanted))
             return still.info, frames, list(still.notes)
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
-from worker.decode.child.readers.stills import psd
-from worker.decode.child.readers.stills.guarded import guarded
-from worker.decode.child.readers.stills.samples import to_pixels
+from worker.decode.child.readers.image import psd
+from worker.decode.child.readers.image.guarded import guarded
+from worker.decode.child.readers.image.samples import to_pixels
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,4 +33,4 @@ class PsdPage:
         Raises:
             MediaRejected: it is damaged.
         """
-        return np.ascontiguousarray(guarded(lambda: to_pixels(psd.read_samples(self.file, self.header))))
+        return np.ascontiguousarray(guarded(lambda: to_pixels(psd.read_merged_image(self.file, self.header))))

@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from worker.decode.child.readers.stills.samples import CHANNELS, Samples
-from worker.decode.child.readers.stills.tiff.stored_samples import PACKBITS, unpack_strips
+from worker.decode.child.readers.image.samples import CHANNELS, Samples
+from worker.decode.child.readers.image.tiff.stored_samples import PACKBITS, unpack_strips
 from worker.errors import MediaRejected
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from worker.decode.child.readers.stills.samples import Colour
+    from worker.decode.child.readers.image.samples import Colour
 
     Array = NDArray[Any]
 
-MAGICS = (b"8BPS\0\x01", b"8BPS\0\x02")
+PSD_MAGICS = (b"8BPS\0\x01", b"8BPS\0\x02")
 BITMAP, INDEXED = 0, 2
 COLOURS: dict[int, Colour] = {
     BITMAP: "grey",
@@ -59,7 +59,7 @@ class Header:
 
 def is_psd(head: bytes) -> bool:
     """Tell whether a file begins like a Photoshop file."""
-    return head[:6] in MAGICS
+    return head[:6] in PSD_MAGICS
 
 
 def read_header(file: BinaryIO) -> Header:
@@ -81,7 +81,7 @@ def read_header(file: BinaryIO) -> Header:
     return Header(head[5] == 2, channels, height, width, bits, mode)
 
 
-def read_samples(file: BinaryIO, header: Header) -> Samples:
+def read_merged_image(file: BinaryIO, header: Header) -> Samples:
     """Read the merged picture.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, BinaryIO, Protocol
 
-from worker.decode.child.readers.sampling import Sampled
+from worker.decode.child.readers.sampling import SampledFrame
 from worker.errors import MediaRejected
 from worker.types import MediaInfo
 
@@ -81,7 +81,7 @@ class Album:
         width, height = self.pages[0].size
         return MediaInfo(kind="image", format=self.format, width=width, height=height)
 
-    def frames(self, _request: DecodeRequest) -> Iterator[Sampled]:
+    def frames(self, _request: DecodeRequest) -> Iterator[SampledFrame]:
         """Yield every page, whatever the sampling.
 
         Raises:
@@ -98,7 +98,7 @@ class Album:
                 self.notes.append(f"page {index + 1} was not analysed: {err.reason}")
                 continue
             any_read = True
-            yield Sampled(index, index * SECONDS_PER_PAGE, pixels, starts_shot=index > 0)
+            yield SampledFrame(index, index * SECONDS_PER_PAGE, pixels, starts_shot=index > 0)
         if not any_read and first_error is not None:
             raise first_error
         if len(self.pages) > MAX_PAGES:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 from PIL import Image
 
-from worker.decode.child.readers.stills.album import Album
-from worker.decode.child.readers.stills.colour import to_rgb
-from worker.decode.child.readers.stills.guarded import guarded
+from worker.decode.child.readers.image.album import Album
+from worker.decode.child.readers.image.colour import to_rgb
+from worker.decode.child.readers.image.guarded import guarded
 from worker.errors import MediaRejected
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from worker.types import DecodeLimits
 
-THUMBNAIL = (16, 16)
-MOST_DIFFERENCE = 10.0
+VERSION_THUMBNAIL = (16, 16)
+MAX_VERSION_DIFFERENCE = 10.0
 """Mean difference of thumbnails, of 255, up to which two pictures of one size are versions of one."""
 
 
@@ -50,7 +50,7 @@ class HeifPage:
         """
         guarded(partial(self.image.seek, self.number))
         picture = guarded(lambda: to_rgb(self.image))
-        thumbnail = np.asarray(picture.resize(THUMBNAIL, Image.Resampling.BOX), np.float32)
+        thumbnail = np.asarray(picture.resize(VERSION_THUMBNAIL, Image.Resampling.BOX), np.float32)
         if self.is_primary:
             self.primary.thumbnail = thumbnail
         elif self._is_version(thumbnail):
@@ -61,7 +61,7 @@ class HeifPage:
         other = self.primary.thumbnail
         if other is None or self.size != self.primary.size:
             return False
-        return bool(np.abs(thumbnail - other).mean() <= MOST_DIFFERENCE)
+        return bool(np.abs(thumbnail - other).mean() <= MAX_VERSION_DIFFERENCE)
 
 
 def open_album(image: Image.Image, limits: DecodeLimits, file: BinaryIO) -> Album:

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from worker.decode.child.readers.stills import stills
-from worker.decode.child.readers.stills.stills import open_still
+from worker.decode.child.readers.image import image_reader
+from worker.decode.child.readers.image.image_reader import open_image
 from worker.errors import MediaRejected
 from worker.types import DecodeLimits, DecodeRequest
 
@@ -21,7 +21,7 @@ def codecs():
 
     with warnings.catch_warnings():
         before = Image.MAX_IMAGE_PIXELS
-        stills.prepare()
+        image_reader.load_codecs()
         yield
         Image.MAX_IMAGE_PIXELS = before
 
@@ -38,7 +38,7 @@ def corners(size=(26, 14)):
 
 def decode(path, rate=None, limits=None):
     limits = limits or DecodeLimits()
-    with closing(open_still(str(path), limits)) as still:
+    with closing(open_image(str(path), limits)) as still:
         return still.info, list(still.frames(DecodeRequest(location=str(path), kind="image", frames_per_second=rate)))
 
 
