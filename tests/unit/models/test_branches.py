@@ -123,6 +123,16 @@ def test_softmax_abstains_below_its_threshold():
     assert interpret(EMOTION, torch.zeros(2, 3)).abstains is None
 
 
+def test_a_head_answers_at_its_threshold():
+    halves = replace(EMOTION, labels=("a", "b"), abstain=0.5)
+    assert interpret(halves, torch.zeros(1, 2)).abstains.tolist() == [False]
+    logits = torch.randn(1, 117, generator=torch.Generator().manual_seed(4))
+    said = interpret(AGE, logits)
+    width = float(said.high - said.low)
+    assert interpret(replace(AGE, abstain=width), logits).abstains.tolist() == [False]
+    assert interpret(replace(AGE, abstain=width - 0.01), logits).abstains.tolist() == [True]
+
+
 def test_attributes_stand_alone():
     output = interpret(replace(EMOTION, kind="multilabel"), torch.tensor([[0.0, 9.0, -9.0]]))
     assert torch.allclose(output.probabilities, torch.tensor([[0.5, 0.9999, 0.0001]]), atol=1e-4)

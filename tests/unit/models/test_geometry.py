@@ -107,3 +107,26 @@ def test_a_crop_is_the_same_in_any_company(photo):
     together = align(photo, index, landmarks)
     assert torch.equal(together, torch.cat([align(photo, index[:1], one[None]) for one in landmarks]))
     assert torch.equal(together, align(photo.contiguous(memory_format=torch.channels_last), index, landmarks))
+
+
+def bilinear(plane: torch.Tensor, x: float, y: float) -> float:
+    """Read a plane, whose pixels' centres lie at + 0.5, between them."""
+    left, top = math.floor(x - 0.5), math.floor(y - 0.5)
+    across, down = x - 0.5 - left, y - 0.5 - top
+    rows = plane[top : top + 2, left : left + 2].double()
+    columns = rows @ torch.tensor([1 - across, across], dtype=torch.float64)
+    return float(columns @ torch.tensor([1 - down, down], dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("scale", "places"), [(1.2, (0.0,)), (1.5, (-0.25, 0.25)), (1.9, (-0.25, 0.25))])
+def test_a_crop_pixel_is_the_mean_of_four_places_around_its_centre(scale, places):
+    """Computed by hand, point by point; below 1.25 source pixels to one of the crop, its centre is enough."""
+    generator = torch.Generator().manual_seed(11)
+    frame = torch.randint(0, 256, (1, 3, 240, 230), dtype=torch.uint8, generator=generator)
+    landmarks = (ARCFACE_TEMPLATE * scale + torch.tensor([3.3, 5.6]))[None]
+    crop = align(frame, torch.tensor([0]), landmarks)[0]
+    for row, column in ((1, 2), (17, 95), (56, 57), (101, 30), (110, 109)):
+        for plane, drawn in zip(frame[0], crop[:, row, column].tolist(), strict=True):
+            spots = [(scale * (column + 0.5 + x) + 3.3, scale * (row + 0.5 + y) + 5.6) for x in places for y in places]
+            mean = sum(bilinear(plane, *spot) for spot in spots) / len(spots)
+            assert drawn == pytest.approx(mean, abs=0.6)

@@ -77,6 +77,13 @@ def test_abstention_gives_as_many_answers_as_the_wanted_accuracy_allows():
     assert abstention_threshold(confidence, ~correct, 0.99) is None
 
 
+def test_an_accuracy_that_is_just_reached_is_enough():
+    confidence = np.array([0.9, 0.8, 0.7, 0.6], dtype=np.float32)
+    assert abstention_threshold(confidence, np.array([True, False, True, False]), 0.5) == 0.0
+    assert abstention_threshold(confidence, np.array([True, False, False, False]), 0.5) == pytest.approx(0.8)
+    assert abstention_threshold(confidence, np.array([True, True, True, True]), 1.0) == 0.0
+
+
 def test_age_distributions_peak_at_their_age_and_have_it_as_mean():
     found = age_distribution(torch.tensor([40.0, 71.0]), 117, 2.5)
     assert found.shape == (2, 117)

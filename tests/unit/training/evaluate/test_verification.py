@@ -9,7 +9,7 @@ import pytest
 
 from training.data.face_sets import Pairs, Photo
 from training.evaluate.detection import tally
-from training.evaluate.verification import best_threshold, verify
+from training.evaluate.verification import best_threshold, held_back_accuracy, verify
 
 
 def test_best_threshold_lies_between_the_classes():
@@ -29,6 +29,35 @@ def test_folds_are_judged_with_the_threshold_of_the_others():
     assert found.correct.all()
     assert found.fold_accuracy.tolist() == [1.0] * 5
     assert found.thresholds.shape == (5,)
+
+
+def pairs_of(similarity, same, fold):
+    """Pairs of so many cosines: the left face is an axis, the right one turned from it."""
+    cosine = np.array(similarity, np.float32)
+    count = len(cosine)
+    embeddings = np.zeros((2 * count, 2), np.float32)
+    embeddings[:count, 0] = 1
+    embeddings[count:] = np.stack([cosine, np.sqrt(1 - cosine**2)], axis=1)
+    rows = np.arange(count)
+    return embeddings, Pairs(left=rows, right=rows + count, same=np.array(same), fold=np.array(fold))
+
+
+def test_a_fold_has_no_say_in_the_threshold_that_judges_it():
+    # Two folds part at 0.3; the last one parts at 0.7, and with the threshold of the others all its pairs look alike.
+    similarity = [0.2, 0.4, 0.2, 0.4, 0.6, 0.8]
+    embeddings, pairs = pairs_of(similarity, [False, True] * 3, [0, 0, 1, 1, 2, 2])
+    found = verify(embeddings, pairs)
+    assert found.thresholds[2] == pytest.approx(0.3)
+    assert found.correct.tolist() == [True, True, True, True, False, True]
+    assert found.fold_accuracy.tolist() == [1.0, 1.0, 0.5]
+
+
+def test_the_last_folds_are_judged_with_the_threshold_of_the_eighth():
+    # Fold 8 parts at 0.7; folds 9 and 10 would part at 0.3.
+    similarity = [0.2, 0.4, 0.6, 0.8, 0.2, 0.4, 0.2, 0.75]
+    embeddings, pairs = pairs_of(similarity, [False, True] * 4, [0, 0, 7, 7, 8, 8, 9, 9])
+    figure = held_back_accuracy(embeddings, pairs)
+    assert (figure.value, figure.count) == (0.75, 4)
 
 
 def boxes(*rows):

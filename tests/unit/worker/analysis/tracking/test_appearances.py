@@ -52,6 +52,12 @@ def test_a_head_abstains_below_its_threshold_and_keeps_its_confidence(threshold,
     assert one.gender.confidence == pytest.approx(0.8)
 
 
+@pytest.mark.parametrize(("threshold", "label"), [(0.75, "female"), (np.nextafter(0.75, 1), "unknown")])
+def test_a_head_answers_from_its_threshold_on(threshold, label):
+    (one,) = summarise(faces_of([0]), {"gender": head(GENDERS, [(0.25, 0.75)])}, abstention={"gender": threshold})
+    assert one.gender == Verdict(label=label, confidence=0.75)
+
+
 def test_dropped_faces_are_counted_and_say_nothing():
     nothing = np.full(7, np.nan)
     faces = faces_of(

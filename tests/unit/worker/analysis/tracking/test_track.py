@@ -278,3 +278,54 @@ def test_a_frozen_frame_among_others_cuts_nothing(unknown):
     assert set(track(faces, sample_interval_seconds=0.5).tolist()) == {0}
     passing = replace(faces, hold_seconds=np.full(8, unknown))
     assert set(track(passing, sample_interval_seconds=0.5).tolist()) == {0, 1}
+
+
+def turning(angles, interval, boxes):
+    """One face a frame, whose embedding turns in a plane by so many degrees."""
+    radians = np.deg2rad(np.array(angles, np.float64))
+    count = len(angles)
+    embeddings = np.zeros((count, DIMENSION), np.float32)
+    embeddings[:, 0], embeddings[:, 1] = np.cos(radians), np.sin(radians)
+    return TrackInput(
+        frame_index=np.arange(count),
+        at_seconds=np.arange(count) * interval,
+        boxes=np.array(boxes, np.float32),
+        scores=np.full(count, 0.9, np.float32),
+        quality=np.full(count, 0.7, np.float32),
+        embeddings=embeddings,
+        has_embedding=np.ones(count, np.bool_),
+        hold_seconds=np.full(count, interval),
+    )
+
+
+@pytest.mark.parametrize(
+    ("angles", "numbers"),
+    [
+        ([0, 60, 120], [0, 0, 0]),  # the last one is 60 degrees from the latest, 90 from the mean of both
+        ([0, 0, 0, 60, -50], [0] * 5),  # 110 degrees from the latest, 64 from the mean
+        ([0, 60, -60], [0, 0, 1]),  # 120 and 90
+    ],
+)
+def test_a_face_need_be_like_the_latest_one_or_like_their_mean(angles, numbers):
+    faces = turning(angles, TWO_A_SECOND, [(100, 100, 160, 160)] * len(angles))
+    assert track(faces, sample_interval_seconds=TWO_A_SECOND).tolist() == numbers
+
+
+@pytest.mark.parametrize(
+    ("missing", "interval", "count"),
+    [
+        (5, EVERY_FRAME, 1),  # gone for 0.24 s: a flicker, whatever the face looks like
+        (6, EVERY_FRAME, 2),  # for 0.28 s: only the embedding could bridge it, and it does not
+        (0, TWO_A_SECOND, 1),
+        (1, TWO_A_SECOND, 2),
+    ],
+)
+def test_a_gap_of_more_than_a_quarter_of_a_second_needs_the_embedding(missing, interval, count):
+    sightings = [s for s in walk(0, range(12), (100, 100), (0, 0)) if not 4 <= s[0] < 4 + missing]
+    faces = sequence(sightings, interval)
+    unlike = np.zeros((len(faces), DIMENSION), np.float32)
+    unlike[faces.frame_index < 4, 0] = 1.0
+    later = faces.frame_index >= 4
+    unlike[later, 0], unlike[later, 1] = 0.35, np.sqrt(1 - 0.35**2)  # just below the cosine that bridges a gap
+    numbers = track(replace(faces, embeddings=unlike), sample_interval_seconds=interval)
+    assert numbers.max() + 1 == count

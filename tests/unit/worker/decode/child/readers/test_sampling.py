@@ -75,3 +75,9 @@ def test_going_on_in_the_middle_takes_the_same_frames(gaps, rate, cut):
     if cut:
         sampler.resume_after(seconds[cut - 1])
     assert [sampler.takes(*pair) for pair in zip(seconds[cut:], until[cut:], strict=True)] == whole[cut:].tolist()
+
+
+def test_a_tick_is_taken_once_though_the_stamps_go_back():
+    sampler = Sampler(2.0)
+    stamps = [0.0, 0.6, 0.4, 0.7, 0.2, 0.9, 1.0]
+    assert [at for at in stamps if sampler.takes(at, at + 0.1)] == [0.0, 0.6, 1.0]
