@@ -25,7 +25,7 @@ from sqlalchemy import text
 from db.engine import make_engine, session_factory
 from db.schema.migrate import upgrade
 from db.server.embedded import EmbeddedPostgres
-from worker.analysis.results import FaceChunk, UnitResult
+from worker.analysis.results import StoredFaces, UnitResult
 from worker.analysis.store.writer import Books, Writer
 from worker.ledger.leases import LeaseHolder, make_owner
 from worker.ledger.units import Lease
@@ -104,22 +104,22 @@ def work(url: str, release: int, faces: int, start: Barrier, told: multiprocessi
             if not units:
                 break
             for unit in units:
-                writer.store(UnitResult(unit, frame_count=1, decoded=True, chunks=[some_faces(faces)] if faces else []))
+                writer.store(UnitResult(unit=unit, frame_count=1, faces=(some_faces(faces),) if faces else ()))
             writer.wait()  # what a worker holds is bounded, too
     told.put(spent)
 
 
-def some_faces(count: int) -> FaceChunk:
+def some_faces(count: int) -> StoredFaces:
     """Make faces as the network gives them."""
     embeddings = np.random.default_rng().normal(size=(count, EMBEDDING)).astype(np.float32)
-    return FaceChunk(
+    return StoredFaces(
         frame_index=np.zeros(count, np.int64),
         at_seconds=np.zeros(count),
         boxes=np.zeros((count, 4), np.float32),
         landmarks=np.zeros((count, 5, 2), np.float32),
         scores=np.ones(count, np.float32),
         quality=np.ones(count, np.float32),
-        dropped=[None] * count,
+        dropped=(None,) * count,
         embeddings=embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True),
     )
 

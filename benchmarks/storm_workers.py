@@ -16,7 +16,7 @@ from chaos_actors import (
 )
 
 from db.engine import make_engine, session_factory
-from worker.analysis.results import FaceChunk, InferredChunk, UnitResult
+from worker.analysis.results import StoredFaces, UnitResult
 from worker.analysis.store.finisher import Finisher
 from worker.analysis.store.writer import Books, Writer
 from worker.errors import DecoderCrashed, MediaRejected, MediaUnreachable
@@ -69,7 +69,7 @@ class MadeProber:
         )  # fmt: skip
 
 
-def made_faces(unit: LeasedUnit) -> FaceChunk:
+def made_faces(unit: LeasedUnit) -> StoredFaces:
     """Return the faces of a unit: the same ones whoever looks."""
     centres = np.random.default_rng(5).normal(size=(PEOPLE, 128))
     centres /= np.linalg.norm(centres, axis=1, keepdims=True)
@@ -83,14 +83,14 @@ def made_faces(unit: LeasedUnit) -> FaceChunk:
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     frame = np.repeat(np.arange(frames), len(who))
     start = unit.start_seconds or 0.0
-    return FaceChunk(
+    return StoredFaces(
         frame_index=(np.int64(start * 1000) + frame).astype(np.int64),
         at_seconds=start + frame * (UNIT_SECONDS / FRAMES),
         boxes=np.array([[100.0 * place, 0, 100.0 * place + 80, 80] for place in range(len(who))] * frames, np.float32),
         landmarks=np.zeros((count, 5, 2), np.float32),
         scores=np.full(count, 0.9, np.float32),
         quality=np.full(count, 0.8, np.float32),
-        dropped=[None] * count,
+        dropped=(None,) * count,
         embeddings=embeddings.astype(np.float32),
         heads={"gender": HeadRows(("female", "male"), np.tile([[0.7, 0.3]], (count, 1)).astype(np.float32))},
         hold_seconds=np.full(count, UNIT_SECONDS / FRAMES),
@@ -100,10 +100,10 @@ def made_faces(unit: LeasedUnit) -> FaceChunk:
 
 def result_of(unit: LeasedUnit) -> UnitResult:
     """Return a complete result of a unit."""
-    chunk = made_faces(unit)
+    faces = made_faces(unit)
     info = MadeProber().probe(unit.location, unit.kind)
-    frames = len(np.unique(chunk.frame_index))
-    return UnitResult(unit, frame_count=frames, info=info, chunks=[chunk], decoded=True)
+    frames = len(np.unique(faces.frame_index))
+    return UnitResult(unit=unit, frame_count=frames, info=info, faces=(faces,))
 
 
 class StormyWorker:
@@ -174,8 +174,7 @@ class StormyWorker:
                 writer.store(failed) if isinstance(failed.error, MediaRejected) else writer.fail(failed)
                 return
         result = result_of(unit)
-        chunk = result.chunks[0]
-        writer.add_crops(InferredChunk(result, chunk, np.zeros((len(chunk), 8, 8, 3), np.uint8)))
+        writer.add_crops(unit, 0, np.zeros((result.face_count, 8, 8, 3), np.uint8))
         writer.store(result)
 
     def _accident(self, unit: LeasedUnit) -> UnitResult | None:
@@ -190,7 +189,7 @@ class StormyWorker:
         error = next((error for limit, error in errors if 0.012 <= fate < limit), None)
         if error is None and 0.034 <= fate < 0.04 and unit.kind == "image":
             error = MediaRejected("corrupt", "made")
-        return None if error is None else UnitResult(unit, frame_count=0, error=error, decoded=True)
+        return None if error is None else UnitResult(unit=unit, frame_count=0, error=error)
 
     def finish(self) -> None:
         """Identify everything."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from worker.analysis.decode_pool import DecodeFailed, DecodePool, UnitDecoded, UnitFrame, UnitOpened
+from worker.analysis.flight import UnitInFlight
+from worker.analysis.frames import FrameBatcher
 from worker.analysis.recognition import FaceRecognizer
-from worker.analysis.results import UnitResult
 from worker.errors import DecoderCrashed, MediaChanged, MediaUnreachable
 from worker.storage.sources import Sources
 from worker.types import DecodeLimits
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
 
     from models.release import Release
     from worker.analysis.decode_pool import DecodeEvent
-    from worker.analysis.results import InferredChunk
+    from worker.analysis.frames import FrameBatch
+    from worker.analysis.results import InferredChunk, UnitResult
     from worker.analysis.store.finisher import Finisher
     from worker.analysis.store.writer import Writer
     from worker.ledger.leases import LeaseHolder
-    from worker.types import DecodedFrame, VideoReader
+    from worker.types import VideoReader
 
 LINGER_SECONDS = 0.03  # a batch that is not full waits this long for one more frame
 LEASE_PAUSE_SECONDS = 0.5  # before the ledger is asked again after it had nothing due
@@ -60,6 +62,14 @@ class Totals:
     faces: int = 0
     stage_seconds: dict[str, float] = field(default_factory=dict)
 
+    def add(self, result: UnitResult) -> None:
+        """Count a complete unit."""
+        self.units += 1
+        self.frames += result.frame_count
+        self.faces += result.face_count
+        for stage, seconds in result.stage_seconds.items():
+            self.stage_seconds[stage] = self.stage_seconds.get(stage, 0.0) + seconds
+
 
 class Pipeline:
     """Analyses leased units until none is due or it is told to stop."""
@@ -77,8 +87,8 @@ class Pipeline:
         self._writer = writer
         self._finisher = finisher
         self._recognizer = FaceRecognizer(release, self._options.infer_batch, self._options.max_tiles)
-        self._flying: dict[int, UnitResult] = {}
-        self._frames: dict[tuple[int, ...], list[tuple[UnitResult, DecodedFrame]]] = {}
+        self._frames = FrameBatcher(self._options.detect_batch, DETECT_BATCH_BYTES)
+        self._in_flight: dict[int, UnitInFlight] = {}
         self._ask_again_at = 0.0
         self.totals = Totals()
 
@@ -97,7 +107,7 @@ class Pipeline:
                     self._flush()
                 else:
                     self._handle(event)
-                self._keep(self._recognizer.finished())
+                self._hand_over(self._recognizer.finished())
                 on_progress(self.totals)
             if not stop.is_set():
                 self._writer.wait()
@@ -106,7 +116,7 @@ class Pipeline:
             pool.close()
 
     def _has_work(self, pool: DecodePool) -> bool:
-        if self._lease(pool) or self._flying or self._finisher.is_busy:
+        if self._lease(pool) or self._in_flight or self._finisher.is_busy:
             return True
         self._writer.wait()  # when the last range of a video is stored, its finish unit is due
         return self._lease(pool)
@@ -118,10 +128,10 @@ class Pipeline:
         """
         decoders = self._options.decoders
         wanted = 2 * decoders + 2
-        decoding = [result.unit.kind for result in self._flying.values() if not result.decoded]
+        decoding = [flight.unit.kind for flight in self._in_flight.values() if not flight.is_decoded]
         busy = len(decoding) > wanted // 2 or ("video" in decoding and len(decoding) > decoders)
         finishing = self._finisher.is_busy
-        if busy or ((self._flying or finishing) and time.monotonic() < self._ask_again_at):
+        if busy or ((self._in_flight or finishing) and time.monotonic() < self._ask_again_at):
             return False
         films = max(1, decoders + 1 - len(decoding))
         units = self._leases.take(wanted - len(decoding), videos=films, finish=not finishing)
@@ -131,79 +141,72 @@ class Pipeline:
             if unit.stage == "finish":
                 self._finisher.submit(unit)
             else:
-                self._flying[unit.unit_id] = UnitResult(unit)
+                self._in_flight[unit.unit_id] = UnitInFlight(unit)
                 pool.submit(unit)
         return bool(units)
 
     def _handle(self, event: DecodeEvent) -> None:
         if isinstance(event, DecodeFailed):
             raise event.error
-        result = self._flying[event.unit_id]
+        flight = self._in_flight[event.unit_id]
         if isinstance(event, UnitOpened):
-            result.info = event.info
+            flight.info = event.info
         elif isinstance(event, UnitFrame):
-            self._add_frame(result, event.frame)
+            flight.add_frame(event.frame)
+            batch = self._frames.add(flight.unit, event.frame)
+            if batch is not None:
+                self._detect(batch)
         else:
-            self._end_decode(result, event)
+            self._end_decode(flight, event)
 
-    def _add_frame(self, result: UnitResult, frame: DecodedFrame) -> None:
-        if frame.scene_cut:
-            result.cuts_seconds.append(frame.at_seconds)
-        result.frames_waiting += 1
-        batch = self._frames.setdefault(frame.pixels.shape, [])
-        batch.append((result, frame))
-        if len(batch) >= self._options.detect_batch or (len(batch) + 1) * frame.pixels.nbytes > DETECT_BATCH_BYTES:
-            self._detect(frame.pixels.shape)
-
-    def _end_decode(self, result: UnitResult, event: UnitDecoded) -> None:
-        result.decoded, result.error = True, event.error
-        result.spend("decode", event.seconds)
-        for note in event.notes:
-            result.note(note)
+    def _end_decode(self, flight: UnitInFlight, event: UnitDecoded) -> None:
+        flight.end_decode(event.error, event.seconds, event.notes)
         if isinstance(event.error, MediaUnreachable):
-            self._leases.avoid(result.unit, event.error)
+            self._leases.avoid(flight.unit, event.error)
         if isinstance(event.error, (DecoderCrashed, MediaUnreachable, MediaChanged)):
-            self._abandon(result)
+            self._abandon(flight)
         else:
-            self._store_if_complete(result)
+            self._store_if_complete(flight)
 
-    def _abandon(self, result: UnitResult) -> None:
-        """A file that killed its decoder, went away or changed: what was seen of it is dropped."""
-        unit_id = result.unit.unit_id
-        for shape, batch in self._frames.items():
-            self._frames[shape] = [entry for entry in batch if entry[0].unit.unit_id != unit_id]
-        del self._flying[unit_id]
-        self._writer.fail(result)
+    def _abandon(self, flight: UnitInFlight) -> None:
+        """Drop a unit whose file killed its decoder, is unreachable or changed, with all faces found in it."""
+        self._frames.drop(flight.unit)
+        del self._in_flight[flight.unit.unit_id]
+        self._writer.fail(flight.result())
 
-    def _detect(self, shape: tuple[int, ...]) -> None:
-        batch = self._frames.pop(shape, [])
-        if not batch:
-            return
-        self._recognizer.detect(batch)
-        self._keep(self._recognizer.start_full())
-        for result in {entry.unit.unit_id: entry for entry, _ in batch}.values():
-            self._store_if_complete(result)
+    def _detect(self, batch: FrameBatch) -> None:
+        found = self._recognizer.detect(batch)
+        share = found.seconds / len(batch)
+        flights = [self._in_flight[unit.unit_id] for unit in batch.units]
+        for flight, frames in zip(flights, batch.frame_counts, strict=True):
+            flight.end_detection(frames, share * frames, found.note, has_faces=flight.unit in found.units)
+        self._hand_over(self._recognizer.start_full())
+        for flight in flights:
+            self._store_if_complete(flight)
 
-    def _keep(self, inferred: list[InferredChunk]) -> None:
-        """Hand over what the network has done."""
-        chunks = [chunk for chunk in inferred if self._flying.get(chunk.result.unit.unit_id) is chunk.result]
+    def _hand_over(self, chunks: list[InferredChunk]) -> None:
+        """Hand inferred faces to the writer, and store the units that are complete with them."""
+        flights = []
         for chunk in chunks:  # all crops of a unit are handed over before it is stored
-            self._writer.add_crops(chunk)
-        for chunk in chunks:
-            self._store_if_complete(chunk.result)
+            flight = self._in_flight.get(chunk.unit.unit_id)
+            if flight is None or flight.unit is not chunk.unit:
+                continue  # abandoned meanwhile
+            flights.append(flight)
+            strip = flight.add_faces(chunk)
+            if len(chunk.crops):
+                self._writer.add_crops(chunk.unit, strip, chunk.crops)
+        for flight in flights:
+            self._store_if_complete(flight)
 
     def _flush(self) -> None:
-        """Nothing came for a moment: run what waits, full batch or not."""
-        for shape in list(self._frames):
-            self._detect(shape)
+        """Run whatever waits, full batch or not: no event came for a moment."""
+        for batch in self._frames.take_all():
+            self._detect(batch)
         self._recognizer.start_waiting()
 
-    def _store_if_complete(self, result: UnitResult) -> None:
-        if result.complete and self._flying.pop(result.unit.unit_id, None) is not None:
-            self.totals.units += 1
-            self.totals.frames += result.frame_count
-            self.totals.faces += result.face_count
-            for stage, seconds in result.stage_seconds.items():
-                self.totals.stage_seconds[stage] = self.totals.stage_seconds.get(stage, 0.0) + seconds
+    def _store_if_complete(self, flight: UnitInFlight) -> None:
+        if flight.is_complete and self._in_flight.pop(flight.unit.unit_id, None) is not None:
+            result = flight.result()
+            self.totals.add(result)
             self._writer.store(result)
             self.totals.stage_seconds["store"] = self._writer.seconds

@@ -1,6 +1,6 @@
-"""Detect, align and infer: frames of any unit go in, chunks of faces come out, batches are filled across units.
+"""Detect, align and infer: batches of frames go in, faces come out; the model's batches are filled across units.
 
-The network runs in a thread of its own beside detection: small layers keep one core busy and hardly two, so two stages
+The model runs in a thread of its own beside detection: small layers keep one core busy and hardly two, so two stages
 with half of the cores each do more than one stage with all (docs/measured/benchmarks.md).
 """
 
@@ -16,180 +16,191 @@ import numpy as np
 import torch
 
 from models.detection.finding import Search
-from worker.analysis.results import FaceChunk, InferredChunk, UnitResult
+from worker.analysis.results import DetectedFaces, InferredChunk
 from worker.types import HeadRows
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
+    from models.detection.finding import FoundFaces
     from models.release import Release
     from models.types import FaceOutputs, HeadOutput
-    from worker.types import DecodedFrame
+    from worker.analysis.frames import FrameBatch
+    from worker.analysis.results import InferredFaces
+    from worker.ledger.units import LeasedUnit
 
 
-LANES = 2  # threads that compute at the same time: detection with alignment, and the network
-MOST_RUNNING = 2  # batches handed to the network: one that it computes, one that lies ready
+LANES = 2  # threads that compute at the same time: detection with alignment, and the model
+MAX_RUNNING = 2  # batches handed to the model: one that it computes, one that lies ready
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """The outcome of detection for one batch of frames."""
+
+    units: tuple[LeasedUnit, ...]
+    """The units in whose frames there are faces."""
+    seconds: float
+    note: str | None
+    """Faces that cannot be seen because the frames were reduced, if they were by much."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """Kept faces of one chunk that wait for the network."""
+    """Faces of one unit and batch that wait for the model."""
 
-    result: UnitResult
-    chunk: FaceChunk
+    unit: LeasedUnit
+    batch: int
+    faces: DetectedFaces
     crops: torch.Tensor
-    """(K, 3, S, S) uint8, one for each kept face of the chunk."""
+    """(K, 3, S, S) uint8, one for each kept face."""
 
     def __len__(self) -> int:
         return int(self.crops.shape[0])
 
+    def inferred(self, faces: InferredFaces, seconds: float) -> InferredChunk:
+        crops = self.crops.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+        return InferredChunk(self.unit, self.batch, faces, crops, seconds)
+
 
 @dataclass(frozen=True, slots=True)
-class _Batch:
-    """Chunks in the network's hands."""
+class _Running:
+    """Faces that the model computes."""
 
     taken: list[_Waiting]
-    found: Future[tuple[FaceOutputs, float]]
-    """What it says of all their crops, and the seconds that it took."""
+    outputs: Future[tuple[FaceOutputs, float]]
+    """The outputs for all their crops, and the seconds that they took."""
 
 
 class FaceRecognizer:
-    """Runs one release; holds the crops that wait for a full batch."""
+    """Runs one release; holds the crops that wait for a full batch.
+
+    Args:
+        release: loaded.
+        batch: faces that the model takes at once.
+        max_tiles: tiles in which a large image is searched, at most.
+    """
 
     def __init__(self, release: Release, batch: int, max_tiles: int = 0) -> None:
         self._release = release
         self._batch = batch
         self._max_tiles = max_tiles
+        self._searched = 0
         self._waiting: deque[_Waiting] = deque()
         self._waiting_faces = 0
-        self._running: deque[_Batch] = deque()
-        self._network = ThreadPoolExecutor(1, "network")
+        self._running: deque[_Running] = deque()
+        self._done: list[InferredChunk] = []
+        self._model = ThreadPoolExecutor(1, "network")
 
     def close(self) -> None:
-        """Let the network end its batch and drop what it has not begun."""
-        self._network.shutdown(cancel_futures=True)
+        """Wait for the batch that the model computes, and drop those that it has not begun."""
+        self._model.shutdown(cancel_futures=True)
 
     @property
     def busy(self) -> bool:
-        """Whether the network has a batch in hands."""
+        """Whether the model computes a batch."""
         return bool(self._running)
 
-    def detect(self, frames: Sequence[tuple[UnitResult, DecodedFrame]]) -> None:
-        """Search frames of one size; faces found become chunks of their units and wait for the network."""
-        for kind in ("image", "video"):
-            alike = [entry for entry in frames if entry[0].unit.kind == kind]
-            if alike:
-                still = kind == "image"
-                self._detect(alike, Search(thorough=still, max_tiles=self._max_tiles if still else 0))
-
-    def _detect(self, frames: Sequence[tuple[UnitResult, DecodedFrame]], search: Search) -> None:
+    def detect(self, frames: FrameBatch) -> Detection:
+        """Search frames; the faces wait for the model, by unit."""
         started = time.perf_counter()
-        pixels = torch.from_numpy(np.stack([frame.pixels for _, frame in frames])).permute(0, 3, 1, 2)
+        is_image = frames.kind == "image"
+        search = Search(thorough=is_image, max_tiles=self._max_tiles if is_image else 0)
+        pixels = torch.from_numpy(frames.pixels).permute(0, 3, 1, 2)
         found = self._release.find(pixels.to(self._release.device), search)
-        detections, crops, quality = found.detections, found.crops, found.quality
-        height, width = pixels.shape[-2:]
-        scores = quality.scores.cpu().numpy()
-        boxes, landmarks = detections.boxes.cpu().numpy(), detections.landmarks.cpu().numpy()
-        confidence, row_frame = detections.scores.cpu().numpy(), detections.frame.cpu().numpy()
-        for result, rows in _by_unit(frames, row_frame):
-            chunk = FaceChunk(
-                frame_index=np.array([frames[f][1].index for f in row_frame[rows]], np.int64),
-                at_seconds=np.array([frames[f][1].at_seconds for f in row_frame[rows]], np.float64),
-                boxes=boxes[rows],
-                landmarks=landmarks[rows],
-                scores=confidence[rows],
-                quality=scores[rows],
-                dropped=[quality.dropped[row] for row in rows],
-                frame_size=(width, height),
-                hold_seconds=np.array([frames[f][1].hold_seconds for f in row_frame[rows]], np.float64),
-            )
-            self._enqueue(result, chunk, crops[torch.from_numpy(rows)])
-        share = 1 / len(frames)
-        for result, _ in frames:
-            result.frames_waiting -= 1
-            result.frame_count += 1
-            result.spend("detect", (time.perf_counter() - started) * share)
-            if found.note is not None:
-                result.note(found.note)
+        columns = _columns(frames, found)
+        owner = frames.unit_row[found.detections.frame.cpu().numpy()]
+        units = []
+        for row, unit in enumerate(frames.units):
+            rows = np.flatnonzero(owner == row)
+            if rows.size:
+                units.append(unit)
+                self._enqueue(unit, columns.take(rows), found.crops[torch.from_numpy(rows)])
+        self._searched += 1
+        return Detection(tuple(units), time.perf_counter() - started, found.note)
 
-    def _enqueue(self, result: UnitResult, chunk: FaceChunk, crops: torch.Tensor) -> None:
-        result.chunks.append(chunk)
-        kept = chunk.kept
+    def _enqueue(self, unit: LeasedUnit, faces: DetectedFaces, crops: torch.Tensor) -> None:
+        kept = faces.kept
+        waiting = _Waiting(unit, self._searched, faces, crops[torch.from_numpy(kept)])
         if kept.size:
-            self._waiting.append(_Waiting(result, chunk, crops[torch.from_numpy(kept)]))
+            self._waiting.append(waiting)
             self._waiting_faces += int(kept.size)
-            result.faces_waiting += int(kept.size)
+        else:
+            self._done.append(waiting.inferred(faces.inferred(None, {}), 0.0))
 
     def start_full(self) -> list[InferredChunk]:
-        """Give the network every full batch that waits; where it lags behind, wait for it and return what it did."""
-        done: list[InferredChunk] = []
+        """Hand every full batch to the model; where it lags behind, wait for it. Return what is inferred so far."""
         while self._waiting_faces >= self._batch:
-            if len(self._running) >= MOST_RUNNING:
-                done += self._finish(self._running.popleft())
+            if len(self._running) >= MAX_RUNNING:
+                self._finish(self._running.popleft())
             self._start()
-        return done
+        return self._take_done()
 
     def start_waiting(self) -> None:
-        """Give the network what waits, full batch or not, unless it is busy."""
+        """Hand the waiting faces to the model, full batch or not, unless it is busy."""
         if self._waiting and not self._running:
             self._start()
 
     def finished(self) -> list[InferredChunk]:
-        """Return what the network has done since the last call."""
-        done: list[InferredChunk] = []
-        while self._running and self._running[0].found.done():
-            done += self._finish(self._running.popleft())
+        """Return the faces inferred since the last call."""
+        while self._running and self._running[0].outputs.done():
+            self._finish(self._running.popleft())
+        return self._take_done()
+
+    def _take_done(self) -> list[InferredChunk]:
+        done, self._done = self._done, []
         return done
 
     def _start(self) -> None:
-        """Hand over the oldest waiting chunks, about one batch of faces."""
+        """Hand over the oldest waiting faces, about one batch."""
         taken = [self._waiting.popleft()]
         faces = len(taken[0])
         while self._waiting and faces + len(self._waiting[0]) <= self._batch:
             taken.append(self._waiting.popleft())
             faces += len(taken[-1])
         self._waiting_faces -= faces
-        found = self._network.submit(self._infer, torch.cat([waiting.crops for waiting in taken]))
-        self._running.append(_Batch(taken, found))
+        outputs = self._model.submit(self._infer, torch.cat([waiting.crops for waiting in taken]))
+        self._running.append(_Running(taken, outputs))
 
     def _infer(self, crops: torch.Tensor) -> tuple[FaceOutputs, float]:
         started = time.perf_counter()
         return self._release.infer(crops), time.perf_counter() - started
 
-    def _finish(self, batch: _Batch) -> list[InferredChunk]:
-        """Fill the chunks of a batch when the network is through with it."""
-        outputs, seconds = batch.found.result()
+    def _finish(self, batch: _Running) -> None:
+        """Wait for a batch and share its outputs out."""
+        outputs, seconds = batch.outputs.result()
         share = seconds / sum(map(len, batch.taken))
-        done, offset = [], 0
+        first = 0
         for waiting in batch.taken:
-            _fill(waiting.chunk, outputs, slice(offset, offset + len(waiting)))
-            waiting.result.faces_waiting -= len(waiting)
-            waiting.result.spend("infer", share * len(waiting))
-            offset += len(waiting)
-            crops = waiting.crops.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-            done.append(InferredChunk(waiting.result, waiting.chunk, crops))
-        return done
+            rows = slice(first, first + len(waiting))
+            self._done.append(waiting.inferred(_with_outputs(waiting.faces, outputs, rows), share * len(waiting)))
+            first += len(waiting)
 
 
-def _by_unit(
-    frames: Sequence[tuple[UnitResult, DecodedFrame]], row_frame: NDArray[np.int64]
-) -> list[tuple[UnitResult, NDArray[np.int64]]]:
-    """Split detection rows by the unit of their frame, in the frames' order."""
-    units = [result.unit.unit_id for result, _ in frames]
-    owner = np.array(units, np.int64)[row_frame] if len(row_frame) else np.zeros(0, np.int64)
-    seen = {result.unit.unit_id: result for result, _ in frames}
-    parts = [(result, np.flatnonzero(owner == unit_id)) for unit_id, result in seen.items()]
-    return [(result, rows) for result, rows in parts if rows.size]
+def _columns(frames: FrameBatch, found: FoundFaces) -> DetectedFaces:
+    """Return all faces of a batch, copied from the device once."""
+    detections = found.detections
+    row = detections.frame.cpu().numpy()
+    return DetectedFaces(
+        frame_index=frames.index[row],
+        at_seconds=frames.at_seconds[row],
+        boxes=detections.boxes.cpu().numpy(),
+        landmarks=detections.landmarks.cpu().numpy(),
+        scores=detections.scores.cpu().numpy(),
+        quality=found.quality.scores.cpu().numpy(),
+        dropped=tuple(found.quality.dropped),
+        hold_seconds=frames.hold_seconds[row],
+        frame_size=frames.frame_size,
+    )
 
 
-def _fill(chunk: FaceChunk, outputs: FaceOutputs, rows: slice) -> None:
-    """Write a batch's rows into the kept rows of a chunk."""
-    kept, size = chunk.kept, len(chunk)
-    chunk.embeddings = _spread(outputs.embeddings[rows], kept, size)
-    chunk.heads = {task: _head_rows(head, rows, kept, size) for task, head in outputs.heads.items()}
+def _with_outputs(faces: DetectedFaces, outputs: FaceOutputs, rows: slice) -> InferredFaces:
+    """Return faces with the rows of a batch that belong to their kept ones."""
+    kept, size = faces.kept, len(faces)
+    heads = {task: _head_rows(head, rows, kept, size) for task, head in outputs.heads.items()}
+    return faces.inferred(_spread(outputs.embeddings[rows], kept, size), heads)
 
 
 def _head_rows(head: HeadOutput, rows: slice, kept: NDArray[np.int64], size: int) -> HeadRows:

@@ -126,10 +126,10 @@ class Desk:
 
     def decode(self, writer, unit):
         self.pool.submit(unit)
-        result = UnitResult(unit)
+        frames = 0
         while not isinstance(event := self.pool.next_event(10), UnitDecoded):
-            result.frame_count += isinstance(event, UnitFrame)
-        result.error = event.error
+            frames += isinstance(event, UnitFrame)
+        result = UnitResult(unit=unit, frame_count=frames, error=event.error)
         lost = isinstance(event.error, MediaUnreachable | MediaChanged | DecoderCrashed)
         (writer.fail if lost else writer.store)(result)
 

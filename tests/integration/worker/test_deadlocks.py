@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 from sqlalchemy import text
 
-from worker.analysis.results import FaceChunk, UnitResult
+from worker.analysis.results import StoredFaces, UnitResult
 from worker.analysis.store.finisher import Finisher
 from worker.analysis.store.writer import Books, Writer
 from worker.ledger import analyses, releases
@@ -28,14 +28,14 @@ def faces(ordinal):
     rng = np.random.default_rng(ordinal)
     embeddings = rng.normal(size=(FACES, 128)).astype(np.float32)
     shares = rng.random((FACES, 2)).astype(np.float32)
-    return FaceChunk(
+    return StoredFaces(
         frame_index=ordinal * 1000 + np.arange(FACES),
         at_seconds=ordinal * 60.0 + np.arange(FACES) * 0.5,
         boxes=np.tile(np.array([[0, 0, 50, 50]], np.float32), (FACES, 1)),
         landmarks=np.zeros((FACES, 5, 2), np.float32),
         scores=np.ones(FACES, np.float32),
         quality=np.full(FACES, 0.8, np.float32),
-        dropped=[None] * FACES,
+        dropped=(None,) * FACES,
         embeddings=embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True),
         heads={"gender": HeadRows(HEADS["gender"].labels, shares / shares.sum(1, keepdims=True))},
     )
@@ -64,8 +64,8 @@ def store_all(archive, name, start, errors):
                         if unit.stage == "finish":
                             finisher.submit(unit)
                             continue
-                        chunks = [faces(unit.ordinal)]
-                        writer.store(UnitResult(unit, frame_count=FACES, decoded=True, chunks=chunks))
+                        found = (faces(unit.ordinal),)
+                        writer.store(UnitResult(unit=unit, frame_count=FACES, faces=found))
                     writer.wait()
     except Exception as err:  # noqa: BLE001 - a thread's failure is asserted by the test
         errors.append(err)

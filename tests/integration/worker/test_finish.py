@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from worker.analysis.results import FaceChunk, UnitResult
+from worker.analysis.results import DetectedFaces, UnitResult
 from worker.analysis.store import finish, stored_faces
 from worker.analysis.store.finish import build_appearances, store_whole
 from worker.analysis.store.finisher import Finisher
@@ -44,34 +44,34 @@ MEMBERS = """
 
 
 def filled(unit, frames, people=3, *, fps=2.0, at=0, seed=0):
-    """The result of a unit: people side by side, who change at every tenth frame; every ninth face is dropped."""
+    """Return the result of a unit: people side by side change at every tenth frame, every ninth face is dropped."""
     rng = np.random.default_rng(seed)
     looks = rng.normal(size=(people * (1 + (at + frames) // 10), 128))
-    result = UnitResult(unit, MediaInfo(kind=unit.kind, format="made", width=640, height=360), frame_count=frames)
+    parts = []
     for start in range(at, at + frames, 7):
         index = np.repeat(np.arange(start, min(start + 7, at + frames)), people)
-        place = np.tile(np.arange(people), len(index) // people)
-        count = len(index)
+        place, count = np.tile(np.arange(people), len(index) // people), len(index)
         embeddings = looks[index // 10 * people + place] + 3.0 * rng.normal(size=(count, 128)) / 128**0.5
         embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
-        chunk = FaceChunk(
+        faces = DetectedFaces(
             frame_index=index,
             at_seconds=index / fps,
             boxes=np.stack([150 * place, 9 + 0 * place, 150 * place + 80, 89 + 0 * place], 1).astype(np.float32),
             landmarks=np.zeros((count, 5, 2), np.float32),
             scores=np.full(count, 0.9, np.float32),
             quality=rng.random(count).astype(np.float32),
-            dropped=["profile" if n % 9 == 4 else None for n in range(count)],
-            embeddings=embeddings.astype(np.float32),
+            dropped=tuple("profile" if n % 9 == 4 else None for n in range(count)),
             frame_size=(640, 360),
         )
+        heads = {}
         for task, spec in HEADS.items():
             spread = rng.dirichlet(np.ones(len(spec.labels)), count).astype(np.float32)
             ages = 40 + 9 * rng.random(count).astype(np.float32)
-            chunk.heads[task] = HeadRows(spec.labels, spread, *([ages, ages - 5, ages + 6] if task == "age" else []))
-        result.chunks.append(chunk)
-    result.cuts_seconds = [n / fps for n in range(at, at + frames) if n % 10 == 0 and n]
-    return result
+            heads[task] = HeadRows(spec.labels, spread, *([ages, ages - 5, ages + 6] if task == "age" else []))
+        parts.append(faces.inferred(embeddings.astype(np.float32), heads).stored(0, 0))
+    info = MediaInfo(kind=unit.kind, format="made", width=640, height=360)
+    cuts = tuple(n / fps for n in range(at, at + frames) if n % 10 == 0 and n)
+    return UnitResult(unit=unit, info=info, frame_count=frames, cuts_seconds=cuts, faces=tuple(parts))
 
 
 def leased(archive, units=1, kind="video"):

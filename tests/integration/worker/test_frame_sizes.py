@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sqlalchemy import text
 
-from worker.analysis.results import FaceChunk, UnitResult
+from worker.analysis.results import StoredFaces, UnitResult
 from worker.analysis.store.finish import build_appearances, store_whole
 from worker.analysis.store.rows import store_unit
 from worker.analysis.tracking.joining import join_unit
@@ -21,25 +23,25 @@ SOMEBODY = np.eye(1, 128, dtype=np.float32)
 
 def face(number, box, size):
     """One poor face in a frame of a size: where it lies decides whose it is."""
-    return FaceChunk(
+    return StoredFaces(
         frame_index=np.array([number], np.int64),
         at_seconds=np.array([number / 2]),
         boxes=np.array([box], np.float32),
         landmarks=np.zeros((1, 5, 2), np.float32),
         scores=np.ones(1, np.float32),
         quality=np.full(1, 0.1, np.float32),
-        dropped=[None],
+        dropped=(None,),
         embeddings=SOMEBODY,
         frame_size=size,
     )
 
 
-def finished(archive, chunks, *, whole=False):
+def finished(archive, faces, *, whole=False):
     """Store faces, and join them before or afterwards."""
     analysis_id = archive.add(kind="video")
     with LeaseHolder(archive.sessions, archive.lease()) as leases, archive.sessions.begin() as session:
         (unit,) = leases.take(1)
-        result = UnitResult(unit, info=INFO, frame_count=len(chunks), decoded=True, chunks=chunks)
+        result = UnitResult(unit=unit, info=INFO, frame_count=len(faces), faces=tuple(faces))
         if whole:
             store_whole(session, result, archive.release_id, join_unit(result, {}))
         else:
@@ -65,25 +67,25 @@ def boxes(sizes):
 @pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize("sizes", CHANGES)
 def test_somebody_who_stays_is_one_appearance_in_frames_of_any_size(archive, sizes, whole):
-    chunks = [face(n, box, size) for n, (box, size) in enumerate(zip(boxes(sizes), sizes, strict=True))]
-    with finished(archive, chunks, whole=whole).begin() as session:
+    faces = [face(n, box, size) for n, (box, size) in enumerate(zip(boxes(sizes), sizes, strict=True))]
+    with finished(archive, faces, whole=whole).begin() as session:
         rows = session.execute(text("SELECT appearance_id, frame_width, frame_height FROM faces ORDER BY frame_index"))
         assert [tuple(row) for row in rows] == [(1, *size) for size in sizes]
 
 
 def joined(archive, frames):
     """Join faces in the order in which their frames were searched; qualities and ages tell the frames apart."""
-    chunks = []
+    found = []
     for n in frames:
-        chunk = face(n, boxes(CHANGES[1])[n], CHANGES[1][n])
-        chunk.quality[:] = (0.2, 0.3, 0.9, 0.4)[n]
+        one = face(n, boxes(CHANGES[1])[n], CHANGES[1][n])
+        one.quality[:] = (0.2, 0.3, 0.9, 0.4)[n]
         ages = np.array([(20, 30, 60, 40)[n]], np.float32)
-        chunk.heads["age"] = HeadRows((), np.ones((1, 0), np.float32), ages, ages, ages)
-        chunks.append(chunk)
+        head = HeadRows((), np.ones((1, 0), np.float32), ages, ages, ages)
+        found.append(replace(one, heads={"age": head}))
     archive.add(kind="video")
     with LeaseHolder(archive.sessions, archive.lease()) as leases:
         (unit,) = leases.take(1)
-        return join_unit(UnitResult(unit, info=INFO, chunks=chunks), {"age": HeadSpec((), 0.0)})
+        return join_unit(UnitResult(unit=unit, info=INFO, faces=tuple(found)), {"age": HeadSpec((), 0.0)})
 
 
 @pytest.mark.parametrize("order", [[2, 3, 0, 1], [1, 3, 0, 2], [3, 2, 1, 0]])
@@ -95,8 +97,8 @@ def test_frames_are_joined_in_any_order_in_which_they_were_searched(archive, ord
 
 @pytest.mark.parametrize("sizes", CHANGES)
 def test_boxes_are_drawn_on_the_face_whatever_the_size_of_the_picture(archive, sizes):
-    chunks = [face(n, box, size) for n, (box, size) in enumerate(zip(boxes(sizes), sizes, strict=True))]
-    with finished(archive, chunks).begin() as session:
+    faces = [face(n, box, size) for n, (box, size) in enumerate(zip(boxes(sizes), sizes, strict=True))]
+    with finished(archive, faces).begin() as session:
         (subject,) = load_subjects(session, 1)
     for size in {*sizes, (200, 100)}:
         for seconds in (0.0, 0.6, 1.0, 1.5):
@@ -105,8 +107,8 @@ def test_boxes_are_drawn_on_the_face_whatever_the_size_of_the_picture(archive, s
 
 def test_rows_of_before_have_the_size_of_the_file(archive):
     sizes = [(640, 360)] * 2
-    chunks = [face(n, box, None) for n, box in enumerate(boxes(sizes))]
-    with finished(archive, chunks).begin() as session:
+    faces = [face(n, box, None) for n, box in enumerate(boxes(sizes))]
+    with finished(archive, faces).begin() as session:
         rows = session.execute(text("SELECT appearance_id, frame_width, frame_height FROM faces ORDER BY frame_index"))
         assert [tuple(row) for row in rows] == [(1, 640, 360)] * 2
         (subject,) = load_subjects(session, 1)

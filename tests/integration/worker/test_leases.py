@@ -146,7 +146,7 @@ def test_a_library_that_asks_to_exit_is_an_error_of_its_unit(archive, monkeypatc
 
     def store():
         with LeaseHolder(archive.sessions, archive.lease()) as leases, writer_of(leases) as writer:
-            writer.store(UnitResult(leases.take(1)[0], frame_count=1))
+            writer.store(UnitResult(unit=leases.take(1)[0], frame_count=1))
             writer.wait()
 
     with pytest.raises(RuntimeError, match="SystemExit: 3"):

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 from sqlalchemy import text
 
-from worker.analysis.results import MAX_NOTES, UnitResult
+from worker.analysis.flight import MAX_NOTES, UnitInFlight
+from worker.analysis.results import UnitResult
 from worker.analysis.runner import Worker, load
 from worker.analysis.store.rows import store_unit
 from worker.cli.analyze import show, submit_paths
@@ -59,17 +60,15 @@ def test_notes_of_all_units_are_listed_once_in_the_order_of_the_file(archive, re
         units = sorted(leases.take(9, videos=9), key=lambda unit: unit.unit_id, reverse=reverse)
         with archive.sessions.begin() as session:
             for unit in units:
-                result = UnitResult(unit, frame_count=1, decoded=True)
-                for note in notes[unit.ordinal] if unit.kind == "video" else []:
-                    result.note(note)
-                store_unit(session, result, archive.release_id)
+                given = notes[unit.ordinal] if unit.kind == "video" else []
+                store_unit(session, UnitResult(unit=unit, frame_count=1, notes=tuple(given)), archive.release_id)
     assert [row.notes for row in media(archive.sessions)] == [["b", "a", "c"], None]
     with archive.sessions.begin() as session:
         assert summarise_job(session, archive.job_id).notes == [("/media/1", note) for note in ("b", "a", "c")]
 
 
 def test_notes_of_a_unit_are_distinct_and_few():
-    result = UnitResult(unit=None)
+    flight = UnitInFlight(unit=None)
     for number in range(3 * MAX_NOTES):
-        result.note(f"note {number // 2}")
-    assert result.notes == tuple(f"note {number}" for number in range(MAX_NOTES))
+        flight.note(f"note {number // 2}")
+    assert flight.result().notes == tuple(f"note {number}" for number in range(MAX_NOTES))

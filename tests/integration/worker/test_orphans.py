@@ -85,12 +85,12 @@ def test_an_attempt_that_lost_its_unit_takes_its_crops_along(archive, store, wri
     archive.expire_leases()
     ours = take(archive, "two", suspects=True)
     lost, kept = write(store, late), write(store, ours)
-    writer.store(UnitResult(late, frame_count=1, decoded=True))
+    writer.store(UnitResult(unit=late, frame_count=1))
     writer.wait()
     assert listed(store) == [kept]
     name_in_a_row(archive, ours, kept)
     write(store, late)
-    writer.store(UnitResult(ours, frame_count=1, decoded=True))
+    writer.store(UnitResult(unit=ours, frame_count=1))
     writer.wait()
     assert listed(store) == [kept], "whoever stores the unit removes what others left of it"
     assert lost != kept
@@ -100,7 +100,7 @@ def test_an_attempt_that_failed_leaves_nothing(archive, store, writer):
     archive.add()
     unit = take(archive)
     write(store, unit)
-    writer.fail(UnitResult(unit, error=DecoderCrashed("crashed", "signal 11"), decoded=True))
+    writer.fail(UnitResult(unit=unit, error=DecoderCrashed("crashed", "signal 11")))
     writer.wait()
     assert listed(store) == []
 
@@ -112,7 +112,7 @@ def test_a_late_attempt_leaves_nothing_of_an_erased_file(archive, store, writer)
         for table in ("job_item", "analysis", "media_file"):
             session.execute(text(f"DELETE FROM {table}"))
     write(store, unit)
-    writer.store(UnitResult(unit, frame_count=1, decoded=True))
+    writer.store(UnitResult(unit=unit, frame_count=1))
     writer.wait()
     assert listed(store) == []
 

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DataError, OperationalError
 
-from worker.analysis.results import FaceChunk, InferredChunk, UnitResult
+from worker.analysis.results import StoredFaces, UnitResult
 from worker.analysis.store.rows import strip_name
 from worker.analysis.store.writer import Books, Writer
 from worker.errors import RetryableError
@@ -25,27 +25,28 @@ def units(archive):
         return session.execute(text("SELECT state, attempts, owner, last_error FROM unit ORDER BY unit_id")).all()
 
 
-def one_face():
-    return FaceChunk(
+def one_face(dropped):
+    return StoredFaces(
         frame_index=np.zeros(1, np.int64),
         at_seconds=np.zeros(1),
         boxes=np.zeros((1, 4), np.float32),
         landmarks=np.zeros((1, 5, 2), np.float32),
         scores=np.ones(1, np.float32),
         quality=np.ones(1, np.float32),
-        dropped=[None],
+        dropped=(dropped,),
+        crop_strip=np.zeros(1, np.int32),
+        crop_index=np.zeros(1, np.int32),
     )
 
 
-def analyse(archive, store, spoil=lambda result: None):
+def analyse(archive, store, spoil=lambda unit: None, dropped=None):
     """Store a leased unit as the pipeline does."""
     with LeaseHolder(archive.sessions, archive.lease()) as leases:
         (unit,) = leases.take(1)
-        result = UnitResult(unit, frame_count=1, decoded=True, chunks=[one_face()])
-        spoil(result)
+        spoil(unit)
         with Writer(Books(archive.sessions, leases, store, archive.release_id, {}, 3)) as writer:
-            writer.add_crops(InferredChunk(result, result.chunks[0], np.zeros((1, 16, 16, 3), np.uint8)))
-            writer.store(result)
+            writer.add_crops(unit, 0, np.zeros((1, 16, 16, 3), np.uint8))
+            writer.store(UnitResult(unit=unit, frame_count=1, faces=(one_face(dropped),)))
             writer.wait()
     return unit
 
@@ -56,8 +57,8 @@ def test_a_full_crop_store(archive, tmp_path):
     store = CropStore(str(tmp_path / "crops"))
     part = []
 
-    def fill_disk(result):
-        part.append(tmp_path / "crops" / (strip_name(result.unit, 0) + ".part"))
+    def fill_disk(unit):
+        part.append(tmp_path / "crops" / (strip_name(unit, 0) + ".part"))
         part[0].parent.mkdir(parents=True)
         part[0].symlink_to("/dev/full")
 
@@ -98,11 +99,8 @@ def test_a_database_that_goes_away_is_not_the_units_fault(archive):
 def test_what_the_database_refuses_is(archive, tmp_path):
     archive.add()
 
-    def spoil(result):
-        result.chunks[0].dropped = ["\x00"]  # no text that PostgreSQL takes
-
     with pytest.raises(DataError):
-        analyse(archive, CropStore(str(tmp_path / "crops")), spoil)
+        analyse(archive, CropStore(str(tmp_path / "crops")), dropped="\x00")  # no text that PostgreSQL takes
     ((state, attempts, _, last_error),) = units(archive)
     assert (state, attempts) == ("pending", 1)
     assert last_error.startswith("worker_error: DataError")

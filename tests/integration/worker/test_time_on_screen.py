@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from worker.analysis.results import FaceChunk, UnitResult
+from worker.analysis.results import StoredFaces, UnitResult
 from worker.analysis.store.finish import build_appearances
 from worker.analysis.store.rows import store_unit
 from worker.ledger.analyses import end_analysis
@@ -16,14 +16,14 @@ COLLINS, HOPPER = np.eye(2, 128, dtype=np.float32)
 
 
 def face(number, at, hold, embedding):
-    return FaceChunk(
+    return StoredFaces(
         frame_index=np.array([number], np.int64),
         at_seconds=np.array([at]),
         boxes=np.array([(100, 100, 180, 200)], np.float32),
         landmarks=np.zeros((1, 5, 2), np.float32),
         scores=np.ones(1, np.float32),
         quality=np.full(1, 0.7, np.float32),
-        dropped=[None],
+        dropped=(None,),
         embeddings=embedding[None],
         hold_seconds=None if hold is None else np.array([hold]),
         frame_size=(640, 360),
@@ -35,8 +35,8 @@ def appearances(archive, faces, step, cuts=()):
     with LeaseHolder(archive.sessions, archive.lease()) as leases, archive.sessions.begin() as session:
         session.execute(text("UPDATE analysis SET sample_interval_seconds = :step"), {"step": step})
         (unit,) = leases.take(1)
-        chunks = [face(number, *one) for number, one in enumerate(faces)]
-        result = UnitResult(unit, frame_count=len(faces), decoded=True, chunks=chunks, cuts_seconds=list(cuts))
+        found = tuple(face(number, *one) for number, one in enumerate(faces))
+        result = UnitResult(unit=unit, frame_count=len(faces), faces=found, cuts_seconds=tuple(cuts))
         store_unit(session, result, archive.release_id)
         build_appearances(session, analysis_id, {})
         end_analysis(session, analysis_id, is_joined=True)

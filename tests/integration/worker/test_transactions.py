@@ -82,7 +82,7 @@ def test_a_writer_that_met_a_deadlock_goes_on(archive, counted):
     ):
         (unit,) = leases.take(1)
         with Stranger(archive):
-            writer.store(UnitResult(unit, frame_count=1, decoded=True))
+            writer.store(UnitResult(unit=unit, frame_count=1))
             writer.wait()
     assert counted("store") == 1
     with archive.sessions.begin() as session:

@@ -53,10 +53,10 @@ def work(archive, unreachable, name="one"):
                 while units := leases.take(4):
                     for unit in units:
                         pool.submit(unit)
-                        result = UnitResult(unit)
+                        frames = 0
                         while not isinstance(event := pool.next_event(10), UnitDecoded):
-                            result.frame_count += isinstance(event, UnitFrame)
-                        result.error = event.error
+                            frames += isinstance(event, UnitFrame)
+                        result = UnitResult(unit=unit, frame_count=frames, error=event.error)
                         if isinstance(event.error, MediaUnreachable):
                             leases.avoid(unit, event.error)
                             writer.fail(result)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from worker.analysis.results import FaceChunk, UnitResult
+    from worker.analysis.results import StoredFaces, UnitResult
     from worker.ledger.units import LeasedUnit
     from worker.types import HeadRows
 
@@ -112,15 +112,14 @@ def _store_cuts(session: Session, result: UnitResult) -> None:
 
 
 def _store_faces(session: Session, result: UnitResult, release_id: int, appearances: Sequence[int | None]) -> list[int]:
-    chunks = result.chunks
-    if not chunks:
+    if not result.faces:
         return []
     ids = allocate_ids(session, "face", result.face_count)
-    numbers = _face_numbers(np.concatenate([chunk.frame_index for chunk in chunks]))
+    numbers = _face_numbers(np.concatenate([faces.frame_index for faces in result.faces]))
     rows = _face_rows(result, release_id, ids, numbers)
     placed = ((*row, appearance) for row, appearance in zip(rows, appearances, strict=True))
     copy_rows(session, "face", FACE_COLUMNS, placed)
-    copy_rows(session, "prediction", PREDICTION_COLUMNS, _prediction_rows(chunks, release_id, ids))
+    copy_rows(session, "prediction", PREDICTION_COLUMNS, _prediction_rows(result.faces, release_id, ids))
     return ids
 
 
@@ -135,39 +134,39 @@ def _face_rows(
 ) -> Iterator[tuple[object, ...]]:
     unit = result.unit
     row = 0
-    for chunk in result.chunks:
-        for i in range(len(chunk)):
-            has_crop = chunk.crop_strip is not None and chunk.crop_strip[i] >= 0
+    for faces in result.faces:
+        for i in range(len(faces)):
+            has_crop = faces.crop_strip is not None and faces.crop_strip[i] >= 0
             yield (
                 ids[row],
                 unit.analysis_id,
                 unit.unit_id,
                 unit.media_id,
                 release_id,
-                int(chunk.frame_index[i]),
-                float(chunk.at_seconds[i]),
+                int(faces.frame_index[i]),
+                float(faces.at_seconds[i]),
                 numbers[row],
-                *(chunk.frame_size or (None, None)),
-                None if chunk.hold_seconds is None else float(chunk.hold_seconds[i]),
-                *(float(edge) for edge in chunk.boxes[i]),
-                [float(part) for part in chunk.landmarks[i].ravel()],
-                float(chunk.scores[i]),
-                float(chunk.quality[i]),
-                chunk.dropped[i],
-                strip_name(unit, int(chunk.crop_strip[i])) if has_crop and chunk.crop_strip is not None else None,
-                int(chunk.crop_index[i]) if has_crop and chunk.crop_index is not None else None,
-                chunk.embeddings[i] if chunk.embeddings is not None and chunk.dropped[i] is None else None,
+                *(faces.frame_size or (None, None)),
+                None if faces.hold_seconds is None else float(faces.hold_seconds[i]),
+                *(float(edge) for edge in faces.boxes[i]),
+                [float(part) for part in faces.landmarks[i].ravel()],
+                float(faces.scores[i]),
+                float(faces.quality[i]),
+                faces.dropped[i],
+                strip_name(unit, int(faces.crop_strip[i])) if has_crop and faces.crop_strip is not None else None,
+                int(faces.crop_index[i]) if has_crop and faces.crop_index is not None else None,
+                faces.embeddings[i] if faces.embeddings is not None and faces.dropped[i] is None else None,
             )
             row += 1
 
 
-def _prediction_rows(chunks: Sequence[FaceChunk], release_id: int, ids: Sequence[int]) -> Iterator[tuple[object, ...]]:
+def _prediction_rows(parts: Sequence[StoredFaces], release_id: int, ids: Sequence[int]) -> Iterator[tuple[object, ...]]:
     offset = 0
-    for chunk in chunks:
-        for task, head in chunk.heads.items():
-            for i in chunk.kept:
+    for faces in parts:
+        for task, head in faces.heads.items():
+            for i in faces.kept:
                 yield (ids[offset + int(i)], task, release_id, *_prediction(task, head, int(i)))
-        offset += len(chunk)
+        offset += len(faces)
 
 
 def _prediction(task: str, head: HeadRows, row: int) -> tuple[object, ...]:

@@ -6,14 +6,14 @@ import logging
 import queue
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from sqlalchemy.exc import DBAPIError
 
 from worker import metrics
-from worker.analysis.results import InferredChunk
+from worker.analysis.results import UnitResult
 from worker.analysis.store.finish import store_whole
 from worker.analysis.store.rows import store_unit, strip_name
 from worker.analysis.tracking.joining import MAX_UNIT_FACES, join_unit
@@ -24,7 +24,6 @@ from worker.ledger.changed import reject_changed
 from worker.ledger.locks import lock_work
 from worker.ledger.units import leave_unit
 from worker.ledger.upkeep.orphans import remove_attempt, remove_orphans
-from worker.storage.crops import STRIP_ROWS
 from worker.storage.database import database_away, is_away
 from worker.storage.transactions import run_transaction
 
@@ -35,9 +34,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session, sessionmaker
 
-    from worker.analysis.results import UnitResult
     from worker.analysis.tracking.joining import Joined
     from worker.ledger.leases import LeaseHolder
+    from worker.ledger.units import LeasedUnit
     from worker.storage.crops import CropStore
     from worker.types import HeadSpec
 
@@ -53,12 +52,21 @@ class _Strip:
 
     number: int
     crops: list[NDArray[np.uint8]]
-    rows: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Crops:
+    unit: LeasedUnit
+    strip: int
+    crops: NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
 class _Failed:
     result: UnitResult
+
+
+_Job = _Crops | UnitResult | _Failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +86,7 @@ class Writer:
 
     def __init__(self, books: Books) -> None:
         self._books = books
-        self._queue: queue.Queue[InferredChunk | UnitResult | _Failed | None] = queue.Queue(QUEUE_LENGTH)
+        self._queue: queue.Queue[_Job | None] = queue.Queue(QUEUE_LENGTH)
         self._strips: dict[int, _Strip] = {}
         self._joined: dict[int, Joined] = {}
         self._error: BaseException | None = None
@@ -96,9 +104,15 @@ class Writer:
         self._queue.put(None)
         self._thread.join()
 
-    def add_crops(self, inferred: InferredChunk) -> None:
-        """Store the crops of kept faces; which strip they went to is written into the chunk before its unit is."""
-        self._put(inferred)
+    def add_crops(self, unit: LeasedUnit, strip: int, crops: NDArray[np.uint8]) -> None:
+        """Append crops to a strip of a unit, which is written when the next one begins or the unit is stored.
+
+        Args:
+            unit: still in flight.
+            strip: its number in the unit, that of the call before or the next one.
+            crops: (K, S, S, 3) uint8 RGB, at least one.
+        """
+        self._put(_Crops(unit, strip, crops))
 
     def store(self, result: UnitResult) -> None:
         """Store a complete unit."""
@@ -117,7 +131,7 @@ class Writer:
         self._queue.join()
         self._raise()
 
-    def _put(self, item: InferredChunk | UnitResult | _Failed) -> None:
+    def _put(self, item: _Job) -> None:
         self._raise()
         self._queue.put(item)
 
@@ -136,14 +150,14 @@ class Writer:
             if len(work) < len(items):
                 return
 
-    def _take(self) -> list[InferredChunk | UnitResult | _Failed | None]:
+    def _take(self) -> list[_Job | None]:
         """Wait for one job, then take those that lie behind it."""
         items = [self._queue.get()]
         while len(items) < JOBS_PER_TRANSACTION and not self._queue.empty():
             items.append(self._queue.get())
         return items
 
-    def _try(self, work: Sequence[InferredChunk | UnitResult | _Failed]) -> None:
+    def _try(self, work: Sequence[_Job]) -> None:
         started = time.perf_counter()
         try:
             self._work(work)
@@ -157,57 +171,51 @@ class Writer:
         self.seconds += spent
         metrics.count_seconds("store", spent)
 
-    def _work(self, work: Sequence[InferredChunk | UnitResult | _Failed]) -> None:
+    def _work(self, work: Sequence[_Job]) -> None:
         """Do jobs in order, with the complete units among them in one transaction."""
         complete: list[UnitResult] = []
         failed: list[UnitResult] = []
         for item in work:
-            if isinstance(item, InferredChunk):
+            if isinstance(item, _Crops):
                 self._keep_crops(item)
             elif isinstance(item, _Failed):
                 self._strips.pop(item.result.unit.unit_id, None)
                 failed.append(item.result)
             else:
-                self._close_strip(item)
-                (complete if self._join(item) else failed).append(item)
+                self._close_strip(item.unit)
+                error = self._join(item)
+                if error is None:
+                    complete.append(item)
+                else:
+                    failed.append(replace(item, error=error))
         self._book(complete, self._store_one)
         self._book(failed, self._fail_one)
 
-    def _join(self, result: UnitResult) -> bool:
-        """Build the appearances of a unit that is a whole analysis; False where that fails, which hurts no other."""
+    def _join(self, result: UnitResult) -> FinishFailed | None:
+        """Build the appearances of a unit that is a whole analysis; returns the error where that fails."""
         if not result.unit.is_whole or not 0 < result.face_count <= MAX_UNIT_FACES:
-            return True
+            return None
         try:
             self._joined[result.unit.unit_id] = join_unit(result, self._books.heads)
         except BaseException as err:  # noqa: BLE001 - whatever it is, it is this file's
-            result.error = FinishFailed(err)
             facts = {"action": "finish_failed", "unit_id": result.unit.unit_id, "error": described(err)}
             logger.warning("the faces of a file could not be joined to appearances", extra=facts)
-            return False
-        return True
+            return FinishFailed(err)
+        return None
 
-    def _keep_crops(self, inferred: InferredChunk) -> None:
-        """Append crops to the unit's strip and write the strip when it is full."""
-        unit, chunk = inferred.result.unit, inferred.chunk
-        strip = self._strips.setdefault(unit.unit_id, _Strip(0, []))
-        if strip.rows and strip.rows + len(inferred.crops) > STRIP_ROWS:
-            self._write_strip(inferred.result)
-        chunk.crop_strip = np.full(len(chunk), -1, np.int32)
-        chunk.crop_index = np.full(len(chunk), -1, np.int32)
-        chunk.crop_strip[chunk.kept] = strip.number
-        chunk.crop_index[chunk.kept] = strip.rows + np.arange(len(inferred.crops))
-        strip.crops.append(inferred.crops)
-        strip.rows += len(inferred.crops)
+    def _keep_crops(self, job: _Crops) -> None:
+        """Append crops to the unit's strip, and write the strip before when this is a new one."""
+        strip = self._strips.get(job.unit.unit_id)
+        if strip is not None and strip.number == job.strip:
+            strip.crops.append(job.crops)
+            return
+        self._close_strip(job.unit)
+        self._strips[job.unit.unit_id] = _Strip(job.strip, [job.crops])
 
-    def _write_strip(self, result: UnitResult) -> None:
-        strip = self._strips[result.unit.unit_id]
-        self._books.crops.write(strip_name(result.unit, strip.number), np.concatenate(strip.crops))
-        strip.number, strip.crops, strip.rows = strip.number + 1, [], 0
-
-    def _close_strip(self, result: UnitResult) -> None:
-        if result.unit.unit_id in self._strips:
-            self._write_strip(result)
-            del self._strips[result.unit.unit_id]
+    def _close_strip(self, unit: LeasedUnit) -> None:
+        strip = self._strips.pop(unit.unit_id, None)
+        if strip is not None:
+            self._books.crops.write(strip_name(unit, strip.number), np.concatenate(strip.crops))
 
     def _book(self, results: Sequence[UnitResult], write: Callable[[Session, UnitResult], None]) -> None:
         if not results:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from worker.analysis.results import FaceChunk, UnitResult
+    from worker.analysis.results import StoredFaces, UnitResult
     from worker.analysis.tracking.appearances import Appearance
     from worker.types import HeadSpec, MediaInfo
 
@@ -99,9 +99,9 @@ def join_unit(result: UnitResult, specs: Mapping[str, HeadSpec]) -> Joined:
     fps = result.unit.sampling_fps
     interval = None if fps is None or result.unit.kind == "image" else 1.0 / fps
     joiner = Joiner(Shots(sorted(result.cuts_seconds), interval), specs)
-    faces = TrackInput.cat([TrackInput.empty(), *(_track_input(chunk, result.info) for chunk in result.chunks)])
+    faces = TrackInput.cat([TrackInput.empty(), *(_track_input(part, result.info) for part in result.faces)])
     order = np.argsort(faces.frame_index, kind="stable")
-    heads = {task: _take(head, order) for task, head in _heads(result.chunks, specs).items()}
+    heads = {task: _take(head, order) for task, head in _heads(result.faces, specs).items()}
     joined = joiner.add(order, faces[order], heads)
     complete = sorted((*joined.complete, *joiner.close()), key=lambda appearance: appearance.number)
     numbers = np.empty_like(joined.numbers)
@@ -109,36 +109,36 @@ def join_unit(result: UnitResult, specs: Mapping[str, HeadSpec]) -> Joined:
     return Joined(numbers, tuple(complete))
 
 
-def _track_input(chunk: FaceChunk, info: MediaInfo | None) -> TrackInput:
-    """Return the faces of a chunk; boxes are those of a frame of the file's size, since frames may differ in size."""
+def _track_input(faces: StoredFaces, info: MediaInfo | None) -> TrackInput:
+    """Return faces for the tracker; boxes are those of a frame of the file's size, since frames may differ in size."""
     scale = np.ones(4, np.float32)
-    if chunk.frame_size is not None and info is not None and info.width and info.height:
-        scale = np.tile(np.array([info.width, info.height], np.float32) / chunk.frame_size, 2).astype(np.float32)
-    has_embedding = np.zeros(len(chunk), np.bool_)
-    embeddings = np.zeros((len(chunk), EMBEDDING_DIMENSION), np.float32)
-    if chunk.embeddings is not None:
-        has_embedding[chunk.kept] = True
-        embeddings[chunk.kept] = chunk.embeddings[chunk.kept]
+    if faces.frame_size is not None and info is not None and info.width and info.height:
+        scale = np.tile(np.array([info.width, info.height], np.float32) / faces.frame_size, 2).astype(np.float32)
+    has_embedding = np.zeros(len(faces), np.bool_)
+    embeddings = np.zeros((len(faces), EMBEDDING_DIMENSION), np.float32)
+    if faces.embeddings is not None:
+        has_embedding[faces.kept] = True
+        embeddings[faces.kept] = faces.embeddings[faces.kept]
     return TrackInput(
-        frame_index=chunk.frame_index,
-        at_seconds=chunk.at_seconds,
-        boxes=chunk.boxes * scale,
-        scores=chunk.scores,
-        quality=chunk.quality,
+        frame_index=faces.frame_index,
+        at_seconds=faces.at_seconds,
+        boxes=faces.boxes * scale,
+        scores=faces.scores,
+        quality=faces.quality,
         embeddings=embeddings,
         has_embedding=has_embedding,
-        hold_seconds=np.full(len(chunk), np.nan) if chunk.hold_seconds is None else chunk.hold_seconds,
+        hold_seconds=np.full(len(faces), np.nan) if faces.hold_seconds is None else faces.hold_seconds,
     )
 
 
-def _heads(chunks: Sequence[FaceChunk], specs: Mapping[str, HeadSpec]) -> dict[str, HeadRows]:
+def _heads(parts: Sequence[StoredFaces], specs: Mapping[str, HeadSpec]) -> dict[str, HeadRows]:
     """Concatenate what the heads say, with NaN for the faces of which one says nothing."""
     heads = {}
     for task in specs:
-        parts = [chunk.heads.get(task) for chunk in chunks]
-        like = next((part for part in parts if part is not None), None)
+        given = [faces.heads.get(task) for faces in parts]
+        like = next((head for head in given if head is not None), None)
         if like is not None:
-            heads[task] = _cat([part or _blank(like, len(chunk)) for part, chunk in zip(parts, chunks, strict=True)])
+            heads[task] = _cat([head or _blank(like, len(faces)) for head, faces in zip(given, parts, strict=True)])
     return heads
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from worker.analysis.results import FaceChunk, UnitResult
+from worker.analysis.results import StoredFaces, UnitResult
 from worker.analysis.store.finish import finish_leased
 from worker.analysis.store.writer import Books, Writer
 from worker.erasure.erase import Eraser
@@ -30,15 +30,15 @@ from worker.storage.transactions import run_transaction
 LEDGER = {"media_file", "analysis", "unit"}
 
 
-def chunk(unit):
-    return FaceChunk(
+def face(unit):
+    return StoredFaces(
         frame_index=np.array([unit.ordinal * 1000]),
         at_seconds=np.array([unit.ordinal * 60.0]),
         boxes=np.array([[0, 0, 50, 50]], np.float32),
         landmarks=np.zeros((1, 5, 2), np.float32),
         scores=np.ones(1, np.float32),
         quality=np.ones(1, np.float32),
-        dropped=[None],
+        dropped=(None,),
         embeddings=np.eye(1, 128, dtype=np.float32),
     )
 
@@ -57,9 +57,9 @@ def work(archive, *, shuffle=lambda units: None, spoil=lambda unit: None, limit=
                     run_transaction(archive.sessions, "finish", partial(finish_leased, unit=unit, heads={}))
                     leases.drop(unit)
                 elif error is None:
-                    writer.store(UnitResult(unit, frame_count=1, decoded=True, chunks=[chunk(unit)]))
+                    writer.store(UnitResult(unit=unit, frame_count=1, faces=(face(unit),)))
                 else:
-                    writer.fail(UnitResult(unit, error=error))
+                    writer.fail(UnitResult(unit=unit, error=error))
             writer.wait()
             if limit < 20:
                 return
