@@ -31,7 +31,7 @@ from worker.ledger.submission.job import Submission
 from worker.ledger.submission.prober import FileProber
 from worker.ledger.submission.submit import submit
 from worker.storage.crops import CropStore
-from worker.storage.database import is_away
+from worker.storage.database import is_unreachable
 from worker.storage.sources import Sources
 from worker.storage.transactions import run_transaction
 from worker.types import DecodeLimits
@@ -83,7 +83,7 @@ class Log:
         except FacetError:
             self.count(act, "refused")  # somebody else was there first
         except DBAPIError as err:
-            self.count(act, "away or busy") if is_away(err) else self.lose(act, err)
+            self.count(act, "away or busy") if is_unreachable(err) else self.lose(act, err)
         except Exception as err:  # noqa: BLE001 - whatever it is, it belongs into the report
             self.lose(act, err)
 

@@ -37,7 +37,7 @@ from PIL import Image
 
 from worker.decode.client import Decoder
 from worker.errors import DecoderCrashed, MediaRejected
-from worker.ingest import Found, IngestOptions, discover
+from worker.ingest import FoundFile, IngestOptions, discover
 from worker.types import DecodeLimits, DecodeRequest
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def continued(data: bytes, other: bytes, chance: random.Random) -> bytes:
 def look(decoder: Decoder, path: Path, staging: Path) -> Iterator[str]:
     """Give what each thing in a file comes to: ``frames``, or the code of its reason."""
     for item in discover([str(path)], IngestOptions(), staging):
-        if not isinstance(item, Found):
+        if not isinstance(item, FoundFile):
             yield item.code
             continue
         try:

@@ -21,7 +21,7 @@ from sqlalchemy import text
 from db.engine import make_engine, session_factory
 from db.schema.migrate import upgrade
 from db.server.embedded import EmbeddedPostgres
-from worker.ingest import Found
+from worker.ingest import FoundFile
 from worker.ledger import units as ledger
 from worker.ledger.status.health import run_health_checks
 from worker.ledger.status.job_status import read_status
@@ -118,7 +118,7 @@ _submitted = iter(range(1_000_000_000))
 def small_job(sessions: sessionmaker[Session], release_id: int) -> None:
     """Submit ten stills."""
     names = [f"/small/{next(_submitted)}" for _ in range(10)]
-    files = [Found(n, Path(n), hashlib.sha256(n.encode()).hexdigest(), "image", "jpeg", 1) for n in names]
+    files = [FoundFile(n, Path(n), hashlib.sha256(n.encode()).hexdigest(), "image", "jpeg", 1) for n in names]
     wanted = Submission(name="small", release_id=release_id, frames_per_second=2.0, unit_seconds=60.0)
     submit(sessions, files, wanted, decoder=None)  # type: ignore[arg-type] - stills are not opened
 

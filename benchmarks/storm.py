@@ -45,7 +45,7 @@ from db.server.embedded import EmbeddedPostgres
 from worker.erasure.erase import Eraser
 from worker.erasure.files import Stores
 from worker.identity.identifier import show_release
-from worker.ingest import Found, Refused
+from worker.ingest import FoundFile, RefusedFile
 from worker.ledger.submission.job import Submission
 from worker.ledger.submission.submit import submit
 from worker.ledger.upkeep.crop_walk import walk_crops
@@ -65,12 +65,12 @@ def submitting(user: User) -> str:
     chance = user.chance
     kind: MediaKind = chance.choice(["image", "image", "video"])
     first, count = (chance.randrange(300), chance.randrange(1, 60)) if kind == "image" else (chance.randrange(16), 3)
-    items: list[Found | Refused] = [
-        Found(f"/{kind}/{number}", f"/{kind}/{number}", sha_of(kind, number), kind, "made", 1)
+    items: list[FoundFile | RefusedFile] = [
+        FoundFile(f"/{kind}/{number}", f"/{kind}/{number}", sha_of(kind, number), kind, "made", 1)
         for number in range(first, first + count)
     ]
     if chance.random() < 0.3:
-        items.append(Refused(f"/refused/{chance.randrange(20)}", "not_media", "made"))
+        items.append(RefusedFile(f"/refused/{chance.randrange(20)}", "not_media", "made"))
     chance.shuffle(items)
     submission = Submission(
         name=VOLATILE,

@@ -113,7 +113,7 @@ class DecodePool:
         started, waited = time.perf_counter(), 0.0
         try:
             with (
-                self._sources.lend(unit.location, _expected(unit)) as location,
+                self._sources.open_local(unit.location, _expected(unit)) as location,
                 decoder.open(self._request(unit, location)) as stream,
             ):
                 self._events.put(UnitOpened(unit.unit_id, stream.info), 0)

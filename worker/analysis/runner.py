@@ -29,7 +29,7 @@ from worker.ledger.staged_members import open_sources
 from worker.ledger.unreachable import UnreachablePlaces
 from worker.ledger.upkeep.orphans import remove_orphans
 from worker.storage.crops import CropStore
-from worker.storage.database import database_away, is_away
+from worker.storage.database import database_failure, is_unreachable
 from worker.storage.transactions import run_transaction
 from worker.types import DecodeLimits
 
@@ -112,8 +112,8 @@ class Worker:
             except FacetError:
                 raise
             except Exception as err:
-                if isinstance(err, DBAPIError) and is_away(err):
-                    raise database_away(err) from err
+                if isinstance(err, DBAPIError) and is_unreachable(err):
+                    raise database_failure(err) from err
                 facts = {"action": "batch_failed", "owner": self._owner}
                 trace = logger.isEnabledFor(logging.DEBUG)
                 logger.warning("a batch failed and is tried again: %r", err, exc_info=trace, extra=facts)
@@ -139,7 +139,7 @@ class Worker:
             given_up += forgotten
             remove_orphans(self._sessions, CropStore(self._settings.crops), given_up)
         except DBAPIError as err:
-            raise database_away(err) from err
+            raise database_failure(err) from err
 
     def _lease(self) -> ledger.Lease:
         return ledger.Lease(

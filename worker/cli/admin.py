@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from worker.cli.output.terminal import JsonFlag, console, echo, print_json, table, utf8
 from worker.config import settings
-from worker.storage.database import database_address, masked, open_database, require_access
+from worker.storage.database import database_address, masked_url, open_database, require_access
 from worker.storage.home import make_home
 from worker.storage.transactions import run_transaction
 
@@ -34,7 +34,7 @@ def upgrade() -> None:
     make_home(config.home)
     with database_address(config) as url:
         state = migrate.upgrade(url)
-        echo(f"{masked(url)} is at revision {state.found}")
+        echo(f"{masked_url(url)} is at revision {state.found}")
 
 
 @database.command(epilog="Example: facet db check")
@@ -47,7 +47,7 @@ def check() -> None:
     with database_address(config) as url:
         migrate.require_current(url)
         require_access(url)
-        echo(f"{masked(url)} answers, and its tables are current")
+        echo(f"{masked_url(url)} answers, and its tables are current")
 
 
 @database.command(epilog="Example: facet db index")
@@ -75,7 +75,7 @@ def url(
     config = settings()
     make_home(config.home)
     with database_address(config) as address:
-        echo(address.replace("postgresql+psycopg://", "postgresql://") if libpq else masked(address))
+        echo(address.replace("postgresql+psycopg://", "postgresql://") if libpq else masked_url(address))
 
 
 @releases.command("list", epilog="Example: facet releases list")

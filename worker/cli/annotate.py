@@ -46,7 +46,7 @@ def annotate(
         from worker.ledger.staged_members import open_sources
 
         try:
-            with open_sources(config, database.sessions).lend(media.location, media.expected) as location:
+            with open_sources(config, database.sessions).open_local(media.location, media.expected) as location:
                 count = _draw(config, replace(media, location=location), subjects, output)
         except MediaError as err:
             raise UsageError(f"{media.uri} cannot be read: {err}; give the path where it lies now") from err
@@ -61,7 +61,7 @@ def _is_still(output: Path) -> bool:
 
 
 def _look_up(config: Settings, database: Database, clip: str) -> tuple[StoredMedia, list[Subject]]:
-    from worker.ingest import Found, IngestOptions, discover
+    from worker.ingest import FoundFile, IngestOptions, discover
     from worker.ledger.submission.prober import expected_of
     from worker.pictures.subjects import load_subjects, media_by_hash, media_by_id
 
@@ -70,7 +70,7 @@ def _look_up(config: Settings, database: Database, clip: str) -> tuple[StoredMed
             media = media_by_id(session, int(clip))
         else:
             found = list(discover([clip], IngestOptions(roots=config.media_roots), config.staging))
-            if len(found) != 1 or not isinstance(found[0], Found):
+            if len(found) != 1 or not isinstance(found[0], FoundFile):
                 raise UsageError(f"{clip} is not one film or photo, expected the path of one, or a media_id")
             media = media_by_hash(session, found[0].sha256, clip)
             media = replace(media, location=str(found[0].location), expected=expected_of(found[0]))

@@ -18,7 +18,7 @@ from worker.cli import admin, analyze, annotate, ask, forget, jobs, search, work
 from worker.cli.people.app import app as people_app
 from worker.errors import FacetError, UsageError
 from worker.masking import MaskingFormatter, masked
-from worker.storage.database import database_away, is_away
+from worker.storage.database import database_failure, is_unreachable
 from worker.visible import visible_lines
 
 if TYPE_CHECKING:
@@ -64,9 +64,9 @@ def main() -> None:
         errors.print(visible_lines(masked(f"facet: {err}")), style="red")
         sys.exit(EXIT_FAILED)
     except DBAPIError as err:
-        if not is_away(err):
+        if not is_unreachable(err):
             raise
-        errors.print(visible_lines(masked(f"facet: {database_away(err)}")), style="red")
+        errors.print(visible_lines(masked(f"facet: {database_failure(err)}")), style="red")
         sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         errors.print("facet: interrupted; nothing is lost, run the same command again to go on")

@@ -29,7 +29,7 @@ from worker.deployment.exporter import count_in_process
 from worker.errors import RetryableError, UsageError
 from worker.ledger.upkeep.runs import note_upkeep
 from worker.ledger.waiting import NOT_AWAY
-from worker.storage.database import database_away, open_database
+from worker.storage.database import database_failure, open_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -96,7 +96,7 @@ def register_task(app: Celery, options: TaskOptions, run: Callable[[], None]) ->
         try:
             run()
         except DBAPIError as err:
-            raise database_away(err) from err
+            raise database_failure(err) from err
         except SoftTimeLimitExceeded:
             logger.warning(
                 "a task was interrupted at its time limit", extra={"action": "soft_limit", "task": options.name}
@@ -218,7 +218,7 @@ class Bell:
             with database.sessions.begin() as session:
                 due = session.execute(_DUE, {"most": MOST_BELLS}).scalar_one()
         except DBAPIError as err:
-            raise database_away(err) from err
+            raise database_failure(err) from err
         wanted = min(due, MOST_BELLS - count_messages(self._url, [QUEUES["analysis"]])) if due else 0
         for _ in range(wanted):
             _send_drain(self._app)

@@ -21,7 +21,7 @@ from worker.identity.placing import ROW, ROW_COLUMNS, place, read_these
 from worker.ledger import identify_attempts
 from worker.ledger.identify_attempts import MAX_ATTEMPTS
 from worker.ledger.releases import activate, active_release
-from worker.storage.database import is_away
+from worker.storage.database import is_unreachable
 from worker.storage.transactions import Result, retry_conflicts
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Identifier:
         try:
             identify_once(self._sessions, self._known, try_lock_people)
         except Exception as err:
-            if is_away(err) or isinstance(err, FacetError):
+            if is_unreachable(err) or isinstance(err, FacetError):
                 raise
             # of no analysis: the units in flight are not at fault, and whoever finishes meets it again
             logger.exception("identification failed", extra={"action": "identify_failed"})
@@ -145,7 +145,7 @@ def identify_once(
     try:
         return change_people(sessions, "identify", known, identify)
     except Exception as err:
-        if is_away(err) or isinstance(err, FacetError):
+        if is_unreachable(err) or isinstance(err, FacetError):
             raise
         error = described(err)
         if not begun or not identify_attempts.count_failure(sessions, release_id, error):

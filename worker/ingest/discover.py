@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 
 from worker.errors import UsageError
 from worker.ingest.files import FileReader
-from worker.ingest.items import Refused
-from worker.ingest.walk import Entry, walk
+from worker.ingest.items import RefusedFile
+from worker.ingest.walk import WalkedPath, walk
 from worker.storage.remote import is_url, list_remote_files, local_path
 from worker.storage.roots import is_below, local_roots, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from worker.ingest.items import Found, IngestOptions
+    from worker.ingest.items import FoundFile, IngestOptions
 
 
 def check_arguments(paths: Sequence[str], roots: Sequence[str] = ()) -> None:
@@ -38,7 +38,7 @@ def check_arguments(paths: Sequence[str], roots: Sequence[str] = ()) -> None:
             raise UsageError(f"no files in {path}; name a folder, a file or an archive that holds some")
 
 
-def discover(paths: Sequence[str], options: IngestOptions, staging: Path) -> Iterator[Found | Refused]:
+def discover(paths: Sequence[str], options: IngestOptions, staging: Path) -> Iterator[FoundFile | RefusedFile]:
     """Check the arguments, then yield every file in them once for each time it is named, in a fixed order.
 
     Files are read once, to their end where they are media. Members of archives are copied to the staging folder.
@@ -59,12 +59,12 @@ def discover(paths: Sequence[str], options: IngestOptions, staging: Path) -> Ite
     return _items(named, options.roots, FileReader(options, staging))
 
 
-def _items(named: Sequence[str], roots: Sequence[str], reader: FileReader) -> Iterator[Found | Refused]:
+def _items(named: Sequence[str], roots: Sequence[str], reader: FileReader) -> Iterator[FoundFile | RefusedFile]:
     for path in named:
         if is_url(path):
             for file in list_remote_files(path):
                 if roots and not within(file.url, roots):
-                    yield Refused(file.url, "link", "its listing leads out of what may be read")
+                    yield RefusedFile(file.url, "link", "its listing leads out of what may be read")
                 else:
                     yield from reader.read_remote(file)
             continue
@@ -72,7 +72,7 @@ def _items(named: Sequence[str], roots: Sequence[str], reader: FileReader) -> It
             yield from reader.read(path, follow=True)
             continue
         for item in walk(path):
-            if isinstance(item, Entry):
+            if isinstance(item, WalkedPath):
                 yield from reader.read(item.path, follow=False)
             else:
                 yield item

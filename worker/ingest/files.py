@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from worker.errors import MediaError
 from worker.ingest.archives import tars, zips
 from worker.ingest.archives.inflate import DISK_ERRNOS, ArchiveRefused, Budget
-from worker.ingest.items import Found, Refused
+from worker.ingest.items import FoundFile, RefusedFile
 from worker.ingest.sidecars import sidecar
 from worker.ingest.sniff import HEAD_BYTES, Archive, Media, Other, sniff
 from worker.ingest.walk import display, open_file, refusal
@@ -59,7 +59,7 @@ class FileReader:
         self._staging = Staging(staging.absolute())
         self._cache = FetchCache(staging, options.cache_bytes)
 
-    def read(self, path: str, *, follow: bool) -> Iterator[Found | Refused]:
+    def read(self, path: str, *, follow: bool) -> Iterator[FoundFile | RefusedFile]:
         """Yield what one file on disk is: itself, or the members of an archive.
 
         Args:
@@ -73,7 +73,7 @@ class FileReader:
         try:
             with open_file(path, follow=follow) as file:
                 if self._leads_out(file.fileno()):
-                    yield Refused(uri, "link", "it leads out of what may be read")
+                    yield RefusedFile(uri, "link", "it leads out of what may be read")
                     return
                 before = os.fstat(file.fileno())
                 size = before.st_size
@@ -97,7 +97,7 @@ class FileReader:
             return False
         return not any(place_of_open(descriptor).is_relative_to(root) for root in self._roots)
 
-    def read_remote(self, file: remote.RemoteFile) -> Iterator[Found | Refused]:
+    def read_remote(self, file: remote.RemoteFile) -> Iterator[FoundFile | RefusedFile]:
         """Yield what one file of a store is: itself, or the members of an archive. What is neither is not fetched.
 
         Raises:
@@ -109,17 +109,17 @@ class FileReader:
             if isinstance(sort, Other):
                 yield _refused(sort, file.url, head, file.byte_size)
                 return
-            with self._cache.lend(lambda: (file.byte_size, remote.chunks(file))) as (path, sha256):
+            with self._cache.open_copy(lambda: (file.byte_size, remote.chunks(file))) as (path, sha256):
                 if isinstance(sort, Archive):
                     budget = Budget(self._options, file.byte_size)
                     yield from self._look_into(_Opened(path, file.url, sort, budget, 0))
                 else:
-                    yield Found(file.url, file.url, sha256, sort.kind, sort.format, file.byte_size)
+                    yield FoundFile(file.url, file.url, sha256, sort.kind, sort.format, file.byte_size)
         except MediaError as err:
             code = "unreadable" if err.code == "away" else err.code
-            yield Refused(file.url, code, str(err), byte_size=file.byte_size)
+            yield RefusedFile(file.url, code, str(err), byte_size=file.byte_size)
 
-    def _found(self, path: str, uri: str, media: Media, head: bytes, rest: Readable) -> Found:
+    def _found(self, path: str, uri: str, media: Media, head: bytes, rest: Readable) -> FoundFile:
         location = Path(os.path.abspath(path))  # noqa: PTH100  # resolve() would follow links
         stamp = None
         if _is_text(str(location)):
@@ -127,9 +127,9 @@ class FileReader:
         else:  # a database cannot hold such a path: a copy has a name that it can
             location, content = self._staging.add(head, rest, media.extension)
             stamp = stamp_of(location.stat())
-        return Found(uri, location, content.sha256, media.kind, media.format, content.byte_size, stamp)
+        return FoundFile(uri, location, content.sha256, media.kind, media.format, content.byte_size, stamp)
 
-    def _look_into(self, opened: _Opened) -> Iterator[Found | Refused]:
+    def _look_into(self, opened: _Opened) -> Iterator[FoundFile | RefusedFile]:
         """Yield the members of an archive, then why it was not read to its end where it was not."""
         count = 0
         try:
@@ -143,22 +143,22 @@ class FileReader:
                 yield from self._member(member, opened)
         except ArchiveRefused as err:
             # a nested archive breaks its parents' budget too: each of them says so
-            yield Refused(opened.uri, err.code, f"{err}; {count} members were read before" if count else str(err))
+            yield RefusedFile(opened.uri, err.code, f"{err}; {count} members were read before" if count else str(err))
             if err.code == "archive_bomb" and opened.depth:
                 raise
             return
         except OSError as err:
-            yield Refused(opened.uri, "unreadable", err.strerror or str(err))
+            yield RefusedFile(opened.uri, "unreadable", err.strerror or str(err))
             return
         if not count:
-            yield Refused(opened.uri, "empty", "the archive holds no files")
+            yield RefusedFile(opened.uri, "empty", "the archive holds no files")
 
-    def _member(self, member: Member, opened: _Opened) -> Iterator[Found | Refused]:
+    def _member(self, member: Member, opened: _Opened) -> Iterator[FoundFile | RefusedFile]:
         uri = opened.uri + MEMBER_SEPARATOR + _text(member.name)
         if self._wanted not in {None, uri} and not str(self._wanted).startswith(uri + MEMBER_SEPARATOR):
             return
         if member.refusal:
-            yield Refused(uri, *member.refusal, byte_size=member.byte_size)
+            yield RefusedFile(uri, *member.refusal, byte_size=member.byte_size)
             return
         try:
             stream = member.open()
@@ -169,30 +169,30 @@ class FileReader:
             else:
                 yield self._single(head, stream, uri, sort, member.byte_size)
         except MEMBER_ERRORS as err:
-            yield Refused(uri, *_broken(err), byte_size=member.byte_size)
+            yield RefusedFile(uri, *_broken(err), byte_size=member.byte_size)
 
-    def _single(self, head: bytes, rest: Readable, uri: str, sort: Media | Other, size: int) -> Found | Refused:
+    def _single(self, head: bytes, rest: Readable, uri: str, sort: Media | Other, size: int) -> FoundFile | RefusedFile:
         if isinstance(sort, Other):
             return _refused(sort, uri, head, size)
         location, content = self._staging.add(head, rest, sort.extension)
         stamp = stamp_of(location.stat())
-        return Found(uri, location, content.sha256, sort.kind, sort.format, content.byte_size, stamp)
+        return FoundFile(uri, location, content.sha256, sort.kind, sort.format, content.byte_size, stamp)
 
-    def _nested(self, head: bytes, rest: Readable, inner: _Opened) -> Iterator[Found | Refused]:
+    def _nested(self, head: bytes, rest: Readable, inner: _Opened) -> Iterator[FoundFile | RefusedFile]:
         if inner.depth > self._options.archive_depth:
             message = "an archive this deep inside others is not opened; unpack it first"
-            yield Refused(inner.uri, "nested_archive", message)
+            yield RefusedFile(inner.uri, "nested_archive", message)
             return
-        with self._staging.lent(head, rest) as path:
+        with self._staging.temporary_copy(head, rest) as path:
             yield from self._look_into(replace(inner, path=path))
 
 
-def _refused(sort: Other, uri: str, head: bytes, size: int | None) -> Refused:
+def _refused(sort: Other, uri: str, head: bytes, size: int | None) -> RefusedFile:
     """Return the refusal of what is not media: a sidecar, or the reason of its format."""
     what = sidecar(head, uri)
     if what:
-        return Refused(uri, "sidecar", what, byte_size=size)
-    return Refused(uri, sort.code, sort.message, byte_size=size)
+        return RefusedFile(uri, "sidecar", what, byte_size=size)
+    return RefusedFile(uri, sort.code, sort.message, byte_size=size)
 
 
 def _read_head(stream: Readable) -> bytes:

@@ -14,7 +14,7 @@ GIB = 1 << 30
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class FoundFile:
     """A file that looks like media."""
 
     uri: str
@@ -31,7 +31,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedFile:
     """A file that is not analysed, and why; its bytes were not read to their end, so its name is all that tells it."""
 
     uri: str

@@ -7,7 +7,7 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 
-from worker.ingest.items import Refused
+from worker.ingest.items import RefusedFile
 from worker.visible import path_text
 
 if TYPE_CHECKING:
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class WalkedPath:
     """A path that is worth opening."""
 
     path: str
 
 
-def walk(folder: str) -> Iterator[Entry | Refused]:
+def walk(folder: str) -> Iterator[WalkedPath | RefusedFile]:
     """Yield what is below a folder, sorted by name, folders in their place among the files.
 
     Links are refused, so that no loop is possible and nothing outside of the folder is reached.
@@ -31,17 +31,17 @@ def walk(folder: str) -> Iterator[Entry | Refused]:
         item = next(folders[-1], None)
         if item is None:
             folders.pop()
-        elif isinstance(item, Refused):
+        elif isinstance(item, RefusedFile):
             yield item
         elif item.is_symlink():
-            yield Refused(display(item.path), "link", "links below a folder are not followed; name their target")
+            yield RefusedFile(display(item.path), "link", "links below a folder are not followed; name their target")
         elif item.is_dir(follow_symlinks=False):
             folders.append(_listing(item.path))
         else:
-            yield Entry(item.path)
+            yield WalkedPath(item.path)
 
 
-def _listing(folder: str) -> Iterator[os.DirEntry[str] | Refused]:
+def _listing(folder: str) -> Iterator[os.DirEntry[str] | RefusedFile]:
     try:
         with os.scandir(folder) as entries:
             yield from sorted(entries, key=lambda entry: entry.name)
@@ -72,13 +72,13 @@ class SpecialFileError(OSError):
     """A device, a pipe or a socket."""
 
 
-def refusal(path: str, err: OSError) -> Refused:
+def refusal(path: str, err: OSError) -> RefusedFile:
     """Say why a path could not be read."""
     if isinstance(err, SpecialFileError):
-        return Refused(display(path), "special_file", "a device, a pipe or a socket")
+        return RefusedFile(display(path), "special_file", "a device, a pipe or a socket")
     if isinstance(err, PermissionError):
-        return Refused(display(path), "no_permission", "this user may not read it")
-    return Refused(display(path), "unreadable", err.strerror or str(err))
+        return RefusedFile(display(path), "no_permission", "this user may not read it")
+    return RefusedFile(display(path), "unreadable", err.strerror or str(err))
 
 
 def display(path: str) -> str:

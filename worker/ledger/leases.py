@@ -18,7 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from worker.errors import FacetError, LeaseLostError, RetryableError, described
 from worker.ledger import units as ledger
 from worker.ledger.unreachable import UnreachablePlaces
-from worker.storage.database import is_away
+from worker.storage.database import is_unreachable
 from worker.storage.transactions import run_transaction
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class LeaseHolder:
     ) -> None:
         self._stopped.set()
         self._thread.join()
-        clean = error is None or isinstance(error, (FacetError, KeyboardInterrupt, SystemExit)) or is_away(error)
+        clean = error is None or isinstance(error, (FacetError, KeyboardInterrupt, SystemExit)) or is_unreachable(error)
         self._give_back(None if clean or error is None else f"worker_error: {described(error)}")
 
     def __len__(self) -> int:

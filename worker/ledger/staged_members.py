@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from worker.errors import MediaRejected
-from worker.ingest import Found, IngestOptions
+from worker.ingest import FoundFile, IngestOptions
 from worker.ingest.files import MEMBER_SEPARATOR, FileReader
 from worker.storage import remote
 from worker.storage.fetch_cache import COPY_SUFFIX, FetchCache
@@ -107,7 +107,7 @@ class StagedMembers:
             items = reader.read(archive, follow=True)
         else:
             return False
-        return any(isinstance(item, Found) and item.location == location for item in items)
+        return any(isinstance(item, FoundFile) and item.location == location for item in items)
 
     def evict(self, session: Session, seconds: float = EVICT_SECONDS) -> int:
         """Remove copies that no open analysis waits for, and what killed processes left; returns how many copies.

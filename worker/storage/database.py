@@ -99,7 +99,7 @@ def require_access(url: str) -> None:
         )
 
 
-def is_away(error: BaseException | None) -> bool:
+def is_unreachable(error: BaseException | None) -> bool:
     """Whether the database is away, full or busy; any other error of it may be the fault of what is stored."""
     return isinstance(error, (OperationalError, InterfaceError)) and not is_conflict(error)
 
@@ -109,12 +109,12 @@ def is_conflict(error: BaseException | None) -> bool:
     return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in CONFLICTS
 
 
-def database_away(err: DBAPIError) -> RetryableError:
+def database_failure(err: DBAPIError) -> RetryableError:
     """Say in one line that the database failed in the middle of work."""
     lines = str(err.orig).strip().splitlines() or ["no reason was given"]
     return RetryableError(f"the database failed: {lines[0]}; check it with `facet db check`, then run again")
 
 
-def masked(url: str) -> str:
+def masked_url(url: str) -> str:
     """Return an address without its password."""
     return mask_url(url)

@@ -39,7 +39,7 @@ class FetchCache:
         self._budget = budget_bytes
 
     @contextmanager
-    def lend(
+    def open_copy(
         self, fetch: Callable[[], tuple[int, Iterable[bytes]]], sha256: str | None = None
     ) -> Iterator[tuple[Path, str]]:
         """Give the path of a copy and its hash for as long as it is read; fetch it when it is not there.

@@ -56,7 +56,7 @@ class Sources:
     """Unpacks members of archives again whose copies are gone; None where nothing can be."""
 
     @contextmanager
-    def lend(self, location: str, expected: Expected | None = None) -> Iterator[str]:
+    def open_local(self, location: str, expected: Expected | None = None) -> Iterator[str]:
         """Open a file and return its path in this process for as long as it is read; what lies in a store is fetched.
 
         Args:
@@ -103,7 +103,7 @@ class Sources:
             file = remote.describe(url)
             return file.byte_size, remote.chunks(file)
 
-        with self.cache.lend(fetch, sha256) as (path, _):
+        with self.cache.open_copy(fetch, sha256) as (path, _):
             yield path
 
     def clear(self) -> None:

@@ -74,7 +74,7 @@ class Staging:
         return final, content
 
     @contextmanager
-    def lent(self, head: bytes, rest: Readable) -> Iterator[Path]:
+    def temporary_copy(self, head: bytes, rest: Readable) -> Iterator[Path]:
         """Copy a stream to a file that is there as long as the context.
 
         Raises:

@@ -6,7 +6,7 @@ import pytest
 
 from worker.analysis.decode_pool import DecodePool, UnitDecoded, UnitFrame
 from worker.errors import MediaUnreachable, UsageError
-from worker.ingest import Found, IngestOptions, check_arguments, discover
+from worker.ingest import FoundFile, IngestOptions, check_arguments, discover
 from worker.ledger.units import LeasedUnit
 from worker.storage.fetch_cache import FetchCache
 from worker.storage.sources import Sources
@@ -68,7 +68,8 @@ def test_a_film_in_a_bucket_is_the_film_on_disk(s3, films, tmp_path):
     s3.put_object(Bucket=BUCKET, Key="archive/1998/", Body=b"")  # how some tools mark a folder
     s3.put_object(Bucket=BUCKET, Key="archive/notes.txt", Body=b"text")
     refused, remote = sorted(
-        discover([f"s3://{BUCKET}/archive"], IngestOptions(), tmp_path / "a"), key=lambda item: isinstance(item, Found)
+        discover([f"s3://{BUCKET}/archive"], IngestOptions(), tmp_path / "a"),
+        key=lambda item: isinstance(item, FoundFile),
     )
     (local,) = discover([str(film)], IngestOptions(), tmp_path / "b")
     assert (refused.uri, refused.code) == (f"s3://{BUCKET}/archive/notes.txt", "not_media")

@@ -6,7 +6,7 @@ from PIL import Image, ImageOps
 
 from worker.decode.client import Decoder
 from worker.errors import MediaRejected
-from worker.ingest import Found, IngestOptions, discover
+from worker.ingest import FoundFile, IngestOptions, discover
 from worker.types import DecodeLimits, DecodeRequest
 
 CLIPS = {
@@ -98,7 +98,7 @@ def test_at_two_frames_a_second_the_cuts_between_shots_are_found(shared_data, de
 
 def outcome(decoder, item):
     """Return the code of a refusal, or the frames' shapes."""
-    if not isinstance(item, Found):
+    if not isinstance(item, FoundFile):
         return item.code
     try:
         with decoder.open(DecodeRequest(location=str(item.location), kind=item.kind)) as stream:

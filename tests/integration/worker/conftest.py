@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from db.bulk.rows import allocate_ids, copy_rows
 from db.engine import make_engine, session_factory
-from worker.ingest import Found
+from worker.ingest import FoundFile
 from worker.ledger.submission.job import Submission, SubmitCounts
 from worker.ledger.submission.submit import submit
 from worker.ledger.units import Lease
@@ -67,13 +67,13 @@ class Archive:
         return int(analysis_id)
 
     @staticmethod
-    def files(first: int, count: int, kind: str = "image") -> Iterator[Found]:
+    def files(first: int, count: int, kind: str = "image") -> Iterator[FoundFile]:
         """Name files that are nowhere; the same number is the same file."""
         for number in range(first, first + count):
             sha256 = hashlib.sha256(f"{kind} {number}".encode()).hexdigest()
-            yield Found(f"/{kind}/{number}", Path(f"/{kind}/{number}"), sha256, kind, "made", 1000)
+            yield FoundFile(f"/{kind}/{number}", Path(f"/{kind}/{number}"), sha256, kind, "made", 1000)
 
-    def submit(self, files: Iterable[Found], **options: object) -> SubmitCounts:
+    def submit(self, files: Iterable[FoundFile], **options: object) -> SubmitCounts:
         """Submit files as a job of their own."""
         wanted = {"name": "made", "release_id": self.release_id, "frames_per_second": 2.0, "unit_seconds": 60.0}
         return submit(self.sessions, files, Submission(**wanted | options), TenMinutes())

@@ -3,13 +3,13 @@
 import pytest
 
 from worker.cli.analyze import show
-from worker.ingest import Refused
+from worker.ingest import RefusedFile
 from worker.ledger.status.job_status import read_status
 from worker.ledger.status.summary import summarise_job
 
-STORE = Refused("/a/.DS_Store", "sidecar", "view of a folder in macOS", 6148)
-DOUBLE = Refused("/a/._a.jpg", "sidecar", "properties of a file", 4096)
-TEXT = Refused("/a/notes.txt", "not_media", "neither a picture nor a film nor an archive by its first bytes", 5)
+STORE = RefusedFile("/a/.DS_Store", "sidecar", "view of a folder in macOS", 6148)
+DOUBLE = RefusedFile("/a/._a.jpg", "sidecar", "properties of a file", 4096)
+TEXT = RefusedFile("/a/notes.txt", "not_media", "neither a picture nor a film nor an archive by its first bytes", 5)
 
 
 def summary_of(archive, *items):

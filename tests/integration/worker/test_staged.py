@@ -17,7 +17,7 @@ import zstandard
 from sqlalchemy import text
 
 from worker.errors import MediaRejected, MediaUnreachable
-from worker.ingest import Found, IngestOptions, discover
+from worker.ingest import FoundFile, IngestOptions, discover
 from worker.ledger.staged_members import StagedMembers
 from worker.storage.sources import Sources
 from worker.storage.staging import PARTIAL_PREFIX
@@ -71,7 +71,7 @@ class House:
         self.packed.write_bytes(data)
         found = list(discover([str(self.packed)], IngestOptions(), self.staging))
         self.archive.submit(found)
-        return {Path(item.location): item.sha256 for item in found if isinstance(item, Found)}
+        return {Path(item.location): item.sha256 for item in found if isinstance(item, FoundFile)}
 
     def end(self, state="done"):
         with self.archive.sessions.begin() as session:
@@ -110,7 +110,7 @@ def test_a_copy_that_is_gone_is_unpacked_again(house, packer):
     house.end()
     house.evict()
     for location in copies:
-        with house.sources.lend(str(location)) as path:
+        with house.sources.open_local(str(location)) as path:
             assert Path(path).read_bytes() in {*MEMBERS.values(), JPEG}
         assert house.copies() == {location}, "and no other member"
         house.evict()
@@ -122,7 +122,7 @@ def test_a_copy_is_found_by_the_address_of_any_job(house):
     with house.archive.sessions.begin() as session:
         session.execute(text("UPDATE media_file SET uri = '/gone/a.jpg'"))
     copy.unlink()
-    with house.sources.lend(str(copy)) as path:
+    with house.sources.open_local(str(copy)) as path:
         assert Path(path).read_bytes() == MEMBERS["a.jpg"]
 
 
@@ -130,15 +130,15 @@ def test_an_archive_that_changed_or_went_says_so(house):
     (copy,) = house.submit(zipped({"a.jpg": MEMBERS["a.jpg"]}))
     copy.unlink()
     house.packed.write_bytes(zipped({"a.jpg": JPEG + b"other"}))
-    with pytest.raises(MediaRejected, match="no longer holds") as told, house.sources.lend(str(copy)):
+    with pytest.raises(MediaRejected, match="no longer holds") as told, house.sources.open_local(str(copy)):
         pass
     assert told.value.code == "missing"
     (house.packed.parent / "neighbour").write_text("the disk is there")
     house.packed.unlink()
-    with pytest.raises(MediaRejected, match="deleted or moved"), house.sources.lend(str(copy)):
+    with pytest.raises(MediaRejected, match="deleted or moved"), house.sources.open_local(str(copy)):
         pass
     (house.packed.parent / "neighbour").unlink()
-    with pytest.raises(MediaUnreachable, match="mount"), house.sources.lend(str(copy)):
+    with pytest.raises(MediaUnreachable, match="mount"), house.sources.open_local(str(copy)):
         pass
 
 
@@ -146,14 +146,14 @@ def test_an_archive_outside_of_the_roots_is_not_opened(house, tmp_path):
     (copy,) = house.submit(zipped({"a.jpg": MEMBERS["a.jpg"]}))
     copy.unlink()
     sources = Sources(staging=house.staging, members=house.members, roots=(str(tmp_path / "media"),))
-    with pytest.raises(MediaUnreachable, match="FACET_MEDIA_ROOTS"), sources.lend(str(copy)):
+    with pytest.raises(MediaUnreachable, match="FACET_MEDIA_ROOTS"), sources.open_local(str(copy)):
         pass
 
 
 def test_a_copy_of_another_host_is_left_to_it(house, tmp_path):
     (copy,) = house.submit(zipped({"a.jpg": MEMBERS["a.jpg"]}))
     other = tmp_path / "elsewhere" / copy.relative_to(house.staging)
-    with pytest.raises(MediaUnreachable, match="host that unpacked it"), house.sources.lend(str(other)):
+    with pytest.raises(MediaUnreachable, match="host that unpacked it"), house.sources.open_local(str(other)):
         pass
 
 

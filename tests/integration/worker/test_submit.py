@@ -11,7 +11,7 @@ from sqlalchemy import event, text
 
 from db.status.jobs import read_failures, read_jobs
 from worker.errors import DecoderCrashed, MediaRejected, MediaUnreachable
-from worker.ingest import Refused
+from worker.ingest import RefusedFile
 from worker.ledger import units as ledger
 from worker.ledger.analyses import end_analysis
 from worker.ledger.status.job_status import read_status
@@ -181,7 +181,7 @@ def test_an_image_under_another_release_is_analysed(archive):
 def test_one_file_many_times_in_a_batch(archive):
     photo, film = next(archive.files(1, 1)), next(archive.files(1, 1, "video"))
     moved = replace(film, location=film.location.with_name("elsewhere"))
-    refused = Refused("/a/b.txt", "unsupported", "text is no media")
+    refused = RefusedFile("/a/b.txt", "unsupported", "text is no media")
     counts = send(archive, [photo, film, photo, refused, moved, film, refused, photo])
     assert (counts.files, counts.known, counts.refused, counts.units) == (8, 4, 2, 11)
     assert sums(archive, counts.job_id) == [0, 2, 0, 0, 6]
@@ -217,8 +217,8 @@ def test_files_refused_before_are_found_by_an_index(archive):
         plan = session.scalars(text(f"EXPLAIN {accept._KNOWN_REFUSALS.text}"), asked).all()
     assert any("ix_media_file_refused_uri" in line for line in plan)
     assert not any("Seq Scan on media_file" in line for line in plan)
-    again = [Refused(f"/sidecars/{n}.xml", "unsupported", "no media") for n in range(1, 51)]
-    assert send(archive, [*again, Refused("/sidecars/1.xml", "truncated", "another reason")]).refused == 51
+    again = [RefusedFile(f"/sidecars/{n}.xml", "unsupported", "no media") for n in range(1, 51)]
+    assert send(archive, [*again, RefusedFile("/sidecars/1.xml", "truncated", "another reason")]).refused == 51
     assert ask(archive, "SELECT count(*) FROM media_file") == [(20001,)]
 
 

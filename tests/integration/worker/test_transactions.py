@@ -17,7 +17,7 @@ from worker.errors import RetryableError
 from worker.ledger.leases import LeaseHolder
 from worker.storage import transactions
 from worker.storage.crops import CropStore
-from worker.storage.database import is_away, is_conflict
+from worker.storage.database import is_conflict, is_unreachable
 from worker.storage.transactions import run_transaction
 
 LOCK_MEDIA = text("SELECT FROM media_file WHERE media_id = :id FOR NO KEY UPDATE")
@@ -96,7 +96,7 @@ def test_what_goes_on_failing_ends_as_an_error_to_try_later(archive, code, monke
     with archive.sessions() as session, pytest.raises(DBAPIError) as failed:
         session.execute(fail)
     assert is_conflict(failed.value)
-    assert not is_away(failed.value)
+    assert not is_unreachable(failed.value)
     with pytest.raises(RetryableError, match=f"met a deadlock {transactions.MAX_TRIES} times"):
         run_transaction(archive.sessions, "test", lambda session: session.execute(fail))
     assert counted("test") == transactions.MAX_TRIES

@@ -7,7 +7,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def test_the_page_lists_the_reasons_that_the_code_gives():
     page = (ROOT / "docs" / "reasons.md").read_text()
     listed = set(re.findall(r"^\| `([a-z_]+)` \|", page, re.MULTILINE))
-    calls = r'(?:MediaRejected|DecoderCrashed|Other|ArchiveRefused|Refused|_reject)\((?:[a-z.()]+, )?\s*"([a-z_]+)"'
+    calls = r'(?:MediaRejected|DecoderCrashed|Other|ArchiveRefused|RefusedFile|_reject)\((?:[a-z.()]+, )?\s*"([a-z_]+)"'
     pairs = r'(?:return|refusal =) \(?"([a-z_]+)", '
     given = set()
     worker = ROOT / "worker"

@@ -18,7 +18,7 @@ from worker.ledger import analyses
 from worker.ledger import units as ledger
 from worker.ledger.locks import lock_work
 from worker.masking import masked
-from worker.storage.database import database_away, is_away
+from worker.storage.database import database_failure, is_unreachable
 from worker.storage.transactions import run_transaction
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Finisher:
         except _Stopped:
             pass
         except DBAPIError as err:
-            self._error = database_away(err) if is_away(err) else err
+            self._error = database_failure(err) if is_unreachable(err) else err
         except BaseException as err:  # noqa: BLE001 - handed to the pipeline's thread, which raises it
             self._error = err
         spent = time.perf_counter() - started
@@ -104,7 +104,7 @@ class Finisher:
         except (_Stopped, RetryableError):
             raise
         except BaseException as err:  # whatever it is, lack of memory or a library's exit, it is this file's
-            if is_away(err):
+            if is_unreachable(err):
                 raise
             outcome = self._fail(unit, FinishFailed(err))
         self._books.leases.drop(unit)

@@ -24,7 +24,7 @@ from worker.ledger.changed import reject_changed
 from worker.ledger.locks import lock_work
 from worker.ledger.units import leave_unit
 from worker.ledger.upkeep.orphans import remove_attempt, remove_orphans
-from worker.storage.database import database_away, is_away
+from worker.storage.database import database_failure, is_unreachable
 from worker.storage.transactions import run_transaction
 
 if TYPE_CHECKING:
@@ -162,7 +162,7 @@ class Writer:
         try:
             self._work(work)
         except DBAPIError as err:
-            self._error = database_away(err) if is_away(err) else err
+            self._error = database_failure(err) if is_unreachable(err) else err
         except Exception as err:  # noqa: BLE001 - handed to the pipeline's thread, which raises it
             self._error = err
         except BaseException as err:  # noqa: BLE001 - nobody asks this thread to end: an error like any other

@@ -12,7 +12,7 @@ from models.detection.finding import Search
 from worker.decode.client import Decoder
 from worker.errors import FacetError, MediaError, UsageError
 from worker.identity.search.searcher import Probe
-from worker.ingest import Found, IngestOptions, discover
+from worker.ingest import FoundFile, IngestOptions, discover
 from worker.ledger.submission.prober import expected_of
 from worker.types import DecodeRequest
 
@@ -57,11 +57,11 @@ def read_photo(path: str, sources: Sources, staging: Path, limits: DecodeLimits)
         FacetError: the picture cannot be decoded.
     """
     found = list(discover([path], IngestOptions(roots=sources.roots), staging))
-    if len(found) != 1 or not isinstance(found[0], Found) or found[0].kind != "image":
+    if len(found) != 1 or not isinstance(found[0], FoundFile) or found[0].kind != "image":
         raise UsageError(f"{path} is {_what(found)}, expected one photo; of a film, analyse it and take --appearance")
     photo = found[0]
     try:
-        with sources.lend(str(photo.location), expected_of(photo)) as location, Decoder(limits) as decoder:
+        with sources.open_local(str(photo.location), expected_of(photo)) as location, Decoder(limits) as decoder:
             frame = next(decoder.open(DecodeRequest(location=location, kind="image", limits=limits)), None)
     except MediaError as err:
         raise FacetError(f"{path} cannot be searched for: {err.reason}") from err
@@ -74,7 +74,7 @@ def _what(found: Sequence[object]) -> str:
     if len(found) != 1:
         return f"{len(found)} files"
     only = found[0]
-    return f"a {only.kind}" if isinstance(only, Found) else f"no media ({getattr(only, 'message', 'unreadable')})"
+    return f"a {only.kind}" if isinstance(only, FoundFile) else f"no media ({getattr(only, 'message', 'unreadable')})"
 
 
 def find_faces(pixels: NDArray[np.uint8], release: Release, max_tiles: int = 0) -> tuple[PhotoFace, ...]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from worker.errors import MediaError
-from worker.ingest import Found, Refused
+from worker.ingest import FoundFile, RefusedFile
 from worker.ledger import analyses
 from worker.ledger.changed import is_of_the_place, retry_found
 from worker.ledger.locks import lock_analyses, lock_media, lock_units
@@ -92,7 +92,7 @@ WHOLE: Ranges = [(None, None)]
 class _File:
     """A file of the batch and what it joins."""
 
-    item: Found
+    item: FoundFile
     plan: Ranges | MediaError
     """Its ranges, or why it cannot be opened."""
     media_id: int | None = None
@@ -109,7 +109,7 @@ class _File:
         return self.plan.reason if isinstance(self.plan, MediaError) and not self.is_sealed else None
 
 
-def write_batch(session: Session, batch: Sequence[Found | Refused], plans: Plans, writing: Writing) -> None:
+def write_batch(session: Session, batch: Sequence[FoundFile | RefusedFile], plans: Plans, writing: Writing) -> None:
     """Write files in the order in which they come; the caller holds the lock of submissions.
 
     Args:
@@ -118,15 +118,15 @@ def write_batch(session: Session, batch: Sequence[Found | Refused], plans: Plans
         plans: by hash, the ranges of files that are new, or why they cannot be opened.
         writing: the job; its counts and turns go forward.
     """
-    found = {item.sha256: item for item in batch if isinstance(item, Found)}
+    found = {item.sha256: item for item in batch if isinstance(item, FoundFile)}
     files = {key: _File(item, plans.get(key, WHOLE)) for key, item in found.items()}
     files = _join_media(session, files)
     files = _join_analyses(session, files, writing)
-    refusals = _known_refusals(session, [item for item in batch if isinstance(item, Refused)])
+    refusals = _known_refusals(session, [item for item in batch if isinstance(item, RefusedFile)])
     items = []
     for item in batch:
         writing.counts.files += 1
-        if isinstance(item, Refused):
+        if isinstance(item, RefusedFile):
             ends: _Ends = (_write_refused(session, item, refusals), None, _reason(item))
         else:
             files[item.sha256] = file = _write_found(session, files[item.sha256], writing)
@@ -194,7 +194,7 @@ def _lock_joined(session: Session, analyses: Sequence[Row[tuple[object, ...]]], 
     return again
 
 
-def _known_refusals(session: Session, items: Sequence[Refused]) -> dict[tuple[str, str], int]:
+def _known_refusals(session: Session, items: Sequence[RefusedFile]) -> dict[tuple[str, str], int]:
     """Find files that were refused for the same reason before."""
     if not items:
         return {}
@@ -203,7 +203,7 @@ def _known_refusals(session: Session, items: Sequence[Refused]) -> dict[tuple[st
     return {(row.uri, row.reason): int(row.media_id) for row in rows if row.media_id is not None}
 
 
-def _write_refused(session: Session, item: Refused, known: dict[tuple[str, str], int]) -> int:
+def _write_refused(session: Session, item: RefusedFile, known: dict[tuple[str, str], int]) -> int:
     key = (item.uri, _reason(item))
     if key not in known:
         values = {"uri": item.uri, "size": item.byte_size, "reason": _reason(item)}
@@ -211,7 +211,7 @@ def _write_refused(session: Session, item: Refused, known: dict[tuple[str, str],
     return known[key]
 
 
-def _reason(item: Refused) -> str:
+def _reason(item: RefusedFile) -> str:
     return f"{item.code}: {item.message}"
 
 

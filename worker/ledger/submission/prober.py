@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.ingest import Found
+from worker.ingest import FoundFile
 from worker.storage.stamps import Expected
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from worker.decode.client import Decoder
-    from worker.ingest import Refused
+    from worker.ingest import RefusedFile
     from worker.storage.sources import Sources
     from worker.types import MediaInfo, MediaKind
 
@@ -24,10 +24,10 @@ class FileProber:
         self._sources = sources
         self._expected: dict[str, Expected] = {}
 
-    def remember(self, items: Iterable[Found | Refused]) -> Iterator[Found | Refused]:
+    def remember(self, items: Iterable[FoundFile | RefusedFile]) -> Iterator[FoundFile | RefusedFile]:
         """Pass items on, and keep in mind what the videos among them held."""
         for item in items:
-            if isinstance(item, Found) and item.kind == "video":
+            if isinstance(item, FoundFile) and item.kind == "video":
                 self._expected[str(item.location)] = expected_of(item)
             yield item
 
@@ -37,10 +37,10 @@ class FileProber:
         Raises:
             MediaError: it cannot be read.
         """
-        with self._sources.lend(location, self._expected.pop(location, None)) as path:
+        with self._sources.open_local(location, self._expected.pop(location, None)) as path:
             return self._decoder.probe(path, kind)
 
 
-def expected_of(found: Found) -> Expected:
+def expected_of(found: FoundFile) -> Expected:
     """Return what a file held when ingest read it."""
     return Expected(sha256=found.sha256, byte_size=found.byte_size, stamp=found.stamp, is_image=found.kind == "image")

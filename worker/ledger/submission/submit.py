@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from worker.errors import FacetError, MediaError, MediaRejected, UsageError
-from worker.ingest import Found, RangeOptions, Refused, plan_ranges
+from worker.ingest import FoundFile, RangeOptions, RefusedFile, plan_ranges
 from worker.ledger.submission.accept import WHOLE, write_batch
 from worker.ledger.submission.job import SubmitCounts, Writing
 from worker.storage.transactions import run_transaction
@@ -35,7 +35,7 @@ SUBMIT_LOCK = (
 
 def submit(
     sessions: sessionmaker[Session],
-    items: Iterable[Found | Refused],
+    items: Iterable[FoundFile | RefusedFile],
     submission: Submission,
     decoder: Prober,
     on_progress: Callable[[SubmitCounts], None] = lambda _: None,
@@ -69,12 +69,12 @@ def submit(
 
 def _write_all(
     sessions: sessionmaker[Session],
-    items: Iterable[Found | Refused],
+    items: Iterable[FoundFile | RefusedFile],
     writing: Writing,
     on_progress: Callable[[SubmitCounts], None],
     stopped: Callable[[], bool],
 ) -> None:
-    batch: list[Found | Refused] = []
+    batch: list[FoundFile | RefusedFile] = []
     for item in items:
         if stopped():
             break
@@ -113,8 +113,8 @@ def is_cancelled(session: Session, job_id: int) -> bool:
     return bool(session.execute(statement, {"job_id": job_id}).scalar_one())
 
 
-def _write(sessions: sessionmaker[Session], batch: list[Found | Refused], writing: Writing) -> None:
-    found = [item for item in batch if isinstance(item, Found)]
+def _write(sessions: sessionmaker[Session], batch: list[FoundFile | RefusedFile], writing: Writing) -> None:
+    found = [item for item in batch if isinstance(item, FoundFile)]
     plans = _plan(sessions, found, writing.submission, writing.decoder)
     job_id = writing.counts.job_id
 
@@ -131,7 +131,7 @@ def _write(sessions: sessionmaker[Session], batch: list[Found | Refused], writin
     writing.keep(run_transaction(sessions, "submit", write))
 
 
-def _plan(sessions: sessionmaker[Session], found: list[Found], submission: Submission, decoder: Prober) -> Plans:
+def _plan(sessions: sessionmaker[Session], found: list[FoundFile], submission: Submission, decoder: Prober) -> Plans:
     """Cut videos that are new into ranges, before any row is locked: opening a hostile file may take a minute."""
     statement = text("""SELECT sha256 FROM media_file JOIN analysis USING (media_id)
                         WHERE release_id = :release_id AND sampling = :sampling AND sha256 = ANY(:hashes)""")
@@ -146,7 +146,7 @@ def _plan(sessions: sessionmaker[Session], found: list[Found], submission: Submi
     return {key: _ranges(item, submission, decoder) for key, item in videos.items() if key not in known}
 
 
-def _ranges(item: Found, submission: Submission, decoder: Prober) -> Ranges | MediaRejected:
+def _ranges(item: FoundFile, submission: Submission, decoder: Prober) -> Ranges | MediaRejected:
     """Cut a video into ranges; where this host could not open it for now, it is one range, and a worker finds out."""
     try:
         info = decoder.probe(str(item.location), item.kind)

@@ -18,7 +18,7 @@ from worker.errors import DecoderCrashed, MediaChanged, MediaUnreachable
 from worker.identity import correct, proposals
 from worker.identity.identifier import Identifier, show_release
 from worker.identity.regroup import Alarm
-from worker.ingest import Refused
+from worker.ingest import RefusedFile
 from worker.ledger import locks
 from worker.ledger import units as ledger
 from worker.ledger.analyses import end_analysis, read_unsettled
@@ -96,7 +96,7 @@ def test_a_second_sampling_that_takes_the_place_of_the_first(archive, recorder):
 def test_submission_that_joins_revives_and_hastens(archive, recorder):
     films, photos = list(archive.files(1, 4, "video")), list(archive.files(1, 4))
     moved = [replace(film, location=film.location.with_name(f"moved-{n}")) for n, film in enumerate(reversed(films))]
-    refused = [Refused(f"/x/{n}", "unsupported", "made") for n in range(3)]
+    refused = [RefusedFile(f"/x/{n}", "unsupported", "made") for n in range(3)]
     with recorder:
         first = archive.submit([*films, *photos, *refused]).job_id
         work(archive, limit=7)

@@ -15,7 +15,7 @@ import zstandard
 from PIL import Image
 
 from worker.errors import RetryableError
-from worker.ingest import Found, IngestOptions, Refused, discover
+from worker.ingest import FoundFile, IngestOptions, RefusedFile, discover
 
 
 def jpeg(number=0):
@@ -300,7 +300,7 @@ def test_archives_without_files(found):
 def test_names_that_a_database_cannot_hold(found):
     items = found(tarred({"caf\udce9.jpg": jpeg()}, tarfile.GNU_FORMAT))
     (item,) = items.values()
-    assert isinstance(item, Found)
+    assert isinstance(item, FoundFile)
     item.uri.encode()
 
 
@@ -318,7 +318,7 @@ def test_many_members_keep_little_memory(tmp_path):
     (tmp_path / "many.tar").write_bytes(data)
     tracemalloc.start()
     count = sum(
-        isinstance(item, Refused)
+        isinstance(item, RefusedFile)
         for item in discover([str(tmp_path / "many.tar")], IngestOptions(), Path(tmp_path / "s"))
     )
     peak = tracemalloc.get_traced_memory()[1]

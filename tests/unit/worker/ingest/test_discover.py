@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from worker.errors import UsageError
-from worker.ingest import Found, IngestOptions, Refused, check_arguments, discover
+from worker.ingest import FoundFile, IngestOptions, RefusedFile, check_arguments, discover
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_links_are_followed_where_the_user_names_them(folder, found, tmp_path):
     (tmp_path / "one.jpg").symlink_to(folder / "c.jpg")
     assert len(found(tmp_path / "link")) == 4
     (item,) = found(tmp_path / "one.jpg")
-    assert isinstance(item, Found)
+    assert isinstance(item, FoundFile)
     assert item.uri == str(tmp_path / "one.jpg")
 
 
@@ -136,8 +136,8 @@ def test_unreadable_files_and_folders_are_named(folder, found, monkeypatch):
     monkeypatch.setattr(module.os, "open", no_open)
     monkeypatch.setattr(module.os, "scandir", no_list)
     items = found(folder)
-    assert {Path(item.uri).name for item in items if isinstance(item, Refused)} == {"c.jpg", "deep"}
-    assert {item.code for item in items if isinstance(item, Refused)} == {"no_permission"}
+    assert {Path(item.uri).name for item in items if isinstance(item, RefusedFile)} == {"c.jpg", "deep"}
+    assert {item.code for item in items if isinstance(item, RefusedFile)} == {"no_permission"}
 
 
 def test_only_below_the_roots(folder, found, tmp_path):

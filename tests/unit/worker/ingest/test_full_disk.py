@@ -21,7 +21,7 @@ import pytest
 import zstandard
 
 from worker.errors import RetryableError
-from worker.ingest import Found, IngestOptions, discover
+from worker.ingest import FoundFile, IngestOptions, discover
 from worker.storage.crops import CropStore
 from worker.storage.fetch_cache import FetchCache
 from worker.storage.staging import PARTIAL_PREFIX, Staging
@@ -88,10 +88,10 @@ def test_a_disk_that_is_full_is_told_as_such(tmp_path, packer, sizes):
     told = []
     with small_disk(), pytest.raises(RetryableError, match="free space"):
         told.extend(discover([str(path)], IngestOptions(), staging))
-    assert all(isinstance(item, Found) for item in told)
+    assert all(isinstance(item, FoundFile) for item in told)
     assert not [file for file in staging.rglob("*") if file.name.startswith(PARTIAL_PREFIX)]
     again = list(discover([str(path)], IngestOptions(), staging))
-    assert [type(item) for item in again] == [Found] * len(SIZES[sizes])
+    assert [type(item) for item in again] == [FoundFile] * len(SIZES[sizes])
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO])
@@ -169,7 +169,7 @@ def test_what_a_killed_process_left_half_unpacked_goes_and_what_is_being_unpacke
         Staging(staging).add(JPEG, io.BytesIO(b"x"), "jpg")
         assert not left.exists()
         assert held.exists()
-        with Staging(staging).lent(JPEG, io.BytesIO(b"y")) as lent:
+        with Staging(staging).temporary_copy(JPEG, io.BytesIO(b"y")) as lent:
             Staging(staging).add(JPEG, io.BytesIO(b"z"), "jpg")
             assert lent.read_bytes() == JPEG + b"y"
     Staging(staging).add(JPEG, io.BytesIO(b"x"), "jpg")
@@ -181,7 +181,7 @@ def test_a_full_cache_folder_and_a_full_crop_store_are_worth_another_try(tmp_pat
     with (
         small_disk(),
         pytest.raises(RetryableError, match="free space"),
-        cache.lend(lambda: (200_000, [noise(100_000)] * 2)),
+        cache.open_copy(lambda: (200_000, [noise(100_000)] * 2)),
     ):
         pass
     assert not [path for path in (tmp_path / "staging").rglob("*") if path.is_file() and path.stat().st_size]

@@ -6,7 +6,7 @@ import zipfile
 import pytest
 from PIL import Image
 
-from worker.ingest import Found, IngestOptions, Refused, discover
+from worker.ingest import FoundFile, IngestOptions, RefusedFile, discover
 
 DOUBLE = b"\0\5\x16\7\0\2\0\0Mac OS X        \0\2\0\0\0\t"
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600)
@@ -53,7 +53,7 @@ def folder(tmp_path):
 
 
 def codes(items):
-    return {item.uri.rsplit("/", 1)[-1]: item.code if isinstance(item, Refused) else "found" for item in items}
+    return {item.uri.rsplit("/", 1)[-1]: item.code if isinstance(item, RefusedFile) else "found" for item in items}
 
 
 def test_sidecars_are_refused_as_what_they_are_and_nothing_else_is(folder, tmp_path):
@@ -75,4 +75,4 @@ def test_a_name_hides_no_picture(tmp_path, name):
     Image.new("RGB", (8, 8)).save(stream, "JPEG")
     (tmp_path / name).write_bytes(stream.getvalue())
     (item,) = discover([str(tmp_path / name)], IngestOptions(), tmp_path / "staging")
-    assert isinstance(item, Found)
+    assert isinstance(item, FoundFile)

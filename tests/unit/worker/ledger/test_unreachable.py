@@ -73,7 +73,7 @@ def test_a_disk_that_goes_away_in_the_middle_is_not_the_files_fault(mount):
     path = mount / "films" / "other.mp4"
 
     def read():
-        with Sources().lend(str(path)):
+        with Sources().open_local(str(path)):
             path.unlink()
             path.parent.rmdir()
             mount.rmdir()
@@ -91,11 +91,11 @@ def test_a_host_opens_nothing_outside_of_its_roots(mount, tmp_path):
     (tmp_path / "staging" / "copy.jpg").touch()
     sources = Sources(roots=(str(mount),), staging=tmp_path / "staging")
     for path in (tmp_path / "secret" / "a.jpg", mount / "link.jpg", mount / ".." / "secret" / "a.jpg"):
-        with pytest.raises(MediaUnreachable, match="FACET_MEDIA_ROOTS") as caught, sources.lend(str(path)):
+        with pytest.raises(MediaUnreachable, match="FACET_MEDIA_ROOTS") as caught, sources.open_local(str(path)):
             pass
         assert caught.value.place == str(tmp_path / "secret")
     for path in (mount / "films" / "other.mp4", tmp_path / "staging" / "copy.jpg"):
-        with sources.lend(str(path)) as lent:
+        with sources.open_local(str(path)) as lent:
             assert Path(lent).samefile(path)
 
 

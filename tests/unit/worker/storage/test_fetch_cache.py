@@ -47,7 +47,7 @@ def copies(cache):
 
 def test_a_copy_is_named_by_content_and_fetched_once(cache, store):
     for _ in range(2):
-        with cache.lend(store(b"a film"), sha(b"a film")) as (path, sha256):
+        with cache.open_copy(store(b"a film"), sha(b"a film")) as (path, sha256):
             assert path.read_bytes() == b"a film"
             assert path.name == f"{sha256}.remote"
             assert sha256 == sha(b"a film")
@@ -61,7 +61,7 @@ def test_readers_of_one_film_fetch_it_once(cache, store):
         return store(b"film")()
 
     def read():
-        with cache.lend(slow, sha(b"film")):
+        with cache.open_copy(slow, sha(b"film")):
             time.sleep(0.05)
 
     threads = [threading.Thread(target=read) for _ in range(4)]
@@ -73,24 +73,24 @@ def test_readers_of_one_film_fetch_it_once(cache, store):
 
 
 def test_other_bytes_than_were_submitted_are_refused(cache, store):
-    with pytest.raises(MediaRejected) as caught, cache.lend(store(b"new"), sha(b"old")):
+    with pytest.raises(MediaRejected) as caught, cache.open_copy(store(b"new"), sha(b"old")):
         pass
     assert caught.value.code == "changed"
     assert copies(cache) == []
 
 
 def test_a_file_larger_than_the_budget_is_refused_unfetched(cache, store):
-    with pytest.raises(MediaRejected) as caught, cache.lend(store(b"", size=101)):
+    with pytest.raises(MediaRejected) as caught, cache.open_copy(store(b"", size=101)):
         pass
     assert caught.value.code == "too_large"
 
 
 def test_the_oldest_copies_go_when_room_is_needed_but_none_that_is_read(cache, store):
     first, second, third = (bytes([n]) * 40 for n in range(3))
-    with cache.lend(store(first)) as (read, _):
-        with cache.lend(store(second)):
+    with cache.open_copy(store(first)) as (read, _):
+        with cache.open_copy(store(second)):
             pass
-        with cache.lend(store(third)):
+        with cache.open_copy(store(third)):
             assert read.read_bytes() == first
     assert cache.names() == [sha(first), sha(third)] or set(cache.names()) == {sha(first), sha(third)}
     cache.remove(cache.names())
@@ -98,7 +98,7 @@ def test_the_oldest_copies_go_when_room_is_needed_but_none_that_is_read(cache, s
 
 
 def test_a_reader_keeps_its_copy_from_being_removed(cache, store):
-    with cache.lend(store(b"kept")) as (path, sha256):
+    with cache.open_copy(store(b"kept")) as (path, sha256):
         cache.remove([sha256])
         assert path.exists()
     cache.remove([sha256])
@@ -108,13 +108,13 @@ def test_a_reader_keeps_its_copy_from_being_removed(cache, store):
 def test_what_a_killed_process_left_is_removed_and_what_others_fetch_is_counted(cache, store):
     cache._folder.mkdir()
     (cache._folder / ".fetching-dead").write_bytes(bytes(90))
-    with cache.lend(store(bytes(50))):
+    with cache.open_copy(store(bytes(50))):
         assert not (cache._folder / ".fetching-dead").exists()
     other = cache._folder / ".fetching-other"
     other.write_bytes(bytes(60))
     with other.open() as held:
         fcntl.flock(held, fcntl.LOCK_EX)
-        with cache.lend(store(b"x" * 40)):
+        with cache.open_copy(store(b"x" * 40)):
             assert cache.names() == [sha(b"x" * 40)]
 
 
@@ -123,7 +123,7 @@ def test_a_fetch_that_breaks_off_leaves_nothing(cache):
         yield b"half"
         raise MediaRejected("changed", "shorter than listed")
 
-    with pytest.raises(MediaRejected), cache.lend(lambda: (10, broken())):
+    with pytest.raises(MediaRejected), cache.open_copy(lambda: (10, broken())):
         pass
     assert copies(cache) == []
 
@@ -131,14 +131,14 @@ def test_a_fetch_that_breaks_off_leaves_nothing(cache):
 def test_no_room_for_ever_is_said(cache, store, monkeypatch):
     monkeypatch.setattr("worker.storage.fetch_cache.MAX_WAIT_SECONDS", 0.0)
     with (
-        cache.lend(store(bytes(60))),
+        cache.open_copy(store(bytes(60))),
         pytest.raises(RetryableError, match="FACET_CACHE_BYTES"),
-        cache.lend(store(b"1" * 60)),
+        cache.open_copy(store(b"1" * 60)),
     ):
         pass
 
 
 def test_a_folder_that_cannot_be_written_is_the_disks_fault(tmp_path, store):
     (tmp_path / "file").touch()
-    with pytest.raises(RetryableError), FetchCache(tmp_path / "file" / "staging", 9).lend(store(b"x")):
+    with pytest.raises(RetryableError), FetchCache(tmp_path / "file" / "staging", 9).open_copy(store(b"x")):
         pass

@@ -139,7 +139,7 @@ def test_only_below_the_roots(bucket, tmp_path):
 def test_a_worker_fetches_and_the_copy_goes_when_nobody_waits_for_it(bucket, tmp_path):
     sources = Sources(cache=FetchCache(tmp_path / "staging", 1 << 20))
     (item,) = found(tmp_path, "memory://bucket/b.jpg")
-    with sources.lend(item.location, expected_of(item)) as path:
+    with sources.open_local(item.location, expected_of(item)) as path:
         assert Path(path).read_bytes() == FILES["b.jpg"]
     sources.clear()
     assert sources.cache.names() == []
@@ -151,7 +151,10 @@ def test_what_became_of_a_file_since(bucket, tmp_path):
     sources.clear()
 
     def code():
-        with pytest.raises((MediaRejected, MediaUnreachable)) as caught, sources.lend(item.location, expected_of(item)):
+        with (
+            pytest.raises((MediaRejected, MediaUnreachable)) as caught,
+            sources.open_local(item.location, expected_of(item)),
+        ):
             pass
         return caught.value.code
 
@@ -164,7 +167,7 @@ def test_what_became_of_a_file_since(bucket, tmp_path):
     assert code() == "away", "a store that holds nothing may be another one"
     with (
         pytest.raises(MediaUnreachable, match="FACET_MEDIA_ROOTS"),
-        Sources(roots=("/media",), cache=sources.cache).lend(item.location),
+        Sources(roots=("/media",), cache=sources.cache).open_local(item.location),
     ):
         pass
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from worker.errors import MediaRejected, MediaUnreachable, UsageError
-from worker.ingest import Found, IngestOptions, check_arguments, discover
+from worker.ingest import FoundFile, IngestOptions, check_arguments, discover
 from worker.storage.fetch_cache import FetchCache
 from worker.storage.remote import RemoteFile
 from worker.storage.roots import within
@@ -172,7 +172,7 @@ def test_a_server_is_not_asked_for_what_lies_outside(server, options, path, tmp_
         with pytest.raises(UsageError, match="outside of what may be read"):
             attempt()
     sources = Sources(roots=options.roots, cache=FetchCache(tmp_path, 1 << 20))
-    with pytest.raises(MediaUnreachable, match="FACET_MEDIA_ROOTS"), sources.lend(server.url + path):
+    with pytest.raises(MediaUnreachable, match="FACET_MEDIA_ROOTS"), sources.open_local(server.url + path):
         pass
     assert server.asked == []
 
@@ -183,7 +183,7 @@ def test_a_redirect_is_not_followed(server, options, status, tmp_path):
     with pytest.raises(UsageError, match="not followed"):
         list(discover([url], options, tmp_path))
     sources = Sources(roots=options.roots, cache=FetchCache(tmp_path, 1 << 20))
-    with pytest.raises(MediaRejected, match="not followed") as caught, sources.lend(url):
+    with pytest.raises(MediaRejected, match="not followed") as caught, sources.open_local(url):
         pass
     assert caught.value.code == "unreadable"
     assert "/secret/a.jpg" not in server.asked
@@ -224,7 +224,7 @@ def test_a_link_that_takes_a_files_place_after_the_check_is_not_followed(folders
 
     monkeypatch.setattr("worker.storage.sources.require_present", late)
     sources = Sources(roots=(str(root),))
-    with pytest.raises(MediaUnreachable, match="FACET_MEDIA_ROOTS"), sources.lend(str(root / "sub" / "a.png")):
+    with pytest.raises(MediaUnreachable, match="FACET_MEDIA_ROOTS"), sources.open_local(str(root / "sub" / "a.png")):
         pass
 
 
@@ -232,7 +232,7 @@ def test_a_link_that_takes_a_files_place_after_the_check_is_not_followed(folders
 def test_a_link_that_takes_its_place_while_it_is_read_changes_nothing(folders, swap):
     root, private = folders
     expected = (root / "sub" / "a.png").read_bytes()
-    with Sources(roots=(str(root),)).lend(str(root / "sub" / "a.png")) as path:
+    with Sources(roots=(str(root),)).open_local(str(root / "sub" / "a.png")) as path:
         swap(root, private)
         assert Path(path).read_bytes() == expected
 
@@ -249,8 +249,8 @@ def test_a_link_inside_of_a_root_is_followed(folders, tmp_path):
     root, _ = folders
     (root / "named.png").symlink_to(root / "sub" / "a.png")
     (item,) = discover([str(root / "named.png")], IngestOptions(roots=(str(root),)), tmp_path / "staging")
-    assert isinstance(item, Found)
-    with Sources(roots=(str(root),)).lend(str(root / "named.png")) as path:
+    assert isinstance(item, FoundFile)
+    with Sources(roots=(str(root),)).open_local(str(root / "named.png")) as path:
         assert Path(path).read_bytes() == (root / "sub" / "a.png").read_bytes()
 
 
