@@ -26,7 +26,7 @@ from db.engine import make_engine, session_factory
 from db.schema.migrate import upgrade
 from db.server.embedded import EmbeddedPostgres
 from worker.analysis.results import StoredFaces, UnitResult
-from worker.analysis.store.writer import Books, Writer
+from worker.analysis.store.writer import Writer, WriterContext
 from worker.ledger.leases import LeaseHolder, make_owner
 from worker.ledger.units import Lease
 from worker.storage.crops import CropStore
@@ -95,7 +95,7 @@ def work(url: str, release: int, faces: int, start: Barrier, told: multiprocessi
     start.wait()
     with (
         LeaseHolder(sessions, lease) as leases,
-        Writer(Books(sessions, leases, CropStore(""), release, {}, 3)) as writer,
+        Writer(WriterContext(sessions, leases, CropStore(""), release, {}, 3)) as writer,
     ):
         while True:
             began = time.perf_counter()

@@ -18,7 +18,7 @@ from chaos_actors import (
 from db.engine import make_engine, session_factory
 from worker.analysis.results import StoredFaces, UnitResult
 from worker.analysis.store.finisher import Finisher
-from worker.analysis.store.writer import Books, Writer
+from worker.analysis.store.writer import Writer, WriterContext
 from worker.errors import DecoderCrashed, MediaRejected, MediaUnreachable
 from worker.identity.identifier import Identifier
 from worker.ledger import analyses
@@ -142,8 +142,8 @@ class StormyWorker:
         with LeaseHolder(
             self._sessions, self._lease, unreachable=UnreachablePlaces(), unreturned=self._unreturned
         ) as leases:
-            books = Books(self._sessions, leases, self._crops, self._setting.release_id, HEADS, MAX_ATTEMPTS)
-            with Writer(books) as writer, Finisher(books) as finisher:
+            context = WriterContext(self._sessions, leases, self._crops, self._setting.release_id, HEADS, MAX_ATTEMPTS)
+            with Writer(context) as writer, Finisher(context) as finisher:
                 while time.monotonic() < until and (units := self._take(leases, finisher)):
                     self._chance.shuffle(units)
                     for unit in units:

@@ -16,7 +16,7 @@ from models.detection.finding import Search, find_faces
 from models.errors import ReleaseError
 from models.geometry import ARCFACE_POINTS, ARCFACE_TEMPLATE, align
 from models.inference.precision import resolve_device
-from models.network import SharedNetwork
+from models.multi_task import MultiTaskModel
 from models.trunks.registry import create_trunk
 from models.weights import load_into, read_weights, write_weights
 
@@ -40,7 +40,7 @@ class Release:
 
     manifest: Manifest
     detector: FaceDetector
-    network: SharedNetwork
+    model: MultiTaskModel
     device: torch.device
 
     @property
@@ -61,7 +61,7 @@ class Release:
     @property
     def heads(self) -> tuple[str, ...]:
         """Tasks of the branches that are on."""
-        return self.network.tasks
+        return self.model.tasks
 
     def spec(self, task: str) -> BranchSpec:
         """Return the description of a branch that is on.
@@ -85,7 +85,7 @@ class Release:
     @property
     def layout(self) -> TrunkLayout:
         """The trunk's: crops, depths and length of the embedding."""
-        return self.network.layout
+        return self.model.layout
 
     def align(self, frames: Tensor, detections: Detections) -> Tensor:
         """Cut the crops that the trunk takes, (N, 3, S, S) uint8, of N faces out of (B, 3, H, W) uint8 frames."""
@@ -125,7 +125,7 @@ class Release:
 
     def infer(self, crops: Tensor) -> FaceOutputs:
         """Run all heads over (N, 3, S, S) uint8 crops in one pass; N may be 0."""
-        return self.network.infer(crops)
+        return self.model.infer(crops)
 
 
 def load_release(
@@ -150,7 +150,7 @@ def load_release(
     trunk = create_trunk(manifest.trunk)
     load_into(trunk, _weights(folder, manifest, manifests.TRUNK_FILE), "trunk")
     branches = [_branch(folder, manifest, spec) for spec in _switched_on(manifest, heads)]
-    return Release(manifest, detector, SharedNetwork(trunk, branches, place, identity=identity), place)
+    return Release(manifest, detector, MultiTaskModel(trunk, branches, place, identity=identity), place)
 
 
 def usual_crops(crops: Tensor, layout: TrunkLayout) -> Tensor:

@@ -1,1 +1,1 @@
-"""Frames to rows: the pipeline of a worker process. It decodes, recognises, tracks and stores."""
+"""From frames to rows: the pipeline of a worker process, which decodes, recognises, tracks and stores."""

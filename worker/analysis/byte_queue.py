@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class ByteQueue(Generic[T]):
-    """First in, first out; ``put`` waits while more than ``max_bytes`` lie in it, but one item always fits."""
+    """A first-in, first-out queue; ``put`` waits while it holds ``max_bytes``, but one item always fits."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
@@ -20,7 +20,7 @@ class ByteQueue(Generic[T]):
         self._changed = threading.Condition()
 
     def put(self, item: T, size: int) -> bool:
-        """Append an item of ``size`` bytes, waiting for room; False when the queue was closed instead."""
+        """Append an item of ``size`` bytes, waiting for room; returns False when the queue was closed instead."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self._closed or not self._items or size == 0 or self._bytes + size <= self._max_bytes
@@ -33,7 +33,7 @@ class ByteQueue(Generic[T]):
             return True
 
     def get(self, timeout_seconds: float) -> T | None:
-        """Take the oldest item, or None when none came in time."""
+        """Remove and return the oldest item; None when none came in time."""
         with self._changed:
             if not self._changed.wait_for(lambda: bool(self._items), timeout_seconds):
                 return None
@@ -43,7 +43,7 @@ class ByteQueue(Generic[T]):
             return item
 
     def close(self) -> None:
-        """Wake everybody who waits to put; nothing can be put any more."""
+        """Empty the queue, wake the threads that wait in ``put``, and refuse further items."""
         with self._changed:
             self._closed = True
             self._items.clear()

@@ -1,4 +1,4 @@
-"""Decode stage: threads that each own a decode child and turn leased units into a bounded stream of events."""
+"""Decode stage: threads, each with a decode child, that turn leased units into a bounded stream of events."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class UnitOpened:
-    """The file was opened and says what it is."""
+    """The file was opened, and its container read."""
 
     unit_id: int
     info: MediaInfo
@@ -39,19 +39,19 @@ class UnitFrame:
 
 @dataclass(frozen=True, slots=True)
 class UnitDecoded:
-    """No more frames of this unit will come."""
+    """No more frames of this unit will follow."""
 
     unit_id: int
     error: MediaError | None
     seconds: float
-    """Time that the child spent on it, waiting for room in the queue not counted."""
+    """Time of the child, without waiting for room in the queue."""
     notes: tuple[str, ...] = ()
-    """Parts of the file that the decoder left out."""
+    """Parts of the file that the decoder skipped."""
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeFailed:
-    """The decode stage itself is broken: the worker has to stop."""
+    """The decode stage itself failed: the worker has to stop."""
 
     error: Exception
 
@@ -82,15 +82,15 @@ class DecodePool:
             thread.start()
 
     def submit(self, unit: LeasedUnit) -> None:
-        """Queue a unit; its events follow."""
+        """Queue a unit for decoding."""
         self._units.put(unit)
 
     def next_event(self, timeout_seconds: float) -> DecodeEvent | None:
-        """Take the oldest event, or None when none came in time."""
+        """Remove and return the oldest event; None when none came in time."""
         return self._events.get(timeout_seconds)
 
     def close(self) -> None:
-        """Stop the threads and their children; events that were not taken are lost."""
+        """Stop the threads and their children; events that were not taken are dropped."""
         self._events.close()
         for _ in self._threads:
             self._units.put(None)
@@ -103,11 +103,11 @@ class DecodePool:
                 while (unit := self._units.get()) is not None:
                     if not self._decode(decoder, unit):
                         return
-        except Exception as err:  # noqa: BLE001 - a thread must hand its failure to the worker, whatever it is
+        except Exception as err:  # noqa: BLE001 - every failure of a thread has to reach the worker
             self._events.put(DecodeFailed(err), 0)
 
     def _decode(self, decoder: Decoder, unit: LeasedUnit) -> bool:
-        """Decode one unit; False when the pool is being closed."""
+        """Decode one unit; returns False when the pool is being closed."""
         error: MediaError | None = None
         notes: tuple[str, ...] = ()
         started, waited = time.perf_counter(), 0.0

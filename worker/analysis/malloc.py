@@ -1,4 +1,4 @@
-"""Memory of the process that runs the network."""
+"""Settings of glibc's malloc for the process that runs the model."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ KEPT_BYTES = 1 << 30
 PAD_BYTES = 64 << 20
 
 
-def keep_heap() -> None:
-    """Tell glibc to keep blocks that were freed, up to 1 GB.
+def keep_freed_blocks() -> None:
+    """Make glibc keep freed blocks, up to 1 GB.
 
-    It otherwise gives every large block back to the system after each batch, and the next batch pays for clearing the
+    By default it returns every large block to the system after each batch, and the next batch pays for clearing the
     same pages again: 60 instead of 136 faces per second were measured on two cores. Does nothing on other systems.
     """
     mallopt = _glibc("mallopt")
@@ -26,13 +26,13 @@ def keep_heap() -> None:
             mallopt(option, value)
 
 
-def trim_heap() -> None:
-    """Give back what is free at this moment: what was kept would otherwise scatter, and grow for hours."""
-    trim = _glibc("malloc_trim")
-    if trim is not None:
-        trim(0)
+def trim() -> None:
+    """Return the blocks that are free now to the system; otherwise they fragment, and memory grows for hours."""
+    malloc_trim = _glibc("malloc_trim")
+    if malloc_trim is not None:
+        malloc_trim(0)
 
 
 def _glibc(name: str) -> Callable[..., int] | None:
-    """Return a function of glibc; None on other systems and with musl, which has none of these."""
+    """Return a function of glibc; None on other systems and with musl, which lacks them."""
     return getattr(ctypes.CDLL(None), name, None) if sys.platform.startswith("linux") else None

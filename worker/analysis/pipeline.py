@@ -1,4 +1,4 @@
-"""The way of a unit: decode, detect, align, infer, store. Only this module knows the order of the stages."""
+"""The pipeline of a unit: decode, detect, align, infer, store. This module alone knows the order of the stages."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from worker.types import VideoReader
 
 LINGER_SECONDS = 0.03  # a batch that is not full waits this long for one more frame
-LEASE_PAUSE_SECONDS = 0.5  # before the ledger is asked again after it had nothing due
-DETECT_BATCH_BYTES = 96 << 20  # pixels per detection batch: 16 frames up to 1080p, one of the largest stills
+LEASE_PAUSE_SECONDS = 0.5  # before the ledger is asked again when nothing was due
+DETECT_BATCH_BYTES = 96 << 20  # pixels per detection batch: 16 frames up to 1080p, one of the largest images
 
 
 class StopSignal(Protocol):
@@ -41,7 +41,7 @@ class StopSignal(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PipelineOptions:
-    """How a worker process is laid out."""
+    """Sizes, limits and sources of a worker process."""
 
     decoders: int = 1
     limits: DecodeLimits = field(default_factory=DecodeLimits)
@@ -55,7 +55,7 @@ class PipelineOptions:
 
 @dataclass(slots=True)
 class Totals:
-    """What a worker did so far."""
+    """Counts of a worker since its start."""
 
     units: int = 0
     frames: int = 0
@@ -72,7 +72,7 @@ class Totals:
 
 
 class Pipeline:
-    """Analyses leased units until none is due or it is told to stop."""
+    """Analyses leased units until none is due or the stop signal is set."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class Pipeline:
         """Work until no unit is due.
 
         Raises:
-            RetryableError: database or crop store is away.
+            RetryableError: database or crop store is unreachable.
         """
         wanted = self._options
         pool = DecodePool(wanted.decoders, wanted.limits, wanted.queue_bytes, wanted.video_reader, wanted.sources)
@@ -122,9 +122,9 @@ class Pipeline:
         return self._lease(pool)
 
     def _lease(self, pool: DecodePool) -> bool:
-        """Keep every decoder busy with a unit behind the one in its hands; False when nothing new is due.
+        """Lease units ahead, so that no decoder waits; returns False when nothing new is due.
 
-        Ranges of films are long: one lies behind those in hand, and more are left to other hosts.
+        Ranges of videos are long: one is leased ahead, and the others are left to other hosts.
         """
         decoders = self._options.decoders
         wanted = 2 * decoders + 2
@@ -133,8 +133,8 @@ class Pipeline:
         finishing = self._finisher.is_busy
         if busy or ((self._in_flight or finishing) and time.monotonic() < self._ask_again_at):
             return False
-        films = max(1, decoders + 1 - len(decoding))
-        units = self._leases.take(wanted - len(decoding), videos=films, finish=not finishing)
+        videos = max(1, decoders + 1 - len(decoding))
+        units = self._leases.take(wanted - len(decoding), videos=videos, finish=not finishing)
         if not units:
             self._ask_again_at = time.monotonic() + LEASE_PAUSE_SECONDS
         for unit in units:

@@ -118,7 +118,7 @@ class InferredChunk:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class UnitResult:
-    """All that one attempt at a unit gave."""
+    """The result of one attempt at a unit."""
 
     unit: LeasedUnit
     info: MediaInfo | None = None

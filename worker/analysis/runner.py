@@ -1,4 +1,4 @@
-"""A worker: one loaded release on one device that drains the ledger; ``facet analyze`` and Celery tasks both use it."""
+"""A worker: one loaded release on one device that drains the ledger, for ``facet analyze`` and for Celery tasks."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sqlalchemy.exc import DBAPIError
 from models.errors import ModelError
 from models.release import load_release
 from worker import metrics
-from worker.analysis.malloc import keep_heap, trim_heap
+from worker.analysis.malloc import keep_freed_blocks, trim
 from worker.analysis.pipeline import Pipeline, PipelineOptions, Totals
 from worker.analysis.recognition import LANES
 from worker.analysis.store.finisher import Finisher
-from worker.analysis.store.writer import Books, Writer
+from worker.analysis.store.writer import Writer, WriterContext
 from worker.errors import FacetError, UsageError
 from worker.identity.identifier import Identifier
 from worker.ledger import analyses, releases
@@ -43,16 +43,16 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-TRIM_SECONDS = 30.0  # between two trims of the heap; the pages of one come back within a tenth of a second
+TRIM_SECONDS = 30.0  # between two trims; the pages of one are mapped again within a tenth of a second
 
 
 def load(settings: Settings) -> Release:
     """Load the release that the settings name.
 
     Raises:
-        UsageError: there is none, its files are damaged, a head is unknown or the device is not there.
+        UsageError: there is none, its files are damaged, a head is unknown or the device is missing.
     """
-    keep_heap()
+    keep_freed_blocks()
     try:
         return load_release(settings.release, device=settings.device, heads=settings.heads)
     except ModelError as err:
@@ -60,7 +60,7 @@ def load(settings: Settings) -> Release:
 
 
 def decode_limits(settings: Settings) -> DecodeLimits:
-    """Give the limits of decode children."""
+    """Return the limits of decode children."""
     return DecodeLimits(
         memory_bytes=settings.decode_memory_bytes,
         wall_seconds=settings.decode_wall_seconds,
@@ -69,7 +69,7 @@ def decode_limits(settings: Settings) -> DecodeLimits:
 
 
 class Worker:
-    """Analyses what is due in the ledger, for the release that it has loaded.
+    """Analyses the units that are due, under the release that it has loaded.
 
     Args:
         settings: of this deployment.
@@ -98,11 +98,11 @@ class Worker:
     ) -> None:
         """Work until no unit is due, ``seconds`` are over or ``stop`` is set.
 
-        An error that one of the units in flight may have caused counts as an attempt of each of them, and work goes on:
-        from then on each goes alone, so that the guilty one is found and quarantined.
+        An error counts as an attempt of each unit in flight, since any of them may have caused it. From then on each is
+        leased alone, so that the guilty one is found and quarantined.
 
         Raises:
-            RetryableError: database or crop store is away.
+            RetryableError: database or crop store is unreachable.
         """
         until = time.monotonic() + seconds
         while not stop.is_set():
@@ -121,14 +121,14 @@ class Worker:
 
     def _trim(self) -> None:
         if time.monotonic() >= self._trim_at:
-            trim_heap()
+            trim()
             self._trim_at = time.monotonic() + TRIM_SECONDS
             device = torch.device(self._release.device)
             if device.type == "cuda":
                 metrics.note_gpu_memory(torch.cuda.memory_reserved(device))
 
     def _reconcile(self) -> None:
-        """End what dead workers left behind, each analysis in a transaction of its own."""
+        """Quarantine exhausted units and end forgotten analyses of dead workers, each in a transaction of its own."""
         try:
             lease = self._lease()
             given_up = run_transaction(self._sessions, "quarantine", lambda s: ledger.quarantine_exhausted(s, lease))
@@ -167,8 +167,8 @@ class Worker:
 
         with LeaseHolder(self._sessions, self._lease(), seconds, self.unreachable, self._unreturned) as leases:
             crops = CropStore(settings.crops)
-            books = Books(self._sessions, leases, crops, self.release_id, self._heads, settings.max_attempts)
-            with Writer(books) as writer, Finisher(books) as finisher:
+            context = WriterContext(self._sessions, leases, crops, self.release_id, self._heads, settings.max_attempts)
+            with Writer(context) as writer, Finisher(context) as finisher:
                 Pipeline(self._release, leases, writer, finisher, options).run(stop, tick)
         with self._sessions.begin() as session:
             self._sources.evict(session)

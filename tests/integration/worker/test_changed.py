@@ -16,7 +16,7 @@ from sqlalchemy import text
 from worker.analysis.decode_pool import DecodePool, UnitDecoded, UnitFrame
 from worker.analysis.results import UnitResult
 from worker.analysis.runner import Worker, load
-from worker.analysis.store.writer import Books, Writer
+from worker.analysis.store.writer import Writer, WriterContext
 from worker.cli.demo import build_archive
 from worker.config import Settings
 from worker.decode.client import Decoder
@@ -116,8 +116,8 @@ class Desk:
     def work(self, limit=99):
         archive = self.archive
         with LeaseHolder(archive.sessions, archive.lease("one")) as leases:
-            books = Books(archive.sessions, leases, CropStore("memory://crops"), archive.release_id, {}, 3)
-            with Writer(books) as writer:
+            context = WriterContext(archive.sessions, leases, CropStore("memory://crops"), archive.release_id, {}, 3)
+            with Writer(context) as writer:
                 units = leases.take(limit, videos=limit)
                 for unit in units:
                     self.decode(writer, unit)

@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from worker.analysis.results import StoredFaces, UnitResult
 from worker.analysis.store.finisher import Finisher
-from worker.analysis.store.writer import Books, Writer
+from worker.analysis.store.writer import Writer, WriterContext
 from worker.ledger import analyses, releases
 from worker.ledger import units as ledger
 from worker.ledger.leases import LeaseHolder
@@ -54,8 +54,8 @@ def store_all(archive, name, start, errors):
     start.wait()
     try:
         with LeaseHolder(archive.sessions, archive.lease(name)) as leases:
-            books = Books(archive.sessions, leases, CropStore(""), archive.release_id, HEADS, 3)
-            with Writer(books) as writer, Finisher(books) as finisher:
+            context = WriterContext(archive.sessions, leases, CropStore(""), archive.release_id, HEADS, 3)
+            with Writer(context) as writer, Finisher(context) as finisher:
                 while finisher.is_busy or (units := leases.take(6)):
                     if finisher.is_busy:
                         units = leases.take(6, finish=False)

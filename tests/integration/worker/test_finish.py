@@ -13,11 +13,11 @@ import pytest
 from sqlalchemy import text
 
 from worker.analysis.results import DetectedFaces, UnitResult
-from worker.analysis.store import finish, stored_faces
+from worker.analysis.store import face_blocks, finish
 from worker.analysis.store.finish import build_appearances, store_whole
 from worker.analysis.store.finisher import Finisher
 from worker.analysis.store.rows import store_unit
-from worker.analysis.store.writer import Books, Writer
+from worker.analysis.store.writer import Writer, WriterContext
 from worker.analysis.tracking.joining import join_unit
 from worker.errors import LeaseLostError
 from worker.ledger import units as ledger
@@ -111,8 +111,8 @@ def test_a_unit_that_is_a_whole_analysis_gives_what_stored_faces_give(archive):
 @pytest.mark.parametrize("block", [1, 3, 10, 50])
 def test_blocks_cut_no_appearance(archive, monkeypatch, block):
     shown, members = [], []
-    for faces in (stored_faces.BLOCK_FACES, block):
-        monkeypatch.setattr(stored_faces, "BLOCK_FACES", faces)
+    for faces in (face_blocks.BLOCK_FACES, block):
+        monkeypatch.setattr(face_blocks, "BLOCK_FACES", faces)
         units = leased(archive, 2)
         assert not any(unit.is_whole for unit in units)
         with archive.sessions.begin() as session:
@@ -126,7 +126,7 @@ def test_blocks_cut_no_appearance(archive, monkeypatch, block):
 
 
 def test_memory_does_not_grow_with_the_video(archive, monkeypatch):
-    monkeypatch.setattr(stored_faces, "BLOCK_FACES", 200)
+    monkeypatch.setattr(face_blocks, "BLOCK_FACES", 200)
     peaks = []
     for frames in (150, 600):
         (unit,) = leased(archive)
@@ -148,7 +148,7 @@ def test_a_block_reads_its_own_faces_only(archive):
         # In a table as small as this one PostgreSQL would rather read and sort all of it.
         session.execute(text("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off"))
         bounds = {"analysis_id": unit.analysis_id, "first": 7, "limit": 20, "dimension": 128}
-        plan = session.connection().connection.cursor().execute(f"EXPLAIN {stored_faces._FACES}", bounds).fetchall()
+        plan = session.connection().connection.cursor().execute(f"EXPLAIN {face_blocks._FACES}", bounds).fetchall()
     told = "\n".join(line for (line,) in plan)
     assert "using uq_face_analysis_id_frame_index_face_no" in told
     assert "Sort" not in told
@@ -184,8 +184,8 @@ def analysed(archive, units=2):
 def at_work(archive, owner="one"):
     """A worker without a network."""
     with LeaseHolder(archive.sessions, archive.lease(owner)) as leases:
-        books = Books(archive.sessions, leases, CropStore("memory://crops"), archive.release_id, HEADS, 3)
-        with Writer(books) as writer, Finisher(books) as finisher:
+        context = WriterContext(archive.sessions, leases, CropStore("memory://crops"), archive.release_id, HEADS, 3)
+        with Writer(context) as writer, Finisher(context) as finisher:
             yield leases, writer, finisher
 
 
@@ -320,7 +320,7 @@ def test_an_unfinished_analysis_takes_no_others_place(archive, monkeypatch):
 
 
 def test_a_cancelled_file_is_not_finished_and_goes_on_when_it_is_wanted_again(archive, monkeypatch):
-    monkeypatch.setattr(stored_faces, "BLOCK_FACES", 12)
+    monkeypatch.setattr(face_blocks, "BLOCK_FACES", 12)
     analysis_id = analysed(archive)
     begun, go_on = threading.Event(), threading.Event()
     assign = finish.assign_faces

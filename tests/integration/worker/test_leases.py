@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 
 from worker.analysis.results import UnitResult
-from worker.analysis.store.writer import Books, Writer
+from worker.analysis.store.writer import Writer, WriterContext
 from worker.errors import RetryableError
 from worker.ledger.leases import LeaseHolder
 from worker.storage.crops import CropStore
@@ -142,7 +142,7 @@ def test_a_library_that_asks_to_exit_is_an_error_of_its_unit(archive, monkeypatc
     monkeypatch.setattr("worker.analysis.store.writer.store_unit", lambda *_: sys.exit(3))
 
     def writer_of(leases):
-        return Writer(Books(archive.sessions, leases, CropStore(""), archive.release_id, {}, 3))
+        return Writer(WriterContext(archive.sessions, leases, CropStore(""), archive.release_id, {}, 3))
 
     def store():
         with LeaseHolder(archive.sessions, archive.lease()) as leases, writer_of(leases) as writer:

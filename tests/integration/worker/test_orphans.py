@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from worker.analysis.results import UnitResult
 from worker.analysis.store.rows import strip_name
-from worker.analysis.store.writer import Books, Writer
+from worker.analysis.store.writer import Writer, WriterContext
 from worker.errors import DecoderCrashed
 from worker.ledger import units as ledger
 from worker.ledger.upkeep.orphans import remove_orphans
@@ -29,7 +29,7 @@ def store(tmp_path):
 @pytest.fixture
 def writer(archive, store):
     leases = SimpleNamespace(drop=lambda unit: None)
-    with Writer(Books(archive.sessions, leases, store, archive.release_id, {}, 3)) as writer:
+    with Writer(WriterContext(archive.sessions, leases, store, archive.release_id, {}, 3)) as writer:
         yield writer
 
 

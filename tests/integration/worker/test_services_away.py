@@ -13,7 +13,7 @@ from sqlalchemy.exc import DataError, OperationalError
 
 from worker.analysis.results import StoredFaces, UnitResult
 from worker.analysis.store.rows import strip_name
-from worker.analysis.store.writer import Books, Writer
+from worker.analysis.store.writer import Writer, WriterContext
 from worker.errors import RetryableError
 from worker.ledger.leases import LeaseHolder
 from worker.storage.crops import CropStore
@@ -44,7 +44,7 @@ def analyse(archive, store, spoil=lambda unit: None, dropped=None):
     with LeaseHolder(archive.sessions, archive.lease()) as leases:
         (unit,) = leases.take(1)
         spoil(unit)
-        with Writer(Books(archive.sessions, leases, store, archive.release_id, {}, 3)) as writer:
+        with Writer(WriterContext(archive.sessions, leases, store, archive.release_id, {}, 3)) as writer:
             writer.add_crops(unit, 0, np.zeros((1, 16, 16, 3), np.uint8))
             writer.store(UnitResult(unit=unit, frame_count=1, faces=(one_face(dropped),)))
             writer.wait()

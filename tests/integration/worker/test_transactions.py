@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from worker import metrics
 from worker.analysis.results import UnitResult
-from worker.analysis.store.writer import Books, Writer
+from worker.analysis.store.writer import Writer, WriterContext
 from worker.errors import RetryableError
 from worker.ledger.leases import LeaseHolder
 from worker.storage import transactions
@@ -78,7 +78,7 @@ def test_a_writer_that_met_a_deadlock_goes_on(archive, counted):
     archive.add()
     with (
         LeaseHolder(archive.sessions, archive.lease()) as leases,
-        Writer(Books(archive.sessions, leases, CropStore(""), archive.release_id, {}, 3)) as writer,
+        Writer(WriterContext(archive.sessions, leases, CropStore(""), archive.release_id, {}, 3)) as writer,
     ):
         (unit,) = leases.take(1)
         with Stranger(archive):

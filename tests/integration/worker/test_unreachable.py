@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from worker.analysis.decode_pool import DecodePool, UnitDecoded, UnitFrame
 from worker.analysis.results import UnitResult
-from worker.analysis.store.writer import Books, Writer
+from worker.analysis.store.writer import Writer, WriterContext
 from worker.errors import MediaUnreachable
 from worker.ledger import units as ledger
 from worker.ledger.leases import LeaseHolder
@@ -46,10 +46,10 @@ def work(archive, unreachable, name="one"):
     """What a worker does with units, but for looking at frames."""
     seen = []
     with LeaseHolder(archive.sessions, archive.lease(name), unreachable=unreachable) as leases:
-        books = Books(archive.sessions, leases, CropStore("memory://crops"), archive.release_id, {}, 3)
+        context = WriterContext(archive.sessions, leases, CropStore("memory://crops"), archive.release_id, {}, 3)
         pool = DecodePool(1, DecodeLimits(), 1 << 20)
         try:
-            with Writer(books) as writer:
+            with Writer(context) as writer:
                 while units := leases.take(4):
                     for unit in units:
                         pool.submit(unit)

@@ -1,1 +1,1 @@
-"""Stores what was found: units, crops and appearances, each in a transaction with its state."""
+"""Stores units, crops and appearances, each in a transaction with its state."""

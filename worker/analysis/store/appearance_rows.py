@@ -1,4 +1,4 @@
-"""Writes the appearances of an analysis, and which of them each face belongs to."""
+"""Writes the appearances of an analysis, and the appearance of each face."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def insert_appearances(session: Session, owner: Owner, ids: Sequence[int], appea
 
 
 def assign_faces(session: Session, faces: NDArray[np.int64], appearances: NDArray[np.int64]) -> None:
-    """Write the appearance of N stored faces; -1 for those that belong to none, which stay as they are."""
+    """Write the appearance of N stored faces; faces with -1 belong to none and stay as they are."""
     rows = np.flatnonzero(appearances >= 0)
     session.execute(
         text("""UPDATE face SET appearance_id = pair.appearance_id
@@ -72,9 +72,9 @@ def _row(appearance: Appearance) -> tuple[object, ...]:
         appearance.face_count,
         appearance.best_face,
         *((age.value, age.low, age.high) if age is not None else (None, None, None)),
-        *_said(appearance.gender),
-        *_said(appearance.ethnicity),
-        *_said(appearance.emotion),
+        *_label_and_confidence(appearance.gender),
+        *_label_and_confidence(appearance.ethnicity),
+        *_label_and_confidence(appearance.emotion),
         _json(appearance.emotions),
         _json(appearance.attributes),
         appearance.quality,
@@ -82,7 +82,7 @@ def _row(appearance: Appearance) -> tuple[object, ...]:
     )
 
 
-def _said(verdict: Verdict | None) -> tuple[str | None, float | None]:
+def _label_and_confidence(verdict: Verdict | None) -> tuple[str | None, float | None]:
     return (None, None) if verdict is None else (verdict.label, verdict.confidence)
 
 

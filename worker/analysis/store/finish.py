@@ -1,8 +1,8 @@
 """Finish stage: when all ranges of an analysis have ended, its faces become appearances.
 
-That is a unit of work of its own, with a lease, a token and attempts: a file whose faces cannot be joined is
-quarantined like one that cannot be decoded, and holds up no other. Appearances are built over the stored rows of the
-whole file, so that the borders between ranges cut nothing and the order in which workers ended them does not matter.
+The stage is a unit of its own, with a lease, a token and attempts: a file whose faces cannot be joined is quarantined
+like one that cannot be decoded, and delays no other. Appearances are built from the stored rows of the whole file, so
+that borders between ranges cut nothing and the order in which workers ended them does not matter.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from sqlalchemy import text
 
 from db.bulk.rows import allocate_ids
 from worker.analysis.store.appearance_rows import Owner, assign_faces, insert_appearances
+from worker.analysis.store.face_blocks import read_face_blocks, read_shots
 from worker.analysis.store.rows import store_unit
-from worker.analysis.store.stored_faces import read_face_blocks, read_shots
 from worker.analysis.tracking.joining import Joiner
 from worker.errors import LeaseLostError
 from worker.ledger import analyses
@@ -43,10 +43,10 @@ def finish_leased(
     """Join the faces of an analysis whose finish unit this worker holds, and close it.
 
     Args:
-        session: a transaction of its own; it holds no row that another worker waits for until all is written.
+        session: a transaction of its own; it locks no row that another worker waits for until all is written.
         unit: the unit.
         heads: by task, the heads of the release.
-        check: called for each block of faces; raises to break off.
+        check: called for each block of faces; raises to abort.
 
     Raises:
         LeaseLostError: the unit was cancelled, or another worker holds it; the caller rolls back.
@@ -58,7 +58,7 @@ def finish_leased(
         if not ledger.is_held(session, unit):
             raise LeaseLostError(f"unit {unit.unit_id} is no longer held under token {unit.token}")
 
-    keep_analysis(session, unit)  # or an erasure that has begun would wait for faces that are written here
+    keep_analysis(session, unit)  # otherwise an erasure that has begun would wait for the faces written here
     build_appearances(session, unit.analysis_id, heads, check_lease)
     check_lease()
     lock_work(session, [unit])
@@ -68,7 +68,7 @@ def finish_leased(
 
 
 def store_whole(session: Session, result: UnitResult, release_id: int, joined: Joined) -> None:
-    """Write a unit that is a whole analysis, with its appearances; every row is written once.
+    """Write a unit that is a whole analysis together with its appearances, each row once.
 
     Raises:
         LeaseLostError: another worker holds or ended the unit; nothing is written.
@@ -97,24 +97,24 @@ def build_appearances(
 
 
 class _Writing:
-    """Appearances of one analysis that are written while their faces come."""
+    """Writes the appearances of one analysis while their faces are read."""
 
     def __init__(self, session: Session, owner: Owner) -> None:
         self._session, self._owner = session, owner
-        self._known = 0
+        self._count = 0
         self._open: dict[int, int] = {}
 
     def ids_of(self, numbers: np.ndarray[tuple[int], np.dtype[np.int64]]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-        """Return the id of each number, with new ids for the numbers that come for the first time; -1 stays."""
-        count = max(int(numbers.max(initial=-1)) + 1 - self._known, 0)
+        """Return the id of each number, allocating ids for new numbers; -1 stays -1."""
+        count = max(int(numbers.max(initial=-1)) + 1 - self._count, 0)
         fresh = allocate_ids(self._session, "appearance", count)
-        self._open.update(zip(range(self._known, self._known + count), fresh, strict=True))
-        self._known += count
+        self._open.update(zip(range(self._count, self._count + count), fresh, strict=True))
+        self._count += count
         found, place = np.unique(numbers, return_inverse=True)
         ids = np.array([self._open[number] if number >= 0 else -1 for number in found.tolist()], np.int64)
         return ids[place]
 
     def insert(self, appearances: Sequence[Appearance]) -> None:
-        """Write appearances that are complete."""
+        """Write complete appearances."""
         ids = [self._open.pop(appearance.number) for appearance in appearances]
         insert_appearances(self._session, self._owner, ids, appearances)

@@ -1,4 +1,4 @@
-"""The finisher: one thread that does the finish units that a worker holds, while the network and the writer go on."""
+"""The finisher: one thread that runs the finish units of a worker beside the model and the writer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from worker.analysis.store.writer import Books
+    from worker.analysis.store.writer import WriterContext
     from worker.ledger.units import LeasedUnit
 
 logger = logging.getLogger(__name__)
@@ -37,10 +37,10 @@ class _Stopped(Exception):
 
 
 class Finisher:
-    """Joins the faces of analyses to appearances; an error at one counts as an attempt of that one alone."""
+    """Joins the faces of analyses to appearances; an error counts as an attempt of its own unit alone."""
 
-    def __init__(self, books: Books) -> None:
-        self._books = books
+    def __init__(self, context: WriterContext) -> None:
+        self._context = context
         self._queue: queue.Queue[LeasedUnit | None] = queue.Queue()
         self._stop = threading.Event()
         self._error: BaseException | None = None
@@ -61,17 +61,17 @@ class Finisher:
 
     @property
     def is_busy(self) -> bool:
-        """Whether a unit waits or is worked on.
+        """Whether a unit waits or is being finished.
 
         Raises:
-            RetryableError: the database is away.
+            RetryableError: the database is unreachable.
         """
         if self._error is not None:
             raise self._error
         return self._queue.unfinished_tasks > 0
 
     def submit(self, unit: LeasedUnit) -> None:
-        """Take a leased unit of the finish stage."""
+        """Queue a leased unit of the finish stage."""
         self._queue.put(unit)
 
     def _serve(self) -> None:
@@ -97,32 +97,32 @@ class Finisher:
     def _finish(self, unit: LeasedUnit) -> None:
         outcome = "done"
         try:
-            work = partial(finish_leased, unit=unit, heads=self._books.heads, check=self._check)
-            run_transaction(self._books.sessions, "finish", work)
+            work = partial(finish_leased, unit=unit, heads=self._context.heads, check=self._check)
+            run_transaction(self._context.sessions, "finish", work)
         except LeaseLostError:
             outcome = "lost"
         except (_Stopped, RetryableError):
             raise
-        except BaseException as err:  # whatever it is, lack of memory or a library's exit, it is this file's
+        except BaseException as err:  # lack of memory, a library's exit: this file caused it
             if is_unreachable(err):
                 raise
             outcome = self._fail(unit, FinishFailed(err))
-        self._books.leases.drop(unit)
+        self._context.leases.drop(unit)
         metrics.count_unit(outcome, "finish" if outcome in {"failed", "quarantined"} else None)
 
     def _fail(self, unit: LeasedUnit, error: FinishFailed) -> str:
-        """Count a failed attempt; returns its outcome."""
+        """Count a failed attempt, and return its outcome."""
         facts = {"action": "finish_failed", "unit_id": unit.unit_id, "analysis_id": unit.analysis_id}
         logger.warning("the faces of a file could not be joined to appearances: %s", error, extra=facts)
 
-        def book(session: Session) -> bool:
+        def record(session: Session) -> bool:
             lock_work(session, [unit])
-            is_last = ledger.fail_unit(session, unit, masked(error.reason), self._books.max_attempts)
+            is_last = ledger.fail_unit(session, unit, masked(error.reason), self._context.max_attempts)
             analyses.end_analysis(session, unit.analysis_id)
             return is_last
 
         try:
-            return "quarantined" if run_transaction(self._books.sessions, "fail", book) else "failed"
+            return "quarantined" if run_transaction(self._context.sessions, "fail", record) else "failed"
         except LeaseLostError:
             return "lost"
 

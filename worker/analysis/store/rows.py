@@ -33,7 +33,7 @@ MULTI_LABEL_HEADS = frozenset({"attributes"})
 
 
 def strip_name(unit: LeasedUnit, strip: int) -> str:
-    """Name a strip of crops: by its token, so that whoever lost the unit writes over nothing that is stored."""
+    """Return the name of a strip of crops; it holds the token, so that a lost lease overwrites nothing stored."""
     return f"{strip_folder(unit.sha256, unit.analysis_id)}/{unit.ordinal}-{unit.token}-{strip}.png"
 
 
@@ -45,7 +45,7 @@ def store_unit(
     Args:
         session: an open session.
         result: N faces.
-        release_id: the release that found them.
+        release_id: the release that detected them.
         appearances: (N,) ``appearance_id`` of each face; None where they are not known yet.
 
     Returns:
@@ -75,7 +75,7 @@ def _note(result: UnitResult) -> str | None:
 
 
 def _store_info(session: Session, result: UnitResult) -> None:
-    """Keep what the file says of itself; a container that does not state its length keeps none."""
+    """Store format, size and length of the file; the length stays empty where the container does not state it."""
     info = result.info
     if info is None:
         return
@@ -170,7 +170,7 @@ def _prediction_rows(parts: Sequence[StoredFaces], release_id: int, ids: Sequenc
 
 
 def _prediction(task: str, head: HeadRows, row: int) -> tuple[object, ...]:
-    """Give label, value, low, high, confidence, probabilities and attributes of one face under one head."""
+    """Return label, value, low, high, confidence, probabilities and attributes of one face under one head."""
     probabilities = [float(p) for p in head.probabilities[row]]
     if task in MULTI_LABEL_HEADS:
         attributes = {label: round(p, 4) for label, p in zip(head.labels, probabilities, strict=True)}

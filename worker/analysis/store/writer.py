@@ -1,4 +1,4 @@
-"""The writer: one thread that stores crops and complete units, many per transaction, while the network goes on."""
+"""The writer: one thread that stores crops and complete units, many per transaction, beside the model."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-QUEUE_LENGTH = 256  # jobs that may wait for the writer; past it the network waits
+QUEUE_LENGTH = 256  # jobs that may wait for the writer; when there are more, the pipeline waits
 JOBS_PER_TRANSACTION = 64
 
 
 @dataclass(slots=True)
 class _Strip:
-    """Crops of one unit that wait to fill a strip."""
+    """Crops of one unit, gathered until their strip is full."""
 
     number: int
     crops: list[NDArray[np.uint8]]
@@ -70,8 +70,8 @@ _Job = _Crops | UnitResult | _Failed
 
 
 @dataclass(frozen=True, slots=True)
-class Books:
-    """Where a worker writes to."""
+class WriterContext:
+    """Stores, leases and release of a worker: all that writing needs."""
 
     sessions: sessionmaker[Session]
     leases: LeaseHolder
@@ -82,10 +82,10 @@ class Books:
 
 
 class Writer:
-    """Stores what the pipeline hands over; its first failure is raised by the next call."""
+    """Stores results of the pipeline; its first failure is raised by the next call."""
 
-    def __init__(self, books: Books) -> None:
-        self._books = books
+    def __init__(self, context: WriterContext) -> None:
+        self._context = context
         self._queue: queue.Queue[_Job | None] = queue.Queue(QUEUE_LENGTH)
         self._strips: dict[int, _Strip] = {}
         self._joined: dict[int, Joined] = {}
@@ -119,14 +119,14 @@ class Writer:
         self._put(result)
 
     def fail(self, result: UnitResult) -> None:
-        """Book a failed attempt, reject a file that changed, or leave the unit to a host that has its file."""
+        """Record a failed attempt, reject a file that changed, or leave the unit to a host that has its file."""
         self._put(_Failed(result))
 
     def wait(self) -> None:
-        """Return when everything handed over is stored.
+        """Wait until everything handed over is stored.
 
         Raises:
-            RetryableError: database or crop store is away.
+            RetryableError: database or crop store is unreachable.
         """
         self._queue.join()
         self._raise()
@@ -151,7 +151,7 @@ class Writer:
                 return
 
     def _take(self) -> list[_Job | None]:
-        """Wait for one job, then take those that lie behind it."""
+        """Wait for one job, then take those queued behind it."""
         items = [self._queue.get()]
         while len(items) < JOBS_PER_TRANSACTION and not self._queue.empty():
             items.append(self._queue.get())
@@ -165,14 +165,14 @@ class Writer:
             self._error = database_failure(err) if is_unreachable(err) else err
         except Exception as err:  # noqa: BLE001 - handed to the pipeline's thread, which raises it
             self._error = err
-        except BaseException as err:  # noqa: BLE001 - nobody asks this thread to end: an error like any other
+        except BaseException as err:  # noqa: BLE001 - this thread is never asked to exit: an error like any other
             self._error = RuntimeError(described(err))
         spent = time.perf_counter() - started
         self.seconds += spent
         metrics.count_seconds("store", spent)
 
     def _work(self, work: Sequence[_Job]) -> None:
-        """Do jobs in order, with the complete units among them in one transaction."""
+        """Run jobs in order, and store the complete units among them in one transaction."""
         complete: list[UnitResult] = []
         failed: list[UnitResult] = []
         for item in work:
@@ -188,23 +188,23 @@ class Writer:
                     complete.append(item)
                 else:
                     failed.append(replace(item, error=error))
-        self._book(complete, self._store_one)
-        self._book(failed, self._fail_one)
+        self._record(complete, self._store_one)
+        self._record(failed, self._fail_one)
 
     def _join(self, result: UnitResult) -> FinishFailed | None:
         """Build the appearances of a unit that is a whole analysis; returns the error where that fails."""
         if not result.unit.is_whole or not 0 < result.face_count <= MAX_UNIT_FACES:
             return None
         try:
-            self._joined[result.unit.unit_id] = join_unit(result, self._books.heads)
-        except BaseException as err:  # noqa: BLE001 - whatever it is, it is this file's
+            self._joined[result.unit.unit_id] = join_unit(result, self._context.heads)
+        except BaseException as err:  # noqa: BLE001 - this file caused it, whatever it is
             facts = {"action": "finish_failed", "unit_id": result.unit.unit_id, "error": described(err)}
             logger.warning("the faces of a file could not be joined to appearances", extra=facts)
             return FinishFailed(err)
         return None
 
     def _keep_crops(self, job: _Crops) -> None:
-        """Append crops to the unit's strip, and write the strip before when this is a new one."""
+        """Append crops to the unit's strip; a new strip writes the one before it."""
         strip = self._strips.get(job.unit.unit_id)
         if strip is not None and strip.number == job.strip:
             strip.crops.append(job.crops)
@@ -215,40 +215,41 @@ class Writer:
     def _close_strip(self, unit: LeasedUnit) -> None:
         strip = self._strips.pop(unit.unit_id, None)
         if strip is not None:
-            self._books.crops.write(strip_name(unit, strip.number), np.concatenate(strip.crops))
+            self._context.crops.write(strip_name(unit, strip.number), np.concatenate(strip.crops))
 
-    def _book(self, results: Sequence[UnitResult], write: Callable[[Session, UnitResult], None]) -> None:
+    def _record(self, results: Sequence[UnitResult], write: Callable[[Session, UnitResult], None]) -> None:
         if not results:
             return
         results = sorted(results, key=lambda result: (result.unit.media_id, result.unit.unit_id))
         changed = {result.unit.analysis_id for result in results if isinstance(result.error, MediaChanged)}
 
-        def book(session: Session) -> list[bool]:
+        def record(session: Session) -> list[bool]:
             lock_work(session, [result.unit for result in results], changed)
-            booked = [self._guarded(session, result, write) for result in results]
-            ours = [result.unit for result, is_ours in zip(results, booked, strict=True) if is_ours]
-            analyses.end_analyses(session, {unit.analysis_id: unit.unit_id in self._joined for unit in ours})
-            return booked
+            ours = [self._guarded(session, result, write) for result in results]
+            held = [result.unit for result, is_ours in zip(results, ours, strict=True) if is_ours]
+            analyses.end_analyses(session, {unit.analysis_id: unit.unit_id in self._joined for unit in held})
+            return ours
 
-        booked = run_transaction(self._books.sessions, "store", book)
-        for result, ours in zip(results, booked, strict=True):
-            self._books.leases.drop(result.unit)
+        stored = run_transaction(self._context.sessions, "store", record)
+        for result, ours in zip(results, stored, strict=True):
+            self._context.leases.drop(result.unit)
             self._joined.pop(result.unit.unit_id, None)
             self._count(result, ours=ours)
             if not ours:
-                remove_attempt(self._books.crops, result.unit)
+                remove_attempt(self._context.crops, result.unit)
         stale = [result.unit.analysis_id for result in results if _leaves_crops(result)]
-        remove_orphans(self._books.sessions, self._books.crops, stale)
+        remove_orphans(self._context.sessions, self._context.crops, stale)
 
     def _count(self, result: UnitResult, *, ours: bool) -> None:
-        """Tell the figures how an attempt ended, once that is stored."""
+        """Count the attempt in the metrics after its transaction committed."""
         reason = None if result.error is None else result.error.code
         if not ours:
             metrics.count_unit("lost")
         elif isinstance(result.error, MediaUnreachable):
             metrics.count_unit("left")
         elif isinstance(result.error, (DecoderCrashed, FinishFailed)):
-            metrics.count_unit("quarantined" if result.unit.attempts >= self._books.max_attempts else "failed", reason)
+            is_last = result.unit.attempts >= self._context.max_attempts
+            metrics.count_unit("quarantined" if is_last else "failed", reason)
         else:
             rejected = isinstance(result.error, MediaChanged) or (reason is not None and not result.frame_count)
             metrics.count_unit("rejected" if rejected else "done", reason)
@@ -257,9 +258,9 @@ class Writer:
     def _store_one(self, session: Session, result: UnitResult) -> None:
         joined = self._joined.get(result.unit.unit_id)
         if joined is None:
-            store_unit(session, result, self._books.release_id)
+            store_unit(session, result, self._context.release_id)
         else:
-            store_whole(session, result, self._books.release_id, joined)
+            store_whole(session, result, self._context.release_id, joined)
 
     def _fail_one(self, session: Session, result: UnitResult) -> None:
         if isinstance(result.error, MediaUnreachable):
@@ -269,10 +270,10 @@ class Writer:
             reject_changed(session, result.unit, result.error)
             return
         reason = result.error.reason if result.error is not None else "unknown: no reason was given"
-        ledger.fail_unit(session, result.unit, reason, self._books.max_attempts)
+        ledger.fail_unit(session, result.unit, reason, self._context.max_attempts)
 
     def _guarded(self, session: Session, result: UnitResult, write: Callable[[Session, UnitResult], None]) -> bool:
-        """Write one unit; False when it was lost, which shows before anything of it is written."""
+        """Write one unit; returns False when its lease was lost, which shows before any row of it is written."""
         try:
             write(session, result)
         except LeaseLostError as err:
@@ -283,5 +284,5 @@ class Writer:
 
 
 def _leaves_crops(result: UnitResult) -> bool:
-    """Whether this attempt, or one before it, may have written crops that no row names."""
+    """Return whether this attempt or an earlier one may have written crops that no row names."""
     return result.unit.token > 1 or isinstance(result.error, (DecoderCrashed, FinishFailed, MediaChanged))

@@ -1,1 +1,1 @@
-"""Joins the faces of a file to tracks, and sums them up as appearances; knows arrays alone."""
+"""Joins the faces of a file to tracks and aggregates them as appearances; works on arrays alone."""

@@ -1,7 +1,7 @@
-"""Sums up an appearance from its faces: what the heads say of the person over all frames, weighted by face quality.
+"""Aggregates an appearance from its faces: the predictions of all frames, weighted by face quality.
 
-Probabilities are averaged before a label is chosen, so a few clear frames outweigh many doubtful ones. All that is kept
-of a face are weighted sums, so an appearance takes the same memory however long it lasts.
+Probabilities are averaged before a label is chosen, so a few clear frames outweigh many doubtful ones. Only
+weighted sums are kept of a face, so an appearance takes the same memory however long it lasts.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class AppearanceFaces(ArrayColumns):
     quality: NDArray[np.float32]
     """(N,) in 0..1."""
     kept: NDArray[np.bool_]
-    """(N,) False for a dropped face: it counts as seen, but says nothing of the person."""
+    """(N,) False for a dropped face: it counts as seen, but its predictions do not."""
     embeddings: NDArray[np.float32]
     """(N, D) L2-normalised; not read where not kept."""
     screen_seconds: NDArray[np.float64]
-    """(N,) how long the frame stands for the film."""
+    """(N,) time for which the frame stays on screen."""
     pause_seconds: NDArray[np.float64]
-    """(N,) how much longer that is than a sampling step."""
+    """(N,) by how much that exceeds a sampling step."""
     steps: NDArray[np.float64]
     """(N,) sampling steps that it stands for."""
 
@@ -75,7 +75,7 @@ class Age:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Appearance:
-    """A person in view; what a head that is off would say is None or empty."""
+    """A person in view; predictions of heads that are off are None or empty."""
 
     number: int
     """The appearance's number in its analysis."""
@@ -84,9 +84,9 @@ class Appearance:
     start_seconds: float
     """Time of its first face, kept or dropped."""
     end_seconds: float
-    """Time of its last face, and of the pause for which its frame stays on screen."""
+    """Time of its last face, plus the pause for which its frame stays on screen."""
     screen_seconds: float
-    """From its first face until the frame of its last one goes."""
+    """From its first face to the end of its last frame."""
     face_count: int
     """Kept and dropped faces."""
     quality: float
@@ -99,7 +99,7 @@ class Appearance:
     emotion: Verdict | None = None
     """The emotion of the largest share."""
     emotions: dict[str, float] = field(default_factory=dict)
-    """Expected share of the time in which each emotion is shown: the mean of its probabilities; sums to 1."""
+    """Expected share of time of each emotion: the mean of its probabilities; sums to 1."""
     attributes: dict[str, float] = field(default_factory=dict)
     """Mean probability of each attribute."""
 
@@ -107,7 +107,7 @@ class Appearance:
 def summarise(
     faces: AppearanceFaces, heads: Mapping[str, HeadRows], *, abstention: Mapping[str, float] | None = None
 ) -> tuple[Appearance, ...]:
-    """Sum up each appearance, in order of number.
+    """Aggregate each appearance, in order of number.
 
     Args:
         faces: N faces of one analysis, in order of time.
@@ -118,7 +118,7 @@ def summarise(
         One value per appearance number that occurs.
 
     Raises:
-        ValueError: an appearance has no kept face, or a head speaks of another number of faces.
+        ValueError: an appearance has no kept face, or a head has another number of rows.
     """
     sums = AppearanceSums(abstention)
     sums.add(faces, heads)
@@ -126,7 +126,7 @@ def summarise(
 
 
 class AppearanceSums:
-    """Sums up appearances whose faces come block by block; holds the sums of those that are not closed.
+    """Aggregates appearances whose faces come block by block; holds the sums of those that are not closed.
 
     Args:
         abstention: as in `summarise`.
@@ -147,15 +147,15 @@ class AppearanceSums:
 
         Args:
             faces: N faces.
-            heads: by task, over the same faces; a row of NaN says nothing.
-            ids: (N,) by which ``best_face`` names them; None: their rows, counted over all blocks.
+            heads: by task, over the same faces; rows of NaN are left out.
+            ids: (N,) values for ``best_face``; None takes their rows, counted over all blocks.
 
         Raises:
-            ValueError: a head speaks of another number of faces.
+            ValueError: a head has another number of rows.
         """
         for task, head in heads.items():
             if len(head.probabilities) != len(faces):
-                raise ValueError(f"head {task!r} speaks of {len(head.probabilities)} faces, expected {len(faces)}")
+                raise ValueError(f"head {task!r} has {len(head.probabilities)} rows, expected {len(faces)}")
         if ids is None:
             ids = self._rows + np.arange(len(faces))
         self._rows += len(faces)
@@ -167,17 +167,17 @@ class AppearanceSums:
         kept = rows[faces.kept[rows]]
         weights = np.maximum(faces.quality.astype(np.float64), MIN_WEIGHT)
         parts = {"": (kept, _with_embeddings(weights[kept], faces.embeddings[kept]))}
-        # An emotion is shown for a time; what a person looks like is seen in a picture, however long that stays.
+        # An emotion is shown for a time; other attributes are seen in one frame, however long it stays on screen.
         times = weights * faces.steps
         parts |= {task: _weighted(head, kept, times if task == "emotion" else weights) for task, head in heads.items()}
-        for task, (told, columns) in parts.items():
-            self._add_columns(task, () if not task else heads[task].labels, faces.appearance[told], columns)
+        for task, (given, columns) in parts.items():
+            self._add_columns(task, () if not task else heads[task].labels, faces.appearance[given], columns)
         for number, seen in _groups(kept, faces.appearance):
             best = int(seen[faces.quality[seen].argmax()])
             self._open[number].offer(int(ids[best]), float(faces.quality[best]))
 
     def close(self, numbers: Iterable[int]) -> tuple[Appearance, ...]:
-        """Sum up some of the open appearances, in the order given, and let their sums go.
+        """Aggregate some of the open appearances, in the order given, and drop their sums.
 
         Raises:
             ValueError: one has no kept face.
@@ -203,7 +203,7 @@ class _Sums:
     best_face: int = -1
     quality: float = -1.0
     columns: dict[str, Floats] = field(default_factory=dict)
-    """By task: weight, squared weight, then what `_weighted` puts there; of no task: the embedding."""
+    """By task: weight, squared weight, then the columns of `_weighted`; the empty task holds the embedding."""
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def see(self, at_seconds: Floats, pause_seconds: Floats, screen_seconds: Floats) -> None:
@@ -264,10 +264,10 @@ def _with_embeddings(weights: Floats, embeddings: NDArray[np.float32]) -> Floats
 
 
 def _weighted(head: HeadRows, kept: NDArray[np.int64], weights: Floats) -> tuple[NDArray[np.int64], Floats]:
-    """Return the kept rows of which a head says something, and their columns of `_Sums`.
+    """Return the kept rows that a head has a prediction for, and their columns of `_Sums`.
 
-    Those of labels are the probabilities; those of a numeric head its value, the value squared, and the distances to
-    both ends of the interval. All are multiplied by the weight.
+    A head with labels gives its probabilities; a numeric one its value, the value squared, and the distances to both
+    ends of the interval. All are multiplied by the weight.
     """
     values: Floats
     if head.value is None:
@@ -277,9 +277,9 @@ def _weighted(head: HeadRows, kept: NDArray[np.int64], weights: Floats) -> tuple
         low = value if head.low is None else head.low[kept]
         high = value if head.high is None else head.high[kept]
         values = np.column_stack([value, value**2, value - low, high - value])
-    told = ~np.isnan(values).any(axis=1)
-    weight = weights[kept[told]]
-    return kept[told], np.column_stack([weight, weight**2, weight[:, None] * values[told]])
+    given = ~np.isnan(values).any(axis=1)
+    weight = weights[kept[given]]
+    return kept[given], np.column_stack([weight, weight**2, weight[:, None] * values[given]])
 
 
 def _verdict(mean: dict[str, float], threshold: float) -> Verdict:
@@ -288,10 +288,10 @@ def _verdict(mean: dict[str, float], threshold: float) -> Verdict:
 
 
 def _age(columns: Floats) -> Age:
-    """Weighted mean of the faces' ages; the interval never narrows with their number, and widens where they disagree.
+    """Return the weighted mean age; its interval never narrows with more faces, and widens where they disagree.
 
-    The frames of one person share most of their error, so many of them are little more evidence than one. What the
-    faces' own intervals do not explain, their disagreement, adds its standard error.
+    The frames of one person share most of their error, so many of them are little more evidence than one. Disagreement
+    that the faces' own intervals do not explain adds its standard error.
     """
     weight, squared_weight = columns[:2].tolist()
     mean, square, below, above = (columns[2:] / weight).tolist()

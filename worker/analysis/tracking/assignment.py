@@ -1,4 +1,4 @@
-"""Pairs rows and columns of a table so that the sum of the chosen weights is largest."""
+"""Linear assignment: pairs rows and columns of a table so that the sum of the chosen weights is largest."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 
-def best_pairs(weights: Floats) -> list[tuple[int, int]]:
-    """Pairs (row, column) of positive weight, each row and column once, with the largest sum."""
+def assign(weights: Floats) -> list[tuple[int, int]]:
+    """Return pairs (row, column) of positive weight with the largest sum; each row and column occurs at most once."""
     rows, columns = np.flatnonzero((weights > 0).any(axis=1)), np.flatnonzero((weights > 0).any(axis=0))
     positive = np.clip(weights[np.ix_(rows, columns)], 0.0, None)
     if not positive.size:
         return []
     best = positive.argmax(axis=1)
-    if len(set(best.tolist())) < len(best):  # rows compete; otherwise everyone's first choice is the optimum
+    if len(set(best.tolist())) < len(best):  # rows compete; otherwise every row's first choice is the optimum
         best = _hungarian(positive)
     return [(int(rows[r]), int(columns[c])) for r, c in enumerate(best) if c >= 0 and positive[r, c] > 0]
 
 
 def _hungarian(weights: Floats) -> NDArray[np.int64]:
-    """Column of each row, or -1, in the assignment of largest weight.
+    """Return the column of each row, or -1, in the assignment of largest weight.
 
     Shortest augmenting paths with potentials (Kuhn-Munkres in the form of Jonker and Volgenant), cubic time.
     """
@@ -48,7 +48,7 @@ def _hungarian(weights: Floats) -> NDArray[np.int64]:
 
 
 def _augment(costs: Floats, row_price: Floats, column_price: Floats, owner: NDArray[np.int64]) -> None:
-    """Give the row that owns the virtual last column a real one, moving other rows along the cheapest path."""
+    """Assign a column to the row that owns the virtual last one, moving other rows along the cheapest path."""
     width = costs.shape[1]
     slack, came_from = np.full(width, np.inf), np.full(width, width)
     visited = np.zeros(width + 1, np.bool_)

@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from worker.analysis.tracking.appearances import Appearance
     from worker.types import HeadSpec, MediaInfo
 
-MAX_UNIT_FACES = 1000  # joined before their unit is stored: a tenth of a second, while nothing else is stored
+MAX_UNIT_FACES = 1000  # joined by the writer itself: a tenth of a second, while nothing else is stored
 
 
 @dataclass(frozen=True, slots=True)
 class Shots:
-    """The times of an analysis that bound its appearances."""
+    """The times that bound the appearances of an analysis."""
 
     cuts_seconds: Sequence[float] = ()
     """Ascending times at which a new shot begins."""
@@ -66,9 +66,9 @@ class Joiner:
         """Join the faces of the next whole frames.
 
         Args:
-            ids: (N,) by which ``best_face`` names a face.
+            ids: (N,) values for ``best_face``.
             faces: N faces, ordered by frame.
-            heads: by task, over the same faces; a row of NaN says nothing.
+            heads: by task, over the same faces; rows of NaN are left out.
         """
         numbers = self._tracker.update(faces)
         holds = Holds.of(faces.hold_seconds, self._interval)
@@ -87,7 +87,7 @@ class Joiner:
         return Joined(numbers, self._sums.close([number for number in self._sums.open if number not in in_view]))
 
     def close(self) -> tuple[Appearance, ...]:
-        """Return the appearances that are still open: there are no more faces."""
+        """Return the appearances that are still open, after the last face."""
         return self._sums.close(self._sums.open)
 
 
@@ -132,7 +132,7 @@ def _track_input(faces: StoredFaces, info: MediaInfo | None) -> TrackInput:
 
 
 def _heads(parts: Sequence[StoredFaces], specs: Mapping[str, HeadSpec]) -> dict[str, HeadRows]:
-    """Concatenate what the heads say, with NaN for the faces of which one says nothing."""
+    """Concatenate the predictions, with NaN for faces without one."""
     heads = {}
     for task in specs:
         given = [faces.heads.get(task) for faces in parts]

@@ -2,10 +2,10 @@
 
 Every pair of a track and a face gets the evidence, in nats, that both are one person: the log-ratio of how likely the
 pair is for one person and for two. Motion and embedding each give a part. How far a face may have moved grows with the
-time since it was last seen, so motion is worth much from frame to frame and little at two frames a second, where the
-embedding decides; no weight has to be set by hand. Each frame is then paired so that the sum of evidence is largest.
+time since it was last seen, so motion counts much from frame to frame and little at two frames a second, where the
+embedding decides; no weight has to be set by hand. A linear assignment then maximises the evidence of each frame.
 
-State is kept for tracks in view only, and a face's number is final as soon as its frame is seen, so films can be fed
+State is kept for tracks in view only, and a face's number is final as soon as its frame is seen, so videos can be fed
 in pieces.
 """
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from worker.analysis.tracking.assignment import best_pairs
+from worker.analysis.tracking.assignment import assign
 from worker.analysis.tracking.holds import Holds
 from worker.columns import ArrayColumns
 
@@ -43,7 +43,7 @@ class TrackInput(ArrayColumns):
     boxes: NDArray[np.float32]
     """(N, 4) pixels of the frame."""
     scores: NDArray[np.float32]
-    """(N,) the detector's, in 0..1."""
+    """(N,) detection score, in 0..1."""
     quality: NDArray[np.float32]
     """(N,) in 0..1."""
     embeddings: NDArray[np.float32]
@@ -51,14 +51,14 @@ class TrackInput(ArrayColumns):
     has_embedding: NDArray[np.bool_]
     """(N,) False for a dropped face."""
     hold_seconds: NDArray[np.float64]
-    """(N,) how long the frame stands for the film: until the next sampled one; NaN where that is not known."""
+    """(N,) time until the next sampled frame, for which this one stays on screen; NaN where it is not known."""
 
     def __post_init__(self) -> None:
         self._check(boxes=(4,), embeddings=(-1,))
 
     @classmethod
     def empty(cls, dimension: int = 128) -> Self:
-        """No face."""
+        """Return a value without faces."""
         none = np.zeros(0, np.float32)
         return cls(
             frame_index=np.zeros(0, np.int64),
@@ -74,16 +74,16 @@ class TrackInput(ArrayColumns):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrackOptions:
-    """What counts as one person in view."""
+    """Limits of what is one person in view."""
 
     gap_seconds: float = 2.0
     """Longest time without a kept face that an appearance may span; never less than two sample intervals."""
     gap_similarity: float = 0.38
-    """Cosine that bridges such a gap: as likely for one person as for two (LFW's train people, SFace)."""
+    """Cosine that bridges such a gap: as likely for one person as for two (train people of LFW, SFace)."""
     overlap: float = 0.3
     """Intersection over union by which a dropped face joins a track."""
     jump: float = 0.05
-    """Probability that a face is not where its motion says (camera move, missed cut, fast turn)."""
+    """Probability that motion does not predict the place of a face (camera move, missed cut, fast turn)."""
 
 
 def track(
@@ -96,12 +96,12 @@ def track(
     """Number the appearances of one analysis, 0.. in order of first sight, from left to right within a frame.
 
     Every face with an embedding gets an appearance. A face without one joins a track that it overlaps, else gets -1;
-    it neither starts an appearance nor lengthens the gap that one may span.
+    it neither starts an appearance nor extends the gap that one may span.
 
     Args:
         faces: all faces of the analysis.
         cuts_seconds: ascending times at which a new shot begins; no appearance spans one.
-        sample_interval_seconds: time between two analysed frames; None for a still.
+        sample_interval_seconds: time between two analysed frames; None for an image.
         options: limits.
 
     Returns:
@@ -124,11 +124,11 @@ class _Track:
     velocity: Floats
     """(2,) of the centre, pixels per second."""
     at_seconds: float
-    """Time of the frame that it was seen in last."""
+    """Time of its last frame."""
     seen_seconds: float
-    """When it was seen last: that time, and the pause in which its frame stayed on screen and nothing could move."""
+    """That time plus the pause for which its frame stayed on screen, while nothing could move."""
     kept_seconds: float
-    """The same of its last kept face."""
+    """The same for its last kept face."""
     direction: Floats
     """(D,) quality-weighted sum of its embeddings."""
     latest: Floats
@@ -183,7 +183,7 @@ class Tracker:
         return numbers
 
     def in_view(self) -> set[int]:
-        """Return the numbers of the appearances that may get more faces; all others are complete."""
+        """Return the numbers of the appearances that may still get faces; all others are complete."""
         return {one.number for one in self._tracks}
 
     def _frame(self, faces: TrackInput) -> NDArray[np.int64]:
@@ -202,8 +202,8 @@ class Tracker:
         return numbers
 
     def _join(self, faces: TrackInput, kept: NDArray[np.int64], now: float, numbers: NDArray[np.int64]) -> list[_Track]:
-        """Pair kept faces with tracks; the tracks left over."""
-        pairs = best_pairs(self._evidence(faces[kept], now))
+        """Assign kept faces to tracks, and return the tracks left over."""
+        pairs = assign(self._evidence(faces[kept], now))
         for index, column in pairs:
             one, row = self._tracks[index], int(kept[column])
             one.see(faces.boxes[row].astype(np.float64), now, self._pause)
@@ -215,13 +215,13 @@ class Tracker:
     def _follow(
         self, faces: TrackInput, dropped: NDArray[np.int64], free: list[_Track], numbers: NDArray[np.int64]
     ) -> None:
-        """Let dropped faces join the tracks that no kept face continues, by overlap alone."""
+        """Assign dropped faces to the tracks that no kept face continues, by overlap alone."""
         if not len(dropped) or not free:
             return
         near = [one for one in free if not self._is_gap(self._now - one.seen_seconds)]
         boxes = faces.boxes[dropped].astype(np.float64)
         overlaps = _overlaps(self._predicted(near, self._now), boxes)
-        for index, column in best_pairs(np.where(overlaps >= self._options.overlap, overlaps, 0.0)):
+        for index, column in assign(np.where(overlaps >= self._options.overlap, overlaps, 0.0)):
             near[index].see(boxes[column], self._now, self._pause)
             numbers[dropped[column]] = near[index].number
 
@@ -245,7 +245,7 @@ class Tracker:
         return one.number
 
     def _evidence(self, faces: TrackInput, now: float) -> Floats:
-        """(T, F) nats for one person; -inf where a gap is not bridged by the embedding."""
+        """Return (T, F) nats for one person; -inf where the embedding does not bridge a gap."""
         if not self._tracks or not len(faces):
             return np.zeros((len(self._tracks), len(faces)))
         elapsed = np.array([[now - one.seen_seconds] for one in self._tracks])
@@ -258,28 +258,28 @@ class Tracker:
         return np.where(gap & (similarity < self._options.gap_similarity), -np.inf, total)
 
     def _similarity(self, faces: TrackInput) -> Floats:
-        """(T, F) cosine to the mean of the track or to its latest face, whichever agrees more."""
+        """Return (T, F) cosines to the mean of the track or to its latest face, whichever is larger."""
         mean = np.stack([one.direction / max(float(np.linalg.norm(one.direction)), 1e-9) for one in self._tracks])
         latest = np.stack([one.latest for one in self._tracks])
         embeddings = faces.embeddings.astype(np.float64).T
         return np.maximum(mean @ embeddings, latest @ embeddings)
 
     def _is_gap(self, elapsed_seconds: float) -> bool:
-        """Whether a sample was missed; a flicker of the detector within a quarter of a second is none."""
+        """Return whether a sample was missed; a detection that is missing for a quarter of a second is no gap."""
         return elapsed_seconds > max(0.25, 1.5 * self._interval)
 
     @staticmethod
     def _predicted(tracks: list[_Track], now: float) -> Floats:
-        """(T, 4) boxes where the tracks should be by now."""
+        """Return (T, 4) boxes where the tracks should be by now."""
         if not tracks:
             return np.zeros((0, 4))
-        # Faces keep their course for a blink, not for a second: extrapolate no further than 0.2 s.
+        # Faces keep their course for a fraction of a second: extrapolate no further than 0.2 s.
         shift = [one.velocity * min(max(now - one.seen_seconds, 0.0), 0.2) for one in tracks]
         return np.stack([one.box for one in tracks]) + np.tile(np.stack(shift), 2)
 
 
 def _frames(faces: TrackInput) -> Iterator[NDArray[np.int64]]:
-    """Rows of each frame in an order that does not depend on how they came: left to right."""
+    """Yield the rows of each frame from left to right, whatever their order in the input."""
     if not len(faces):
         return
     borders = np.flatnonzero(np.diff(faces.frame_index)) + 1
@@ -294,37 +294,37 @@ def _centres(boxes: Floats) -> Floats:
 
 
 def _sizes(boxes: Floats) -> Floats:
-    """Geometric mean of the sides, at least a pixel."""
+    """Return the geometric mean of the sides, at least a pixel."""
     sides = np.maximum(boxes[..., 2:] - boxes[..., :2], 1.0)
     sizes: Floats = np.sqrt(sides[..., 0] * sides[..., 1])
     return sizes
 
 
 def _motion_evidence(tracks: Floats, faces: Floats, elapsed: Floats, jump: float) -> Floats:
-    """(T, F) nats by distance in face sizes and by change of size, against a face somewhere else in the picture."""
+    """Return (T, F) nats by distance in face sizes and by change of size, against a face elsewhere in the frame."""
     sizes, own = _sizes(tracks)[:, None], _sizes(faces)[None]
     distance = np.linalg.norm(_centres(tracks)[:, None] - _centres(faces)[None], axis=2) / np.sqrt(sizes * own)
     growth = np.log(own / sizes)
     # Spread of a person's position in face sizes and of the log-size: the detector's jitter, then how people move.
-    # Clips show 0.03 and 0.02 from frame to frame, 0.06 to 0.26 and 0.05 over half a second; wider here for cameras.
+    # Videos show 0.03 and 0.02 from frame to frame, 0.06 to 0.26 and 0.05 over half a second; wider here for cameras.
     place, scale = np.hypot(0.1, 1.0 * elapsed), np.hypot(0.1, 0.3 * elapsed)
     same = -0.5 * ((distance / place) ** 2 + (growth / scale) ** 2) - np.log((2 * np.pi) ** 1.5 * place**2 * scale)
-    # Someone else may be anywhere within some 40 square face sizes and within a factor of e either way.
+    # Another person may be anywhere within some 40 square face sizes and within a factor of e either way.
     other = -np.log(40.0 * 2.0)
     evidence: Floats = np.logaddexp(np.log1p(-jump) + same - other, np.log(jump))
     return evidence
 
 
 def _trust(first: Floats, second: Floats) -> Floats:
-    """Share of the embedding's evidence that counts: all from quality 0.5 of both faces on, never less than a fifth."""
+    """Return the share of the embedding's evidence that counts: all where both faces have quality 0.5, at least 0.2."""
     trust: Floats = np.clip(np.minimum(first, second) / 0.5, 0.2, 1.0)
     return trust
 
 
 def _embedding_evidence(similarity: Floats, trust: Floats) -> Floats:
-    """Nats by cosine: linear, as for two normal distributions of equal spread, and bounded on both sides.
+    """Return nats by cosine: linear, as for two normal distributions of equal spread, and bounded on both sides.
 
-    SFace cosines of LFW's train people are 0.67 and 0.09 on average, with a spread of 0.10: they part at 0.38 and the
+    SFace cosines of LFW's train people are 0.67 and 0.09 on average, with a spread of 0.10: they cross at 0.38 and the
     slope would be 58. Half of it counts, because the frames of one shot err together.
     """
     evidence: Floats = trust * np.clip(30.0 * (similarity - 0.38), -12.0, 8.0)
@@ -332,7 +332,7 @@ def _embedding_evidence(similarity: Floats, trust: Floats) -> Floats:
 
 
 def _overlaps(first: Floats, second: Floats) -> Floats:
-    """(A, B) intersection over union of (A, 4) and (B, 4) boxes."""
+    """Return the (A, B) intersection over union of (A, 4) and (B, 4) boxes."""
     low = np.maximum(first[:, None, :2], second[None, :, :2])
     high = np.minimum(first[:, None, 2:], second[None, :, 2:])
     shared = np.prod(np.clip(high - low, 0.0, None), axis=2)

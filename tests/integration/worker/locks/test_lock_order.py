@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from worker.analysis.results import StoredFaces, UnitResult
 from worker.analysis.store.finish import finish_leased
-from worker.analysis.store.writer import Books, Writer
+from worker.analysis.store.writer import Writer, WriterContext
 from worker.erasure.erase import Eraser
 from worker.erasure.files import Stores
 from worker.errors import DecoderCrashed, MediaChanged, MediaUnreachable
@@ -47,7 +47,9 @@ def work(archive, *, shuffle=lambda units: None, spoil=lambda unit: None, limit=
     """Lease units and store them, or book what ``spoil`` gives for them as their failure."""
     with (
         LeaseHolder(archive.sessions, archive.lease()) as leases,
-        Writer(Books(archive.sessions, leases, CropStore("memory://locks"), archive.release_id, {}, 3)) as writer,
+        Writer(
+            WriterContext(archive.sessions, leases, CropStore("memory://locks"), archive.release_id, {}, 3)
+        ) as writer,
     ):
         while units := leases.take(limit):
             shuffle(units)

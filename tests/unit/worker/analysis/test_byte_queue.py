@@ -8,7 +8,7 @@ import time
 from worker.analysis.byte_queue import ByteQueue
 
 
-def test_items_come_out_in_order_and_an_empty_queue_answers_none():
+def test_items_come_out_in_order_and_an_empty_queue_returns_none():
     items = ByteQueue(100)
     for number in range(5):
         assert items.put(number, 10)
@@ -35,13 +35,13 @@ def test_a_full_queue_makes_the_writer_wait_until_there_is_room():
     thread.join()
 
 
-def test_news_without_pixels_passes_a_full_queue():
+def test_events_without_pixels_pass_a_full_queue():
     items = ByteQueue(10)
     items.put("frame", 10)
     assert items.put("end", 0)
 
 
-def test_closing_wakes_the_writer_and_refuses_what_follows():
+def test_closing_wakes_the_writer_and_refuses_further_items():
     items = ByteQueue(10)
     items.put("first", 10)
     answers = []

@@ -1,4 +1,4 @@
-"""Crops wait for full batches, the network runs beside its caller, and nothing is lost or mixed up."""
+"""Crops wait for full batches, the model runs beside its caller, and no face is lost or mixed up."""
 
 import threading
 from types import SimpleNamespace
@@ -14,7 +14,7 @@ from worker.analysis.results import DetectedFaces
 from worker.types import DecodedFrame
 
 
-class Network:
+class GatedModel:
     """A release that answers each crop with its first pixel, once the test lets it go."""
 
     def __init__(self):
@@ -28,15 +28,15 @@ class Network:
 
 
 @pytest.fixture
-def network():
-    return Network()
+def model():
+    return GatedModel()
 
 
 @pytest.fixture
-def recognizer(network):
-    recognizer = FaceRecognizer(network, 4)
+def recognizer(model):
+    recognizer = FaceRecognizer(model, 4)
     yield recognizer
-    network.go.set()
+    model.go.set()
     recognizer.close()
 
 
@@ -60,31 +60,31 @@ def drain(recognizer):
     return done
 
 
-def test_faces_wait_for_a_full_batch(recognizer, network):
-    network.go.set()
+def test_faces_wait_for_a_full_batch(recognizer, model):
+    model.go.set()
     enqueue(recognizer, [1, 2, 3])
     assert recognizer.start_full() == []
     assert not recognizer.busy
     enqueue(recognizer, [4])
     recognizer.start_full()
     assert len(drain(recognizer)) == 2
-    assert network.sizes == [4]
+    assert model.sizes == [4]
 
 
-def test_a_batch_that_is_not_full_starts_when_nothing_else_runs(recognizer, network):
+def test_a_batch_that_is_not_full_starts_when_nothing_else_runs(recognizer, model):
     enqueue(recognizer, [1])
     recognizer.start_waiting()
     enqueue(recognizer, [2])
     recognizer.start_waiting()
-    network.go.set()
+    model.go.set()
     drain(recognizer)
     recognizer.start_waiting()
     drain(recognizer)
-    assert network.sizes == [1, 1]
+    assert model.sizes == [1, 1]
 
 
-def test_answers_reach_their_kept_faces(recognizer, network):
-    network.go.set()
+def test_outputs_reach_their_kept_faces(recognizer, model):
+    model.go.set()
     units = [enqueue(recognizer, [7, 9], dropped=2), enqueue(recognizer, [11, 13])]
     recognizer.start_full()
     done = drain(recognizer)
@@ -103,17 +103,17 @@ def test_faces_that_were_all_dropped_do_not_wait_for_the_model(recognizer):
     assert recognizer.finished() == []
 
 
-def test_the_caller_waits_for_a_network_that_lags(recognizer, network):
+def test_the_caller_waits_for_a_model_that_lags(recognizer, model):
     for value in range(MAX_RUNNING + 2):
         enqueue(recognizer, [value] * 4)
-    threading.Timer(0.05, network.go.set).start()
+    threading.Timer(0.05, model.go.set).start()
     done = recognizer.start_full() + drain(recognizer)
     assert [int(chunk.faces.embeddings[0, 0]) for chunk in done] == list(range(MAX_RUNNING + 2))
 
 
-def test_a_failure_of_the_network_reaches_the_caller(recognizer, network):
-    network.go.set()
-    network.infer = lambda crops: torch.zeros(1) @ torch.zeros(2)
+def test_a_failure_of_the_model_reaches_the_caller(recognizer, model):
+    model.go.set()
+    model.infer = lambda crops: torch.zeros(1) @ torch.zeros(2)
     enqueue(recognizer, [1, 2, 3, 4])
     recognizer.start_full()
     with pytest.raises(RuntimeError):
@@ -133,9 +133,9 @@ def found_in(frames, *rows):
     return SimpleNamespace(detections=detections, quality=quality, crops=torch.zeros(count, 3, 2, 2), note="reduced")
 
 
-def test_faces_return_to_the_units_of_their_frames(recognizer, network):
-    network.device = "cpu"
-    network.find = lambda pixels, search: found_in(pixels, 0, 1, 1, 3)
+def test_faces_return_to_the_units_of_their_frames(recognizer, model):
+    model.device = "cpu"
+    model.find = lambda pixels, search: found_in(pixels, 0, 1, 1, 3)
     batcher = FrameBatcher(4, 1 << 20)
     one, two, three = (SimpleNamespace(unit_id=number, kind="video") for number in range(3))
     for number, unit in enumerate((one, two, one)):
@@ -152,7 +152,7 @@ def test_faces_return_to_the_units_of_their_frames(recognizer, network):
     assert [part.hold_seconds.tolist() for part in faces] == [[0.5], [0.5, 0.5], [0.0]]
     assert [part.boxes[:, 0].tolist() for part in faces] == [[0], [1, 1], [3]]
     assert {part.frame_size for part in faces} == {(6, 4)}
-    network.find = lambda pixels, search: found_in(pixels, 2)
+    model.find = lambda pixels, search: found_in(pixels, 2)
     assert recognizer.detect(batch).units == (one,)
     (later,) = recognizer.start_full()
     assert later.batch > chunks[0].batch

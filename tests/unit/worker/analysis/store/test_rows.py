@@ -1,4 +1,4 @@
-"""What a stored face and its predictions look like, before PostgreSQL sees them."""
+"""Rows of faces and predictions, as they are built before PostgreSQL sees them."""
 
 from __future__ import annotations
 

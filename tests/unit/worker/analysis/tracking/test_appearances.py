@@ -1,4 +1,4 @@
-"""What an appearance says follows from its faces, the clear ones more than the poor ones."""
+"""The predictions of an appearance follow from its faces, from clear ones more than from poor ones."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def ages(values, half):
 
 
 def test_probabilities_are_averaged_by_quality_before_the_label():
-    # two poor faces say male, one clear face says female
+    # two poor faces are predicted male, one clear face female
     gender = head(GENDERS, [(0.6, 0.4), (0.6, 0.4), (0.1, 0.9)])
     (one,) = summarise(faces_of([0, 0, 0], quality=[0.1, 0.1, 0.8]), {"gender": gender})
     assert one.gender == Verdict(label="female", confidence=pytest.approx(0.8))
@@ -58,7 +58,7 @@ def test_a_head_answers_from_its_threshold_on(threshold, label):
     assert one.gender == Verdict(label=label, confidence=0.75)
 
 
-def test_dropped_faces_are_counted_and_say_nothing():
+def test_dropped_faces_are_counted_and_change_no_prediction():
     nothing = np.full(7, np.nan)
     faces = faces_of(
         [0, 0, 0], kept=[False, True, False], quality=[0.9, 0.4, 0.9], embeddings=[nothing, np.eye(7)[2], nothing]
@@ -83,11 +83,11 @@ def test_an_appearance_of_dropped_faces_is_refused():
 
 
 def test_a_head_of_another_length_is_refused():
-    with pytest.raises(ValueError, match="'gender' speaks of 1 faces, expected 2"):
+    with pytest.raises(ValueError, match="'gender' has 1 rows, expected 2"):
         summarise(faces_of([0, 0]), {"gender": head(GENDERS, [(0.5, 0.5)])})
 
 
-def test_heads_that_are_off_say_nothing():
+def test_heads_that_are_off_have_no_prediction():
     (one,) = summarise(faces_of([0]), {})
     assert one.age is None
     assert one.gender is None
@@ -170,12 +170,12 @@ def test_appearances_share_out_their_faces_and_stay_probabilities(seed, count):
         ([0.0], [0.03], 0.0, 0.0, 0.03),
     ],
 )
-def test_time_in_view_lasts_until_the_last_frame_goes(times, holds, start, end, screen):
+def test_time_in_view_lasts_to_the_end_of_the_last_frame(times, holds, start, end, screen):
     (one,) = summarise(faces_of([0] * len(times), times=times, holds=holds), {})
     assert (one.start_seconds, one.end_seconds, one.screen_seconds) == pytest.approx((start, end, screen))
 
 
-def test_an_emotion_counts_for_as_long_as_it_is_shown_and_all_else_by_the_picture():
+def test_an_emotion_counts_by_its_time_and_other_attributes_by_the_frame():
     happy = head(("happiness", "anger"), [(1, 0), (0, 1)])
     gender = head(GENDERS, [(1, 0), (0, 1)])
     (one,) = summarise(faces_of([0, 0], times=[0.0, 9.5], holds=[9.5, 0.5]), {"emotion": happy, "gender": gender})

@@ -1,4 +1,4 @@
-"""Frames that stay on screen: a slide counts for as long as it is shown, and frames of a constant rate as ever."""
+"""Frames that stay on screen: a slide counts for as long as it is shown, frames of a constant rate count one step."""
 
 import numpy as np
 import pytest
@@ -14,12 +14,12 @@ from worker.analysis.tracking.holds import DEFAULT_STEP_SECONDS, Holds
         ([10.0, 0.5], 0.5, [10.0, 0.5], [9.5, 0], [20, 1]),
         ([60.0], None, [60.0], [60 - DEFAULT_STEP_SECONDS], [60 / DEFAULT_STEP_SECONDS]),
         ([0.04, 0.04], None, [0.04, 0.04], [0, 0], [1, 1]),
-        ([None, None], 0.5, [0.5, 0.5], [0, 0], [1, 1]),  # rows of before
+        ([None, None], 0.5, [0.5, 0.5], [0, 0], [1, 1]),  # rows stored without a hold
         ([None, 0.0], None, [0, 0], [0, 0], [1, 1]),
         ([], 0.5, [], [], []),
     ],
 )
-def test_what_a_hold_means(holds, step, screen, pauses, steps):
+def test_holds_become_pauses_and_steps(holds, step, screen, pauses, steps):
     of = Holds.of(np.array(holds, np.float64), step)
     assert of.screen_seconds == pytest.approx(screen)
     assert of.pause_seconds == pytest.approx(pauses)

@@ -1,4 +1,4 @@
-"""Faces of made sequences become the appearances that were made."""
+"""Faces of synthetic sequences become the appearances that they were made of."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.analysis.tracking.assignment import best_pairs
+from worker.analysis.tracking.assignment import assign
 from worker.analysis.tracking.track import Tracker, TrackInput, TrackOptions, track
 
 DIMENSION = 32
@@ -19,7 +19,7 @@ TWO_A_SECOND = 0.5
 
 
 def face_of(person, rng, agreement=0.75):
-    """An embedding whose cosine to another one of the same person is about ``agreement``."""
+    """Return an embedding whose cosine to another one of the same person is about ``agreement``."""
     centre = np.random.default_rng(1000 + person).normal(size=DIMENSION)
     centre /= np.linalg.norm(centre)
     noise = rng.normal(size=DIMENSION)
@@ -48,12 +48,12 @@ def sequence(sightings, interval, *, agreement=0.75, size=60.0, holds=None):
 
 
 def walk(person, frames, start, step):
-    """A person who moves by ``step`` pixels a frame."""
+    """Return a person who moves by ``step`` pixels a frame."""
     return [(f, person, start[0] + i * step[0], start[1] + i * step[1]) for i, f in enumerate(frames)]
 
 
 def run(sightings, interval, cuts=(), **kwargs):
-    """The appearances as lists of (frame, person), and the numbers."""
+    """Return the appearances as lists of (frame, person), and the numbers."""
     rows = sorted(sightings, key=lambda row: row[0])
     numbers = track(sequence(rows, interval, **kwargs), cuts, sample_interval_seconds=interval)
     groups = {}
@@ -101,13 +101,13 @@ def test_a_gap_is_bridged_up_to_its_limit(what, missing, interval, count):
     assert len(run(sightings, interval)[0]) == count
 
 
-def test_a_gap_is_not_bridged_to_someone_else():
+def test_a_gap_is_not_bridged_to_another_person():
     sightings = walk(0, range(10), (100, 100), (0, 0)) + walk(1, range(12, 20), (100, 100), (0, 0))
     assert len(run(sightings, TWO_A_SECOND)[0]) == 2
 
 
 @pytest.mark.parametrize("interval", [EVERY_FRAME, TWO_A_SECOND])
-def test_someone_in_the_same_place_is_someone_else_even_without_a_cut(interval):
+def test_another_person_in_the_same_place_is_another_appearance_even_without_a_cut(interval):
     sightings = walk(0, range(10), (100, 100), (0, 0)) + walk(1, range(10, 20), (100, 100), (0, 0))
     groups, _ = run(sightings, interval)
     assert [len(members) for members in groups.values()] == [10, 10]
@@ -163,7 +163,7 @@ def test_a_kept_face_goes_before_a_dropped_one():
     assert groups[-1] == [(5, -1)]
 
 
-def test_every_face_of_a_single_picture_is_its_own_appearance():
+def test_every_face_of_an_image_is_its_own_appearance():
     faces = sequence([(0, 0, 300, 10), (0, 0, 100, 10), (0, -1, 500, 10), (0, 2, 200, 10)], 1.0)
     assert track(faces).tolist() == [2, 0, -1, 1]
 
@@ -172,7 +172,7 @@ def test_no_face():
     assert track(TrackInput.empty(7)).shape == (0,)
 
 
-def test_pieces_of_a_film_give_the_numbers_of_the_whole():
+def test_parts_of_a_video_get_the_numbers_of_the_whole():
     sightings = [s for p in range(4) for s in walk(p, range(30), (90 * p, 50), (3, 2)) if (s[0] + p) % 7]
     faces = sequence(sightings, TWO_A_SECOND)
     tracker = Tracker(sample_interval_seconds=TWO_A_SECOND)
@@ -201,7 +201,7 @@ def test_columns_show_shapes_and_join():
 
 @st.composite
 def scenes(draw):
-    """Faces anywhere, in any company, with cuts anywhere."""
+    """Draw faces in any place and any number, with cuts at any time."""
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     frames = draw(st.integers(1, 14))
     counts = rng.integers(0, 5, frames)
@@ -248,7 +248,7 @@ def test_the_order_of_faces_within_a_frame_does_not_matter(scene, seed):
 @settings(max_examples=200, deadline=None)
 def test_pairs_have_the_largest_sum(seed, rows, columns):
     weights = np.random.default_rng(seed).integers(-3, 4, (rows, columns)).astype(float)
-    pairs = best_pairs(weights)
+    pairs = assign(weights)
     assert len({r for r, _ in pairs}) == len({c for _, c in pairs}) == len(pairs)
     table = np.clip(weights if rows <= columns else weights.T, 0, None)
     best = max(
@@ -260,13 +260,13 @@ def test_pairs_have_the_largest_sum(seed, rows, columns):
 
 @pytest.mark.parametrize("interval", [5.0, 10.0, 60.0, 600.0])
 @pytest.mark.parametrize("step", [None, 0.5, 0.1])
-def test_somebody_in_slides_is_one_appearance_however_long_they_stay(interval, step):
+def test_a_person_in_slides_is_one_appearance_however_long_they_stay(interval, step):
     sightings = walk(0, range(6), (100, 100), (2, 0)) + walk(1, range(6), (400, 100), (2, 0))
     assert track(sequence(sightings, interval), sample_interval_seconds=step).tolist() == [0, 1] * 6
 
 
 @pytest.mark.parametrize("interval", [10.0, 60.0])
-def test_somebody_who_misses_slides_for_too_long_comes_again(interval):
+def test_a_person_who_misses_slides_for_too_long_is_a_new_appearance(interval):
     sightings = [s for s in walk(0, range(6), (100, 100), (0, 0)) if s[0] != 3]
     assert track(sequence(sightings, interval), sample_interval_seconds=0.5).tolist() == [0, 0, 0, 1, 1]
 
@@ -281,7 +281,7 @@ def test_a_frozen_frame_among_others_cuts_nothing(unknown):
 
 
 def turning(angles, interval, boxes):
-    """One face a frame, whose embedding turns in a plane by so many degrees."""
+    """Return one face a frame, whose embedding turns in a plane by so many degrees."""
     radians = np.deg2rad(np.array(angles, np.float64))
     count = len(angles)
     embeddings = np.zeros((count, DIMENSION), np.float32)
@@ -306,7 +306,7 @@ def turning(angles, interval, boxes):
         ([0, 60, -60], [0, 0, 1]),  # 120 and 90
     ],
 )
-def test_a_face_need_be_like_the_latest_one_or_like_their_mean(angles, numbers):
+def test_a_face_joins_when_it_resembles_the_latest_one_or_their_mean(angles, numbers):
     faces = turning(angles, TWO_A_SECOND, [(100, 100, 160, 160)] * len(angles))
     assert track(faces, sample_interval_seconds=TWO_A_SECOND).tolist() == numbers
 
@@ -314,7 +314,7 @@ def test_a_face_need_be_like_the_latest_one_or_like_their_mean(angles, numbers):
 @pytest.mark.parametrize(
     ("missing", "interval", "count"),
     [
-        (5, EVERY_FRAME, 1),  # gone for 0.24 s: a flicker, whatever the face looks like
+        (5, EVERY_FRAME, 1),  # gone for 0.24 s: a short gap, whatever the face looks like
         (6, EVERY_FRAME, 2),  # for 0.28 s: only the embedding could bridge it, and it does not
         (0, TWO_A_SECOND, 1),
         (1, TWO_A_SECOND, 2),

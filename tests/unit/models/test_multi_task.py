@@ -7,7 +7,7 @@ import torch
 
 from models.branches import Branch, BranchSpec
 from models.inference.precision import compute_dtype, resolve_device
-from models.network import SharedNetwork
+from models.multi_task import MultiTaskModel
 from models.release import load_release
 from models.trunks.sface import SFace
 
@@ -84,7 +84,7 @@ def test_without_identity_the_trunk_stops_early():
     trunk = SFace()
     for name in ("conv_10", "conv_14"):
         trunk.layers[name].register_forward_hook(lambda *_: pytest.fail("ran deeper than its heads need"))
-    outputs = SharedNetwork(trunk, [Branch(SPEC)], CPU, identity=False).infer(noise(3))
+    outputs = MultiTaskModel(trunk, [Branch(SPEC)], CPU, identity=False).infer(noise(3))
     assert outputs.embeddings.shape == (3, 0)
     assert outputs.heads["mood"].probabilities.shape == (3, 2)
 
@@ -92,7 +92,7 @@ def test_without_identity_the_trunk_stops_early():
 @pytest.mark.parametrize("identity", [True, False])
 def test_a_branch_at_the_embedding_reads_what_is_stored(identity):
     branch = Branch(replace(SPEC, depths=("embedding",)))
-    network = SharedNetwork(SFace(), [branch], CPU, identity=True)
+    network = MultiTaskModel(SFace(), [branch], CPU, identity=True)
     outputs = network.infer(noise(3))
     expected = branch({"embedding": outputs.embeddings}).softmax(1)
     assert torch.allclose(outputs.heads["mood"].probabilities, expected, atol=1e-5)
@@ -100,7 +100,7 @@ def test_a_branch_at_the_embedding_reads_what_is_stored(identity):
 
 def test_own_layers_run_in_the_trunks_precision():
     spec = replace(SPEC, stages=((16, 1),))
-    outputs = SharedNetwork(SFace(), [Branch(spec)], CPU).infer(noise(2))
+    outputs = MultiTaskModel(SFace(), [Branch(spec)], CPU).infer(noise(2))
     assert outputs.heads["mood"].probabilities.dtype == torch.float32
 
 

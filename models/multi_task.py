@@ -26,7 +26,7 @@ GPU_BATCH = 256  # faces; each smaller power of two is recorded as well
 HEAD_BATCH = 64  # faces on a CPU; linear layers read all their weights once a batch, so it should be large
 
 
-class SharedNetwork:
+class MultiTaskModel:
     """Trunk and branches, in the number format and memory layout that their device likes best."""
 
     def __init__(

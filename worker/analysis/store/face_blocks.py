@@ -1,4 +1,4 @@
-"""Reads the stored faces of an analysis, with what its heads say of them, in blocks of whole frames."""
+"""Reads the stored faces of an analysis with their predictions, in blocks of whole frames."""
 
 from __future__ import annotations
 
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from worker.types import HeadSpec
 
 BLOCK_FACES = 4096  # some 10 MB with embeddings and heads; a frame with more of them is read whole
-HEADS = ("gender", "age", "ethnicity", "emotion", "attributes")
-"""Tasks that appearances are summed up by."""
+HEADS = ("gender", "age", "ethnicity", "emotion", "attributes")  # tasks that appearances aggregate
 
 _FACE: Mapping[str, ColumnType] = {
     "face_id": "bigint", "frame_index": "bigint", "at_seconds": "double precision",
@@ -67,7 +66,7 @@ def read_shots(session: Session, analysis_id: int) -> Shots:
 
 
 def read_face_blocks(session: Session, analysis_id: int, specs: Mapping[str, HeadSpec]) -> Iterator[FaceBlock]:
-    """Yield the faces of an analysis, some BLOCK_FACES at a time.
+    """Yield the faces of an analysis, about BLOCK_FACES at a time.
 
     Args:
         session: an open session; other statements may run between two blocks.
@@ -79,7 +78,7 @@ def read_face_blocks(session: Session, analysis_id: int, specs: Mapping[str, Hea
         key = {"analysis_id": analysis_id, "first": first, "limit": limit, "dimension": EMBEDDING_DIMENSION}
         rows = read_rows(session, _FACES, _FACE, key)
         whole = rows
-        if len(rows) == limit:  # the last frame may go on behind them
+        if len(rows) == limit:  # the last frame may continue behind them
             whole = rows[rows["frame_index"] < rows["frame_index"][-1]]
             if not len(whole):
                 limit *= 2
