@@ -135,7 +135,7 @@ class _Course:
 def face_views(name: DataName, benches: Sequence[Bench]) -> FaceViews:
     """Cut the faces of a data set as each bench's detector finds them."""
     faces = READERS[name](benches[0].data)
-    crops = (crop_faces(faces, stand.detector, stand.cache / "crops") for stand in benches)
+    crops = (crop_faces(faces, stand.detector, stand.cache / "crops", stand.trunk.layout) for stand in benches)
     return FaceViews(faces, tuple(found.pixels for found in crops))
 
 

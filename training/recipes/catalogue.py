@@ -139,12 +139,13 @@ TWO_DEPTHS = register(
         summary="each branch reads two maps: larger files, no better on validation data",
     )
 )
-"""Whether branches gain from a second depth: hardly.
+"""Two depths for each branch of the frozen trunk, to see whether a second one helps: hardly.
 
-Source: as ``default``.
-Command: ``facet-train train two-depths --data D --cache C --out R``
+Source: as ``frozen``.
+Command: ``facet-train train two-depths --data D --cache C --base out/sface --out R``, with the same base as ``frozen``.
 Hours: 0.4 on two CPU cores.
-Expected on UTKFace's validation split: age 4.38 years, against 4.41 of ``default`` with files half as large.
+Expected on UTKFace's validation split: age 4.38 years, against 4.41 of the branch of ``frozen`` at that time, whose
+file was half as large.
 """
 
 RELEARNT = register(
@@ -170,12 +171,12 @@ RELEARNT = register(
         joint=JointOptions(steps=2600, batch={"utkface": 64, "fer2013": 96, "celeba10k": 24}),
     )
 )
-"""Branches that relearn the trunk's layers from the 14 x 14 maps on, beside what the frozen maps say.
+"""Branches that relearn the trunk's layers from the 14 x 14 maps on, and read the frozen maps beside them.
 
-Source: as ``default``; the stages start from the first channels of the trunk's and learn at a third of the rate;
+Source: as ``frozen``; the stages start from the first channels of the trunk's and learn at a third of the rate;
 augmentation as in training.fit.augment.
-Command: ``facet-train train relearnt --data D --cache C --out R``
+Command: ``facet-train train relearnt --data D --cache C --base out/sface --out R``, with the same base as ``frozen``.
 Hours: about 1 on two idle CPU cores for the three heads of UTKFace, crops cached; the others were not run.
 Expected: on the training rows held out, after 2400 of the 2600 steps, gender 94.9 %, ethnicity 89.5 %, age 4.36 years:
-no better than the frozen branches so far.
+no better than the branches of ``frozen`` at that time.
 """

@@ -1,0 +1,53 @@
+"""What a joint recipe trains on: crops as the trunk takes them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from models.trunks.registry import create_trunk
+from models.trunks.sface import SFACE
+from models.types import Detections
+from training.joint.train import face_views
+
+HEADER = "file,age,gender,race,split,sha256_16,dhash,source_name,dup\n"
+COUNT = 3
+
+
+class OneFaceDetector:
+    """Finds a face in the middle of every frame."""
+
+    policy = "one face"
+
+    def detect(self, frames):
+        count, _, height, width = frames.shape
+        size = torch.tensor([width, height], dtype=torch.float32)
+        points = torch.tensor([[0.35, 0.4], [0.65, 0.4], [0.5, 0.6], [0.38, 0.78], [0.62, 0.78]])
+        boxes = torch.cat((size * 0.2, size * 0.8)).repeat(count, 1)
+        return Detections(torch.arange(count), boxes, (points * size).repeat(count, 1, 1), torch.full((count,), 0.9))
+
+
+@pytest.fixture
+def data(tmp_path):
+    folder = tmp_path / "utkface" / "images"
+    folder.mkdir(parents=True)
+    for number in range(COUNT):
+        pixels = np.random.default_rng(number).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+        assert cv2.imwrite(str(folder / f"{number}.png"), pixels)
+    rows = "".join(f"{number}.png,30,0,0,train,,,,\n" for number in range(COUNT))
+    (folder.parent / "labels.csv").write_text(HEADER + rows)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["sface", "sface-w0.25-r32", "dlib29"])
+def test_crops_are_cut_as_the_trunk_takes_them(data, tmp_path, name):
+    trunk = create_trunk(name)
+    context = SimpleNamespace(data=data, cache=tmp_path / "cache", detector=OneFaceDetector(), trunk=trunk)
+    (pixels,) = face_views("utkface", [context]).pixels
+    assert pixels.shape == (COUNT, 3, trunk.layout.side, trunk.layout.side)
+    if trunk.layout != SFACE:
+        trunk.forward_intermediates(torch.from_numpy(np.array(pixels)), trunk.layout.depths)
