@@ -21,14 +21,14 @@ from models.release import DEFAULT
 from training.fit.fit import Examples, fit
 from training.fit.targets import READERS, labelled, score, targets
 from training.recipes.recipe import find
-from training.train import bench, logits_of, new_head
+from training.train import load_context, logits_of, new_branch
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.branches import BranchSpec
     from training.recipes.recipe import HeadRecipe
-    from training.train import Bench
+    from training.train import TrainingContext
 
 SHARES = (0.125, 0.25, 0.5, 1.0)
 AGES = ((0, 3), (3, 10), (10, 18), (18, 50), (50, 117))
@@ -43,10 +43,10 @@ def errors(spec: BranchSpec, logits: object, soft: object) -> NDArray[np.float32
     return (found.probabilities.numpy().argmax(1) != soft.numpy().argmax(1)).astype(np.float32)
 
 
-def curve(recipe: HeadRecipe, stand: Bench) -> None:
+def curve(recipe: HeadRecipe, context: TrainingContext) -> None:
     """Train one branch on growing shares and print a row for each."""
-    faces = READERS[recipe.data](stand.data)
-    found = stand.features(faces, recipe.taps(), mirror=recipe.fit.mirror)
+    faces = READERS[recipe.data](context.data)
+    found = context.features(faces, recipe.taps(), mirror=recipe.fit.mirror)
     features = {tap.depth: values for tap, values in found.items()}
     soft = targets(recipe.spec.task, faces, len(recipe.spec.labels))
     train, val = (labelled(recipe.spec.task, soft, np.flatnonzero(faces.split == split)) for split in ("train", "val"))
@@ -55,7 +55,7 @@ def curve(recipe: HeadRecipe, stand: Bench) -> None:
     for share in SHARES:
         rows = np.sort(order[: round(share * len(order))])
         options = replace(recipe.fit, epochs=round(recipe.fit.epochs / share**0.5))  # few faces may be seen more often
-        head = new_head(recipe, stand.trunk, features, rows, 0)
+        head = new_branch(recipe, context.trunk, features, rows, 0)
         fit(head, Examples(features, soft, rows), score(recipe.spec), options)
         branch = head.shipped()
         wrong = errors(recipe.spec, logits_of(branch, features, val), soft[val])
@@ -77,7 +77,7 @@ def main() -> None:
     print(f"| branch | faces | error | {ages} |\n|---|---|---|" + "---|" * len(AGES))
     for head in recipe.heads:
         if not arguments.head or head.spec.task in arguments.head:
-            curve(head, bench(DEFAULT, arguments.data, arguments.cache, smallest_search=head.smallest_search))
+            curve(head, load_context(DEFAULT, arguments.data, arguments.cache, smallest_search=head.smallest_search))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Errors of training, by what the caller does about them.
+"""Errors of training, by the reaction of the caller.
 
-TrainingError              base; its text is one line: what was found, what was expected, what to do
+TrainingError              base; the text is one line: the fact, the expectation, the remedy
 ├── DataError              a data set is missing or not in the expected layout: fix the folder
 └── RecipeError            a recipe is unknown or contradicts itself: choose or write another
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 class TrainingError(Exception):
-    """Training or evaluation cannot go on; the text says what was found, what was expected and what to do."""
+    """Training or evaluation cannot go on; the text states the fact, the expectation and the remedy."""
 
 
 class DataError(TrainingError):

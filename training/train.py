@@ -22,9 +22,9 @@ from training.evaluate.operating_points import thresholds
 from training.fit.calibration import TEMPERATURES, abstention_threshold, fit_temperature
 from training.fit.features import Features, Tap, extract, ready
 from training.fit.fit import Examples, fit, logits_of, maps_of
-from training.fit.heads import TrainedBranch
-from training.fit.progress import bar
+from training.fit.progress import progress_bar
 from training.fit.targets import READERS, labelled, score, targets
+from training.fit.trainable_branch import TrainableBranch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,21 +35,20 @@ if TYPE_CHECKING:
 
     from models.branches import BranchSpec
     from models.trunks.base import Trunk
+    from training.data.crops import Crops
     from training.data.face_sets import FaceSet
     from training.fit.fit import Epoch, Fit
-    from training.fit.progress import Journal
+    from training.fit.progress import RunLog
     from training.recipes.recipe import HeadRecipe, Recipe
 
 _log = logging.getLogger(__name__)
 
-STANDARDISED_ON = 1024
-"""Training faces whose features set mean and deviation."""
-INTERVAL_SHARE = 0.8
-"""Share of ages that lie within the age head's interval."""
+STANDARDISED_ON = 1024  # training faces whose features set mean and deviation
+INTERVAL_SHARE = 0.8  # share of ages that lie within the age head's interval
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class TrainingContext:
     """What training stands on."""
 
     trunk: Trunk
@@ -63,9 +62,12 @@ class Bench:
     """Folder of the release that trunk and detector are of."""
 
     def features(self, faces: FaceSet, taps: tuple[Tap, ...], *, mirror: bool = True) -> dict[Tap, Features]:
-        """Cut, run and cache what the taps give of a data set."""
-        crops = crop_faces(faces, self.detector, self.cache / "crops", self.trunk.layout)
-        return extract(self.trunk, crops.pixels, taps, self.cache / "features", mirror=mirror)
+        """Compute the features of a data set at the taps, or read them from the cache."""
+        return extract(self.trunk, self.crops(faces).pixels, taps, self.cache / "features", mirror=mirror)
+
+    def crops(self, faces: FaceSet) -> Crops:
+        """Cut the faces of a data set as the trunk takes them, or read them from the cache."""
+        return crop_faces(faces, self.detector, self.cache / "crops", self.trunk.layout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,35 +80,37 @@ class TrainedHead:
     """How long training went on until that score, such as `12 epochs`."""
 
 
-def train(
-    recipe: Recipe, stand: Callable[[int | None], Bench], journal: Journal | None = None, seed: int = 0
+def train_branches(
+    recipe: Recipe, context_of: Callable[[int | None], TrainingContext], run_log: RunLog | None = None, seed: int = 0
 ) -> list[TrainedHead]:
     """Train every head of a recipe.
 
     Args:
         recipe: not for joint training.
-        stand: gives the bench of a ``HeadRecipe.smallest_search``.
-        journal: where every epoch is noted.
+        context_of: gives the context of a ``HeadRecipe.smallest_search``.
+        run_log: where every epoch is noted.
         seed: of everything random.
 
     Raises:
         DataError: a data set is missing.
     """
-    return [train_head(head, stand(head.smallest_search), journal, seed) for head in recipe.heads]
+    return [train_head(head, context_of(head.smallest_search), run_log, seed) for head in recipe.heads]
 
 
-def train_head(recipe: HeadRecipe, bench: Bench, journal: Journal | None = None, seed: int = 0) -> TrainedHead:
+def train_head(
+    recipe: HeadRecipe, context: TrainingContext, run_log: RunLog | None = None, seed: int = 0
+) -> TrainedHead:
     """Train one branch on the training split, calibrate it on the validation split, and train it again where asked.
 
     Raises:
         DataError: the data set is missing.
     """
-    faces = READERS[recipe.data](bench.data)
-    found = bench.features(faces, recipe.taps(), mirror=recipe.fit.mirror)
+    faces = READERS[recipe.data](context.data)
+    found = context.features(faces, recipe.taps(), mirror=recipe.fit.mirror)
     soft = targets(recipe.spec.task, faces, len(recipe.spec.labels))
     rows = {split: labelled(recipe.spec.task, soft, np.flatnonzero(faces.split == split)) for split in ("train", "val")}
     features = {tap.depth: values for tap, values in found.items()}
-    fitted = _Fitter(bench.trunk, journal, seed)
+    fitted = _Fitter(context.trunk, run_log, seed)
     examples = Examples(features, soft, rows["train"])
     branch, best = fitted(recipe, examples)
     spec = calibrated(recipe, logits_of(branch, features, rows["val"]), soft[rows["val"]])
@@ -125,31 +129,31 @@ class _Fitter:
     """Trains branches from the start, on the trunk's device."""
 
     trunk: Trunk
-    journal: Journal | None
+    run_log: RunLog | None
     seed: int
 
     def __call__(self, recipe: HeadRecipe, examples: Examples) -> tuple[Branch, Fit]:
         """Give what would be shipped, not calibrated."""
         task, options = recipe.spec.task, replace(recipe.fit, seed=self.seed)
-        head = new_head(recipe, self.trunk, examples.features, examples.rows, self.seed)
+        head = new_branch(recipe, self.trunk, examples.features, examples.rows, self.seed)
         head.to(next(self.trunk.parameters()).device)
-        with bar(task, options.epochs) as advance:
+        with progress_bar(task, options.epochs) as advance:
 
             def tell(epoch: Epoch) -> None:
                 advance(epoch.number, f"{epoch.held_out:.3f}")
-                if self.journal:
-                    self.journal.write(task, epoch.number, epoch.loss, epoch.held_out, epoch.best)
+                if self.run_log:
+                    self.run_log.write(task, epoch.number, epoch.loss, epoch.held_out, epoch.best)
 
             best = fit(head, examples, score(recipe.spec), options, tell)
         return head.shipped(), best
 
 
-def new_head(
+def new_branch(
     recipe: HeadRecipe, trunk: Trunk, features: Mapping[str, Features], rows: NDArray[np.int64], seed: int
-) -> TrainedBranch:
+) -> TrainableBranch:
     """Make an untrained head whose inputs are standardised on some training faces."""
     torch.manual_seed(seed)
-    head = TrainedBranch(recipe.spec, dropout=recipe.dropout, layout=trunk.layout)
+    head = TrainableBranch(recipe.spec, dropout=recipe.dropout, layout=trunk.layout)
     if recipe.copies:
         head.start_from(trunk)
     some = np.random.default_rng(seed).permutation(rows)[:STANDARDISED_ON]
@@ -196,7 +200,7 @@ def _interval_temperature(spec: BranchSpec, logits: Tensor, soft: Tensor) -> flo
     return TEMPERATURES[min(place, len(TEMPERATURES) - 1)]
 
 
-def bench(release: Path, data: Path, cache: Path, *, smallest_search: int | None) -> Bench:
+def load_context(release: Path, data: Path, cache: Path, *, smallest_search: int | None) -> TrainingContext:
     """Set up training on a release's trunk and detector.
 
     Args:
@@ -213,10 +217,10 @@ def bench(release: Path, data: Path, cache: Path, *, smallest_search: int | None
     detection = read_weights(release / DETECTOR_FILE, manifest.files[DETECTOR_FILE])
     policy = manifest.detection if smallest_search is None else replace(manifest.detection, min_side=smallest_search)
     detector = FaceDetector(detection, policy, device)
-    return Bench(ready(read_trunk(release), device), detector, data, cache, release)
+    return TrainingContext(ready(load_trunk(release), device), detector, data, cache, release)
 
 
-def read_trunk(release: Path) -> Trunk:
+def load_trunk(release: Path) -> Trunk:
     """Read a release's trunk, float32, on the CPU.
 
     Raises:

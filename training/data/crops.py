@@ -34,12 +34,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-BATCH = 64
-"""Images per detector call; small images of one size."""
+DETECT_BATCH = 64  # images per detector call; small images of one size
+# Score lost per image width between a face's centre and the image's: these sets label the face in the middle.
 OFF_CENTRE_PENALTY = 1.0
-"""Score lost per image width between a face's centre and the image's: these sets label the face in the middle."""
+# In ``found_by``: no view showed a face.
 NOT_FOUND = 255
-"""In ``found_by``: no view showed a face."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +51,8 @@ class View:
     """Pixels of black on each side, added after resizing."""
 
 
+# Views of each set in the order they are tried, by recall on 400 images of each of the first four; the others' follow
+# from the sizes of their images.
 LADDERS: dict[str, tuple[View, ...]] = {
     "utkface": (View(side=128, margin=0), View(side=128, margin=32), View(side=256, margin=64)),
     "fer2013": (View(side=144, margin=48), View(side=96, margin=48), View(side=192, margin=64)),
@@ -62,8 +63,6 @@ LADDERS: dict[str, tuple[View, ...]] = {
     "imdb_crop": (View(side=256, margin=0), View(side=256, margin=64), View(side=480, margin=0)),
     "wiki_crop": (View(side=256, margin=0), View(side=256, margin=64), View(side=480, margin=0)),
 }
-"""Views of each set in the order they are tried, by recall on 400 images of each of the first four; the others'
-follow from the sizes of their images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +133,8 @@ def _batches(images: list[NDArray[np.uint8]], rows: NDArray[np.int64]) -> Iterat
     for row in rows.tolist():
         by_size.setdefault(images[row].shape, []).append(row)
     for same in by_size.values():
-        for start in range(0, len(same), BATCH):
-            yield np.array(same[start : start + BATCH])
+        for start in range(0, len(same), DETECT_BATCH):
+            yield np.array(same[start : start + DETECT_BATCH])
 
 
 def _middle_faces(faces: Detections, size: torch.Size) -> dict[int, NDArray[np.float32]]:
@@ -192,7 +191,7 @@ def crop_faces(faces: FaceSet, detector: FaceDetector, cache: Path | None = None
     """
     if len(faces) == 0:
         return Crops(no_crops(0, layout), np.zeros(0, dtype=np.uint8))
-    path = cache and cache / f"{faces.name}-{_key(faces, detector, layout)}"
+    path = cache and cache / f"{faces.name}-{_crops_key(faces, detector, layout)}"
     if path and path.with_suffix(".found.npy").is_file():
         return Crops(np.load(path.with_suffix(".pixels.npy"), mmap_mode="r"), np.load(path.with_suffix(".found.npy")))
     images = [read_image(name) for name in faces.paths()]
@@ -208,7 +207,7 @@ def crop_faces(faces: FaceSet, detector: FaceDetector, cache: Path | None = None
     return crops
 
 
-def _key(faces: FaceSet, detector: FaceDetector, layout: TrunkLayout) -> str:
+def _crops_key(faces: FaceSet, detector: FaceDetector, layout: TrunkLayout) -> str:
     """Name everything that the crops depend on, but the pixels themselves."""
     facts: dict[str, object] = {
         "files": hashlib.sha256("\n".join(faces.files.tolist()).encode()).hexdigest(),

@@ -28,18 +28,15 @@ _log = logging.getLogger(__name__)
 DataName = Literal["utkface", "fer2013", "celeba10k", "fairface", "adience", "imdb_crop", "wiki_crop"]
 Split = Literal["train", "val", "test"]
 
-GENDERS = ("male", "female")
-"""UTKFace's order, which is the head's."""
-ETHNICITIES = ("White", "Black", "Asian", "Indian", "Other")
-"""UTKFace's five, in its order."""
+GENDERS = ("male", "female")  # UTKFace's order, which is the head's
+ETHNICITIES = ("White", "Black", "Asian", "Indian", "Other")  # UTKFace's five, in its order
+# FairFace's seven, labels of a head `ethnicity7`.
 RACES = ("White", "Black", "Latino_Hispanic", "East Asian", "Southeast Asian", "Indian", "Middle Eastern")
-"""FairFace's seven, labels of a head `ethnicity7`."""
+# FER+'s eight, in its order; its 'unknown' and 'not a face' votes are no classes of the head.
 EMOTIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
-"""FER+'s eight, in its order; its 'unknown' and 'not a face' votes are no classes of the head."""
+# FER2013's own seven, under FER+'s names and in its order: the labels of the head `emotion7`.
 ORIGINAL_EMOTIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear")
-"""FER2013's own seven, under FER+'s names and in its order: the labels of the head `emotion7`."""
-MAX_AGE = 116
-"""Years; the oldest age in UTKFace's labels."""
+MAX_AGE = 116  # years; the oldest age in UTKFace's labels
 
 _SEVEN_AS_EMOTION = {
     "neutral": "neutral",
@@ -50,10 +47,10 @@ _SEVEN_AS_EMOTION = {
     "disgust": "disgust",
     "fear": "fear",
 }
-_WHOLE = ("name", "root", "names")
-"""Fields of a FaceSet that describe all rows at once."""
+_WHOLE = ("name", "root", "names")  # fields of a FaceSet that describe all rows at once
+# Columns of CelebA's label file that are no attributes.
 _CELEBA_FACTS = ("file", "identity", "split", "official_partition")
-"""Columns of CelebA's label file that are no attributes."""
+# The forty names of CelebA, in its order.
 CELEBA_ATTRIBUTES = (
     "5_o_Clock_Shadow",
     "Arched_Eyebrows",
@@ -96,9 +93,7 @@ CELEBA_ATTRIBUTES = (
     "Wearing_Necktie",
     "Young",
 )
-"""The forty names of CelebA, in its order."""
-UNKNOWN = -1
-"""Stands for a class label that a file does not have."""
+UNKNOWN = -1  # stands for a class label that a file does not have
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -319,7 +314,7 @@ def _lfw_file(person: str, number: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Photo:
+class LabelledImage:
     """One photo of the WIDER FACE subset with its labelled faces."""
 
     path: Path
@@ -329,7 +324,7 @@ class Photo:
     """(G, 4) boxes of faces marked invalid: neither hits nor false positives."""
 
 
-def read_wider(data: Path) -> list[Photo]:
+def read_wider(data: Path) -> list[LabelledImage]:
     """Read the photos and boxes of the WIDER FACE subset."""
     root = data / "widerface_subset"
     try:
@@ -339,8 +334,8 @@ def read_wider(data: Path) -> list[Photo]:
     return [_photo(root, entry) for entry in entries]
 
 
-def _photo(root: Path, entry: dict[str, Any]) -> Photo:
+def _photo(root: Path, entry: dict[str, Any]) -> LabelledImage:
     boxes = np.array([face["box"] for face in entry["faces"]], dtype=np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     invalid = np.array([face["invalid"] for face in entry["faces"]], dtype=np.bool_).reshape(-1)
-    return Photo(path=root / "images" / entry["file"], boxes=boxes[~invalid], ignored=boxes[invalid])
+    return LabelledImage(path=root / "images" / entry["file"], boxes=boxes[~invalid], ignored=boxes[invalid])

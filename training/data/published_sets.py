@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+# FairFace's seven races under UTKFace's five names. Source: UTKFace's page, 'Others (like Hispanic, Latino, Middle
+# Eastern)'.
 RACE_AS_ETHNICITY = {
     "White": "White",
     "Black": "Black",
@@ -35,17 +37,13 @@ RACE_AS_ETHNICITY = {
     "Latino_Hispanic": "Other",
     "Middle Eastern": "Other",
 }
-"""FairFace's seven races under UTKFace's five names. Source: UTKFace's page, 'Others (like Hispanic, Latino, Middle
-Eastern)'."""
+# FairFace's own test images are not published; papers report its validation part, so it is the test here.
 FAIRFACE_SPLITS = {"fairface_label_train.csv": "train", "fairface_label_val.csv": "test"}
-"""FairFace's own test images are not published; papers report its validation part, so it is the test here."""
-ADIENCE_SPLITS = ("train", "train", "train", "val", "test")
-"""Of Adience's five folds, which share no person."""
-LEAST_FACE_SCORE = 1.0
-"""Of IMDB-WIKI's own detector; below it, or beside a second face, the picture's person is often another one. Source:
-Rothe et al. 2015, 'DEX', leave out what has a second face; the score is our choice."""
-MOST_YEARS = 100
-"""Ages above are slips of the dates."""
+ADIENCE_SPLITS = ("train", "train", "train", "val", "test")  # of Adience's five folds, which share no person
+# Of IMDB-WIKI's own detector; below it, or beside a second face, the picture's person is often another one. Source:
+# Rothe et al. 2015, 'DEX', leave out what has a second face; the score is our choice.
+MIN_FACE_SCORE = 1.0
+MAX_YEARS = 100  # ages above are slips of the dates
 
 _NUMBERS = re.compile(r"\d+")
 
@@ -138,7 +136,7 @@ def _read_mat(root: Path, name: Literal["imdb", "wiki"]) -> People:
     scores = np.atleast_1d(table.face_score).astype(np.float64)
     alone = np.isnan(np.atleast_1d(table.second_face_score).astype(np.float64))
     ages = ages_at(columns["dob"], columns["photo_taken"])
-    kept = (scores >= LEAST_FACE_SCORE) & alone & (ages >= 0) & (ages <= MOST_YEARS)
+    kept = (scores >= MIN_FACE_SCORE) & alone & (ages >= 0) & (ages <= MAX_YEARS)
     people = np.atleast_1d(table.name)
     gender = columns["gender"].astype(np.float64)[kept]
     return People(

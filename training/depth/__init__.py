@@ -1,1 +1,1 @@
-"""Depth search: at which depth of the trunk, and with which pooling, each branch leaves it."""
+"""Depth search: the depth and pooling at which each branch leaves the trunk best."""

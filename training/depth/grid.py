@@ -1,4 +1,4 @@
-"""The grid of attribute by depth and pooling: its cells, its winners, its journal on disk, its tables."""
+"""The grid of attribute by depth and pooling: its cells, winners, tables, and its progress on disk."""
 
 from __future__ import annotations
 
@@ -28,12 +28,13 @@ class SearchedTask:
     """An attribute of the grid."""
 
     spec: BranchSpec
-    """Its kind and labels; depths and pooling are what is searched."""
+    """Kind and labels; depths and pooling are searched."""
     data: DataName
     title: str
-    """What the scores are, for tables and plots."""
+    """Name and unit of the scores, for tables and plots."""
 
 
+# Tasks that can be searched, by name.
 SEARCHED: dict[str, SearchedTask] = {
     "gender": SearchedTask(GENDER.spec, "utkface", "gender, accuracy"),
     "age": SearchedTask(AGE.spec, "utkface", "age, mean error in years"),
@@ -46,12 +47,11 @@ SEARCHED: dict[str, SearchedTask] = {
     ),
     "attributes": SearchedTask(ATTRIBUTES.spec, "celeba10k", "attributes, mean accuracy"),
 }
-"""By task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchOptions:
-    """What is searched, and how."""
+    """Tasks, folds and probes of a search."""
 
     tasks: tuple[str, ...] = tuple(SEARCHED)
     folds: int = 5
@@ -95,7 +95,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What makes cells comparable: a search goes on only under the same."""
+    """The settings under which cells are comparable; a search goes on only under the same."""
 
     trunk: str
     depths: tuple[str, ...]
@@ -138,11 +138,11 @@ class Grid:
         return min((c for c in self.of(task) if c.mean >= enough), key=lambda c: (c.features, -c.mean))
 
 
-class Journal:
-    """Finished cells in a file, one line each after a line of settings, so that a stopped search goes on."""
+class GridProgress:
+    """Finished cells in a file, a line each after a line of settings, so that a stopped search goes on."""
 
     def __init__(self, path: Path, settings: Settings) -> None:
-        """Open a journal, or start one.
+        """Open the file, or start one.
 
         Raises:
             RecipeError: the file holds a search with other settings.
@@ -160,11 +160,11 @@ class Journal:
         path.write_text("".join(f"{line}\n" for line in [first, *map(_line, self.cells)]))
 
     def has(self, task: str, depth: str, pool: int) -> bool:
-        """Tell whether a cell is done."""
+        """Return whether a cell is finished."""
         return any((c.task, c.depth, c.pool) == (task, depth, pool) for c in self.cells)
 
     def add(self, cell: Cell) -> None:
-        """Keep a finished cell."""
+        """Append a finished cell."""
         self.cells.append(cell)
         with self._path.open("a") as stream:
             stream.write(_line(cell) + "\n")
@@ -175,27 +175,27 @@ def _line(cell: Cell) -> str:
 
 
 def _cell(line: str) -> Cell | None:
-    """Read a line; one that was cut off when the search was stopped is no cell."""
+    """Parse a line; None for one that was cut off when the search was stopped."""
     try:
         return TypeAdapter(Cell).validate_json(line)
     except ValidationError:
         return None
 
 
-def shown(cell: Cell) -> str:
-    """Write mean and deviation: '93.9 ± 0.4 %', or '4.62 ± 0.05' years."""
+def cell_text(cell: Cell) -> str:
+    """Format mean and deviation: '93.9 ± 0.4 %', or '4.62 ± 0.05' years."""
     if cell.task == "age":
         return f"{-cell.mean:.2f} ± {cell.deviation:.2f}"
     return f"{cell.mean * 100:.1f} ± {cell.deviation * 100:.1f} %"
 
 
 def depth_table(grid: Grid) -> str:
-    """Lay out depth by attribute as Markdown: each depth's best pooling; the best depth bold, the winner marked."""
+    """Format depth by attribute as Markdown, with the best pooling of each depth; the best depth is bold."""
     best = {task: grid.best(task) for task in grid.tasks}
 
     def entry(task: str, depth: str) -> str:
         cell = grid.best_at(task, depth)
-        text = f"{shown(cell)} ({cell.pool}x{cell.pool})"
+        text = f"{cell_text(cell)} ({cell.pool}x{cell.pool})"
         return f"**{text}**" if cell == best[task] else text
 
     rows = [[depth, *(entry(task, depth) for task in grid.tasks)] for depth in grid.settings.depths]
@@ -203,12 +203,12 @@ def depth_table(grid: Grid) -> str:
 
 
 def winner_table(grid: Grid) -> str:
-    """Lay out the best and the simplest good cell of each attribute as Markdown."""
+    """Format the best and the winning cell of each attribute as Markdown."""
     rows = []
     for task in grid.tasks:
         best, winner = grid.best(task), grid.winner(task)
         places = [f"{c.depth}, {c.pool}x{c.pool}" for c in (best, winner)]
-        rows.append([task, places[0], shown(best), places[1], shown(winner), str(winner.features)])
+        rows.append([task, places[0], cell_text(best), places[1], cell_text(winner), str(winner.features)])
     return table(("task", "best", "score", "simplest within one standard error", "score", "features"), rows)
 
 
@@ -231,10 +231,10 @@ def to_json(grid: Grid) -> str:
 
 
 def from_json(text: str) -> Grid:
-    """Read what ``to_json`` wrote.
+    """Read the JSON of ``to_json``.
 
     Raises:
-        RecipeError: it is something else.
+        RecipeError: it is no such JSON.
     """
     try:
         return TypeAdapter(Grid).validate_json(text)
@@ -243,7 +243,7 @@ def from_json(text: str) -> Grid:
 
 
 def winning(recipe: Recipe, grid: Grid) -> Recipe:
-    """Return a recipe whose heads leave the trunk where the search says; heads that were not searched stay.
+    """Return a recipe whose branches leave the trunk at the winning cells; branches that were not searched stay.
 
     Own stages are dropped: the winners were searched without any.
     """

@@ -1,7 +1,7 @@
-"""Where each attribute should leave the trunk: every depth and pooling, cross-validated with small probes.
+"""The search for the best depth of each attribute: every depth and pooling, cross-validated with small probes.
 
-The trunk is frozen and runs once over each face; what it gives at every depth, averaged over grids of 1 x 1, 2 x 2 and
-3 x 3 cells, is kept on disk. Every cell of the grid is then a set of probes (``training.depth.probes``), fitted to all
+The trunk is frozen and runs once over each face; its maps at every depth, averaged over grids of 1 x 1, 2 x 2 and
+3 x 3 cells, are kept on disk. Every cell of the grid is then a set of probes (``training.depth.probes``), fitted to all
 folds but one and scored on that one. Only training and validation splits are read, never the test split.
 """
 
@@ -20,7 +20,7 @@ from training.depth.grid import (
     SEARCHED,
     Cell,
     Grid,
-    Journal,
+    GridProgress,
     SearchOptions,
     Settings,
     depth_table,
@@ -28,7 +28,7 @@ from training.depth.grid import (
     to_json,
     winner_table,
 )
-from training.depth.probes import Question, assign_folds, cross_validate, kernel, roles
+from training.depth.probes import ProbeTarget, assign_folds, cross_validate, kernel, roles
 from training.fit.features import Tap
 from training.fit.losses import expected_age
 from training.fit.targets import READERS, labelled, targets
@@ -43,36 +43,35 @@ if TYPE_CHECKING:
     from models.branches import Kind
     from models.trunks.base import TrunkLayout
     from training.data.face_sets import FaceSet
-    from training.train import Bench
+    from training.train import TrainingContext
 
 _log = logging.getLogger(__name__)
 
-POOLS = (1, 2, 3)
-"""Cells along each side that maps are averaged over."""
+POOLS = (1, 2, 3)  # cells along each side that maps are averaged over
 
 
-def search(bench: Bench, trunk: str, options: SearchOptions, out: Path) -> Grid:
-    """Fill the grid, or what is left of it.
+def search(context: TrainingContext, trunk: str, options: SearchOptions, out: Path) -> Grid:
+    """Fill the grid, or go on with a search that was stopped.
 
     Args:
-        bench: trunk, detector, data and cache.
-        trunk: its name, for the record.
-        options: what to search.
-        out: folder; holds one line for each finished cell, so that a search that was stopped goes on.
+        context: trunk, detector, data and cache.
+        trunk: name of the trunk, for the results.
+        options: tasks, folds and probes.
+        out: folder for the progress: a line for each finished cell.
 
     Raises:
         DataError: a data set is missing.
         RecipeError: the folder holds a search with other settings.
     """
-    settings = Settings(trunk, bench.trunk.layout.depths, options)
-    journal = Journal(out / "cells.jsonl", settings)
+    settings = Settings(trunk, context.trunk.layout.depths, options)
+    progress = GridProgress(out / "cells.jsonl", settings)
     for data in dict.fromkeys(SEARCHED[task].data for task in options.tasks):
-        every = READERS[data](bench.data)
+        every = READERS[data](context.data)
         rows = np.random.default_rng(options.seed).permutation(np.flatnonzero(every.split != "test"))
         faces = every[np.sort(rows[: options.faces])]
         tasks = [task for task in options.tasks if SEARCHED[task].data == data]
-        _search_set(bench, [_Folds.of(task, faces, options) for task in tasks], faces, journal)
-    return Grid(settings, tuple(journal.cells))
+        _search_set(context, [_Folds.of(task, faces, options) for task in tasks], faces, progress)
+    return Grid(settings, tuple(progress.cells))
 
 
 def write_results(grid: Grid, out: Path) -> list[Path]:
@@ -90,25 +89,25 @@ def write_results(grid: Grid, out: Path) -> list[Path]:
     return [*(out / name for name in texts), save(depth_figure(grid), out / "depths.png")]
 
 
-def _search_set(bench: Bench, tasks: list[_Folds], faces: FaceSet, journal: Journal) -> None:
+def _search_set(context: TrainingContext, tasks: list[_Folds], faces: FaceSet, progress: GridProgress) -> None:
     """Search the tasks of one data set."""
-    layout, options = bench.trunk.layout, journal.settings.options
+    layout, options = context.trunk.layout, progress.settings.options
     taps = tuple(taps_of(layout))
-    if all(journal.has(folds.task, tap.depth, (tap.pool or 0)) for folds in tasks for tap in taps):
+    if all(progress.has(folds.task, tap.depth, (tap.pool or 0)) for folds in tasks for tap in taps):
         return
-    for tap, features in bench.features(faces, taps, mirror=False).items():
-        left = [folds for folds in tasks if not journal.has(folds.task, tap.depth, tap.pool or 0)]
+    for tap, features in context.features(faces, taps, mirror=False).items():
+        left = [folds for folds in tasks if not progress.has(folds.task, tap.depth, tap.pool or 0)]
         similar = kernel(features.plain, options.probe) if left else torch.empty(0)
         for together in _same_rows(left):
             for task, scores in zip(together, _scores(together, similar), strict=True):
                 count = layout.feature_count(tap.depth, tap.pool or 0)
-                journal.add(cell := Cell(task.task, tap.depth, tap.pool or 0, count, scores))
+                progress.add(cell := Cell(task.task, tap.depth, tap.pool or 0, count, scores))
                 place = f"{cell.task} at {cell.depth}, {cell.pool}x{cell.pool}"
                 _log.info("searched %s: %.4f", place, cell.mean, extra={"action": "cell_searched"})
 
 
 def _same_rows(tasks: list[_Folds]) -> list[list[_Folds]]:
-    """Put tasks together that label the same faces: they share all the costly work."""
+    """Group the tasks that label the same faces: they share all the costly work."""
     found: dict[bytes, list[_Folds]] = {}
     for folds in tasks:
         found.setdefault(folds.rows.tobytes(), []).append(folds)
@@ -119,12 +118,12 @@ def _scores(tasks: list[_Folds], similar: Tensor) -> list[tuple[float, ...]]:
     """Cross-validate tasks on the same faces with the (N, N) kernel of one tap."""
     rows, options = torch.from_numpy(tasks[0].rows), tasks[0].options
     known = similar if len(rows) == len(similar) else similar[rows][:, rows]
-    questions = [Question(task.targets, SCORES[SEARCHED[task.task].spec.kind]) for task in tasks]
-    return cross_validate(known, questions, tasks[0].roles, options.probe)
+    wanted = [ProbeTarget(task.targets, SCORES[SEARCHED[task.task].spec.kind]) for task in tasks]
+    return cross_validate(known, wanted, tasks[0].roles, options.probe)
 
 
 def taps_of(layout: TrunkLayout) -> Iterator[Tap]:
-    """Yield every depth of a trunk with every pooling that its map has room for; the embedding has one."""
+    """Yield every depth of a trunk with every pooling that fits its map; the embedding has one."""
     for depth in layout.depths:
         if depth == EMBEDDING_DEPTH:
             yield Tap(depth, 1)
@@ -147,7 +146,7 @@ class _Folds:
 
     @classmethod
     def of(cls, task: str, faces: FaceSet, options: SearchOptions) -> _Folds:
-        """Divide the labelled faces of a set; pictures of one person share a fold where persons are known."""
+        """Divide the labelled faces of a set; images of one person share a fold where people are known."""
         soft = targets(task, faces, len(SEARCHED[task].spec.labels))
         rows = labelled(task, soft, np.arange(len(faces)))
         people = faces.identity[rows] if isinstance(faces, CelebA) else None
@@ -156,21 +155,21 @@ class _Folds:
         return cls(task, rows, wanted, roles(fold, options.folds, options.seed), options)
 
 
-def _share_right(said: Tensor, wanted: Tensor) -> float:
-    return float((said.argmax(dim=1) == wanted.argmax(dim=1)).float().mean())
+def _share_right(predicted: Tensor, wanted: Tensor) -> float:
+    return float((predicted.argmax(dim=1) == wanted.argmax(dim=1)).float().mean())
 
 
-def _share_of_columns_right(said: Tensor, wanted: Tensor) -> float:
-    return float(((said > 0.5) == (wanted > 0.5)).float().mean())
+def _share_of_columns_right(predicted: Tensor, wanted: Tensor) -> float:
+    return float(((predicted > 0.5) == (wanted > 0.5)).float().mean())
 
 
-def _minus_error(said: Tensor, wanted: Tensor) -> float:
-    return -float((said - wanted).abs().mean())
+def _minus_error(predicted: Tensor, wanted: Tensor) -> float:
+    return -float((predicted - wanted).abs().mean())
 
 
+# Scores of predictions against targets; higher is better.
 SCORES: dict[Kind, Callable[[Tensor, Tensor], float]] = {
     "softmax": _share_right,
     "multilabel": _share_of_columns_right,
     "age": _minus_error,
 }
-"""What judges predictions against targets; higher is better."""

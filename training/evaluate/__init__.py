@@ -1,1 +1,1 @@
-"""Measures releases on labelled data: attributes, verification, detection, sizes of faces."""
+"""Measures releases on labelled data: attributes, verification, detection, and figures by size of the face."""

@@ -1,4 +1,4 @@
-"""Ages in bins, as published work reports them; read from the distribution over years."""
+"""Ages in bins, as published work reports them, computed from the distribution over years."""
 
 from __future__ import annotations
 
@@ -38,8 +38,8 @@ class AgeBins:
         return np.asarray(shares.argmax(axis=1), dtype=np.int64)
 
 
+# FairFace's. Source: Karkkainen and Joo 2021, 'FairFace'.
 NINE = AgeBins("nine bins", (0, 3, 10, 20, 30, 40, 50, 60, 70))
-"""FairFace's. Source: Karkkainen and Joo 2021, 'FairFace'."""
+# Our choice, finer where faces change fast: NINE with childhood in steps of three to five years, and the years from 10
+# to 49 in steps of five.
 FOURTEEN = AgeBins("fourteen bins", (0, 3, 6, 10, 15, 20, 25, 30, 35, 40, 45, 50, 60, 70))
-"""Our choice, finer where faces change fast: NINE with childhood in steps of three to five years and the years from 10
-to 49 in steps of five."""

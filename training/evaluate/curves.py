@@ -12,14 +12,14 @@ from training.evaluate.metrics import CALIBRATION_BINS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+# Shares of the faces, most confident first, at which a curve has a point.
 COVERAGES = tuple(share / 20 for share in range(1, 21))
-"""Shares of the faces, surest first, at which the error of the answers is kept."""
 CurveKind = Literal["calibration", "abstention"]
 
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """How often each label was answered for each true one."""
+    """Counts of each answer for each true label."""
 
     data: str
     task: str
@@ -35,25 +35,25 @@ class Curve:
     data: str
     task: str
     kind: CurveKind
-    """calibration: confidence to accuracy. abstention: share answered to share of these answers that is wrong, or to
-    the mean absolute error of these ages."""
+    """calibration: confidence to accuracy. abstention: share answered to the share of these answers that is wrong, or
+    to the mean absolute error of these ages."""
     x: tuple[float, ...]
     y: tuple[float, ...]
     counts: tuple[int, ...]
-    """Faces behind each point."""
+    """Faces that each point is measured on."""
 
 
 def confusion(
-    data: str, task: str, labels: tuple[str, ...], said: NDArray[np.int64], truth: NDArray[np.int64]
+    data: str, task: str, labels: tuple[str, ...], predicted: NDArray[np.int64], truth: NDArray[np.int64]
 ) -> Confusion:
-    """Count answers by true label."""
+    """Count the answers by true label."""
     size = len(labels)
-    counts = np.bincount(truth * size + said, minlength=size * size).reshape(size, size)
+    counts = np.bincount(truth * size + predicted, minlength=size * size).reshape(size, size)
     return Confusion(data, task, labels, tuple(tuple(row) for row in counts.tolist()))
 
 
 def calibration_curve(data: str, task: str, confidence: NDArray[np.float32], correct: NDArray[np.bool_]) -> Curve:
-    """Compare confidence and accuracy in CALIBRATION_BINS equal bins; empty bins are left out."""
+    """Compare confidence and accuracy in CALIBRATION_BINS equal bins, without the empty ones."""
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
     present = np.unique(bins)
     x = tuple(float(confidence[bins == b].mean()) for b in present)
@@ -61,18 +61,18 @@ def calibration_curve(data: str, task: str, confidence: NDArray[np.float32], cor
     return Curve(data, task, "calibration", x, y, tuple(int((bins == b).sum()) for b in present))
 
 
-def abstention_curve(data: str, task: str, sureness: NDArray[np.float32], losses: NDArray[np.float32]) -> Curve:
-    """Say how wrong the surest faces' answers are, for growing shares of the faces.
+def abstention_curve(data: str, task: str, confidence: NDArray[np.float32], losses: NDArray[np.float32]) -> Curve:
+    """Compute the error of the most confident answers, for growing shares of the faces.
 
     Args:
         data: name of the data set.
         task: name of the task.
-        sureness: (N,) larger where the head is surer.
+        confidence: (N,) larger where the head is more certain; any scale.
         losses: (N,) 1 where it is wrong and 0 where it is right, or errors in years.
 
     Source: El-Yaniv and Wiener 2010, 'On the Foundations of Noise-Free Selective Classification'.
     """
-    running = np.cumsum(losses[np.argsort(-sureness, kind="stable")], dtype=np.float64)
+    running = np.cumsum(losses[np.argsort(-confidence, kind="stable")], dtype=np.float64)
     counts = [max(1, round(share * len(losses))) for share in COVERAGES]
     risks = tuple(float(running[count - 1] / count) for count in counts)
     return Curve(data, task, "abstention", COVERAGES, risks, tuple(counts))

@@ -1,4 +1,4 @@
-"""Detection on labelled photos: which faces were found, which boxes show none."""
+"""Detection on labelled images: faces that are found, and boxes that hold none."""
 
 from __future__ import annotations
 
@@ -16,17 +16,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.release import Release
-    from training.data.face_sets import Photo
+    from training.data.face_sets import LabelledImage
 
+# Pixels of a face's shorter side; smaller ones are neither hits nor misses: the reduced images no longer show them.
 MIN_SIDE = 16
-"""Pixels of a face's shorter side; smaller ones are neither hits nor misses: the reduced photos no longer show them."""
-MIN_OVERLAP = 0.5
-"""Intersection over union from which on a box has found a face, as WIDER FACE asks."""
+MIN_OVERLAP = 0.5  # intersection over union from which on a box has found a face, as in WIDER FACE
 
 
 @dataclass(frozen=True, slots=True)
-class PhotoResult:
-    """One photo's tally."""
+class ImageTally:
+    """Counts of one image."""
 
     faces: int
     """Labelled faces with a shorter side of MIN_SIDE or more."""
@@ -35,14 +34,14 @@ class PhotoResult:
     """Boxes that overlap no labelled face of any size, invalid ones included."""
 
 
-def tally(photo: Photo, boxes: NDArray[np.float32]) -> PhotoResult:
-    """Match (N, 4) boxes, best first, to a photo's faces; each face is found once."""
-    every = np.concatenate((photo.boxes, photo.ignored))
+def tally(image: LabelledImage, boxes: NDArray[np.float32]) -> ImageTally:
+    """Match (N, 4) boxes, best first, to the faces of an image; each face is found once."""
+    every = np.concatenate((image.boxes, image.ignored))
     wanted = np.zeros(len(every), dtype=np.bool_)
-    sides = photo.boxes[:, 2:] - photo.boxes[:, :2]
-    wanted[: len(photo.boxes)] = sides.min(axis=1, initial=np.inf) >= MIN_SIDE
+    sides = image.boxes[:, 2:] - image.boxes[:, :2]
+    wanted[: len(image.boxes)] = sides.min(axis=1, initial=np.inf) >= MIN_SIDE
     if len(every) == 0 or len(boxes) == 0:
-        return PhotoResult(int(wanted.sum()), 0, len(boxes))
+        return ImageTally(int(wanted.sum()), 0, len(boxes))
     overlap = box_iou(torch.from_numpy(boxes), torch.from_numpy(every)).numpy()
     taken = np.zeros(len(every), dtype=np.bool_)
     false_positives = 0
@@ -53,27 +52,27 @@ def tally(photo: Photo, boxes: NDArray[np.float32]) -> PhotoResult:
             taken[face] = True
         elif row.max() < MIN_OVERLAP:
             false_positives += 1
-    return PhotoResult(int(wanted.sum()), int((taken & wanted).sum()), false_positives)
+    return ImageTally(int(wanted.sum()), int((taken & wanted).sum()), false_positives)
 
 
 @dataclass(frozen=True, slots=True)
 class DetectionResult:
-    """What was found in all photos; the i-th results are of one photo."""
+    """Counts of all images; the i-th results are of one image."""
 
-    detected: list[PhotoResult]
+    detected: list[ImageTally]
     """Of all boxes."""
-    kept: list[PhotoResult]
+    kept: list[ImageTally]
     """Of the boxes that the release's quality check does not drop."""
 
 
-def detect_photos(photos: list[Photo], release: Release) -> DetectionResult:
-    """Find the faces of photos, one by one because their sizes differ."""
+def detect_images(images: list[LabelledImage], release: Release) -> DetectionResult:
+    """Find the faces of images, one by one because their sizes differ."""
     result = DetectionResult([], [])
-    for photo in photos:
-        frame = torch.from_numpy(read_image(photo.path)).permute(2, 0, 1)[None].contiguous()
+    for image in images:
+        frame = torch.from_numpy(read_image(image.path)).permute(2, 0, 1)[None].contiguous()
         faces = release.find(frame, Search(thorough=True))
         boxes = faces.detections.boxes.numpy()
         kept = np.array([reason is None for reason in faces.quality.dropped], dtype=np.bool_)
-        result.detected.append(tally(photo, boxes))
-        result.kept.append(tally(photo, boxes[kept]))
+        result.detected.append(tally(image, boxes))
+        result.kept.append(tally(image, boxes[kept]))
     return result

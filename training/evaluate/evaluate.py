@@ -1,4 +1,4 @@
-"""What users get from a release, measured on labelled sets: its own detector, aligner, network and thresholds."""
+"""Measures a release on labelled sets as its users get it: its own detector, aligner, network and thresholds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from training.data.face_sets import read_celeba, read_fer2013, read_lfw, read_ut
 from training.data.published_sets import read_adience, read_fairface
 from training.errors import DataError
 from training.evaluate.curves import Confusion, Curve  # noqa: TC001 - pydantic reads the annotations
-from training.evaluate.detection import PhotoResult, detect_photos
+from training.evaluate.detection import ImageTally, detect_images
 from training.evaluate.findings import Findings, Row
 from training.evaluate.metrics import Figure, measure, measure_mean
 from training.evaluate.operating_points import operating_point
@@ -40,13 +40,12 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-BATCH = 64
-"""Crops per call of the release."""
+INFER_BATCH = 64  # crops per call of the release
 
 
 @dataclass(frozen=True, slots=True)
 class SetFacts:
-    """How the faces of one set came to the network."""
+    """How the faces of one set were found."""
 
     data: str
     images: int
@@ -55,9 +54,9 @@ class SetFacts:
     later_views: int
     """Images whose face was found after more resizing or framing."""
     missed: int
-    """Images in which no face was found: cut at the median landmarks of the others, and scored like all others."""
+    """Images in which no face was found: they are cut at the median landmarks of the others, and scored like these."""
     measured: str = "all rows"
-    """Which rows of the set were measured."""
+    """The rows of the set that were measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +72,7 @@ class Evaluation:
     curves: tuple[Curve, ...] = ()
     outcomes: tuple[Outcomes, ...] = ()
     temperatures: dict[str, float] = field(default_factory=dict)
-    """What the logits of each head are divided by, as the release was calibrated."""
+    """By task: divisor of the logits, from the calibration of the release."""
 
     def to_json(self) -> str:
         """Write everything as JSON."""
@@ -81,20 +80,20 @@ class Evaluation:
 
     @classmethod
     def from_json(cls, text: str) -> Evaluation:
-        """Read what ``to_json`` wrote.
+        """Read the JSON of ``to_json``.
 
         Raises:
-            DataError: it is something else.
+            DataError: it is no such JSON.
         """
         try:
             return TypeAdapter(cls).validate_json(text)
         except ValidationError as err:
             first = err.errors()[0]
-            raise DataError(f"this is no JSON of facet-train evaluate ({first['loc']}: {first['msg']})") from err
+            raise DataError(f"this is no JSON of facet-train evaluate --json ({first['loc']}: {first['msg']})") from err
 
     @classmethod
     def join(cls, parts: Sequence[Evaluation]) -> Evaluation:
-        """Put figures of several sets together.
+        """Join the figures of several sets.
 
         Raises:
             DataError: they are not of one release and split.
@@ -119,12 +118,12 @@ class Evaluation:
 
 Faces = TypeVar("Faces", bound="FaceSet")
 
+# As a split: every row of every set.
 ALL_ROWS = "all"
-"""As a split: every row of every set."""
 
 
 def chosen_rows(faces: Faces, split: str) -> tuple[Faces, str]:
-    """Return the faces of a split and what they are; all faces where the set has no such split."""
+    """Return the faces of a split and a description of them; all faces where the set has no such split."""
     rows = np.flatnonzero(faces.split == split)
     if split == ALL_ROWS:
         return faces, "all rows"
@@ -144,7 +143,7 @@ class _Evaluator:
     sets: list[SetFacts]
 
     def outputs(self, faces: FaceSet, measured: str = "all rows") -> FaceOutputs:
-        """Detect, align and infer the faces of a set, and note how they were found."""
+        """Detect, align and infer the faces of a set, and record how they were found."""
         crops = crop_faces(faces, self.release.detector, self.options.cache, self.release.layout)
         by_view = np.bincount(crops.found_by, minlength=256)
         later = int(by_view[1:255].sum())
@@ -187,25 +186,25 @@ class _Evaluator:
         return verification_findings(self.outputs(faces, measured).embeddings.numpy(), faces, found)
 
     def widerface_subset(self) -> Findings:
-        found = detect_photos(read_wider(self.data), self.release)
-        return Findings(rows=(*photo_rows("all boxes", found.detected), *photo_rows("faces kept", found.kept)))
+        found = detect_images(read_wider(self.data), self.release)
+        return Findings(rows=(*detection_rows("all boxes", found.detected), *detection_rows("faces kept", found.kept)))
 
 
+# Folders that are looked for.
 SETS = ("utkface", "fairface", "adience", "fer2013", "celeba10k", "lfw", "widerface_subset")
-"""Folders that are looked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluateOptions:
-    """What is measured."""
+    """The sets and rows to measure."""
 
     split: str = "test"
-    """Of the sets that have splits; ALL_ROWS for everything. Sets without a row of it are measured whole."""
+    """Of the sets that have splits; ALL_ROWS for everything. A set without a row of this split is measured whole."""
     sets: tuple[str, ...] = SETS
     cache: Path | None = None
-    """Folder for aligned crops; None cuts them anew."""
+    """Folder for aligned crops; None keeps none."""
     sizes: bool = False
-    """Whether faces are also measured by size, which shows every image of people's sets three more times."""
+    """Whether faces are also measured by size, on shrunken images of the sets with people."""
 
 
 def evaluate(release: Release, data: Path, options: EvaluateOptions | None = None) -> Evaluation:
@@ -214,7 +213,7 @@ def evaluate(release: Release, data: Path, options: EvaluateOptions | None = Non
     Args:
         release: as loaded for analysis.
         data: folder with any of SETS, in the layout of docs/evaluation.md.
-        options: what to measure; None for all that is there.
+        options: sets and rows; None for the test rows of every set that is there.
 
     Raises:
         DataError: the folder holds none of the sets.
@@ -222,7 +221,7 @@ def evaluate(release: Release, data: Path, options: EvaluateOptions | None = Non
     chosen = options or EvaluateOptions()
     present = [name for name in SETS if name in chosen.sets and (data / name).is_dir()]
     if not present:
-        raise DataError(f"{data} holds no data set; expected at least one folder of {', '.join(chosen.sets)}")
+        raise DataError(f"{data} holds no data set; expected at least one of the folders {', '.join(chosen.sets)}")
     evaluator = _Evaluator(release, data, chosen, [])
     parts: list[Findings] = []
     for name in track(present, console=Console(stderr=True), disable=not sys.stderr.isatty()):
@@ -243,8 +242,8 @@ def evaluate(release: Release, data: Path, options: EvaluateOptions | None = Non
     )
 
 
-def photo_rows(which: str, tallies: list[PhotoResult]) -> list[Row]:
-    """Recall and false positives over photos; their intervals resample photos, not faces."""
+def detection_rows(which: str, tallies: list[ImageTally]) -> list[Row]:
+    """Compute recall and false positives per image; their intervals resample images, not faces."""
     faces = np.array([t.faces for t in tallies])
     found = np.array([t.found for t in tallies])
     recall = measure(lambda f, n: float(f.sum() / max(n.sum(), 1)), found, faces)
@@ -257,8 +256,8 @@ def photo_rows(which: str, tallies: list[PhotoResult]) -> list[Row]:
 
 def infer(release: Release, crops: NDArray[np.uint8]) -> FaceOutputs:
     """Run (N, 3, S, S) crops through a release in batches."""
-    starts = range(0, max(len(crops), 1), BATCH)
-    parts = [release.infer(torch.from_numpy(np.array(crops[start : start + BATCH]))) for start in starts]
+    starts = range(0, max(len(crops), 1), INFER_BATCH)
+    parts = [release.infer(torch.from_numpy(np.array(crops[start : start + INFER_BATCH]))) for start in starts]
     heads = {task: _join([part.heads[task] for part in parts]) for task in parts[0].heads}
     return FaceOutputs(torch.cat([part.embeddings for part in parts]).cpu(), heads)
 

@@ -1,4 +1,4 @@
-"""What was measured on a data set: figures, matrices, curves, and each face's outcome."""
+"""The results on a data set: figures, matrices, curves, and the outcome of each face."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One figure and what it is of."""
+    """One figure with the set, task, measure and group that it belongs to."""
 
     data: str
     task: str
@@ -27,7 +27,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """Everything that was measured on some sets."""
+    """All results on some sets."""
 
     rows: tuple[Row, ...] = ()
     confusions: tuple[Confusion, ...] = ()
@@ -36,7 +36,7 @@ class Findings:
 
     @classmethod
     def join(cls, parts: Iterable[Findings]) -> Findings:
-        """Put findings together, in their order."""
+        """Join findings in their order."""
         every = list(parts)
         return cls(
             rows=tuple(row for part in every for row in part.rows),

@@ -1,4 +1,4 @@
-"""Figures of merit, each with the number of faces behind it and a bootstrap interval."""
+"""Figures of merit, each with the number of faces that it is measured on and a bootstrap interval."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from numpy.typing import NDArray
 
     Array = NDArray[np.generic]
 
+# Bootstrap resamples: the ends of a 95 % interval are then known to about a tenth of its width.
 DRAWS = 1000
-"""Bootstrap resamples: the ends of a 95 % interval are then known to about a tenth of its width."""
+# Equal-width bins of confidence, as in Guo et al. 2017, 'On Calibration of Modern Neural Networks'.
 CALIBRATION_BINS = 15
-"""Equal-width bins of confidence, as in Guo et al. 2017, 'On Calibration of Modern Neural Networks'."""
+_DRAWN_AT_ONCE = 1 << 22  # row numbers: 32 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,12 @@ class Figure:
     high: float
     """97.5 % quantile of the bootstrap."""
     count: int
-    """Faces (or pairs, or photos) that it was measured on."""
+    """Faces (or pairs, or images) that it was measured on."""
+
+    @classmethod
+    def without_interval(cls, value: float, count: int = 0) -> Figure:
+        """Return a value whose interval is not known."""
+        return cls(value, float("nan"), float("nan"), count)
 
 
 def measure(statistic: Callable[..., float], *columns: Array, draws: int = DRAWS, seed: int = 0) -> Figure:
@@ -44,7 +50,7 @@ def measure(statistic: Callable[..., float], *columns: Array, draws: int = DRAWS
     """
     count = len(columns[0])
     if count == 0:
-        return Figure(float("nan"), float("nan"), float("nan"), 0)
+        return Figure.without_interval(float("nan"))
     random = np.random.default_rng(seed)
     samples = (random.integers(0, count, count) for _ in range(draws))
     values = [statistic(*(column[rows] for column in columns)) for rows in samples]
@@ -52,28 +58,38 @@ def measure(statistic: Callable[..., float], *columns: Array, draws: int = DRAWS
     return Figure(statistic(*columns), float(low), float(high), count)
 
 
-_CHUNK = 1 << 22
-"""Values drawn at once when means are resampled: 32 MB."""
-
-
 def measure_mean(values: Array, draws: int = DRAWS, seed: int = 0) -> Figure:
     """Average N values, with the 95 % bootstrap interval of ``measure``, many resamples at a time."""
     count = len(values)
     if count == 0:
-        return Figure(float("nan"), float("nan"), float("nan"), 0)
-    random = np.random.default_rng(seed)
+        return Figure.without_interval(float("nan"))
     values = np.asarray(values, dtype=np.float64)
-    step = max(1, _CHUNK // count)
-    parts = [min(step, draws - start) for start in range(0, draws, step)]
-    means = np.concatenate([values[random.integers(0, count, (part, count))].mean(axis=1) for part in parts])
+    means = np.concatenate([values[rows].mean(axis=1) for rows in resamples(count, draws, seed)])
     low, high = np.quantile(means, (0.025, 0.975))
     return Figure(float(values.mean()), float(low), float(high), count)
 
 
-def true_positives_at(similarity: NDArray[np.float32], same: NDArray[np.bool_], false_positives: float) -> float:
-    """Share of same pairs that are accepted at the lowest threshold accepting at most a share of the other pairs.
+def resamples(count: int, draws: int, seed: int = 0) -> Iterator[NDArray[np.int64]]:
+    """Draw rows with replacement, many resamples at a time.
 
-    Not a number where pairs of one kind are missing.
+    Args:
+        count: N, rows to draw from.
+        draws: resamples in all.
+        seed: of the drawing.
+
+    Yields:
+        (D, N) row numbers, D resamples.
+    """
+    random = np.random.default_rng(seed)
+    step = max(1, _DRAWN_AT_ONCE // count)
+    for start in range(0, draws, step):
+        yield random.integers(0, count, (min(step, draws - start), count))
+
+
+def true_positives_at(similarity: NDArray[np.float32], same: NDArray[np.bool_], false_positives: float) -> float:
+    """Return the share of same pairs above the lowest threshold that at most a given share of the other pairs exceeds.
+
+    It is not a number where pairs of one kind are missing.
     """
     if same.all() or not same.any():
         return float("nan")
@@ -84,45 +100,45 @@ def true_positives_at(similarity: NDArray[np.float32], same: NDArray[np.bool_], 
 
 
 def accuracy(predicted: Array, truth: Array) -> float:
-    """Share of rows that are right."""
+    """Return the share of rows that are right."""
     return float(np.mean(predicted == truth))
 
 
 def balanced_accuracy(predicted: Array, truth: Array) -> float:
-    """Mean over the classes that occur of the share of each that is found."""
+    """Return the mean recall of the classes that occur."""
     return float(np.mean([np.mean(predicted[truth == label] == label) for label in np.unique(truth)]))
 
 
 def mean_absolute_error(predicted: Array, truth: Array) -> float:
-    """Mean of the absolute differences."""
+    """Return the mean of the absolute differences."""
     return float(np.mean(np.abs(np.subtract(predicted, truth))))
 
 
 def root_mean_square_error(predicted: Array, truth: Array) -> float:
-    """Root of the mean squared difference."""
+    """Return the root of the mean squared difference."""
     return float(np.sqrt(np.mean(np.square(np.subtract(predicted, truth)))))
 
 
 def coverage(low: Array, high: Array, truth: Array) -> float:
-    """Share of rows whose interval holds the truth."""
+    """Return the share of rows whose interval holds the truth."""
     return float(np.mean(np.logical_and(np.less_equal(low, truth), np.less_equal(truth, high))))
 
 
 def mean_column_accuracy(probabilities: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
-    """Mean over K yes/no columns of the share of rows that are right: (N, K) probabilities against (N, K) 0 or 1."""
+    """Return the mean accuracy of K yes/no columns: (N, K) probabilities against (N, K) 0 or 1."""
     return float(np.mean((probabilities > 0.5) == (truth > 0.5)))
 
 
 def balanced_column_accuracy(probabilities: NDArray[np.float32], truth: NDArray[np.float32]) -> float:
-    """Mean over the columns in which both answers occur of the balanced accuracy of each."""
-    said, yes = probabilities > 0.5, truth > 0.5
+    """Return the mean balanced accuracy of the columns in which both answers occur."""
+    predicted, yes = probabilities > 0.5, truth > 0.5
     columns = [k for k in range(yes.shape[1]) if yes[:, k].any() and not yes[:, k].all()]
-    found = [balanced_accuracy(said[:, k], yes[:, k]) for k in columns]
+    found = [balanced_accuracy(predicted[:, k], yes[:, k]) for k in columns]
     return float(np.mean(found)) if found else float("nan")
 
 
 def calibration_error(confidence: NDArray[np.float32], correct: Array) -> float:
-    """Expected calibration error: mean gap between confidence and accuracy over bins, weighted by their rows."""
+    """Return the expected calibration error: the mean gap of confidence and accuracy over bins, weighted by rows."""
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
     weight = np.bincount(bins, minlength=CALIBRATION_BINS)
     gap = np.bincount(bins, weights=confidence - correct.astype(np.float64), minlength=CALIBRATION_BINS)

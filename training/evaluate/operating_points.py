@@ -1,7 +1,7 @@
 """Ethnicity as a multi-label answer: a threshold for each label, chosen on validation faces and kept in the release.
 
-Where the one most probable label would be a guess, a face may get two labels, or none. A label's threshold is the
-lowest at which at most a stated share of the validation faces of other labels gets it.
+Where the most probable label would be a guess, a face may get two labels, or none. The threshold of a label is the
+lowest one that at most a stated share of the validation faces of other labels exceeds.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ if TYPE_CHECKING:
 TASK = "ethnicity, label by label"
 
 
-def thresholds(probabilities: NDArray[np.float32], truth: NDArray[np.int64], most_false: float) -> NDArray[np.float32]:
-    """Choose each label's threshold.
+def thresholds(probabilities: NDArray[np.float32], truth: NDArray[np.int64], max_false: float) -> NDArray[np.float32]:
+    """Choose the threshold of each label.
 
     Args:
         probabilities: (N, K) of validation faces.
         truth: (N,) their labels, all known.
-        most_false: share of the faces of other labels that may get a label.
+        max_false: share of the faces of other labels that may get a label.
 
     Returns:
         (K,) probability above which the label is given.
     """
     others = [np.sort(probabilities[truth != label, label])[::-1] for label in range(probabilities.shape[1])]
-    return np.array([column[int(most_false * len(column))] if len(column) else 0.5 for column in others], np.float32)
+    return np.array([column[int(max_false * len(column))] if len(column) else 0.5 for column in others], np.float32)
 
 
 def operating_point(head: HeadOutput, faces: People, limits: Sequence[float]) -> Findings:
-    """Measure label by label; nothing where no face has a label or the release no thresholds.
+    """Measure label by label; the result is empty where no face has a label or the release has no thresholds.
 
     Args:
         head: answers for N faces.
-        faces: these.
+        faces: the N faces with their labels.
         limits: the threshold of each label.
     """
     known = faces.ethnicity != UNKNOWN

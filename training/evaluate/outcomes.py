@@ -1,4 +1,4 @@
-"""What happened to each face, kept compactly beside the figures, so that two releases can be compared face by face."""
+"""The outcome of each face, kept compactly beside the figures, so that two releases can be compared face by face."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """One figure's value of each of N faces; the figure is their mean."""
+    """The values of N faces whose mean is a figure."""
 
     data: str
     task: str
     measure: str
     higher_is_better: bool
     rows_sha256: str
-    """Of the names of the N rows: outcomes with the same one are of the same faces in the same order."""
+    """Of the names of the N rows; outcomes are of the same faces in the same order if it is the same."""
     values: str
     """N little-endian float32, deflated, base64."""
     groups: dict[str, str]
-    """By group that faces belong to: N bits, deflated, base64."""
+    """Members by group: N bits, deflated, base64."""
 
     @classmethod
     def of(
@@ -59,7 +59,7 @@ class Outcomes:
         return np.frombuffer(_bytes(self.values), dtype="<f4").astype(np.float32)
 
     def members(self, group: str) -> NDArray[np.bool_]:
-        """Return the (N,) membership of a group; 'all' has everybody."""
+        """Return the (N,) membership of a group; 'all' has every face."""
         count = len(self.unpack())
         if group == "all":
             return np.ones(count, dtype=np.bool_)

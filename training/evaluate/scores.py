@@ -1,4 +1,4 @@
-"""Findings from what a release says of labelled faces."""
+"""Findings from the answers of a release for labelled faces."""
 
 from __future__ import annotations
 
@@ -29,19 +29,18 @@ if TYPE_CHECKING:
 
     from training.data.face_sets import CelebA, FaceSet, Fer2013, People
 
+# Name, first year and first year of the next: minors, then bands with some hundred test faces each.
 AGE_BANDS = (("0-17", 0, 18), ("18-39", 18, 40), ("40-59", 40, 60), ("60+", 60, 200))
-"""Name, first year and first year of the next: minors, then bands with some hundred test faces each."""
+# Bootstrap resamples of the balanced accuracy of forty attributes, which takes forty times as long as that of one.
 MULTI_LABEL_DRAWS = 200
-"""Bootstrap resamples of the forty attributes' balanced accuracy, whose statistic is forty times as long."""
 
-Groups = dict[str, "NDArray[np.bool_]"]
-"""(N,) members by name."""
+Groups = dict[str, "NDArray[np.bool_]"]  # (N,) members by name
 
 
 def class_findings(
     data: str, task: str, head: HeadOutput, truth: NDArray[np.int64], members: tuple[FaceSet, Groups]
 ) -> Findings:
-    """Accuracy, calibration, abstention and confusions of a head with K classes, and its accuracy by group.
+    """Measure accuracy, calibration, abstention and confusions of a head with K classes, and its accuracy by group.
 
     Args:
         data: name of the data set.
@@ -56,11 +55,11 @@ def class_findings(
     truth = truth[known]
     if len(truth) == 0:
         return Findings()
-    said, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    correct = said == truth
+    predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
+    correct = predicted == truth
     rows = [
         Row(data, task, "accuracy", measure_mean(correct)),
-        Row(data, task, "balanced accuracy", measure(balanced_accuracy, said, truth)),
+        Row(data, task, "balanced accuracy", measure(balanced_accuracy, predicted, truth)),
         Row(data, task, "calibration error", measure(calibration_error, confidence, correct)),
     ]
     if head.abstains is not None:
@@ -70,7 +69,7 @@ def class_findings(
     place = (data, task, "accuracy")
     return Findings(
         rows=(*rows, *group_rows(place, correct, groups)),
-        confusions=(confusion(data, task, head.labels, said, truth),),
+        confusions=(confusion(data, task, head.labels, predicted, truth),),
         curves=(
             calibration_curve(data, task, confidence, correct),
             abstention_curve(data, task, confidence, (~correct).astype(np.float32)),
@@ -85,7 +84,7 @@ def group_rows(place: tuple[str, str, str], values: NDArray[np.generic], groups:
 
 
 def age_findings(data: str, head: HeadOutput, years: NDArray[np.float32], members: tuple[FaceSet, Groups]) -> Findings:
-    """Errors of the age in years, in bins and by group, and how often the 80 % interval holds it."""
+    """Measure the errors of the age in years, in bins and by group, and the share of ages in the 80 % interval."""
     known = np.isfinite(years)
     if not known.all():
         chosen = {name: found[known] for name, found in members[1].items()}
@@ -118,17 +117,17 @@ def _of_rows(head: HeadOutput, rows: NDArray[np.bool_]) -> HeadOutput:
 
 
 def _bin_findings(data: str, head: HeadOutput, years: NDArray[np.float32], bins: AgeBins) -> Findings:
-    """Accuracy of the most probable bin, exact and off by at most one."""
-    said, truth = bins.most_probable(head.probabilities.numpy()), bins.of_years(years)
+    """Measure the accuracy of the most probable bin, exact and off by at most one."""
+    predicted, truth = bins.most_probable(head.probabilities.numpy()), bins.of_years(years)
     rows = (
-        Row(data, "age", f"accuracy of {bins.name}", measure_mean(said == truth)),
-        Row(data, "age", f"accuracy of {bins.name}, one off counts", measure_mean(np.abs(said - truth) <= 1)),
+        Row(data, "age", f"accuracy of {bins.name}", measure_mean(predicted == truth)),
+        Row(data, "age", f"accuracy of {bins.name}, one off counts", measure_mean(np.abs(predicted - truth) <= 1)),
     )
-    return Findings(rows=rows, confusions=(confusion(data, f"age, {bins.name}", bins.labels, said, truth),))
+    return Findings(rows=rows, confusions=(confusion(data, f"age, {bins.name}", bins.labels, predicted, truth),))
 
 
 def people_findings(heads: Mapping[str, HeadOutput], faces: People) -> Findings:
-    """Gender, ethnicity and age, for all faces and by group; labels that a set lacks are UNKNOWN or not a number."""
+    """Measure gender, ethnicity and age, for all faces and by group; faces without a label are left out."""
     members = (faces, dict(groups(faces)))
     parts = []
     for task, truth in (("gender", faces.gender), ("ethnicity", faces.ethnicity)):
@@ -155,9 +154,9 @@ def groups(faces: People) -> Iterator[tuple[str, NDArray[np.bool_]]]:
 
 
 def emotion_findings(heads: Mapping[str, HeadOutput], faces: Fer2013) -> Findings:
-    """Emotion against FER+'s majority, and against FER2013's own seven labels.
+    """Measure emotion against the majority of FER+, and against the seven labels of FER2013.
 
-    The seven come from the head `emotion7` where there is one, else from the eight without contempt.
+    The seven come from the head `emotion7` if there is one, else from the eight without contempt.
     """
     parts = []
     if "emotion" in heads:
@@ -174,33 +173,33 @@ def emotion_findings(heads: Mapping[str, HeadOutput], faces: Fer2013) -> Finding
 def _derived_seven(head: HeadOutput, faces: Fer2013) -> Findings:
     seven = [head.labels.index(name) for name in ORIGINAL_EMOTIONS]
     number = np.array([EMOTIONS.index(name) for name in ORIGINAL_EMOTIONS])
-    said = number[head.probabilities.numpy()[:, seven].argmax(axis=1)]
-    correct = said == faces.original
+    predicted = number[head.probabilities.numpy()[:, seven].argmax(axis=1)]
+    correct = predicted == faces.original
     place = ("fer2013", "emotion", "accuracy of seven")
-    balanced = measure(balanced_accuracy, said, faces.original)
+    balanced = measure(balanced_accuracy, predicted, faces.original)
     return Findings(
         rows=(Row(*place, measure_mean(correct)), Row("fer2013", "emotion", "balanced accuracy of seven", balanced)),
-        confusions=(confusion("fer2013", "emotion, seven", EMOTIONS, said, faces.original),),
+        confusions=(confusion("fer2013", "emotion, seven", EMOTIONS, predicted, faces.original),),
         outcomes=(Outcomes.of(place, correct, faces.files.tolist(), {}, higher_is_better=True),),
     )
 
 
 def attribute_findings(head: HeadOutput, faces: CelebA) -> Findings:
-    """Mean accuracy over the attributes that the release and the data set share, and each one's."""
+    """Measure the mean accuracy over the attributes that release and data set share, and that of each."""
     shared = [name for name in faces.names if name in head.labels]
     probabilities = head.probabilities.numpy()[:, [head.labels.index(name) for name in shared]]
     truth = faces.attributes[:, [faces.names.index(name) for name in shared]]
     correct = (probabilities > 0.5) == (truth > 0.5)
     place = (faces.name, "attributes", "mean accuracy")
     balanced = measure(balanced_column_accuracy, probabilities, truth, draws=MULTI_LABEL_DRAWS)
-    sureness = (np.abs(probabilities - 0.5) + 0.5).astype(np.float32)
+    confidence = (np.abs(probabilities - 0.5) + 0.5).astype(np.float32)
     return Findings(
         rows=(
             Row(*place, measure_mean(correct.mean(axis=1))),
             Row(faces.name, "attributes", "mean balanced accuracy", balanced),
             *_attribute_rows(faces.name, shared, correct),
         ),
-        curves=(calibration_curve(faces.name, "attributes", sureness.ravel(), correct.ravel()),),
+        curves=(calibration_curve(faces.name, "attributes", confidence.ravel(), correct.ravel()),),
         outcomes=(Outcomes.of(place, correct.mean(axis=1), faces.files.tolist(), {}, higher_is_better=True),),
     )
 

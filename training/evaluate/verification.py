@@ -1,4 +1,4 @@
-"""Face verification as LFW's View 2 measures it: ten folds, the threshold chosen on the nine others."""
+"""Face verification by the protocol of LFW's View 2: ten folds, each judged by the threshold of the nine others."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
 
     from training.data.face_sets import FaceSet, Pairs
 
+# Share of pairs of different people that may be taken for one person: 3 of View 2's 3000.
 FALSE_ACCEPTANCE = 0.001
-"""Share of pairs of different people that may be taken for one person: 3 of View 2's 3000."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verification:
-    """How well similarities tell same from different people."""
+    """Results of the protocol for P pairs in F folds."""
 
     correct: NDArray[np.bool_]
-    """(P,) whether each pair was judged right, with its fold's threshold."""
+    """(P,) whether each pair was judged right, with the threshold of its fold."""
     fold_accuracy: NDArray[np.float64]
-    """(F,) share of each fold that was judged right."""
+    """(F,) accuracy of each fold."""
     thresholds: NDArray[np.float64]
     """(F,) cosine similarity from which on a pair of this fold counts as the same person."""
 
 
 def similarities(embeddings: NDArray[np.float32], pairs: Pairs) -> NDArray[np.float32]:
-    """Cosine similarity of each pair: (N, D) L2-normalised embeddings to (P,)."""
+    """Return the cosine similarity of each pair: (N, D) L2-normalised embeddings to (P,)."""
     return np.asarray(np.einsum("pd,pd->p", embeddings[pairs.left], embeddings[pairs.right]), dtype=np.float32)
 
 
@@ -41,7 +41,7 @@ def best_threshold(similarity: NDArray[np.float32], same: NDArray[np.bool_]) -> 
     """Choose the threshold that judges most pairs right."""
     order = np.argsort(similarity, kind="stable")
     ranked = same[order].astype(np.int64)
-    # with the first k pairs judged different and the rest the same:
+    # If the first k pairs are judged different and the others the same, so many are right:
     right = np.concatenate(([0], np.cumsum(1 - ranked))) + np.concatenate((np.cumsum(ranked[::-1])[::-1], [0]))
     edges = np.concatenate(([-1.0], (similarity[order][1:] + similarity[order][:-1]) / 2, [1.0]))
     return float(edges[int(np.argmax(right))])
@@ -60,7 +60,7 @@ def verify(embeddings: NDArray[np.float32], pairs: Pairs) -> Verification:
 def held_back_accuracy(embeddings: NDArray[np.float32], pairs: Pairs) -> Figure:
     """Judge the pairs of folds 9 and 10 with the threshold that suits fold 8 best.
 
-    For networks that have seen the other people of LFW.
+    For models that have learnt from the other people of LFW.
     """
     similarity = similarities(embeddings, pairs)
     threshold = best_threshold(similarity[pairs.fold == 7], pairs.same[pairs.fold == 7])
@@ -69,9 +69,9 @@ def held_back_accuracy(embeddings: NDArray[np.float32], pairs: Pairs) -> Figure:
 
 
 def verification_findings(embeddings: NDArray[np.float32], faces: FaceSet, pairs: Pairs) -> Findings:
-    """Accuracy over ten folds, and how many same pairs are accepted where hardly any other is.
+    """Measure the accuracy over ten folds, and the true positives where hardly any other pair is accepted.
 
-    Nothing where the pairs are all of one kind, or of one fold: there is no threshold to choose.
+    The result is empty where all pairs are of one kind or of one fold: there is no threshold to choose.
     """
     if len(np.unique(pairs.fold)) < 2 or pairs.same.all() or not pairs.same.any():
         return Findings()
@@ -83,11 +83,12 @@ def verification_findings(embeddings: NDArray[np.float32], faces: FaceSet, pairs
     names = [f"{faces.files[a]} {faces.files[b]}" for a, b in zip(pairs.left, pairs.right, strict=True)]
     rows = (
         Row(*place, measure_mean(found.correct)),
-        Row("lfw", "verification", "standard error over folds", _alone(spread, len(found.fold_accuracy))),
+        Row(
+            "lfw",
+            "verification",
+            "standard error over folds",
+            Figure.without_interval(spread, len(found.fold_accuracy)),
+        ),
         Row("lfw", "verification", "true positives at 0.1 % false ones", accepted),
     )
     return Findings(rows=rows, outcomes=(Outcomes.of(place, found.correct, names, {}, higher_is_better=True),))
-
-
-def _alone(value: float, count: int) -> Figure:
-    return Figure(value, float("nan"), float("nan"), count)

@@ -1,4 +1,4 @@
-"""Augmentation of aligned crops: what cameras, detectors and compression do to a face, in batches."""
+"""Augmentation of aligned crops, in batches, after the effects of cameras, detectors and compression."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch.nn import functional
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AugmentOptions:
-    """How far crops are changed; zeros change nothing."""
+    """Strength of each change; zeros change nothing."""
 
     mirror: float = 0.5
     """Chance of a flip from left to right."""
     rotation_degrees: float = 8.0
-    """Standard deviation; landmarks err, heads tilt."""
+    """Standard deviation; stands for errors of landmarks and tilted heads."""
     scale: float = 0.06
     """Standard deviation of the logarithm of the size."""
     shift: float = 0.02
@@ -27,24 +27,24 @@ class AugmentOptions:
     contrast: float = 0.2
     """Standard deviation of a gain on the distance from the crop's mean."""
     grey: float = 0.1
-    """Chance of losing all colour."""
+    """Chance of becoming grey."""
     coarse: float = 0.2
     """Chance of being reduced to 28..84 pixels and enlarged again."""
     erase: float = 0.25
-    """Chance that a rectangle of up to a third of the side is hidden under grey."""
+    """Chance that a grey rectangle of up to a third of the side hides a part."""
 
 
 _COARSE_SIDES = (28, 42, 56, 84)  # pixels
-_MOST_ERASED = 0.35  # of the crop's side
+_MAX_ERASED = 0.35  # of the crop's side
 _GREY = 127.5
 
 
 def augment(crops: Tensor, options: AugmentOptions, generator: torch.Generator) -> Tensor:
-    """Change each crop in its own way, where it lies.
+    """Change each crop at random, on its device.
 
     Args:
         crops: (N, 3, S, S) uint8, on any device.
-        options: how far.
+        options: strength of each change.
         generator: of all randomness, on the CPU; the same state gives the same changes on every device.
 
     Returns:
@@ -60,7 +60,7 @@ def augment(crops: Tensor, options: AugmentOptions, generator: torch.Generator) 
 
 @dataclass(frozen=True, slots=True)
 class _Draws:
-    """Random numbers for each of some crops."""
+    """Random numbers for a batch of crops."""
 
     count: int
     generator: torch.Generator
@@ -77,7 +77,7 @@ class _Draws:
 
 
 def _warp(x: Tensor, options: AugmentOptions, draws: _Draws) -> Tensor:
-    """Flip, turn, resize and move in one resampling; what comes from outside repeats the border."""
+    """Flip, turn, resize and move in one resampling; pixels from outside repeat the border."""
     angle = draws.normal() * math.radians(options.rotation_degrees)
     size = (draws.normal() * options.scale).exp()
     flip = 1 - 2 * draws.chosen(options.mirror).float()
@@ -113,7 +113,7 @@ def _recolour(x: Tensor, options: AugmentOptions, draws: _Draws) -> Tensor:
 def _erase(x: Tensor, options: AugmentOptions, draws: _Draws) -> Tensor:
     side = x.shape[-1]
     chosen = draws.chosen(options.erase)
-    extent = (draws.uniform(2) * _MOST_ERASED * side).floor()
+    extent = (draws.uniform(2) * _MAX_ERASED * side).floor()
     start = (draws.uniform(2) * side).floor()
     place = torch.arange(side, device=x.device)
     hidden = (place >= start[..., None]) & (place < (start + extent)[..., None])  # (N, 2, S): rows and columns

@@ -1,4 +1,4 @@
-"""What training does against classes of unequal size."""
+"""Options that favour rare classes while training."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Balance:
-    """How much rare classes gain; zeros change nothing, and what is set together works together."""
+    """How much rare classes are favoured; zeros change nothing, and several options add up."""
 
     weight: float = 0.0
-    """A class weighs its share to the power of minus this in the loss; 1 weighs all classes alike."""
+    """The weight of a class in the loss is its share to the power of minus this; 1 weighs all classes alike."""
     effective_number: float = 0.0
     """Beta of ``losses.effective_number_weights``, such as 0.999, in place of ``weight``."""
     adjust: float = 0.0
-    """Strength of ``losses.logit_offset``, which is added while training only; 1 aims at balanced accuracy. For labels
-    of which each face has one."""
+    """Strength of ``losses.logit_offset``, which is added while training only; 1 aims at balanced accuracy. Only for
+    labels that exclude each other."""
     sampling: float = 0.0
     """An epoch draws as many faces as there are, with replacement, so that a class has its share to the power of one
-    minus this; 1 draws all classes alike, 0 shows each face once. Joint recipes, whose branches share their draws,
+    minus this; 1 draws all classes alike, 0 shows each face once. Joint recipes, whose branches share their batches,
     refuse it."""
 
     def __post_init__(self) -> None:
         if self.weight and self.effective_number:
             raise RecipeError(
-                f"classes are weighed once: got weight {self.weight} and effective_number {self.effective_number}"
+                f"got weight {self.weight} and effective_number {self.effective_number}, expected one of them"
             )
 
     def weights(self, targets: Tensor) -> Tensor:
@@ -45,11 +45,11 @@ class Balance:
         return class_weights(targets, self.weight)
 
     def offset(self, targets: Tensor) -> Tensor:
-        """Return the (K,) numbers that are added to logits while training on (N, K) targets."""
+        """Return the (K,) offsets of the logits while training on (N, K) targets."""
         return logit_offset(targets, self.adjust)
 
     def order(self, targets: Tensor, rows: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.int64]:
-        """Return the rows of an epoch in their order: of N rows with (N, K) targets, N rows."""
+        """Order the rows of an epoch: N rows with (N, K) targets to N rows."""
         if not self.sampling:
             return np.asarray(random.permutation(rows), dtype=np.int64)
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))

@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+# Candidates, 1.7 % apart: finer than validation sets of some thousand faces can distinguish.
 TEMPERATURES = tuple(float(t) for t in np.geomspace(0.25, 8.0, 201))
-"""Candidates, 1.7 % apart: finer than what validation sets of some thousand faces can tell."""
 
 
 def fit_temperature(logits: Tensor, targets: Tensor, *, multi_label: bool = False) -> float:
-    """Choose the temperature whose probabilities fit the targets best (least cross-entropy).
+    """Choose the temperature with the lowest cross-entropy against the targets.
 
     Args:
         logits: (N, K) float32, before softmax or sigmoid.
         targets: (N, K) float32 distribution over K, or yes/no of each of K.
-        multi_label: each column stands alone.
+        multi_label: whether the columns are independent.
     """
     if multi_label:
         losses = [float(functional.binary_cross_entropy_with_logits(logits / t, targets)) for t in TEMPERATURES]
@@ -33,7 +33,7 @@ def fit_temperature(logits: Tensor, targets: Tensor, *, multi_label: bool = Fals
 def abstention_threshold(
     confidence: NDArray[np.float32], correct: NDArray[np.bool_], wanted_accuracy: float
 ) -> float | None:
-    """Choose the least confidence from which on the answers given are right often enough.
+    """Choose the lowest confidence at which the answers with as much or more reach an accuracy.
 
     Args:
         confidence: (N,) of each answer.
@@ -41,7 +41,7 @@ def abstention_threshold(
         wanted_accuracy: of the answers with at least the threshold's confidence.
 
     Returns:
-        The threshold; 0.0 where all answers together are good enough, None where no threshold is.
+        The threshold; 0.0 where all answers together reach the accuracy, None where no threshold does.
     """
     order = np.argsort(-confidence, kind="stable")
     running = np.cumsum(correct[order]) / np.arange(1, len(order) + 1)

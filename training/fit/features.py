@@ -1,7 +1,7 @@
 """Maps of the frozen trunk, computed once and kept on disk in half precision.
 
-A branch that leaves the trunk at some depth sees the same numbers in every epoch, so the trunk runs once per crop and
-once per mirrored crop; training a head is then minutes on two CPU cores.
+A branch on a frozen trunk reads the same numbers in every epoch, so the trunk runs once per crop and once per mirrored
+crop. Training a branch then takes minutes on two CPU cores.
 """
 
 from __future__ import annotations
@@ -29,30 +29,28 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-BATCH = 64
-"""Crops per forward pass."""
-_PROBES = 16
-"""Crops whose bytes name a cache file, with the trunk's weights."""
+TRUNK_BATCH = 64  # crops per forward pass
+_PROBES = 16  # crops whose bytes, with the trunk's weights, give the name of a cache file
 _FP16_MAX = 65504.0
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Tap:
-    """Where the trunk is tapped, and what is kept of the map there."""
+    """A depth of the trunk, and the pooling of the map there."""
 
     depth: str
     pool: int | None = None
     """Cells along each side after average pooling; None keeps the whole map."""
 
     def shape(self, layout: TrunkLayout) -> tuple[int, int, int]:
-        """(C, h, w) of what is kept; the embedding is a map of one cell."""
+        """Return the (C, h, w) of the pooled map; the embedding is a map of one cell."""
         if self.depth == EMBEDDING_DEPTH:
             return layout.embedding_size, 1, 1
         channels, height, width = layout.maps[self.depth]
         return (channels, height, width) if self.pool is None else (channels, self.pool, self.pool)
 
     def of(self, maps: dict[str, Tensor]) -> Tensor:
-        """Cut the tap out of maps by depth: (N, C, h, w)."""
+        """Select and pool one of the maps, which are given by depth: (N, C, h, w)."""
         found = maps[self.depth]
         if found.dim() == 2:
             return found[:, :, None, None]
@@ -61,12 +59,12 @@ class Tap:
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What one tap gives for N faces, plain and mirrored."""
+    """Maps of N faces at one tap, plain and mirrored."""
 
     plain: NDArray[np.float16]
     """(N, h, w, C); channels last, as the trunk computes them."""
     mirrored: NDArray[np.float16]
-    """(N, h, w, C) of the crops flipped left to right; the plain ones again where mirrored ones were not asked for."""
+    """(N, h, w, C) of the crops flipped left to right; the plain ones again where mirrored ones are not wanted."""
 
     def __len__(self) -> int:
         return len(self.plain)
@@ -82,17 +80,17 @@ class Features:
 def extract(
     trunk: Trunk, pixels: NDArray[np.uint8], taps: tuple[Tap, ...], cache: Path, *, mirror: bool = True
 ) -> dict[Tap, Features]:
-    """Run the trunk over crops and their mirror images, or read what an earlier run left in the cache folder.
+    """Run the trunk over crops and their mirror images, or read the maps from the cache folder.
 
     Args:
         trunk: in evaluation mode.
         pixels: (N, 3, S, S) RGB crops.
-        taps: what to keep.
-        cache: folder for the arrays; a map of (512, 14, 14) is 200 kB a face.
+        taps: maps to keep.
+        cache: folder for the maps; one of (512, 14, 14) takes 200 kB a face.
         mirror: whether mirrored crops are wanted.
     """
     cache.mkdir(parents=True, exist_ok=True)
-    key = _key(trunk, pixels)
+    key = _features_key(trunk, pixels)
     plain = _array(trunk, pixels, _Request(taps, mirror=False, cache=cache, key=key))
     mirrored = _array(trunk, pixels, _Request(taps, mirror=True, cache=cache, key=key)) if mirror else plain
     return {tap: Features(plain=plain[tap], mirrored=mirrored[tap]) for tap in taps}
@@ -122,11 +120,11 @@ def _compute(trunk: Trunk, pixels: NDArray[np.uint8], taps: tuple[Tap, ...], req
     kept = {tap: tap.shape(trunk.layout) for tap in taps}
     shapes = {tap: (len(pixels), height, width, channels) for tap, (channels, height, width) in kept.items()}
     arrays = {tap: open_memmap(partial[tap], "w+", np.float16, shapes[tap]) for tap in taps}
-    for start in range(0, len(pixels), BATCH):
-        crops = torch.from_numpy(np.array(pixels[start : start + BATCH]))
+    for start in range(0, len(pixels), TRUNK_BATCH):
+        crops = torch.from_numpy(np.array(pixels[start : start + TRUNK_BATCH]))
         maps = run_trunk(trunk, crops.flip(3) if request.mirror else crops, taps)
         for tap, found in maps.items():
-            arrays[tap][start : start + BATCH] = found.permute(0, 2, 3, 1).to(torch.float16).numpy()
+            arrays[tap][start : start + TRUNK_BATCH] = found.permute(0, 2, 3, 1).to(torch.float16).numpy()
     del arrays
     for tap in taps:
         partial[tap].rename(request.path(tap))  # a file of the final name is complete
@@ -135,7 +133,7 @@ def _compute(trunk: Trunk, pixels: NDArray[np.uint8], taps: tuple[Tap, ...], req
 
 @torch.inference_mode()
 def run_trunk(trunk: Trunk, crops: Tensor, taps: tuple[Tap, ...]) -> dict[Tap, Tensor]:
-    """Run the trunk once over (N, 3, S, S) crops and cut out each tap: (N, C, h, w) float32 in fp16's range."""
+    """Run the trunk once over (N, 3, S, S) crops: (N, C, h, w) float32 by tap, in the range of fp16."""
     parameter = next(trunk.parameters())
     images = crops.to(parameter.device).contiguous(memory_format=torch.channels_last)
     maps = trunk.forward_intermediates(images, {tap.depth for tap in taps})
@@ -143,11 +141,11 @@ def run_trunk(trunk: Trunk, crops: Tensor, taps: tuple[Tap, ...]) -> dict[Tap, T
 
 
 def ready(trunk: Trunk, device: torch.device) -> Trunk:
-    """Put a trunk on a device in the number format that the device multiplies fastest."""
+    """Move a trunk to a device, in the number format that the device multiplies fastest."""
     return trunk.to(device, compute_dtype(device)).to(memory_format=torch.channels_last).eval()
 
 
-def _key(trunk: Trunk, pixels: NDArray[np.uint8]) -> str:
+def _features_key(trunk: Trunk, pixels: NDArray[np.uint8]) -> str:
     digest = hashlib.sha256(str(pixels.shape).encode())
     for row in np.linspace(0, max(len(pixels) - 1, 0), _PROBES).astype(int)[: len(pixels)]:
         digest.update(np.ascontiguousarray(pixels[row]).tobytes())
@@ -155,7 +153,7 @@ def _key(trunk: Trunk, pixels: NDArray[np.uint8]) -> str:
     return digest.hexdigest()[:16]
 
 
-def add_weights(digest: hashlib._Hash, network: nn.Module) -> None:
-    """Add all weights of a network to what a hash is taken of."""
-    for tensor in network.state_dict().values():
+def add_weights(digest: hashlib._Hash, model: nn.Module) -> None:
+    """Add all weights of a model to a hash."""
+    for tensor in model.state_dict().values():
         digest.update(tensor.detach().float().cpu().numpy().tobytes())

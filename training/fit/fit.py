@@ -1,4 +1,4 @@
-"""Training one branch on frozen features."""
+"""Training of one branch on features of the frozen trunk."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _EVAL_BATCH = 256
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitOptions:
-    """How a branch is trained."""
+    """Options of a branch's training."""
 
     loss: LossName
     epochs: int = 12
-    """At most: training stops early where the held-out score no longer grows."""
+    """At most: training stops early when the held-out score no longer grows."""
     patience: int = 4
     """Epochs without a better held-out score after which training stops."""
     batch: int = 128
@@ -44,22 +44,22 @@ class FitOptions:
     """Learning rate of own convolutions, as a share of that of the linear layers."""
     weight_decay: float = 0.05
     mirror: bool = True
-    """Half of the faces are shown mirrored; False saves the trunk's second pass."""
+    """Whether half of the faces are mirrored; False saves the second pass of the trunk."""
     mixup: float = 0.0
     """Parameter of the symmetric beta distribution that mixes pairs of examples; 0 mixes none."""
     noise: float = 0.0
     """Standard deviation of a random gain on each channel of each face, as a share of its value."""
     average: float = 0.998
-    """Decay a step of the running mean of the weights, which is what is kept."""
+    """Decay per step of the running mean of the weights; the running mean is kept."""
     balance: Balance = field(default_factory=Balance)
-    """What is done for rare classes."""
+    """How rare classes are favoured."""
     held_out: float = 0.05
-    """Share of the training rows that only judges when to stop."""
+    """Share of the training rows that is not learnt from and decides when to stop."""
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.loss == "binary" and self.balance.adjust:
-            raise RecipeError("logits are adjusted for labels of which a face has one; the loss 'binary' has many")
+            raise RecipeError("the loss 'binary' cannot adjust logits: its labels do not exclude each other")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Examples:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """What training gave."""
+    """Result of a training."""
 
     score: float
     """Best held-out score."""
@@ -107,7 +107,7 @@ def _bfloat16(maps: dict[str, Tensor], device: torch.device) -> dict[str, Tensor
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """How training stands after an epoch."""
+    """Progress after an epoch."""
 
     number: int
     """From 1."""
@@ -116,7 +116,7 @@ class Epoch:
     held_out: float
     """Score of the held-out rows."""
     best: float
-    """The best of these scores so far."""
+    """Best of these scores so far."""
 
 
 def fit(
@@ -124,16 +124,16 @@ def fit(
     examples: Examples,
     score: Callable[[Tensor, Tensor], float],
     options: FitOptions,
-    tell: Callable[[Epoch], None] | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
 ) -> Fit:
     """Train a head in place and leave it with the averaged weights that scored best on the held-out rows.
 
     Args:
         head: maps features by depth to (B, K) logits.
-        examples: what to learn.
-        score: judges (M, K) logits against (M, K) targets; higher is better.
-        options: how to train.
-        tell: is told of every epoch.
+        examples: features and targets.
+        score: of (M, K) logits against (M, K) targets; higher is better.
+        options: of the training.
+        on_epoch: is called after every epoch.
     """
     torch.manual_seed(options.seed)
     random = np.random.default_rng(options.seed)
@@ -148,8 +148,8 @@ def fit(
         _log.info("trained an epoch", extra=facts)
         if found > best.score:
             best, state = Fit(found, epoch), copy.deepcopy(trained.average.state_dict())
-        if tell:
-            tell(Epoch(epoch, loss, found, best.score))
+        if on_epoch:
+            on_epoch(Epoch(epoch, loss, found, best.score))
         if epoch - best.epochs >= options.patience:
             break
     head.load_state_dict(state)
@@ -157,7 +157,7 @@ def fit(
 
 
 def parameter_groups(head: nn.Module, options: FitOptions) -> list[dict[str, Any]]:
-    """Give own stages, which start from the trunk's weights, smaller steps than new linear layers."""
+    """Group the parameters: own stages, which start from the trunk's weights, learn slower than new layers."""
     stages = [parameter for name, parameter in head.named_parameters() if ".stages." in f".{name}"]
     linear = [parameter for name, parameter in head.named_parameters() if ".stages." not in f".{name}"]
     groups = [{"params": linear, "lr": options.learning_rate}]
@@ -167,7 +167,7 @@ def parameter_groups(head: nn.Module, options: FitOptions) -> list[dict[str, Any
 
 
 class _Training:
-    """The moving parts of one run: optimiser, schedule and running mean."""
+    """Optimiser, schedule and running mean of one training."""
 
     def __init__(self, head: nn.Module, examples: Examples, rows: NDArray[np.int64], options: FitOptions) -> None:
         self.head, self.examples, self.rows, self.options = head, examples, rows, options
@@ -185,17 +185,17 @@ class _Training:
         self.steps = 0
 
     def epoch(self, random: np.random.Generator) -> float:
-        """Go through as many rows as there are, in random order; return the mean loss."""
+        """Train on as many rows as there are, in random order; return the mean loss."""
         self.head.train()
         order = self.options.balance.order(self.targets, self.rows, random)
-        full = max(1, len(order) // self.options.batch) * self.options.batch  # a last, smaller batch waits for its turn
+        full = max(1, len(order) // self.options.batch) * self.options.batch  # a last, smaller batch is left out
         losses = [self._step(batch, random) for batch in _chunks(order[:full], self.options.batch)]
         return float(np.mean(losses))
 
     def _step(self, batch: NDArray[np.int64], random: np.random.Generator) -> float:
         mirror = self.options.mirror & (random.random(len(batch)) < 0.5)
         maps = _bfloat16(maps_of(self.examples.features, batch, mirror), self.device)
-        maps, targets = augment(maps, self.examples.targets[batch].to(self.device), self.options, random)
+        maps, targets = mix_features(maps, self.examples.targets[batch].to(self.device), self.options, random)
         with torch.autocast(self.device.type, torch.bfloat16):
             logits = self.head(maps)
         loss = LOSSES[self.options.loss](logits + self.offset, targets, self.weights)
@@ -215,12 +215,12 @@ class _Training:
             mean.lerp_(now, 1 - decay)
 
 
-def augment(
+def mix_features(
     maps: dict[str, Tensor], targets: Tensor, options: FitOptions, random: np.random.Generator
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Mix pairs of examples and shake the gain of each channel, as the options ask."""
+    """Mix pairs of examples, and multiply each channel by a random gain."""
     if options.noise:
-        maps = {depth: found * _gain(found, options.noise) for depth, found in maps.items()}
+        maps = {depth: found * _channel_gain(found, options.noise) for depth, found in maps.items()}
     if options.mixup:
         share = float(random.beta(options.mixup, options.mixup))
         other = torch.from_numpy(random.permutation(len(targets)))
@@ -229,7 +229,7 @@ def augment(
     return maps, targets
 
 
-def _gain(found: Tensor, noise: float) -> Tensor:
+def _channel_gain(found: Tensor, noise: float) -> Tensor:
     return (torch.randn(*found.shape[:2], 1, 1) * noise + 1).to(found)
 
 

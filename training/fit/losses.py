@@ -1,4 +1,4 @@
-"""Losses of the branches: all take logits and soft targets of one shape, so that mixed features are no special case."""
+"""Losses of the branches; all take logits and soft targets of one shape, so that mixed features are no special case."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 LossName = Literal["cross_entropy", "age", "binary"]
 
+# Per year: an error of five years weighs about as much as one unit of cross-entropy.
 AGE_L1_WEIGHT = 0.2
-"""Per year: an error of five years weighs about as much as one unit of cross-entropy."""
 
 
 def age_distribution(years: Tensor, classes: int, spread_years: float) -> Tensor:
@@ -42,23 +42,23 @@ def age_span_distribution(first: Tensor, last: Tensor, classes: int, spread_year
 
 
 def expected_age(probabilities: Tensor) -> Tensor:
-    """Mean of each distribution over ages 0, 1, 2, ...: (N, K) to (N,) years."""
+    """Return the mean of each distribution over ages 0, 1, 2, ...: (N, K) to (N,) years."""
     ages = torch.arange(probabilities.shape[1], dtype=probabilities.dtype, device=probabilities.device)
     return probabilities @ ages
 
 
 def one_hot(labels: Tensor, classes: int) -> Tensor:
-    """(N,) class numbers to (N, classes) float32."""
+    """Turn (N,) class numbers into (N, classes) float32."""
     return functional.one_hot(labels.long(), classes).float()
 
 
 def cross_entropy_rows(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy of each row against soft targets: (N,); ``weights`` (K,) multiply each class's share."""
+    """Return the cross-entropy of each row against soft targets: (N,); ``weights`` (K,) multiply each class's share."""
     return -(targets * weights * functional.log_softmax(logits.float(), dim=1)).sum(dim=1)
 
 
 def age_rows(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Cross-entropy of each row's distribution plus the absolute error of its mean: (N,).
+    """Return the cross-entropy of each row's distribution plus the absolute error of its mean: (N,).
 
     Source: Gao et al. 2018, 'Age Estimation Using Expectation of Label Distribution Learning'.
     """
@@ -67,31 +67,31 @@ def age_rows(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 
 
 def binary_rows(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Mean binary cross-entropy over the columns of each row: (N,); ``weights`` (K,) multiply the columns."""
+    """Return the mean binary cross-entropy of each row: (N,); ``weights`` (K,) multiply the columns."""
     losses = functional.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none")
     return (losses * weights).mean(dim=1)
 
 
+# (N, K) logits, (N, K) targets and (K,) weights to (N,) losses.
 ROW_LOSSES: dict[LossName, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "cross_entropy": cross_entropy_rows,
     "age": age_rows,
     "binary": binary_rows,
 }
-"""(N, K) logits, (N, K) targets and (K,) weights to (N,) losses."""
 
 
 def _mean_of(rows: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     return lambda logits, targets, weights: rows(logits, targets, weights).mean()
 
 
+# The same, averaged over the rows.
 LOSSES: dict[LossName, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     name: _mean_of(rows) for name, rows in ROW_LOSSES.items()
 }
-"""The same, averaged over the rows."""
 
 
 def effective_number_weights(targets: Tensor, beta: float = 0.999) -> Tensor:
-    """Weigh classes by the inverse of how many different examples they amount to: (N, K) targets to (K,) weights.
+    """Weigh classes by the inverse of their effective number of examples: (N, K) targets to (K,) weights.
 
     The weights average 1 over the classes. Classes without an example weigh as much as those with one.
 
@@ -114,7 +114,7 @@ def class_weights(targets: Tensor, balance: float) -> Tensor:
 
 
 def logit_offset(targets: Tensor, strength: float = 1.0) -> Tensor:
-    """Give the logarithm of each class's share, (N, K) targets to (K,).
+    """Return the logarithm of each class's share: (N, K) targets to (K,).
 
     Added to the logits while training, it makes a branch learn rare classes as if they were frequent.
 
@@ -133,7 +133,7 @@ def sampling_weights(targets: Tensor, balance: float) -> Tensor:
 
     Args:
         targets: shares of each class; rows of zeros are never drawn.
-        balance: 0 draws all rows alike, 1 all classes; between them classes by their share to the power of the rest.
+        balance: 0 draws all rows alike, 1 all classes alike; else a class by its share to the power of 1 - balance.
     """
     share = targets.mean(dim=0).clamp(min=1e-12)
     weights = targets @ share**-balance
@@ -141,5 +141,5 @@ def sampling_weights(targets: Tensor, balance: float) -> Tensor:
 
 
 def draw_rows(targets: Tensor, count: int, balance: float, generator: torch.Generator) -> Tensor:
-    """Draw the (count,) rows of one epoch with replacement, balanced as ``sampling_weights`` says."""
+    """Draw the (count,) rows of one epoch with replacement, by ``sampling_weights``."""
     return torch.multinomial(sampling_weights(targets, balance), count, replacement=True, generator=generator)

@@ -1,4 +1,4 @@
-"""What a training run tells while it goes on: a line of CSV for each look at the held-out rows, and a bar."""
+"""Progress of a training run: a line of CSV for each evaluation on the held-out rows, and a progress bar."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ if TYPE_CHECKING:
 _COLUMNS = ("time", "step", "task", "loss", "held_out", "best")
 
 
-class Journal:
-    """Appends to the file ``log.csv`` of a run's folder."""
+class RunLog:
+    """The file ``log.csv`` in the folder of a run."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / "log.csv"
 
     def write(self, task: str, step: int, loss: float, held_out: float, best: float) -> None:
-        """Note how a branch stands.
+        """Append the progress of a branch.
 
         Args:
             task: of the branch.
             step: steps of a joint run, epochs of a branch that is trained alone.
-            loss: while training.
+            loss: of the training rows.
             held_out: score of the held-out rows.
-            best: the best such score so far.
+            best: best such score so far.
         """
         fresh = not self._path.is_file()
         with self._path.open("a", newline="") as file:
@@ -43,22 +43,22 @@ class Journal:
 
 
 @contextmanager
-def bar(name: str, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
+def progress_bar(name: str, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
     """Show a progress bar on the error stream, where that is a terminal.
 
     Args:
-        name: of what goes on.
+        name: shown before the bar.
         total: steps.
         done: steps that an earlier run took.
 
     Yields:
-        What to call with the steps that are done, and with a word on them.
+        A function to call with the number of steps that are done, and with a text that is shown after the name.
     """
     console = Console(stderr=True)
     with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(name, total=total, completed=done)
 
-        def advance(now: int, said: str) -> None:
-            progress.update(task, completed=now, description=f"{name} {said}")
+        def advance(now: int, text: str) -> None:
+            progress.update(task, completed=now, description=f"{name} {text}")
 
         yield advance

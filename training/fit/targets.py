@@ -1,4 +1,4 @@
-"""What each task learns from its data set: soft targets, the rows that have one, and the score that stops training."""
+"""Soft targets of each task, the rows that have one, and the score by which training stops."""
 
 from __future__ import annotations
 
@@ -34,12 +34,11 @@ if TYPE_CHECKING:
     from models.branches import BranchSpec
     from training.data.face_sets import DataName, FaceSet
 
+# Of the Gaussian around each label: people's guesses of an age scatter by more, labels of one year by less.
 AGE_SPREAD_YEARS = 2.5
-"""Of the Gaussian around each label: people's guesses of a face's age scatter by more, labels of one year by less."""
-LEAST_VOTES = 2.0
-"""FER+ votes an emotion needs to count: single votes are taken for slips, as in Barsoum et al. 2016."""
-MOST_OTHER_VOTES = 5.0
-"""Of ten FER+ votes for 'unknown' or 'not a face'; images with more teach nothing."""
+# FER+ votes from which on an emotion counts: single votes are taken for errors, as in Barsoum et al. 2016.
+MIN_VOTES = 2.0
+MAX_OTHER_VOTES = 5.0  # of ten FER+ votes for 'unknown' or 'not a face'; images with more have no target
 
 READERS: dict[DataName, Callable[[Path], FaceSet]] = {
     "utkface": read_utkface,
@@ -54,8 +53,8 @@ READERS: dict[DataName, Callable[[Path], FaceSet]] = {
 
 def emotion_targets(faces: Fer2013) -> Tensor:
     """Turn votes into distributions over the eight emotions: (N, 8); rows without a usable vote are zero."""
-    votes = np.where(faces.votes >= LEAST_VOTES, faces.votes, 0.0)
-    votes[faces.other_votes > MOST_OTHER_VOTES] = 0.0
+    votes = np.where(faces.votes >= MIN_VOTES, faces.votes, 0.0)
+    votes[faces.other_votes > MAX_OTHER_VOTES] = 0.0
     return torch.from_numpy(votes / np.maximum(votes.sum(axis=1, keepdims=True), 1.0)).float()
 
 
@@ -101,14 +100,14 @@ def targets(task: str, faces: FaceSet, classes: int) -> Tensor:
 
 
 def labelled(task: str, soft: Tensor, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Leave out the rows that carry no label; a face without any attribute is labelled all the same."""
+    """Leave out the rows without a label; a face without any attribute has a label all the same."""
     if task == "attributes":
         return rows
     return rows[soft[rows].sum(dim=1).numpy() > 0]
 
 
 def score(spec: BranchSpec) -> Callable[[Tensor, Tensor], float]:
-    """Return what judges (M, K) logits against (M, K) targets while training; higher is better."""
+    """Return the function that scores (M, K) logits against (M, K) targets while training; higher is better."""
     if spec.kind == "age":
         return lambda logits, soft: -_absolute_error(spec, logits, soft)
     if spec.kind == "multilabel":
@@ -117,6 +116,6 @@ def score(spec: BranchSpec) -> Callable[[Tensor, Tensor], float]:
 
 
 def _absolute_error(spec: BranchSpec, logits: Tensor, soft: Tensor) -> float:
-    said = interpret(spec, logits).value
+    predicted = interpret(spec, logits).value
     years = soft @ torch.tensor([float(label) for label in spec.labels])
-    return float((torch.as_tensor(said) - years).abs().mean())
+    return float((torch.as_tensor(predicted) - years).abs().mean())

@@ -1,6 +1,6 @@
-"""What a joint run learns from in each step, prepared on a thread of its own while the step before is learnt.
+"""Batches of a joint run, each prepared on a thread of its own while the step before is computed.
 
-On GPUs it has a stream of its own as well, so that drawing, copying and changing crops never holds up the network.
+On GPUs they have a stream of their own as well, so that drawing, copying and augmenting crops never holds up the model.
 Everything follows from the seed and the number of the step.
 """
 
@@ -22,11 +22,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from training.data.face_sets import DataName, FaceSet
+    from training.joint.setup import JointSetup
     from training.joint.task import JointTask
-    from training.recipes.joint import JointOptions
 
-_MIRRORED = 0.5
-"""Share of those faces shown mirrored that only hold the embeddings."""
+_MIRRORED = 0.5  # share of the faces that only hold the embeddings
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +39,22 @@ class FaceViews:
 
 @dataclass(frozen=True, slots=True)
 class Mix:
-    """How the faces of a lesson are mixed with each other."""
+    """How the faces of a task's batch are mixed with each other."""
 
     share: float
     """Of each face itself."""
     others: Tensor
-    """(n,) the face that it is mixed with."""
+    """(n,) number of the face that each is mixed with."""
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
-    """What one task learns from a batch."""
+class TaskBatch:
+    """The part of a batch from which one task learns."""
 
     place: slice
     """Of the crops of its data set."""
     keep: Tensor
-    """(n,) numbers of those, within the place, from which it learns."""
+    """(n,) numbers, within the place, of the crops from which it learns."""
     soft: Tensor
     """(n, K) targets."""
     mix: Mix | None
@@ -63,47 +62,40 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What a step learns from, on the run's device."""
+    """The crops and targets of a step, on the run's device."""
 
     crops: Tensor
-    """(M, 3, S, S) float32, 0..255: first the changed ones, then those that only hold the embeddings."""
-    changed: int
-    """How many are changed ones."""
-    lessons: dict[str, Lesson]
+    """(M, 3, S, S) float32, 0..255: first the augmented ones, then those that only hold the embeddings."""
+    augmented: int
+    """Number of augmented ones."""
+    tasks: dict[str, TaskBatch]
     """By task."""
 
     def tensors(self) -> Iterator[Tensor]:
-        """Give everything that lies on the device."""
+        """Yield everything that lies on the device."""
         yield self.crops
-        for lesson in self.lessons.values():
-            yield from (lesson.keep, lesson.soft, *((lesson.mix.others,) if lesson.mix else ()))
+        for part in self.tasks.values():
+            yield from (part.keep, part.soft, *((part.mix.others,) if part.mix else ()))
 
 
 class Batches:
     """The batches of a run, one after the other."""
 
-    def __init__(
-        self,
-        tasks: Sequence[JointTask],
-        views: Mapping[DataName, FaceViews],
-        held_by: Mapping[str, NDArray[np.uint8]],
-        options: JointOptions,
-        seed: int,
-        device: torch.device,
-    ) -> None:
-        self._tasks, self._views, self._held_by, self._options, self._seed = tasks, views, held_by, options, seed
-        self._device = device
-        self._pools = {name: self._pool(name) for name in views}
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+    def __init__(self, setup: JointSetup, tasks: Sequence[JointTask]) -> None:
+        self._tasks, self._views, self._held_by = tasks, setup.views, setup.held_by
+        self._options, self._seed, self._device = setup.options, setup.seed, setup.device
+        self._pools = {name: self._pool(name) for name in setup.views}
+        on_gpu = self._device.type == "cuda"
+        self._stream = torch.cuda.Stream(self._device) if on_gpu else None  # type: ignore[no-untyped-call]
         self._thread = ThreadPoolExecutor(1, "batches")
-        self._coming: tuple[int, Future[Batch]] | None = None
+        self._next: tuple[int, Future[Batch]] | None = None
 
     def take(self, step: int) -> Batch:
-        """Return the batch of a step, and begin with that of the next one."""
-        if self._coming is None or self._coming[0] != step:
-            self._coming = step, self._thread.submit(self._prepared, step)
-        batch = self._coming[1].result()
-        self._coming = step + 1, self._thread.submit(self._prepared, step + 1)
+        """Return the batch of a step, and begin to prepare that of the next one."""
+        if self._next is None or self._next[0] != step:
+            self._next = step, self._thread.submit(self._prepared, step)
+        batch = self._next[1].result()
+        self._next = step + 1, self._thread.submit(self._prepared, step + 1)
         if self._stream:
             here = torch.cuda.current_stream(self._device)
             for tensor in batch.tensors():
@@ -111,15 +103,15 @@ class Batches:
         return batch
 
     def rows(self, name: DataName, step: int) -> NDArray[np.int64]:
-        """Rows of a data set in a step: each once in every round, in an order that only seed and round decide."""
+        """Return the rows of a data set in a step: each once an epoch, in an order that only seed and epoch decide."""
         pool, size = self._pools[name], self._options.batch[name]
-        per_round = max(1, len(pool) // size)
-        place, number = step % per_round, step // per_round
-        order = np.random.default_rng((self._seed, number, len(pool))).permutation(pool)
+        per_epoch = max(1, len(pool) // size)
+        epoch, place = divmod(step, per_epoch)
+        order = np.random.default_rng((self._seed, epoch, len(pool))).permutation(pool)
         return order[place * size : (place + 1) * size]
 
     def _pool(self, name: DataName) -> NDArray[np.int64]:
-        """Rows of a data set from which at least one branch learns."""
+        """Return the rows of a data set from which at least one branch learns."""
         learns = [task.may_learn for task in self._tasks if task.recipe.data == name]
         return np.flatnonzero(np.any(learns, axis=0))
 
@@ -137,13 +129,13 @@ class Batches:
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + step)
         rows = {name: self.rows(name, step) for name in self._views}
         crops = torch.cat([self._draw(name, rows[name], generator) for name in rows])
-        changed = augment(crops, self._options.augment, generator)
+        augmented = augment(crops, self._options.augment, generator)
         places = _places({name: len(found) for name, found in rows.items()})
-        lessons = {
-            task.name: self._lesson(task, rows[task.recipe.data], places[task.recipe.data], step)
+        tasks = {
+            task.name: self._task_batch(task, rows[task.recipe.data], places[task.recipe.data], step)
             for task in self._tasks
         }
-        return Batch(torch.cat([changed, *self._holders(generator)]), len(changed), lessons)
+        return Batch(torch.cat([augmented, *self._held_crops(generator)]), len(augmented), tasks)
 
     def _draw(self, name: DataName, rows: NDArray[np.int64], generator: torch.Generator) -> Tensor:
         """Take each face from one of its views."""
@@ -152,8 +144,8 @@ class Batches:
         drawn = np.stack([pixels[view][row] for view, row in zip(which, rows.tolist(), strict=True)])
         return torch.from_numpy(drawn).to(self._device)
 
-    def _holders(self, generator: torch.Generator) -> list[Tensor]:
-        """Draw the faces that only hold the embeddings."""
+    def _held_crops(self, generator: torch.Generator) -> list[Tensor]:
+        """Draw the faces that only hold the embeddings, as they are or mirrored."""
         tuning, found = self._options.trunk, []
         for name, count in tuning.held_by.items() if tuning else ():
             rows = torch.randint(len(self._held_by[name]), (count,), generator=generator).numpy()
@@ -162,7 +154,7 @@ class Batches:
             found.append(torch.where(mirrored[:, None, None, None], crops.flip(3), crops))
         return found
 
-    def _lesson(self, task: JointTask, rows: NDArray[np.int64], place: slice, step: int) -> Lesson:
+    def _task_batch(self, task: JointTask, rows: NDArray[np.int64], place: slice, step: int) -> TaskBatch:
         keep = np.flatnonzero(task.may_learn[rows])
         soft = task.soft[rows[keep]].to(self._device)
         mix = None
@@ -170,11 +162,11 @@ class Batches:
             random = np.random.default_rng((self._seed, step))
             share = float(random.beta(task.recipe.fit.mixup, task.recipe.fit.mixup))
             mix = Mix(share, torch.from_numpy(random.permutation(len(keep))).to(self._device))
-        return Lesson(place, torch.from_numpy(keep).to(self._device), soft, mix)
+        return TaskBatch(place, torch.from_numpy(keep).to(self._device), soft, mix)
 
 
 def _places(lengths: Mapping[DataName, int]) -> dict[DataName, slice]:
-    """Say where the crops of each data set lie in a batch."""
+    """Return the place of the crops of each data set in a batch."""
     places, start = {}, 0
     for name, length in lengths.items():
         places[name] = slice(start, start + length)

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from training.fit.heads import TrainedBranch
 from training.fit.targets import labelled, score, targets
+from training.fit.trainable_branch import TrainableBranch
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -40,7 +40,7 @@ class JointTask:
         self.weights = recipe.fit.balance.weights(self.soft[self.rows]).to(device)
         self.offset = recipe.fit.balance.offset(self.soft[self.rows]).to(device)
         torch.manual_seed(seed)
-        self.head = TrainedBranch(recipe.spec, dropout=recipe.dropout, layout=trunk.layout)
+        self.head = TrainableBranch(recipe.spec, dropout=recipe.dropout, layout=trunk.layout)
         if recipe.copies:
             self.head.start_from(trunk)
         self.head.to(device)

@@ -21,11 +21,9 @@ if TYPE_CHECKING:
     from models.trunks.base import Trunk
     from training.recipes.joint import TrunkTuning
 
-Pass = Callable[[Tensor], dict[str, Tensor]]
-"""(N, 3, S, S) crops to what a trunk gives at some depths."""
+Pass = Callable[[Tensor], dict[str, Tensor]]  # (N, 3, S, S) crops to what a trunk gives at some depths
 
-_CPU_BATCH = 32
-"""Crops whose maps still fit the caches of a few CPU cores."""
+_CPU_BATCH = 32  # crops whose maps still fit the caches of a few CPU cores
 
 
 class RunTrunk:

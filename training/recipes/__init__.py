@@ -1,3 +1,3 @@
-"""Recipes: which branches a release has, and how each is trained; the package registers those of ``catalogue``."""
+"""Recipes: the branches of a release, and how each is trained; the package registers those of ``catalogue``."""
 
 import training.recipes.catalogue  # noqa: F401 - registers them

@@ -1,4 +1,4 @@
-"""The recipes that there are. A recipe is another one plus a difference."""
+"""All recipes. A recipe is another one plus a difference."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from training.fit.fit import FitOptions
 from training.recipes.joint import JointOptions, SecondRun, TrunkTuning
 from training.recipes.recipe import HeadRecipe, Recipe, register
 
+# The last map of 14 x 14 cells, which still shows expressions, and the last of 7 x 7, which is nearest to identity.
 BOTH_MAPS = ("conv_12", "conv_14")
-"""The last map of 14 x 14 cells, whose cells still show expressions, and the last of 7 x 7, nearest to identity."""
 
 
 def at(head: HeadRecipe, *depths: str) -> HeadRecipe:
@@ -80,20 +80,20 @@ FROZEN = register(
         summary="pooled maps of the frozen trunk; minutes on a few CPU cores",
     )
 )
-"""Branches on a trunk that stays as it is: to retrain one of them, or to try labels of your own.
+"""Branches on a frozen trunk: to retrain one of them, or to try labels of your own.
 
 Source: frozen features of SFace; losses as in training.fit.losses.
 Command: ``facet-train train frozen --data D --cache C --base out/sface --out R``, with the published trunk brought by
 ``facet-train convert-trunk sface`` (docs/training.md)
-Hours: 0.5 on two CPU cores with bfloat16 tiles, of which 0.3 for crops and features; and once the crops of gender, cut
-as users get them, which take five times as long as the others.
+Hours: 0.5 on two CPU cores with bfloat16 tiles, of which 0.3 for crops and features. The crops of gender, cut once as
+users get them, take five times as long as the others.
 Expected on the test rows: gender 94.9 %, ethnicity 89.2 %, age 4.45 years (root mean square 6.41), FER+ 87.5 %, the
 seven emotions 68.8 %, attributes 90.0 %.
 """
 
 
 def tuned(head: HeadRecipe, *depths: str) -> HeadRecipe:
-    """Return a head's recipe for a run in which the trunk learns."""
+    """Return a head's recipe for a run in which the trunk learns, too."""
     spec = replace(head.spec, depths=depths, pool=3)
     fit = replace(head.fit, learning_rate=1e-3, mixup=0.2, average=0.999, held_out=0.01, mirror=True)
     return replace(head, spec=spec, fit=fit, refit=False, smallest_search=None)
@@ -110,7 +110,7 @@ DEFAULT = register(
             tuned(EMOTION7, *BOTH_MAPS),
             tuned(ATTRIBUTES, *BOTH_MAPS),
         ),
-        summary="the trunk tuned with all branches, its embeddings held; what models/releases/default holds",
+        summary="the trunk tuned with all branches, its embeddings held; makes the shipped release",
         joint=JointOptions(
             steps=4200,
             batch={"utkface": 192, "fer2013": 192, "celeba10k": 64},
@@ -121,8 +121,9 @@ DEFAULT = register(
         ),
     )
 )
-"""The shipped release: every layer of SFace learns from all three data sets, while its embeddings stay; twice for two
-teachers, and once more, on the validation rows too, taught by both.
+"""The shipped release: every layer of SFace learns from all three data sets, while its embeddings stay.
+
+Two first runs give two teachers; a second run learns from them, and from the validation rows too.
 
 Source: SFace; augmentation as in training.fit.augment; losses as in training.fit.losses.
 Command: ``facet-train train default --data D --cache C --base out/sface --out R``, with the published trunk brought by
@@ -167,7 +168,7 @@ RELEARNT = register(
                 (ATTRIBUTES, BOTH_MAPS),
             )
         ),
-        summary="own narrow copies of the trunk's last layers, on crops that change each time",
+        summary="own narrow copies of the trunk's last layers, trained on augmented crops",
         joint=JointOptions(steps=2600, batch={"utkface": 64, "fer2013": 96, "celeba10k": 24}),
     )
 )

@@ -1,6 +1,6 @@
-"""Recipes: which branches a release has, and how each is trained.
+"""Recipes: the branches of a release, and how each is trained.
 
-``register`` refuses a name that is taken; ``find`` lists the known ones where a name is unknown.
+``register`` refuses a name that is taken; ``find`` lists the known names where one is unknown.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from training.fit.fit import FitOptions
     from training.recipes.joint import JointOptions
 
+# Pixels; so small that the views of ``training.data.crops`` are searched as they are.
 PREPARED_SEARCH = 32
-"""Pixels: leaves the views of ``training.data.crops`` as they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadRecipe:
-    """How one branch is made."""
+    """Recipe of one branch."""
 
     spec: BranchSpec
     """Temperature, thresholds and abstention are filled in after training."""
@@ -32,42 +32,42 @@ class HeadRecipe:
     dropout: float = 0.5
     """On the pooled features and on the hidden layer."""
     answers_accuracy: float | None = None
-    """Accuracy on validation data that the answers given must reach; where a head is less sure it says 'unknown'.
+    """Accuracy on validation data that the answers given must reach; with less confidence the head answers 'unknown'.
     None never abstains."""
     most_false: float | None = None
-    """Share of the validation faces of other labels that may get a label, where a softmax head is read label by label;
-    None gives the release no thresholds for that."""
+    """Share of the validation faces of other labels that may get a label, where a softmax head is read label by label.
+    None: the release has no thresholds for that."""
     copies: bool = False
-    """Own stages start as copies of the trunk's layers behind the depth."""
+    """Whether own stages start as copies of the trunk's layers behind the depth."""
     refit: bool = False
-    """Calibrated, the branch is trained once more, on the validation rows as well; the calibration stays. Joint runs
-    have ``JointOptions.second`` instead."""
+    """Whether the branch, once it is calibrated, is trained once more, on the validation rows as well; the calibration
+    stays. Joint runs have ``JointOptions.second`` instead."""
     smallest_search: int | None = PREPARED_SEARCH
-    """Pixels to which images are scaled up before faces are looked for while training. None does as the release does
-    for its users, which takes five times as long. Joint runs have ``JointOptions.searches`` instead."""
+    """Pixels to which small images are scaled up before detection while training. None: as the release does for its
+    users, which takes five times as long. Joint runs have ``JointOptions.searches`` instead."""
 
     def taps(self) -> tuple[Tap, ...]:
-        """Return what of the trunk the branch reads: own stages need whole maps, others pooled ones."""
+        """Return the taps that the branch reads: own stages need whole maps, others pooled ones."""
         return tuple(Tap(depth, None if self.spec.stages else self.spec.pool) for depth in self.spec.depths)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
-    """A release to be made."""
+    """Recipe of a release."""
 
     name: str
     heads: tuple[HeadRecipe, ...]
     summary: str
     """One line for ``facet-train list``."""
     joint: JointOptions | None = None
-    """Set: all branches are trained in one run on crops that change each time; unset: each on frozen features."""
+    """If set, all branches are trained in one run on augmented crops; if not, each on features of the frozen trunk."""
 
     def __post_init__(self) -> None:
         tasks = [head.spec.task for head in self.heads]
         if len(set(tasks)) != len(tasks):
             raise RecipeError(f"recipe {self.name!r} has tasks {tasks}, expected each once")
         if drawn := [head.spec.task for head in self.heads if self.joint and head.fit.balance.sampling]:
-            raise RecipeError(f"recipe {self.name!r} trains jointly, so {drawn} cannot have draws of their own")
+            raise RecipeError(f"recipe {self.name!r} trains jointly, so {drawn} cannot sample on their own")
 
     def head(self, task: str) -> HeadRecipe:
         """Return the recipe of one branch.
@@ -89,7 +89,7 @@ RECIPES: dict[str, Recipe] = {}
 
 
 def register(recipe: Recipe) -> Recipe:
-    """Make a recipe known by its name.
+    """Add a recipe to RECIPES under its name.
 
     Raises:
         RecipeError: the name is taken.

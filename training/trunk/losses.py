@@ -11,10 +11,10 @@ from torch.nn import functional
 
 Objective = Literal["softmax", "arcface", "distil"]
 
+# Radians by which an embedding must be nearer to its own person than to others. Source: Deng et al. 2019.
 ARC_MARGIN = 0.5
-"""Radians by which an embedding must be nearer to its own person than to others. Source: Deng et al. 2019."""
+# Length that embeddings are given before the softmax. Source: as above; with few people, 30 to 64 do alike.
 ARC_SCALE = 64.0
-"""Length that embeddings are given before the softmax. Source: as above; with few people, 30 to 64 do alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class SoftmaxHead(nn.Module):
     def forward(self, raw: Tensor, wanted: Tensor) -> Step:
         """Judge (B, D) embeddings by (B,) people."""
         logits = self.linear(raw)
-        return Step(functional.cross_entropy(logits, wanted), _share_right(logits, wanted))
+        return Step(functional.cross_entropy(logits, wanted), _share_recognised(logits, wanted))
 
 
 class ArcFaceHead(nn.Module):
@@ -62,7 +62,7 @@ class ArcFaceHead(nn.Module):
             own - self.margin * torch.sin(own.new_tensor(self.margin)),
         )
         logits = self.scale * cosines.scatter(1, wanted[:, None], turned)
-        return Step(functional.cross_entropy(logits, wanted), _share_right(cosines, wanted))
+        return Step(functional.cross_entropy(logits, wanted), _share_recognised(cosines, wanted))
 
 
 class DistilHead(nn.Module):
@@ -91,5 +91,5 @@ class DistilHead(nn.Module):
         return Step((1 - cosines).mean() + self.relational * likeness, float(cosines.detach().mean()))
 
 
-def _share_right(scores: Tensor, wanted: Tensor) -> float:
+def _share_recognised(scores: Tensor, wanted: Tensor) -> float:
     return float((scores.detach().argmax(dim=1) == wanted).float().mean())

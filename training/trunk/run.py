@@ -22,7 +22,7 @@ from models.release import write_release
 from models.weights import read_weights
 from training.errors import RecipeError, TrainingError
 from training.fit.augment import AugmentOptions, augment
-from training.fit.progress import bar
+from training.fit.progress import progress_bar
 from training.trunk.losses import ArcFaceHead, DistilHead, Objective, SoftmaxHead, Step
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-EMBED_BATCH = 64
-"""Crops per call when embeddings are taken."""
+EMBED_BATCH = 64  # crops per call when embeddings are taken
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +93,7 @@ class IdentityRun:
         folder.mkdir(parents=True, exist_ok=True)
         self._path, self._csv = folder / "identity.safetensors", folder / "identity.csv"
         torch.manual_seed(options.seed)
-        self.head = new_head(trunk.layout.embedding_size, faces, options, teacher)
+        self.head = identity_head(trunk.layout.embedding_size, faces, options, teacher)
         self._parameters = [*trunk.parameters(), *self.head.parameters()]
         self._optimiser = torch.optim.SGD(
             self._parameters, options.learning_rate, options.momentum, weight_decay=options.weight_decay
@@ -108,7 +107,7 @@ class IdentityRun:
     def run(self, until: int | None = None) -> None:
         """Train up to a step, or to the end; a checkpoint is left behind."""
         end = min(until or self._options.steps, self._options.steps)
-        with bar(self._options.objective, end, self.step) as advance:
+        with progress_bar(self._options.objective, end, self.step) as advance:
             while self.step < end:
                 found = self._train_step()
                 self.step += 1
@@ -193,7 +192,7 @@ class IdentityRun:
             self._csv.write_text("".join(f"{line}\n" for line in [head, *kept]))
 
 
-def new_head(
+def identity_head(
     embedding: int, faces: IdentityFaces, options: IdentityOptions, teacher: NDArray[np.float32] | None
 ) -> nn.Module:
     """Make what judges the trunk's embeddings.

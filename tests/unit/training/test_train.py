@@ -16,7 +16,7 @@ from training import train as training
 from training.data.face_sets import UtkFace
 from training.fit.features import Features, Tap
 from training.fit.fit import FitOptions
-from training.fit.progress import Journal
+from training.fit.progress import RunLog
 from training.recipes.recipe import HeadRecipe
 
 SPLIT = np.array(["train"] * 60 + ["val"] * 20 + ["test"] * 20)
@@ -73,7 +73,7 @@ def test_a_refit_branch_learns_from_validation_rows_too_and_keeps_its_calibratio
 
 
 def test_every_epoch_is_written_down(stand, tmp_path):
-    training.train_head(RECIPE, stand.bench, Journal(tmp_path / "run"))
+    training.train_head(RECIPE, stand.bench, RunLog(tmp_path / "run"))
     lines = list(csv.DictReader((tmp_path / "run" / "log.csv").read_text().splitlines()))
     assert [(line["task"], line["step"]) for line in lines] == [("gender", "1"), ("gender", "2")]
     assert float(lines[1]["best"]) == max(float(line["held_out"]) for line in lines)

@@ -1,9 +1,9 @@
 """The fairness gate: is a release worse than another one for any group of people?
 
-Where both were evaluated on the same faces, face is compared with face: the interval of the difference comes from a
-bootstrap over the faces, each resample taking both releases' outcomes. Where they were not, it comes from the two
-figures' own intervals, taken as normal and independent. Intervals of groups are as wide as it takes for all groups of a
-task to hold together (Bonferroni), since among fifty groups some always lie outside their own 95 %.
+Where both releases were evaluated on the same faces, they are compared face by face: the interval of the difference
+comes from a bootstrap over the faces, and each resample takes the outcomes of both releases. Elsewhere it comes from
+the intervals of the two figures, taken as normal and independent. The intervals of groups are so wide that they hold
+for all groups of a task together (Bonferroni): among fifty groups some always lie outside their own 95 %.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from training.errors import DataError
-from training.evaluate.metrics import Figure
-from training.evaluate.report.tables import shown, table
+from training.evaluate.metrics import Figure, resamples
+from training.evaluate.report.tables import figure_text, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -27,19 +27,15 @@ if TYPE_CHECKING:
     from training.evaluate.findings import Row
     from training.evaluate.outcomes import Outcomes
 
-LEVEL = 0.95
-"""Confidence of all intervals of one task together."""
-DRAWS = 10_000
-"""Bootstrap resamples: the ends of an interval for one of fifty groups leave ten of them outside."""
-LEAST_FACES = 20
-"""Groups with fewer faces are shown and not judged: their bootstrap knows too few outcomes."""
+LEVEL = 0.95  # confidence with which all intervals of one task hold together
+# Bootstrap resamples: the ends of an interval for one of fifty groups leave ten of them outside.
+PAIRED_DRAWS = 10_000
+# Groups with fewer faces are shown and not judged: their bootstrap has too few outcomes.
+MIN_FACES = 20
 WORST = "worst group"
-_CHUNK = 1 << 22
-"""Values drawn at once: 32 MB."""
-_ERRORS = ("mean absolute error",)
-"""Measures whose smaller values are better."""
+_ERRORS = ("mean absolute error",)  # measures of which smaller values are better
+# Measures that are compared: one for each task.
 _JUDGED = ("accuracy", "mean absolute error", "mean accuracy", "accuracy of seven")
-"""Measures that are compared: one for each task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +49,7 @@ class Difference:
     before: float
     after: float
     gain: Figure
-    """How much better the second release is: positive is better, in the figure's own unit."""
+    """Gain of the second release: positive is better, in the unit of the figure."""
     paired: bool
     """Whether both figures are of the same faces."""
     judged: bool
@@ -74,12 +70,12 @@ class Comparison:
 
     @property
     def worse(self) -> tuple[Difference, ...]:
-        """What got worse beyond its interval."""
+        """Figures that are worse, their whole interval included."""
         return tuple(one for one in self.differences if one.worse)
 
 
 def compare(before: Evaluation, after: Evaluation) -> Comparison:
-    """Compare every group's main figure of two evaluations.
+    """Compare the main figure of every group in two evaluations.
 
     Raises:
         DataError: they have no figure in common.
@@ -92,28 +88,28 @@ def compare(before: Evaluation, after: Evaluation) -> Comparison:
 
 
 def _place_differences(before: Evaluation, after: Evaluation, place: tuple[str, str, str]) -> list[Difference]:
-    """Compare one figure for everybody, for each group, and for the worst group."""
+    """Compare one figure for all faces, for each group, and for the worst group."""
     pairs = [
         (row, figure)
         for row in before.rows
         if (row.data, row.task, row.measure) == place and (figure := after.find(*place, row.group)) is not None
     ]
     same = _same_faces(before, after, place)
-    groups = sum(row.group != "all" and row.figure.count >= LEAST_FACES for row, _ in pairs)
+    groups = sum(row.group != "all" and row.figure.count >= MIN_FACES for row, _ in pairs)
     found = []
     for row, figure in pairs:
         level = LEVEL if row.group == "all" else 1 - (1 - LEVEL) / max(1, groups)
         if same and (row.group == "all" or row.group in same[0].groups):
             gain, paired = _paired_gain(same, row.group, level), True
         else:
-            gain, paired = _gain(row.figure, figure, place, level), False
-        enough = min(row.figure.count, figure.count) >= LEAST_FACES
+            gain, paired = _independent_gain(row.figure, figure, place, level), False
+        enough = min(row.figure.count, figure.count) >= MIN_FACES
         found.append(Difference(*place, row.group, row.figure.value, figure.value, gain, paired, enough))
     return found + list(_worst_group(same, [row for row, _ in pairs]))
 
 
 def _same_faces(before: Evaluation, after: Evaluation, place: tuple[str, str, str]) -> tuple[Outcomes, Outcomes] | None:
-    """Return both releases' outcomes of one figure, if they are of the same faces."""
+    """Return the outcomes of one figure in both releases, if they are of the same faces."""
     first, second = (
         next((o for o in found.outcomes if (o.data, o.task, o.measure) == place), None) for found in (before, after)
     )
@@ -121,28 +117,20 @@ def _same_faces(before: Evaluation, after: Evaluation, place: tuple[str, str, st
 
 
 def _gains(pair: tuple[Outcomes, Outcomes]) -> NDArray[np.float64]:
-    """Return how much better each face fares: (N,)."""
+    """Return the gain of each face: (N,)."""
     difference = pair[1].unpack().astype(np.float64) - pair[0].unpack()
     return difference if pair[0].higher_is_better else -difference
 
 
 def _paired_gain(pair: tuple[Outcomes, Outcomes], group: str, level: float) -> Figure:
     gains = _gains(pair)[pair[0].members(group)]
-    means = np.concatenate([gains[rows].mean(axis=1) for rows in _resamples(len(gains))])
+    means = np.concatenate([gains[rows].mean(axis=1) for rows in resamples(len(gains), PAIRED_DRAWS)])
     low, high = np.quantile(means, ((1 - level) / 2, (1 + level) / 2))
     return Figure(float(gains.mean()), float(low), float(high), len(gains))
 
 
-def _resamples(count: int) -> Iterator[NDArray[np.int64]]:
-    """Yield (D, count) rows of resamples, DRAWS in all."""
-    random = np.random.default_rng(0)
-    step = max(1, _CHUNK // count)
-    for start in range(0, DRAWS, step):
-        yield random.integers(0, count, (min(step, DRAWS - start), count))
-
-
-def _gain(before: Figure, after: Figure, place: tuple[str, str, str], level: float) -> Figure:
-    """Take two figures as independent and normal; their intervals hold 95 %."""
+def _independent_gain(before: Figure, after: Figure, place: tuple[str, str, str], level: float) -> Figure:
+    """Compute the gain of two figures as independent and normal; their intervals hold 95 %."""
     sign = -1 if place[2] in _ERRORS else 1
     spread = np.hypot(before.high - before.low, after.high - after.low) / (2 * NormalDist().inv_cdf(0.975))
     value = sign * (after.value - before.value)
@@ -151,14 +139,14 @@ def _gain(before: Figure, after: Figure, place: tuple[str, str, str], level: flo
 
 
 def _worst_group(pair: tuple[Outcomes, Outcomes] | None, rows: Sequence[Row]) -> Iterator[Difference]:
-    """Compare the group that fares worst under either release, whichever that is; needs the same faces."""
-    groups = [row.group for row in rows if row.group != "all" and row.figure.count >= LEAST_FACES]
+    """Compare the worst group of each release, which need not be the same; needs the same faces."""
+    groups = [row.group for row in rows if row.group != "all" and row.figure.count >= MIN_FACES]
     if pair is None or len(groups) < 2 or not set(groups) <= set(pair[0].groups):
         return
     sign = 1.0 if pair[0].higher_is_better else -1.0
     values = np.stack([sign * one.unpack().astype(np.float64) for one in pair], axis=1)
     members = np.stack([pair[0].members(group) for group in groups]).astype(np.float64)
-    weight = np.random.default_rng(0).multinomial(len(values), [1 / len(values)] * len(values), DRAWS // 10)
+    weight = np.random.default_rng(0).multinomial(len(values), [1 / len(values)] * len(values), PAIRED_DRAWS // 10)
     drawn = np.stack([_worst(members, values, draw) for draw in weight.astype(np.float64)])
     worst = _worst(members, values, np.ones(len(values)))
     low, high = np.quantile(drawn[:, 1] - drawn[:, 0], ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
@@ -170,21 +158,21 @@ def _worst_group(pair: tuple[Outcomes, Outcomes] | None, rows: Sequence[Row]) ->
 def _worst(
     members: NDArray[np.float64], values: NDArray[np.float64], weight: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the least mean of any group under both releases: (G, N) members, (N, 2) values, (N,) weights."""
+    """Return the lowest mean of any group in both releases: (G, N) members, (N, 2) values, (N,) weights."""
     counts = members @ weight
     means = (members @ (values * weight[:, None])) / np.maximum(counts, 1)[:, None]
     return np.asarray(means[counts > 0].min(axis=0), dtype=np.float64)
 
 
 def comparison_table(found: Comparison, *, every: bool = False) -> str:
-    """Lay out the comparison as Markdown: everybody, the worst group and what got worse; or every group."""
+    """Format the comparison as Markdown: all faces, the worst group and the groups that got worse; or every group."""
     rows = [
         (
             f"{one.data}, {one.task}: {one.measure}",
             one.group,
             str(one.gain.count),
-            shown(one.measure, _alone(one.before)),
-            shown(one.measure, _alone(one.after)),
+            figure_text(one.measure, Figure.without_interval(one.before)),
+            figure_text(one.measure, Figure.without_interval(one.after)),
             gain_text(one),
             "worse" if one.worse else "" if one.judged else "too few",
         )
@@ -196,11 +184,7 @@ def comparison_table(found: Comparison, *, every: bool = False) -> str:
 
 
 def gain_text(one: Difference) -> str:
-    """Write a gain and its interval: '-1.2 (-2.0 to -0.4)', in percent or years."""
+    """Format a gain and its interval: '-1.2 (-2.0 to -0.4)', in percent or years."""
     scale = 1 if one.measure in _ERRORS else 100
     value, low, high = (f"{number * scale:+.2f}" for number in (one.gain.value, one.gain.low, one.gain.high))
     return f"{value} ({low} to {high}){'' if one.paired else ', not face by face'}"
-
-
-def _alone(value: float) -> Figure:
-    return Figure(value, float("nan"), float("nan"), 0)

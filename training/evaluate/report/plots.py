@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from training.evaluate.evaluate import Evaluation
     from training.evaluate.findings import Row
 
-DOTS_PER_INCH = 80
-"""Files stay below 100 kB, and labels readable."""
+DOTS_PER_INCH = 80  # keeps files below 100 kB, and labels readable
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -31,7 +30,7 @@ def save(figure: Figure, path: Path) -> Path:
 
 
 def evaluation_figures(found: Evaluation) -> dict[str, Figure]:
-    """Draw everything that an evaluation measured, by name of the file."""
+    """Draw all plots of an evaluation, by name of the file."""
     figures = {f"confusion-{_file_name(c.data, c.task)}.png": _confusion_figure(c) for c in found.confusions}
     calibration = [curve for curve in found.curves if curve.kind == "calibration"]
     abstention = [curve for curve in found.curves if curve.kind == "abstention"]

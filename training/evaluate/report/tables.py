@@ -1,4 +1,4 @@
-"""Figures as Markdown: what the terminal shows and the model card holds."""
+"""Figures as Markdown tables, for the terminal and the model card."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from training.evaluate.evaluate import Evaluation
     from training.evaluate.metrics import Figure
 
+# Measures that are no shares of 1, so they are not written in percent.
 NOT_SHARES = ("mean absolute error", "root mean square error", "false positives per photo")
-"""Measures that are no shares of 1, and are not shown in percent."""
 GROUP_MEASURES = (("gender", "accuracy"), ("ethnicity", "accuracy"), ("age", "mean absolute error"))
 
 
-def shown(measure: str, figure: Figure, *, interval: bool = True) -> str:
-    """Write a figure: '94.2 % (92.8-95.5)', or '4.62 (4.31-4.95)' where it is no share."""
+def figure_text(measure: str, figure: Figure, *, interval: bool = True) -> str:
+    """Format a figure: '94.2 % (92.8-95.5)', or '4.62 (4.31-4.95)' where it is no share."""
     scale, unit, digits = (1.0, "", 2) if measure in NOT_SHARES else (100.0, " %", 1)
     value = f"{figure.value * scale:.{digits}f}{unit}"
     if not interval or figure.low != figure.low:  # NaN: no interval was measured
@@ -30,15 +30,15 @@ def shown(measure: str, figure: Figure, *, interval: bool = True) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Lay out a Markdown table; the first column is aligned left, all others right."""
+    """Format a Markdown table; the first column is aligned left, all others right."""
     lines = [" | ".join(head), " | ".join(["---", *["---:"] * (len(head) - 1)]), *(" | ".join(row) for row in rows)]
     return "\n".join(f"| {line} |" for line in lines)
 
 
 def overall(found: Evaluation) -> str:
-    """All figures over whole sets."""
+    """Format all figures over whole sets."""
     rows = [
-        (f"{row.data}, {row.task}", row.measure, shown(row.measure, row.figure), str(row.figure.count))
+        (f"{row.data}, {row.task}", row.measure, figure_text(row.measure, row.figure), str(row.figure.count))
         for row in found.rows
         if row.group == "all"
     ]
@@ -46,7 +46,7 @@ def overall(found: Evaluation) -> str:
 
 
 def found_faces(found: Evaluation) -> str:
-    """How the faces of each set were found."""
+    """Format how the faces of each set were found."""
     head = ("set", "images", "found at once", "found resized or framed", "not found (cut at typical landmarks)", "rows")
     facts = ((s.data, s.images, s.first_view, s.later_views, s.missed, s.measured) for s in found.sets)
     return table(head, [[str(value) for value in row] for row in facts])
@@ -57,54 +57,56 @@ def _group_row(found: Evaluation, group: str) -> list[str] | None:
     count = max((figure.count for _, figure in figures if figure), default=0)
     if count == 0:
         return None
-    return [group, str(count), *(shown(m, figure) if figure else "" for m, figure in figures)]
+    return [group, str(count), *(figure_text(m, figure) if figure else "" for m, figure in figures)]
 
 
 def single_groups(found: Evaluation) -> str:
-    """UTKFace by gender, by ethnicity and by age band."""
+    """Format UTKFace by gender, by ethnicity and by age band."""
     names = [*GENDERS, *ETHNICITIES, *(name for name, _, _ in AGE_BANDS)]
     rows = [row for name in names if (row := _group_row(found, name))]
     return table(("group", "faces", "gender", "ethnicity", "age: mean absolute error"), rows)
 
 
 def crossed_groups(found: Evaluation) -> str:
-    """UTKFace by gender, ethnicity and age band together."""
+    """Format UTKFace by gender, ethnicity and age band together."""
     names = [f"{g} / {e} / {band}" for g in GENDERS for e in ETHNICITIES for band, _, _ in AGE_BANDS]
     rows = [row for name in names if (row := _group_row(found, name))]
     return table(("group", "faces", "gender", "ethnicity", "age: mean absolute error"), rows)
 
 
 def attributes(found: Evaluation) -> str:
-    """Accuracy of each of the forty attributes."""
+    """Format the accuracy of each of the forty attributes."""
     rows = [r for r in found.rows if r.task == "attributes" and r.group != "all"]
-    return table(("attribute", "accuracy"), [(r.group, shown(r.measure, r.figure)) for r in rows])
+    return table(("attribute", "accuracy"), [(r.group, figure_text(r.measure, r.figure)) for r in rows])
 
 
 def by_size(found: Evaluation) -> str:
-    """Figures by the shorter side of the face in its frame; empty where sizes were not measured."""
+    """Format figures by the shorter side of the face in its frame; empty where sizes were not measured."""
     rows = [row for row in found.rows if row.task.endswith(", by size")]
     columns = list(dict.fromkeys((row.data, row.task, row.measure) for row in rows))
     lines = []
     for group in dict.fromkeys(row.group for row in rows):
         figures = [(place[2], found.find(*place, group)) for place in columns]
         counts = [figure.count for _, figure in figures if figure]
-        lines.append([group, str(max(counts, default=0)), *(shown(m, f) if f and f.count else "" for m, f in figures)])
+        lines.append(
+            [group, str(max(counts, default=0)), *(figure_text(m, f) if f and f.count else "" for m, f in figures)]
+        )
     head = ("face", "shown", *(f"{data}, {task.removesuffix(', by size')}: {name}" for data, task, name in columns))
     return table(head, lines) if lines else ""
 
 
 def operating(found: Evaluation) -> str:
-    """Ethnicity label by label; empty where no thresholds could be chosen."""
+    """Format ethnicity label by label; empty where no thresholds could be chosen."""
     labels = [row for row in found.rows if row.task == TASK and row.measure == "true positives"]
     rows = []
     for row in labels:
         false = found.find(row.data, TASK, "false positives", row.group)
-        rows.append([f"{row.data}, {row.group}", shown("", row.figure), shown("", false) if false else ""])
+        rows.append([f"{row.data}, {row.group}", figure_text("", row.figure), figure_text("", false) if false else ""])
     return table(("set, label", "true positives", "false positives"), rows) if rows else ""
 
 
-def card(found: Evaluation) -> str:
-    """All tables of the model card."""
+def card_tables(found: Evaluation) -> str:
+    """Format all tables of the model card."""
     parts = [
         f"Release `{found.release}`, weights `{found.weights_sha256[:16]}`, {found.split} splits.",
         overall(found),
@@ -125,18 +127,18 @@ def card(found: Evaluation) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+# Lines between which ``fill_card`` writes; the prose around them is written by hand.
 START, END = "<!-- figures: start -->", "<!-- figures: end -->"
-"""Lines between which ``fill_card`` writes; the prose around them is written by hand."""
 
 
 def fill_card(text: str, found: Evaluation) -> str:
     """Replace the figures of a model card.
 
     Raises:
-        TrainingError: the card has no place for them.
+        TrainingError: the card has no lines START and END.
     """
     before, start, rest = text.partition(START)
     _, end, after = rest.partition(END)
     if not start or not end:
         raise TrainingError(f"the card has no lines {START} and {END}; add them where the figures belong")
-    return f"{before}{START}\n{card(found)}{END}{after}"
+    return f"{before}{START}\n{card_tables(found)}{END}{after}"

@@ -1,4 +1,4 @@
-"""Depth search: exact probes, folds that keep people together, winners, and a journal that goes on."""
+"""Depth search: exact probes, folds that keep people together, winners, and a search that goes on."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import torch
 
 from training.depth import grid as depth_grid
 from training.depth import search as depth_search
-from training.depth.grid import Cell, Grid, Journal, SearchOptions, Settings
-from training.depth.probes import TEST, ProbeOptions, Question, assign_folds, cross_validate, kernel, roles
+from training.depth.grid import Cell, Grid, GridProgress, SearchOptions, Settings
+from training.depth.probes import TEST, ProbeOptions, ProbeTarget, assign_folds, cross_validate, kernel, roles
 from training.errors import RecipeError
 from training.fit.losses import one_hot
 from training.recipes.recipe import find
@@ -59,7 +59,7 @@ def test_probes_find_what_is_there_and_nothing_else(linear):
     features[..., 0] += 3 * labels[:, None, None]
     options = ProbeOptions(linear=linear)
     soft, fold_roles = one_hot(torch.from_numpy(labels), 2), roles(assign_folds(300, 3, 0), 3, 0)
-    question = Question(soft, depth_search.SCORES["softmax"])
+    question = ProbeTarget(soft, depth_search.SCORES["softmax"])
     (found,), (nothing, again) = (
         cross_validate(kernel(x, options), questions, fold_roles, options)
         for x, questions in ((features, [question]), (noise, [question] * 2))
@@ -92,18 +92,18 @@ def test_the_winners_make_a_recipe():
     assert recipe.head("emotion") == find("frozen").head("emotion")
 
 
-def test_a_journal_goes_on_where_it_was_cut_off(tmp_path):
+def test_a_search_goes_on_where_it_was_cut_off(tmp_path):
     path = tmp_path / "cells.jsonl"
-    journal = Journal(path, SETTINGS)
+    progress = GridProgress(path, SETTINGS)
     for one in GRID.cells[:2]:
-        journal.add(one)
+        progress.add(one)
     path.write_text(path.read_text()[:-20])
-    again = Journal(path, SETTINGS)
+    again = GridProgress(path, SETTINGS)
     assert again.cells == list(GRID.cells[:1])
     again.add(GRID.cells[1])
-    assert Journal(path, SETTINGS).cells == list(GRID.cells[:2])
+    assert GridProgress(path, SETTINGS).cells == list(GRID.cells[:2])
     with pytest.raises(RecipeError, match="other settings"):
-        Journal(path, replace(SETTINGS, trunk="dlib29"))
+        GridProgress(path, replace(SETTINGS, trunk="dlib29"))
 
 
 @pytest.mark.parametrize("wrong", [{"tasks": ("hair",)}, {"folds": 1}, {"faces": 3}])

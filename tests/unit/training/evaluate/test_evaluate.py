@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -51,8 +52,9 @@ class MadeRelease:
     manifest = Manifest(name="made")
     limits = (0.5,) * len(data.ETHNICITIES)
 
-    def align(self, frames, detections):
-        return align(frames, detections.frame, detections.landmarks)
+    def find(self, frames):
+        detections = self.detector.detect(frames)
+        return SimpleNamespace(detections=detections, crops=align(frames, detections.frame, detections.landmarks))
 
     def spec(self, task):
         return replace(ETHNICITY.spec, thresholds=self.limits)
@@ -108,7 +110,7 @@ def test_evaluate_measures_the_sets_that_are_there(folder):
 
 
 def test_tables_show_every_group_that_occurs(folder):
-    text = tables.card(evaluate(MadeRelease(), folder))
+    text = tables.card_tables(evaluate(MadeRelease(), folder))
     assert "| utkface, gender | accuracy | 40.0 % (" in text
     assert "female / Black / 18-39" in text
     assert "male / Indian" not in text

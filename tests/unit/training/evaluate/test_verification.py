@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.data.face_sets import Pairs, Photo
+from training.data.face_sets import LabelledImage, Pairs
 from training.evaluate.detection import tally
 from training.evaluate.verification import best_threshold, held_back_accuracy, verify
 
@@ -76,6 +76,6 @@ def boxes(*rows):
     ],
 )
 def test_tally_of_a_photo(found, expected):
-    photo = Photo(Path("a.jpg"), boxes((0, 0, 40, 40), (100, 0, 108, 8)), boxes((200, 0, 240, 40)))
+    photo = LabelledImage(Path("a.jpg"), boxes((0, 0, 40, 40), (100, 0, 108, 8)), boxes((200, 0, 240, 40)))
     result = tally(photo, found)
     assert (result.faces, result.found, result.false_positives) == expected

@@ -14,10 +14,10 @@ from models.trunks.sface import SFace
 from training.errors import RecipeError
 from training.fit.balance import Balance
 from training.fit.features import Features, Tap, extract
-from training.fit.fit import Examples, FitOptions, augment, fit, logits_of, parameter_groups
-from training.fit.heads import TrainedBranch
+from training.fit.fit import Examples, FitOptions, fit, logits_of, mix_features, parameter_groups
 from training.fit.losses import one_hot
 from training.fit.targets import score
+from training.fit.trainable_branch import TrainableBranch
 from training.recipes.recipe import RECIPES, HeadRecipe, Recipe, find, register
 from training.train import calibrated
 
@@ -36,7 +36,7 @@ def separable(count, seed=0):
 
 def trained(options=OPTIONS):
     features, soft = separable(500)
-    head = TrainedBranch(SPEC, dropout=0.1)
+    head = TrainableBranch(SPEC, dropout=0.1)
     head.standardise({"conv_14": features.batch(np.arange(200), np.zeros(200, dtype=bool)).float()})
     best = fit(head, Examples({"conv_14": features}, soft, np.arange(400)), score(SPEC), options)
     return head, best, features, soft
@@ -79,7 +79,7 @@ def test_a_rare_class_is_found_more_often_where_it_is_favoured(balance):
 
     def found(options):
         torch.manual_seed(0)
-        head = TrainedBranch(SPEC, dropout=0.5)
+        head = TrainableBranch(SPEC, dropout=0.5)
         later_is_better = count()
         fit(head, examples, lambda *_: float(next(later_is_better)), replace(options, epochs=3))
         rows = np.arange(600, 800)[labels[600:] == 1]
@@ -90,7 +90,7 @@ def test_a_rare_class_is_found_more_often_where_it_is_favoured(balance):
 
 
 def test_classes_are_weighed_once_and_many_labels_are_not_adjusted():
-    with pytest.raises(RecipeError, match="weighed once"):
+    with pytest.raises(RecipeError, match="expected one of them"):
         Balance(weight=1, effective_number=0.99)
     with pytest.raises(RecipeError, match="binary"):
         FitOptions(loss="binary", balance=Balance(adjust=1))
@@ -99,7 +99,7 @@ def test_classes_are_weighed_once_and_many_labels_are_not_adjusted():
 def test_every_epoch_is_told():
     told = []
     features, soft = separable(500)
-    head = TrainedBranch(SPEC, dropout=0.1)
+    head = TrainableBranch(SPEC, dropout=0.1)
     best = fit(head, Examples({"conv_14": features}, soft, np.arange(400)), score(SPEC), OPTIONS, told.append)
     assert [epoch.number for epoch in told] == list(range(1, len(told) + 1))
     assert max(epoch.held_out for epoch in told) == told[-1].best == best.score
@@ -109,7 +109,7 @@ def test_mixing_keeps_targets_distributions():
     features, soft = separable(16)
     maps = {"conv_14": features.batch(np.arange(16), np.zeros(16, dtype=bool))}
     options = replace(OPTIONS, mixup=1.0, noise=0.1)
-    mixed, targets = augment(maps, soft, options, np.random.default_rng(3))
+    mixed, targets = mix_features(maps, soft, options, np.random.default_rng(3))
     assert mixed["conv_14"].shape == (16, 1024, 2, 2)
     assert torch.allclose(targets.sum(1), torch.ones(16))
     assert not torch.equal(targets, soft)
@@ -118,7 +118,7 @@ def test_mixing_keeps_targets_distributions():
 def test_own_stages_start_as_the_trunks_and_learn_slower():
     torch.manual_seed(1)
     trunk = SFace()
-    head = TrainedBranch(replace(SPEC, depths=("conv_12",), stages=((1024, 2), (1024, 1))), dropout=0.0)
+    head = TrainableBranch(replace(SPEC, depths=("conv_12",), stages=((1024, 2), (1024, 1))), dropout=0.0)
     head.start_from(trunk)
     crops = torch.randint(0, 256, (2, 3, 112, 112), dtype=torch.uint8)
     with torch.no_grad():
@@ -175,7 +175,7 @@ def test_every_recipe_is_complete(name):
     recipe = find(name)
     assert recipe.summary
     for head in recipe.heads:
-        TrainedBranch(head.spec, dropout=head.dropout)
+        TrainableBranch(head.spec, dropout=head.dropout)
         assert head.taps()
 
 
@@ -186,7 +186,7 @@ def test_a_recipe_is_registered_once_and_has_each_task_once():
         Recipe(name="twice", heads=find("default").heads[:1] * 2, summary="")
 
 
-def test_branches_of_a_joint_recipe_have_no_draws_of_their_own():
+def test_branches_of_a_joint_recipe_cannot_sample_on_their_own():
     joint = find("relearnt")
     head = replace(joint.heads[0], fit=replace(joint.heads[0].fit, balance=Balance(sampling=1)))
     with pytest.raises(RecipeError, match="gender"):

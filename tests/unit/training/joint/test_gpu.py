@@ -13,9 +13,10 @@ from models.trunks.registry import create_trunk
 from models.trunks.sface import SFace
 from training.fit.augment import AugmentOptions, augment
 from training.fit.fit import Examples, FitOptions, fit
-from training.fit.heads import TrainedBranch
+from training.fit.trainable_branch import TrainableBranch
 from training.joint.batches import FaceViews
 from training.joint.run import JointRun
+from training.joint.setup import JointSetup
 from training.recipes.joint import JointOptions, TrunkTuning
 from training.recipes.recipe import HeadRecipe
 
@@ -52,13 +53,14 @@ def test_a_joint_run_goes_on_from_its_checkpoint(device, spec, random_people, tm
     recipe = HeadRecipe(spec=stages, data="utkface", fit=FitOptions(loss="cross_entropy", held_out=0.2), copies=True)
     trunk = SFace().to(device, torch.bfloat16).to(memory_format=torch.channels_last).eval()
     options = JointOptions(steps=4, batch={"utkface": 6}, searches=(None,), evaluate_every=2)
-    JointRun((recipe,), trunk, views, options, tmp_path / "run").run(until=2)
-    run = JointRun((recipe,), trunk, views, options, tmp_path / "run")
+    setup = JointSetup(recipes=(recipe,), trunk=trunk, views=views, options=options)
+    JointRun(setup, tmp_path / "run").run(until=2)
+    run = JointRun(setup, tmp_path / "run")
     assert run.step == 2
     found = run.run()
     branch = found[0].head.shipped()
     assert next(branch.parameters()).device.type == "cuda"
-    assert run.logits("gender", np.arange(3), branch).device.type == "cpu"
+    assert run.evaluation.logits("gender", np.arange(3), branch).device.type == "cpu"
 
 
 def test_a_tuned_trunk_goes_on_from_its_checkpoint(device, spec, random_people, tmp_path):
@@ -70,8 +72,9 @@ def test_a_tuned_trunk_goes_on_from_its_checkpoint(device, spec, random_people, 
     options = JointOptions(steps=4, batch={"utkface": 6}, searches=(None,), evaluate_every=2, trunk=tuning)
     views = {"utkface": FaceViews(faces, (crops,))}
     trunk = create_trunk("sface-w0.25-r32").to(device).to(memory_format=torch.channels_last).eval()
-    JointRun((recipe,), trunk, views, options, tmp_path / "run", held_by={"utkface": crops}).run(until=2)
-    run = JointRun((recipe,), trunk, views, options, tmp_path / "run", held_by={"utkface": crops})
+    setup = JointSetup(recipes=(recipe,), trunk=trunk, views=views, options=options, held_by={"utkface": crops})
+    JointRun(setup, tmp_path / "run").run(until=2)
+    run = JointRun(setup, tmp_path / "run")
     assert run.step == 2
     run.run()
     moved = [not torch.equal(a, b) for a, b in zip(run.trunk.parameters(), trunk.parameters(), strict=True)]
@@ -85,7 +88,7 @@ def test_a_branch_learns_on_the_gpu(device, spec):
     wanted = torch.nn.functional.one_hot(torch.from_numpy(labels)).float()
     from training.fit.features import Features
 
-    head = TrainedBranch(spec, dropout=0.0).to(device)
+    head = TrainableBranch(spec, dropout=0.0).to(device)
     options = FitOptions(loss="cross_entropy", epochs=16, patience=16, batch=16, noise=0.1, mixup=0.2, held_out=0.25)
     examples = Examples({"conv_14": Features(plain, plain)}, wanted, np.arange(64))
 

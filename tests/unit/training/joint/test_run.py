@@ -15,6 +15,7 @@ from training.fit.augment import AugmentOptions, augment
 from training.fit.fit import FitOptions
 from training.joint.batches import FaceViews
 from training.joint.run import JointRun
+from training.joint.setup import JointSetup
 from training.recipes.joint import JointOptions
 from training.recipes.recipe import HeadRecipe
 
@@ -57,14 +58,18 @@ def recipes():
     )
 
 
+def new_run(trunk, views, folder, seed=0):
+    return JointRun(JointSetup(recipes=recipes(), trunk=trunk, views=views, options=OPTIONS, seed=seed), folder)
+
+
 def weights(run):
     return {key: value for found in run for key, value in found.head.state_dict().items()}
 
 
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(trunk, views, tmp_path):
-    whole = JointRun(recipes(), trunk, views, OPTIONS, tmp_path / "whole").run()
-    JointRun(recipes(), trunk, views, OPTIONS, tmp_path / "parts").run(until=3)
-    resumed = JointRun(recipes(), trunk, views, OPTIONS, tmp_path / "parts")
+    whole = new_run(trunk, views, tmp_path / "whole").run()
+    new_run(trunk, views, tmp_path / "parts").run(until=3)
+    resumed = new_run(trunk, views, tmp_path / "parts")
     assert resumed.step == 3
     parts = resumed.run()
     assert [(found.score, found.step) for found in parts] == [(found.score, found.step) for found in whole]
@@ -76,23 +81,23 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(trunk, views, tmp_path
 
 
 def test_a_checkpoint_of_another_run_is_refused(trunk, views, tmp_path):
-    JointRun(recipes(), trunk, views, OPTIONS, tmp_path).run(until=1)
+    new_run(trunk, views, tmp_path).run(until=1)
     with pytest.raises(TrainingError, match="belongs to another run"):
-        JointRun(recipes(), trunk, views, OPTIONS, tmp_path, seed=5)
+        new_run(trunk, views, tmp_path, seed=5)
 
 
 def test_own_stages_start_from_the_first_channels_of_the_trunk(trunk, views, tmp_path):
-    run = JointRun(recipes(), trunk, views, OPTIONS, tmp_path)
-    stage = run._task("gender").head.branch.stages[1]
+    run = new_run(trunk, views, tmp_path)
+    stage = run.state.task("gender").head.branch.stages[1]
     theirs = trunk.layers["conv_14"]
     assert torch.equal(stage[1].conv.weight, theirs[1].conv.weight[:16, :16])
 
 
 def test_held_out_and_validation_rows_are_never_learnt_from(trunk, views, tmp_path):
-    run = JointRun(recipes(), trunk, views, OPTIONS, tmp_path)
-    learnt = set(np.concatenate([run._batches.rows("utkface", step) for step in range(20)]).tolist())
-    assert learnt.isdisjoint(run.validation_rows("gender").tolist())
-    assert learnt.isdisjoint(run._task("gender").held.tolist())
+    run = new_run(trunk, views, tmp_path)
+    learnt = set(np.concatenate([run.batches.rows("utkface", step) for step in range(20)]).tolist())
+    assert learnt.isdisjoint(run.evaluation.validation_rows("gender").tolist())
+    assert learnt.isdisjoint(run.state.task("gender").held.tolist())
 
 
 def test_augmentation_repeats_with_its_generator_and_changes_faces():

@@ -12,6 +12,7 @@ from training.errors import RecipeError, TrainingError
 from training.fit.fit import FitOptions
 from training.joint.batches import FaceViews
 from training.joint.run import JointRun
+from training.joint.setup import JointSetup
 from training.joint.teachers import Teacher, Teachers
 from training.recipes.joint import JointOptions, SecondRun
 from training.recipes.recipe import HeadRecipe
@@ -52,7 +53,8 @@ def recipe():
 
 
 def run(trunk, views, folder, teachers, splits=("train",)):
-    return JointRun((recipe(),), trunk, views, OPTIONS, folder, splits=splits, teachers=teachers)
+    setup = JointSetup(recipes=(recipe(),), trunk=trunk, views=views, options=OPTIONS, splits=splits, teachers=teachers)
+    return JointRun(setup, folder)
 
 
 def test_answers_are_the_mean_of_the_probabilities(trunk):
@@ -72,12 +74,12 @@ def test_a_run_learns_what_its_teachers_say(trunk, views, tmp_path, said):
     teacher = Teacher(trunk, {"gender": branch(trunk, GENDER, [4.0, -4.0] if said == 0 else [-4.0, 4.0])})
     taught = run(trunk, views, tmp_path, Teachers([teacher], 1.0))
     (found,) = taught.run()
-    assert (taught.logits("gender", np.arange(30), found.head.shipped()).argmax(1) == said).all()
+    assert (taught.evaluation.logits("gender", np.arange(30), found.head.shipped()).argmax(1) == said).all()
 
 
 def test_the_splits_say_which_rows_are_learnt_from(trunk, views, tmp_path):
     for splits, expected in ((("train",), range(30)), (("train", "val"), range(40))):
-        batches = run(trunk, views, tmp_path / str(len(splits)), None, splits)._batches
+        batches = run(trunk, views, tmp_path / str(len(splits)), None, splits).batches
         seen = np.unique(np.concatenate([batches.rows("utkface", step) for step in range(30)]))
         assert set(seen.tolist()) <= set(expected)
         assert len(seen) == round(len(expected) * 0.9)
@@ -94,11 +96,11 @@ def test_a_checkpoint_with_other_teachers_or_rows_is_refused(trunk, views, tmp_p
 
 
 def test_batches_are_the_same_whether_they_were_awaited_or_not(trunk, views, tmp_path):
-    one, other = (run(trunk, views, tmp_path / name, None)._batches for name in ("one", "other"))
+    one, other = (run(trunk, views, tmp_path / name, None).batches for name in ("one", "other"))
     in_order = [one.take(step) for step in range(3)]
     alone = other.take(2)
     assert torch.equal(in_order[2].crops, alone.crops)
-    assert torch.equal(in_order[2].lessons["gender"].soft, alone.lessons["gender"].soft)
+    assert torch.equal(in_order[2].tasks["gender"].soft, alone.tasks["gender"].soft)
     assert not torch.equal(in_order[1].crops, alone.crops)
 
 

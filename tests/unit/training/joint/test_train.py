@@ -1,8 +1,6 @@
-"""What a joint recipe trains on: crops as the trunk takes them."""
+"""A joint recipe is trained on crops as its trunk takes them."""
 
 from __future__ import annotations
-
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -13,6 +11,7 @@ from models.trunks.registry import create_trunk
 from models.trunks.sface import SFACE
 from models.types import Detections
 from training.joint.train import face_views
+from training.train import TrainingContext
 
 HEADER = "file,age,gender,race,split,sha256_16,dhash,source_name,dup\n"
 COUNT = 3
@@ -46,7 +45,7 @@ def data(tmp_path):
 @pytest.mark.parametrize("name", ["sface", "sface-w0.25-r32", "dlib29"])
 def test_crops_are_cut_as_the_trunk_takes_them(data, tmp_path, name):
     trunk = create_trunk(name)
-    context = SimpleNamespace(data=data, cache=tmp_path / "cache", detector=OneFaceDetector(), trunk=trunk)
+    context = TrainingContext(trunk, OneFaceDetector(), data, tmp_path / "cache", tmp_path)
     (pixels,) = face_views("utkface", [context]).pixels
     assert pixels.shape == (COUNT, 3, trunk.layout.side, trunk.layout.side)
     if trunk.layout != SFACE:

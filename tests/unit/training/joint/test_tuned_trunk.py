@@ -16,9 +16,10 @@ from models.trunks.registry import create_trunk
 from models.weights import read_weights
 from training.errors import TrainingError
 from training.fit.fit import FitOptions
-from training.fit.heads import TrainedBranch
+from training.fit.trainable_branch import TrainableBranch
 from training.joint.batches import FaceViews
 from training.joint.run import JointRun
+from training.joint.setup import JointSetup
 from training.joint.tuned_trunk import RunTrunk
 from training.recipes.joint import JointOptions, TrunkTuning
 from training.recipes.recipe import HeadRecipe
@@ -53,7 +54,8 @@ def recipe():
 
 
 def new_run(trunk, views, crops, folder, options=OPTIONS):
-    return JointRun((recipe(),), trunk, views, options, folder, held_by={"celeba10k": crops})
+    setup = JointSetup(recipes=(recipe(),), trunk=trunk, views=views, options=options, held_by={"celeba10k": crops})
+    return JointRun(setup, folder)
 
 
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(trunk, views, crops, tmp_path):
@@ -126,7 +128,7 @@ def test_a_frozen_trunk_has_nothing_to_learn_or_to_keep(trunk, crops):
 
 def test_a_release_on_a_tuned_trunk_keeps_no_branch_of_another(tmp_path):
     tuned = create_trunk("sface")
-    head = TrainedBranch(replace(recipe().spec, depths=("conv_14",)), dropout=0.0)
+    head = TrainableBranch(replace(recipe().spec, depths=("conv_14",)), dropout=0.0)
     export("new", DEFAULT, [head.shipped()], tmp_path / "new", TunedTrunk("sface-tuned", tuned, ("fairface",)))
     manifest = read_manifest(tmp_path / "new")
     assert (manifest.trunk, [spec.task for spec in manifest.branches]) == ("sface-tuned", ["gender"])

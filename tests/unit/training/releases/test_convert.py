@@ -14,8 +14,8 @@ from training.releases.convert import (
     _affine,
     _byte_string,
     _Graph,
-    convert_detector,
-    convert_trunk,
+    convert_retinaface,
+    convert_sface,
 )
 
 
@@ -25,7 +25,9 @@ def graph(nodes, **values) -> _Graph:
     return _Graph.parse(helper.make_model(made).SerializeToString())
 
 
-@pytest.mark.parametrize(("convert", "member"), [(convert_detector, RETINAFACE_MEMBER), (convert_trunk, SFACE_MEMBER)])
+@pytest.mark.parametrize(
+    ("convert", "member"), [(convert_retinaface, RETINAFACE_MEMBER), (convert_sface, SFACE_MEMBER)]
+)
 @pytest.mark.parametrize("packed", [True, False])
 def test_other_bytes_are_refused(tmp_path, convert, member, packed):
     data = b"WEIGHTS = b'other'\n"

@@ -12,11 +12,11 @@ import torch
 from models.manifest import read_manifest
 from models.release import DEFAULT
 from models.trunks.registry import create_trunk
-from training.data.face_sets import FaceSet, Pairs
+from training.data.face_sets import UNKNOWN, FaceSet, Pairs
 from training.errors import RecipeError, TrainingError
 from training.evaluate.verification import held_back_accuracy
 from training.fit.augment import AugmentOptions
-from training.trunk.faces import NOBODY, IdentityFaces, number_people, read_lfw_people
+from training.trunk.faces import IdentityFaces, number_people, read_lfw_people
 from training.trunk.losses import ArcFaceHead, DistilHead, SoftmaxHead
 from training.trunk.run import IdentityOptions, IdentityRun, embed, write_trunk
 
@@ -119,10 +119,10 @@ def test_another_run_is_not_gone_on_with(tmp_path):
 def test_people_with_too_few_images_and_nobody_are_not_numbered():
     assert number_people(np.array(["b", "a", "", "b", "", "c", "c"]), 2).tolist() == [
         0,
-        NOBODY,
-        NOBODY,
+        UNKNOWN,
+        UNKNOWN,
         0,
-        NOBODY,
+        UNKNOWN,
         1,
         1,
     ]

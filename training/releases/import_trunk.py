@@ -39,7 +39,7 @@ class TrunkWeights:
     licence: str
 
 
-def bring_trunk(name: str, source: Path, base: Path, target: Path) -> Manifest:
+def import_trunk(name: str, source: Path, base: Path, target: Path) -> Manifest:
     """Write a release with a base release's detector, another trunk and no branches.
 
     Args:
@@ -62,15 +62,15 @@ def bring_trunk(name: str, source: Path, base: Path, target: Path) -> Manifest:
 
 
 def read_published(name: str, source: Path) -> TrunkWeights:
-    """Read a trunk's published weights under our names; see `bring_trunk`."""
+    """Read a trunk's published weights under our names; see `import_trunk`."""
     trunk = create_trunk(name)
     family = TrunkName.parse(name).family
     if family == "dlib29":
         found = TrunkWeights(convert_dlib(source), DLIB_LICENCE)
     elif family == "sface":
-        from training.releases.convert import read_trunk  # noqa: PLC0415 - imports onnx, which is no dependency of the rest
+        from training.releases.convert import read_sface  # noqa: PLC0415 - imports onnx, which is no dependency of the rest
 
-        found = TrunkWeights(read_trunk(source), LICENCES["trunk"])
+        found = TrunkWeights(read_sface(source), LICENCES["trunk"])
     elif isinstance(trunk, TorchvisionTrunk):
         found = TrunkWeights(_read_torchvision(type(trunk), source), f"torchvision {family}, as {source.name} says")
     else:

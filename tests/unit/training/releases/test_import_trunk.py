@@ -16,8 +16,8 @@ from models.trunks.dlib29 import Dlib29, _extended_sum
 from models.trunks.registry import create_trunk
 from models.weights import load_into
 from training.errors import RecipeError
-from training.releases.bring import bring_trunk, read_published
 from training.releases.convert_dlib import _Stream, _tensors, convert_dlib
+from training.releases.import_trunk import import_trunk, read_published
 
 GOLDEN = Path(__file__).with_name("dlib_golden.npz")
 PACKAGE = os.environ.get("FACET_TEST_DLIB")
@@ -100,7 +100,7 @@ def test_other_bytes_are_refused(tmp_path):
 @torch.no_grad()
 def test_dlib29_gives_the_published_embeddings(tmp_path):
     """dlib_golden.npz: made from the published file by an independent reading of it that equals dlib to 3.9e-7."""
-    bring_trunk("dlib29", Path(PACKAGE), DEFAULT, tmp_path / "dlib")
+    import_trunk("dlib29", Path(PACKAGE), DEFAULT, tmp_path / "dlib")
     trunk = create_trunk("dlib29").eval()
     load_into(trunk, read_published("dlib29", Path(PACKAGE)).tensors, "dlib29")
     golden = np.load(GOLDEN)
@@ -115,7 +115,7 @@ def test_torchvisions_file_becomes_a_release(tmp_path):
     torch.manual_seed(1)
     network = torchvision.models.resnet18(weights=None).eval()
     torch.save(network.state_dict(), tmp_path / "resnet18.pth")
-    manifest = bring_trunk("resnet18", tmp_path / "resnet18.pth", DEFAULT, tmp_path / "r18")
+    manifest = import_trunk("resnet18", tmp_path / "resnet18.pth", DEFAULT, tmp_path / "r18")
     assert (manifest.name, manifest.trunk, manifest.branches) == ("r18", "resnet18", ())
     release = load_release(tmp_path / "r18", device="cpu")
     crops = torch.randint(0, 256, (2, 3, 224, 224), dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""A branch while it is trained: with standardised inputs and dropout, which the shipped branch needs no more."""
+"""A branch while it is trained, with standardised inputs and dropout, which the shipped branch does not need."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from models.branches import BranchSpec
     from models.trunks.base import Trunk, TrunkLayout
 
-_LEAST_SPREAD = 1e-3
-"""Standard deviation of a feature below which it counts as constant."""
+_MIN_SPREAD = 1e-3  # standard deviation of a feature below which it counts as constant
 
 
 def _narrowed(theirs: Tensor, own: Tensor) -> Tensor:
@@ -26,10 +25,10 @@ def _narrowed(theirs: Tensor, own: Tensor) -> Tensor:
     return theirs[tuple(slice(size) for size in own.shape)].to(own.dtype)
 
 
-class TrainedBranch(nn.Module):
+class TrainableBranch(nn.Module):
     """Branch whose pooled features are brought to mean 0 and deviation 1 before its linear layers.
 
-    The standardisation is fixed from the first examples on, so ``shipped`` can fold it into the first linear layer.
+    The first examples fix the standardisation, so ``shipped`` can fold it into the first linear layer.
     """
 
     mean: Tensor
@@ -53,7 +52,7 @@ class TrainedBranch(nn.Module):
         return torch.as_tensor(x)
 
     def _drop_channels(self, x: Tensor) -> Tensor:
-        """Drop a channel in all its cells at once: neighbouring cells say much the same, and nine times fewer draws."""
+        """Drop a channel in all cells at once: neighbouring cells are alike, and that takes nine times fewer draws."""
         if not self.training or x.shape[1] % self.cells:
             return x
         kept: Tensor = self.dropout(x.new_ones(len(x), x.shape[1] // self.cells))
@@ -61,14 +60,14 @@ class TrainedBranch(nn.Module):
 
     @torch.no_grad()
     def standardise(self, maps: Mapping[str, Tensor]) -> None:
-        """Take mean and deviation of each pooled feature from some hundred examples."""
+        """Set mean and deviation of each pooled feature from some hundred examples."""
         features = self.branch.features(maps).float()
         self.mean.copy_(features.mean(dim=0))
-        self.spread.copy_(features.std(dim=0).clamp(min=_LEAST_SPREAD))
+        self.spread.copy_(features.std(dim=0).clamp(min=_MIN_SPREAD))
 
     @torch.no_grad()
     def start_from(self, trunk: Trunk) -> None:
-        """Copy the trunk's last layers into the branch's own stages, where there are any.
+        """Copy the trunk's last layers into the branch's own stages, if it has any.
 
         A stage that is narrower than the trunk's layer starts from its first channels.
         """

@@ -1,0 +1,102 @@
+"""Scores of a joint run on rows that it does not learn from: held-out rows while it trains, then validation rows."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from training.errors import TrainingError
+from training.fit.targets import labelled
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from training.data.face_sets import DataName
+    from training.fit.progress import RunLog
+    from training.joint.setup import JointSetup
+    from training.joint.state import JointState
+
+_log = logging.getLogger(__name__)
+
+DRIFT = "embedding"  # in the run log: the loss of holding the embeddings, and their mean cosine to the original's
+_CROPS_PER_PASS = 128
+
+
+class JointEvaluation:
+    """Judges the branches of a run on crops that are not augmented, cut as users get them."""
+
+    def __init__(self, setup: JointSetup, state: JointState, run_log: RunLog) -> None:
+        self._views, self._tuning, self._device = setup.views, setup.options.trunk, setup.device
+        self._state, self._run_log = state, run_log
+
+    def update(self, losses: Mapping[str, Tensor]) -> None:
+        """Score the held-out rows, keep the best weights of each branch, and write a line of the run log for each.
+
+        Args:
+            losses: of the last step, by task; DRIFT among them where the trunk learns.
+
+        Raises:
+            TrainingError: a loss is not finite.
+        """
+        values = {name: found.item() for name, found in losses.items()}
+        if bad := [name for name, loss in values.items() if not math.isfinite(loss)]:
+            step = self._state.step
+            raise TrainingError(f"the loss of {bad[0]} is {values[bad[0]]} at step {step}; choose smaller rates")
+        for name in self._views:
+            self._score_set(name, values)
+        if self._tuning:
+            kept = 1 - values[DRIFT] / self._tuning.hold if self._tuning.hold else math.nan
+            self._write(DRIFT, values[DRIFT], kept, kept)
+
+    def logits(self, task: str, rows: NDArray[np.int64], head: torch.nn.Module) -> Tensor:
+        """Apply a head to some rows of its data set: (M, K) float32."""
+        return self._logits({task: head}, self._state.task(task).recipe.data, rows)[task]
+
+    def validation_rows(self, task: str) -> NDArray[np.int64]:
+        """Return the labelled rows of the validation split, from which training on its own split learns nothing."""
+        found = self._state.task(task)
+        faces = self._views[found.recipe.data].faces
+        return labelled(task, found.soft, np.flatnonzero(faces.split == "val"))
+
+    def _score_set(self, name: DataName, losses: Mapping[str, float]) -> None:
+        """Score the branches of one data set, which share the passes of the trunk."""
+        tasks = [task for task in self._state.tasks if task.recipe.data == name]
+        rows = np.unique(np.concatenate([task.held for task in tasks]))
+        logits = self._logits({task.name: task.average for task in tasks}, name, rows)
+        for task in tasks:
+            own = np.isin(rows, task.held)
+            reached = task.judge(logits[task.name][own], task.soft[rows[own]])
+            if reached > task.score or self._tuning:  # a trunk that has moved on takes its branches along
+                task.score, task.step = reached, self._state.step
+                task.best = copy.deepcopy(task.average.state_dict())
+            self._write(task.name, losses[task.name], reached, task.score)
+
+    @torch.inference_mode()
+    def _logits(
+        self, heads: Mapping[str, torch.nn.Module], name: DataName, rows: NDArray[np.int64]
+    ) -> dict[str, Tensor]:
+        pixels = self._views[name].pixels[-1]
+        found: dict[str, list[Tensor]] = {task: [] for task in heads}
+        for head in heads.values():
+            head.eval()
+        for start in range(0, len(rows), _CROPS_PER_PASS):
+            crops = torch.from_numpy(np.array(pixels[rows[start : start + _CROPS_PER_PASS]]))
+            maps = self._state.trunk.maps(crops)
+            with torch.autocast(self._device.type, torch.bfloat16):
+                for task, head in heads.items():
+                    found[task].append(head(maps).float().cpu())
+        return {task: torch.cat(parts) for task, parts in found.items()}
+
+    def _write(self, task: str, loss: float, reached: float, best: float) -> None:
+        step = self._state.step
+        self._run_log.write(task, step, loss, reached, best)
+        facts = {"action": "evaluated", "task": task, "step": step, "held_out": round(reached, 4)}
+        _log.info("scored the held-out rows", extra=facts)

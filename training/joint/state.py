@@ -1,0 +1,71 @@
+"""The parts of a joint run that learn: branches, trunk and optimiser, after some steps."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from training.fit.fit import parameter_groups
+from training.joint.task import JointTask
+from training.joint.tuned_trunk import RunTrunk
+
+if TYPE_CHECKING:
+    from training.joint.setup import JointSetup
+
+_STANDARDISED_ON = 768  # crops whose features set mean and deviation
+_RISE = 0.08  # share of the steps in which the learning rate rises
+_FIRST_RATE = 0.04  # share of the peak learning rate in the first step
+
+
+class JointState:
+    """Branches, trunk and optimiser; a checkpoint holds all of it."""
+
+    def __init__(self, setup: JointSetup) -> None:
+        """Draw the weights of the branches; the trunk is the one that is given, or a copy of it that learns."""
+        recipes, views = setup.recipes, setup.views
+        self.step = 0
+        self.tasks = [JointTask(r, setup.trunk, views[r.data].faces, setup.splits, setup.seed) for r in recipes]
+        depths = {depth for recipe in recipes for depth in recipe.spec.depths}
+        self.trunk = RunTrunk(setup.trunk, depths, setup.options.trunk)
+        groups = [group for task in self.tasks for group in parameter_groups(task.head, task.recipe.fit)]
+        groups += self.trunk.groups()
+        self.optimiser = torch.optim.AdamW(groups, weight_decay=recipes[0].fit.weight_decay)
+        self._peaks = [float(group["lr"]) for group in groups]
+
+    def task(self, name: str) -> JointTask:
+        """Return the branch of a task."""
+        return next(task for task in self.tasks if task.name == name)
+
+    def standardise(self, setup: JointSetup) -> None:
+        """Bring the features of each branch to mean 0 and deviation 1 on some crops that are not augmented."""
+        for task in self.tasks:
+            rows = np.random.default_rng(setup.seed).choice(task.rows, min(len(task.rows), _STANDARDISED_ON), False)
+            pixels = setup.views[task.recipe.data].pixels[-1]
+            maps = self.trunk.maps(torch.from_numpy(np.array(pixels[np.sort(rows)])))
+            with torch.no_grad():
+                task.standardise({depth: maps[depth].float() for depth in task.recipe.spec.depths})
+
+    def advance(self, steps: int) -> None:
+        """Take the optimiser's step for the gradients that are there, and move the running means.
+
+        Args:
+            steps: of the whole run; the learning rate follows from the share of them that is done.
+        """
+        for group, peak in zip(self.optimiser.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * _one_cycle(self.step / steps)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        for task in self.tasks:
+            task.follow(self.step)
+        self.trunk.follow(min(self.tasks[0].recipe.fit.average, (self.step + 1) / (self.step + 10)))
+        self.step += 1
+
+
+def _one_cycle(progress: float) -> float:
+    """Return the share of the peak learning rate: a linear rise, then half a cosine to zero."""
+    if progress < _RISE:
+        return _FIRST_RATE + (1 - _FIRST_RATE) * progress / _RISE
+    return 0.5 * (1 + math.cos(math.pi * (progress - _RISE) / (1 - _RISE)))
