@@ -100,6 +100,10 @@ class Release:
         """Return the (N,) float32 sharpness, on the CPU, of N faces by their crops."""
         return quality.sharpness(usual_crops(crops, self.layout)).cpu()
 
+    def uprightness(self, crops: Tensor) -> Tensor:
+        """Return the (N,) float32 logits, on the CPU, of N crops to show an upright face; infinite if unknown."""
+        return self.detector.uprightness(usual_crops(crops, self.layout))
+
     def quality(
         self,
         detections: Detections,

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from models.detection.boxes import suppress
+from models.detection.orientation import OrientationNet
 from models.detection.retinaface import MEAN_RGB, RawFaces, RetinaFace
 from models.detection.tiles import plan
 from models.geometry import ARCFACE_TEMPLATE
@@ -31,6 +32,7 @@ SIZE_STEP = 64  # pixels; stills of all sizes then share a few hundred shapes: a
 CONFIRM_MARGIN = 24  # pixels of plain colour around a crop: with fewer, more that is no face is found again
 CONFIRM_DISTANCE = 15.0  # root mean square distance of the landmarks from the template, crop pixels
 CONFIRM_THRESHOLD = 0.05
+ORIENTATION = "orientation."  # with which the names of the other network's weights begin
 VARIANCES = (0.1, 0.2)  # of offsets and of log sizes, as the network was trained
 
 
@@ -64,7 +66,10 @@ class FaceDetector:
         self.policy = policy
         self.device = device or torch.device("cpu")
         network = RetinaFace()
-        load_into(network, weights, "detector")
+        load_into(
+            network, {name: value for name, value in weights.items() if not name.startswith(ORIENTATION)}, "detector"
+        )
+        self._orientation = _orientation(weights, self.device)
         network = network.to(self.device, compute_dtype(self.device)).to(memory_format=torch.channels_last)
         self._network = network.eval().requires_grad_(requires_grad=False)
         self._network.pack()
@@ -143,6 +148,20 @@ class FaceDetector:
         return Detections(found.frame, found.boxes * scale.repeat(2), found.landmarks * scale, found.scores)
 
     @torch.inference_mode()
+    def uprightness(self, crops: Tensor) -> Tensor:
+        """Return the (N,) float32 logits, on the CPU, of aligned crops to show an upright face.
+
+        Args:
+            crops: (N, 3, 112, 112) uint8, aligned to ARCFACE_TEMPLATE; N may be 0.
+
+        Returns:
+            Infinity for all where the weights hold no network that tells.
+        """
+        if self._orientation is None or not len(crops):
+            return torch.full((len(crops),), torch.inf)
+        return torch.as_tensor(self._orientation(crops.to(self.device))).cpu()
+
+    @torch.inference_mode()
     def confirm(self, crops: Tensor) -> Tensor:
         """Look again at aligned faces: a face is found in its own crop, where it belongs; most other things are not.
 
@@ -168,6 +187,16 @@ class FaceDetector:
         scores = found.scores * (apart.square().sum(2).mean(1).sqrt() < CONFIRM_DISTANCE)
         of_crop = found.frame == torch.arange(len(crops), device=self.device)[:, None]
         return torch.cat((scores * of_crop, scores.new_zeros(len(crops), 1)), 1).amax(1).cpu()
+
+
+def _orientation(weights: Mapping[str, Tensor], device: torch.device) -> OrientationNet | None:
+    """Load the network that tells upright crops, if there is one among the weights."""
+    own = {name.removeprefix(ORIENTATION): value for name, value in weights.items() if name.startswith(ORIENTATION)}
+    if not own:
+        return None
+    network = OrientationNet()
+    load_into(network, own, "orientation")
+    return network.to(device).eval().requires_grad_(requires_grad=False)
 
 
 def _sides(found: Detections) -> Tensor:

@@ -51,6 +51,10 @@ class FaceModels(Protocol):
         """Return the (N,) float32 sharpness, on the CPU, of N faces by their crops."""
         ...
 
+    def uprightness(self, crops: Tensor) -> Tensor:
+        """Return the (N,) float32 logits, on the CPU, of N crops to show an upright face."""
+        ...
+
     def quality(
         self, detections: Detections, crops: Tensor, frame_size: tuple[int, int], evidence: Evidence | None = None
     ) -> FaceQuality:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 WEAK_SCORE = 0.05  # of a candidate whose surroundings are searched for a turned face
 CERTAINTY = 8.5  # sum of the logits of both scores from which on landmarks are believed; of upright faces it is 9 to 14
+SURE_UPRIGHT = 3.0  # logit of a crop to show an upright face from which on landmarks are believed
+MIN_UPRIGHT = 0.0  # the same below which no face is kept; of 1,226 upright portraits none has less
+MIN_UPRIGHT_PROFILE = -5.0  # the same of half-profiles, of which the network is less sure
 PLAIN_CERTAINTY = 4.0  # the same of a face that one more look shows upright
 UPRIGHT = math.radians(40)  # angle up to which landmarks can be believed
 AGREEMENT = math.radians(30)  # between two angles of one face
@@ -69,12 +72,14 @@ class _Faces:
     crops: Tensor
     sharpness: Tensor
     """(N,) float32, as `models.quality.sharpness` returns it."""
+    upright: Tensor
+    """(N,) float32, logits of the crop to show an upright face; infinite where the release cannot tell."""
     confirmed: Tensor
     """(N,) float32; NaN where nothing was asked, 0 where the face was not found again."""
 
     def __getitem__(self, rows: Tensor) -> Self:
         crops = self.crops[rows.to(self.crops.device)]
-        return type(self)(self.detections[rows], crops, self.sharpness[rows], self.confirmed[rows])
+        return type(self)(self.detections[rows], crops, self.sharpness[rows], self.upright[rows], self.confirmed[rows])
 
     @classmethod
     def cat(cls, parts: Sequence[Self]) -> Self:
@@ -82,6 +87,7 @@ class _Faces:
             Detections.cat([part.detections for part in parts]),
             torch.cat([part.crops for part in parts]),
             torch.cat([part.sharpness for part in parts]),
+            torch.cat([part.upright for part in parts]),
             torch.cat([part.confirmed for part in parts]),
         )
 
@@ -102,6 +108,7 @@ def find_faces(release: FaceModels, frames: Tensor, search: Search) -> FoundFace
     if search.thorough:
         faces = _with_turned(release, frames, faces, candidates[candidates.scores < lowest])
         faces = _with_quarters(release, frames, faces, search)
+    faces.confirmed[_shows_turned(faces)] = 0.0
     quality = release.quality(faces.detections, faces.crops, size, Evidence(faces.sharpness, faces.confirmed))
     quality = _without_negatives(release, faces, quality, samples=None if search.thorough else NEGATIVE_SAMPLES)
     return FoundFaces(faces.detections, faces.crops, quality, _reduction(release, size, search))
@@ -203,10 +210,24 @@ def _unlike_neighbours(release: FaceModels, frames: Tensor, faces: _Faces, rows:
 
 def _plain(release: FaceModels, frames: Tensor, faces: _Faces, rows: Tensor) -> Tensor:
     """Return (R,) bool: faces that one look shows upright, as their landmarks say."""
-    if not len(rows):
-        return torch.zeros(0, dtype=torch.bool)
-    seen = look_upright(release.detector, frames, faces.detections[rows])
-    return seen & (_certainty(faces)[rows] >= PLAIN_CERTAINTY)
+    plain = _certainty(faces)[rows] >= PLAIN_CERTAINTY
+    doubted = plain & ~_shows_upright(faces)[rows]
+    if bool(doubted.any()):
+        plain[doubted] = look_upright(release.detector, frames, faces.detections[rows[doubted]])
+    return plain
+
+
+def _shows_turned(faces: _Faces) -> Tensor:
+    """Return (N,) bool: faces whose crops tell that they are not upright in them."""
+    _, aside = pose(faces.detections.landmarks)
+    return faces.upright < torch.where(aside > HALF_PROFILE, MIN_UPRIGHT_PROFILE, MIN_UPRIGHT)
+
+
+def _shows_upright(faces: _Faces) -> Tensor:
+    """Return (N,) bool: faces whose crops alone tell that they are upright, where the release has a network for it."""
+    return (
+        (faces.upright >= SURE_UPRIGHT) & faces.upright.isfinite() & (roll(faces.detections.landmarks).abs() <= UPRIGHT)
+    )
 
 
 def _agrees(upright: Upright, given: Detections) -> Tensor:
@@ -224,6 +245,7 @@ def _certain(faces: _Faces, policy: QualityPolicy) -> Tensor:
     """Return (N,) bool: faces whose landmarks are beyond doubt."""
     misfit, _ = pose(faces.detections.landmarks)
     certain: Tensor = (_certainty(faces) >= CERTAINTY) & (misfit <= policy.sure_misfit)
+    certain &= faces.upright >= SURE_UPRIGHT
     certain &= roll(faces.detections.landmarks).abs() <= UPRIGHT
     return certain
 
@@ -251,6 +273,7 @@ def _confirmed_film(release: FaceModels, frames: Tensor, found: Detections) -> _
     misfit, aside = pose(found.landmarks)
     upright = roll(found.landmarks).abs() <= UPRIGHT
     believed = sized & (found.scores >= BELIEVED_SCORE) & (misfit <= policy.sure_misfit) & upright
+    believed &= faces.upright >= SURE_UPRIGHT
     keepable = sized & (faces.sharpness >= policy.min_sharpness)
     keepable &= ~upright | ((aside <= policy.max_turn) & (misfit <= policy.max_misfit))
     faces = _asked(release, faces, keepable & ~believed)
@@ -263,7 +286,8 @@ def _confirmed_film(release: FaceModels, frames: Tensor, found: Detections) -> _
 def _cut(release: FaceModels, frames: Tensor, found: Detections) -> _Faces:
     """Cut the crops of detections."""
     crops = release.align(frames, found)
-    return _Faces(found, crops, release.sharpness(crops), torch.full((len(found),), math.nan))
+    unknown = torch.full((len(found),), math.nan)
+    return _Faces(found, crops, release.sharpness(crops), release.uprightness(crops), unknown)
 
 
 def _sized(found: Detections, frames: Tensor, policy: QualityPolicy) -> Tensor:
