@@ -65,11 +65,10 @@ class FaceDetector:
     ) -> None:
         self.policy = policy
         self.device = device or torch.device("cpu")
+        own, orientation = split_weights(weights)
         network = RetinaFace()
-        load_into(
-            network, {name: value for name, value in weights.items() if not name.startswith(ORIENTATION)}, "detector"
-        )
-        self._orientation = _orientation(weights, self.device)
+        load_into(network, own, "detector")
+        self._orientation = _orientation(orientation, self.device)
         network = network.to(self.device, compute_dtype(self.device)).to(memory_format=torch.channels_last)
         self._network = network.eval().requires_grad_(requires_grad=False)
         self._network.pack()
@@ -189,13 +188,17 @@ class FaceDetector:
         return torch.cat((scores * of_crop, scores.new_zeros(len(crops), 1)), 1).amax(1).cpu()
 
 
+def split_weights(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return the weights of RetinaFace and those of OrientationNet, none where a release has none."""
+    orientation = {name.removeprefix(ORIENTATION): weights[name] for name in weights if name.startswith(ORIENTATION)}
+    return {name: weights[name] for name in weights if not name.startswith(ORIENTATION)}, orientation
+
+
 def _orientation(weights: Mapping[str, Tensor], device: torch.device) -> OrientationNet | None:
-    """Load the network that tells upright crops, if there is one among the weights."""
-    own = {name.removeprefix(ORIENTATION): value for name, value in weights.items() if name.startswith(ORIENTATION)}
-    if not own:
+    if not weights:
         return None
     network = OrientationNet()
-    load_into(network, own, "orientation")
+    load_into(network, weights, "orientation")
     return network.to(device).eval().requires_grad_(requires_grad=False)
 
 

@@ -108,9 +108,9 @@ def find_faces(release: FaceModels, frames: Tensor, search: Search) -> FoundFace
     if search.thorough:
         faces = _with_turned(release, frames, faces, candidates[candidates.scores < lowest])
         faces = _with_quarters(release, frames, faces, search)
-    faces.confirmed[_shows_turned(faces)] = 0.0
     quality = release.quality(faces.detections, faces.crops, size, Evidence(faces.sharpness, faces.confirmed))
     quality = _without_negatives(release, faces, quality, samples=None if search.thorough else NEGATIVE_SAMPLES)
+    quality = _dropped(quality, _shows_turned(faces), "unconfirmed")
     return FoundFaces(faces.detections, faces.crops, quality, _reduction(release, size, search))
 
 
@@ -364,10 +364,17 @@ def _without_negatives(release: FaceModels, faces: _Faces, quality: FaceQuality,
     if samples is not None and len(rows) > samples:
         some = rows[torch.linspace(0, len(rows) - 1, samples).long()]
         rows = rows if len(_negatives(release, faces, some)) else some[:0]
-    negative = _negatives(release, faces, rows).tolist()
+    negative = torch.zeros(len(kept), dtype=torch.bool)
+    negative[_negatives(release, faces, rows)] = True
+    return _dropped(quality, negative, "negative")
+
+
+def _dropped(quality: FaceQuality, rows: Tensor, reason: str) -> FaceQuality:
+    """Drop some faces that are kept until now; rows is (N,) bool."""
     scores, dropped = quality.scores.clone(), list(quality.dropped)
-    for row in negative:
-        scores[row], dropped[row] = 0.0, "negative"
+    for row in rows.nonzero()[:, 0].tolist():
+        if dropped[row] is None:
+            scores[row], dropped[row] = 0.0, reason
     return replace(quality, scores=scores, dropped=tuple(dropped))
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from models.detection.detector import split_weights
 from models.detection.retinaface import RetinaFace
 from models.manifest import DETECTOR_FILE, TRUNK_FILE
 from models.release import DEFAULT
@@ -58,7 +59,7 @@ def test_trunk_in_bfloat16_stays_close(golden, photo):
 @torch.no_grad()
 def test_detector_gives_the_published_scores_and_offsets(golden, photo):
     network = RetinaFace()
-    load_into(network, read_weights(DEFAULT / DETECTOR_FILE), "detector")
+    load_into(network, split_weights(read_weights(DEFAULT / DETECTOR_FILE))[0], "detector")
     raw = network.eval()(photo[:, :, 32:192, 144:304])
     scores = torch.cat([level.logits.reshape(-1) for level in raw]).sigmoid()
     offsets = torch.cat([level.offsets.reshape(-1, 14) for level in raw])

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from models.detection.detector import split_weights
 from models.detection.retinaface import RetinaFace
 from models.inference.batches import filled_batches, powers_of_two
 from models.manifest import DETECTOR_FILE
@@ -118,7 +119,7 @@ def test_filled_batches_find_what_single_ones_find(release, photo):
 
 def test_packed_weights_give_what_plain_ones_give(release, photo):
     network = RetinaFace()
-    load_into(network, read_weights(DEFAULT / DETECTOR_FILE), "detector")
+    load_into(network, split_weights(read_weights(DEFAULT / DETECTOR_FILE))[0], "detector")
     network.eval().requires_grad_(requires_grad=False)
     with torch.inference_mode():
         plain = network(photo)

@@ -17,6 +17,7 @@ from models.detection.upright import roll
 STILL, FILM = Search(thorough=True, max_tiles=64), Search()
 GREY = (96, 104, 112)
 SAME = 0.6  # cosine of two pictures of one woman; that of Collins and Hopper is 0.1
+SAME_PHOTO = 0.363  # cosine from which on two faces are one person's, as the trunk's authors have it
 YEARS = 8.0
 
 
@@ -210,6 +211,23 @@ def test_a_negative_is_dropped_with_its_reason(release, collins):
 def test_faces_that_are_found_in_negative_about_as_surely_are_kept(look, number, shared_data):
     path = sorted((shared_data / "lfw" / "images").glob("*/*.jpg"))[number]
     assert len(look(Image.open(path).convert("RGB").resize((256, 256), Image.Resampling.LANCZOS))) == 1
+
+
+# Portraits whose faces were found again in crops that showed them upside down, on their side, or aslant.
+DECEIVING = [
+    ("Jose_Canseco_Sr", 105), ("Charlie_Hunnam", 180), ("Charlie_Hunnam", 300), ("Lucio_Angulo", 45),
+    ("Lucio_Angulo", 195), ("Guillaume_Soro", 225), ("Guillaume_Soro", 240), ("Buddy_Ryan", 315),
+    ("James_Carville", 165), ("Daniel_Radcliffe", 180), ("Pedro_Velasquez", 210), ("Hugh_Miller", 300),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("search", [STILL, FILM], ids=["still", "film"])
+@pytest.mark.parametrize(("name", "degrees"), DECEIVING)
+def test_a_turned_face_is_set_upright_or_dropped(look, name, degrees, search, shared_data):
+    portrait = Image.open(shared_data / "lfw" / "images" / name / f"{name}_0001.jpg").resize((512, 512))
+    (expected,) = look(portrait)
+    turned = portrait.rotate(-degrees, Image.Resampling.BILINEAR)
+    assert all(float(found.embedding @ expected.embedding) > SAME_PHOTO for found in look(turned, search))
 
 
 @pytest.mark.slow
