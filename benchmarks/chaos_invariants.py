@@ -95,15 +95,17 @@ def broken(sessions: sessionmaker[Session], crops: Path) -> list[str]:
 
 def _corrections(session: Session, release_id: int) -> list[str]:
     """Return which corrections do not hold, and which names are not where they belong."""
-    said = replay(read_corrections(session, release_id))
-    person = people_of(session, said.appearance)
-    wrong = find_violations(said, person).tolist()
+    corrections = replay(read_corrections(session, release_id))
+    person = people_of(session, corrections.appearance)
+    wrong = find_violations(corrections, person).tolist()
     found = [f"appearances against a correction: {wrong[:5]}"] if wrong else []
     statement = text("SELECT person_id, name FROM facet.person WHERE release_id = :release AND name IS NOT NULL")
     names: dict[int, str] = {
         int(row.person_id): row.name for row in session.execute(statement, {"release": release_id})
     }
-    astray = [(who, name, names.get(who)) for who, name in assign_names(said, person).items() if names.get(who) != name]
+    astray = [
+        (who, name, names.get(who)) for who, name in assign_names(corrections, person).items() if names.get(who) != name
+    ]
     return found + ([f"names astray: {astray[:5]}"] if astray else [])
 
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     Method = Callable[["Graph", Setting], Labels]
 
 NEIGHBOURS = 128  # nearest images that each is linked with, for the methods that work on a graph
-LEAST = 0.25  # cosine of a link
+MIN_COSINE = 0.25  # cosine of a link
 RERANKED = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45)
 COSINES = (0.40, 0.44, 0.48, 0.52, 0.56, 0.60, 0.64)
 
@@ -57,12 +57,12 @@ class Graph:
     def of(cls, appearances: AppearanceEmbeddings) -> Graph:
         """Link all images with their nearest ones."""
         units = appearances.embeddings
-        pairs = near_pairs(units, np.arange(len(units)), count=NEIGHBOURS, least=LEAST)
+        pairs = near_pairs(units, np.arange(len(units)), count=NEIGHBOURS, minimum=MIN_COSINE)
         return cls(appearances, pairs, np.einsum("ed,ed->e", units[pairs[:, 0]], units[pairs[:, 1]]))
 
-    def matrix(self, least: float, values: NDArray[np.float32] | None = None) -> csr_matrix:
+    def matrix(self, minimum: float, values: NDArray[np.float32] | None = None) -> csr_matrix:
         """(N, N) symmetric, of the pairs that reach a cosine."""
-        kept = self.cosine >= least
+        kept = self.cosine >= minimum
         values = (self.cosine if values is None else values)[kept]
         rows, columns = self.pairs[kept].T
         upper = coo_matrix((values, (rows, columns)), shape=(len(self.appearances),) * 2)

@@ -94,16 +94,16 @@ def print_recall(archive: Archive) -> None:
     options = IdentifyOptions()
     embeddings = archive.appearances.embeddings
     asked = EXACT_PRODUCTS // len(archive) + 1  # so many that they are not compared with everybody
-    asking = np.random.default_rng(0).permutation(len(archive))[:asked]
+    queries = np.random.default_rng(0).permutation(len(archive))[:asked]
     clock = Clock()
-    pairs = near_pairs(embeddings, np.sort(asking), count=options.neighbours, least=options.threshold - EDGE_MARGIN)
+    pairs = near_pairs(embeddings, np.sort(queries), count=options.neighbours, minimum=options.threshold - EDGE_MARGIN)
     took = str(clock)
     keys = pairs[:, 0] << 32 | pairs[:, 1]
-    first, second = exact_pairs(embeddings, asking[:CHECKED], options)
+    first, second = exact_pairs(embeddings, queries[:CHECKED], options)
     found = np.isin(np.minimum(first, second) << 32 | np.maximum(first, second), keys)
     same = archive.person[first] == archive.person[second]
-    print("| appearances | asking | wall | CPU | pairs found | of one person |\n|---|---|---|---|---|---|")
-    print(f"| {len(archive):,} | {len(asking):,} | {took} | {found.mean():.3f} | {found[same].mean():.3f} |")
+    print("| appearances | queries | wall | CPU | pairs found | of one person |\n|---|---|---|---|---|---|")
+    print(f"| {len(archive):,} | {len(queries):,} | {took} | {found.mean():.3f} | {found[same].mean():.3f} |")
 
 
 def exact_pairs(
@@ -113,17 +113,17 @@ def exact_pairs(
     first, second, similarity = [], [], []
     for start in range(0, len(embeddings), BLOCK):
         block = embeddings[start : start + BLOCK]
-        hits = compare(embeddings[rows], block, count=options.neighbours + 1, least=options.threshold)
-        first.append(hits.asking)
+        hits = compare(embeddings[rows], block, count=options.neighbours + 1, minimum=options.threshold)
+        first.append(hits.query)
         second.append(hits.found + start)
         similarity.append(hits.similarity)
-    asking, found = np.concatenate(first), np.concatenate(second)
-    order = np.lexsort((-np.concatenate(similarity), asking))
-    asking, found = asking[order], found[order]
-    begin = np.searchsorted(asking, asking)
-    kept = np.arange(len(asking)) - begin <= options.neighbours  # itself comes first
-    kept &= rows[asking] != found
-    return rows[asking[kept]], found[kept]
+    queries, found = np.concatenate(first), np.concatenate(second)
+    order = np.lexsort((-np.concatenate(similarity), queries))
+    queries, found = queries[order], found[order]
+    begin = np.searchsorted(queries, queries)
+    kept = np.arange(len(queries)) - begin <= options.neighbours  # itself comes first
+    kept &= rows[queries] != found
+    return rows[queries[kept]], found[kept]
 
 
 def print_assign(source: Source, people: int, new: int, seed: int) -> None:

@@ -72,9 +72,9 @@ def keep_names(session: Session) -> None:
 
 
 def _bearer(session: Session, release_id: int, correction_id: int, people: Sequence[int]) -> int | None:
-    """Return who of some people has most of the appearances that a correction named, None where nobody has any."""
-    places = read_moves(session, release_id, correction_id)
-    named = people_of(session, np.unique(places["appearance_id"][places["side"] == 0]))
+    """Return which of some people has most of the appearances that a correction named, None where none has any."""
+    moves = read_moves(session, release_id, correction_id)
+    named = people_of(session, np.unique(moves.appearance[moves.side == 0]))
     counts = Counter(person for person in named.tolist() if person in set(people))
     return min(counts, key=lambda person: (-counts[person], person), default=None)
 

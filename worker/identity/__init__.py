@@ -1,5 +1,6 @@
-"""Who is it: gives appearances their people, groups all anew, keeps what humans said, and searches.
+"""Identification: gives appearances their people, keeps what humans corrected, and searches.
 
-``worker.identity.identifier.Identifier`` gives new appearances a person; ``worker.identity.regroup`` groups everybody
-from scratch; ``worker.identity.correct`` does what humans say, which ``corrections`` turns into constraints.
+``worker.identity.identifier.Identifier`` gives new appearances a person, ``worker.identity.regroup`` groups all
+appearances from scratch, and ``worker.identity.correct`` carries out corrections, which ``corrections`` turns into
+constraints on both.
 """

@@ -1,4 +1,4 @@
-"""Corrections: what humans say about people, applied at once, kept as rows, and undone exactly.
+"""Corrections of people by humans: applied at once, kept as rows, and undone exactly.
 
 Each is a row with time and reason, anchored to places in files (``worker.identity.corrections.anchors``). From then on
 it holds for every identification and regrouping (``worker.identity.corrections.replay``), until it is undone.
@@ -6,6 +6,7 @@ it holds for every identification and regrouping (``worker.identity.corrections.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,8 +20,9 @@ from worker.identity.corrections.name_assignment import people_of
 from worker.identity.corrections.replay import replay
 from worker.identity.gallery import Gallery, insert_people, lock_people, refresh_people
 from worker.identity.grouping.assign import GalleryPeople
-from worker.identity.identifier import catch_up, settle
-from worker.identity.placing import move_appearances, place, read_these
+from worker.identity.identifier import catch_up, enforce
+from worker.identity.placing import move_appearances, place
+from worker.identity.stored_appearances import read_appearances
 from worker.ledger.releases import active_release
 
 if TYPE_CHECKING:
@@ -31,16 +33,53 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
+    from worker.identity.corrections.anchors import Moves
     from worker.identity.corrections.replay import Kind, ReplayedCorrections
 
     Ids = NDArray[np.int64]
 
-MAX_PAIRS = 1_000_000
-"""Pairs that one ``not`` may tell apart: some 200 MB while corrections are replayed."""
+MAX_PAIRS = 1_000_000  # cannot-links of one ``not``: some 200 MB while corrections are replayed
+
+
+@dataclass(frozen=True, slots=True)
+class SplitResult:
+    """Outcome of a split."""
+
+    correction_id: int
+    person_id: int
+    """The new person."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotResult:
+    """Outcome of a not."""
+
+    correction_id: int
+    people: dict[int, int]
+    """Person by appearance, for those that were sent away."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    """The appearances of a person in two parts, each in order of id."""
+
+    subject: Ids
+    rest: Ids
+
+
+@dataclass(frozen=True, slots=True)
+class _NewCorrection:
+    """The row of a correction."""
+
+    kind: Kind
+    person_id: int
+    """The person that it is made about."""
+    name: str | None
+    reason: str | None
 
 
 def name_person(session: Session, person_id: int, name: str, *, reason: str | None = None) -> int:
-    """Call a person by a name; returns the number of the correction.
+    """Name a person; returns the number of the correction.
 
     Raises:
         UsageError: there is no such person, or the name is empty.
@@ -48,16 +87,16 @@ def name_person(session: Session, person_id: int, name: str, *, reason: str | No
     name = name.strip()
     if not name:
         raise UsageError("the name is empty; expected what the person is called")
-    known = _begin(session)
-    members = _members(session, known.release_id, person_id)
-    correction_id = _insert(session, known, "name", (person_id, name), reason)
+    gallery = _begin(session)
+    members = _members(session, gallery.release_id, person_id)
+    correction_id = _insert(session, gallery, _NewCorrection("name", person_id, name, reason))
     write_anchors(session, correction_id, members, members[:0])
-    _close(session, known, correction_id)
+    _close(session, gallery, correction_id)
     return correction_id
 
 
 def merge_people(session: Session, person_ids: Sequence[int], *, reason: str | None = None) -> int:
-    """Make two or more people one, who keeps the number of the first, and the first name in this order.
+    """Merge two or more people into the first, which keeps its number and takes the first name in this order.
 
     Raises:
         UsageError: one of them does not exist, or they are fewer than two.
@@ -65,80 +104,75 @@ def merge_people(session: Session, person_ids: Sequence[int], *, reason: str | N
     person_ids = list(dict.fromkeys(person_ids))
     if len(person_ids) < 2:
         raise UsageError("fewer than two people were given; expected the one that stays and those that join it")
-    known = _begin(session)
-    members = [_members(session, known.release_id, person_id) for person_id in person_ids]
+    gallery = _begin(session)
+    members = [_members(session, gallery.release_id, person_id) for person_id in person_ids]
     keep = person_ids[0]
-    correction_id = _insert(session, known, "merge", (keep, _first_name(session, person_ids)), reason)
+    new = _NewCorrection("merge", keep, _first_name(session, person_ids), reason)
+    correction_id = _insert(session, gallery, new)
     write_anchors(session, correction_id, np.concatenate(members), members[0][:0])
     joined = np.concatenate(members[1:])
     move_appearances(session, joined, np.full(len(joined), keep))
     refresh_people(session, np.array(person_ids, np.int64))
-    _close(session, known, correction_id)
+    _close(session, gallery, correction_id)
     return correction_id
 
 
 def split_person(
     session: Session, person_id: int, appearances: Sequence[int], *, reason: str | None = None
-) -> tuple[int, int]:
+) -> SplitResult:
     """Make some appearances of a person a new one.
 
-    Returns:
-        Numbers of the correction and of the new person.
-
     Raises:
         UsageError: there is no such person, or these are not some of its appearances.
     """
-    known = _begin(session)
-    subject, rest = _sides(session, known.release_id, person_id, appearances)
-    correction_id = _insert(session, known, "split", (person_id, None), reason)
-    write_anchors(session, correction_id, subject, rest)
+    gallery = _begin(session)
+    sides = _sides(session, gallery.release_id, person_id, appearances)
+    correction_id = _insert(session, gallery, _NewCorrection("split", person_id, None, reason))
+    write_anchors(session, correction_id, sides.subject, sides.rest)
     (new,) = allocate_ids(session, "person", 1)
-    rows = read_these(session, subject)
-    made = GalleryPeople.of(np.full(len(rows), new), rows["embedding"], rows["quality"])
-    insert_people(session, known.release_id, made)
-    move_appearances(session, subject, np.full(len(subject), new))
+    moving = read_appearances(session, sides.subject)
+    made = GalleryPeople.of(np.full(len(moving), new), moving.embeddings, moving.quality)
+    insert_people(session, gallery.release_id, made)
+    move_appearances(session, sides.subject, np.full(len(sides.subject), new))
     refresh_people(session, np.array([person_id], np.int64))
     _claim(session, correction_id, made.person)
-    _close(session, known, correction_id)
-    return correction_id, new
+    _close(session, gallery, correction_id)
+    return SplitResult(correction_id, new)
 
 
-def not_person(
-    session: Session, person_id: int, appearances: Sequence[int], *, reason: str | None = None
-) -> tuple[int, dict[int, int]]:
-    """Say that some appearances are not this person: each becomes whom it resembles otherwise, or somebody new.
-
-    Returns:
-        Number of the correction, and the person of each appearance now.
+def not_person(session: Session, person_id: int, appearances: Sequence[int], *, reason: str | None = None) -> NotResult:
+    """Send some appearances away from a person: each goes to the next person that it resembles, or becomes a new one.
 
     Raises:
         UsageError: there is no such person, or these are not some of its appearances.
     """
-    known = _begin(session)
-    subject, rest = _sides(session, known.release_id, person_id, appearances)
+    gallery = _begin(session)
+    sides = _sides(session, gallery.release_id, person_id, appearances)
+    subject, rest = sides.subject, sides.rest
     if len(subject) * len(rest) > MAX_PAIRS:
         raise UsageError(
             f"{len(subject)} of {len(subject) + len(rest)} appearances are too many at once; expected at "
             f"most {MAX_PAIRS // len(rest)}: make them a person of their own with `facet people split`"
         )
-    correction_id = _insert(session, known, "not", (person_id, None), reason)
+    correction_id = _insert(session, gallery, _NewCorrection("not", person_id, None, reason))
     write_anchors(session, correction_id, subject, rest)
-    placement = place(session, known, read_these(session, subject), _said(session, known))
+    placement = place(session, gallery, read_appearances(session, subject), _corrections(session, gallery))
     _claim(session, correction_id, placement.made)
-    _close(session, known, correction_id)
-    return correction_id, dict(zip(subject.tolist(), people_of(session, subject).tolist(), strict=True))
+    _close(session, gallery, correction_id)
+    people = people_of(session, subject)
+    return NotResult(correction_id, dict(zip(subject.tolist(), people.tolist(), strict=True)))
 
 
 def undo_correction(session: Session, correction_id: int | None = None, *, reason: str | None = None) -> int:
-    """Take a correction back, the latest by default; appearances that are still where it put them go back.
+    """Undo a correction, the latest by default; appearances that are still where it put them go back.
 
     Returns:
         Number of the correction.
 
     Raises:
-        UsageError: there is none, it was undone before, or a later one speaks of the same people.
+        UsageError: there is no such correction, it was undone before, or a later one concerns the same people.
     """
-    known = _begin(session)
+    gallery = _begin(session)
     found = _find(session, correction_id)
     _refuse_if_built_upon(session, found.release_id, found.correction_id)
     moves = read_moves(session, found.release_id, found.correction_id)
@@ -147,20 +181,20 @@ def undo_correction(session: Session, correction_id: int | None = None, *, reaso
         {"id": found.correction_id, "reason": reason},
     )
     _move_back(session, moves)
-    for release_id in {known.release_id, found.release_id}:
-        here = Gallery(release_id)
-        settle(session, here, _said(session, here))
+    for release_id in {gallery.release_id, found.release_id}:
+        affected = Gallery(release_id)
+        enforce(session, affected, _corrections(session, affected))
     _delete_made(session, found.correction_id)
     count_people(session)
     return int(found.correction_id)
 
 
 def _begin(session: Session) -> Gallery:
-    """Take the lock and let files that were analysed again have their people first."""
+    """Take the lock of people, and identify files that were analysed again."""
     lock_people(session)
-    known = Gallery(active_release(session)[0])
-    catch_up(session, known)
-    return known
+    gallery = Gallery(active_release(session)[0])
+    catch_up(session, gallery)
+    return gallery
 
 
 def _members(session: Session, release_id: int, person_id: int) -> Ids:
@@ -175,8 +209,8 @@ def _members(session: Session, release_id: int, person_id: int) -> Ids:
     return np.array(found, np.int64)
 
 
-def _sides(session: Session, release_id: int, person_id: int, appearances: Sequence[int]) -> tuple[Ids, Ids]:
-    """Give the appearances that were named and the rest of the person, both in order."""
+def _sides(session: Session, release_id: int, person_id: int, appearances: Sequence[int]) -> _Sides:
+    """Check the appearances that were given, and return them and the rest of the person."""
     members = _members(session, release_id, person_id)
     subject = np.unique(np.array(appearances, np.int64))
     strangers = np.setdiff1d(subject, members).tolist()
@@ -186,7 +220,7 @@ def _sides(session: Session, release_id: int, person_id: int, appearances: Seque
     rest = np.setdiff1d(members, subject)
     if not len(rest):
         raise UsageError(f"these are all {len(members)} appearances of person {person_id}; expected some of them")
-    return subject, rest
+    return _Sides(subject, rest)
 
 
 def _first_name(session: Session, person_ids: Sequence[int]) -> str | None:
@@ -198,28 +232,33 @@ def _first_name(session: Session, person_ids: Sequence[int]) -> str | None:
     return next((names[person_id] for person_id in person_ids if person_id in names), None)
 
 
-def _insert(session: Session, known: Gallery, kind: Kind, called: tuple[int, str | None], reason: str | None) -> int:
+def _insert(session: Session, gallery: Gallery, new: _NewCorrection) -> int:
     statement = text("""INSERT INTO correction (release_id, kind, name, reason, people, created_at)
                         VALUES (:release_id, :kind, :name, :reason, ARRAY[cast(:person AS bigint)], clock_timestamp())
                         RETURNING correction_id""")
-    person, name = called
-    facts = {"release_id": known.release_id, "kind": kind, "name": name, "reason": reason, "person": person}
+    facts = {
+        "release_id": gallery.release_id,
+        "kind": new.kind,
+        "name": new.name,
+        "reason": new.reason,
+        "person": new.person_id,
+    }
     return int(session.execute(statement, facts).scalar_one())
 
 
 def _claim(session: Session, correction_id: int, made: Ids) -> None:
-    """Note which people a correction made."""
+    """Mark the people that a correction made."""
     statement = text("UPDATE person SET correction_id = :correction_id WHERE person_id = ANY(:made)")
     session.execute(statement, {"correction_id": correction_id, "made": made.tolist()})
 
 
-def _said(session: Session, known: Gallery) -> ReplayedCorrections:
-    return replay(read_corrections(session, known.release_id))
+def _corrections(session: Session, gallery: Gallery) -> ReplayedCorrections:
+    return replay(read_corrections(session, gallery.release_id))
 
 
-def _close(session: Session, known: Gallery, correction_id: int) -> None:
-    """Let everything else follow, and note where the appearances went."""
-    settle(session, known, _said(session, known))
+def _close(session: Session, gallery: Gallery, correction_id: int) -> None:
+    """Mend violations, and store the person that each anchor and the correction lead to now."""
+    enforce(session, gallery, _corrections(session, gallery))
     session.execute(
         text("""UPDATE correction_anchor k SET to_person_id = s.person_id FROM appearance s
                 WHERE k.correction_id = :id AND s.appearance_id = k.appearance_id"""),
@@ -237,7 +276,7 @@ def _close(session: Session, known: Gallery, correction_id: int) -> None:
 
 
 def _find(session: Session, correction_id: int | None) -> Row[tuple[int, int, datetime]]:
-    """Read the correction to undo: the one given, or the latest that holds."""
+    """Read the correction to undo: the one given, or the latest active one."""
     found = session.execute(
         text("""SELECT correction_id, release_id, undone_at FROM correction
                 WHERE correction_id = coalesce(:id, (SELECT max(correction_id) FROM correction
@@ -245,7 +284,7 @@ def _find(session: Session, correction_id: int | None) -> Row[tuple[int, int, da
         {"id": correction_id},
     ).first()
     if found is None:
-        which = "no correction holds" if correction_id is None else f"there is no correction {correction_id}"
+        which = "no correction is active" if correction_id is None else f"there is no correction {correction_id}"
         raise UsageError(f"{which}; see `facet people history`")
     if found.undone_at is not None:
         raise UsageError(f"correction {correction_id} was undone on {found.undone_at:%Y-%m-%d %H:%M} UTC")
@@ -259,36 +298,31 @@ def _refuse_if_built_upon(session: Session, release_id: int, correction_id: int)
                   AND d.people && array_remove(c.people, cast(:erased AS bigint))"""),
         {"id": correction_id, "erased": ERASED},
     ).all()
-    words = {word.correction_id: word for word in read_corrections(session, release_id)}
-    own = words[correction_id].appearances
-    same = [number for number, word in words.items() if number > correction_id and np.isin(word.appearances, own).any()]
+    active = {one.correction_id: one for one in read_corrections(session, release_id)}
+    own = active[correction_id].appearances
+    same = [number for number, one in active.items() if number > correction_id and np.isin(one.appearances, own).any()]
     if first := sorted({*later, *same}, reverse=True):
         raise UsageError(
-            f"correction {correction_id} cannot be undone alone: later ones speak of the same people; "
+            f"correction {correction_id} cannot be undone alone: later ones concern the same people; "
             f"undo {', '.join(map(str, first))} first, in this order"
         )
 
 
-def _move_back(session: Session, moves: NDArray[np.void]) -> None:
-    """Give appearances that are still where a correction put them the person that they had, if there is one still."""
-    people = people_of(session, np.unique(moves["appearance_id"]))
-    here = people[np.searchsorted(np.unique(moves["appearance_id"]), moves["appearance_id"])]
+def _move_back(session: Session, moves: Moves) -> None:
+    """Return appearances that are still where a correction put them to the person that they had, if it still exists."""
+    unique, rows = np.unique(moves.appearance, return_inverse=True)
+    now = people_of(session, unique)[rows]
     alive = session.scalars(
-        text("SELECT person_id FROM person WHERE person_id = ANY(:ids)"),
-        {"ids": np.unique(moves["from_person_id"]).tolist()},
+        text("SELECT person_id FROM person WHERE person_id = ANY(:ids)"), {"ids": np.unique(moves.before).tolist()}
     ).all()
-    moved = moves[
-        (moves["from_person_id"] != moves["to_person_id"])
-        & (here == moves["to_person_id"])
-        & np.isin(moves["from_person_id"], alive)
-    ]
+    moved = moves[(moves.before != moves.after) & (now == moves.after) & np.isin(moves.before, alive)]
     if len(moved):
-        move_appearances(session, moved["appearance_id"], moved["from_person_id"])
-        refresh_people(session, np.concatenate([moved["from_person_id"], moved["to_person_id"]]))
+        move_appearances(session, moved.appearance, moved.before)
+        refresh_people(session, np.concatenate([moved.before, moved.after]))
 
 
 def _delete_made(session: Session, correction_id: int) -> None:
-    """Take away the people that a correction made, where nobody is them any more."""
+    """Delete the people that a correction made and that have no appearance left."""
     session.execute(
         text("""DELETE FROM person p WHERE p.correction_id = :id
                 AND NOT EXISTS (SELECT FROM appearance s WHERE s.person_id = p.person_id)"""),

@@ -1,8 +1,8 @@
-"""The known people: what each looks like, summed up in the database and held in memory by whoever identifies.
+"""The gallery: the people of a release, summed up in the database and held in memory by each worker that identifies.
 
 A person's row keeps the weighted sum of its appearances' embeddings, so that a new appearance is compared with one
-vector for each person. Every change takes a new revision from a sequence; all changes are made under one lock, so
-whoever has read up to a revision finds what came later above it.
+vector for each person. Every change takes a new revision from a sequence. All changes are made under one lock, so a
+worker that has read up to a revision finds later changes above it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Ids = NDArray[np.int64]
 
-IDENTIFY_LOCK = 0x70656F70  # "peop": two workers that named the same stranger at once would make two people of one
+IDENTIFY_LOCK = 0x70656F70  # "peop": two workers that met the same new person at once would make two people of one
 
 _SUMS: Mapping[str, ColumnType] = {
     "person_id": "bigint", "embedding_sum": "vector", "embedding_weight": "real", "is_good": "boolean",
@@ -41,17 +41,17 @@ _STAGE = """CREATE TEMPORARY TABLE IF NOT EXISTS person_sum (
 
 
 def lock_people(session: Session) -> None:
-    """Wait until no one else changes who is who, and hold that until the transaction ends."""
+    """Take the lock of people: no other transaction changes the person of an appearance until this one ends."""
     session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": IDENTIFY_LOCK})
 
 
 def try_lock_people(session: Session) -> bool:
-    """Do the same if nobody holds it; False where somebody does."""
+    """Take the lock of people if it is free; returns whether it was."""
     return bool(session.execute(text("SELECT pg_try_advisory_xact_lock(:key)"), {"key": IDENTIFY_LOCK}).scalar_one())
 
 
 class Gallery:
-    """The people of a release that have appearances, and how to learn what changed."""
+    """The people of one release in memory, refreshed by their revisions."""
 
     def __init__(self, release_id: int) -> None:
         self.release_id = release_id
@@ -62,12 +62,12 @@ class Gallery:
         self._people = GalleryPeople.empty(EMBEDDING_DIMENSION)
 
     def forget(self) -> None:
-        """Keep nobody; read everything anew at the next call."""
+        """Drop all people; the next call reads everything again."""
         self._revision, self._count, self._rows = 0, 0, {}
         self._people = GalleryPeople.empty(EMBEDDING_DIMENSION)
 
     def forget_erased(self, session: Session) -> None:
-        """Keep nobody if somebody was erased since the last call: no memory may outlive that for long."""
+        """Drop all people if any was erased since the last call: memory must not outlive an erasure for long."""
         statement = text("SELECT people_erased FROM release WHERE release_id = :release_id")
         erased = int(session.execute(statement, {"release_id": self.release_id}).scalar_one())
         if erased > self._revision:
@@ -75,11 +75,11 @@ class Gallery:
         self._erased = erased
 
     def refresh(self, session: Session) -> GalleryPeople:
-        """Read what changed since the last call; the caller holds the lock.
+        """Read the changes since the last call; the caller holds the lock of people.
 
         Returns:
-            Everybody, as views of what is held here: true until the next call. A person without appearances is a zero
-            vector, which resembles nobody.
+            All people, as views of the arrays held here: valid until the next call. A person without appearances is a
+            zero vector, which resembles no other.
         """
         self.forget_erased(session)
         newest = max(_newest(session, self.release_id), self._erased)
@@ -91,11 +91,12 @@ class Gallery:
         return self._people[: self._count]
 
     def find(self, person_ids: Ids) -> GalleryPeople:
-        """Give those of some people that are held, in no order."""
+        """Return those of some people that are in memory, in no particular order."""
         rows = [self._rows[person] for person in person_ids.tolist() if person in self._rows]
         return self._people[np.array(rows, np.int64)]
 
     def _take(self, block: NDArray[np.void]) -> None:
+        """Add people to the arrays, or write new sums over those that are held."""
         rows = np.array([self._rows.get(person, -1) for person in block["person_id"].tolist()], np.int64)
         fresh = rows < 0
         rows[fresh] = self._count + np.arange(int(fresh.sum()))
@@ -108,7 +109,7 @@ class Gallery:
         self._people.good[rows] = block["is_good"]
 
     def _make_room(self) -> None:
-        """Let the arrays grow by half where they are full."""
+        """Enlarge the arrays by half where they are full."""
         held = len(self._people)
         if self._count > held:
             room = max(self._count, held + held // 2) - held
@@ -116,7 +117,7 @@ class Gallery:
 
 
 def _newest(session: Session, release_id: int) -> int:
-    """Give the latest revision, after summing up people that a program without sums made."""
+    """Return the latest revision, after summing up people that an earlier version of the program made without sums."""
     bounds = text("SELECT coalesce(max(revision), 0), min(revision) FROM person WHERE release_id = :release_id")
     newest, oldest = session.execute(bounds, {"release_id": release_id}).one()
     if oldest == 0:
@@ -128,11 +129,11 @@ def _newest(session: Session, release_id: int) -> int:
 
 
 def refresh_people(session: Session, person_ids: Ids) -> None:
-    """Sum up people anew from their appearances: after some were taken from them, in the same transaction.
+    """Sum up people again from their appearances, in the transaction that takes appearances from them.
 
     Args:
         session: an open session; the lock of people is taken, if it is not held already.
-        person_ids: (P,) whose appearances changed; the same number twice and people who are gone do no harm.
+        person_ids: (P,) people whose appearances changed; repeated ids, -1 and people who are gone are ignored.
     """
     lock_people(session)
     wanted = np.unique(person_ids[person_ids >= 0])
@@ -145,12 +146,12 @@ def refresh_people(session: Session, person_ids: Ids) -> None:
         _MEMBERS,
         {"people": wanted.tolist()},
     )
-    known = GalleryPeople.of(members["person_id"], members["embedding"], members["quality"])
-    store_sums(session, GalleryPeople.cat([known, unseen_people(np.setdiff1d(wanted, known.person))]))
+    people = GalleryPeople.of(members["person_id"], members["embedding"], members["quality"])
+    store_sums(session, GalleryPeople.cat([people, unseen_people(np.setdiff1d(wanted, people.person))]))
 
 
 def unseen_people(person_ids: Ids) -> GalleryPeople:
-    """Give people without an appearance: zero vectors, which resemble nobody."""
+    """Return people without an appearance: zero vectors, which resemble no other."""
     return GalleryPeople(
         person=person_ids,
         sums=np.zeros((len(person_ids), EMBEDDING_DIMENSION), np.float32),
@@ -160,11 +161,11 @@ def unseen_people(person_ids: Ids) -> GalleryPeople:
 
 
 def sum_up(before: GalleryPeople, more: GalleryPeople) -> GalleryPeople:
-    """Join two sums of each person; appearances of low quality count only where there are no good ones.
+    """Add two sums of each person; appearances of low quality count only where there are no good ones.
 
     Args:
-        before: (P,) what was known; who is not in ``more`` is left out.
-        more: (Q,) what is new.
+        before: (P,) stored sums; people who are not in ``more`` are left out.
+        more: (Q,) sums of new appearances.
 
     Returns:
         (Q,) in the order of ``more``.
@@ -173,8 +174,8 @@ def sum_up(before: GalleryPeople, more: GalleryPeople) -> GalleryPeople:
     order = np.argsort(more.person)
     kept = before[np.isin(before.person, more.person)]
     rows = order[np.searchsorted(more.person[order], kept.person)]
-    known = kept.weights > 0
-    same, better = known & (kept.good == good[rows]), known & kept.good & ~good[rows]
+    seen = kept.weights > 0
+    same, better = seen & (kept.good == good[rows]), seen & kept.good & ~good[rows]
     sums[rows[same]] += kept.sums[same]
     weights[rows[same]] += kept.weights[same]
     sums[rows[better]] = kept.sums[better]
@@ -184,7 +185,7 @@ def sum_up(before: GalleryPeople, more: GalleryPeople) -> GalleryPeople:
 
 
 def store_sums(session: Session, people: GalleryPeople) -> None:
-    """Write the sums of people under a new revision; the caller holds the lock."""
+    """Write the sums of people under a new revision; the caller holds the lock of people."""
     session.execute(text(_STAGE))
     session.execute(text("DELETE FROM pg_temp.person_sum"))
     write_rows(session, "pg_temp.person_sum", _SUMS, _columns(people))
@@ -197,7 +198,7 @@ def store_sums(session: Session, people: GalleryPeople) -> None:
 
 
 def insert_people(session: Session, release_id: int, people: GalleryPeople) -> None:
-    """Make people, with their sums, under a new revision; the caller holds the lock and took the ids."""
+    """Insert people with their sums under a new revision; the caller holds the lock of people and allocated the ids."""
     if not len(people):
         return
     revision = session.execute(text("SELECT nextval('facet.person_revision')")).scalar_one()

@@ -1,9 +1,10 @@
-"""Identify stage: gives stored appearances their people, a batch at a time, by one worker at a time."""
+"""Identify stage: gives stored appearances their people, batch by batch, in one worker at a time."""
 
 from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +18,8 @@ from worker.identity.corrections.conflicts import find_violations
 from worker.identity.corrections.name_assignment import people_of, store_names
 from worker.identity.corrections.replay import replay
 from worker.identity.gallery import Gallery, lock_people, refresh_people, try_lock_people
-from worker.identity.placing import ROW, ROW_COLUMNS, place, read_these
+from worker.identity.placing import place
+from worker.identity.stored_appearances import COLUMN_TYPES, COLUMNS, StoredAppearances, read_appearances
 from worker.ledger import identify_attempts
 from worker.ledger.identify_attempts import MAX_ATTEMPTS
 from worker.ledger.releases import activate, active_release
@@ -41,15 +43,15 @@ BATCH_APPEARANCES = 2000  # per transaction; a video with more of them comes in 
 PAUSE_FACTOR = 10  # identifying takes at most a tenth of a worker's time while it analyses
 MIN_PAUSE_SECONDS = 2.0
 
-_ROW: Mapping[str, ColumnType] = {**ROW, "analysis_id": "bigint"}
-_WAITING = f"""
-    SELECT {ROW_COLUMNS}, s.analysis_id FROM facet.appearance s JOIN facet.analysis a USING (analysis_id)
+_PENDING_TYPES: Mapping[str, ColumnType] = {**COLUMN_TYPES, "analysis_id": "bigint"}
+_PENDING = f"""
+    SELECT {COLUMNS}, s.analysis_id FROM facet.appearance s JOIN facet.analysis a USING (analysis_id)
     WHERE s.release_id = %(release_id)s AND s.person_id IS NULL AND s.embedding IS NOT NULL AND a.is_current
       AND a.identify_attempts = 0
     ORDER BY s.appearance_id LIMIT %(limit)s"""  # noqa: S608 - constant columns
-# Of those at which identification failed before, one at a time, and fewer of its appearances at each attempt.
-_WAITING_ALONE = f"""
-    SELECT {ROW_COLUMNS}, s.analysis_id
+# Of the analyses at which identification failed before, one at a time, and fewer of its appearances at each attempt.
+_PENDING_SUSPECT = f"""
+    SELECT {COLUMNS}, s.analysis_id
     FROM (
         SELECT a.analysis_id, %(limit)s >> a.identify_attempts AS few FROM facet.analysis a
         WHERE a.release_id = %(release_id)s AND a.is_current AND a.identify_attempts BETWEEN 1 AND {MAX_ATTEMPTS - 1}
@@ -61,8 +63,8 @@ _WAITING_ALONE = f"""
         WHERE t.analysis_id = alone.analysis_id AND t.person_id IS NULL AND t.embedding IS NOT NULL
         ORDER BY t.ordinal LIMIT alone.few) s
     ORDER BY s.appearance_id"""  # noqa: S608 - constant columns
-# Analyses whose file has another current one by now; they stand in for it until its appearances have their people. One
-# that is locked has its turn next time: people are changed already, so this transaction waits for no analysis.
+# Analyses whose file has another current one by now; they count until the appearances of that one have their people.
+# Locked ones are left for the next time: this transaction has changed people, so it must not wait for an analysis.
 _SUPERSEDED = text("""
     SELECT a.analysis_id, a.media_id FROM analysis a
     WHERE a.release_id = :release_id AND a.state = 'done' AND NOT a.is_current AND NOT a.retired AND NOT EXISTS (
@@ -72,61 +74,71 @@ _SUPERSEDED = text("""
     FOR NO KEY UPDATE OF a SKIP LOCKED""")
 
 
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Appearances that are identified in one transaction."""
+
+    appearances: StoredAppearances
+    """N without a person."""
+    analyses: list[int]
+    """Analyses that they belong to."""
+
+
 class Identifier:
-    """Identifies what is pending, now and then while work goes on and fully at its end."""
+    """Identifies pending appearances: a batch now and then while work goes on, and all of them at its end."""
 
     def __init__(self, sessions: sessionmaker[Session], release_id: int) -> None:
         self._sessions = sessions
         self._release_id = release_id
-        self._known = Gallery(release_id)
+        self._gallery = Gallery(release_id)
         self._next_at = time.monotonic() + MIN_PAUSE_SECONDS
 
     def tick(self) -> None:
-        """Identify one batch, unless that was done a moment ago or another worker is at it."""
+        """Identify one batch, unless the last one was a moment ago or another worker is identifying."""
         started = time.monotonic()
         if started < self._next_at:
             return
         try:
-            identify_once(self._sessions, self._known, try_lock_people)
+            identify_once(self._sessions, self._gallery, try_lock_people)
         except Exception as err:
             if is_unreachable(err) or isinstance(err, FacetError):
                 raise
-            # of no analysis: the units in flight are not at fault, and whoever finishes meets it again
+            # Of no single analysis: the units in flight are not at fault, and `finish` meets the error again.
             logger.exception("identification failed", extra={"action": "identify_failed"})
         spent = time.monotonic() - started
         self._next_at = time.monotonic() + max(MIN_PAUSE_SECONDS, PAUSE_FACTOR * spent)
 
     def finish(self) -> int:
-        """Identify everything that is pending; returns how many appearances got a person."""
-        return identify_all(self._sessions, self._known)
+        """Identify all pending appearances; returns how many got a person."""
+        return identify_all(self._sessions, self._gallery)
 
 
-def identify_all(sessions: sessionmaker[Session], known: Gallery) -> int:
-    """Identify everything that is pending, a transaction for each batch; returns how many appearances got a person."""
+def identify_all(sessions: sessionmaker[Session], gallery: Gallery) -> int:
+    """Identify all pending appearances, a transaction for each batch; returns how many got a person."""
     total = 0
-    while (done := identify_once(sessions, known, lock_people)) != 0:
+    while (done := identify_once(sessions, gallery, lock_people)) != 0:
         total += done or 0
     return total
 
 
 def identify_once(
-    sessions: sessionmaker[Session], known: Gallery, lock: Callable[[Session], bool | None]
+    sessions: sessionmaker[Session], gallery: Gallery, lock: Callable[[Session], bool | None]
 ) -> int | None:
     """Identify one batch in a transaction of its own.
 
     Args:
         sessions: of the database.
-        known: people in memory.
+        gallery: the people of the release.
         lock: takes the lock of people; where it returns False, nothing is done.
 
     Returns:
-        How many appearances it had; None where it failed, which was counted.
+        Number of appearances in the batch; None where it failed and the failure was counted.
 
     Raises:
         sqlalchemy.exc.DBAPIError: the database is away.
-        RetryableError: it met a deadlock at every try.
+        RetryableError: every attempt ended in a deadlock.
     """
-    release_id = known.release_id
+    release_id = gallery.release_id
     begun: list[int] = []
 
     def begin(analyses: Collection[int]) -> None:
@@ -140,10 +152,10 @@ def identify_once(
             identify_attempts.count_failure(
                 sessions, release_id, "worker_died: a worker died or stalled while it was at it"
             )
-        return identify_pending(session, known, begin)
+        return identify_pending(session, gallery, begin)
 
     try:
-        return change_people(sessions, "identify", known, identify)
+        return change_people(sessions, "identify", gallery, identify)
     except Exception as err:
         if is_unreachable(err) or isinstance(err, FacetError):
             raise
@@ -155,16 +167,23 @@ def identify_once(
 
 
 def change_people(
-    sessions: sessionmaker[Session], kind: str, known: Gallery, work: Callable[[Session], Result]
+    sessions: sessionmaker[Session], kind: str, gallery: Gallery, work: Callable[[Session], Result]
 ) -> Result:
-    """Run a transaction as `run_transaction`; where it fails, forget people that it may have read from itself."""
+    """Run a transaction that changes people, again after a conflict; empty the gallery where it fails.
+
+    Args:
+        sessions: of the database.
+        kind: names the transaction in logs and metrics.
+        gallery: after a failure it may hold people that were never committed.
+        work: runs in the transaction.
+    """
 
     def attempt() -> Result:
         try:
             with sessions.begin() as session:
                 return work(session)
         except BaseException:
-            known.forget()
+            gallery.forget()
             raise
 
     return retry_conflicts(kind, attempt)
@@ -172,92 +191,97 @@ def change_people(
 
 def identify_pending(
     session: Session,
-    known: Gallery,
+    gallery: Gallery,
     begin: Callable[[Collection[int]], None] = lambda _: None,
     *,
     suspects: bool = True,
 ) -> int:
-    """Give the oldest appearances without a person one, known or new; the caller holds the lock.
+    """Place the oldest appearances without a person; the caller holds the lock of people.
 
     Args:
         session: an open session.
-        known: people in memory.
-        begin: called with the analyses of the batch before it is begun.
-        suspects: whether analyses at which it failed before come as well.
+        gallery: the people of the release.
+        begin: called with the analyses of the batch before it is placed.
+        suspects: whether analyses at which identification failed before are included.
 
     Returns:
-        How many there were: at most BATCH_APPEARANCES, 0 where none is left.
+        Size of the batch: at most BATCH_APPEARANCES, 0 where none is pending.
     """
-    known.forget_erased(session)
-    bounds = {"release_id": known.release_id, "limit": BATCH_APPEARANCES}
-    rows = read_rows(session, _WAITING, _ROW, bounds)
-    if not len(rows) and suspects:
-        rows = read_rows(session, _WAITING_ALONE, _ROW, bounds)
-    if len(rows):
-        analyses = np.unique(rows["analysis_id"]).tolist()
-        begin(analyses)
-        identify_attempts.succeed(session, analyses)
-        said = active_corrections(session, known.release_id, rows["media_id"])
-        place(session, known, rows, said)
-        settle(session, known, said)
-    retire_superseded(session, known)
+    gallery.forget_erased(session)
+    batch = _read_batch(session, gallery.release_id, suspects=suspects)
+    appearances = batch.appearances
+    if len(appearances):
+        begin(batch.analyses)
+        identify_attempts.succeed(session, batch.analyses)
+        corrections = corrections_in(session, gallery.release_id, appearances.media)
+        place(session, gallery, appearances, corrections)
+        enforce(session, gallery, corrections)
+    retire_superseded(session, gallery)
     count_people(session)
-    if len(rows):
-        identify_attempts.end(session, known.release_id)
-    return len(rows)
+    if len(appearances):
+        identify_attempts.end(session, gallery.release_id)
+    return len(appearances)
 
 
-def catch_up(session: Session, known: Gallery) -> None:
-    """Identify everything that is pending if files were analysed again; the caller holds the lock.
+def _read_batch(session: Session, release_id: int, *, suspects: bool) -> _Batch:
+    bounds = {"release_id": release_id, "limit": BATCH_APPEARANCES}
+    rows = read_rows(session, _PENDING, _PENDING_TYPES, bounds)
+    if not len(rows) and suspects:
+        rows = read_rows(session, _PENDING_SUSPECT, _PENDING_TYPES, bounds)
+    return _Batch(StoredAppearances.from_rows(rows), np.unique(rows["analysis_id"]).tolist())
 
-    Whoever changes people by hand does so after their new appearances have taken the place of the old ones.
+
+def catch_up(session: Session, gallery: Gallery) -> None:
+    """Identify all pending appearances if files were analysed again; the caller holds the lock of people.
+
+    A correction is applied after the new appearances of such files have taken the place of the old ones.
     """
     statement = text("""SELECT EXISTS (SELECT FROM analysis WHERE release_id = :release_id AND state = 'done'
                         AND NOT is_current AND NOT retired)""")
-    while session.execute(statement, {"release_id": known.release_id}).scalar_one():
-        if not identify_pending(session, known, suspects=False):
+    while session.execute(statement, {"release_id": gallery.release_id}).scalar_one():
+        if not identify_pending(session, gallery, suspects=False):
             return
 
 
 def show_release(session: Session, wanted: str) -> str:
-    """Make a release the one that the views show, with what humans said while they showed another; returns its name.
+    """Activate a release for the views, with the corrections made while another one was active; returns its name.
 
     Args:
         session: an open session that holds no lock.
         wanted: number or name of the release.
 
     Raises:
-        UsageError: none or several are called so.
+        UsageError: no release has this number or name, or several have the name.
     """
     lock_people(session)
     name = activate(session, wanted)
-    known = Gallery(active_release(session)[0])
-    catch_up(session, known)
-    settle(session, known, replay(read_corrections(session, known.release_id)))
+    gallery = Gallery(active_release(session)[0])
+    catch_up(session, gallery)
+    enforce(session, gallery, replay(read_corrections(session, gallery.release_id)))
     count_people(session)
     return name
 
 
-def active_corrections(session: Session, release_id: int, media: Ids) -> ReplayedCorrections | None:
-    """Give what humans said, or None where it has nothing to do with some files."""
+def corrections_in(session: Session, release_id: int, media: Ids) -> ReplayedCorrections | None:
+    """Return the active corrections, or None where none has an anchor in some files."""
     return replay(read_corrections(session, release_id)) if has_anchors(session, media) else None
 
 
-def settle(session: Session, known: Gallery, said: ReplayedCorrections | None) -> None:
-    """Let who contradicts what humans said find another person, and the names go where they belong."""
-    if said is None:
+def enforce(session: Session, gallery: Gallery, corrections: ReplayedCorrections | None) -> None:
+    """Reassign appearances that violate a correction, then restore names."""
+    if corrections is None:
         return
-    person = people_of(session, said.appearance)
-    leaving = find_violations(said, person)
-    if len(leaving):
-        place(session, known, read_these(session, leaving), said)
-        person = people_of(session, said.appearance)
-    store_names(session, known.release_id, said, person)
+    person = people_of(session, corrections.appearance)
+    violating = find_violations(corrections, person)
+    if len(violating):
+        place(session, gallery, read_appearances(session, violating), corrections)
+        person = people_of(session, corrections.appearance)
+    store_names(session, gallery.release_id, corrections, person)
 
 
-def retire_superseded(session: Session, known: Gallery) -> None:
-    """Let appearances of earlier analyses no longer count, once those of the current one have their people."""
-    superseded = session.execute(_SUPERSEDED, {"release_id": known.release_id}).all()
+def retire_superseded(session: Session, gallery: Gallery) -> None:
+    """Retire earlier analyses of a file, once the appearances of its current one have their people."""
+    superseded = session.execute(_SUPERSEDED, {"release_id": gallery.release_id}).all()
     if not superseded:
         return
     analyses = [row.analysis_id for row in superseded]
@@ -267,5 +291,5 @@ def retire_superseded(session: Session, known: Gallery) -> None:
         {"ids": analyses},
     ).all()
     refresh_people(session, np.array(people, np.int64))
-    said = active_corrections(session, known.release_id, np.array([row.media_id for row in superseded], np.int64))
-    settle(session, known, said)
+    media = np.array([row.media_id for row in superseded], np.int64)
+    enforce(session, gallery, corrections_in(session, gallery.release_id, media))

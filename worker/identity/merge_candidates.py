@@ -1,4 +1,4 @@
-"""Pairs of people who have come to look like one: suggestions to merge."""
+"""Merge candidates: pairs of people who came to look like one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from sqlalchemy import text
 
 from worker.identity.corrections.anchors import read_corrections
-from worker.identity.corrections.conflicts import group_people
+from worker.identity.corrections.conflicts import people_of_groups
 from worker.identity.corrections.name_assignment import people_of
 from worker.identity.corrections.replay import replay
 from worker.ledger.releases import active_release
@@ -32,7 +32,7 @@ _PAIRS = text("""
 
 @dataclass(frozen=True, slots=True)
 class CandidatePerson:
-    """One of two who look alike."""
+    """One side of a merge candidate."""
 
     person_id: int
     name: str | None
@@ -41,7 +41,7 @@ class CandidatePerson:
 
 @dataclass(frozen=True, slots=True)
 class MergeCandidate:
-    """Two people who may be one."""
+    """Two people of the gallery who may be one."""
 
     first: CandidatePerson
     second: CandidatePerson
@@ -50,14 +50,16 @@ class MergeCandidate:
 
 
 def read_merge_candidates(session: Session, *, limit: int = 20) -> list[MergeCandidate]:
-    """Read pairs of the active release, the most alike first; whom humans told apart or named differently is left out.
+    """Read merge candidates of the active release, the most similar first.
+
+    Pairs that a correction separates, and pairs with different names, are left out.
 
     Args:
         session: an open session.
-        limit: at most so many.
+        limit: largest number of pairs.
     """
     release_id, _ = active_release(session)
-    apart = _told_apart(session, release_id)
+    apart = _separated(session, release_id)
     pairs: list[MergeCandidate] = []
     for row in session.execute(_PAIRS, {"release_id": release_id}):
         if (row.person_id, row.other_id) not in apart:
@@ -69,9 +71,9 @@ def read_merge_candidates(session: Session, *, limit: int = 20) -> list[MergeCan
     return pairs
 
 
-def _told_apart(session: Session, release_id: int) -> set[tuple[int, int]]:
-    """Pairs of people, smaller id first, some of whose appearances humans told apart."""
-    said = replay(read_corrections(session, release_id))
-    home = group_people(said.group, people_of(session, said.appearance))
-    pairs = np.sort(home[said.apart], axis=1)
+def _separated(session: Session, release_id: int) -> set[tuple[int, int]]:
+    """Return pairs of people, smaller id first, with a cannot-link constraint between some of their appearances."""
+    corrections = replay(read_corrections(session, release_id))
+    home = people_of_groups(corrections.group, people_of(session, corrections.appearance))
+    pairs = np.sort(home[corrections.cannot_link], axis=1)
     return {(int(one), int(other)) for one, other in pairs}

@@ -1,8 +1,8 @@
-"""Gives appearances a person, among those known or a new one, and writes what follows from it."""
+"""Places appearances: finds the person of each, in the gallery or new, and writes the effects."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,41 +11,25 @@ from sqlalchemy import text
 from db.base import EMBEDDING_DIMENSION
 from db.bulk.arrays import read_rows
 from db.bulk.rows import allocate_ids
-from worker.identity.corrections.conflicts import Ruling, rule
+from worker.identity.corrections.conflicts import constraints_for
 from worker.identity.corrections.name_assignment import people_of
 from worker.identity.gallery import insert_people, refresh_people, store_sums, sum_up
-from worker.identity.grouping.assign import AppearanceEmbeddings, GalleryPeople, assign
+from worker.identity.grouping.assign import GalleryPeople, assign
 from worker.identity.grouping.constraints import Constraints
 from worker.identity.grouping.in_view import Sightings
+from worker.identity.stored_appearances import COLUMN_TYPES, StoredAppearances
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
-    from db.bulk.arrays import ColumnType
     from worker.identity.corrections.replay import ReplayedCorrections
     from worker.identity.gallery import Gallery
     from worker.identity.grouping.assign import Assignment
 
     Ids = NDArray[np.int64]
 
-ROW: Mapping[str, ColumnType] = {
-    "appearance_id": "bigint", "person_id": "bigint", "media_id": "bigint", "start_seconds": "double precision",
-    "end_seconds": "double precision", "quality": "real", "embedding": "vector",
-}  # fmt: skip
-ROW_COLUMNS = (
-    "s.appearance_id, coalesce(s.person_id, -1), s.media_id, s.start_seconds, s.end_seconds, s.quality, s.embedding"
-)
-_THESE = f"""
-    SELECT {ROW_COLUMNS} FROM facet.appearance s
-    WHERE s.appearance_id = ANY(%(appearances)s) ORDER BY s.appearance_id"""  # noqa: S608 - constant columns
-_SIGHTINGS: Mapping[str, ColumnType] = {
-    "appearance_id": "bigint", "person_id": "bigint", "media_id": "bigint", "start_seconds": "double precision",
-    "end_seconds": "double precision", "quality": "real", "embedding": "vector",
-}  # fmt: skip
-_SEEN = """
+_IN_VIEW = """
     SELECT s.appearance_id, s.person_id, s.media_id, s.start_seconds, s.end_seconds, s.quality,
            coalesce(s.embedding, array_fill(0::real, ARRAY[%(dimension)s])::vector)
     FROM unnest(%(media)s::bigint[], %(first)s::float8[], %(last)s::float8[]) AS span (media_id, first, last)
@@ -54,59 +38,41 @@ _SEEN = """
     WHERE s.release_id = %(release_id)s AND s.person_id IS NOT NULL AND a.is_current"""
 
 
-def read_these(session: Session, appearances: Ids) -> NDArray[np.void]:
-    """Read appearances by id.
-
-    Returns:
-        Structured array with the fields of `ROW`, in order of id.
-    """
-    return read_rows(session, _THESE, ROW, {"appearances": appearances.tolist()})
-
-
-def embeddings_of(rows: NDArray[np.void]) -> AppearanceEmbeddings:
-    """Give rows as identification reads them."""
-    return AppearanceEmbeddings(
-        embeddings=np.ascontiguousarray(rows["embedding"]),
-        quality=rows["quality"],
-        media=rows["media_id"],
-        start_seconds=rows["start_seconds"],
-        end_seconds=rows["end_seconds"],
-    )
-
-
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where N appearances went."""
+    """People of N appearances after placing."""
 
     person: Ids
-    """(N,) the person of each."""
+    """(N,) person of each appearance."""
     made: Ids
     """Ids of people who are new."""
 
 
-def place(session: Session, known: Gallery, rows: NDArray[np.void], said: ReplayedCorrections | None) -> Placement:
-    """Give appearances a person, as if they were new; the caller holds the lock.
+def place(
+    session: Session, gallery: Gallery, appearances: StoredAppearances, corrections: ReplayedCorrections | None
+) -> Placement:
+    """Give appearances a person, as if they were new; the caller holds the lock of people.
 
     Args:
         session: an open session.
-        known: the people in memory.
-        rows: N appearances with the fields of `ROW`; the person that they have is left, unless it is the best again.
-        said: what humans said; None where that has nothing to do with these.
+        gallery: the people of the release.
+        appearances: N appearances; they leave the person that they have, unless it is the best again.
+        corrections: the active corrections; None where no correction concerns these appearances.
     """
-    ruling = _ruling(session, rows, said)
-    assignment = _assign(session, known, rows, ruling)
-    people, made = _people(session, assignment)
-    had = rows["person_id"] >= 0
-    sums = GalleryPeople.of(people, rows["embedding"], rows["quality"])
-    insert_people(session, known.release_id, sums[np.isin(sums.person, made)])
-    move_appearances(session, rows["appearance_id"], people)
-    if had.any():  # what they looked like is taken from the people they had
-        refresh_people(session, np.concatenate([rows["person_id"], people]))
+    constraints = _constraints(session, appearances, corrections)
+    assignment = _assign(session, gallery, appearances, constraints)
+    placement = _allocate(session, assignment)
+    sums = GalleryPeople.of(placement.person, appearances.embeddings, appearances.quality)
+    is_new = np.isin(sums.person, placement.made)
+    insert_people(session, gallery.release_id, sums[is_new])
+    move_appearances(session, appearances.appearance, placement.person)
+    if (appearances.person >= 0).any():  # the people that they leave have to be summed up again
+        refresh_people(session, np.concatenate([appearances.person, placement.person]))
     else:
-        known_already = sums[~np.isin(sums.person, made)]
-        store_sums(session, sum_up(known.find(known_already.person), known_already))
-        _note_alike(session, assignment.alike)
-    return Placement(people, made)
+        more = sums[~is_new]
+        store_sums(session, sum_up(gallery.find(more.person), more))
+        _store_merge_candidates(session, assignment.merge_candidates)
+    return placement
 
 
 def move_appearances(session: Session, appearances: Ids, people: Ids) -> None:
@@ -119,60 +85,60 @@ def move_appearances(session: Session, appearances: Ids, people: Ids) -> None:
     )
 
 
-def _ruling(session: Session, rows: NDArray[np.void], said: ReplayedCorrections | None) -> Ruling:
-    if said is None:
-        nobody, nothing = np.full(len(rows), -1, np.int64), np.zeros((0, 2), np.int64)
-        return Ruling(constraints=Constraints.none(len(rows)), pinned=nobody, banned=nothing)
-    person = people_of(session, said.appearance)
-    person[np.isin(said.appearance, rows["appearance_id"])] = -1
-    return rule(said, rows["appearance_id"], person)
+def _constraints(
+    session: Session, appearances: StoredAppearances, corrections: ReplayedCorrections | None
+) -> Constraints:
+    if corrections is None:
+        return Constraints.none(len(appearances))
+    person = people_of(session, corrections.appearance)
+    person[np.isin(corrections.appearance, appearances.appearance)] = -1
+    return constraints_for(corrections, appearances.appearance, person)
 
 
-def _assign(session: Session, known: Gallery, rows: NDArray[np.void], ruling: Ruling) -> Assignment:
-    """Assign against the people in memory, read anew if one of them is no longer in the database."""
-    new, sightings = embeddings_of(rows), _sightings(session, known.release_id, rows)
-    constraints = replace(ruling.constraints, banned=ruling.banned)
+def _assign(session: Session, gallery: Gallery, appearances: StoredAppearances, constraints: Constraints) -> Assignment:
+    """Assign against the gallery; read it again where a chosen person is no longer in the database."""
+    sightings = _sightings(session, gallery.release_id, appearances)
     while True:
-        people = known.refresh(session)
-        found = assign(new, [people], sightings=sightings, constraints=constraints, pinned=ruling.pinned)
-        chosen = np.unique(np.concatenate([found.person[found.person >= 0], found.alike.ravel()]))
+        people = gallery.refresh(session)
+        found = assign(appearances, [people], sightings=sightings, constraints=constraints)
+        chosen = np.unique(np.concatenate([found.person[found.person >= 0], found.merge_candidates.ravel()]))
         statement = text("SELECT count(*) FROM person WHERE person_id = ANY(:ids)")
         if session.execute(statement, {"ids": chosen.tolist()}).scalar_one() == len(chosen):
             return found
-        known.forget()
+        gallery.forget()
 
 
-def _sightings(session: Session, release_id: int, rows: NDArray[np.void]) -> Sightings:
-    """Where known people are in view in the files of the rows, about their times; the rows themselves left out."""
-    media, file = np.unique(rows["media_id"], return_inverse=True)
+def _sightings(session: Session, release_id: int, appearances: StoredAppearances) -> Sightings:
+    """Read the sightings of other appearances in the same files, between the first and last time of these."""
+    media, file = np.unique(appearances.media, return_inverse=True)
     first, last = np.full(len(media), np.inf), np.full(len(media), -np.inf)
-    np.minimum.at(first, file, rows["start_seconds"])
-    np.maximum.at(last, file, rows["end_seconds"])
+    np.minimum.at(first, file, appearances.start_seconds)
+    np.maximum.at(last, file, appearances.end_seconds)
     spans = {"media": media.tolist(), "first": first.tolist(), "last": last.tolist()}
     bounds = spans | {"release_id": release_id, "dimension": EMBEDDING_DIMENSION}
-    seen = read_rows(session, _SEEN, _SIGHTINGS, bounds)
-    seen = seen[~np.isin(seen["appearance_id"], rows["appearance_id"])]
+    seen = StoredAppearances.from_rows(read_rows(session, _IN_VIEW, COLUMN_TYPES, bounds))
+    seen = seen[~np.isin(seen.appearance, appearances.appearance)]
     return Sightings(
-        person=seen["person_id"],
-        media=seen["media_id"],
-        start_seconds=seen["start_seconds"],
-        end_seconds=seen["end_seconds"],
-        embeddings=seen["embedding"],
-        quality=seen["quality"],
+        person=seen.person,
+        media=seen.media,
+        start_seconds=seen.start_seconds,
+        end_seconds=seen.end_seconds,
+        embeddings=seen.embeddings,
+        quality=seen.quality,
     )
 
 
-def _people(session: Session, assignment: Assignment) -> tuple[Ids, Ids]:
-    """Give each appearance's person, and the ids of those who are new."""
+def _allocate(session: Session, assignment: Assignment) -> Placement:
+    """Allocate ids for the new people of an assignment."""
     count = int(assignment.newcomer.max(initial=-1)) + 1
-    ids = np.array(allocate_ids(session, "person", count), np.int64)
-    people = assignment.person.copy()
+    made = np.array(allocate_ids(session, "person", count), np.int64)
+    person = assignment.person.copy()
     new = assignment.newcomer >= 0
-    people[new] = ids[assignment.newcomer[new]]
-    return people, ids
+    person[new] = made[assignment.newcomer[new]]
+    return Placement(person, made)
 
 
-def _note_alike(session: Session, pairs: Ids) -> None:
+def _store_merge_candidates(session: Session, pairs: Ids) -> None:
     if not len(pairs):
         return
     session.execute(

@@ -1,4 +1,4 @@
-"""Regroupings that wait for somebody's word, because they would change more than a stated share."""
+"""Proposals: regroupings that wait for a human, because they would change more than the alarm allows."""
 
 from __future__ import annotations
 
@@ -33,35 +33,36 @@ _CHANGES: Mapping[str, ColumnType] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Regrouped:
-    """What became of a regrouping."""
+    """Outcome of a regrouping."""
 
     changed: int
-    """Appearances that changed their person, or would."""
+    """Number of appearances that changed their person, or would."""
     appearances: int
+    """Number of appearances that were grouped."""
     people_before: int
     people_after: int
     proposal_id: int | None
-    """Number of the proposal, where it waits; None where it was applied."""
+    """Number of the proposal where the regrouping waits; None where it was applied."""
     reason: str | None
-    """Why it waits."""
+    """Reason for which it waits, None where it was applied."""
     seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Shift:
-    """Appearances that would go from one person to another."""
+    """The number of appearances that would go from one person to another."""
 
     from_person_id: int
     from_name: str | None
     to_person_id: int | None
-    """None for somebody new."""
+    """None for a new person."""
     to_name: str | None
     appearances: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Proposal:
-    """A regrouping that waits."""
+class OpenProposal:
+    """A regrouping that waits for a human."""
 
     proposal_id: int
     created_at: datetime
@@ -75,37 +76,39 @@ class Proposal:
 
 
 def regroup_people(sessions: sessionmaker[Session], release_id: int, alarm: Alarm, *, force: bool = False) -> Regrouped:
-    """Group everybody of a release from scratch; what changes too much is stored as a proposal.
+    """Group all appearances of a release from scratch; a result beyond the alarm is stored as a proposal.
 
-    Where people were changed while it was computed, what concerns them is left as it is; the rest is applied.
+    People who were changed while it was computed are left as they are; the rest is applied.
 
     Args:
         sessions: of the database.
         release_id: the release.
-        alarm: what is too much.
-        force: apply it all the same.
+        alarm: limits of what is applied at once.
+        force: apply the result whatever the alarm says.
     """
     started = time.monotonic()
-    known = Gallery(release_id)
-    identify_all(sessions, known)
+    gallery = Gallery(release_id)
+    identify_all(sessions, gallery)
     with sessions() as session:
         session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         snapshot = take_snapshot(session, release_id)
     regrouping = compute(snapshot)
 
-    def conclude_what_fits(session: Session) -> Regrouped:
+    def conclude(session: Session) -> Regrouped:
         lock_people(session)
         fitting = regrouping if is_current(session, regrouping) else leave_out_changed(session, snapshot, regrouping)
-        return conclude(session, known, fitting, None if force else alarm.reason(fitting), started)
+        return _conclude(session, gallery, fitting, None if force else alarm.reason(fitting), started)
 
-    return change_people(sessions, "regroup", known, conclude_what_fits)
+    return change_people(sessions, "regroup", gallery, conclude)
 
 
-def conclude(session: Session, known: Gallery, regrouping: Regrouping, reason: str | None, started: float) -> Regrouped:
-    """Apply a regrouping, or store it as a proposal if there is a reason; the caller holds the lock."""
+def _conclude(
+    session: Session, gallery: Gallery, regrouping: Regrouping, reason: str | None, started: float
+) -> Regrouped:
+    """Apply a regrouping, or store it as a proposal where there is a reason; the caller holds the lock of people."""
     proposal_id = None
     if reason is None:
-        apply(session, known, regrouping)
+        apply(session, gallery, regrouping)
         _close(session, regrouping.release_id, "discarded")
     else:
         proposal_id = _store(session, regrouping, reason)
@@ -121,9 +124,9 @@ def conclude(session: Session, known: Gallery, regrouping: Regrouping, reason: s
 
 
 def _close(session: Session, release_id: int, state: str) -> None:
-    """Settle the proposal that is open, if there is one: at most one is, since a newer one makes it pointless.
+    """Settle the open proposal, if there is one. At most one is open, since a newer one takes its place.
 
-    Its changes go: nobody can apply them any more, and at ten million appearances there may be a million.
+    Its changes are deleted: it can never be applied again, and at ten million appearances there may be a million.
     """
     settled = session.scalars(
         text("""UPDATE regroup_proposal SET state = :state, settled_at = clock_timestamp()
@@ -163,7 +166,7 @@ def _store(session: Session, regrouping: Regrouping, reason: str) -> int:
     return int(proposal_id)
 
 
-def apply_proposal(session: Session, proposal_id: int) -> Proposal:
+def apply_proposal(session: Session, proposal_id: int) -> OpenProposal:
     """Apply a proposal.
 
     Raises:
@@ -201,16 +204,16 @@ def apply_proposal(session: Session, proposal_id: int) -> Proposal:
 
 
 def discard_proposal(session: Session, proposal_id: int) -> None:
-    """Let a proposal go.
+    """Discard an open proposal.
 
     Raises:
-        UsageError: there is no such proposal that is open.
+        UsageError: no open proposal has this number.
     """
     _close(session, _open(session, proposal_id).release_id, "discarded")
 
 
-def read_proposals(session: Session) -> list[Proposal]:
-    """Read what waits for the active release: at most one."""
+def read_proposals(session: Session) -> list[OpenProposal]:
+    """Read the open proposals of the active release: at most one."""
     if session.execute(text("SELECT NOT EXISTS (SELECT FROM release WHERE active)")).scalar_one():
         return []
     release_id, _ = active_release(session)
@@ -229,7 +232,7 @@ def _open(session: Session, proposal_id: int) -> Row[tuple[object, ...]]:
     return row
 
 
-def _proposal(session: Session, row: Row[tuple[object, ...]]) -> Proposal:
+def _proposal(session: Session, row: Row[tuple[object, ...]]) -> OpenProposal:
     shifts = session.execute(
         text("""SELECT s.from_person_id, p.name AS from_name, s.to_person_id, q.name AS to_name, s.appearances
                 FROM (SELECT from_person_id, nullif(to_person_id, -1) AS to_person_id, count(*) AS appearances
@@ -240,7 +243,7 @@ def _proposal(session: Session, row: Row[tuple[object, ...]]) -> Proposal:
                 ORDER BY s.appearances DESC, 1, 3"""),
         {"id": row.proposal_id},
     )
-    return Proposal(
+    return OpenProposal(
         proposal_id=row.proposal_id,
         created_at=row.created_at,
         reason=row.reason,

@@ -1,9 +1,8 @@
-"""Full regrouping: everybody's appearances are grouped from scratch, and the groups inherit the people.
+"""Full regrouping: all appearances are grouped from scratch, and the groups inherit the people.
 
-Grouping a million appearances takes minutes, in which others go on identifying and correcting. So it is done on a copy:
-the copy is read in one moment, grouped without holding anybody up, and written under the lock, but for what concerns
-people who have changed since. Appearances that came meanwhile are placed anew among the people that the regrouping
-made.
+Grouping a million appearances takes minutes, in which workers go on identifying and users correcting. So it runs on a
+snapshot, without a lock, and the result is written under the lock of people, except for people who have changed since.
+Appearances that came meanwhile are placed again among the people that the regrouping made.
 """
 
 from __future__ import annotations
@@ -18,13 +17,15 @@ from sqlalchemy import text
 from db.bulk.arrays import read_blocks, read_rows
 from db.bulk.rows import allocate_ids
 from db.schema.totals import count_people
+from worker.columns import ArrayColumns
 from worker.identity.corrections.anchors import read_corrections
 from worker.identity.corrections.replay import replay
 from worker.identity.gallery import insert_people, refresh_people, unseen_people
-from worker.identity.grouping.assign import AppearanceEmbeddings, inherit, regroup
+from worker.identity.grouping.assign import inherit, regroup
 from worker.identity.grouping.in_view import connected_components
-from worker.identity.identifier import settle
-from worker.identity.placing import ROW, ROW_COLUMNS, embeddings_of, move_appearances, place, read_these
+from worker.identity.identifier import enforce
+from worker.identity.placing import move_appearances, place
+from worker.identity.stored_appearances import COLUMN_TYPES, COLUMNS, StoredAppearances, read_appearances
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,37 +40,50 @@ if TYPE_CHECKING:
 
     Ids = NDArray[np.int64]
 
-_EVERYBODY = f"""
-    SELECT {ROW_COLUMNS} FROM facet.appearance s JOIN facet.analysis a USING (analysis_id)
+_ALL = f"""
+    SELECT {COLUMNS} FROM facet.appearance s JOIN facet.analysis a USING (analysis_id)
     WHERE s.release_id = %(release_id)s AND a.is_current AND s.person_id IS NOT NULL AND s.embedding IS NOT NULL
     ORDER BY s.appearance_id"""  # noqa: S608 - constant columns
-_WHO: Mapping[str, ColumnType] = {"appearance_id": "bigint", "person_id": "bigint"}
-_WHO_IS_WHO = """
+_MEMBERSHIP_TYPES: Mapping[str, ColumnType] = {"appearance_id": "bigint", "person_id": "bigint"}
+_MEMBERSHIPS = """
     SELECT s.appearance_id, s.person_id FROM facet.appearance s JOIN facet.analysis a USING (analysis_id)
     WHERE s.release_id = %(release_id)s AND a.is_current AND s.person_id IS NOT NULL AND s.embedding IS NOT NULL
     ORDER BY s.appearance_id"""
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Memberships(ArrayColumns):
+    """The person of each appearance of the current analyses of a release."""
+
+    appearance: Ids
+    """(N,) ids, ascending."""
+    person: Ids
+    """(N,) id of the person."""
+
+    def __post_init__(self) -> None:
+        self._check()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Regrouping:
-    """What a regrouping would change, and of what it speaks."""
+    """The changes that a regrouping would make, and the state that they are computed from."""
 
     release_id: int
     appearance: Ids
     """(C,) appearances that would change their person."""
     before: Ids
-    """(C,) the person that they have."""
+    """(C,) the person that each has."""
     after: Ids
-    """(C,) the person that they would have, -1 for somebody new."""
+    """(C,) the person that each would have, -1 for a new one."""
     newcomer: Ids
-    """(C,) number of the new person, -1 for one who is known."""
+    """(C,) number of the new person, -1 for one that exists."""
     appearance_count: int
-    """Appearances that were grouped."""
+    """Number of appearances that were grouped."""
     people_before: int
     people_after: int
     last_appearance_id: int
     fingerprint: str
-    """Hash of everybody's person when it was computed, and of the corrections that held."""
+    """Hash of the memberships that it was computed from, and of the corrections that were active."""
 
     def __len__(self) -> int:
         return len(self.appearance)
@@ -77,15 +91,15 @@ class Regrouping:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
-    """From when on a regrouping changes so much that somebody has to look first."""
+    """Limits beyond which a regrouping waits for a human as a proposal."""
 
     share: float
     """Largest share of the appearances that may change their person, or of the people that may vanish."""
     floor: int
-    """Appearances or people of whom so many always may, because in a small archive they are a large share."""
+    """Number of appearances or people that always may change: in a small archive they are a large share."""
 
     def reason(self, regrouping: Regrouping) -> str | None:
-        """Say what is too much, None where nothing is."""
+        """Return which limit a regrouping exceeds, None where it exceeds none."""
         changed, vanished = len(regrouping), regrouping.people_before - regrouping.people_after
         if changed > max(self.floor, self.share * regrouping.appearance_count):
             return f"{changed} of {regrouping.appearance_count} appearances would change their person"
@@ -95,41 +109,34 @@ class Alarm:
 
 
 def alarm_of(settings: Settings) -> Alarm:
-    """Give the alarm of a deployment."""
+    """Return the alarm of a deployment."""
     return Alarm(share=settings.regroup_alarm_share, floor=settings.regroup_alarm_floor)
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everybody at one moment."""
+    """All appearances of a release at one moment."""
 
     release_id: int
-    appearance: Ids
-    """(N,) all appearances that have a person, ascending."""
-    person: Ids
-    """(N,) that person."""
-    embeddings: AppearanceEmbeddings
-    """(N,)."""
-    said: ReplayedCorrections
+    appearances: StoredAppearances
+    """N appearances that have a person, in order of id."""
+    corrections: ReplayedCorrections
     fingerprint: str
+    """Hash of memberships and corrections."""
 
 
 def take_snapshot(session: Session, release_id: int) -> Snapshot:
-    """Read everybody; the session's transaction must be REPEATABLE READ, or hold the lock of people."""
-    ids, blocks = [], []
-    for rows in read_blocks(session, _EVERYBODY, ROW, {"release_id": release_id}):
-        ids.append(np.stack([rows["appearance_id"], rows["person_id"]]))
-        blocks.append(embeddings_of(rows))
-    appearance, person = np.concatenate(ids, axis=1)
-    fingerprint = _fingerprint(session, appearance, person)
-    said = replay(read_corrections(session, release_id))
-    return Snapshot(release_id, appearance, person, AppearanceEmbeddings.cat(blocks), said, fingerprint)
+    """Read all appearances; the session's transaction must be REPEATABLE READ, or hold the lock of people."""
+    blocks = read_blocks(session, _ALL, COLUMN_TYPES, {"release_id": release_id})
+    appearances = StoredAppearances.cat([StoredAppearances.from_rows(rows) for rows in blocks])
+    fingerprint = _fingerprint(session, Memberships(appearances.appearance, appearances.person))
+    return Snapshot(release_id, appearances, replay(read_corrections(session, release_id)), fingerprint)
 
 
 def compute(snapshot: Snapshot) -> Regrouping:
-    """Group everybody from scratch, as far as what humans said lets it, and compare with what is."""
-    appearance, previous = snapshot.appearance, snapshot.person
-    groups = regroup(snapshot.embeddings, constraints=snapshot.said.constraints(appearance))
+    """Group all appearances from scratch under the corrections, and compare with the people that they have."""
+    appearance, previous = snapshot.appearances.appearance, snapshot.appearances.person
+    groups = regroup(snapshot.appearances, constraints=snapshot.corrections.constraints(appearance))
     heirs = inherit(groups, previous)
     after = heirs[groups]
     changed = np.flatnonzero(after != previous)
@@ -151,28 +158,26 @@ def compute(snapshot: Snapshot) -> Regrouping:
 
 
 def is_current(session: Session, regrouping: Regrouping) -> bool:
-    """Whether everybody of whom a regrouping speaks is still who they were; the caller holds the lock.
+    """Return whether memberships and corrections are those of the snapshot; the caller holds the lock of people.
 
     Appearances that came later do not count.
     """
-    who = read_rows(session, _WHO_IS_WHO, _WHO, {"release_id": regrouping.release_id})
-    who = who[who["appearance_id"] <= regrouping.last_appearance_id]
-    return _fingerprint(session, who["appearance_id"], who["person_id"]) == regrouping.fingerprint
+    return _fingerprint(session, _read_memberships(session, regrouping)) == regrouping.fingerprint
 
 
 def leave_out_changed(session: Session, snapshot: Snapshot, regrouping: Regrouping) -> Regrouping:
-    """Leave out what concerns people who were changed since a snapshot; the caller holds the lock.
+    """Leave out the changes to people who have changed since the snapshot; the caller holds the lock of people.
 
-    People between whom appearances would go belong together: a group that is written in part could hold two who are in
-    view together. So where one of them was changed, all changes between them and those that hang on these are left out.
+    People who would exchange appearances belong together: a group that is written in part could hold two people who are
+    in view together. So where one of them has changed, all changes between them, and those that depend on these, are
+    left out.
     """
-    who = read_rows(session, _WHO_IS_WHO, _WHO, {"release_id": regrouping.release_id})
-    who = who[who["appearance_id"] <= regrouping.last_appearance_id]
-    now = np.full(len(snapshot.appearance), -1, np.int64)
-    kept = np.isin(who["appearance_id"], snapshot.appearance)
-    now[np.searchsorted(snapshot.appearance, who["appearance_id"][kept])] = who["person_id"][kept]
-    moved = now != snapshot.person
-    changed = np.concatenate([snapshot.person[moved], now[moved], who["person_id"][~kept]])
+    old, current = snapshot.appearances, _read_memberships(session, regrouping)
+    now = np.full(len(old), -1, np.int64)
+    kept = np.isin(current.appearance, old.appearance)
+    now[np.searchsorted(old.appearance, current.appearance[kept])] = current.person[kept]
+    moved = now != old.person
+    changed = np.concatenate([old.person[moved], now[moved], current.person[~kept]])
     target = np.where(regrouping.newcomer >= 0, -2 - regrouping.newcomer, regrouping.after)  # no person has such an id
     people, rows = np.unique(np.concatenate([regrouping.before, target, changed]), return_inverse=True)
     before, after, touched = np.split(rows, [len(target), 2 * len(target)])
@@ -186,27 +191,27 @@ def leave_out_changed(session: Session, snapshot: Snapshot, regrouping: Regroupi
         before=regrouping.before[fits],
         after=regrouping.after[fits],
         newcomer=np.where(has_newcomer, newcomer - int(not has_newcomer.all()), -1),
-        fingerprint=_fingerprint(session, who["appearance_id"], who["person_id"]),
+        fingerprint=_fingerprint(session, current),
     )
 
 
-def apply(session: Session, known: Gallery, regrouping: Regrouping) -> None:
-    """Write a regrouping that `is_current`; the caller holds the lock."""
+def apply(session: Session, gallery: Gallery, regrouping: Regrouping) -> None:
+    """Write a regrouping that `is_current`; the caller holds the lock of people."""
     people = _make_people(session, regrouping)
     if len(regrouping):
         move_appearances(session, regrouping.appearance, people)
         refresh_people(session, np.concatenate([regrouping.before, people]))
-    said = replay(read_corrections(session, regrouping.release_id))
-    who = read_rows(session, _WHO_IS_WHO, _WHO, {"release_id": regrouping.release_id})
-    latecomers = who["appearance_id"][who["appearance_id"] > regrouping.last_appearance_id]
-    if len(latecomers) and len(regrouping):
-        place(session, known, read_these(session, latecomers), said)
-    settle(session, known, said)
+    corrections = replay(read_corrections(session, regrouping.release_id))
+    appearances = _read_all_memberships(session, regrouping.release_id).appearance
+    later = appearances[appearances > regrouping.last_appearance_id]
+    if len(later) and len(regrouping):
+        place(session, gallery, read_appearances(session, later), corrections)
+    enforce(session, gallery, corrections)
     count_people(session)
 
 
 def _make_people(session: Session, regrouping: Regrouping) -> Ids:
-    """Make the new people of a regrouping; gives (C,) the person of each appearance that changes."""
+    """Insert the new people of a regrouping; returns the (C,) person of each appearance that changes."""
     count = int(regrouping.newcomer.max(initial=-1)) + 1
     ids = np.array(allocate_ids(session, "person", count), np.int64)
     insert_people(session, regrouping.release_id, unseen_people(ids))
@@ -216,10 +221,21 @@ def _make_people(session: Session, regrouping: Regrouping) -> Ids:
     return people
 
 
-def _fingerprint(session: Session, appearances: Ids, people: Ids) -> str:
-    """Hash who is who and which corrections hold."""
+def _read_memberships(session: Session, regrouping: Regrouping) -> Memberships:
+    """Read the memberships of the appearances that a regrouping may know."""
+    found = _read_all_memberships(session, regrouping.release_id)
+    return found[found.appearance <= regrouping.last_appearance_id]
+
+
+def _read_all_memberships(session: Session, release_id: int) -> Memberships:
+    rows = read_rows(session, _MEMBERSHIPS, _MEMBERSHIP_TYPES, {"release_id": release_id})
+    return Memberships(rows["appearance_id"], rows["person_id"])
+
+
+def _fingerprint(session: Session, memberships: Memberships) -> str:
+    """Hash memberships and the state of the corrections."""
     corrections = session.execute(
         text("SELECT coalesce(max(correction_id), 0), count(undone_at) FROM correction")
     ).one()
-    pairs = np.ascontiguousarray(np.stack([appearances, people]), "<i8")
+    pairs = np.ascontiguousarray(np.stack([memberships.appearance, memberships.person]), "<i8")
     return hashlib.sha256(pairs.tobytes() + str(tuple(corrections)).encode()).hexdigest()

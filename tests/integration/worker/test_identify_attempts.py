@@ -22,13 +22,13 @@ def sessions(archive):
 
 
 def spoil(monkeypatch, media, error):
-    """Let identification fail at some files."""
+    """Make identification fail at some files."""
     place = people.place
 
-    def place_or_fail(session, known, rows, said):
-        if np.isin(rows["media_id"], media).any():
+    def place_or_fail(session, gallery, appearances, corrections):
+        if np.isin(appearances.media, media).any():
             raise error
-        return place(session, known, rows, said)
+        return place(session, gallery, appearances, corrections)
 
     monkeypatch.setattr(people, "place", place_or_fail)
 
@@ -86,7 +86,8 @@ def test_what_is_of_no_file_does_not_go_round_for_ever(crowd, sessions, monkeypa
     crowd.session.commit()
     monkeypatch.setattr(people, "retire_superseded", lambda *_: 1 / 0)
     identifier = Identifier(sessions, crowd.release_id)
-    monkeypatch.setattr(people, "read_rows", lambda *_: np.zeros(0))
+    nothing = people._Batch(people.read_appearances(crowd.session, np.zeros(0, np.int64)), [])
+    monkeypatch.setattr(people, "_read_batch", lambda *_, **__: nothing)
     with pytest.raises(ZeroDivisionError):
         identifier.finish()
     identifier._next_at = 0.0
@@ -121,13 +122,13 @@ def test_an_attempt_that_is_rolled_back_counts_nobody_twice(crowd, sessions, mon
 
     with monkeypatch.context() as patch:
         patch.setattr(people, "retire_superseded", read_and_fail)
-        assert people.identify_once(sessions, identifier._known, people.lock_people) is None
+        assert people.identify_once(sessions, identifier._gallery, people.lock_people) is None
     monkeypatch.setattr(people, "retire_superseded", refresh)
     identifier.finish()
     stored = crowd.session.execute(text("SELECT person_id, embedding_weight FROM person ORDER BY 1")).all()
     assert [round(row.embedding_weight, 4) for row in stored] == [1.6, 1.6, 0.8]
     with sessions() as session:
-        held = identifier._known.refresh(session)
+        held = identifier._gallery.refresh(session)
     assert dict(zip(held.person.tolist(), np.round(held.weights, 4).tolist(), strict=True)) == pytest.approx(
         {row.person_id: row.embedding_weight for row in stored}
     )

@@ -59,8 +59,9 @@ def test_a_name_is_given_and_taken_back(crowd, people):
     before = dump(crowd)
     number = correct.name_person(crowd.session, people[0], " Ada ", reason="her daughter said so")
     assert crowd.names() == {people[0]: "Ada"}
-    [told] = read_history(crowd.session)
-    assert (told.what, told.reason, told.lost) == (f"person {people[0]} is called Ada", "her daughter said so", 0)
+    [past] = read_history(crowd.session)
+    assert past.description() == f"person {people[0]} is called Ada"
+    assert (past.reason, past.lost) == ("her daughter said so", 0)
     assert correct.undo_correction(crowd.session) == number
     assert dump(crowd) == before
     [told] = read_history(crowd.session)
@@ -84,7 +85,7 @@ def test_a_split_makes_a_new_person_and_its_undo_takes_it_away(crowd, people):
     correct.name_person(crowd.session, people[0], "Ada")
     before = dump(crowd)
     some = crowd.ids(people[0])[:2]
-    _, new = correct.split_person(crowd.session, people[0], some)
+    new = correct.split_person(crowd.session, people[0], some).person_id
     assert crowd.ids(new) == some
     assert crowd.names() == {people[0]: "Ada"}
     correct.undo_correction(crowd.session)
@@ -95,7 +96,7 @@ def test_not_sends_appearances_to_whom_they_resemble_or_to_somebody_new(crowd, p
     correct.merge_people(crowd.session, people[:2])
     before = dump(crowd)
     of_the_second = crowd.ids(people[0])[-1:]
-    _, now = correct.not_person(crowd.session, people[0], of_the_second)
+    now = correct.not_person(crowd.session, people[0], of_the_second).people
     assert now[of_the_second[0]] not in people
     correct.undo_correction(crowd.session)
     assert dump(crowd) == before
@@ -111,7 +112,7 @@ def test_wrong_use_is_told(crowd, people):
         (lambda: correct.split_person(session, people[0], second[:1]), "are not of person"),
         (lambda: correct.split_person(session, people[0], []), "none; expected"),
         (lambda: correct.not_person(session, people[0], first), "all 5 appearances"),
-        (lambda: correct.undo_correction(session), "no correction holds"),
+        (lambda: correct.undo_correction(session), "no correction is active"),
         (lambda: correct.undo_correction(session, 7), "there is no correction 7"),
     ):
         with pytest.raises(UsageError, match=message):
@@ -136,7 +137,7 @@ def test_what_was_built_upon_is_undone_last(crowd, people):
 def test_corrections_survive_another_analysis(crowd, people):
     correct.merge_people(crowd.session, people[:2])
     correct.name_person(crowd.session, people[0], "Ada")
-    _, new = correct.split_person(crowd.session, people[2], crowd.ids(people[2])[:2])
+    new = correct.split_person(crowd.session, people[2], crowd.ids(people[2])[:2]).person_id
     before = crowd.who()
     for media_id in crowd.files:
         crowd.analyse(media_id, jitter=12.0)

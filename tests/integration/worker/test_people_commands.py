@@ -72,7 +72,7 @@ def test_corrections_are_said_told_and_undone(facet):
         ("name 9 Ada", "there is no person 9"),
         ("show 9", "there is no person 9"),
         ("split 1 --appearances 1,x", "cannot be read; expected numbers"),
-        ("undo", "no correction holds"),
+        ("undo", "no correction is active"),
         ("regroup --apply 3", "no open proposal 3"),
         ("regroup --yes --discard 3", "expected one of them"),
     ],

@@ -230,7 +230,7 @@ def test_a_workers_role_may_do_all_of_it(crowd, torn, archive):
         session.execute(text("DISCARD TEMP"))  # a pooled connection may keep a table of another role
         session.execute(text("SET LOCAL ROLE facet_worker"))
         number = correct.merge_people(session, torn[:2])
-        new = correct.split_person(session, torn[2], crowd.ids(torn[2])[:1])[0]
+        new = correct.split_person(session, torn[2], crowd.ids(torn[2])[:1]).correction_id
         correct.undo_correction(session, new)
         correct.undo_correction(session, number)
         known = Gallery(crowd.release_id)

@@ -98,7 +98,7 @@ class Play:
         chosen, places = self.some(person)
         if chosen:
             rest = self.members(person) - places
-            number, _ = correct.split_person(self.session, person, chosen)
+            number = correct.split_person(self.session, person, chosen).correction_id
             self.words.append(Word(number, "split", places, rest, None))
 
     def deny(self):
@@ -106,7 +106,7 @@ class Play:
         chosen, places = self.some(person)
         if chosen:
             rest = self.members(person) - places
-            number, _ = correct.not_person(self.session, person, chosen)
+            number = correct.not_person(self.session, person, chosen).correction_id
             self.words.append(Word(number, "not", places, rest, None))
 
     def correct(self):

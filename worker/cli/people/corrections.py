@@ -79,16 +79,16 @@ def merge(
 def split(person: Person, appearances: Appearances, reason: Reason = None, as_json: JsonFlag = False) -> None:
     """Make some appearances of a person a new person."""
     chosen = _numbers(appearances)
-    correction, new = change(lambda session: split_person(session, person, chosen, reason=reason))
-    said = f"{len(chosen)} appearances of person {person} are person {new}"
-    _tell(said, correction, as_json=as_json, person_id=new)
+    done = change(lambda session: split_person(session, person, chosen, reason=reason))
+    said = f"{len(chosen)} appearances of person {person} are person {done.person_id}"
+    _tell(said, done.correction_id, as_json=as_json, person_id=done.person_id)
 
 
 def deny(person: Person, appearances: Appearances, reason: Reason = None, as_json: JsonFlag = False) -> None:
     """Say that appearances are not this person: each becomes whom it resembles otherwise, or somebody new."""
-    correction, now = change(lambda session: not_person(session, person, _numbers(appearances), reason=reason))
-    said = "; ".join(f"appearance {appearance} is person {other}" for appearance, other in now.items())
-    _tell(said, correction, as_json=as_json, person_ids=now)
+    done = change(lambda session: not_person(session, person, _numbers(appearances), reason=reason))
+    said = "; ".join(f"appearance {appearance} is person {other}" for appearance, other in done.people.items())
+    _tell(said, done.correction_id, as_json=as_json, person_ids=done.people)
 
 
 def undo(
@@ -109,10 +109,10 @@ def history(
     with transaction() as session:
         found = read_history(session, limit=limit)
     if as_json:
-        print_json([asdict(correction) | {"what": correction.what} for correction in found])
+        print_json([asdict(correction) | {"what": correction.description()} for correction in found])
         return
     columns = ("correction", "when", "what", "reason", "undone", "places lost")
-    rows = [(c.correction_id, c.created_at, c.what, c.reason, c.undone_at, c.lost or None) for c in found]
+    rows = [(c.correction_id, c.created_at, c.description(), c.reason, c.undone_at, c.lost or None) for c in found]
     console().print(table("Corrections", columns, rows))
 
 

@@ -13,7 +13,7 @@ from worker.config import settings
 from worker.errors import UsageError
 from worker.identity.merge_candidates import read_merge_candidates
 from worker.identity.proposals import (
-    Proposal,
+    OpenProposal,
     Regrouped,
     apply_proposal,
     discard_proposal,
@@ -113,7 +113,7 @@ def proposals(as_json: JsonFlag = False) -> None:
         _show(proposal)
 
 
-def _show(proposal: Proposal) -> None:
+def _show(proposal: OpenProposal) -> None:
     columns = ("from", "name", "to", "name", "appearances")
     rows = [(s.from_person_id, s.from_name, s.to_person_id or "new", s.to_name, s.appearances) for s in proposal.shifts]
     echo(f"proposal {proposal.proposal_id} of {proposal.created_at:%Y-%m-%d %H:%M} UTC: {proposal.reason}")

@@ -1,1 +1,1 @@
-"""Corrections of people: statements about places in files, replayed into constraints and names."""
+"""Corrections of people: anchored to places in files, replayed into constraints and names."""

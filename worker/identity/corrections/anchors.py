@@ -1,18 +1,20 @@
-"""Where corrections hold on: places in files, found again whatever analysis of the file is the current one.
+"""Anchors of corrections: places in files, found again whichever analysis of the file is the current one.
 
-Appearances get new ids whenever a file is analysed again, by another release or at other times. So a correction keeps,
-of each appearance that it speaks of, the file, the time and the box of its best face. The appearance itself is looked
-up first; if it no longer counts, the face nearest in time whose box overlaps takes its place.
+Appearances get new ids whenever a file is analysed again, under another release or sampling. So a correction keeps, of
+each appearance that it concerns, the file, the time and the box of its best face. The appearance itself is looked up
+first; if it no longer counts, the face nearest in time whose box overlaps takes its place.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from sqlalchemy import text
 
 from db.bulk.arrays import read_rows
+from worker.columns import ArrayColumns
 from worker.identity.corrections.replay import ResolvedCorrection
 
 if TYPE_CHECKING:
@@ -25,21 +27,20 @@ if TYPE_CHECKING:
 
     Ids = NDArray[np.int64]
 
+# Intersection over union of the boxes of one face at nearly the same time. Two faces of one frame overlap less: the
+# detector suppresses boxes from 0.4, and the larger overlap wins.
 MIN_OVERLAP = 0.3
-"""Intersection over union of the boxes of one face at nearly the same time. Two faces of one frame overlap less: the
-detector suppresses boxes from 0.4, and the larger overlap wins."""
+# Largest difference in time where the new sampling is not coarser than that: one step of the default sampling.
 MAX_SECONDS_OFF = 0.5
-"""How far the time may be off, where the new sampling is not coarser than that: one step of the default sampling."""
-ERASED = 0
-"""Stands in a correction for somebody who was erased; no person has this number."""
+ERASED = 0  # stands in a correction for a person who was erased; no person has this number
 
 _WRITE = text("""
     INSERT INTO correction_anchor (correction_id, anchor_no, side, media_id, at_seconds, x1, y1, x2, y2, appearance_id,
                                    from_person_id, to_person_id)
-    SELECT :correction_id, spoken.place - 1, spoken.side, s.media_id, f.at_seconds, f.x1, f.y1, f.x2, f.y2,
+    SELECT :correction_id, given.place - 1, given.side, s.media_id, f.at_seconds, f.x1, f.y1, f.x2, f.y2,
            s.appearance_id, s.person_id, s.person_id
     FROM unnest(cast(:appearances AS bigint[]), cast(:sides AS smallint[]))
-         WITH ORDINALITY AS spoken (appearance_id, side, place)
+         WITH ORDINALITY AS given (appearance_id, side, place)
     JOIN appearance s USING (appearance_id)
     JOIN face f ON f.face_id = coalesce(s.best_face_id, (
         SELECT g.face_id FROM face g WHERE g.appearance_id = s.appearance_id
@@ -51,7 +52,7 @@ _RESOLVED: Mapping[str, ColumnType] = {
     "to_person_id": "bigint",
 }  # fmt: skip
 
-# A place whose appearance counts costs one look-up by key; the search for a face is for the others only.
+# An anchor whose appearance counts costs one look-up by key; only the others are searched by time and box.
 _RESOLVE = f"""
     SELECT k.correction_id, k.side::bigint, coalesce(known.appearance_id, found.appearance_id, -1)::bigint,
            k.from_person_id, k.to_person_id
@@ -89,8 +90,25 @@ _ACTIVE = "c.undone_at IS NULL"
 _ONE = "c.correction_id = %(correction_id)s"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Moves(ArrayColumns):
+    """Effects of a correction on the appearances of its anchors."""
+
+    appearance: Ids
+    """(A,) appearance found at the anchor."""
+    side: Ids
+    """(A,) 0 for the subject of the correction, 1 for the rest."""
+    before: Ids
+    """(A,) person that the appearance had before the correction."""
+    after: Ids
+    """(A,) person that the correction gave it."""
+
+    def __post_init__(self) -> None:
+        self._check()
+
+
 def write_anchors(session: Session, correction_id: int, subject: Ids, rest: Ids) -> None:
-    """Anchor a correction to the appearances that it speaks of, each with the person that it has now."""
+    """Anchor a correction to the appearances that it concerns, each with the person that it has now."""
     sides = np.repeat([0, 1], [len(subject), len(rest)])
     session.execute(
         _WRITE,
@@ -103,32 +121,31 @@ def write_anchors(session: Session, correction_id: int, subject: Ids, rest: Ids)
 
 
 def has_anchors(session: Session, media: Ids) -> bool:
-    """Whether any active correction has a place in any of some files."""
+    """Return whether any active correction has an anchor in any of some files."""
     statement = text("""SELECT EXISTS (SELECT FROM correction_anchor JOIN correction USING (correction_id)
                         WHERE undone_at IS NULL AND media_id = ANY(:media))""")
     return bool(session.execute(statement, {"media": np.unique(media).tolist()}).scalar_one())
 
 
 def read_corrections(session: Session, release_id: int) -> list[ResolvedCorrection]:
-    """Read the active corrections in order of time, their places found among the appearances of a release."""
+    """Read the active corrections in order of time, their anchors resolved to appearances of a release."""
     found = read_rows(session, _RESOLVE.format(which=_ACTIVE), _RESOLVED, {"release_id": release_id})
-    heads = session.execute(
+    active = session.execute(
         text("SELECT correction_id, kind, name FROM correction WHERE undone_at IS NULL ORDER BY correction_id")
     ).all()
-    starts = np.searchsorted(found["correction_id"], [head.correction_id for head in heads])
-    ends = np.searchsorted(found["correction_id"], [head.correction_id for head in heads], side="right")
-    words = []
-    for head, start, end in zip(heads, starts, ends, strict=True):
+    ids = [row.correction_id for row in active]
+    starts = np.searchsorted(found["correction_id"], ids)
+    ends = np.searchsorted(found["correction_id"], ids, side="right")
+    corrections = []
+    for row, start, end in zip(active, starts, ends, strict=True):
         subject, rest = _sides(found[start:end])
         lost = int((found["appearance_id"][start:end] < 0).sum())
-        words.append(
-            ResolvedCorrection(head.correction_id, head.kind, subject=subject, rest=rest, name=head.name, lost=lost)
-        )
-    return words
+        corrections.append(ResolvedCorrection(row.correction_id, row.kind, subject, rest, row.name, lost))
+    return corrections
 
 
 def _sides(anchors: NDArray[np.void]) -> tuple[Ids, Ids]:
-    """Split resolved places; who stands on both sides by now is on neither."""
+    """Split resolved anchors into subject and rest; an appearance found on both sides is on neither."""
     here = anchors["appearance_id"] >= 0
     first = np.unique(anchors["appearance_id"][here & (anchors["side"] == 0)])
     second = np.unique(anchors["appearance_id"][here & (anchors["side"] == 1)])
@@ -136,12 +153,14 @@ def _sides(anchors: NDArray[np.void]) -> tuple[Ids, Ids]:
     return np.setdiff1d(first, both), np.setdiff1d(second, both)
 
 
-def read_moves(session: Session, release_id: int, correction_id: int) -> NDArray[np.void]:
-    """Read the places of one correction that are found, with the people they went from and to.
-
-    Returns:
-        Structured array with ``appearance_id``, ``from_person_id``, ``to_person_id``.
-    """
+def read_moves(session: Session, release_id: int, correction_id: int) -> Moves:
+    """Read the effects of one correction, for the anchors where an appearance is found."""
     bounds = {"release_id": release_id, "correction_id": correction_id}
     found = read_rows(session, _RESOLVE.format(which=_ONE), _RESOLVED, bounds)
-    return found[found["appearance_id"] >= 0]
+    found = found[found["appearance_id"] >= 0]
+    return Moves(
+        appearance=found["appearance_id"],
+        side=found["side"],
+        before=found["from_person_id"],
+        after=found["to_person_id"],
+    )

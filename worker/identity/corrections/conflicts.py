@@ -1,14 +1,18 @@
-"""What humans' words mean for the people as they are: who is already somebody, who cannot be whom, what is violated."""
+"""Corrections compared with the people as they are: constraints for new appearances, and violations to mend."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from worker.identity.grouping.constraints import Exclusions
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from numpy.typing import NDArray
 
     from worker.identity.corrections.replay import ReplayedCorrections
@@ -17,43 +21,42 @@ if TYPE_CHECKING:
     Ids = NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ruling:
-    """What humans' words mean for N appearances that get a person."""
+@dataclass(frozen=True, slots=True)
+class _Conflict:
+    """Two groups that are two people and share one."""
 
-    constraints: Constraints
-    """Over the N rows."""
-    pinned: Ids
-    """(N,) known person that a row is, -1 where nobody said."""
-    banned: Ids
-    """(B, 2) row and known person that it is not."""
+    first: int
+    second: int
 
 
-def rule(said: ReplayedCorrections, appearances: Ids, person: Ids) -> Ruling:
-    """Say what holds for appearances that get a person.
+def constraints_for(corrections: ReplayedCorrections, appearances: Ids, person: Ids) -> Constraints:
+    """Return the constraints on appearances that are about to get a person.
 
     Args:
-        said: what humans said.
+        corrections: the active corrections.
         appearances: (N,) ids of those that get a person.
-        person: (M,) person of each appearance in ``said``, -1 for none and for those that get one now.
+        person: (M,) person of each appearance in ``corrections``, -1 for none and for those that get one now.
+
+    Returns:
+        Constraints over the N rows: a row is pinned to the person that its group has already, and excluded from people
+        that its group is not.
     """
-    rows = said.rows_of(appearances)
-    spoken = np.flatnonzero(rows >= 0)
-    home = group_people(said.group, person)
+    rows = corrections.rows_of(appearances)
+    corrected = np.flatnonzero(rows >= 0)
+    home = people_of_groups(corrections.group, person)
     pinned = np.full(len(appearances), -1, np.int64)
-    pinned[spoken] = home[said.group[rows[spoken]]]
-    free = spoken[pinned[spoken] < 0]
+    pinned[corrected] = home[corrections.group[rows[corrected]]]
     pairs = [
-        (int(row), other)
-        for row in free.tolist()
-        for other in sorted(_others(said, person, int(said.group[rows[row]])))
+        (row, other)
+        for row in corrected[pinned[corrected] < 0].tolist()
+        for other in sorted(_excluded_people(corrections, person, int(corrections.group[rows[row]])))
     ]
-    banned = np.array(pairs, np.int64).reshape(-1, 2)
-    return Ruling(constraints=said.constraints(appearances), pinned=pinned, banned=banned)
+    row, other = np.array(pairs, np.int64).reshape(-1, 2).T
+    return replace(corrections.constraints(appearances), pinned=pinned, excluded=Exclusions(row, other))
 
 
-def group_people(group: Ids, person: Ids) -> Ids:
-    """(G,) the person that most members of each group have; the smaller id of two, -1 where none has any."""
+def people_of_groups(group: Ids, person: Ids) -> Ids:
+    """Return the (G,) person that most members of each group have; of two with as many, the smaller id; -1 for none."""
     home = np.full(int(group.max(initial=-1)) + 1, -1, np.int64)
     had = person >= 0
     pairs, counts = np.unique(np.stack([group[had], person[had]], axis=1), axis=0, return_counts=True)
@@ -62,59 +65,76 @@ def group_people(group: Ids, person: Ids) -> Ids:
     return home
 
 
-def _others(said: ReplayedCorrections, person: Ids, group: int) -> set[int]:
-    """People whom a group is not: those told apart from it, and those of another name."""
-    foes = said.apart[(said.apart == group).any(axis=1)].ravel()
-    people = set(person[np.isin(said.group, foes[foes != group])].tolist())
-    names = said.names()
-    own = {name for name in names[said.group == group].tolist() if name}
+def _excluded_people(corrections: ReplayedCorrections, person: Ids, group: int) -> set[int]:
+    """Return the people that a group is not: those of a cannot-link constraint, and those of another name."""
+    apart = corrections.cannot_link[(corrections.cannot_link == group).any(axis=1)].ravel()
+    people = set(person[np.isin(corrections.group, apart[apart != group])].tolist())
+    names = corrections.names()
+    own = {name for name in names[corrections.group == group].tolist() if name}
     if own:
         people |= {int(p) for p, name in zip(person.tolist(), names.tolist(), strict=True) if name and name not in own}
     return people - {-1}
 
 
-def find_violations(said: ReplayedCorrections, person: Ids) -> Ids:
-    """Appearances that have to leave their person, so that what humans said is true again.
+def find_violations(corrections: ReplayedCorrections, person: Ids) -> Ids:
+    """Return the appearances that have to leave their person, so that no correction is violated.
 
     Args:
-        said: what humans said.
-        person: (M,) person of each appearance in ``said``, -1 for none.
+        corrections: the active corrections.
+        person: (M,) person of each appearance in ``corrections``, -1 for none.
 
     Returns:
-        Ids: of a group in several people, those outside of the one that has most of them; of groups that are apart or
-        differ in name and share a person, as few groups as will do, those that contradict most first.
+        Ids: of a group in several people, those outside of the one that has most of them; of groups that share a person
+        and must not (a cannot-link constraint or different names), as few groups as suffice, those with most conflicts
+        first.
     """
-    home = group_people(said.group, person)
-    astray = (person >= 0) & (person != home[said.group])
-    leaving = sorted({group for foes in _disputes(said, home).values() for group in _fewest(foes, said.group)})
-    violating: Ids = said.appearance[astray | ((person >= 0) & np.isin(said.group, leaving))]
+    home = people_of_groups(corrections.group, person)
+    astray = (person >= 0) & (person != home[corrections.group])
+    conflicts = _conflicts(corrections, home).values()
+    leaving = sorted({group for found in conflicts for group in _fewest(found, corrections.group)})
+    violating: Ids = corrections.appearance[astray | ((person >= 0) & np.isin(corrections.group, leaving))]
     return violating
 
 
-def _disputes(said: ReplayedCorrections, home: Ids) -> dict[int, list[tuple[int, int]]]:
-    """By person, pairs of its groups that contradict each other."""
-    disputes: dict[int, list[tuple[int, int]]] = {}
-    inside = said.apart[(home[said.apart[:, 0]] == home[said.apart[:, 1]]) & (home[said.apart[:, 0]] >= 0)]
-    for one, other in inside.tolist():
-        disputes.setdefault(int(home[one]), []).append((one, other))
-    called: dict[int, dict[int, str]] = {}
-    for group, name in zip(said.group.tolist(), said.names().tolist(), strict=True):
+def _conflicts(corrections: ReplayedCorrections, home: Ids) -> dict[int, list[_Conflict]]:
+    """Return the conflicts between groups that share a person, by person."""
+    conflicts: dict[int, list[_Conflict]] = {}
+    first, second = corrections.cannot_link.T
+    shared = (home[first] == home[second]) & (home[first] >= 0)
+    for one, other in corrections.cannot_link[shared].tolist():
+        conflicts.setdefault(int(home[one]), []).append(_Conflict(one, other))
+    for owner, groups in _names_by_person(corrections, home).items():
+        found = list(_name_conflicts(groups))
+        if found:
+            conflicts.setdefault(owner, []).extend(found)
+    return conflicts
+
+
+def _names_by_person(corrections: ReplayedCorrections, home: Ids) -> dict[int, dict[int, str]]:
+    """Return the named groups of each person, with their names."""
+    named: dict[int, dict[int, str]] = {}
+    for group, name in zip(corrections.group.tolist(), corrections.names().tolist(), strict=True):
         if name and home[group] >= 0:
-            called.setdefault(int(home[group]), {})[group] = name
-    for owner, groups in called.items():
-        if len(set(groups.values())) > 1:
-            pairs = [(a, b) for a in groups for b in groups if a < b and groups[a] != groups[b]]
-            disputes.setdefault(owner, []).extend(pairs)
-    return disputes
+            named.setdefault(int(home[group]), {})[group] = name
+    return named
 
 
-def _fewest(pairs: list[tuple[int, int]], group: Ids) -> list[int]:
-    """Groups without which no pair is left: always the one in most pairs, of the fewest members, latest."""
+def _name_conflicts(names: dict[int, str]) -> Iterator[_Conflict]:
+    """Yield the pairs of groups of one person whose names differ."""
+    if len(set(names.values())) > 1:
+        for one, name in names.items():
+            for other, other_name in names.items():
+                if one < other and name != other_name:
+                    yield _Conflict(one, other)
+
+
+def _fewest(conflicts: Sequence[_Conflict], group: Ids) -> list[int]:
+    """Choose groups without which no conflict is left: always one in most conflicts, of the fewest members, latest."""
     sizes = np.bincount(group)
     gone: list[int] = []
-    while pairs:
-        counts = Counter(number for pair in pairs for number in pair)
+    while conflicts:
+        counts = Counter(number for conflict in conflicts for number in (conflict.first, conflict.second))
         worst = max(counts, key=lambda number: (counts[number], -sizes[number], number))
         gone.append(worst)
-        pairs = [pair for pair in pairs if worst not in pair]
+        conflicts = [conflict for conflict in conflicts if worst not in (conflict.first, conflict.second)]
     return gone

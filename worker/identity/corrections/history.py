@@ -1,4 +1,4 @@
-"""The history of corrections: what was said when, why, and whether it holds."""
+"""The history of corrections: each with its time, its reason, and whether it is undone."""
 
 from __future__ import annotations
 
@@ -19,26 +19,25 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Correction:
-    """A correction, as history tells it."""
+class PastCorrection:
+    """A correction in the history."""
 
     correction_id: int
     kind: Kind
     people: tuple[int, ...]
-    """Everybody it changed, the person it was said of first."""
+    """All people that it changed; first the one that it was made about."""
     name: str | None
     reason: str | None
     appearances: int
-    """Places that it is about, the rest of the person left out."""
+    """Number of appearances that it is about, without the rest of the person."""
     lost: int
-    """Of all its places, those where no appearance is found now; it waits for them."""
+    """Number of its anchors without an appearance at present; it waits for them."""
     created_at: datetime
     undone_at: datetime | None
     undo_reason: str | None
 
-    @property
-    def what(self) -> str:
-        """The correction in words."""
+    def description(self) -> str:
+        """Return the correction as a sentence."""
         person, others = self.people[0], ", ".join(str(other) for other in self.people[1:])
         called = f", called {self.name}" if self.name is not None else ""
         if self.kind == "name":
@@ -50,7 +49,7 @@ class Correction:
         return f"{self.appearances} appearances are not person {person}" + (f" but {others}" if others else "")
 
 
-def read_history(session: Session, *, limit: int = 50) -> list[Correction]:
+def read_history(session: Session, *, limit: int = 50) -> list[PastCorrection]:
     """Read the latest corrections, undone ones included, newest first."""
     rows = session.execute(
         text("""SELECT c.correction_id, c.kind, c.people, c.name, c.reason, c.created_at, c.undone_at, c.undo_reason,
@@ -61,8 +60,9 @@ def read_history(session: Session, *, limit: int = 50) -> list[Correction]:
     ).all()
     if not rows:
         return []
-    lost = {word.correction_id: word.lost for word in read_corrections(session, active_release(session)[0])}
+    active = read_corrections(session, active_release(session)[0])
+    lost = {correction.correction_id: correction.lost for correction in active}
     return [
-        Correction(**{**row._mapping, "people": tuple(row.people)}, lost=lost.get(row.correction_id, 0))  # noqa: SLF001 - the documented way to read a Row by name
+        PastCorrection(**{**row._mapping, "people": tuple(row.people)}, lost=lost.get(row.correction_id, 0))  # noqa: SLF001 - the documented way to read a Row by name
         for row in rows
     ]

@@ -1,4 +1,4 @@
-"""Who bears which name: the person that has most of the appearances to which a human gave it."""
+"""Name assignment: a name belongs to the person with most of the appearances that a human gave it to."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import text
 
-from worker.identity.corrections.conflicts import group_people
+from worker.identity.corrections.conflicts import people_of_groups
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def people_of(session: Session, appearances: Ids) -> Ids:
-    """(N,) person of each of N appearances, -1 for none; the ids ascend."""
+    """Return the (N,) person of each of N appearances, -1 for none; the ids must ascend."""
     people = np.full(len(appearances), -1, np.int64)
     if len(appearances):
         found = session.execute(
@@ -32,43 +32,43 @@ def people_of(session: Session, appearances: Ids) -> Ids:
     return people
 
 
-def assign_names(said: ReplayedCorrections, person: Ids) -> dict[int, str]:
-    """Say who bears which name.
+def assign_names(corrections: ReplayedCorrections, person: Ids) -> dict[int, str]:
+    """Return the name of each person that has one.
 
     Args:
-        said: what humans said.
-        person: (M,) person of each appearance in ``said``, -1 for none.
+        corrections: the active corrections.
+        person: (M,) person of each appearance in ``corrections``, -1 for none.
 
     Returns:
         Name by person; of several that would go to one person, the one given last.
     """
-    named = said.naming >= 0
-    bearers = group_people(said.naming[named], person[named])
-    return {int(who): said.words[place].name or "" for place, who in enumerate(bearers) if who >= 0}
+    named = corrections.named_by >= 0
+    bearers = people_of_groups(corrections.named_by[named], person[named])
+    return {int(who): corrections.active[place].name or "" for place, who in enumerate(bearers) if who >= 0}
 
 
-def store_names(session: Session, release_id: int, said: ReplayedCorrections, person: Ids) -> None:
-    """Give names to who bears them and take them from all others; the caller holds the lock.
+def store_names(session: Session, release_id: int, corrections: ReplayedCorrections, person: Ids) -> None:
+    """Write the names of people, and delete them from all others; the caller holds the lock of people.
 
-    A name all of whose places are lost for now (their files are being analysed again) stays where it is.
+    A name all of whose anchors are lost for now (their files are being analysed again) stays where it is.
 
     Args:
         session: an open session.
-        release_id: the release whose people they are.
-        said: what humans said.
-        person: (M,) person of each appearance in ``said``, -1 for none.
+        release_id: release of the people.
+        corrections: the active corrections.
+        person: (M,) person of each appearance in ``corrections``, -1 for none.
     """
-    bearers = assign_names(said, person)
-    waiting = [word.name for word in said.words if word.name and not len(word.subject)]
+    names = assign_names(corrections, person)
+    waiting = [one.name for one in corrections.active if one.name and not len(one.subject)]
     session.execute(
         text("""UPDATE person SET name = NULL
                 WHERE release_id = :release_id AND name IS NOT NULL
                   AND NOT (person_id = ANY(:bearers)) AND NOT (name = ANY(:waiting))"""),
-        {"release_id": release_id, "bearers": list(bearers), "waiting": waiting},
+        {"release_id": release_id, "bearers": list(names), "waiting": waiting},
     )
     session.execute(
         text("""UPDATE person SET name = called.name
                 FROM unnest(cast(:people AS bigint[]), cast(:names AS text[])) AS called(person_id, name)
                 WHERE person.person_id = called.person_id AND person.name IS DISTINCT FROM called.name"""),
-        {"people": list(bearers), "names": list(bearers.values())},
+        {"people": list(names), "names": list(names.values())},
     )

@@ -1,1 +1,1 @@
-"""Groups appearances into people: knows arrays alone, neither rows nor names."""
+"""Grouping of appearances into people: reads arrays only, neither rows nor names."""

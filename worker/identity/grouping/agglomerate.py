@@ -1,12 +1,12 @@
-"""Joins groups of embeddings, the most similar ones first, under constraints.
+"""Agglomerative clustering: joins groups of embeddings, the most similar ones first, under constraints.
 
-The similarity of two groups is the cosine of their quality-weighted mean embeddings. As noise averages out of a mean, a
-picture is better compared with it than with any member; but the means of two large groups of different people come
+The similarity of two groups is the cosine of their quality-weighted mean embeddings. As noise averages out of a mean,
+an image is better compared with it than with any member; but the means of two large groups of different people come
 closer too, so the mean cosine between members must pass a bound of its own. Both follow from a sum of embeddings and a
 sum of weights: a group costs one vector however many members it has.
 
 Only neighbours in a graph of nearest groups are compared. In each round all pairs of groups that are each other's best
-join at once, and the edges of what joined are judged anew; when nothing joins any more, the graph is drawn again
+join at once, and the edges of joined groups are judged again; when no two join any more, the graph is built again
 between the new means. Memory grows with groups times neighbours.
 
 Source: the rounds are those of "Scaling Hierarchical Agglomerative Clustering to Billion-sized Datasets" (Sumengen et
@@ -29,48 +29,58 @@ if TYPE_CHECKING:
 
     from worker.identity.grouping.in_view import InView
 
-# Neighbours this far under the threshold are drawn too: their similarity grows as noise averages out.
+# Neighbours this far under the threshold are in the graph too: their similarity grows as noise averages out.
 EDGE_MARGIN = 0.05
-# The graph is drawn until nothing joins; on LFW two or three times suffice.
-_MAX_DRAWS = 8
-# In one round a group takes in so much of its own weight, so that thousands of pictures of one person need tens of
-# rounds, not thousands, and its mean stays what each was compared with.
+# The graph is built until no two groups join; on LFW two or three times suffice.
+_MAX_BUILDS = 8
+# Share of its own weight that a group takes in at most in one round, so that thousands of images of one person need
+# tens of rounds, not thousands, and its mean stays close to the one that each was compared with.
 _MAX_GROWTH = 0.25
 _BLOCK_EDGES = 262_144  # judged at a time: 270 MB of embeddings of 128 numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """When two groups join."""
+    """Conditions under which two groups join."""
 
     threshold: float
-    """Least cosine of their means."""
+    """Smallest cosine of their means."""
     mean_threshold: float
-    """Least mean cosine between their members."""
+    """Smallest mean cosine between their members."""
     neighbours: int
-    """How many nearest groups each is compared with."""
+    """Number of nearest groups that each group is compared with."""
     poor: bool = False
     """Whether groups of low quality attach, and good ones stay as they are; otherwise only good ones join."""
 
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """What is known of groups; groups with different labels never join. -1: nothing."""
+    """People and names of groups; groups with different labels never join."""
 
     person: NDArray[np.int64]
-    """(G,) number of a known person."""
+    """(G,) id of a person, -1 for none."""
     name: NDArray[np.int64]
-    """(G,) number of a name that a human gave."""
+    """(G,) number of a name that a human gave, -1 for none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusals:
-    """Groups that are similar enough, but known to be two people."""
+    """People of groups that are similar enough to join, but are two people of the gallery."""
 
     person: NDArray[np.int64]
-    """(K, 2) the smaller number first."""
+    """(K, 2) ids, the smaller one first."""
     similarity: NDArray[np.float32]
-    """(K,)."""
+    """(K,) cosine of the groups."""
+
+
+@dataclass(frozen=True, slots=True)
+class _GraphRows:
+    """Groups that a graph of nearest neighbours is built of."""
+
+    rows: NDArray[np.int64]
+    """(R,) groups of the graph."""
+    queries: NDArray[np.int64]
+    """(Q,) places in ``rows`` of the groups whose neighbours are searched."""
 
 
 class Groups:
@@ -85,22 +95,22 @@ class Groups:
             sums: (G, D) weighted sums of the members' embeddings.
             weights: (G,) sums of the weights.
             good: (G,) False where all members are of low quality.
-            labels: who they are known to be.
+            labels: people and names of the groups.
         """
         self.sums, self.weights, self.good, self.labels = sums, weights, good, labels
         self.lengths = np.sqrt(np.einsum("gd,gd->g", sums, sums))
+        # (G,) groups whose mean has changed since the last graph. Clear it for groups that look for no neighbours.
         self.moved = np.ones(len(sums), np.bool_)
-        """(G,) groups whose mean is not that of the last graph; clear it for those that need no graph of their own."""
         self.refusals: list[Refusals] = []
         self._parents = np.arange(len(sums))
-        self._bars = np.zeros((0, 2), np.int64)
-        self._seen: InView | None = None
+        self._cannot_links = np.zeros((0, 2), np.int64)
+        self._in_view: InView | None = None
 
     def __len__(self) -> int:
         return len(self.sums)
 
     def roots(self) -> NDArray[np.int64]:
-        """(G,) the group that each of the first groups has become part of."""
+        """Return the (G,) group that each of the first groups has become part of."""
         while True:
             above = self._parents[self._parents]
             if np.array_equal(above, self._parents):
@@ -108,28 +118,28 @@ class Groups:
             self._parents = above
 
     def directions(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """(len(rows), D) normalised means; zero where a group has no embedding."""
+        """Return the (len(rows), D) normalised means of groups; zero where a group has no embedding."""
         units = self.sums[rows]
         units /= np.maximum(self.lengths[rows], 1e-12)[:, None]
         return units
 
-    def bar(self, pairs: NDArray[np.int64]) -> None:
-        """Note (B, 2) pairs of groups that are different people, whatever they look like."""
-        self._bars = np.concatenate([self._bars, pairs])
+    def cannot_link(self, pairs: NDArray[np.int64]) -> None:
+        """Add cannot-link constraints: (B, 2) pairs of groups that are different people, whatever they look like."""
+        self._cannot_links = np.concatenate([self._cannot_links, pairs])
 
-    def see(self, members: InView) -> None:
-        """Note when the members of groups are in view: two at once are two people, unless they look the same."""
-        self._seen = members
+    def set_in_view(self, members: InView) -> None:
+        """Set when the members of groups are in view: two at once are two people, unless they look the same."""
+        self._in_view = members
 
-    def unite(self, labels: NDArray[np.int64]) -> None:
-        """Join the groups with equal labels, whatever their embeddings; (G,), -1 for none."""
+    def must_link(self, labels: NDArray[np.int64]) -> None:
+        """Join the groups with equal (G,) labels, whatever their embeddings; -1 for none."""
         rows = np.flatnonzero(labels >= 0)
         roots = self.roots()[rows]
         _, number = np.unique(labels[rows], return_inverse=True)
-        least = np.full(int(number.max(initial=-1)) + 1, len(self))
-        np.minimum.at(least, number, roots)
+        smallest = np.full(int(number.max(initial=-1)) + 1, len(self))
+        np.minimum.at(smallest, number, roots)
         into = np.arange(len(self))
-        into[roots] = least[number]
+        into[roots] = smallest[number]
         while not np.array_equal(into, into[into]):
             into = into[into]
         self._join(into)
@@ -138,37 +148,38 @@ class Groups:
         """Join the most similar groups until no two may join."""
         pairs = np.zeros((0, 2), np.int64)
         again = False
-        for draw in range(_MAX_DRAWS):
-            rows, asking = self._asking(rule, everyone=again)
+        for build in range(_MAX_BUILDS):
+            graph = self._select(rule, search_all=again)
+            rows, queries = graph.rows, graph.queries
             # Pairs that the first cells missed are looked for once more, among the fewer groups there are by then.
-            again = draw == 0 and len(asking) == len(rows) and not is_exact(len(rows), len(asking))
-            least = rule.threshold - EDGE_MARGIN
-            near = rows[near_pairs(self.directions(rows), asking, count=rule.neighbours, least=least, seed=draw)]
-            pairs = np.concatenate([pairs, near])
-            edges = Edges(pairs, np.concatenate([self.roots()[self._bars], self._met(pairs)]))
+            again = build == 0 and len(queries) == len(rows) and not is_exact(len(rows), len(queries))
+            minimum = rule.threshold - EDGE_MARGIN
+            near = near_pairs(self.directions(rows), queries, count=rule.neighbours, minimum=minimum, seed=build)
+            pairs = np.concatenate([pairs, rows[near]])
+            edges = Edges(pairs, np.concatenate([self.roots()[self._cannot_links], self._together(pairs)]))
             self._judge(edges, np.arange(len(edges)), rule)
-            if not self._settle(edges, rule) and not again:
+            if not self._join_along(edges, rule) and not again:
                 break
             pairs = edges.pairs()
 
-    def _met(self, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-        """(B, 2) pairs of groups that are in view together, among those that may join along (E, 2) pairs."""
-        if self._seen is None or not len(pairs):
+    def _together(self, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return (B, 2) pairs of two people in view together, among groups that may join along (E, 2) pairs."""
+        if self._in_view is None or not len(pairs):
             return np.zeros((0, 2), np.int64)
-        return cannot_link_pairs(self._seen, self.roots()[self._seen.group], pairs)
+        return cannot_link_pairs(self._in_view, self.roots()[self._in_view.group], pairs)
 
-    def _asking(self, rule: Rule, *, everyone: bool) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Groups to draw the graph of, and the places in them of those whose neighbours are not known yet."""
+    def _select(self, rule: Rule, *, search_all: bool) -> _GraphRows:
+        """Select the groups of the next graph; the neighbours of groups that have not moved are known already."""
         alive = self._parents == np.arange(len(self))
         rows = np.flatnonzero(alive if rule.poor else alive & self.good)
-        asking = self.moved[rows] | everyone
+        queries = self.moved[rows] | search_all
         if rule.poor:
-            asking &= ~self.good[rows]
+            queries &= ~self.good[rows]
         self.moved[rows] = False
-        return rows, np.flatnonzero(asking)
+        return _GraphRows(rows, np.flatnonzero(queries))
 
-    def _settle(self, edges: Edges, rule: Rule) -> int:
-        """Join along the edges, round by round; the number of joins."""
+    def _join_along(self, edges: Edges, rule: Rule) -> int:
+        """Join groups along the edges, round by round; returns the number of joins."""
         joins = 0
         while True:
             into = _stars(edges, self, rule)
@@ -181,10 +192,10 @@ class Groups:
             self._judge(edges, edges.relabel(into, touched), rule)
 
     def _join(self, into: NDArray[np.int64]) -> None:
-        """Let groups become part of others; members of low quality do not move the mean of a good group.
+        """Join groups to others; members of low quality do not move the mean of a good group.
 
         Args:
-            into: (G,) group that each becomes part of, itself for most; none in two steps.
+            into: (G,) group that each becomes part of, itself for most; no chains.
         """
         gone = np.flatnonzero(into != np.arange(len(into)))
         gone = gone[np.argsort(into[gone], kind="stable")]
@@ -202,7 +213,7 @@ class Groups:
         self._add(gone[self.good[gone] == self.good[into[gone]]], into)
 
     def _add(self, gone: NDArray[np.int64], into: NDArray[np.int64]) -> None:
-        """Add up what counts, ``gone`` in the order of ``into``."""
+        """Add the sums of groups that count to the groups that take them in; ``gone`` is in the order of ``into``."""
         if not len(gone):
             return
         kept, starts = np.unique(into[gone], return_index=True)
@@ -212,10 +223,10 @@ class Groups:
         self.moved[kept] = True
 
     def _judge(self, edges: Edges, rows: NDArray[np.int64], rule: Rule) -> None:
-        """Say along which edges groups may join, and how alike they are."""
+        """Set the similarity of the edges along which groups may join."""
         for start in range(0, len(rows), _BLOCK_EDGES):
             block = rows[start : start + _BLOCK_EDGES]
-            self._judge_block(edges, block[~edges.barred[block]], rule)
+            self._judge_block(edges, block[~edges.forbidden[block]], rule)
 
     def _judge_block(self, edges: Edges, rows: NDArray[np.int64], rule: Rule) -> None:
         first, second = edges.first[rows], edges.second[rows]
@@ -223,10 +234,10 @@ class Groups:
         similarity = product / np.maximum(self.lengths[first] * self.lengths[second], 1e-12)
         mean = product / np.maximum(self.weights[first] * self.weights[second], 1e-12)
         both = self.good[first] & self.good[second]
-        alike = (similarity >= rule.threshold) & (mean >= rule.mean_threshold) & (both != rule.poor)
-        alike &= ~_differ(self.labels.name, first, second)
-        refused = alike & _differ(self.labels.person, first, second)
-        edges.likeness[rows] = np.where(alike & ~refused, similarity, CLOSED)
+        similar = (similarity >= rule.threshold) & (mean >= rule.mean_threshold) & (both != rule.poor)
+        similar &= ~_differ(self.labels.name, first, second)
+        refused = similar & _differ(self.labels.person, first, second)
+        edges.similarity[rows] = np.where(similar & ~refused, similarity, CLOSED)
         if refused.any():
             people = np.stack([self.labels.person[first[refused]], self.labels.person[second[refused]]], axis=1)
             self.refusals.append(Refusals(np.sort(people, axis=1), similarity[refused]))
@@ -239,7 +250,7 @@ def _differ(labels: NDArray[np.int64], first: NDArray[np.int32], second: NDArray
 
 
 def _stars(edges: Edges, groups: Groups, rule: Rule) -> NDArray[np.int64]:
-    """What joins in one round: groups that are each other's best, and small ones whose best is the heavier of these.
+    """Return the joins of one round: groups that are each other's best, and small ones whose best is the heavier one.
 
     Returns:
         (G,) group that each becomes part of, mostly itself.
@@ -247,7 +258,7 @@ def _stars(edges: Edges, groups: Groups, rule: Rule) -> NDArray[np.int64]:
     rows = edges.open()
     into = np.arange(len(groups))
     first, second = edges.first[rows], edges.second[rows]
-    keys = _order(edges.likeness[rows], rows)
+    keys = _order(edges.similarity[rows], rows)
     best = np.zeros(len(groups), np.int64)
     np.maximum.at(best, first, keys)
     np.maximum.at(best, second, keys)
@@ -267,13 +278,13 @@ def _stars(edges: Edges, groups: Groups, rule: Rule) -> NDArray[np.int64]:
     return into
 
 
-def _order(likeness: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(E,) distinct positive keys in the order of likeness; ties are broken as if by lot."""
-    # Positive floats sort like their bits. Neighbouring rows get distant numbers: where many are equally alike, as are
-    # copies of one picture, many pairs are each other's best in the same round.
-    bits = (likeness + 2).view(np.int32).astype(np.int64)
-    lot = (rows * 2_654_435_761) & 0x7FFFFFFF
-    return bits << 31 | lot
+def _order(similarity: NDArray[np.float32], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return (E,) distinct positive keys in the order of similarity; ties are broken pseudo-randomly."""
+    # Positive floats sort like their bits. Neighbouring rows get distant numbers: where many are equally similar, as
+    # copies of one image are, many pairs are each other's best in the same round.
+    bits = (similarity + 2).view(np.int32).astype(np.int64)
+    number = (rows * 2_654_435_761) & 0x7FFFFFFF
+    return bits << 31 | number
 
 
 def _follow(
@@ -284,7 +295,7 @@ def _follow(
     groups: Groups,
     rule: Rule,
 ) -> None:
-    """Let groups join the hub they resemble most, best first, as long as they cannot move its mean by much."""
+    """Join groups to the hub they resemble most, best first, as long as they cannot move its mean by much."""
     order = np.lexsort((-keys, hub))
     small, hub = small[order], hub[order]
     weight = groups.weights[small]
@@ -300,8 +311,8 @@ def _follow(
 
 
 def _keep_apart(into: NDArray[np.int64], small: NDArray[np.int64], edges: Edges, best: NDArray[np.int64]) -> None:
-    """Of two different people that would follow the same hub, let the less similar one wait."""
-    rows = np.flatnonzero(edges.barred)
+    """Hold back the less similar of two different people that would join the same hub."""
+    rows = np.flatnonzero(edges.forbidden)
     first, second = edges.first[rows], edges.second[rows]
     clash = into[first] == into[second]
     first, second = first[clash], second[clash]

@@ -1,9 +1,9 @@
-"""Gives every appearance a person: against all that are known, or all over again.
+"""Gives every appearance a person: in the gallery, or by grouping all appearances from scratch.
 
-`assign` is for what has just been analysed: new appearances and the known people they resemble are grouped together
-from the most similar pair down, so the order within a batch does not matter. `regroup` forgets the people and groups
-everything. Both obey the same rules: an appearance of low quality joins no two people and needs more similarity to
-attach, and two who are in view at the same time in the same media are two people, unless they look the same there.
+`assign` is for new appearances: they are grouped together with the people of the gallery that they resemble, from the
+most similar pair down, so the order within a batch does not matter. `regroup` ignores the gallery and groups all
+appearances. Both obey the same rules: an appearance of low quality joins no two people and needs more similarity to
+attach, and two that are in view at the same time in the same file are two people, unless they look the same there.
 """
 
 from __future__ import annotations
@@ -27,44 +27,45 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from worker.identity.grouping.agglomerate import Refusals
+    from worker.identity.grouping.constraints import Exclusions
 
-_FEW = 10_000  # up to so many the thresholds are as they stand
-_BLOCK_PEOPLE = 4096  # known people compared at a time; the products with 1,000 appearances, 16 MB, stay in cache
+_BASE_COUNT = 10_000  # up to so many appearances or people the thresholds are as they stand
+_BLOCK_PEOPLE = 4096  # people compared at a time; the products with 1,000 appearances, 16 MB, stay in cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentifyOptions:
-    """What counts as one person. The thresholds are cosines of SFace embeddings."""
+    """Thresholds of grouping, as cosines of SFace embeddings."""
 
     threshold: float = 0.52
-    """Cosine of two people's mean embeddings from which they are one.
+    """Smallest cosine of two mean embeddings of one person.
 
     Largest BCubed F on LFW's train people (4,403 people, 9,456 images) with the default release, November 2026: 0.990,
     and 0.994 on the 1,330 held-out people. OpenCV's 0.363 is for single pairs: here it gives 0.954, and 0.354 without
     the second threshold. Tables in docs/measured/identity.md.
     """
     mean_threshold: float = 0.40
-    """Least mean cosine between the members of two groups that join; holds back large groups of look-alikes only.
+    """Smallest mean cosine between the members of two groups that join; separates large groups of look-alikes only.
 
     Chosen as above; on the held-out people it raises precision from 0.991 to 0.998 and costs no recall.
     """
     low_quality: float = 0.3
-    """Quality below which an appearance neither founds nor joins people: faces of some 15 pixels."""
+    """Quality below which an appearance moves no mean and joins no two people: faces of some 15 pixels."""
     low_quality_threshold: float = 0.56
-    """Cosine that attaches such an appearance. A little more suffices: what poor pictures lose is likeness, also to
-    strangers (measured on shrunken LFW images, same page)."""
+    """Smallest cosine that attaches such an appearance. A little more suffices, because poor images look less like
+    strangers too (measured on shrunken LFW images, same page)."""
     per_tenfold: float = 0.03
-    """By how much both thresholds rise with every tenfold of those that are compared, above 10,000.
+    """Rise of ``threshold`` and ``low_quality_threshold`` with every tenfold of the compared number, above 10,000.
 
     They were chosen among 9,456 images; among more there are more strangers who look alike. Largest BCubed F of 0, 0.03
-    and 0.04 at a million made appearances: 0.965, 0.997, 0.995 (same page).
+    and 0.04 at a million synthetic appearances: 0.965, 0.997, 0.995 (same page).
     """
     neighbours: int = 24
-    """Nearest groups that each is compared with."""
+    """Number of nearest groups that each group is compared with."""
 
     def among(self, count: int) -> IdentifyOptions:
-        """The options for ``count`` appearances or known people."""
-        rise = self.per_tenfold * max(0.0, math.log10(max(count, 1) / _FEW))
+        """Return the options for ``count`` appearances or people of the gallery."""
+        rise = self.per_tenfold * max(0.0, math.log10(max(count, 1) / _BASE_COUNT))
         return replace(
             self,
             threshold=self.threshold + rise,
@@ -74,7 +75,7 @@ class IdentifyOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class AppearanceEmbeddings(ArrayColumns):
-    """Appearances as identification sees them."""
+    """Appearances as grouping reads them."""
 
     embeddings: NDArray[np.float32]
     """(N, D) L2-normalised."""
@@ -83,7 +84,7 @@ class AppearanceEmbeddings(ArrayColumns):
     media: NDArray[np.int64]
     """(N,) number of the file."""
     start_seconds: NDArray[np.float64]
-    """(N,) first time in view; 0 for a still."""
+    """(N,) first time in view; 0 for an image."""
     end_seconds: NDArray[np.float64]
     """(N,) last time in view."""
 
@@ -93,7 +94,7 @@ class AppearanceEmbeddings(ArrayColumns):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class GalleryPeople(ArrayColumns):
-    """A block of known people; one vector each, however often they were seen."""
+    """A block of people of the gallery: one vector each, however many appearances they have."""
 
     person: NDArray[np.int64]
     """(P,) ids, each once."""
@@ -109,7 +110,7 @@ class GalleryPeople(ArrayColumns):
 
     @classmethod
     def empty(cls, dimension: int = 128) -> Self:
-        """Nobody."""
+        """Return no people."""
         ids, sums = np.zeros(0, np.int64), np.zeros((0, dimension), np.float32)
         return cls(person=ids, sums=sums, weights=np.zeros(0, np.float32), good=np.zeros(0, np.bool_))
 
@@ -122,7 +123,7 @@ class GalleryPeople(ArrayColumns):
         *,
         options: IdentifyOptions | None = None,
     ) -> Self:
-        """Sum up the stored appearances of some people.
+        """Sum up the appearances of some people.
 
         Args:
             person: (N,) person of each appearance; all appearances of a person must be here.
@@ -145,58 +146,56 @@ class GalleryPeople(ArrayColumns):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
-    """Who the new appearances are."""
+    """The people of new appearances."""
 
     person: NDArray[np.int64]
-    """(N,) id of a known person, -1 for someone new."""
+    """(N,) id of a person of the gallery, -1 for a new one."""
     newcomer: NDArray[np.int64]
-    """(N,) number of a new person, 0.. in order of first row; -1 for someone known."""
+    """(N,) number of a new person, 0.. in order of first row; -1 for one of the gallery."""
     similarity: NDArray[np.float32]
     """(N,) cosine to the mean of the person, the appearance included where it is of good quality."""
-    alike: NDArray[np.int64]
-    """(K, 2) pairs of known people, smaller id first, that now look like one person; most similar pair first."""
+    merge_candidates: NDArray[np.int64]
+    """(K, 2) pairs of people of the gallery, smaller id first, that came to look like one; most similar pair first."""
 
 
 def assign(
     new: AppearanceEmbeddings,
-    known: Iterable[GalleryPeople] = (),
+    gallery: Iterable[GalleryPeople] = (),
     *,
     sightings: Sightings | None = None,
     constraints: Constraints | None = None,
-    pinned: NDArray[np.int64] | None = None,
     options: IdentifyOptions | None = None,
 ) -> Assignment:
-    """Give each new appearance a known or a new person.
+    """Give each new appearance a person of the gallery or a new one.
 
-    Known people are never joined: pairs that have become alike are reported, so that what a human said can be asked
-    first.
+    People of the gallery are never joined: pairs that came to look like one are returned as merge candidates, so that
+    corrections can be checked first.
 
     Args:
         new: N appearances, best all those of an analysis at once.
-        known: blocks of known people, each person in one block; only the few that resemble a new appearance are held.
-        sightings: where known people are already in view in the media of the new appearances; others are ignored.
-        constraints: what humans said about the new appearances.
-        pinned: (N,) person that an appearance is by a human's words, known or not, -1 for none.
+        gallery: blocks of people, each person in one block; only the few that resemble a new appearance are held.
+        sightings: sightings of the gallery in the files of the new appearances; those in other files are ignored.
+        constraints: over the N new appearances.
         options: thresholds.
     """
     options = options or IdentifyOptions()
-    said = constraints or Constraints.none(len(new))
-    pinned = np.full(len(new), -1, np.int64) if pinned is None else pinned
-    near, compared = _candidates(new, known, pinned, options)
-    groups = _assignable(new, near, said, pinned, options)
-    groups.see(_in_view(new, near, sightings or Sightings.empty(new.embeddings.shape[1])))
-    groups.bar(said.apart + len(near))
-    groups.bar(_bans(said.banned, near))
-    groups.unite(np.concatenate([np.full(len(near), -1, np.int64), said.together]))
-    groups.unite(groups.labels.person.copy())
-    _group(groups, options.among(compared + len(new)))
+    constraints = constraints or Constraints.none(len(new))
+    candidates = _find_candidates(new, gallery, constraints.pinned, options)
+    near = candidates.people
+    groups = _make_groups(new, near, constraints, options)
+    groups.set_in_view(_in_view(new, near, sightings or Sightings.empty(new.embeddings.shape[1])))
+    groups.cannot_link(constraints.cannot_link + len(near))
+    groups.cannot_link(_exclusions(constraints.excluded, near))
+    groups.must_link(np.concatenate([np.full(len(near), -1, np.int64), constraints.must_link]))
+    groups.must_link(groups.labels.person.copy())
+    _group(groups, options.among(candidates.compared + len(new)))
     roots = groups.roots()[len(near) :]
     person = groups.labels.person[roots]
     return Assignment(
         person=person,
         newcomer=_number(np.where(person < 0, roots, -1)),
         similarity=np.einsum("nd,nd->n", new.embeddings, groups.directions(roots)),
-        alike=_alike(groups.refusals),
+        merge_candidates=_merge_candidates(groups.refusals),
     )
 
 
@@ -210,22 +209,22 @@ def regroup(
 
     Args:
         appearances: N appearances.
-        constraints: what humans said about them.
+        constraints: over the N appearances; without a gallery nothing is pinned or excluded.
         options: thresholds.
 
     Returns:
         (N,) int64 group of each appearance, 0.. in order of first row.
     """
     options = options or IdentifyOptions()
-    said = constraints or Constraints.none(len(appearances))
+    constraints = constraints or Constraints.none(len(appearances))
     weights = _weights(appearances.quality)
     groups = Groups(
         appearances.embeddings * weights[:, None],
         weights,
         appearances.quality >= options.low_quality,
-        Labels(np.full(len(appearances), -1, np.int64), said.name.copy()),
+        Labels(np.full(len(appearances), -1, np.int64), constraints.name.copy()),
     )
-    groups.see(
+    groups.set_in_view(
         InView(
             group=np.arange(len(appearances)),
             media=appearances.media,
@@ -235,14 +234,14 @@ def regroup(
             quality=appearances.quality,
         )
     )
-    groups.bar(said.apart)
-    groups.unite(said.together)
+    groups.cannot_link(constraints.cannot_link)
+    groups.must_link(constraints.must_link)
     _group(groups, options.among(len(appearances)))
     return _number(groups.roots())
 
 
 def inherit(groups: NDArray[np.int64], previous: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Let regrouped appearances keep their people: each group takes the person it shares most appearances with.
+    """Return the person that each regrouped group inherits: the one it shares most appearances with.
 
     Args:
         groups: (N,) result of `regroup`.
@@ -269,61 +268,66 @@ def inherit(groups: NDArray[np.int64], previous: NDArray[np.int64]) -> NDArray[n
 
 
 def _group(groups: Groups, options: IdentifyOptions) -> None:
-    """First the good ones among themselves, then the others attach without moving them."""
+    """Join groups of good quality among themselves, then attach the others without moving a mean."""
     rule = Rule(threshold=options.threshold, mean_threshold=options.mean_threshold, neighbours=options.neighbours)
     groups.agglomerate(rule)
     if not groups.good.all():
         groups.agglomerate(replace(rule, threshold=options.low_quality_threshold, poor=True))
 
 
-def _assignable(
-    new: AppearanceEmbeddings,
-    near: GalleryPeople,
-    said: Constraints,
-    pinned: NDArray[np.int64],
-    options: IdentifyOptions,
+@dataclass(frozen=True, slots=True)
+class _Candidates:
+    """People of the gallery that new appearances may be."""
+
+    people: GalleryPeople
+    compared: int
+    """Number of people that were compared."""
+
+
+def _make_groups(
+    new: AppearanceEmbeddings, near: GalleryPeople, constraints: Constraints, options: IdentifyOptions
 ) -> Groups:
-    """Known people and new appearances, in this order, as groups; only the latter look for neighbours at first."""
+    """Make a group of each person and each new appearance, in this order; only the latter look for neighbours first."""
     weights = _weights(new.quality)
     groups = Groups(
         np.concatenate([near.sums, new.embeddings * weights[:, None]]),
         np.concatenate([near.weights, weights]),
         np.concatenate([near.good, new.quality >= options.low_quality]),
         Labels(
-            np.concatenate([near.person, pinned]),
-            np.concatenate([np.full(len(near), -1, np.int64), said.name]),
+            np.concatenate([near.person, constraints.pinned]),
+            np.concatenate([np.full(len(near), -1, np.int64), constraints.name]),
         ),
     )
     groups.moved[: len(near)] = False
     return groups
 
 
-def _candidates(
-    new: AppearanceEmbeddings, known: Iterable[GalleryPeople], pinned: NDArray[np.int64], options: IdentifyOptions
-) -> tuple[GalleryPeople, int]:
-    """The known people that a new appearance is pinned to or resembles, ``neighbours`` for each, of how many."""
+def _find_candidates(
+    new: AppearanceEmbeddings, gallery: Iterable[GalleryPeople], pinned: NDArray[np.int64], options: IdentifyOptions
+) -> _Candidates:
+    """Find the people that a new appearance is pinned to or resembles, ``neighbours`` for each."""
     compared = 0
     near, hits = GalleryPeople.empty(new.embeddings.shape[1]), Hits.empty()
     pinned = pinned[pinned >= 0]
-    for block in known:
+    for block in gallery:
         compared += len(block)
-        least = options.among(compared).threshold - EDGE_MARGIN
-        found = _alike_people(new, block, options.neighbours, least)
+        minimum = options.among(compared).threshold - EDGE_MARGIN
+        found = _nearest_people(new, block, options.neighbours, minimum)
         hits = Hits.cat([hits, found.of(np.arange(len(new)), len(near) + np.arange(len(block)))])
         hits = hits.best(options.neighbours)
         kept = np.union1d(hits.found, np.flatnonzero(np.isin(np.concatenate([near.person, block.person]), pinned)))
-        hits = Hits(hits.asking, np.searchsorted(kept, hits.found), hits.similarity)
+        hits = replace(hits, found=np.searchsorted(kept, hits.found))
         near = GalleryPeople.cat([near[kept[kept < len(near)]], block[kept[kept >= len(near)] - len(near)]])
-    return near, compared
+    return _Candidates(near, compared)
 
 
-def _alike_people(new: AppearanceEmbeddings, block: GalleryPeople, count: int, least: float) -> Hits:
-    """The people of a block that resemble new appearances, without copying the block."""
+def _nearest_people(new: AppearanceEmbeddings, block: GalleryPeople, count: int, minimum: float) -> Hits:
+    """Find the people of a block that resemble new appearances, without copying the block."""
     parts = []
     for start in range(0, len(block), _BLOCK_PEOPLE):
         sums = block.sums[start : start + _BLOCK_PEOPLE]
         units = sums / np.maximum(np.linalg.norm(sums, axis=1), 1e-12)[:, None]
-        found = compare(new.embeddings, units, count=count, least=least)
+        found = compare(new.embeddings, units, count=count, minimum=minimum)
         parts.append(found.of(np.arange(len(new)), start + np.arange(len(sums))))
     return Hits.cat([Hits.empty(), *parts])
 
@@ -333,7 +337,7 @@ def _weights(quality: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _in_view(new: AppearanceEmbeddings, near: GalleryPeople, sightings: Sightings) -> InView:
-    """When the known people and the new appearances, rows in this order, are in view."""
+    """Return when the people and the new appearances, rows in this order, are in view."""
     seen = sightings[np.isin(sightings.person, near.person)]
     order = np.argsort(near.person)
     place = np.searchsorted(near.person, seen.person, sorter=order)
@@ -347,16 +351,16 @@ def _in_view(new: AppearanceEmbeddings, near: GalleryPeople, sightings: Sighting
     )
 
 
-def _bans(banned: NDArray[np.int64], near: GalleryPeople) -> NDArray[np.int64]:
-    """(B, 2) rows of known people and of new appearances, in this order, that humans set apart."""
-    rows = banned[np.isin(banned[:, 1], near.person)]
+def _exclusions(excluded: Exclusions, near: GalleryPeople) -> NDArray[np.int64]:
+    """Return (B, 2) rows of people and of new appearances, in this order, that a correction separates."""
+    found = excluded[np.isin(excluded.person, near.person)]
     order = np.argsort(near.person)
-    place = np.searchsorted(near.person, rows[:, 1], sorter=order)
-    return np.stack([order[place], rows[:, 0] + len(near)], axis=1)
+    place = np.searchsorted(near.person, found.person, sorter=order)
+    return np.stack([order[place], found.row + len(near)], axis=1)
 
 
 def _number(labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Labels as 0.. in order of first row; -1 stays."""
+    """Renumber labels as 0.. in order of first row; -1 stays."""
     found, first, number = np.unique(labels, return_index=True, return_inverse=True)
     none = int(len(found) > 0 and found[0] < 0)
     rank = np.full(len(found), -1, np.int64)
@@ -364,8 +368,8 @@ def _number(labels: NDArray[np.int64]) -> NDArray[np.int64]:
     return rank[number]
 
 
-def _alike(refusals: list[Refusals]) -> NDArray[np.int64]:
-    """(K, 2) pairs of known people that would have joined, the most similar pair first."""
+def _merge_candidates(refusals: list[Refusals]) -> NDArray[np.int64]:
+    """Return (K, 2) pairs of people of the gallery that would have joined, the most similar pair first."""
     if not refusals:
         return np.zeros((0, 2), np.int64)
     person = np.concatenate([refusal.person for refusal in refusals])

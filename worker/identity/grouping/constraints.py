@@ -1,4 +1,4 @@
-"""What humans said about who is who, in the form that grouping reads: rows of appearances."""
+"""Constraints on grouping: must-link and cannot-link over rows of appearances."""
 
 from __future__ import annotations
 
@@ -7,35 +7,58 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
+from worker.columns import ArrayColumns
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Constraints:
-    """Must-links and cannot-links over N appearances; what humans said outweighs every similarity.
+@dataclass(frozen=True, slots=True, repr=False)
+class Exclusions(ArrayColumns):
+    """Cannot-link constraints between appearances and people of the gallery."""
 
-    Two rows that are together are one person even where they are in view at the same time (a mirror, a picture in the
-    picture). Whoever makes constraints sees to it that they do not contradict each other.
-    """
-
-    together: NDArray[np.int64]
-    """(N,) rows with equal numbers are one person; -1: nothing was said."""
-    name: NDArray[np.int64]
-    """(N,) rows with different numbers are different people, equal numbers say nothing; -1: no name."""
-    apart: NDArray[np.int64]
-    """(A, 2) pairs of rows that are different people."""
-    banned: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
-    """(B, 2) row and known person that it is not."""
+    row: NDArray[np.int64]
+    """(B,) row of the appearance."""
+    person: NDArray[np.int64]
+    """(B,) person that it is not."""
 
     def __post_init__(self) -> None:
-        tails = {self.apart.shape[1:], self.banned.shape[1:]}
-        if self.together.shape != self.name.shape or tails != {(2,)}:
-            message = f"together {self.together.shape}, name {self.name.shape}, apart {self.apart.shape}, "
-            raise ValueError(f"{message}banned {self.banned.shape}: expected (N,), (N,), (A, 2) and (B, 2)")
+        self._check()
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Return no exclusion."""
+        return cls(np.zeros(0, np.int64), np.zeros(0, np.int64))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Constraints:
+    """Must-link and cannot-link constraints over N appearances; they outweigh every similarity.
+
+    Two rows with a must-link are one person even where they are in view at the same time (a mirror, an image in the
+    image). The constraints must not contradict each other.
+    """
+
+    must_link: NDArray[np.int64]
+    """(N,) rows with equal numbers are one person; -1 for no constraint."""
+    name: NDArray[np.int64]
+    """(N,) rows with different numbers are different people, equal numbers mean nothing; -1 for no name."""
+    cannot_link: NDArray[np.int64]
+    """(A, 2) pairs of rows that are different people."""
+    pinned: NDArray[np.int64]
+    """(N,) person that a row is, in the gallery or not; -1 for no constraint."""
+    excluded: Exclusions = field(default_factory=Exclusions.empty)
+
+    def __post_init__(self) -> None:
+        shapes = {self.must_link.shape, self.name.shape, self.pinned.shape}
+        if len(shapes) != 1 or self.cannot_link.shape[1:] != (2,):
+            raise ValueError(
+                f"got must_link {self.must_link.shape}, name {self.name.shape}, pinned {self.pinned.shape} and "
+                f"cannot_link {self.cannot_link.shape}; expected (N,) three times and (A, 2)"
+            )
 
     @classmethod
     def none(cls, count: int) -> Self:
-        """Nobody said anything about any of ``count`` rows."""
-        silent = np.full(count, -1, np.int64)
-        return cls(together=silent, name=silent, apart=np.zeros((0, 2), np.int64))
+        """Return no constraint on any of ``count`` rows."""
+        absent = np.full(count, -1, np.int64)
+        return cls(must_link=absent, name=absent, cannot_link=np.zeros((0, 2), np.int64), pinned=absent)

@@ -1,8 +1,9 @@
-"""Who is in view at the same time in the same file: evidence that they are two people, not proof of it.
+"""Appearances in view at the same time in the same file: evidence of two people, not proof.
 
-A collage, a strip of a photo booth, a mirror, a picture of somebody beside that person and a face that was found twice
-show one person several times. So two who look so much the same that different people are implausible are no evidence,
-and neither are two whom a chain of such pairs connects in one picture. Identical twins cannot be told from that.
+A collage, a strip of a photo booth, a mirror, an image of a person beside that person and a face that was found twice
+show one person several times. So a pair that looks so much the same that different people are implausible is no
+evidence, and neither is a pair that a chain of such pairs connects in one image. Identical twins cannot be told apart
+by this.
 """
 
 from __future__ import annotations
@@ -22,25 +23,23 @@ if TYPE_CHECKING:
     Ids = NDArray[np.int64]
     Floats = NDArray[np.float64]
 
+# Smallest cosine of two clear faces in view together that may be one person.
+# Of 1,576 pairs of different people in 139 photographs of groups, the most similar have 0.62, at a quality of 0.41; of
+# those of quality 0.5 and more 0.51. Of LFW's held-out people (6.8 million pairs) the most similar have 0.60. Images of
+# one person have 0.65 and more in 74 of 100 pairs there, and 0.9 and more in one session. Tables in
+# docs/measured/identity.md.
 SAME_COSINE = 0.65
-"""Cosine from which two clear faces in view together may be one person.
-
-Of 1,576 pairs of different people in 139 photographs of groups, the most alike have 0.62, at a quality of 0.41; of
-those of quality 0.5 and more 0.51. Of LFW's held-out people (6.8 million pairs) the most alike have 0.60. Pictures of
-one person have 0.65 and more in 74 of 100 pairs there, and 0.9 and more in one session. Tables in
-docs/measured/identity.md.
-"""
-_CLEAR_QUALITY = 0.5  # below it more is asked: blurred faces of one picture resemble each other
-_PER_QUALITY = 0.5  # by how much more, for a quality that is lower by one
+_CLEAR_QUALITY = 0.5  # below it the limit rises: blurred faces of one image resemble each other
+_PER_QUALITY = 0.5  # rise of the limit for a quality that is lower by one
 _BLOCK_PAIRS = 262_144  # compared at a time: 270 MB of embeddings of 128 numbers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class InView(ArrayColumns):
-    """When members of groups are in view."""
+    """Times at which members of groups are in view."""
 
     group: Ids
-    """(M,) row of the group that each belongs to."""
+    """(M,) row of the member's group."""
     media: Ids
     """(M,) file."""
     start_seconds: Floats
@@ -58,18 +57,18 @@ class InView(ArrayColumns):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Sightings(ArrayColumns):
-    """When known people are in view."""
+    """Times at which people of the gallery are in view."""
 
     person: NDArray[np.int64]
-    """(S,) the person's id."""
+    """(S,) id of the person."""
     media: NDArray[np.int64]
-    """(S,)."""
+    """(S,) file."""
     start_seconds: NDArray[np.float64]
-    """(S,)."""
+    """(S,) first time in view; 0 for an image."""
     end_seconds: NDArray[np.float64]
-    """(S,)."""
+    """(S,) last time in view."""
     embeddings: NDArray[np.float32]
-    """(S, D) what they look like there; zero where there is none."""
+    """(S, D) of the appearance there, L2-normalised; zero where there is none."""
     quality: NDArray[np.float32]
     """(S,) in 0..1."""
 
@@ -78,20 +77,20 @@ class Sightings(ArrayColumns):
 
     @classmethod
     def empty(cls, dimension: int = 128) -> Self:
-        """Nobody."""
+        """Return no sighting."""
         ids, times, none = np.zeros(0, np.int64), np.zeros(0, np.float64), np.zeros(0, np.float32)
         looks = np.zeros((0, dimension), np.float32)
         return cls(person=ids, media=ids, start_seconds=times, end_seconds=times, embeddings=looks, quality=none)
 
 
 def pairs_in_view(media: Ids, start_seconds: Floats, end_seconds: Floats) -> Ids:
-    """(B, 2) pairs of rows that are in view in the same media at the same time."""
+    """Return the (B, 2) pairs of rows that are in view in the same file at the same time."""
     blocks = [np.zeros((0, 2), np.int64), *_pairs_in_view(media, start_seconds, end_seconds)]
     return np.concatenate(blocks)
 
 
 def connected_components(count: int, pairs: Ids) -> Ids:
-    """(count,) the smallest number that each of 0.. is connected with by a chain of (E, 2) pairs."""
+    """Return, for each of 0..count-1, the smallest number that a chain of (E, 2) pairs connects it with."""
     label = np.arange(count)
     while len(pairs):
         least = np.minimum(label[pairs[:, 0]], label[pairs[:, 1]])
@@ -106,14 +105,14 @@ def connected_components(count: int, pairs: Ids) -> Ids:
 
 
 def cannot_link_pairs(seen: InView, groups: Ids, near: Ids) -> Ids:
-    """Return the pairs of groups that are in view together, and do not look like one person there.
+    """Return the pairs of groups that are in view together and do not look like one person there.
 
-    Only groups that might come together are looked at, those that a chain of near pairs connects: all pairs in view of
-    a film that shows a crowd would be millions.
+    Only groups that may join are compared, those that a chain of near pairs connects: all pairs in view of a video that
+    shows a crowd would be millions.
 
     Args:
         seen: M members.
-        groups: (M,) group that each has become part of.
+        groups: (M,) group that each member belongs to by now.
         near: (E, 2) pairs of groups along which they may join.
 
     Returns:
@@ -129,9 +128,9 @@ def cannot_link_pairs(seen: InView, groups: Ids, near: Ids) -> Ids:
     for block in _pairs_in_view(file.ravel(), seen.start_seconds[rows], seen.end_seconds[rows]):
         pairs = rows[block]
         pairs = pairs[groups[pairs[:, 0]] != groups[pairs[:, 1]]]
-        alike = _look_the_same(seen, pairs)
-        same.append(pairs[alike])
-        apart.append(pairs[~alike])
+        looks_same = _look_the_same(seen, pairs)
+        same.append(pairs[looks_same])
+        apart.append(pairs[~looks_same])
     person = connected_components(len(groups), np.concatenate(same))
     pairs = np.concatenate(apart)
     pairs = groups[pairs[person[pairs[:, 0]] != person[pairs[:, 1]]]]
@@ -152,7 +151,7 @@ def _pairs_in_view(media: Ids, start_seconds: Floats, end_seconds: Floats) -> It
     _, file = np.unique(media[order], return_inverse=True)
     moments, place = np.unique(np.concatenate([start_seconds[order], end_seconds[order]]), return_inverse=True)
     starts, ends = file * len(moments) + place.reshape(2, -1)
-    # in order of start, whoever begins before a row ends comes right after it
+    # In order of start, the rows that begin before a row ends come right after it.
     following = np.maximum(np.searchsorted(starts, ends, side="right") - np.arange(len(order)) - 1, 0)
     total = np.concatenate([[0], np.cumsum(following)])
     begin = 0

@@ -1,8 +1,8 @@
-"""Who is near whom: pairs of vectors of high cosine, exactly for few and within cells for many.
+"""Nearest neighbours: pairs of vectors of high cosine, exactly for few and within cells for many.
 
-Few vectors are all compared. Many are first sorted into cells (spherical k-means), and each vector looks at the members
-of the cells whose centres are nearest to it, as in an inverted file. The work goes cell by cell, so that it is products
-of matrices: ten times faster than a search row by row, and no matrix is larger than a block.
+Few vectors are all compared. Many are first sorted into cells (spherical k-means), and each query is compared with the
+members of the cells whose centres are nearest to it, as in an inverted file. The work goes cell by cell, so that it is
+products of matrices: ten times faster than a search row by row, and no matrix is larger than a block.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# Up to so many products all are computed: 50,000 vectors among themselves, some seconds on two cores.
+# Up to so many products the search is exact: 50,000 vectors among themselves, some seconds on two cores.
 EXACT_PRODUCTS = 50_000**2
-# Cells that each vector looks at. Of the pairs of one person in a million pictures that reach the first threshold,
-# docs/measured/identity.md says how many are found.
+# Cells that each query is compared with. docs/measured/identity.md has the share that is found, of the pairs of one
+# person among a million images that reach the first threshold.
 PROBES = 32
 _CELLS_PER_ROOT = 2  # cells per square root of the vectors: smaller ones are searched with less waste
 _BLOCK_ROWS = 4096  # times as many members: 16 million scores, 64 MB
@@ -48,12 +48,12 @@ class _Cells:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Hits(ArrayColumns):
-    """H pairs of a row that asks and a row that it is near to."""
+    """H pairs of a query and a row that is near to it."""
 
-    asking: NDArray[np.int64]
-    """(H,)."""
+    query: NDArray[np.int64]
+    """(H,) row of the query."""
     found: NDArray[np.int64]
-    """(H,)."""
+    """(H,) row that is near to it."""
     similarity: NDArray[np.float32]
     """(H,) cosine."""
 
@@ -62,32 +62,32 @@ class Hits(ArrayColumns):
 
     @classmethod
     def empty(cls) -> Self:
-        """No hit."""
+        """Return no hit."""
         return cls(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))
 
-    def of(self, asking: NDArray[np.int64], found: NDArray[np.int64]) -> Hits:
-        """The same hits by the numbers that the rows of two blocks have elsewhere."""
-        return Hits(asking[self.asking], found[self.found], self.similarity)
+    def of(self, query: NDArray[np.int64], found: NDArray[np.int64]) -> Hits:
+        """Return the same hits with the numbers that the rows of two blocks have outside of them."""
+        return Hits(query[self.query], found[self.found], self.similarity)
 
     def best(self, count: int) -> Hits:
-        """The ``count`` most similar of each that asks."""
-        order = np.lexsort((-self.similarity, self.asking))
-        asking = self.asking[order]
-        first = np.flatnonzero(np.diff(asking, prepend=-1))
-        rank = np.arange(len(asking)) - np.repeat(first, np.diff(first, append=len(asking)))
+        """Return the ``count`` most similar hits of each query."""
+        order = np.lexsort((-self.similarity, self.query))
+        query = self.query[order]
+        first = np.flatnonzero(np.diff(query, prepend=-1))
+        rank = np.arange(len(query)) - np.repeat(first, np.diff(first, append=len(query)))
         return self[order[rank < count]]
 
 
-def compare(vectors: NDArray[np.float32], others: NDArray[np.float32], *, count: int, least: float) -> Hits:
+def compare(vectors: NDArray[np.float32], others: NDArray[np.float32], *, count: int, minimum: float) -> Hits:
     """Compare all of (A, D) with all of (B, D) normalised vectors.
 
     Returns:
-        For each of A the ``count`` most similar whose cosine is at least ``least``; sometimes a few more.
+        For each of A the ``count`` most similar whose cosine is at least ``minimum``; sometimes a few more.
     """
     parts = []
     for start in range(0, len(vectors), _BLOCK_ROWS):
         product = vectors[start : start + _BLOCK_ROWS] @ others.T
-        near = product >= least
+        near = product >= minimum
         if np.count_nonzero(near) > 2 * count * len(product):  # sorting so many would take longer than comparing them
             near &= product >= np.partition(product, -count, axis=1)[:, -count, None]
         flat = np.flatnonzero(near)  # ten times faster than rows and columns
@@ -96,62 +96,62 @@ def compare(vectors: NDArray[np.float32], others: NDArray[np.float32], *, count:
     return Hits.cat([Hits.empty(), *parts])
 
 
-def is_exact(count: int, asking: int) -> bool:
-    """Whether ``asking`` of ``count`` vectors are compared with all, so that no pair is missed."""
-    return count * asking <= EXACT_PRODUCTS
+def is_exact(count: int, queries: int) -> bool:
+    """Return whether ``queries`` of ``count`` vectors are compared with all of them, so that no pair is missed."""
+    return count * queries <= EXACT_PRODUCTS
 
 
 def near_pairs(
     units: NDArray[np.float32],
-    asking: NDArray[np.int64],
+    queries: NDArray[np.int64],
     *,
     count: int,
-    least: float,
+    minimum: float,
     seed: int = 0,
 ) -> NDArray[np.int64]:
-    """Pairs of rows that are near each other.
+    """Return the pairs of rows that are near each other.
 
     Args:
-        units: (N, D) normalised, or zero for a row that is near nobody.
-        asking: (A,) rows whose neighbours are wanted.
-        count: how many nearest rows each is paired with.
-        least: cosine that they must reach.
-        seed: other cells for another number; pairs that one misses another may find.
+        units: (N, D) normalised, or zero for a row that is near no other.
+        queries: (Q,) rows whose neighbours are searched.
+        count: number of nearest rows that each is paired with.
+        minimum: smallest cosine of a pair.
+        seed: of the cells; pairs that one seed misses another may find.
 
     Returns:
         (E, 2) pairs, each once, smaller row first, in order.
     """
-    most = count + 1  # since each is nearest to itself
-    if is_exact(len(units), len(asking)):
-        found = _exact(units, asking, most, least)
+    limit = count + 1  # each query is nearest to itself
+    if is_exact(len(units), len(queries)):
+        found = _exact(units, queries, limit, minimum)
     else:
-        found = _by_cell(_cells(units, seed), asking, most, least)
+        found = _by_cell(_cells(units, seed), queries, limit, minimum)
     keys = [np.zeros(0, np.int64)]
     for hits in found:
-        other = hits.asking != hits.found
-        ends = np.stack([hits.asking[other], hits.found[other]])
+        other = hits.query != hits.found
+        ends = np.stack([hits.query[other], hits.found[other]])
         keys.append(ends.min(axis=0) << 32 | ends.max(axis=0))
     pairs = np.unique(np.concatenate(keys))
     return np.stack([pairs >> 32, pairs & 0xFFFFFFFF], axis=1)
 
 
-def _exact(units: NDArray[np.float32], asking: NDArray[np.int64], count: int, least: float) -> Iterator[Hits]:
-    """Compare all that ask with all."""
-    everyone = np.arange(len(units))
-    for start in range(0, len(asking), _BLOCK_ROWS):
-        rows = asking[start : start + _BLOCK_ROWS]
+def _exact(units: NDArray[np.float32], queries: NDArray[np.int64], count: int, minimum: float) -> Iterator[Hits]:
+    """Compare the queries with all vectors."""
+    numbers = np.arange(len(units))
+    for start in range(0, len(queries), _BLOCK_ROWS):
+        rows = queries[start : start + _BLOCK_ROWS]
         vectors = units[rows]
         hits = [
-            compare(vectors, units[begin : begin + _BLOCK_ROWS], count=count, least=least).of(rows, everyone[begin:])
+            compare(vectors, units[begin : begin + _BLOCK_ROWS], count=count, minimum=minimum).of(rows, numbers[begin:])
             for begin in range(0, len(units), _BLOCK_ROWS)
         ]
         yield Hits.cat([Hits.empty(), *hits]).best(count)
 
 
-def _by_cell(cells: _Cells, asking: NDArray[np.int64], count: int, least: float) -> Iterator[Hits]:
-    """Compare all that ask with the members of the nearest cells."""
+def _by_cell(cells: _Cells, queries: NDArray[np.int64], count: int, minimum: float) -> Iterator[Hits]:
+    """Compare the queries with the members of the nearest cells."""
     wanted = np.zeros(len(cells.order), np.bool_)
-    wanted[asking] = True
+    wanted[queries] = True
     places = np.flatnonzero(wanted[cells.order])
     for start in range(0, len(places), _CHUNK_ROWS):
         chunk = places[start : start + _CHUNK_ROWS]
@@ -162,7 +162,7 @@ def _by_cell(cells: _Cells, asking: NDArray[np.int64], count: int, least: float)
         hits = []
         for cell, visitors in enumerate(np.split(visits, ends[:-1])):
             members = slice(*cells.starts[cell : cell + 2])
-            found = compare(vectors[visitors], cells.packed[members], count=count, least=least)
+            found = compare(vectors[visitors], cells.packed[members], count=count, minimum=minimum)
             hits.append(found.of(rows[visitors], cells.order[members]))
         yield Hits.cat([Hits.empty(), *hits]).best(count)
 

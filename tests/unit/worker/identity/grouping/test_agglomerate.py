@@ -1,4 +1,4 @@
-"""Groups join along edges, and what was barred stays so whatever joins."""
+"""Groups join along edges, and what was forbidden stays so whatever joins."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def groups_of(vectors, *, weights=None, good=None):
     )
 
 
-def test_equal_edges_are_one_and_barred_if_any_was():
+def test_equal_edges_are_one_and_forbidden_if_any_was():
     edges = Edges(np.array([[3, 1], [1, 3], [0, 2], [4, 4]]), np.array([[2, 0], [1, 4]]))
     assert edges.pairs().tolist() == [[0, 2], [1, 3], [1, 4]]
-    assert edges.bars().tolist() == [[0, 2], [1, 4]]
-    assert (edges.likeness == CLOSED).all()
+    assert edges.cannot_links().tolist() == [[0, 2], [1, 4]]
+    assert (edges.similarity == CLOSED).all()
 
 
 def test_joining_carries_bars_along():
@@ -38,21 +38,21 @@ def test_joining_carries_bars_along():
     changed = edges.relabel(into, np.array([True, True, False, False]))
     ends = np.stack([edges.first[changed], edges.second[changed]], axis=1)
     assert sorted(ends.tolist()) == [[0, 2], [0, 3]]
-    assert edges.bars().tolist() == [[0, 2]]
+    assert edges.cannot_links().tolist() == [[0, 2]]
 
 
-def test_who_was_barred_and_is_joined_all_the_same_leaves_no_bar():
+def test_who_was_forbidden_and_is_joined_all_the_same_leaves_no_forbidden_edge():
     edges = Edges(NONE, np.array([[0, 1], [1, 2]]))
     edges.relabel(np.array([0, 0, 2]), np.array([True, True, False]))
-    assert edges.bars().tolist() == [[0, 2]]
+    assert edges.cannot_links().tolist() == [[0, 2]]
 
 
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=50, deadline=None)
 def test_edges_stay_those_of_the_joined_groups(seed):
     rng = np.random.default_rng(seed)
-    pairs, bars = rng.integers(0, 30, (60, 2)), rng.integers(0, 30, (9, 2))
-    edges, now = Edges(pairs, bars), np.arange(30)
+    pairs, forbidden = rng.integers(0, 30, (60, 2)), rng.integers(0, 30, (9, 2))
+    edges, now = Edges(pairs, forbidden), np.arange(30)
     for _ in range(6):
         roots = np.unique(now)
         gone, kept = np.array_split(rng.permutation(roots)[: 2 * (len(roots) // 4)], 2)
@@ -60,7 +60,10 @@ def test_edges_stay_those_of_the_joined_groups(seed):
         into[gone] = kept
         edges.relabel(into, np.isin(np.arange(30), [*gone, *kept]))
         now = into[now]
-        for found, given_pairs in ((edges.bars(), bars), (edges.pairs(), np.concatenate([pairs, bars]))):
+        for found, given_pairs in (
+            (edges.cannot_links(), forbidden),
+            (edges.pairs(), np.concatenate([pairs, forbidden])),
+        ):
             ends = np.sort(now[given_pairs], axis=1)
             wanted = {tuple(pair) for pair in ends[ends[:, 0] != ends[:, 1]].tolist()}
             assert {tuple(pair) for pair in found.tolist()} == wanted
@@ -69,7 +72,7 @@ def test_edges_stay_those_of_the_joined_groups(seed):
 
 def test_united_groups_are_a_sum():
     groups = groups_of(np.eye(5, 7), weights=[1, 2, 3, 4, 5])
-    groups.unite(np.array([6, -1, 6, 6, -1]))
+    groups.must_link(np.array([6, -1, 6, 6, -1]))
     assert groups.roots().tolist() == [0, 1, 0, 0, 4]
     assert groups.sums[0].tolist() == [1, 0, 1, 1, 0, 0, 0]
     assert groups.weights[0] == 8
@@ -78,10 +81,10 @@ def test_united_groups_are_a_sum():
 
 def test_poor_members_do_not_move_a_good_mean():
     groups = groups_of(np.eye(4, 7), good=[False, True, False, False])
-    groups.unite(np.array([0, 0, 0, 1]))
+    groups.must_link(np.array([0, 0, 0, 1]))
     assert groups.sums[0].tolist() == np.eye(4, 7)[1].tolist()
     assert groups.good.tolist() == [True, True, False, False]
-    groups.unite(np.array([0, -1, -1, 0]))
+    groups.must_link(np.array([0, -1, -1, 0]))
     assert groups.sums[0].tolist() == np.eye(4, 7)[1].tolist()
 
 
@@ -103,7 +106,7 @@ def test_two_who_meet_do_not_follow_a_third_in_one_round():
     lengths = np.linalg.norm(vectors, axis=1)
     groups = groups_of(vectors, weights=lengths)
     pairs = np.stack([np.arange(1, light, 2), np.arange(2, light + 1, 2)], axis=1)
-    groups.bar(pairs)
+    groups.cannot_link(pairs)
     groups.agglomerate(RULE)
     roots = groups.roots()
     assert (roots[pairs[:, 0]] != roots[pairs[:, 1]]).all()

@@ -9,14 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.identity.grouping.assign import (
-    AppearanceEmbeddings,
-    GalleryPeople,
-    IdentifyOptions,
-    assign,
-    inherit,
-    regroup,
-)
+from worker.identity.grouping.assign import AppearanceEmbeddings, GalleryPeople, IdentifyOptions, assign, regroup
 from worker.identity.grouping.constraints import Constraints
 from worker.identity.grouping.in_view import Sightings, connected_components, pairs_in_view
 
@@ -59,7 +52,8 @@ def together(numbers):
     rows = np.flatnonzero(numbers >= 0)
     pairs = [(a, b) for a in rows for b in rows if a < b and numbers[a] != numbers[b]]
     silent = np.full(len(numbers), -1, np.int64)
-    return Constraints(together=numbers, name=silent, apart=np.array(pairs, np.int64).reshape(-1, 2))
+    links = np.array(pairs, np.int64).reshape(-1, 2)
+    return Constraints(must_link=numbers, name=silent, cannot_link=links, pinned=silent)
 
 
 def same_partition(one, other):
@@ -122,10 +116,10 @@ def test_groups_are_numbered_in_order_of_first_row():
     assert assign(everyone, options=OPTIONS).newcomer.tolist() == [0, 1, 0, 2]
 
 
-def test_nobody():
+def test_no_appearance_is_no_person():
     assert regroup(appearances([]), options=OPTIONS).shape == (0,)
     found = assign(appearances([]), [GalleryPeople.empty(DIMENSION)], options=OPTIONS)
-    shapes = [column.shape for column in (found.person, found.newcomer, found.similarity, found.alike)]
+    shapes = [column.shape for column in (found.person, found.newcomer, found.similarity, found.merge_candidates)]
     assert shapes == [(0,), (0,), (0,), (0, 2)]
 
 
@@ -138,7 +132,7 @@ def test_nobody():
         ([(0.0, 0.0), (0.0, 0.0)], False),  # two faces of a still
     ],
 )
-def test_whoever_is_in_view_at_the_same_time_is_someone_else(times, together):
+def test_appearances_in_view_at_the_same_time_are_two_people(times, together):
     same = looks_of(0.62)
     everyone = appearances(same, media=[5, 5], times=times)
     assert len(set(regroup(everyone, options=OPTIONS).tolist())) == (1 if together else 2)
@@ -146,7 +140,7 @@ def test_whoever_is_in_view_at_the_same_time_is_someone_else(times, together):
     assert len(set(feed(replace(everyone, media=np.array([5, 6])), [[0], [1]]).tolist())) == 1
 
 
-def test_two_in_one_picture_stay_apart_through_a_third():
+def test_two_in_one_image_stay_apart_through_a_third():
     # the third picture resembles both, and must not make them one
     same = looks_of(0.62)
     found = regroup(appearances([*same, same[0] + same[1]], media=[5, 5, 6]), options=OPTIONS)
@@ -170,14 +164,14 @@ def looks_of(cosine):
         (0.77, 0.3, True),
     ],
 )
-def test_two_in_view_at_once_are_one_where_nobody_else_is_plausible(cosine, quality, together):
+def test_two_in_view_together_are_one_where_two_people_are_implausible(cosine, quality, together):
     everyone = appearances(looks_of(cosine), media=[5, 5], quality=[quality] * 2)
     assert len(set(regroup(everyone, options=OPTIONS).tolist())) == (1 if together else 2)
     assert len(set(feed(everyone, [[0, 1]]).tolist())) == (1 if together else 2)
     assert len(set(feed(everyone, [[0], [1]]).tolist())) == (1 if together else 2)
 
 
-def test_a_known_person_is_found_and_keeps_its_id():
+def test_a_person_of_the_gallery_is_found_and_keeps_its_id():
     embeddings, person = crowd(6, 4)
     known = GalleryPeople.of(person[::2] + 100, embeddings[::2], np.full(12, 0.8, np.float32))
     found = assign(appearances(embeddings[1::2]), [known], options=OPTIONS)
@@ -186,16 +180,16 @@ def test_a_known_person_is_found_and_keeps_its_id():
     assert (found.similarity > OPTIONS.threshold).all()
 
 
-def test_known_people_are_not_joined_but_reported():
+def test_people_of_the_gallery_are_not_joined_but_reported():
     eye = np.eye(DIMENSION)
     people = unit([between(eye[0], eye[1], 0.6), between(eye[1], eye[0], 0.6), eye[5]])
     known = GalleryPeople.of(np.array([31, 17, 8]), people, np.full(3, 0.8, np.float32))
     found = assign(appearances([eye[0] + eye[1]]), [known], options=OPTIONS)
     assert found.person[0] in (17, 31)
-    assert found.alike.tolist() == [[17, 31]]
+    assert found.merge_candidates.tolist() == [[17, 31]]
 
 
-def test_alike_people_in_view_together_are_not_reported():
+def test_similar_people_in_view_together_are_no_merge_candidate():
     eye = np.eye(DIMENSION)
     people = unit([between(eye[0], eye[1], 0.6), between(eye[1], eye[0], 0.6)])
     known = GalleryPeople.of(np.array([31, 17]), people, np.full(2, 0.8, np.float32))
@@ -208,7 +202,7 @@ def test_alike_people_in_view_together_are_not_reported():
         quality=np.full(3, 0.8, np.float32),
     )
     found = assign(appearances([eye[0] + eye[1]], media=[6]), [known], sightings=both, options=OPTIONS)
-    assert found.alike.tolist() == []
+    assert found.merge_candidates.tolist() == []
 
 
 def test_a_poor_appearance_attaches_only_at_more_similarity():
@@ -260,7 +254,7 @@ def test_large_groups_of_look_alikes_stay_apart():
     assert len(set(regroup(appearances(members), options=replace(strict, mean_threshold=0.0)).tolist())) == 1
 
 
-def test_what_a_human_pinned_holds_against_the_embeddings():
+def test_constraints_outweigh_the_embeddings():
     same, other = np.ones(DIMENSION), np.eye(DIMENSION)[0] - np.eye(DIMENSION)[1]
     everyone = appearances([same, same, same, other])
     found = regroup(everyone, constraints=together(np.array([5, 9, -1, 5])), options=OPTIONS)
@@ -269,32 +263,32 @@ def test_what_a_human_pinned_holds_against_the_embeddings():
     assert found[2] in (found[0], found[1])
 
 
-def test_what_humans_said_is_stronger_than_being_in_view_at_once():
+def test_a_must_link_outweighs_being_in_view_together():
     everyone = appearances(np.eye(DIMENSION)[:3], media=[5, 5, 6])
-    said = Constraints(together=np.array([2, 2, -1]), name=np.full(3, -1), apart=np.zeros((0, 2), np.int64))
-    assert regroup(everyone, constraints=said, options=OPTIONS).tolist() == [0, 0, 1]
-    assert assign(everyone, constraints=said, options=OPTIONS).newcomer.tolist() == [0, 0, 1]
+    constraints = replace(Constraints.none(3), must_link=np.array([2, 2, -1]))
+    assert regroup(everyone, constraints=constraints, options=OPTIONS).tolist() == [0, 0, 1]
+    assert assign(everyone, constraints=constraints, options=OPTIONS).newcomer.tolist() == [0, 0, 1]
 
 
-def test_different_names_never_join_and_equal_names_say_nothing():
+def test_different_names_never_join_and_equal_names_mean_nothing():
     eye = np.eye(DIMENSION)
     everyone = appearances([eye[0], eye[0], eye[0], eye[1]])
-    said = Constraints(together=np.full(4, -1), name=np.array([3, 4, -1, 3]), apart=np.zeros((0, 2), np.int64))
+    constraints = replace(Constraints.none(4), name=np.array([3, 4, -1, 3]))
     for found in (
-        regroup(everyone, constraints=said, options=OPTIONS),
-        assign(everyone, constraints=said, options=OPTIONS).newcomer,
+        regroup(everyone, constraints=constraints, options=OPTIONS),
+        assign(everyone, constraints=constraints, options=OPTIONS).newcomer,
     ):
         assert found[0] != found[1]
         assert found[2] in (found[0], found[1])
         assert found[3] not in found[:3]
 
 
-def test_who_humans_set_apart_stays_so_through_a_third():
+def test_a_cannot_link_holds_through_a_third():
     same = np.ones((4, DIMENSION)) + 0.01 * np.eye(4, DIMENSION)
-    said = replace(Constraints.none(4), apart=np.array([[0, 3]]))
+    constraints = replace(Constraints.none(4), cannot_link=np.array([[0, 3]]))
     for found in (
-        regroup(appearances(same), constraints=said, options=OPTIONS),
-        assign(appearances(same), constraints=said, options=OPTIONS).newcomer,
+        regroup(appearances(same), constraints=constraints, options=OPTIONS),
+        assign(appearances(same), constraints=constraints, options=OPTIONS).newcomer,
     ):
         assert found[0] != found[3]
         assert len(set(found.tolist())) == 2
@@ -305,7 +299,8 @@ def test_a_pinned_appearance_is_that_person_whatever_it_resembles():
     known = GalleryPeople.of(np.array([7, 9]), unit(eye[:2]), np.full(2, 0.8, np.float32))
     # the first is pinned to someone it does not resemble, the second to someone who has no appearance yet
     seen = appearances([eye[0], eye[0], eye[0], eye[5]], quality=[0.8, 0.8, 0.8, 0.1])
-    found = assign(seen, [known[:1], known[1:]], pinned=np.array([9, 12, -1, 7]), options=OPTIONS)
+    constraints = replace(Constraints.none(4), pinned=np.array([9, 12, -1, 7]))
+    found = assign(seen, [known[:1], known[1:]], constraints=constraints, options=OPTIONS)
     assert found.person.tolist()[:2] == [9, 12]
     assert found.person[2] in (7, 9, 12)
     assert found.person[3] == 7
@@ -314,15 +309,15 @@ def test_a_pinned_appearance_is_that_person_whatever_it_resembles():
 
 def test_all_of_a_pinned_group_are_that_person():
     eye = np.eye(DIMENSION)
-    said = replace(Constraints.none(3), together=np.array([0, 0, -1]))
+    constraints = replace(Constraints.none(3), must_link=np.array([0, 0, -1]), pinned=np.array([7, -1, -1]))
     known = GalleryPeople.of(np.array([7]), unit(eye[3:4]), np.full(1, 0.8, np.float32))
-    found = assign(appearances(eye[:3]), [known], constraints=said, pinned=np.array([7, -1, -1]), options=OPTIONS)
+    found = assign(appearances(eye[:3]), [known], constraints=constraints, options=OPTIONS)
     assert found.person.tolist() == [7, 7, -1]
 
 
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=30, deadline=None)
-def test_poor_appearances_never_change_who_the_good_ones_are(seed):
+def test_poor_appearances_never_change_the_people_of_good_ones(seed):
     rng = np.random.default_rng(seed)
     embeddings, _ = crowd(6, 6, noise=0.9, seed=seed)
     poor = rng.random(36) < 0.5
@@ -332,28 +327,6 @@ def test_poor_appearances_never_change_who_the_good_ones_are(seed):
     assert same_partition(
         assign(everyone, options=OPTIONS).newcomer[~poor], assign(everyone[~poor], options=OPTIONS).newcomer
     )
-
-
-@given(st.integers(0, 2**32 - 1))
-@settings(max_examples=50, deadline=None)
-def test_people_are_inherited_by_largest_overlap(seed):
-    rng = np.random.default_rng(seed)
-    groups = np.unique(rng.integers(0, 9, 60), return_inverse=True)[1]
-    previous = rng.integers(-1, 9, 60) * 10
-    pairs = [(group, had) for group, had in zip(groups.tolist(), previous.tolist(), strict=True) if had >= 0]
-    expected, taken = [-1] * (groups.max() + 1), set()
-    for group, had in sorted(set(pairs), key=lambda pair: (-pairs.count(pair), pair)):
-        if expected[group] < 0 and had not in taken:
-            expected[group] = had
-            taken.add(had)
-    assert inherit(groups, previous).tolist() == expected
-
-
-def test_groups_inherit_the_people_they_share_most_with():
-    groups = np.array([0, 0, 0, 1, 1, 2, 3])
-    previous = np.array([10, 10, 11, 11, 11, -1, 10])
-    assert inherit(groups, previous).tolist() == [10, 11, -1, -1]
-    assert inherit(np.zeros(0, np.int64), np.zeros(0, np.int64)).tolist() == []
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 40))

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from worker.identity.grouping.assign import AppearanceEmbeddings, GalleryPeople, IdentifyOptions, assign, regroup
-from worker.identity.grouping.constraints import Constraints
+from worker.identity.grouping.constraints import Constraints, Exclusions
 from worker.identity.grouping.in_view import InView, cannot_link_pairs, connected_components, pairs_in_view
 
 OPTIONS = IdentifyOptions(threshold=0.5, mean_threshold=0.3)
@@ -34,11 +34,11 @@ def test_a_chain_of_pictures_in_one_collage_is_one_person():
 
 def test_humans_set_apart_whom_a_collage_would_join():
     everyone = photo([[1.0, 0.0], [0.98, 0.2]])
-    said = replace(Constraints.none(2), apart=np.array([[0, 1]]))
-    assert len(set(regroup(everyone, constraints=said, options=OPTIONS).tolist())) == 2
+    constraints = replace(Constraints.none(2), cannot_link=np.array([[0, 1]]))
+    assert len(set(regroup(everyone, constraints=constraints, options=OPTIONS).tolist())) == 2
     known = GalleryPeople.of(np.array([7]), everyone.embeddings[:1], everyone.quality[:1])
-    banned = replace(Constraints.none(1), banned=np.array([[0, 7]]))
-    assert assign(everyone[1:], [known], constraints=banned, options=OPTIONS).person.tolist() == [-1]
+    excluded = replace(Constraints.none(1), excluded=Exclusions(np.array([0]), np.array([7])))
+    assert assign(everyone[1:], [known], constraints=excluded, options=OPTIONS).person.tolist() == [-1]
     assert assign(everyone[1:], [known], options=OPTIONS).person.tolist() == [7]
 
 

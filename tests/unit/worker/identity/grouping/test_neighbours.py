@@ -23,12 +23,12 @@ def pictures():
     return unit(centres[person] + 0.6 * unit(rng.normal(size=(2000, DIMENSION))))
 
 
-def all_pairs(units, asking, count, least):
-    cosines = units[asking] @ units.T
-    cosines[np.arange(len(asking)), asking] = -1
+def all_pairs(units, queries, count, minimum):
+    cosines = units[queries] @ units.T
+    cosines[np.arange(len(queries)), queries] = -1
     rank = np.argsort(np.argsort(-cosines, axis=1), axis=1)
-    row, found = np.nonzero((rank < count) & (cosines >= least))
-    return np.unique(np.sort(np.stack([asking[row], found], axis=1), axis=1), axis=0)
+    row, found = np.nonzero((rank < count) & (cosines >= minimum))
+    return np.unique(np.sort(np.stack([queries[row], found], axis=1), axis=1), axis=0)
 
 
 def share_found(pairs, wanted):
@@ -37,17 +37,17 @@ def share_found(pairs, wanted):
 
 def test_each_pair_is_named_once():
     units = unit(np.array([[1, 0, 0], [1, 0.1, 0], [0, 1, 0], [0, 1, 0.1]]))
-    assert near_pairs(units, np.arange(4), count=2, least=0.9).tolist() == [[0, 1], [2, 3]]
-    assert near_pairs(units[:1], np.arange(1), count=2, least=0.9).shape == (0, 2)
-    assert near_pairs(units[:0], np.arange(0), count=2, least=0.9).shape == (0, 2)
+    assert near_pairs(units, np.arange(4), count=2, minimum=0.9).tolist() == [[0, 1], [2, 3]]
+    assert near_pairs(units[:1], np.arange(1), count=2, minimum=0.9).shape == (0, 2)
+    assert near_pairs(units[:0], np.arange(0), count=2, minimum=0.9).shape == (0, 2)
 
 
-@pytest.mark.parametrize(("count", "least"), [(3, 0.5), (50, 0.4), (50, -1.0)])
-def test_few_are_all_compared(pictures, count, least, monkeypatch):
+@pytest.mark.parametrize(("count", "minimum"), [(3, 0.5), (50, 0.4), (50, -1.0)])
+def test_few_are_all_compared(pictures, count, minimum, monkeypatch):
     monkeypatch.setattr(neighbours, "_BLOCK_ROWS", 137)  # many blocks
-    asking = np.arange(0, 2000, 7)
+    queries = np.arange(0, 2000, 7)
     assert np.array_equal(
-        near_pairs(pictures, asking, count=count, least=least), all_pairs(pictures, asking, count, least)
+        near_pairs(pictures, queries, count=count, minimum=minimum), all_pairs(pictures, queries, count, minimum)
     )
 
 
@@ -56,7 +56,7 @@ def test_many_are_compared_within_cells(pictures, monkeypatch):
     monkeypatch.setattr(neighbours, "EXACT_PRODUCTS", 0)
     monkeypatch.setattr(neighbours, "PROBES", 16)
     monkeypatch.setattr(neighbours, "_CHUNK_ROWS", 300)  # several chunks
-    found = near_pairs(pictures, np.arange(2000), count=5, least=0.5)
+    found = near_pairs(pictures, np.arange(2000), count=5, minimum=0.5)
     assert share_found(found, wanted) > 0.95
     assert share_found(found, found) == 1
     cosines = np.einsum("ed,ed->e", pictures[found[:, 0]], pictures[found[:, 1]])
@@ -67,7 +67,7 @@ def test_other_cells_find_what_the_first_missed(pictures, monkeypatch):
     wanted = all_pairs(pictures, np.arange(2000), 5, 0.5)
     monkeypatch.setattr(neighbours, "EXACT_PRODUCTS", 0)
     monkeypatch.setattr(neighbours, "PROBES", 4)
-    draws = [near_pairs(pictures, np.arange(2000), count=5, least=0.5, seed=seed) for seed in (0, 1)]
+    draws = [near_pairs(pictures, np.arange(2000), count=5, minimum=0.5, seed=seed) for seed in (0, 1)]
     assert share_found(draws[0], wanted) < share_found(np.concatenate(draws), wanted)
 
 
@@ -75,8 +75,8 @@ def test_cells_do_not_depend_on_the_order_of_rows(pictures, monkeypatch):
     monkeypatch.setattr(neighbours, "EXACT_PRODUCTS", 0)
     monkeypatch.setattr(neighbours, "PROBES", 4)
     order = np.random.default_rng(1).permutation(2000)
-    one = near_pairs(pictures, np.arange(2000), count=5, least=0.5)
-    two = np.sort(order[near_pairs(pictures[order], np.arange(2000), count=5, least=0.5)], axis=1)
+    one = near_pairs(pictures, np.arange(2000), count=5, minimum=0.5)
+    two = np.sort(order[near_pairs(pictures[order], np.arange(2000), count=5, minimum=0.5)], axis=1)
     assert share_found(two, one) > 0.999
 
 
@@ -89,10 +89,10 @@ def test_how_many_are_compared_exactly():
 def test_the_best_hits_of_each():
     hits = Hits(np.array([4, 2, 4, 4]), np.array([1, 2, 3, 5]), np.array([0.5, 0.1, 0.9, 0.7], np.float32))
     best = hits.best(2)
-    assert sorted(zip(best.asking.tolist(), best.found.tolist(), strict=True)) == [(2, 2), (4, 3), (4, 5)]
-    assert len(Hits.empty().best(3).asking) == 0
+    assert sorted(zip(best.query.tolist(), best.found.tolist(), strict=True)) == [(2, 2), (4, 3), (4, 5)]
+    assert len(Hits.empty().best(3).query) == 0
 
 
 def test_nobody_is_compared_with_nobody():
     none = np.zeros((0, DIMENSION), np.float32)
-    assert len(compare(none, none, count=3, least=0.1).asking) == 0
+    assert len(compare(none, none, count=3, minimum=0.1).query) == 0
