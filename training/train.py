@@ -1,4 +1,4 @@
-"""From a recipe to calibrated branches."""
+"""Trains the branches of a recipe one by one on the frozen trunk, and calibrates them."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 STANDARDISED_ON = 1024  # training faces whose features set mean and deviation
-INTERVAL_SHARE = 0.8  # share of ages that lie within the age head's interval
+INTERVAL_SHARE = 0.8  # of the ages, within the intervals of the age head
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingContext:
-    """What training stands on."""
+    """A release's trunk and detector, with the folders that training reads and writes."""
 
     trunk: Trunk
     """Frozen, on its device and in its number format."""
@@ -59,7 +59,7 @@ class TrainingContext:
     cache: Path
     """Folder for crops and features; tens of gigabytes for recipes with own stages."""
     release: Path
-    """Folder of the release that trunk and detector are of."""
+    """Folder of the release that trunk and detector come from."""
 
     def features(self, faces: FaceSet, taps: tuple[Tap, ...], *, mirror: bool = True) -> dict[Tap, Features]:
         """Compute the features of a data set at the taps, or read them from the cache."""
@@ -77,7 +77,7 @@ class TrainedHead:
     branch: Branch
     held_out_score: float
     took: str
-    """How long training went on until that score, such as `12 epochs`."""
+    """Training until that score, such as `12 epochs`."""
 
 
 def train_branches(
@@ -87,8 +87,8 @@ def train_branches(
 
     Args:
         recipe: not for joint training.
-        context_of: gives the context of a ``HeadRecipe.smallest_search``.
-        run_log: where every epoch is noted.
+        context_of: returns the context for a ``HeadRecipe.smallest_search``.
+        run_log: gets a line for every epoch.
         seed: of everything random.
 
     Raises:
@@ -100,7 +100,7 @@ def train_branches(
 def train_head(
     recipe: HeadRecipe, context: TrainingContext, run_log: RunLog | None = None, seed: int = 0
 ) -> TrainedHead:
-    """Train one branch on the training split, calibrate it on the validation split, and train it again where asked.
+    """Train one branch on the training split, calibrate it on the validation split, and refit it if the recipe does.
 
     Raises:
         DataError: the data set is missing.
@@ -126,32 +126,32 @@ def train_head(
 
 @dataclass(frozen=True, slots=True)
 class _Fitter:
-    """Trains branches from the start, on the trunk's device."""
+    """Trains new branches on the trunk's device."""
 
     trunk: Trunk
     run_log: RunLog | None
     seed: int
 
     def __call__(self, recipe: HeadRecipe, examples: Examples) -> tuple[Branch, Fit]:
-        """Give what would be shipped, not calibrated."""
+        """Return the trained branch, not yet calibrated, and the result of its training."""
         task, options = recipe.spec.task, replace(recipe.fit, seed=self.seed)
         head = new_branch(recipe, self.trunk, examples.features, examples.rows, self.seed)
         head.to(next(self.trunk.parameters()).device)
         with progress_bar(task, options.epochs) as advance:
 
-            def tell(epoch: Epoch) -> None:
+            def on_epoch(epoch: Epoch) -> None:
                 advance(epoch.number, f"{epoch.held_out:.3f}")
                 if self.run_log:
                     self.run_log.write(task, epoch.number, epoch.loss, epoch.held_out, epoch.best)
 
-            best = fit(head, examples, score(recipe.spec), options, tell)
+            best = fit(head, examples, score(recipe.spec), options, on_epoch)
         return head.shipped(), best
 
 
 def new_branch(
     recipe: HeadRecipe, trunk: Trunk, features: Mapping[str, Features], rows: NDArray[np.int64], seed: int
 ) -> TrainableBranch:
-    """Make an untrained head whose inputs are standardised on some training faces."""
+    """Return an untrained branch whose inputs are standardised on some training faces."""
     torch.manual_seed(seed)
     head = TrainableBranch(recipe.spec, dropout=recipe.dropout, layout=trunk.layout)
     if recipe.copies:
@@ -163,7 +163,7 @@ def new_branch(
 
 
 def calibrated(recipe: HeadRecipe, logits: Tensor, soft: Tensor) -> BranchSpec:
-    """Return the recipe's branch with temperature and abstention as validation data ask.
+    """Return the recipe's branch with temperature, thresholds and abstention from validation data.
 
     Args:
         recipe: of the head.
@@ -192,16 +192,16 @@ def _interval_temperature(spec: BranchSpec, logits: Tensor, soft: Tensor) -> flo
     years = (soft @ torch.tensor([float(label) for label in spec.labels])).numpy()
 
     def share(temperature: float) -> float:
-        said = interpret(replace(spec, temperature=temperature), logits)
-        return coverage(np.asarray(said.low), np.asarray(said.high), years)
+        found = interpret(replace(spec, temperature=temperature), logits)
+        return coverage(np.asarray(found.low), np.asarray(found.high), years)
 
-    # intervals only grow with the temperature
+    # Intervals only grow with the temperature.
     place = bisect.bisect_left(TEMPERATURES, INTERVAL_SHARE, key=share)
     return TEMPERATURES[min(place, len(TEMPERATURES) - 1)]
 
 
 def load_context(release: Path, data: Path, cache: Path, *, smallest_search: int | None) -> TrainingContext:
-    """Set up training on a release's trunk and detector.
+    """Load trunk and detector of a release for training.
 
     Args:
         release: folder.

@@ -1,4 +1,4 @@
-"""The command that tunes a trunk with its branches, from labelled images to a release that says something of a face."""
+"""The command that tunes a trunk with its branches, from labelled images to a release that answers for faces."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FACES = {"train": 24, "val": 8}
 
 @pytest.fixture
 def small_data(shared_data: Path, tmp_path: Path) -> Path:
-    """A few labelled images of two data sets, as their own data sets."""
+    """Return a folder with a few labelled images of two data sets, in their layout."""
     for name, file in LABELS.items():
         folder = tmp_path / "data" / name
         folder.mkdir(parents=True)
@@ -42,7 +42,7 @@ def small_data(shared_data: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The shipped recipe with two heads, and two small steps in each run."""
+    """Register the shipped recipe with two heads, and two small steps in each run; return its name."""
     recipe = find("default").only("gender", "attributes")
     assert recipe.joint is not None
     assert recipe.joint.trunk is not None

@@ -14,8 +14,8 @@ from training.evaluate.report.compare import Comparison, compare, comparison_tab
 
 
 def compare_releases(
-    before: Annotated[Path, typer.Argument(help="What is in use: a release, or what evaluate --json wrote of it.")],
-    after: Annotated[Path, typer.Argument(help="What shall replace it, likewise.")],
+    before: Annotated[Path, typer.Argument(help="The release in use, or the JSON that evaluate --json wrote of it.")],
+    after: Annotated[Path, typer.Argument(help="The release that shall replace it, or its JSON.")],
     *,
     data: Annotated[Path | None, typer.Option("--data", help="Folder of the data sets, to evaluate releases.")] = None,
     cache: Annotated[Path | None, typer.Option("--cache", help="Keep aligned crops in this folder.")] = None,
@@ -31,7 +31,7 @@ def compare_releases(
 
 
 def verdict(found: Comparison) -> str:
-    """Say in words what got worse."""
+    """Describe the groups that got worse."""
     if not found.worse:
         return f"{found.after} is worse than {found.before} for no group, within the intervals"
     lines = [
@@ -43,7 +43,7 @@ def verdict(found: Comparison) -> str:
 
 
 def _evaluation(path: Path, data: Path | None, cache: Path | None) -> Evaluation:
-    """Read what was measured, or measure a release now."""
+    """Read an evaluation, or evaluate a release now."""
     if path.is_file():
         return Evaluation.from_json(path.read_text())
     if data is None:

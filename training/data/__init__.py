@@ -1,1 +1,1 @@
-"""Data sets as typed columns, and the crops that are cut from their images."""
+"""Data sets as typed columns, and the aligned crops of their images."""

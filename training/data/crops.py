@@ -1,8 +1,8 @@
 """Aligned crops of labelled faces, found by the detector and cut by the aligner that users get, cached on disk.
 
-Data sets ship faces cut tightly or small, which no detector was trained for. So each set has a ladder of views: the
-image is resized and framed in black; images in which a view shows no face go on to the next. What no view finds is cut
-with the median landmarks of the images of its set in which a face was found, and is counted.
+The images of data sets are cut tightly or small, and no detector was trained for that. So each set has a ladder of
+views: the image is resized and framed in black, and images in which no face is found go on to the next view. A face
+that no view shows is cut at the median landmarks of the images of its set in which a face was found, and is counted.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 DETECT_BATCH = 64  # images per detector call; small images of one size
-# Score lost per image width between a face's centre and the image's: these sets label the face in the middle.
+# Loss of score per image width between the centres of face and image: these sets label the face in the middle.
 OFF_CENTRE_PENALTY = 1.0
 # In ``found_by``: no view showed a face.
 NOT_FOUND = 255
@@ -43,7 +43,7 @@ NOT_FOUND = 255
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class View:
-    """How an image is shown to the detector."""
+    """Size and margin of an image for the detector."""
 
     side: int
     """Pixels of the longer side after resizing."""
@@ -51,8 +51,8 @@ class View:
     """Pixels of black on each side, added after resizing."""
 
 
-# Views of each set in the order they are tried, by recall on 400 images of each of the first four; the others' follow
-# from the sizes of their images.
+# Views of each set in the order in which they are tried: of the first four sets by recall on 400 images of each, of the
+# others by the sizes of their images.
 LADDERS: dict[str, tuple[View, ...]] = {
     "utkface": (View(side=128, margin=0), View(side=128, margin=32), View(side=256, margin=64)),
     "fer2013": (View(side=144, margin=48), View(side=96, margin=48), View(side=192, margin=64)),
@@ -72,7 +72,7 @@ class Crops:
     pixels: NDArray[np.uint8]
     """(N, 3, S, S) RGB; S is the side of the trunk's crops."""
     found_by: NDArray[np.uint8]
-    """(N,) place of the view that showed the face, or NOT_FOUND."""
+    """(N,) number of the view that showed the face, or NOT_FOUND."""
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -87,7 +87,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     """Read an image as (H, W, 3) RGB.
 
     Raises:
-        DataError: it is missing or no image.
+        DataError: it is missing or not an image.
     """
     image = cv2.imread(str(path), cv2.IMREAD_COLOR_RGB)
     if image is None:
@@ -96,7 +96,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
 
 
 def show(image: NDArray[np.uint8], view: View) -> tuple[NDArray[np.uint8], float]:
-    """Resize and frame an (H, W, 3) image; also return the scale, view pixels per image pixel."""
+    """Resize and frame an (H, W, 3) image; return it with the scale, in pixels of the view per pixel of the image."""
     height, width = image.shape[:2]
     scale = view.side / max(height, width)
     size = (round(width * scale), round(height * scale))
@@ -109,11 +109,11 @@ def show(image: NDArray[np.uint8], view: View) -> tuple[NDArray[np.uint8], float
 def find_landmarks(
     images: list[NDArray[np.uint8]], detector: FaceDetector, views: tuple[View, ...]
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """Find the labelled face of each image: the most certain one, nearest to the middle.
+    """Find the labelled face of each image, by score and distance from the middle.
 
     Returns:
-        (N, 5, 2) landmarks in pixels of the image (NaN where none was found), and (N,) the place of the view that
-        found them.
+        (N, 5, 2) landmarks in pixels of the image (NaN where none was found), and (N,) the number of the view that
+        showed them.
     """
     landmarks = np.full((len(images), 5, 2), np.nan, dtype=np.float32)
     found_by = np.full(len(images), NOT_FOUND, dtype=np.uint8)
@@ -149,7 +149,7 @@ def _middle_faces(faces: Detections, size: torch.Size) -> dict[int, NDArray[np.f
 
 
 def fill_missing(landmarks: NDArray[np.float32], sizes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Give faces that were not found the median landmarks of the others, as shares of the image's (N, 2) width, height.
+    """Fill in faces that were not found with the median landmarks of the others, relative to (N, 2) width and height.
 
     Raises:
         DataError: no face was found at all.
@@ -168,7 +168,7 @@ def fill_missing(landmarks: NDArray[np.float32], sizes: NDArray[np.float32]) -> 
 def cut(
     images: list[NDArray[np.uint8]], landmarks: NDArray[np.float32], layout: TrunkLayout = SFACE
 ) -> NDArray[np.uint8]:
-    """Cut (N, 3, S, S) crops, aligned as a trunk takes them, of N (H, W, 3) images at (N, 5, 2) landmarks."""
+    """Cut (N, 3, S, S) crops, aligned for a trunk, from N (H, W, 3) images at (N, 5, 2) landmarks."""
     crops = no_crops(len(images), layout)
     template = torch.tensor(layout.template)
     for rows in _batches(images, np.arange(len(images))):
@@ -184,7 +184,7 @@ def no_crops(count: int, layout: TrunkLayout) -> NDArray[np.uint8]:
 
 
 def crop_faces(faces: FaceSet, detector: FaceDetector, cache: Path | None = None, layout: TrunkLayout = SFACE) -> Crops:
-    """Cut the faces of a data set as a trunk takes them, or read them from the cache folder if they were cut before.
+    """Cut the faces of a data set, aligned for a trunk, or read them from the cache folder if they were cut before.
 
     Raises:
         DataError: an image cannot be read, or none shows a face.
@@ -203,12 +203,12 @@ def crop_faces(faces: FaceSet, detector: FaceDetector, cache: Path | None = None
     if path:
         path.parent.mkdir(parents=True, exist_ok=True)
         np.save(path.with_suffix(".pixels.npy"), crops.pixels)
-        np.save(path.with_suffix(".found.npy"), crops.found_by)  # last: its presence says that both are complete
+        np.save(path.with_suffix(".found.npy"), crops.found_by)  # last: if it is there, both are complete
     return crops
 
 
 def _crops_key(faces: FaceSet, detector: FaceDetector, layout: TrunkLayout) -> str:
-    """Name everything that the crops depend on, but the pixels themselves."""
+    """Return a hash of everything that the crops depend on, except for the pixels."""
     facts: dict[str, object] = {
         "files": hashlib.sha256("\n".join(faces.files.tolist()).encode()).hexdigest(),
         "root": str(faces.root.resolve()),

@@ -1,8 +1,8 @@
 """Labelled face data sets as typed columns, with their official splits.
 
 Each reader takes the folder that holds the data sets (``utkface/``, ``fer2013/``, ``celeba10k/``, ``lfw/``) and reads
-label files only: pixels are read by ``training.data.crops``. A label file without splits is all test. Readers of larger
-sets are in ``training.data.published_sets``. The terms of every set are in the model card; none may be
+label files only; ``training.data.crops`` reads pixels. In a label file without splits all rows are test. The readers of
+larger sets are in ``training.data.published_sets``. The terms of every set are in the model card; none may be
 redistributed.
 """
 
@@ -32,7 +32,7 @@ GENDERS = ("male", "female")  # UTKFace's order, which is the head's
 ETHNICITIES = ("White", "Black", "Asian", "Indian", "Other")  # UTKFace's five, in its order
 # FairFace's seven, labels of a head `ethnicity7`.
 RACES = ("White", "Black", "Latino_Hispanic", "East Asian", "Southeast Asian", "Indian", "Middle Eastern")
-# FER+'s eight, in its order; its 'unknown' and 'not a face' votes are no classes of the head.
+# FER+'s eight, in its order; its votes for 'unknown' and 'not a face' are no classes of the head.
 EMOTIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear", "contempt")
 # FER2013's own seven, under FER+'s names and in its order: the labels of the head `emotion7`.
 ORIGINAL_EMOTIONS = ("neutral", "happiness", "surprise", "sadness", "anger", "disgust", "fear")
@@ -93,7 +93,7 @@ CELEBA_ATTRIBUTES = (
     "Wearing_Necktie",
     "Young",
 )
-UNKNOWN = -1  # stands for a class label that a file does not have
+UNKNOWN = -1  # stands for a class or a person that a file does not name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +105,7 @@ class FaceSet:
     """Folder that ``files`` are relative to."""
     files: NDArray[np.str_]
     split: NDArray[np.str_]
-    """'train', 'val' or 'test'; rows of any other split can be measured, but nothing is trained on them."""
+    """'train', 'val' or 'test'; rows of other splits can be measured, but nothing is trained on them."""
 
     def __post_init__(self) -> None:
         lengths = {f.name: len(getattr(self, f.name)) for f in fields(self) if f.name not in _WHOLE}
@@ -130,10 +130,10 @@ class FaceSet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class People(FaceSet):
-    """Faces with age, gender and ethnicity, as far as a set labels them."""
+    """Faces with age, gender and ethnicity, as far as a set has these labels."""
 
     age: NDArray[np.float32]
-    """(N,) years, 0..116; not a number where there is no label."""
+    """(N,) years, 0..116; NaN where there is no label."""
     gender: NDArray[np.int64]
     """(N,) index into GENDERS, or UNKNOWN."""
     ethnicity: NDArray[np.int64]
@@ -150,7 +150,7 @@ class BinnedPeople(People):
     """FairFace and Adience: ages in ranges, of which ``age`` is the middle."""
 
     age_span: NDArray[np.float32]
-    """(N, 2) first and last year that the label allows; not a number where there is none."""
+    """(N, 2) first and last year of the range; NaN where there is no label."""
     race: NDArray[np.int64]
     """(N,) index into RACES, or UNKNOWN."""
 
@@ -178,7 +178,7 @@ class CelebA(FaceSet):
     identity: NDArray[np.int64]
     """(N,) number of the person, or UNKNOWN."""
     names: tuple[str, ...]
-    """The forty names; the one field that has no N rows."""
+    """The forty names; the one field without N rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,7 @@ class Pairs:
     right: NDArray[np.int64]
     """(P,) row of the second image."""
     same: NDArray[np.bool_]
-    """(P,) True where both show one person."""
+    """(P,) whether both show the same person."""
     fold: NDArray[np.int64]
     """(P,) 0..9."""
 
@@ -198,7 +198,7 @@ class Pairs:
         return len(self.same)
 
     def among(self, there: NDArray[np.bool_]) -> Pairs:
-        """Return the pairs of which both images are there, with rows counted among these: (N,) to fewer pairs."""
+        """Return the pairs of which both images are there, given (N,) bool; rows are counted among the images there."""
         kept = there[self.left] & there[self.right]
         row = np.cumsum(there) - 1
         return Pairs(row[self.left[kept]], row[self.right[kept]], self.same[kept], self.fold[kept])
@@ -229,7 +229,7 @@ def _columns(name: str, root: Path, rows: list[dict[str, str]]) -> FaceSet:
 
 
 def read_utkface(data: Path) -> UtkFace:
-    """Read UTKFace without byte-identical copies, copies with contradicting labels and files without labels."""
+    """Read UTKFace, without byte-identical copies, copies with contradicting labels, and files without labels."""
     rows = read_rows(data / "utkface" / "labels.csv")
     rows = [row for row in rows if row.get("dup") not in ("dup", "conflict") and row["race"]]
     common = _columns("utkface", data / "utkface", rows)
@@ -279,7 +279,7 @@ def read_celeba(data: Path) -> CelebA:
 
 
 def read_lfw(data: Path) -> tuple[FaceSet, Pairs]:
-    """Read the images that LFW's View 2 names, and its ten folds of pairs."""
+    """Read the images of LFW's View 2, and its ten folds of pairs."""
     root = data / "lfw"
     try:
         header, *lines = (root / "pairs.txt").read_text().splitlines()
@@ -288,7 +288,9 @@ def read_lfw(data: Path) -> tuple[FaceSet, Pairs]:
     folds, size = (int(word) for word in header.split())
     fields_of = [line.split("\t") for line in lines if line.strip()]
     if len(fields_of) != 2 * folds * size:
-        raise DataError(f"{root / 'pairs.txt'}: got {len(fields_of)} pairs, its header promises {2 * folds * size}")
+        raise DataError(
+            f"{root / 'pairs.txt'} has {len(fields_of)} pairs, its header promises {2 * folds * size}; restore it"
+        )
     named = [_pair(words) for words in fields_of]
     files = sorted({name for left, right, _ in named for name in (left, right)})
     row = {name: number for number, name in enumerate(files)}
@@ -315,26 +317,26 @@ def _lfw_file(person: str, number: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class LabelledImage:
-    """One photo of the WIDER FACE subset with its labelled faces."""
+    """One image of the WIDER FACE subset with its labelled faces."""
 
     path: Path
     boxes: NDArray[np.float32]
-    """(F, 4) x1, y1, x2, y2, pixels; only faces that are not marked invalid."""
+    """(F, 4) x1, y1, x2, y2, pixels; without faces that are marked invalid."""
     ignored: NDArray[np.float32]
-    """(G, 4) boxes of faces marked invalid: neither hits nor false positives."""
+    """(G, 4) boxes of faces that are marked invalid: neither hits nor false positives."""
 
 
 def read_wider(data: Path) -> list[LabelledImage]:
-    """Read the photos and boxes of the WIDER FACE subset."""
+    """Read the images and boxes of the WIDER FACE subset."""
     root = data / "widerface_subset"
     try:
         entries = json.loads((root / "annotations.json").read_text())
     except FileNotFoundError as err:
-        raise DataError(f"no annotations.json in {root}") from err
-    return [_photo(root, entry) for entry in entries]
+        raise DataError(f"no annotations.json in {root}; expected the layout described in docs/evaluation.md") from err
+    return [_labelled_image(root, entry) for entry in entries]
 
 
-def _photo(root: Path, entry: dict[str, Any]) -> LabelledImage:
+def _labelled_image(root: Path, entry: dict[str, Any]) -> LabelledImage:
     boxes = np.array([face["box"] for face in entry["faces"]], dtype=np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     invalid = np.array([face["invalid"] for face in entry["faces"]], dtype=np.bool_).reshape(-1)

@@ -4,8 +4,8 @@ fairface/              fairface_label_train.csv, fairface_label_val.csv, train/*
                        train and val are train and test here
 adience/               fold_0_data.txt ... fold_4_data.txt, faces/USER/coarse_tilt_aligned_face.ID.IMAGE; of the five
                        folds 0 to 2 are train, 3 is val, 4 is test
-imdb_crop/, wiki_crop/ imdb.mat, wiki.mat, 00/*.jpg ... 99/*.jpg; not divided by its authors, so people are: 90 % train,
-                       5 % val, 5 % test
+imdb_crop/, wiki_crop/ imdb.mat, wiki.mat, 00/*.jpg ... 99/*.jpg; published without splits, so people are divided here:
+                       90 % train, 5 % val, 5 % test
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ RACE_AS_ETHNICITY = {
     "Latino_Hispanic": "Other",
     "Middle Eastern": "Other",
 }
-# FairFace's own test images are not published; papers report its validation part, so it is the test here.
+# FairFace's own test images are not published. Papers report its validation part, so that is the test here.
 FAIRFACE_SPLITS = {"fairface_label_train.csv": "train", "fairface_label_val.csv": "test"}
 ADIENCE_SPLITS = ("train", "train", "train", "val", "test")  # of Adience's five folds, which share no person
-# Of IMDB-WIKI's own detector; below it, or beside a second face, the picture's person is often another one. Source:
-# Rothe et al. 2015, 'DEX', leave out what has a second face; the score is our choice.
+# Of IMDB-WIKI's own detector; below it, or beside a second face, the image often shows another person. Source: Rothe et
+# al. 2015, 'DEX', leave out images with a second face; the score is our choice.
 MIN_FACE_SCORE = 1.0
-MAX_YEARS = 100  # ages above are slips of the dates
+MAX_YEARS = 100  # greater ages are errors of the dates
 
 _NUMBERS = re.compile(r"\d+")
 
 
 def read_fairface(data: Path) -> BinnedPeople:
-    """Read FairFace: age in nine ranges, gender, seven races; a folder with one of the two label files will do."""
+    """Read FairFace: age in nine ranges, gender, seven races; one of the two label files is enough."""
     root = data / "fairface"
     files = {name: split for name, split in FAIRFACE_SPLITS.items() if (root / name).is_file()}
     if not files:
@@ -72,14 +72,14 @@ def read_fairface(data: Path) -> BinnedPeople:
 
 
 def read_adience(data: Path) -> BinnedPeople:
-    """Read Adience: age in ranges or years, gender; faces without any of both are left out."""
+    """Read Adience: age in ranges or years, gender; faces without either are left out."""
     root = data / "adience"
     folds = [(number, root / f"fold_{number}_data.txt") for number in range(len(ADIENCE_SPLITS))]
     rows = [(row, ADIENCE_SPLITS[number]) for number, path in folds for row in _tab_rows(path)]
     rows = [(row, split) for row, split in rows if _NUMBERS.search(row["age"]) or _gender(row["gender"]) != UNKNOWN]
     span = np.array([age_span(row["age"]) for row, _ in rows], dtype=np.float32).reshape(-1, 2)
     names = [f"faces/{r['user_id']}/coarse_tilt_aligned_face.{r['face_id']}.{r['original_image']}" for r, _ in rows]
-    nobody = np.full(len(rows), UNKNOWN, dtype=np.int64)
+    unlabelled = np.full(len(rows), UNKNOWN, dtype=np.int64)
     return BinnedPeople(
         name="adience",
         root=root,
@@ -88,8 +88,8 @@ def read_adience(data: Path) -> BinnedPeople:
         age=span.mean(axis=1),
         age_span=span,
         gender=np.array([_gender(row["gender"]) for row, _ in rows], dtype=np.int64),
-        ethnicity=nobody,
-        race=nobody,
+        ethnicity=unlabelled,
+        race=unlabelled,
     )
 
 
@@ -102,7 +102,7 @@ def _tab_rows(path: Path) -> list[dict[str, str]]:
 
 
 def age_span(text: str) -> tuple[float, float]:
-    """Read an age as its first and last year: '(25, 32)', '20-29', 'more than 70', '35', or 'None' (not a number)."""
+    """Parse an age as its first and last year: '(25, 32)', '20-29', 'more than 70', '35', or 'None' (NaN)."""
     years = [float(word) for word in _NUMBERS.findall(text)]
     if not years:
         return float("nan"), float("nan")
@@ -116,12 +116,12 @@ def _gender(text: str) -> int:
 
 
 def read_imdb(data: Path) -> People:
-    """Read the IMDB part of IMDB-WIKI: age on the day of the photo, and gender."""
+    """Read the IMDB part of IMDB-WIKI: age in the year of the image, and gender."""
     return _read_mat(data / "imdb_crop", "imdb")
 
 
 def read_wiki(data: Path) -> People:
-    """Read the Wikipedia part of IMDB-WIKI: age on the day of the photo, and gender."""
+    """Read the Wikipedia part of IMDB-WIKI: age in the year of the image, and gender."""
     return _read_mat(data / "wiki_crop", "wiki")
 
 
@@ -151,11 +151,11 @@ def _read_mat(root: Path, name: Literal["imdb", "wiki"]) -> People:
 
 
 def ages_at(born: NDArray[np.generic], taken: NDArray[np.generic]) -> NDArray[np.float32]:
-    """Return the age in whole years in the middle of the year in which a photo was taken.
+    """Return the age in whole years in the middle of the year in which an image was taken.
 
     Args:
-        born: (N,) MATLAB's number of the day of birth.
-        taken: (N,) year of the photo; its day is not known.
+        born: (N,) day of birth, as MATLAB numbers days.
+        taken: (N,) year of the image; its day is not known.
     """
     return np.array([_age(int(day), int(year)) for day, year in zip(born, taken, strict=True)], dtype=np.float32)
 
@@ -169,6 +169,6 @@ def _age(day: int, year: int) -> float:
 
 
 def person_split(person: str) -> str:
-    """Put a person's pictures into one split, the same one in every run."""
+    """Return the split of all images of a person, the same one in every run."""
     place = int.from_bytes(hashlib.sha256(person.encode()).digest()[:4]) % 20
     return {0: "val", 1: "test"}.get(place, "train")

@@ -115,8 +115,8 @@ def _fold_scores(
     learnt, validated, tested = (torch.nonzero(role == which)[:, 0] for which in (TRAIN, VALIDATE, TEST))
     centre = targets[learnt].mean(dim=0)
     known = similar[learnt][:, learnt]
-    asked = torch.cat([validated, tested])
-    crossed = similar[asked][:, learnt]
+    others = torch.cat([validated, tested])
+    crossed = similar[others][:, learnt]
     best = [(-math.inf, -math.inf)] * len(wanted)
     for strength in options.strengths:
         factor = torch.linalg.cholesky(known + strength * torch.eye(len(learnt)))

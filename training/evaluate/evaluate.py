@@ -1,4 +1,4 @@
-"""Measures a release on labelled sets as its users get it: its own detector, aligner, network and thresholds."""
+"""Measures a release on labelled sets as its users get it: its own detector, aligner, model and thresholds."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Joint runs: all branches, and the trunk where it is asked for, trained on crops that change each time."""
+"""Joint runs: all branches, and the trunk if the recipe tunes it, trained on augmented crops."""

@@ -52,7 +52,7 @@ class JointRun:
         """Set the run up and go on from its checkpoint, if there is one.
 
         Args:
-            setup: what it learns.
+            setup: branches, trunk and data.
             folder: for checkpoint and run log.
 
         Raises:

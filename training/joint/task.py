@@ -1,4 +1,4 @@
-"""One branch of a joint run: its rows and targets, the weights that learn and their running mean."""
+"""One branch of a joint run: its rows and targets, its weights and their running mean."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 
 class JointTask:
-    """A branch that learns with others."""
+    """A branch that is trained with others."""
 
     def __init__(self, recipe: HeadRecipe, trunk: Trunk, faces: FaceSet, splits: Collection[str], seed: int) -> None:
-        """Draw weights and the rows that are held out of those of some splits; the trunk says layout and device."""
+        """Draw the weights, and the held-out rows of some splits; the trunk gives layout and device."""
         self.recipe, self.name = recipe, recipe.spec.task
         self.soft = targets(self.name, faces, len(recipe.spec.labels))
         rows = labelled(self.name, self.soft, np.flatnonzero(np.isin(faces.split, list(splits))))
@@ -62,5 +62,5 @@ class JointTask:
 
 @torch.no_grad()
 def follow(mean: nn.Module, now: nn.Module, decay: float) -> None:
-    """Move the weights of one network towards those of another, all in one call."""
+    """Move the weights of a running mean towards those of a model, all in one call."""
     get_ema_multi_avg_fn(decay)(list(mean.parameters()), list(now.parameters()), 0)  # type: ignore[no-untyped-call]

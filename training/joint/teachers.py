@@ -1,10 +1,10 @@
-"""Networks that are trained already and teach another one: what they say of a face becomes part of what it learns.
+"""Teachers: trained models whose answers become part of the targets of another one.
 
-Labels of single annotators are partly wrong, and say nothing of how near the other answers were; the mean of several
-networks says both.
+Labels of single annotators are partly wrong, and do not tell how near the other answers were. The mean of several
+models corrects the one and tells the other.
 
 Source: Hinton et al. 2015, 'Distilling the Knowledge in a Neural Network'; Beyer et al. 2022, 'Knowledge distillation:
-A good teacher is patient and consistent' (teachers see the crops as the pupil does, changed).
+A good teacher is patient and consistent' (teachers get the same augmented crops as the student).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Teacher:
-    """One network."""
+    """One trained model."""
 
     trunk: Trunk
     branches: Mapping[str, Branch]
@@ -39,14 +39,14 @@ class Teacher:
 
 
 class Teachers:
-    """Some networks with the same tasks, on one device."""
+    """Some models with the same tasks, on one device."""
 
     def __init__(self, teachers: Sequence[Teacher], share: float) -> None:
-        """Copy networks.
+        """Copy the teachers.
 
         Args:
             teachers: at least one, on their device.
-            share: of the targets that is theirs, 0..1.
+            share: of their answers in the targets, 0..1.
         """
         self.share = share
         self._trunks, self._branches = [], []
@@ -58,7 +58,7 @@ class Teachers:
             self._branches.append({t: freeze(copy.deepcopy(b).to(device)) for t, b in teacher.branches.items()})
 
     def add_to(self, digest: hashlib._Hash) -> None:
-        """Add all that they are to what a hash is taken of."""
+        """Add their weights and their share to a hash."""
         digest.update(str(self.share).encode())
         for trunk, branches in zip(self._trunks, self._branches, strict=True):
             add_weights(digest, trunk.average)
@@ -67,11 +67,11 @@ class Teachers:
 
     @torch.no_grad()
     def answers(self, crops: Tensor, places: Mapping[str, slice]) -> dict[str, Tensor]:
-        """Ask all of them.
+        """Answer for some crops.
 
         Args:
             crops: (N, 3, S, S) RGB 0..255, on any device.
-            places: by task, the crops of which it is asked.
+            places: by task, the crops that it is for.
 
         Returns:
             By task the (n, K) mean of their probabilities.
@@ -80,9 +80,9 @@ class Teachers:
         return {task: self._mean(task, every, place) for task, place in places.items()}
 
     def _mean(self, task: str, every: Sequence[Mapping[str, Tensor]], place: slice) -> Tensor:
-        said = []
+        answers = []
         for maps, branches in zip(every, self._branches, strict=True):
             branch = branches[task]
             logits = branch({depth: maps[depth][place] for depth in branch.spec.depths})
-            said.append(logits.sigmoid() if branch.spec.kind == "multilabel" else logits.softmax(dim=1))
-        return torch.stack(said).mean(dim=0)
+            answers.append(logits.sigmoid() if branch.spec.kind == "multilabel" else logits.softmax(dim=1))
+        return torch.stack(answers).mean(dim=0)

@@ -75,13 +75,13 @@ def train_jointly(recipe: Recipe, contexts: Sequence[TrainingContext], folder: P
 
 @dataclass(frozen=True, slots=True)
 class RunOutcome:
-    """The networks that one run gave."""
+    """Trunk and branches that one run gave."""
 
     trunk: Trunk
     heads: list[TrainedHead]
 
     def teacher(self) -> Teacher:
-        """Return them as a teacher of another run."""
+        """Return them as a teacher for another run."""
         return Teacher(self.trunk, {head.branch.spec.task: head.branch for head in self.heads})
 
 

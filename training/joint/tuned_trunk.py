@@ -1,4 +1,4 @@
-"""The trunk of a joint run: frozen, or tuned with its branches while its embeddings are held to what they were."""
+"""The trunk of a joint run: frozen, or tuned with its branches while its embeddings are held to their old values."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ if TYPE_CHECKING:
     from models.trunks.base import Trunk
     from training.recipes.joint import TrunkTuning
 
-Pass = Callable[[Tensor], dict[str, Tensor]]  # (N, 3, S, S) crops to what a trunk gives at some depths
+Pass = Callable[[Tensor], dict[str, Tensor]]  # (N, 3, S, S) crops to a trunk's maps at some depths
 
 _CPU_BATCH = 32  # crops whose maps still fit the caches of a few CPU cores
 
 
 class RunTrunk:
-    """What a joint run knows of its trunk: the one that learns, its running mean, and the one it was.
+    """Three trunks: the one that learns, its running mean, and the original.
 
     All three are the same where the trunk is frozen.
     """
 
     def __init__(self, trunk: Trunk, depths: Collection[str], tuning: TrunkTuning | None) -> None:
-        """Take a trunk over.
+        """Copy the trunk if it is to be tuned.
 
         Args:
             trunk: on its device, in evaluation mode. Statistics of batch normalisation stay as they are.
-            depths: that the branches read.
-            tuning: None keeps the trunk frozen; else the trunk is float32 and stays unchanged, a copy learns.
+            depths: maps that the branches read.
+            tuning: None keeps the trunk frozen; else the trunk is float32 and stays unchanged, while a copy learns.
         """
         self._depths, self._tuning = set(depths), tuning
         self._device = next(trunk.parameters()).device
@@ -52,7 +52,7 @@ class RunTrunk:
         self._embeds = self._pass(self._original, {EMBEDDING_DEPTH})
 
     def groups(self) -> list[dict[str, Any]]:
-        """Return the optimiser's groups: one for each layer that learns, the front ones with smaller steps."""
+        """Group the parameters by layer, with smaller learning rates for layers nearer to the input."""
         if self._tuning is None:
             return []
         rest = [p for name, p in self._learning.named_parameters() if not name.startswith("layers.")]
@@ -64,15 +64,15 @@ class RunTrunk:
         ]
 
     def maps(self, crops: Tensor) -> dict[str, Tensor]:
-        """Run the trunk that would be shipped over (N, 3, S, S) crops, without gradients."""
+        """Run the running mean, which is shipped, over (N, 3, S, S) crops, without gradients."""
         with torch.no_grad():
             return self._run(functools.partial(self.average.forward_intermediates, depths=self._depths), crops)
 
     def learn(self, crops: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
-        """Run the learning trunk; batches should be of one size, for which it is compiled.
+        """Run the trunk that learns; batches should have one size, for which it is compiled.
 
         Returns:
-            Its maps, and what drifting costs: the mean cosine distance of its embeddings to the original's, times
+            Its maps, and the loss of its drift: the mean cosine distance of its embeddings to the original's, times
             the tuning's ``hold``; None where it is frozen.
         """
         if self._tuning is None:
@@ -85,7 +85,7 @@ class RunTrunk:
         return maps, drift.mean() * self._tuning.hold
 
     def _pass(self, trunk: Trunk, depths: Collection[str]) -> Pass:
-        """Compile a pass where that wins: on GPUs, 1.8 times as fast forward and backward, since PReLUs are fused."""
+        """Compile a pass on GPUs: 1.8 times as fast forward and backward, since PReLUs are fused."""
         run = functools.partial(trunk.forward_intermediates, depths=frozenset(depths))
         return torch.compile(run) if self._device.type == "cuda" and _can_compile() else run
 
@@ -99,12 +99,12 @@ class RunTrunk:
         return {depth: torch.cat([part[depth] for part in parts]) for depth in parts[0]}
 
     def follow(self, decay: float) -> None:
-        """Move the running mean towards the learning trunk."""
+        """Move the running mean towards the trunk that learns."""
         if self._tuning:
             follow(self.average, self._learning, decay)
 
     def state(self) -> dict[str, Tensor]:
-        """Return what a checkpoint keeps: nothing of a frozen trunk."""
+        """Return the tensors of a checkpoint; none of a frozen trunk."""
         if self._tuning is None:
             return {}
         kept = {"trunk": self._learning, "trunk-average": self.average}
@@ -112,12 +112,12 @@ class RunTrunk:
         return {f"{name}/{key}": value.contiguous() for name, state in states.items() for key, value in state.items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from what a checkpoint kept."""
+        """Restore the tensors of a checkpoint."""
         if self._tuning:
             for name, part in (("trunk/", self._learning), ("trunk-average/", self.average)):
                 part.load_state_dict({k.removeprefix(name): v for k, v in state.items() if k.startswith(name)})
 
 
 def _can_compile() -> bool:
-    """Say whether torch finds the C compiler that it builds a GPU's launchers with."""
+    """Return whether torch finds a C compiler, with which it builds the launchers of a GPU."""
     return any(shutil.which(name) for name in (os.environ.get("CC", ""), "gcc", "clang"))

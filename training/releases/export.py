@@ -1,4 +1,4 @@
-"""From trained branches to a release folder."""
+"""Writes trained branches, and a tuned trunk, as a release folder."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from models.trunks.base import Trunk
     from training.evaluate.evaluate import Evaluation
 
-# What a release with these branches was trained on, and the terms of each set.
+# Data that a release with these branches was trained on, and the terms of each set.
 DATA: dict[str, dict[str, str]] = {
     "utkface": {
         "tasks": "gender, age, ethnicity",
@@ -64,7 +64,7 @@ LICENCES = {
 }
 
 
-# In the manifest's ``data``: what a trunk learnt from together with branches.
+# Key in the manifest's ``data`` of the sets that the trunk was tuned on.
 TUNING = "tuning"
 
 
@@ -73,31 +73,31 @@ class TunedTrunk:
     """A trunk that learnt with its branches."""
 
     name: str
-    """For the release: family and set of weights."""
+    """Of the trunk in the release: family and weights."""
     trunk: Trunk
     sets: tuple[str, ...]
     """Data sets that it learnt from."""
 
     def licence(self, before: str) -> str:
-        """Return the licence of its weights, given that of the trunk that it was."""
+        """Return the licence of its weights, given that of the original trunk."""
         return f"{before or 'unknown'}; tuned on images of {', '.join(self.sets)}, whose terms hold for it, see data"
 
     def data(self) -> dict[str, str]:
-        """Say what it learnt from, for the manifest."""
+        """Return the sets that it learnt from, for the manifest."""
         return {"tasks": "tuning of the trunk", "terms": "those of its sets", "source": ", ".join(self.sets)}
 
 
 def export(
     name: str, base: Path, branches: Sequence[Branch], target: Path, tuned: TunedTrunk | None = None
 ) -> Manifest:
-    """Write a release: detector, trunk and other branches of a base release, with new branches in place of its own.
+    """Write a release: detector, trunk and branches of a base release, with new branches added or in place of its own.
 
     Args:
         name: of the new release.
-        base: folder of a release; may have no branches.
-        branches: trained and calibrated; they replace the base's of the same task.
+        base: folder of a release; it may have no branches.
+        branches: trained and calibrated; they replace the base's branches of the same tasks.
         target: folder to write; may be the base's.
-        tuned: takes the place of the base's trunk; the base's branches, which read another trunk, are left out.
+        tuned: takes the place of the base's trunk; then the base's branches, which read another trunk, are left out.
     """
     before = read_manifest(base)
     licence = before.licences.get("trunk", LICENCES["trunk"])
@@ -118,12 +118,12 @@ def export(
 
 
 def half(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Store floating-point weights as fp16, which halves the file and moves no answer by more than rounding does."""
+    """Convert floating-point weights to fp16, which halves the file and moves answers no more than rounding does."""
     return {key: value.to(torch.float16) if value.is_floating_point() else value for key, value in weights.items()}
 
 
 def add_metrics(folder: Path, evaluation: Evaluation) -> Manifest:
-    """Write an evaluation's overall figures into a release's manifest; weights and fingerprint stay as they are."""
+    """Write the overall figures of an evaluation into a manifest; weights and fingerprint stay as they are."""
     manifest = read_manifest(folder)
     metrics: dict[str, Any] = {}
     for row in evaluation.rows:
@@ -139,7 +139,7 @@ def branches_of(folder: Path, tasks: Sequence[str]) -> list[Branch]:
 
     Raises:
         ReleaseError: the release has no such branch.
-        WeightsError: a file was damaged or exchanged.
+        WeightsError: a file is damaged or exchanged.
     """
     manifest = read_manifest(folder)
     specs = {spec.task: spec for spec in manifest.branches}

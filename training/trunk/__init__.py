@@ -1,1 +1,1 @@
-"""Trains a trunk of one's own for identity."""
+"""Trains new trunks for identity."""

@@ -27,7 +27,7 @@ class NamedFaces:
 
     faces: FaceSet
     people: NDArray[np.str_]
-    """(N,) whom each shows; empty where that is not known."""
+    """(N,) name of the person; empty where it is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class IdentityFaces:
     crops: tuple[NDArray[np.uint8], ...]
     """(Ni, 3, S, S) of each set; sets are not joined, since they are mapped from disk."""
     person: NDArray[np.int64]
-    """(N,) 0..people - 1, or UNKNOWN, over all sets."""
+    """(N,) 0..people - 1 over all sets, or UNKNOWN."""
 
     def __post_init__(self) -> None:
         if sum(map(len, self.crops)) != len(self.person):
@@ -48,7 +48,7 @@ class IdentityFaces:
 
     @property
     def people(self) -> int:
-        """Number of people who are known."""
+        """Number of known people."""
         return int(self.person.max(initial=UNKNOWN)) + 1
 
     def pixels(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -70,7 +70,7 @@ def read_celeba_people(data: Path) -> NamedFaces:
 
 
 def read_lfw_people(data: Path) -> NamedFaces:
-    """Read the people of LFW that ``persons_split.csv`` calls train: those outside View 2's folds 8, 9 and 10."""
+    """Read the people of split train in ``persons_split.csv`` of LFW: those outside folds 8, 9 and 10 of View 2."""
     root = data / "lfw"
     rows = [row for row in read_rows(root / "persons_split.csv") if row["split"] == "train"]
     named = [(row["person"], number) for row in rows for number in range(1, int(row["images"]) + 1)]
@@ -80,7 +80,7 @@ def read_lfw_people(data: Path) -> NamedFaces:
 
 
 def read_utkface_unnamed(data: Path) -> NamedFaces:
-    """Read the training split of UTKFace, whose people are not named: for distillation only."""
+    """Read the training split of UTKFace, whose people have no names: for distillation only."""
     every = read_utkface(data)
     faces = every[every.rows("train")]
     return NamedFaces(faces, np.full(len(faces), "", dtype=np.str_))
@@ -123,7 +123,7 @@ def cut_people(
         detector: finds the faces.
         cache: folder for crops.
         layout: of the trunk.
-        min_images: images that a person needs to be learnt; others are UNKNOWN.
+        min_images: of a person; people with fewer are UNKNOWN.
 
     Raises:
         DataError: there is no face at all.

@@ -1,4 +1,4 @@
-"""What a trunk is trained for: telling people apart, or saying what a teacher says."""
+"""Objectives of a trunk: to recognise people, or to follow the embeddings of a teacher."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ Objective = Literal["softmax", "arcface", "distil"]
 
 # Radians by which an embedding must be nearer to its own person than to others. Source: Deng et al. 2019.
 ARC_MARGIN = 0.5
-# Length that embeddings are given before the softmax. Source: as above; with few people, 30 to 64 do alike.
+# Length of the embeddings before the softmax. Source: as above; with few people, 30 to 64 work equally well.
 ARC_SCALE = 64.0
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """What one batch gave."""
+class BatchResult:
+    """Results of one batch."""
 
     loss: Tensor
     """Scalar."""
     agreement: float
-    """Share of people who are recognised, or mean cosine to the teacher."""
+    """Share of faces whose person is recognised, or mean cosine to the teacher."""
 
 
 class SoftmaxHead(nn.Module):
@@ -34,10 +34,10 @@ class SoftmaxHead(nn.Module):
         super().__init__()
         self.linear = nn.Linear(embedding, people)
 
-    def forward(self, raw: Tensor, wanted: Tensor) -> Step:
-        """Judge (B, D) embeddings by (B,) people."""
+    def forward(self, raw: Tensor, wanted: Tensor) -> BatchResult:
+        """Compare (B, D) embeddings with (B,) people."""
         logits = self.linear(raw)
-        return Step(functional.cross_entropy(logits, wanted), _share_recognised(logits, wanted))
+        return BatchResult(functional.cross_entropy(logits, wanted), _share_recognised(logits, wanted))
 
 
 class ArcFaceHead(nn.Module):
@@ -51,8 +51,8 @@ class ArcFaceHead(nn.Module):
         self.weight = nn.Parameter(torch.empty(people, embedding).normal_(std=0.01))
         self.margin, self.scale = margin, scale
 
-    def forward(self, raw: Tensor, wanted: Tensor) -> Step:
-        """Judge (B, D) embeddings by (B,) people."""
+    def forward(self, raw: Tensor, wanted: Tensor) -> BatchResult:
+        """Compare (B, D) embeddings with (B,) people."""
         cosines = functional.normalize(raw) @ functional.normalize(self.weight).T
         own = cosines.gather(1, wanted[:, None]).clamp(-1 + 1e-6, 1 - 1e-6)
         # Beyond pi - margin the cosine would grow again; there the margin is a plain subtraction.
@@ -62,33 +62,33 @@ class ArcFaceHead(nn.Module):
             own - self.margin * torch.sin(own.new_tensor(self.margin)),
         )
         logits = self.scale * cosines.scatter(1, wanted[:, None], turned)
-        return Step(functional.cross_entropy(logits, wanted), _share_recognised(cosines, wanted))
+        return BatchResult(functional.cross_entropy(logits, wanted), _share_recognised(cosines, wanted))
 
 
 class DistilHead(nn.Module):
-    """One minus the cosine to the teacher's embedding, and how unlike the likenesses within a batch are.
+    """One minus the cosine to the teacher's embedding, and the squared difference of the similarities within a batch.
 
     Source: Park et al. 2019, 'Relational Knowledge Distillation' (with cosines in place of its distances).
     """
 
     def __init__(self, embedding: int, teacher: int, *, relational: float = 1.0) -> None:
-        """Make a head.
+        """Set the lengths.
 
         Args:
-            embedding: length of the student's.
-            teacher: length of the teacher's; where both are alike, the student's embedding itself follows it.
+            embedding: of the student's embedding.
+            teacher: of the teacher's; if both are equal, the student's embedding is compared without a projection.
             relational: weight of the second term.
         """
         super().__init__()
         self.project = nn.Identity() if embedding == teacher else nn.Linear(embedding, teacher)
         self.relational = relational
 
-    def forward(self, raw: Tensor, wanted: Tensor) -> Step:
-        """Judge (B, D) embeddings by the (B, T) normalised ones of the teacher."""
-        said = functional.normalize(self.project(raw))
-        cosines = (said * wanted).sum(dim=1)
-        likeness = functional.mse_loss(said @ said.T, wanted @ wanted.T)
-        return Step((1 - cosines).mean() + self.relational * likeness, float(cosines.detach().mean()))
+    def forward(self, raw: Tensor, wanted: Tensor) -> BatchResult:
+        """Compare (B, D) embeddings with the (B, T) normalised ones of the teacher."""
+        projected = functional.normalize(self.project(raw))
+        cosines = (projected * wanted).sum(dim=1)
+        similarity_loss = functional.mse_loss(projected @ projected.T, wanted @ wanted.T)
+        return BatchResult((1 - cosines).mean() + self.relational * similarity_loss, float(cosines.detach().mean()))
 
 
 def _share_recognised(scores: Tensor, wanted: Tensor) -> float:

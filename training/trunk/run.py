@@ -1,7 +1,7 @@
-"""Training a trunk itself: on identity (softmax or ArcFace), or from a teacher's embeddings (distillation).
+"""Training of a trunk: on identity (softmax or ArcFace), or from a teacher's embeddings (distillation).
 
-A run depends on its seed alone: the order of an epoch follows from seed and epoch, the changes of a batch from seed and
-step. So a checkpoint holds weights, momenta and the step, and an interrupted run goes on exactly.
+All randomness follows from the seed: the order of an epoch from seed and epoch, the augmentation of a batch from seed
+and step. So a checkpoint holds weights, momenta and the step, and an interrupted run goes on exactly.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from models.weights import read_weights
 from training.errors import RecipeError, TrainingError
 from training.fit.augment import AugmentOptions, augment
 from training.fit.progress import progress_bar
-from training.trunk.losses import ArcFaceHead, DistilHead, Objective, SoftmaxHead, Step
+from training.trunk.losses import ArcFaceHead, BatchResult, DistilHead, Objective, SoftmaxHead
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-EMBED_BATCH = 64  # crops per call when embeddings are taken
+EMBED_BATCH = 64  # crops per call when embeddings are computed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentityOptions:
-    """How a trunk is trained; the defaults of batch and steps are the paper's."""
+    """Options of a trunk's training; the defaults of batch and steps are those of the paper."""
 
     objective: Objective = "softmax"
     steps: int = 40_000
@@ -52,9 +52,9 @@ class IdentityOptions:
     """Steps after which the learning rate is divided by four."""
     momentum: float = 0.9
     weight_decay: float = 1e-4
-    """Our choice; the paper names none."""
+    """Our choice; the paper gives none."""
     least_images: int = 2
-    """That a person needs to be learnt."""
+    """Of a person; people with fewer are not learnt."""
     augment: AugmentOptions = field(default_factory=lambda: AugmentOptions(erase=0.0, coarse=0.1))
     checkpoint_every: int = 100
     """Steps between two checkpoints."""
@@ -66,7 +66,7 @@ class IdentityOptions:
 
 
 class IdentityRun:
-    """One training run in a folder, which holds its checkpoint and its log."""
+    """One training run, with checkpoint and log in a folder."""
 
     def __init__(
         self,
@@ -76,13 +76,13 @@ class IdentityRun:
         options: IdentityOptions,
         teacher: NDArray[np.float32] | None = None,
     ) -> None:
-        """Begin a run, or go on where the folder's checkpoint stands.
+        """Begin a run, or go on from the checkpoint in the folder.
 
         Args:
             trunk: with random or earlier weights; trained in place.
             faces: crops and people.
             folder: for ``identity.safetensors`` and ``identity.csv``.
-            options: how to train.
+            options: of the training.
             teacher: (N, T) L2-normalised embeddings of the faces, for distillation.
 
         Raises:
@@ -105,7 +105,7 @@ class IdentityRun:
             self._load()
 
     def run(self, until: int | None = None) -> None:
-        """Train up to a step, or to the end; a checkpoint is left behind."""
+        """Train to the end, or up to a step, and write a checkpoint."""
         end = min(until or self._options.steps, self._options.steps)
         with progress_bar(self._options.objective, end, self.step) as advance:
             while self.step < end:
@@ -118,13 +118,13 @@ class IdentityRun:
         self.trunk.eval()
 
     def rows_of(self, step: int) -> NDArray[np.int64]:
-        """Return the faces of a step: epochs are shuffled anew, a last, smaller batch is left out."""
+        """Return the faces of a step: each epoch is shuffled again, and a last, smaller batch is left out."""
         batches = len(self._rows) // self._options.batch
         epoch, place = divmod(step, batches)
         order = np.random.default_rng((self._options.seed, epoch)).permutation(self._rows)
         return np.sort(order[place * self._options.batch :][: self._options.batch])
 
-    def _train_step(self) -> Step:
+    def _train_step(self) -> BatchResult:
         options, rows = self._options, self.rows_of(self.step)
         device = self._parameters[0].device
         generator = torch.Generator().manual_seed(options.seed * 1_000_003 + self.step)
@@ -135,15 +135,15 @@ class IdentityRun:
         self.trunk.train()
         with torch.autocast(device.type, torch.bfloat16):
             raw = embed_raw(self.trunk, crops)
-        found: Step = self.head(raw.float(), torch.from_numpy(wanted).to(device))
+        found: BatchResult = self.head(raw.float(), torch.from_numpy(wanted).to(device))
         if not torch.isfinite(found.loss):
             raise TrainingError(f"the loss of step {self.step} is {found.loss.item()}; choose a smaller learning rate")
         self._optimiser.zero_grad(set_to_none=True)
         found.loss.backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
-        return Step(found.loss.detach(), found.agreement)
+        return BatchResult(found.loss.detach(), found.agreement)
 
-    def _log(self, found: Step) -> None:
+    def _log(self, found: BatchResult) -> None:
         begun = self._csv.is_file()
         with self._csv.open("a", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n")
@@ -153,10 +153,10 @@ class IdentityRun:
             writer.writerow((self.step, f"{found.loss.item():.5f}", f"{found.agreement:.5f}", f"{rate:g}"))
 
     def _facts(self) -> str:
-        """Say what makes this run itself; how long it lasts and how often it is saved may change."""
-        told = asdict(replace(self._options, steps=0, checkpoint_every=0))
+        """Return what distinguishes this run from others; the steps in all and between checkpoints may change."""
+        kept = asdict(replace(self._options, steps=0, checkpoint_every=0))
         shapes = [list(parameter.shape) for parameter in self._parameters]
-        return json.dumps({"options": told, "shapes": shapes, "faces": len(self._faces)}, sort_keys=True)
+        return json.dumps({"options": kept, "shapes": shapes, "faces": len(self._faces)}, sort_keys=True)
 
     def _save(self) -> None:
         modules = {"trunk": self.trunk, "head": self.head}
@@ -182,10 +182,10 @@ class IdentityRun:
         known = self._optimiser.state_dict()
         momenta = {int(k.partition("/")[2]): {"momentum_buffer": v} for k, v in tensors.items() if k.startswith("mom")}
         self._optimiser.load_state_dict({"state": momenta, "param_groups": known["param_groups"]})
-        self._forget_log()
+        self._truncate_log()
 
-    def _forget_log(self) -> None:
-        """Drop the lines of steps that came after the checkpoint and are taken again."""
+    def _truncate_log(self) -> None:
+        """Delete the lines of steps after the checkpoint, which are taken again."""
         if self._csv.is_file():
             head, *lines = self._csv.read_text().splitlines()
             kept = [line for line in lines if int(line.partition(",")[0]) <= self.step]
@@ -195,13 +195,13 @@ class IdentityRun:
 def identity_head(
     embedding: int, faces: IdentityFaces, options: IdentityOptions, teacher: NDArray[np.float32] | None
 ) -> nn.Module:
-    """Make what judges the trunk's embeddings.
+    """Return the head of the objective, which computes the loss of embeddings.
 
     Raises:
         RecipeError: distillation without a teacher, a teacher without distillation, or no people.
     """
     if (options.objective == "distil") != (teacher is not None):
-        raise RecipeError("distillation needs a teacher, and only distillation takes one: give both or neither")
+        raise RecipeError("distillation needs a teacher, and only distillation takes one; give both or neither")
     if teacher is not None:
         return DistilHead(embedding, teacher.shape[1])
     if faces.people < 2:
@@ -218,7 +218,7 @@ def embed_raw(trunk: Trunk, crops: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def embed(trunk: Trunk, crops: IdentityFaces | NDArray[np.uint8]) -> NDArray[np.float32]:
-    """Take the (N, D) L2-normalised embeddings of N crops."""
+    """Compute the (N, D) L2-normalised embeddings of N crops."""
     trunk.eval()
     parameter = next(trunk.parameters())
     parts = [np.zeros((0, trunk.layout.embedding_size), dtype=np.float32)]
@@ -230,11 +230,11 @@ def embed(trunk: Trunk, crops: IdentityFaces | NDArray[np.uint8]) -> NDArray[np.
 
 
 def write_trunk(trunk: Trunk, name: str, base: Path, target: Path) -> Manifest:
-    """Write a release with a base release's detector, this trunk and no branches.
+    """Write a release with the detector of a base release, this trunk and no branches.
 
     Args:
         trunk: trained.
-        name: the trunk's, such as face24-w0.5-r112.
+        name: of the trunk, such as face24-w0.5-r112.
         base: folder of the release whose detector and policies are taken.
         target: folder to write.
     """

@@ -29,7 +29,6 @@ UNREAD = (
     "tests/unit/worker/deployment",
     "tests/unit/worker/identity",
     "tests/unit/worker/ledger",
-    "training",
     "worker/cli",
     "worker/config.py",
     "worker/decode",

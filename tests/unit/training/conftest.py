@@ -1,4 +1,4 @@
-"""Labelled people that are in no picture."""
+"""Fixtures of training: labels of people, without images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(scope="session")
 def random_people(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., UtkFace]:
-    """Make so many training and validation rows of UTKFace with drawn labels."""
+    """Return a function that makes training and validation rows of UTKFace with random labels."""
     root: Path = tmp_path_factory.mktemp("utkface")
 
     def make(*, train: int, val: int) -> UtkFace:

@@ -1,4 +1,4 @@
-"""From a recipe to a calibrated branch: which rows it learns from, and when it is calibrated."""
+"""Training of a branch: the rows that it learns from, and its calibration."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ RECIPE = HeadRecipe(
 
 
 @pytest.fixture
-def stand(monkeypatch, tmp_path):
-    """A bench whose features are drawn, and the rows of each fit."""
+def training_stub(monkeypatch, tmp_path):
+    """Return a training context with random features, and the rows of each fit."""
     random = np.random.default_rng(0)
     gender = random.integers(0, 2, len(SPLIT))
     faces = UtkFace(
@@ -54,26 +54,26 @@ def stand(monkeypatch, tmp_path):
     monkeypatch.setattr(training, "fit", fit)
     monkeypatch.setitem(training.READERS, "utkface", lambda _: faces)
     found = {Tap("conv_14", 1): Features(values, values)}
-    bench = SimpleNamespace(data=tmp_path, trunk=SFace(), features=lambda *_, **__: found)
-    return SimpleNamespace(bench=bench, learnt=learnt)
+    context = SimpleNamespace(data=tmp_path, trunk=SFace(), features=lambda *_, **__: found)
+    return SimpleNamespace(context=context, learnt=learnt)
 
 
-def test_a_branch_learns_from_its_training_rows(stand):
-    training.train_head(RECIPE, stand.bench)
-    assert stand.learnt == [list(range(60))]
+def test_a_branch_learns_from_its_training_rows(training_stub):
+    training.train_head(RECIPE, training_stub.context)
+    assert training_stub.learnt == [list(range(60))]
 
 
-def test_a_refit_branch_learns_from_validation_rows_too_and_keeps_its_calibration(stand):
-    once = training.train_head(RECIPE, stand.bench).branch
-    stand.learnt.clear()
-    again = training.train_head(replace(RECIPE, refit=True), stand.bench).branch
-    assert stand.learnt == [list(range(60)), list(range(80))]
+def test_a_refit_branch_learns_from_validation_rows_too_and_keeps_its_calibration(training_stub):
+    once = training.train_head(RECIPE, training_stub.context).branch
+    training_stub.learnt.clear()
+    again = training.train_head(replace(RECIPE, refit=True), training_stub.context).branch
+    assert training_stub.learnt == [list(range(60)), list(range(80))]
     assert again.spec == once.spec
     assert not torch.equal(again.head[0].weight, once.head[0].weight)
 
 
-def test_every_epoch_is_written_down(stand, tmp_path):
-    training.train_head(RECIPE, stand.bench, RunLog(tmp_path / "run"))
+def test_every_epoch_is_in_the_run_log(training_stub, tmp_path):
+    training.train_head(RECIPE, training_stub.context, RunLog(tmp_path / "run"))
     lines = list(csv.DictReader((tmp_path / "run" / "log.csv").read_text().splitlines()))
     assert [(line["task"], line["step"]) for line in lines] == [("gender", "1"), ("gender", "2")]
     assert float(lines[1]["best"]) == max(float(line["held_out"]) for line in lines)

@@ -42,7 +42,7 @@ def test_list_names_every_recipe_and_head():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "said"),
+    ("arguments", "status", "message"),
     [
         (["train", "nothing", "--data", "d", "--cache", "c", "--out", "o"], 2, "known are"),
         (["evaluate", "--data", "d", "--set", "fair"], 2, "known are utkface"),
@@ -59,10 +59,10 @@ def test_list_names_every_recipe_and_head():
         (["list", "--color"], 2, "--color"),
     ],
 )
-def test_wrong_use_and_failure_have_their_own_status(arguments, status, said, monkeypatch, capsys, tmp_path):
+def test_wrong_use_and_failure_have_their_own_status(arguments, status, message, monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["facet-train", *arguments])
     with pytest.raises(SystemExit) as stop:
         main()
     assert stop.value.code == status
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err

@@ -74,7 +74,7 @@ def test_fer2013_has_votes_majority_and_its_own_label(fer2013):
     assert faces.other_votes.tolist() == [0, 0, 7]
 
 
-def test_single_votes_and_images_of_no_face_teach_nothing(fer2013):
+def test_single_votes_and_images_without_a_face_have_no_target(fer2013):
     soft = emotion_targets(data.read_fer2013(fer2013))
     assert soft[0].tolist() == [0, 1, 0, 0, 0, 0, 0, 0]
     assert soft[1].tolist() == pytest.approx([0.2, 0, 0, 0.3, 0.5, 0, 0, 0])
@@ -129,9 +129,9 @@ def test_lfw_with_fewer_pairs_than_promised_is_refused(tmp_path):
 def test_wider_boxes_become_corners_and_invalid_faces_are_kept_apart(tmp_path):
     faces = [{"box": [10, 20, 30, 40], "invalid": 0}, {"box": [1, 2, 3, 4], "invalid": 1}]
     write(tmp_path / "widerface_subset" / "annotations.json", json.dumps([{"file": "a.jpg", "faces": faces}]))
-    (photo,) = data.read_wider(tmp_path)
-    assert photo.boxes.tolist() == [[10, 20, 40, 60]]
-    assert photo.ignored.tolist() == [[1, 2, 4, 6]]
+    (image,) = data.read_wider(tmp_path)
+    assert image.boxes.tolist() == [[10, 20, 40, 60]]
+    assert image.ignored.tolist() == [[1, 2, 4, 6]]
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_a_missing_set_is_named(read, tmp_path):
         read(tmp_path)
 
 
-def test_a_strange_split_is_told_and_teaches_nothing(utkface, caplog):
+def test_an_unknown_split_is_logged_and_not_learnt_from(utkface, caplog):
     path = utkface / "utkface" / "labels.csv"
     path.write_text(path.read_text().replace(",train,", ",trian,", 1))
     faces = data.read_utkface(utkface)

@@ -65,7 +65,7 @@ def test_a_range_of_one_year_is_that_year():
     assert torch.allclose(targets("age", faces, 117), age_distribution(years, 117, 2.5))
 
 
-def test_one_of_fairfaces_files_will_do(tmp_path):
+def test_one_of_fairfaces_files_is_enough(tmp_path):
     write(
         tmp_path / "fairface" / "fairface_label_val.csv",
         "file,age,gender,race,service_test\nval/1.jpg,0-2,Male,Black,True\n",
@@ -107,7 +107,7 @@ def matlab_day(day: date) -> int:
     return (day + timedelta(days=366)).toordinal()
 
 
-def test_imdb_ages_are_those_of_the_photos_year(tmp_path):
+def test_imdb_ages_are_those_in_the_year_of_the_image(tmp_path):
     scipy_io = pytest.importorskip("scipy.io")
     (tmp_path / "imdb_crop").mkdir()
     born = [date(1950, 3, 1), date(1950, 9, 1), date(1980, 1, 1), date(1980, 1, 1), date(2030, 1, 1)]
@@ -136,7 +136,7 @@ def test_a_persons_split_is_always_the_same_and_most_are_train():
     assert {"val", "test"} < set(splits)
 
 
-def test_dates_that_cannot_be_are_no_ages():
+def test_impossible_dates_give_no_age():
     assert np.isnan(people.ages_at(np.array([0]), np.array([2000]))).all()
 
 

@@ -51,7 +51,7 @@ def test_every_row_is_scored_by_exactly_one_fold():
 
 
 @pytest.mark.parametrize("linear", [True, False])
-def test_probes_find_what_is_there_and_nothing_else(linear):
+def test_probes_find_a_signal_and_none_in_noise(linear):
     random = np.random.default_rng(0)
     labels = random.integers(0, 2, 300)
     features = random.normal(size=(300, 1, 1, 16)).astype(np.float16)
@@ -59,10 +59,10 @@ def test_probes_find_what_is_there_and_nothing_else(linear):
     features[..., 0] += 3 * labels[:, None, None]
     options = ProbeOptions(linear=linear)
     soft, fold_roles = one_hot(torch.from_numpy(labels), 2), roles(assign_folds(300, 3, 0), 3, 0)
-    question = ProbeTarget(soft, depth_search.SCORES["softmax"])
+    wanted = ProbeTarget(soft, depth_search.SCORES["softmax"])
     (found,), (nothing, again) = (
-        cross_validate(kernel(x, options), questions, fold_roles, options)
-        for x, questions in ((features, [question]), (noise, [question] * 2))
+        cross_validate(kernel(x, options), each, fold_roles, options)
+        for x, each in ((features, [wanted]), (noise, [wanted] * 2))
     )
     assert nothing == again
     assert min(found) > 0.85

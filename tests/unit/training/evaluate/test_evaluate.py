@@ -1,4 +1,4 @@
-"""Evaluation of made outputs, and of an untrained release on a folder of made images."""
+"""Evaluation of made outputs, and of a made release on a folder of made images."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class MiddleDetector:
 
 
 class MadeRelease:
-    """Says female, White, 30 years, neutral and no attribute of every face."""
+    """Answers female, White, 30 years, neutral and no attribute for every face."""
 
     name = "made"
     weights_sha256 = "0" * 64
@@ -216,7 +216,7 @@ def test_attributes_are_matched_by_name():
     assert replace(faces, names=("Young", "Other")).names != faces.names
 
 
-def test_a_set_without_the_wanted_split_is_measured_whole_and_says_so(folder):
+def test_a_set_without_the_wanted_split_is_measured_whole_and_marked(folder):
     path = folder / "utkface" / "labels.csv"
     path.write_text(path.read_text().replace(",test,", ",holdout,"))
     found = evaluate(MadeRelease(), folder)

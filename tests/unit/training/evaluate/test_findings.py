@@ -43,7 +43,7 @@ def test_both_divisions_cover_all_ages_and_name_their_bins():
     assert FOURTEEN.of_years(years).tolist() == [0, 0, 0, 1, 12, 13, 13]
 
 
-def test_the_bin_that_holds_most_is_said_though_another_year_is_likeliest():
+def test_the_most_probable_bin_wins_though_the_most_probable_year_is_in_another():
     probabilities = np.zeros((1, 117), dtype=np.float32)
     probabilities[0, 1] = 0.4
     probabilities[0, 30:36] = 0.1
@@ -119,10 +119,10 @@ def test_a_labels_threshold_lets_few_others_through():
         assert np.mean(probabilities[truth != label, label] > limits[label]) == pytest.approx(0.05, abs=0.002)
 
 
-def test_operating_points_count_who_is_left_without_a_label():
-    said = torch.tensor([[0.9, 0.1], [0.5, 0.5], [0.1, 0.9], [0.2, 0.8]])
+def test_operating_points_count_faces_without_a_label():
+    probabilities = torch.tensor([[0.9, 0.1], [0.5, 0.5], [0.1, 0.9], [0.2, 0.8]])
     faces = people(age=np.zeros(4), ethnicity=np.array([0, 0, 1, UNKNOWN]))
-    head = HeadOutput(("x", "y"), said)
+    head = HeadOutput(("x", "y"), probabilities)
     assert operating.operating_point(head, faces, ()).rows == ()
     rows = operating.operating_point(head, faces, (0.6, 0.6)).rows
     figures = {(row.measure, row.group): row.figure for row in rows}

@@ -13,23 +13,23 @@ from training.fit.losses import LOSSES, age_distribution, expected_age, one_hot
 
 def test_accuracies_of_an_uneven_pair_of_classes():
     truth = np.array([0, 0, 0, 1])
-    said = np.array([0, 0, 1, 1])
-    assert metrics.accuracy(said, truth) == pytest.approx(3 / 4)
-    assert metrics.balanced_accuracy(said, truth) == pytest.approx((2 / 3 + 1) / 2)
+    predicted = np.array([0, 0, 1, 1])
+    assert metrics.accuracy(predicted, truth) == pytest.approx(3 / 4)
+    assert metrics.balanced_accuracy(predicted, truth) == pytest.approx((2 / 3 + 1) / 2)
 
 
 def test_errors_in_years():
-    said, truth = np.array([10.0, 20.0, 30.0]), np.array([13.0, 20.0, 26.0])
-    assert metrics.mean_absolute_error(said, truth) == pytest.approx(7 / 3)
-    assert metrics.root_mean_square_error(said, truth) == pytest.approx((25 / 3) ** 0.5)
-    assert metrics.coverage(said - 3, said + 3, truth) == pytest.approx(2 / 3)
+    predicted, truth = np.array([10.0, 20.0, 30.0]), np.array([13.0, 20.0, 26.0])
+    assert metrics.mean_absolute_error(predicted, truth) == pytest.approx(7 / 3)
+    assert metrics.root_mean_square_error(predicted, truth) == pytest.approx((25 / 3) ** 0.5)
+    assert metrics.coverage(predicted - 3, predicted + 3, truth) == pytest.approx(2 / 3)
 
 
 def test_column_accuracies_count_every_column_alike():
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.3]], dtype=np.float32)
     truth = np.array([[1, 0], [0, 0], [0, 0]], dtype=np.float32)
     assert metrics.mean_column_accuracy(probabilities, truth) == pytest.approx(5 / 6)
-    # the second column has one answer only, so only the first one counts
+    # The second column has one answer only, so only the first one counts.
     assert metrics.balanced_column_accuracy(probabilities, truth) == pytest.approx((1 + 1 / 2) / 2)
 
 
@@ -49,13 +49,13 @@ def test_a_figure_repeats_and_its_interval_narrows_with_more_rows():
     assert wide / narrow == pytest.approx(10, rel=0.3)
 
 
-def test_a_figure_of_nothing_is_no_number():
+def test_a_figure_of_no_rows_is_nan():
     nothing = metrics.measure(np.mean, np.zeros(0))
     assert nothing.count == 0
     assert np.isnan(nothing.value)
 
 
-def test_temperature_recovers_what_the_logits_were_multiplied_by():
+def test_temperature_recovers_the_factor_of_the_logits():
     generator = torch.Generator().manual_seed(5)
     logits = torch.randn(4000, 3, generator=generator) * 2
     labels = torch.multinomial(logits.softmax(1), 1, generator=generator)[:, 0]

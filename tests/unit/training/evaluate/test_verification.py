@@ -1,4 +1,4 @@
-"""LFW's protocol and photo tallies on made values."""
+"""LFW's protocol and counts of detections on made values."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def boxes(*rows):
         (boxes((300, 0, 340, 40)), (1, 0, 1)),
     ],
 )
-def test_tally_of_a_photo(found, expected):
-    photo = LabelledImage(Path("a.jpg"), boxes((0, 0, 40, 40), (100, 0, 108, 8)), boxes((200, 0, 240, 40)))
-    result = tally(photo, found)
+def test_tally_of_an_image(found, expected):
+    image = LabelledImage(Path("a.jpg"), boxes((0, 0, 40, 40), (100, 0, 108, 8)), boxes((200, 0, 240, 40)))
+    result = tally(image, found)
     assert (result.faces, result.found, result.false_positives) == expected

@@ -1,4 +1,4 @@
-"""Training on features that separate: heads learn, and the shipped branch says the same as the trained one."""
+"""Training on separable features: branches learn, and a shipped branch answers as the trained one did."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OPTIONS = FitOptions(loss="cross_entropy", epochs=6, batch=32, average=0.9)
 
 
 def separable(count, seed=0):
-    """Faces of two kinds that differ in 64 of 1024 channels; a mirrored face says the same."""
+    """Return features of two classes that differ in 64 of 1024 channels; mirrored ones are the same."""
     random = np.random.default_rng(seed)
     labels = random.integers(0, 2, count)
     maps = random.normal(0, 1, (count, 2, 2, 1024)).astype(np.float16)
@@ -42,14 +42,14 @@ def trained(options=OPTIONS):
     return head, best, features, soft
 
 
-def test_a_head_learns_what_separates():
+def test_a_branch_learns_separable_classes():
     head, best, features, soft = trained()
     assert best.score > 0.9
     logits = logits_of(head, {"conv_14": features}, np.arange(400, 500))
     assert (logits.argmax(1) == soft[400:].argmax(1)).float().mean() > 0.9
 
 
-def test_the_shipped_branch_says_what_the_trained_one_said():
+def test_the_shipped_branch_answers_as_the_trained_one_did():
     head, _, features, _ = trained()
     maps = {"conv_14": features.batch(np.arange(7), np.zeros(7, dtype=bool)).float()}
     head.eval()
@@ -89,20 +89,20 @@ def test_a_rare_class_is_found_more_often_where_it_is_favoured(balance):
     assert found(replace(plain, balance=balance)) > found(plain) + 0.02
 
 
-def test_classes_are_weighed_once_and_many_labels_are_not_adjusted():
+def test_classes_are_weighed_once_and_binary_logits_are_not_adjusted():
     with pytest.raises(RecipeError, match="expected one of them"):
         Balance(weight=1, effective_number=0.99)
     with pytest.raises(RecipeError, match="binary"):
         FitOptions(loss="binary", balance=Balance(adjust=1))
 
 
-def test_every_epoch_is_told():
-    told = []
+def test_every_epoch_is_reported():
+    epochs = []
     features, soft = separable(500)
     head = TrainableBranch(SPEC, dropout=0.1)
-    best = fit(head, Examples({"conv_14": features}, soft, np.arange(400)), score(SPEC), OPTIONS, told.append)
-    assert [epoch.number for epoch in told] == list(range(1, len(told) + 1))
-    assert max(epoch.held_out for epoch in told) == told[-1].best == best.score
+    best = fit(head, Examples({"conv_14": features}, soft, np.arange(400)), score(SPEC), OPTIONS, epochs.append)
+    assert [epoch.number for epoch in epochs] == list(range(1, len(epochs) + 1))
+    assert max(epoch.held_out for epoch in epochs) == epochs[-1].best == best.score
 
 
 def test_mixing_keeps_targets_distributions():
@@ -162,8 +162,8 @@ def test_the_age_temperature_makes_intervals_hold_four_in_five():
     generator = torch.Generator().manual_seed(4)
     years = torch.arange(117.0)
     centre = torch.rand(2000, generator=generator) * 60 + 20
-    said = centre + torch.randn(2000, generator=generator) * 6
-    logits = -0.5 * ((years - said[:, None]) / 2) ** 2  # three times too sure
+    predicted = centre + torch.randn(2000, generator=generator) * 6
+    logits = -0.5 * ((years - predicted[:, None]) / 2) ** 2  # three times too sure
     spec = BranchSpec(task="age", kind="age", labels=tuple(map(str, range(117))), depths=("conv_14",))
     recipe = HeadRecipe(spec=spec, data="utkface", fit=replace(OPTIONS, loss="age"))
     found = calibrated(recipe, logits, one_hot(centre.round(), 117))

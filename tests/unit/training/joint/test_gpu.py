@@ -1,4 +1,4 @@
-"""Training uses a GPU where there is one, and gives what the CPU can read."""
+"""Training on a GPU: runs, checkpoints, and branches that the CPU can read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Joint training: what is interrupted goes on as if it had not been, and branches learn from their own rows."""
+"""Joint runs: an interrupted run goes on as if it had not been, and branches learn from their own rows."""
 
 from __future__ import annotations
 

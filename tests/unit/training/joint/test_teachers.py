@@ -1,4 +1,4 @@
-"""Networks that teach: what they answer, and what a run makes of it."""
+"""Teachers: their answers, and a run that learns from these."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def views(random_people):
 
 
 def branch(trunk, spec, bias):
-    """A branch that says the same of every face."""
+    """Return a branch that answers the same for every face."""
     found = Branch(spec, trunk.layout)
     torch.nn.init.zeros_(found.head[-1].weight)
     found.head[-1].bias.data = torch.tensor(bias)
@@ -68,16 +68,16 @@ def test_answers_are_the_mean_of_the_probabilities(trunk):
     assert torch.allclose(found["signs"], torch.tensor([[0.25, 0.75]]).expand(2, 2), atol=1e-5)
 
 
-@pytest.mark.parametrize("said", [0, 1])
-def test_a_run_learns_what_its_teachers_say(trunk, views, tmp_path, said):
-    """The labels are men and women in turn; the teacher, of whom all targets are, says one and the same."""
-    teacher = Teacher(trunk, {"gender": branch(trunk, GENDER, [4.0, -4.0] if said == 0 else [-4.0, 4.0])})
+@pytest.mark.parametrize("answer", [0, 1])
+def test_a_run_learns_the_answers_of_its_teachers(trunk, views, tmp_path, answer):
+    """The labels are men and women in turn; all targets are of the teacher, which always answers the same."""
+    teacher = Teacher(trunk, {"gender": branch(trunk, GENDER, [4.0, -4.0] if answer == 0 else [-4.0, 4.0])})
     taught = run(trunk, views, tmp_path, Teachers([teacher], 1.0))
     (found,) = taught.run()
-    assert (taught.evaluation.logits("gender", np.arange(30), found.head.shipped()).argmax(1) == said).all()
+    assert (taught.evaluation.logits("gender", np.arange(30), found.head.shipped()).argmax(1) == answer).all()
 
 
-def test_the_splits_say_which_rows_are_learnt_from(trunk, views, tmp_path):
+def test_only_rows_of_the_splits_are_learnt_from(trunk, views, tmp_path):
     for splits, expected in ((("train",), range(30)), (("train", "val"), range(40))):
         batches = run(trunk, views, tmp_path / str(len(splits)), None, splits).batches
         seen = np.unique(np.concatenate([batches.rows("utkface", step) for step in range(30)]))
@@ -104,7 +104,7 @@ def test_batches_are_the_same_whether_they_were_awaited_or_not(trunk, views, tmp
     assert not torch.equal(in_order[1].crops, alone.crops)
 
 
-def test_networks_are_as_they_were_after_they_were_made_teachers(trunk):
+def test_models_that_become_teachers_stay_unchanged(trunk):
     teacher = sure_of_women(trunk)
     Teachers([teacher], 0.5)
     assert next(trunk.parameters()).dtype == torch.float32

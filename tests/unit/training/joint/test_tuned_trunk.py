@@ -1,4 +1,4 @@
-"""A trunk that learns with its branches: what moves, what stays, and what is written of it."""
+"""A trunk that learns with its branches: the layers that move, the embeddings that stay, and its release."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_the_branches_taken_are_those_of_the_last_step(trunk, views, crops, tmp_
     assert found.step == 6
 
 
-def test_a_run_that_diverges_says_so(trunk, views, crops, tmp_path):
+def test_a_run_that_diverges_is_ended(trunk, views, crops, tmp_path):
     options = replace(OPTIONS, trunk=replace(TUNING, learning_rate=1e30))
     with pytest.raises(TrainingError, match="choose smaller rates"):
         new_run(trunk, views, crops, tmp_path, options).run()

@@ -54,7 +54,7 @@ def test_bench_measures_what_runs():
     assert min(plain["identity_seconds"], plain["all_seconds"], plain["peak"]) > 0
 
 
-def test_speed_says_what_its_numbers_mean():
+def test_the_report_of_speed_names_its_numbers():
     speed = Speed(
         device="cpu",
         dtype="bfloat16",

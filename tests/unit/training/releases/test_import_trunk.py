@@ -127,7 +127,7 @@ def test_torchvisions_file_becomes_a_release(tmp_path):
     assert ((found * expected).sum(1) > 0.999).all()
 
 
-def test_what_cannot_be_brought_is_refused(tmp_path):
+def test_trunks_without_published_weights_and_damaged_files_are_refused(tmp_path):
     with pytest.raises(RecipeError, match="train it"):
         read_published("face24", tmp_path)
     (tmp_path / "x.pth").write_bytes(b"\0")

@@ -1,4 +1,4 @@
-"""Training trunks: it learns, it goes on exactly, it refuses what cannot be."""
+"""Training of trunks: they learn, interrupted runs go on exactly, impossible ones are refused."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OPTIONS = IdentityOptions(steps=6, batch=14, learning_rate=0.05, checkpoint_ever
 
 
 def faces(people=3, each=14):
-    """People who differ in colour."""
+    """Return crops of people who differ in colour."""
     random = np.random.default_rng(0)
     person = np.repeat(np.arange(people), each)
     crops = random.integers(0, 60, (len(person), 3, 32, 32)).astype(np.uint8)
@@ -53,14 +53,14 @@ def log(folder):
 
 
 @pytest.mark.parametrize("objective", ["softmax", "arcface"])
-def test_people_are_told_apart(tmp_path, objective):
+def test_people_are_recognised(tmp_path, objective):
     run(tmp_path, replace(OPTIONS, objective=objective, steps=40))
     lines = log(tmp_path)
     assert float(lines[-1]["agreement"]) > 0.9
     assert float(lines[-1]["loss"]) < float(lines[0]["loss"])
 
 
-def test_a_student_comes_to_say_what_its_teacher_says(tmp_path):
+def test_a_student_follows_the_embeddings_of_its_teacher(tmp_path):
     teacher = np.eye(20, dtype=np.float32)[faces().person]
     run(tmp_path, replace(OPTIONS, objective="distil", steps=25), teacher=teacher)
     assert float(log(tmp_path)[-1]["agreement"]) > 0.9
@@ -98,25 +98,25 @@ def test_the_rate_falls_as_in_the_paper():
 
 
 @pytest.mark.parametrize(
-    ("options", "teacher", "said"),
+    ("options", "teacher", "message"),
     [
         (replace(OPTIONS, objective="distil"), None, "needs a teacher"),
         (OPTIONS, np.eye(42, dtype=np.float32), "needs a teacher"),
         (replace(OPTIONS, batch=43), None, "smaller batches"),
     ],
 )
-def test_runs_that_cannot_be_are_refused(tmp_path, options, teacher, said):
-    with pytest.raises(RecipeError, match=said):
+def test_impossible_runs_are_refused(tmp_path, options, teacher, message):
+    with pytest.raises(RecipeError, match=message):
         IdentityRun(new_trunk(), faces(), tmp_path, options, teacher)
 
 
-def test_another_run_is_not_gone_on_with(tmp_path):
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
     run(tmp_path, until=2)
     with pytest.raises(TrainingError, match="another run"):
         IdentityRun(new_trunk(), faces(), tmp_path, replace(OPTIONS, learning_rate=0.01))
 
 
-def test_people_with_too_few_images_and_nobody_are_not_numbered():
+def test_people_with_too_few_images_or_without_a_name_are_not_numbered():
     assert number_people(np.array(["b", "a", "", "b", "", "c", "c"]), 2).tolist() == [
         0,
         UNKNOWN,
@@ -150,7 +150,7 @@ def test_the_margin_makes_the_same_embedding_cost_more():
     assert worst > bad
 
 
-def test_heads_say_how_often_they_are_right():
+def test_heads_measure_the_share_that_they_recognise():
     head = SoftmaxHead(2, 2)
     with torch.no_grad():
         head.linear.weight.copy_(torch.eye(2))

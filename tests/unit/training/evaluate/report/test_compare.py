@@ -90,7 +90,7 @@ def test_nothing_in_common_is_refused():
         compare(BEFORE, replace(BEFORE, rows=()))
 
 
-def test_the_command_refuses_unless_told(tmp_path):
+def test_the_command_refuses_a_worse_release_unless_it_is_allowed(tmp_path):
     after = evaluation("after", outcomes(0.97, 0.82))
     for name, found in (("before", BEFORE), ("after", after)):
         (tmp_path / name).write_text(found.to_json())
