@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import logging
-import os
 import sys
 import traceback
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from rich.console import Console
 from sqlalchemy.exc import DBAPIError
 
 from db.errors import DatabaseError
+from models.inference.threads import set_wait_policy
 from worker.cli import admin, analyze, annotate, ask, forget, jobs, search, workers
 from worker.cli.people.app import app as people_app
 from worker.errors import FacetError, UsageError
@@ -44,9 +44,7 @@ app.add_typer(admin.database, name="db")
 
 def main() -> None:
     """Run a command; errors are one line on standard error, and the exit status says what kind they are."""
-    # Threads of the network that wait shall sleep: decoding needs their core. Spinning made it four times slower on two
-    # busy cores. OpenMP reads this when torch is loaded, which is later.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    set_wait_policy()
     handler = logging.StreamHandler()
     handler.setFormatter(MaskingFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
