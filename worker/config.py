@@ -72,7 +72,7 @@ class Settings(BaseSettings):
     worker_memory_bytes: int = Field(default=8 * GIB, ge=GIB // 4)
     """Memory after which a process of `facet worker` is replaced, once it has ended what it is at."""
     watch_seconds: float = Field(default=60.0, gt=0)
-    """How long an idle worker may leave messages lying before it counts as deaf and ends with an error."""
+    """How long an idle worker may leave messages waiting before it counts as stalled and ends with an error."""
     regroup_hours: float = Field(default=24.0, ge=0)
     """Hours between two full regroupings of people by ``facet beat``; 0 for none."""
     regroup_alarm_share: float = Field(default=0.1, ge=0, le=1)

@@ -8,7 +8,8 @@ import pytest
 import redis
 
 from worker.config import Settings
-from worker.deployment.tasks import DRAIN, make_app
+from worker.deployment.app import make_app
+from worker.deployment.task_options import DRAIN
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from sqlalchemy import text
 
-from worker.cli.output.terminal import JsonFlag, console, echo, print_json, table, utf8
+from worker.cli.output.terminal import JsonFlag, console, echo, print_json, print_rows, table, utf8
 from worker.config import settings
+from worker.ledger.releases import ListedRelease, read_releases
 from worker.storage.database import database_address, masked_url, open_database, require_access
 from worker.storage.home import make_home
 from worker.storage.transactions import run_transaction
@@ -83,13 +83,9 @@ def list_releases(as_json: JsonFlag = False) -> None:
     """List the releases that results were made with."""
     config = settings()
     make_home(config.home)
-    columns = ("release_id", "release", "active", "weights_sha256", "code_version", "created_at")
     with open_database(config) as opened, opened.sessions.begin() as session:
-        rows = session.execute(text(f"SELECT {', '.join(columns)} FROM releases ORDER BY created_at")).all()  # noqa: S608 - constant names
-    if as_json:
-        print_json([dict(row._mapping) for row in rows])  # noqa: SLF001 - the documented way to read a Row by name
-    else:
-        console().print(table("Releases", columns, [tuple(row) for row in rows]))
+        found = read_releases(session)
+    print_rows("Releases", ListedRelease, found, as_json=as_json)
 
 
 @releases.command(epilog="Example: facet releases activate 2")

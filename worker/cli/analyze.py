@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from worker.cli.output.terminal import JsonFlag, console, echo, print_json, progress_bar, table, utf8_or_none
@@ -201,7 +200,7 @@ def submit_paths(
 
 def _work(worker: Worker, database: Database, job_id: int, stop: threading.Event, bar: Progress) -> None:
     """Drain the ledger until this job has no open unit; other workers may take part."""
-    task = bar.add_task("analysing", total=_open_units(database, job_id), facts="")
+    task = bar.add_task("analysing", total=_count_open(database, job_id), facts="")
     started = time.monotonic()
 
     def show_progress(totals: Totals) -> None:
@@ -211,7 +210,7 @@ def _work(worker: Worker, database: Database, job_id: int, stop: threading.Event
 
     while not stop.is_set():
         worker.drain(stop, show_progress)
-        if stop.is_set() or not _open_units(database, job_id, worker.unreachable.places()):
+        if stop.is_set() or not _count_open(database, job_id, worker.unreachable.places()):
             break
         stop.wait(WAIT_SECONDS)
     if not stop.is_set():
@@ -219,15 +218,12 @@ def _work(worker: Worker, database: Database, job_id: int, stop: threading.Event
         worker.identifier.finish()
 
 
-def _open_units(database: Database, job_id: int, away: list[str] | None = None) -> int:
-    """Count what is left to do, but for files in places that cannot be read: nobody waits for those."""
-    from worker.ledger.waiting import NOT_AWAY
+def _count_open(database: Database, job_id: int, unreachable: Sequence[str] = ()) -> int:
+    """Count the units that are left to do; `facet analyze` does not wait for files that it cannot read."""
+    from worker.ledger.due import count_open
 
     with database.sessions.begin() as session:
-        statement = text(f"""SELECT count(*) FROM unit JOIN analysis AS a USING (analysis_id)
-                             WHERE unit.state IN ('pending', 'leased') AND (unit.stage = 'finish' OR {NOT_AWAY})
-                               AND a.analysis_id IN (SELECT analysis_id FROM job_item WHERE job_id = :id)""")  # noqa: S608 - a constant
-        return int(session.execute(statement, {"id": job_id, "away": away or []}).scalar_one())
+        return count_open(session, job_id, unreachable)
 
 
 @contextmanager

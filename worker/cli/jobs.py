@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from db.status.jobs import JobCounts
-    from worker.deployment.tasks import Bell
+    from worker.deployment.wakeups import Wakeups
     from worker.ledger.status.job_status import JobStatus
 
 WATCH_SECONDS = 1.0
@@ -59,7 +59,8 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command are its argumen
     something failed, 2 for wrong use.
     """
     from worker.analysis.runner import load
-    from worker.deployment import tasks
+    from worker.deployment.app import make_app
+    from worker.deployment.wakeups import Wakeups
     from worker.ledger.releases import register_release
     from worker.ledger.staged_members import open_sources
     from worker.ledger.submission.job import Submission
@@ -67,7 +68,7 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command are its argumen
     config = settings()
     check_paths(paths)
     make_home(config.home)
-    bell = tasks.Bell(config)
+    wakeups = Wakeups(make_app(config))
     with open_database(config) as database:
         with database.sessions.begin() as session:
             release_id = register_release(session, load(config))
@@ -82,19 +83,19 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command are its argumen
         job_id = submit_paths(config, database, paths, submission)
         open_sources(config).clear()
         echo(f"job {job_id} submitted; see it with: facet status {job_id} --watch")
-        _ring(bell, database, job_id)
+        _wake(wakeups, database, job_id)
         if wait and not _watch(database, job_id):
             raise typer.Exit(1)
 
 
-def _ring(bell: Bell, database: Database, job_id: int) -> None:
+def _wake(wakeups: Wakeups, database: Database, job_id: int) -> None:
     """Wake the workers; where that fails, what was submitted is safe.
 
     Raises:
         RetryableError: database or broker are away, or the broker's memory is full.
     """
     try:
-        bell.ring(database)
+        wakeups.wake(database)
     except RetryableError as err:
         raise RetryableError(
             f"job {job_id} is stored and nobody was woken: {err}; a worker that starts, or `facet beat`, begins with it"

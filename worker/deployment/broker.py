@@ -1,4 +1,4 @@
-"""Redis, beside what Celery does with it: whether it keeps its messages, and how many lie there."""
+"""Checks of the broker, a Redis: whether it keeps its messages, and how many wait in it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
 CONNECT_SECONDS = 5.0
-REDIS_ERRORS = (redis.RedisError, BrokerError, OSError)
-"""What a Redis that is away, starting, or full shows itself by."""
+REDIS_ERRORS = (redis.RedisError, BrokerError, OSError)  # of a Redis that is unreachable, starting or full
 
 
 @contextmanager
@@ -47,7 +46,7 @@ def check_broker(url: str) -> None:
 
 
 def count_messages(url: str, queues: Iterable[str]) -> int:
-    """Count the messages that lie in queues and that nobody has taken.
+    """Count the messages that wait in queues and that no worker has taken.
 
     Raises:
         RetryableError: the broker cannot be reached.
@@ -56,8 +55,8 @@ def count_messages(url: str, queues: Iterable[str]) -> int:
         return sum(int(client.llen(queue)) for queue in queues)
 
 
-def why(err: BaseException) -> str:
-    """Say in one line what is the matter with the broker, and what to do."""
+def broker_reason(err: BaseException) -> str:
+    """Return in one line why the broker failed, and the remedy."""
     if "OOM" in str(err) or "'maxmemory'" in str(err):
         return "the broker's memory is full, so that it takes no messages; raise its maxmemory, or find what fills it"
     return f"the broker does not take messages: {err}; start it or correct FACET_BROKER_URL"

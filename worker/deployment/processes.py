@@ -1,87 +1,93 @@
-"""The processes of a deployment with a broker: worker, beat and Flower, and how to ask whether they live."""
+"""The processes of a deployment with a broker (worker, beat, Flower), and checks whether they run."""
 
 from __future__ import annotations
 
 import os
 import socket
 from contextlib import ExitStack
+from multiprocessing import Event
 from typing import TYPE_CHECKING
 
 from celery import signals
 from celery.worker import state
 
-from worker.config import settings
-from worker.deployment.broker import REDIS_ERRORS, check_broker, count_messages, why
+from worker.deployment.app import make_app
+from worker.deployment.broker import REDIS_ERRORS, broker_reason, check_broker, count_messages
 from worker.deployment.exporter import serve_ledger, serve_processes
-from worker.deployment.tasks import QUEUES, Bell, make_app, stopping
-from worker.deployment.watchdog import Watch
+from worker.deployment.task_options import QUEUES
+from worker.deployment.wakeups import Wakeups
+from worker.deployment.watchdog import Watchdog
 from worker.errors import FacetError, RetryableError
 from worker.storage.database import open_database
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from worker.config import Settings
-    from worker.deployment.tasks import Work
+    from worker.deployment.task_options import Duty
+
+PING_SECONDS = 5.0  # for workers to answer `facet worker --check`
 
 
-def run_worker(config: Settings, concurrency: int, work: Sequence[Work] = ("analysis", "upkeep")) -> None:
-    """Listen until stopped; rings for itself at the start, so that waiting work needs no message of anybody's.
+def run_worker(config: Settings, concurrency: int, duties: Sequence[Duty] = ("analysis", "upkeep")) -> None:
+    """Run a worker until it is stopped. At its start it sends wake-ups, so that waiting units need no other message.
 
     Raises:
-        FacetError: the worker was deaf: idle, while messages waited.
+        FacetError: the worker stalled: it was idle while messages waited.
     """
-    app = make_app(config)
-    check_broker(config.broker_url or "")
     if config.threads is None:
-        os.environ["FACET_THREADS"] = str(max(1, (os.cpu_count() or 1) // concurrency))
-        settings.cache_clear()
-    queues = [QUEUES[one] for one in work]
+        config = config.model_copy(update={"threads": max(1, (os.cpu_count() or 1) // concurrency)})
+    stop = Event()  # set in this process, seen by the processes of its pool
+    app = make_app(config, stop)
+    check_broker(config.broker_url or "")
+    queues = [QUEUES[duty] for duty in duties]
     with open_database(config) as database, serve_processes(config) as listening:
-        bell = Bell(config)
-        bell.ring(database)
+        wakeups = Wakeups(make_app(config))  # an application of its own: no connection of it is forked with the pool
+        wakeups.wake(database)
         if listening is not None:  # a process that outlives its parent must not keep the port
             signals.worker_process_init.connect(lambda **_: os.close(listening), weak=False)
-        signals.worker_shutting_down.connect(lambda **_: stopping.set(), weak=False)
+        signals.worker_shutting_down.connect(lambda **_: stop.set(), weak=False)
         node = f"facet-{os.getpid()}@{socket.gethostname()}"
         options = ["--concurrency", str(concurrency), "--hostname", node, "--loglevel", "WARNING"]
-        with _watch(config, queues, lambda: bell.ring(database)) as watch:
+        with _watchdog(config, queues, lambda: wakeups.wake(database)) as watchdog:
             app.worker_main(["worker", "--queues", ",".join(queues), "--without-mingle", "--without-gossip", *options])
-    if watch.deaf:
+    if watchdog.stalled:
         raise FacetError(
             f"this worker took none of the messages that waited for {config.watch_seconds:g} s, as happens after a "
-            "connection to Redis broke; start it again, or let whatever started it do so"
+            "connection to Redis broke; start it again, or let the service manager do so"
         )
 
 
-def _watch(config: Settings, queues: Sequence[str], ring: Callable[[], object]) -> Watch:
-    """Watch over this process' consumer; messages that wait for their time are not in its hands."""
-    return Watch(
+def _watchdog(config: Settings, queues: Sequence[str], wake: Callable[[], object]) -> Watchdog:
+    """Return the watchdog of this process's consumer; messages that are delayed do not make it busy."""
+    return Watchdog(
         config.watch_seconds,
         taken=lambda: sum(state.total_count.values()),
         busy=lambda: bool(state.reserved_requests),
         messages=lambda: count_messages(config.broker_url or "", queues),
-        ring=ring,
+        wake=wake,
     )
 
 
 def check_worker(config: Settings) -> None:
-    """Ask this host's workers whether they live.
+    """Check that a worker of this host answers.
 
     Raises:
-        FacetError: none answers.
+        RetryableError: the broker cannot be reached.
+        FacetError: no worker answers.
     """
     host = socket.gethostname()
     try:
-        replies = make_app(config).control.ping(timeout=5)
+        replies = make_app(config).control.ping(timeout=PING_SECONDS)
     except REDIS_ERRORS as err:
-        raise RetryableError(why(err)) from err
+        raise RetryableError(broker_reason(err)) from err
     if not any(node.endswith(f"@{host}") for reply in replies for node in reply):
         raise FacetError(f"no worker answers on {host}; start one with `facet worker`")
 
 
 def run_beat(config: Settings) -> None:
-    """Ring at regular times until stopped."""
+    """Run beat, which sends the messages of the schedule, until it is stopped."""
     app = make_app(config)
     check_broker(config.broker_url or "")
     files = ["--schedule", str(config.home / "beat-schedule.json"), "--pidfile", str(_beat_pid(config))]
@@ -93,18 +99,18 @@ def run_beat(config: Settings) -> None:
         app.start(["beat", "--loglevel", "WARNING", *files])
 
 
-def _beat_pid(config: Settings) -> os.PathLike[str]:
+def _beat_pid(config: Settings) -> Path:
     return config.home / "beat.pid"
 
 
 def check_beat(config: Settings) -> None:
-    """Look whether this host's beat runs.
+    """Check that this host's beat runs.
 
     Raises:
         FacetError: it does not.
     """
     try:
-        pid = int((config.home / "beat.pid").read_text())
+        pid = int(_beat_pid(config).read_text())
         os.kill(pid, 0)
     except (OSError, ValueError) as err:
         raise FacetError("no beat runs from this FACET_HOME; start one with `facet beat`") from err

@@ -51,7 +51,7 @@ class JsonScheduler(Scheduler):  # type: ignore[misc]  # Celery publishes no typ
         try:
             partial.write_text(json.dumps(times))
             partial.replace(self._path)
-        except OSError as err:  # a full disk must not stop the bell; after a restart some entries come early
+        except OSError as err:  # a full disk must not stop the schedule; after a restart some entries are early
             logger.warning("beat cannot write its file: %s", err.strerror, extra={"action": "beat_unwritable"})
 
     def _read(self) -> dict[str, datetime]:

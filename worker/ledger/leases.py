@@ -105,9 +105,9 @@ class LeaseHolder:
                 return []
         stages: tuple[UnitStage, ...] = ("analyse", "finish") if finish else ("analyse",)
         search = self._unreachable.search
-        lease = replace(self._lease, away=tuple(self._unreachable.places()), search=search)
+        lease = replace(self._lease, unreachable=tuple(self._unreachable.places()), search=search)
         units = self._take(lease, limit, videos, held, stages)
-        while not units and lease.away and not search.has_ended and time.monotonic() < self._until:
+        while not units and lease.unreachable and not search.has_ended and time.monotonic() < self._until:
             units = self._take(lease, limit, videos, held, stages)  # the next window, in a transaction of its own
         with self._lock:
             self._held.update((unit.unit_id, unit) for unit in units)
@@ -120,7 +120,7 @@ class LeaseHolder:
         try:
             with self._sessions.begin() as session:
                 units = ledger.lease_units(session, lease, limit, held=held, stages=stages)
-                if not units and not held and (not lease.away or self._unreachable.search.has_ended):
+                if not units and not held and (not lease.unreachable or self._unreachable.search.has_ended):
                     units = ledger.lease_units(session, lease, 1, suspects=True)
                 ranges = [unit for unit in units if unit.kind == "video" and unit.stage == "analyse"]
                 surplus = ranges[videos:] if videos is not None else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,8 @@ from worker.errors import UsageError
 from worker.types import HeadSpec
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy.orm import Session
 
     from models.release import Release
@@ -21,6 +24,22 @@ PIPELINE_VERSION = 3
 """Grows when code changes what is stored for the same bytes and weights; the release is another one then."""
 
 RELEASES_LOCK = 0x72656C  # "rel": whoever makes a release the active one, at its registration or later, goes alone
+
+
+_RELEASES = text("""
+    SELECT release_id, release, active, weights_sha256, code_version, created_at FROM releases ORDER BY created_at""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedRelease:
+    """A row of the view ``releases``, in brief."""
+
+    release_id: int
+    release: str
+    active: bool
+    weights_sha256: str
+    code_version: str
+    created_at: datetime
 
 
 def code_version() -> str:
@@ -94,6 +113,17 @@ def active_release(session: Session) -> tuple[int, str]:
     if row is None:
         raise UsageError("no release is active, because nothing was analysed yet; run `facet analyze` first")
     return int(row.release_id), str(row.name)
+
+
+def find_active(session: Session) -> int | None:
+    """Return the number of the release that the views show; None before the first analysis."""
+    return session.execute(text("SELECT release_id FROM release WHERE active")).scalar()
+
+
+def read_releases(session: Session) -> list[ListedRelease]:
+    """Return all releases, the oldest first."""
+    rows = session.execute(_RELEASES)
+    return [ListedRelease(**row._mapping) for row in rows]  # noqa: SLF001 - the documented way to read a Row by name
 
 
 def head_specs(release: Release) -> dict[str, HeadSpec]:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Literal
 from sqlalchemy import text
 
 from worker.errors import LeaseLostError
-from worker.ledger.waiting import NOT_AWAY, WindowSearch
+from worker.ledger.due import EXPIRED, FRESH, READABLE, SUSPECT
+from worker.ledger.waiting import WindowSearch
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -68,18 +69,15 @@ class Lease:
     release_id: int
     seconds: float
     max_attempts: int
-    away: tuple[str, ...] = ()
-    """Places that this worker cannot read: it takes nothing from there."""
+    unreachable: tuple[str, ...] = ()
+    """Places that this host cannot read: nothing is leased from there."""
     search: WindowSearch | None = None
     """How far this worker has looked for units that lie elsewhere; None to look at the first window only."""
 
 
-# Both halves stop at the first rows of an index: of those of the release that wait, in order of priority and turn, or
-# of the few that somebody held before. Without the words about state and attempts in each, neither would be usable.
-_FRESH = "u.state = 'pending' AND u.attempts = 0"
-_SUSPECT = """u.state IN ('pending', 'leased') AND u.attempts > 0 AND u.attempts < :max_attempts
-            AND ((u.state = 'pending' AND coalesce(u.not_before, '-infinity') <= now())
-              OR (u.state = 'leased' AND u.lease_until < now()))"""
+# Both statements stop at the first rows of a partial index: fresh units of the release in the order of priority and
+# turn, or the few suspects.
+_SUSPECT = f"{SUSPECT} AND u.attempts < :max_attempts"
 
 
 def _lease_statement(due: str) -> TextClause:
@@ -103,24 +101,22 @@ def _lease_statement(due: str) -> TextClause:
               END AS is_whole, u.stage, u.priority, u.turn""")  # noqa: S608 - one of the two constants above
 
 
-_LEASE_FRESH = _lease_statement(_FRESH)
+_LEASE_FRESH = _lease_statement(FRESH)
 _LEASE_SUSPECT = _lease_statement(_SUSPECT)
-_HERE = f"(u.stage = 'finish' OR {NOT_AWAY})"
-_LEASE_FOUND = _lease_statement(f"{_FRESH} AND u.unit_id = ANY (cast(:found AS bigint[]))")
-_LEASE_SUSPECT_HERE = _lease_statement(f"{_SUSPECT} AND {_HERE}")
+_LEASE_FOUND = _lease_statement(f"{FRESH} AND u.unit_id = ANY (cast(:found AS bigint[]))")
+_LEASE_READABLE_SUSPECT = _lease_statement(f"{_SUSPECT} AND {READABLE}")
 
 
-_EXHAUSTED = text("""
+_EXHAUSTED = text(f"""
     WITH given_up AS (
         SELECT unit_id FROM unit u
-        WHERE u.release_id = :release_id
-          AND u.state = 'leased' AND u.attempts > 0 AND u.lease_until < now() AND u.attempts >= :max_attempts
+        WHERE u.release_id = :release_id AND u.attempts > 0 AND {EXPIRED} AND u.attempts >= :max_attempts
         FOR NO KEY UPDATE SKIP LOCKED)
     UPDATE unit u SET state = 'quarantined', finished_at = now(),
         last_error = coalesce(CASE WHEN last_error NOT LIKE 'away: %' THEN last_error END,
                               'worker_died: ' || attempts || ' workers died or stalled while they held it')
     FROM given_up WHERE u.unit_id = given_up.unit_id
-    RETURNING u.analysis_id""")
+    RETURNING u.analysis_id""")  # noqa: S608 - a constant
 
 
 def lease_units(
@@ -146,13 +142,15 @@ def lease_units(
         "stages": list(stages),
     }
     statement = _LEASE_SUSPECT if suspects else _LEASE_FRESH
-    if lease.away and suspects:
-        statement = _LEASE_SUSPECT_HERE
-        parameters["away"] = list(lease.away)
-    elif lease.away:
+    if lease.unreachable and suspects:
+        statement = _LEASE_READABLE_SUSPECT
+        parameters["unreachable"] = list(lease.unreachable)
+    elif lease.unreachable:
         statement = _LEASE_FOUND
         search = lease.search or WindowSearch()
-        parameters["found"] = search.find(session, lease.release_id, lease.away, limit=limit, held=held, stages=stages)
+        parameters["found"] = search.find(
+            session, lease.release_id, lease.unreachable, limit=limit, held=held, stages=stages
+        )
         if not parameters["found"]:
             return []
     if suspects:

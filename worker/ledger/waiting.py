@@ -1,4 +1,4 @@
-"""Waiting units whose files this host can read, found a window at a time among those of a place that is away.
+"""Waiting units whose files this host can read, found a window at a time among those of a place that is unreachable.
 
 A host without the mount of a large job would otherwise look at every unit of it whenever it asks for work. A round goes
 through the waiting units once, in their order, some hundred at a call. After a round that found nothing, only units
@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from worker.ledger.due import FRESH, READABLE
+
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
@@ -26,11 +28,6 @@ REST_SHARE = 20.0
 WINDOW = 300
 """Units that are looked at in one statement: some milliseconds."""
 
-NOT_AWAY = """NOT EXISTS (
-    SELECT FROM media_file AS f, unnest(cast(:away AS text[])) AS place
-    WHERE f.media_id = a.media_id AND (f.location = place OR starts_with(f.location, rtrim(place, '/') || '/')))"""
-"""Condition on an analysis ``a`` that its file lies in none of the places ``:away``."""
-
 Place = tuple[int, int, int]
 """In the order of waiting units: minus the priority, turn, number."""
 START: Place = (-(1 << 15), 0, 0)
@@ -39,26 +36,26 @@ END: Place = (1 << 15, 0, 0)
 _NEWEST = text("SELECT coalesce(max(unit_id), 0) FROM unit")
 
 _LOOK = """
-    WITH looked AS MATERIALIZED ({looked})
-    SELECT l.unit_id, l.priority, l.turn,
-           a.state = 'pending' AND l.unit_id <> ALL (cast(:held AS bigint[]))
-           AND l.stage = ANY (cast(:stages AS text[])) AND (l.stage = 'finish' OR {not_away}) AS is_here
-    FROM looked AS l JOIN analysis AS a USING (analysis_id)"""
-_FRESH = """SELECT unit_id, analysis_id, priority, turn, stage FROM unit
-            WHERE release_id = :release_id AND state = 'pending' AND attempts = 0"""
+    WITH window_rows AS MATERIALIZED ({rows})
+    SELECT u.unit_id, u.priority, u.turn,
+           a.state = 'pending' AND u.unit_id <> ALL (cast(:held AS bigint[]))
+           AND u.stage = ANY (cast(:stages AS text[])) AND {readable} AS is_here
+    FROM window_rows AS u JOIN analysis AS a USING (analysis_id)"""
+_FRESH = f"""SELECT unit_id, analysis_id, priority, turn, stage FROM unit AS u
+             WHERE release_id = :release_id AND {FRESH}"""  # noqa: S608 - a constant
 
 # A comparison of rows cannot descend by priority: that of the place comes first, then all lower ones.
 _NEXT = text(
     _LOOK.format(
-        looked=f"""(({_FRESH} AND priority = :priority AND (turn, unit_id) > (:turn, :unit_id)
-                     ORDER BY turn, unit_id LIMIT :window)
-                    UNION ALL
-                    ({_FRESH} AND priority < :priority ORDER BY priority DESC, turn, unit_id LIMIT :window)
-                    LIMIT :window)""",
-        not_away=NOT_AWAY,
+        rows=f"""(({_FRESH} AND priority = :priority AND (turn, unit_id) > (:turn, :unit_id)
+                   ORDER BY turn, unit_id LIMIT :window)
+                  UNION ALL
+                  ({_FRESH} AND priority < :priority ORDER BY priority DESC, turn, unit_id LIMIT :window)
+                  LIMIT :window)""",
+        readable=READABLE,
     )
 )
-_NEW = text(_LOOK.format(looked=f"({_FRESH} AND unit_id > :newest ORDER BY unit_id LIMIT :window)", not_away=NOT_AWAY))
+_NEW = text(_LOOK.format(rows=f"({_FRESH} AND unit_id > :newest ORDER BY unit_id LIMIT :window)", readable=READABLE))
 
 
 @dataclass(slots=True)
@@ -74,13 +71,13 @@ class WindowSearch:
     _found: bool = False
     _began_at: float = 0.0
     _again_at: float = 0.0
-    _away: frozenset[str] = frozenset()
+    _unreachable: frozenset[str] = frozenset()
 
     def find(
         self,
         session: Session,
         release_id: int,
-        away: Collection[str],
+        unreachable: Collection[str],
         *,
         limit: int,
         held: Collection[int],
@@ -91,14 +88,14 @@ class WindowSearch:
         Args:
             session: of the transaction that leases them.
             release_id: of the worker.
-            away: places that it cannot read.
+            unreachable: places that it cannot read.
             limit: most units.
             held: units that it has.
             stages: of units that it takes.
         """
-        facts = {"release_id": release_id, "away": list(away), "held": list(held), "stages": list(stages)}
+        facts = {"release_id": release_id, "unreachable": list(unreachable), "held": list(held), "stages": list(stages)}
         facts |= {"window": WINDOW}
-        self._begin(session, frozenset(away))
+        self._begin(session, frozenset(unreachable))
         self._before = self._after
         found = self._newer(session, facts)[:limit]
         self.has_ended = self._after == END
@@ -107,9 +104,9 @@ class WindowSearch:
         self._found = self._found or bool(found)
         return found
 
-    def is_vain(self, away: Collection[str]) -> bool:
-        """Whether a round found nothing lately, while no more was away than now."""
-        return self._after == END and time.monotonic() < self._again_at and self._away <= set(away)
+    def is_vain(self, unreachable: Collection[str]) -> bool:
+        """Whether a round found nothing lately, while no more was unreachable than now."""
+        return self._after == END and time.monotonic() < self._again_at and self._unreachable <= set(unreachable)
 
     def restart(self) -> None:
         """Begin another round: units that were passed wait again."""
@@ -119,14 +116,14 @@ class WindowSearch:
         """Look at the last window once more: units of it were given back."""
         self._after, self.has_ended = self._before, False
 
-    def _begin(self, session: Session, away: frozenset[str]) -> None:
-        if self._newest is None or (self._after == END and not self.is_vain(away)):
+    def _begin(self, session: Session, unreachable: frozenset[str]) -> None:
+        if self._newest is None or (self._after == END and not self.is_vain(unreachable)):
             self._after, self._found = START, False
             self._newest = int(session.execute(_NEWEST).scalar_one())
         if self._after == START:
             self._began_at = time.monotonic()
         if self._after != END:
-            self._away = away
+            self._unreachable = unreachable
 
     def _newer(self, session: Session, facts: dict[str, object]) -> list[int]:
         """Return those that came since and whose turn is before the place that the round has reached."""

@@ -135,7 +135,7 @@ def test_places_that_are_away_are_passed_over(archive, suspects):
         if suspects:
             session.execute(text("UPDATE unit SET attempts = 1"))
         lease = ledger.Lease(
-            owner="one", release_id=archive.release_id, seconds=9, max_attempts=3, away=("/nas", "s3://bucket")
+            owner="one", release_id=archive.release_id, seconds=9, max_attempts=3, unreachable=("/nas", "s3://bucket")
         )
         taken = [unit.location for unit in ledger.lease_units(session, lease, 9, suspects=suspects)]
         again = [unit.location for unit in ledger.lease_units(session, lease, 9, suspects=suspects)]

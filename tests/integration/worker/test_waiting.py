@@ -161,7 +161,7 @@ def test_another_worker_takes_what_this_one_looks_at(archive, unreachable):
 
 def test_a_call_without_a_search_looks_at_one_window(archive):
     add(archive, [AWAY] * 3 + ["/here"])
-    lease = ledger.Lease(owner="a", release_id=archive.release_id, seconds=9, max_attempts=3, away=(AWAY,))
+    lease = ledger.Lease(owner="a", release_id=archive.release_id, seconds=9, max_attempts=3, unreachable=(AWAY,))
     with archive.sessions.begin() as session:
         assert [unit.unit_id for unit in ledger.lease_units(session, lease, 3)] == [4]
 

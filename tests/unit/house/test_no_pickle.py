@@ -83,7 +83,7 @@ def test_offences_are_seen(text: str, tmp_path: Path) -> None:
 
 def test_messages_are_json() -> None:
     from worker.config import Settings
-    from worker.deployment.tasks import make_app
+    from worker.deployment.app import make_app
 
     conf = make_app(Settings(broker_url="redis://127.0.0.1:1/0")).conf
     assert conf.accept_content == ["json"]

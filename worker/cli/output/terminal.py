@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,6 +19,8 @@ from worker.visible import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from _typeshed import DataclassInstance
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
@@ -71,6 +74,15 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
     for row in cells:
         drawn.add_row(*(Text(visible(shown)) for shown in row))
     return drawn
+
+
+def print_rows(title: str, kind: type[DataclassInstance], rows: Sequence[DataclassInstance], *, as_json: bool) -> None:
+    """Print values of one dataclass, a column for each field, as a table or as JSON."""
+    if as_json:
+        print_json([asdict(row) for row in rows])
+    else:
+        columns = [field.name for field in fields(kind)]
+        console().print(table(title, columns, [[getattr(row, name) for name in columns] for row in rows]))
 
 
 def cell(value: object) -> str:

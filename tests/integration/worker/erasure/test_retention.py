@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+from celery import Celery
 from sqlalchemy import text
 
 
@@ -60,7 +61,7 @@ def test_a_sealed_file_is_not_analysed_again_and_an_erased_one_is_new(archive, e
 
 def test_beat_erases_what_is_due(archive, tmp_path):
     from worker.config import Settings
-    from worker.deployment.tasks import _erase_due
+    from worker.deployment.tasks import Upkeep
     from worker.storage.database import Database
 
     archive.submit(archive.files(1, 2), keep_days=1)
@@ -68,14 +69,15 @@ def test_beat_erases_what_is_due(archive, tmp_path):
     with archive.sessions.begin() as session:
         session.execute(text("UPDATE job SET submitted_at = now() - interval '2 days'"))
     engine = archive.sessions.kw["bind"]
-    _erase_due(Settings(home=tmp_path), Database(str(engine.url), engine, archive.sessions))
+    upkeep = Upkeep(Celery(), Settings(home=tmp_path))
+    upkeep.erase_due(Database(str(engine.url), engine, archive.sessions))
     with archive.sessions() as session:
         assert session.scalars(text("SELECT uri FROM media_file")).all() == ["/image/2"]
 
 
 def test_a_long_look_in_vain_is_not_taken_again_at_once(archive, tmp_path, monkeypatch):
     from worker.config import Settings
-    from worker.deployment import tasks
+    from worker.deployment.tasks import Upkeep
     from worker.erasure import due
     from worker.storage.database import Database
 
@@ -89,14 +91,14 @@ def test_a_long_look_in_vain_is_not_taken_again_at_once(archive, tmp_path, monke
     engine = archive.sessions.kw["bind"]
     settings, database = Settings(home=tmp_path), Database(str(engine.url), engine, archive.sessions)
     monkeypatch.setattr(due, "find_due", look)
-    monkeypatch.setitem(tasks._rests, "retention", 0.0)
-    tasks._erase_due(settings, database)
-    tasks._erase_due(settings, database)
+    upkeep = Upkeep(Celery(), settings)
+    upkeep.erase_due(database)
+    upkeep.erase_due(database)
     assert len(looks) == 1
-    monkeypatch.setitem(tasks._rests, "retention", 0.0)
+    upkeep = Upkeep(Celery(), settings)
     archive.submit(archive.files(1, 2), keep_days=1)
     with archive.sessions.begin() as session:
         session.execute(text("UPDATE job SET submitted_at = now() - interval '2 days' WHERE keep_days = 1"))
-    tasks._erase_due(settings, database)
-    tasks._erase_due(settings, database)
+    upkeep.erase_due(database)
+    upkeep.erase_due(database)
     assert len(looks) == 4, "after files were erased, more may be due"

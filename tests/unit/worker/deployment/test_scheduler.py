@@ -5,8 +5,8 @@ import pytest
 from celery import Celery
 
 from worker.config import Settings
+from worker.deployment.app import make_app
 from worker.deployment.scheduler import JsonScheduler
-from worker.deployment.tasks import make_app
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from celery.signals import task_revoked
 from sqlalchemy.exc import OperationalError
 
 from worker.config import Settings
-from worker.deployment import tasks
-from worker.deployment.tasks import DRAIN, RECONCILE, REGROUP, TaskOptions, make_app, register_task
+from worker.deployment.app import VISIBILITY_SECONDS, make_app
+from worker.deployment.task_options import DRAIN, RECONCILE, REGROUP, TaskOptions, register_task
+from worker.deployment.tasks import DRAIN_SECONDS
 from worker.errors import RetryableError, UsageError
 
 
@@ -77,9 +78,9 @@ def test_a_task_that_is_not_carried_out_is_logged(app, caplog):
 
 
 def test_waiting_and_leases_are_shorter_than_the_time_after_which_a_message_comes_again():
-    assert TaskOptions(name="x", time_limit=1).retry_backoff_max < tasks.VISIBILITY_SECONDS
-    assert Settings().lease_seconds < tasks.VISIBILITY_SECONDS
-    assert tasks.DRAIN_SECONDS < tasks.VISIBILITY_SECONDS
+    assert TaskOptions(name="x", time_limit=1).retry_backoff_max < VISIBILITY_SECONDS
+    assert Settings().lease_seconds < VISIBILITY_SECONDS
+    assert DRAIN_SECONDS < VISIBILITY_SECONDS
 
 
 def test_an_option_that_celery_would_swallow_is_refused():

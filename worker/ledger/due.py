@@ -1,0 +1,67 @@
+"""Which units are due, and which this host can read: the one place where these conditions are written.
+
+A *fresh* unit was never leased, or was returned untouched. A *suspect* was leased before: its attempt failed, or its
+worker died. A fresh unit is due at once, a suspect after a pause or when its lease has run out. Conditions read a row
+of ``unit`` as ``u``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from sqlalchemy.orm import Session
+
+# FRESH and SUSPECT contain the conditions of the partial indexes of ``unit``; without them no index would be used.
+FRESH = "u.state = 'pending' AND u.attempts = 0"
+RESTED = "u.state = 'pending' AND coalesce(u.not_before, '-infinity') <= now()"  # a suspect whose pause is over
+EXPIRED = "u.state = 'leased' AND u.lease_until < now()"  # its worker died, or was cut off
+SUSPECT = f"u.state IN ('pending', 'leased') AND u.attempts > 0 AND (({RESTED}) OR ({EXPIRED}))"
+
+FILE_REACHABLE = """NOT EXISTS (
+    SELECT FROM media_file AS f, unnest(cast(:unreachable AS text[])) AS place
+    WHERE f.media_id = a.media_id AND (f.location = place OR starts_with(f.location, rtrim(place, '/') || '/')))"""
+"""Condition on an analysis ``a``: its file lies in none of the places ``:unreachable``."""
+READABLE = f"(u.stage = 'finish' OR {FILE_REACHABLE})"
+"""Condition on a unit ``u`` of an analysis ``a``; a finish unit needs no file."""
+
+# Each half reads the first rows of its index, however many units are done.
+_COUNT = text(f"""
+    SELECT count(*) FROM (
+        (SELECT FROM unit AS u WHERE {FRESH} LIMIT :limit)
+        UNION ALL
+        (SELECT FROM unit AS u WHERE {SUSPECT} LIMIT :limit)
+        LIMIT :limit) due""")  # noqa: S608 - the constants above
+_ANY_FRESH = text(f"SELECT EXISTS (SELECT FROM unit AS u WHERE u.release_id = :release_id AND {FRESH})")  # noqa: S608
+_ANY_RESTED = text(f"""
+    SELECT EXISTS (SELECT FROM unit AS u JOIN analysis AS a USING (analysis_id)
+                   WHERE u.release_id = :release_id AND u.attempts > 0 AND {RESTED} AND {READABLE})""")  # noqa: S608
+_OPEN = text(f"""
+    SELECT count(*) FROM unit AS u JOIN analysis AS a USING (analysis_id)
+    WHERE u.state IN ('pending', 'leased') AND {READABLE}
+      AND a.analysis_id IN (SELECT analysis_id FROM job_item WHERE job_id = :job_id)""")  # noqa: S608
+
+
+def count_due(session: Session, limit: int) -> int:
+    """Count the units of all releases that are due, up to a limit."""
+    return int(session.execute(_COUNT, {"limit": limit}).scalar_one())
+
+
+def has_fresh(session: Session, release_id: int) -> bool:
+    """Whether a fresh unit of a release waits, on whichever host its file lies."""
+    return bool(session.execute(_ANY_FRESH, {"release_id": release_id}).scalar_one())
+
+
+def has_rested_suspect(session: Session, release_id: int, unreachable: Collection[str] = ()) -> bool:
+    """Whether a suspect whose pause is over waits, outside of the places that this host cannot read."""
+    parameters = {"release_id": release_id, "unreachable": list(unreachable)}
+    return bool(session.execute(_ANY_RESTED, parameters).scalar_one())
+
+
+def count_open(session: Session, job_id: int, unreachable: Collection[str] = ()) -> int:
+    """Count the units of a job that have not ended, without those in places that this host cannot read."""
+    return int(session.execute(_OPEN, {"job_id": job_id, "unreachable": list(unreachable)}).scalar_one())
