@@ -25,9 +25,9 @@ from worker.identity.identifier import Identifier
 from worker.ledger import analyses, releases
 from worker.ledger import units as ledger
 from worker.ledger.leases import LeaseHolder, make_owner
-from worker.ledger.staged_members import open_sources
 from worker.ledger.unreachable import UnreachablePlaces
 from worker.ledger.upkeep.orphans import remove_orphans
+from worker.ledger.upkeep.staged_members import open_sources
 from worker.storage.crops import CropStore
 from worker.storage.database import database_failure, is_unreachable
 from worker.storage.transactions import run_transaction

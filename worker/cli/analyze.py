@@ -176,10 +176,10 @@ def submit_paths(
     from worker.analysis.runner import decode_limits
     from worker.decode.client import Decoder
     from worker.ingest import IngestOptions, discover
-    from worker.ledger.staged_members import open_sources
     from worker.ledger.submission.job import SubmitCounts
     from worker.ledger.submission.prober import FileProber
     from worker.ledger.submission.submit import submit
+    from worker.ledger.upkeep.staged_members import open_sources
 
     stopped = stop or threading.Event()
     options = IngestOptions(roots=config.media_roots, cache_bytes=config.cache_bytes)

@@ -43,7 +43,7 @@ def annotate(
     with open_database(config) as database:
         media, subjects = _look_up(config, database, clip)
         _check_output(media, output)
-        from worker.ledger.staged_members import open_sources
+        from worker.ledger.upkeep.staged_members import open_sources
 
         try:
             with open_sources(config, database.sessions).open_local(media.location, media.expected) as location:

@@ -62,8 +62,8 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command are its argumen
     from worker.deployment.app import make_app
     from worker.deployment.wakeups import Wakeups
     from worker.ledger.releases import register_release
-    from worker.ledger.staged_members import open_sources
     from worker.ledger.submission.job import Submission
+    from worker.ledger.upkeep.staged_members import open_sources
 
     config = settings()
     check_paths(paths)

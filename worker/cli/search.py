@@ -152,7 +152,7 @@ def _faces(config: Settings, searcher: Searcher, photo: str) -> list[PhotoFace]:
     from models.manifest import TRUNK_FILE
     from worker.analysis.runner import decode_limits, load
     from worker.identity.search.photo import find_faces, read_photo
-    from worker.ledger.staged_members import open_sources
+    from worker.ledger.upkeep.staged_members import open_sources
 
     pixels = read_photo(photo, open_sources(config), config.staging, decode_limits(config))
     release = load(config.model_copy(update={"heads": frozenset()}))

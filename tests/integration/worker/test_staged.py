@@ -18,7 +18,7 @@ from sqlalchemy import text
 
 from worker.errors import MediaRejected, MediaUnreachable
 from worker.ingest import FoundFile, IngestOptions, discover
-from worker.ledger.staged_members import StagedMembers
+from worker.ledger.upkeep.staged_members import StagedMembers
 from worker.storage.sources import Sources
 from worker.storage.staging import PARTIAL_PREFIX
 
