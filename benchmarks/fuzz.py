@@ -36,7 +36,7 @@ import pillow_heif
 from PIL import Image
 
 from worker.decode.client import Decoder
-from worker.errors import DecoderCrashed, MediaRejected
+from worker.errors import AttemptFailed, MediaRejected
 from worker.ingest import FoundFile, IngestOptions, discover
 from worker.types import DecodeLimits, DecodeRequest
 
@@ -214,7 +214,7 @@ def look(decoder: Decoder, path: Path, staging: Path) -> Iterator[str]:
             yield "frames" if count else "no frame in range"
         except MediaRejected as err:
             yield err.code
-        except DecoderCrashed as err:
+        except AttemptFailed as err:
             yield f"crash: {err.code}"
 
 

@@ -8,8 +8,10 @@ FacetError                 base; its text is one line: what was found, what was 
     ├── MediaRejected      the file is at fault (corrupt, unsupported, over a limit)
     │   └── MediaChanged   it holds other bytes than were submitted: drop all that is known of it
     ├── MediaUnreachable   the file is not on this host: give its unit back, another host may have it
-    ├── DecoderCrashed     the file killed its decoder, or hung it past its limit: try again, then quarantine
-    └── FinishFailed       its faces could not be joined to appearances: try again, then quarantine
+    └── AttemptFailed      this attempt failed, another one may succeed: try again, then quarantine
+        ├── DecoderCrashed the file killed its decoder, or hung it past its limit
+        ├── MediaVanished  the file disappeared while it was being opened
+        └── FinishFailed   its faces could not be joined to appearances
 """
 
 from __future__ import annotations
@@ -88,11 +90,22 @@ class MediaUnreachable(MediaError):
         self.place = place
 
 
-class DecoderCrashed(MediaError):
+class AttemptFailed(MediaError):
+    """An attempt at a file failed, and another one may succeed."""
+
+
+class DecoderCrashed(AttemptFailed):
     """The file killed its decoder (signal, memory) or hung it past its time limit."""
 
 
-class FinishFailed(MediaError):
+class MediaVanished(AttemptFailed):
+    """The file disappeared while it was being opened; its disk may be unreachable for a while."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("not_found", message)
+
+
+class FinishFailed(AttemptFailed):
     """The faces of a file could not be joined to appearances."""
 
     def __init__(self, cause: BaseException) -> None:

@@ -16,6 +16,25 @@ VideoReader = Literal["pyav", "decord"]
 MIN_WEIGHT = 0.02
 
 
+@dataclass(frozen=True, slots=True)
+class TimeRange:
+    """A part of a file: ``start_seconds <= t < end_seconds``; without borders the whole file."""
+
+    start_seconds: float | None = None
+    """None: from the start of the file."""
+    end_seconds: float | None = None
+    """None: to the end of the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFrame:
+    """A frame at which decoding can start."""
+
+    at_seconds: float
+    number: int
+    """In its file, from 0, in presentation order."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaInfo:
     """What a file says of itself when it is opened."""
@@ -31,8 +50,8 @@ class MediaInfo:
     frames_per_second: float | None = None
     frame_count: int | None = None
     """Of a film that was read through for it; known where it is opened to be cut into ranges."""
-    key_frames: tuple[tuple[float, int], ...] = ()
-    """Seconds and number of frames at which decoding can start, ascending; some of them, known like the count."""
+    key_frames: tuple[KeyFrame, ...] = ()
+    """A selection, ascending; known like the count."""
     is_seekable: bool = True
     """False for a film that has to be decoded from its start, whatever range of it is wanted."""
 

@@ -127,7 +127,7 @@ class DecodePool:
                     raise MediaRejected("damaged", f"{stream.damaged} packets or frames could not be decoded")
         except MediaError as err:
             error = err
-            if isinstance(err, DecoderCrashed) and err.code != "not_found":
+            if isinstance(err, DecoderCrashed):
                 metrics.count_killed_child()
         spent = time.perf_counter() - started - waited
         return self._events.put(UnitDecoded(unit.unit_id, error, spent, notes), 0)

@@ -10,7 +10,7 @@ from worker.analysis.decode_pool import DecodeFailed, DecodePool, UnitDecoded, U
 from worker.analysis.flight import UnitInFlight
 from worker.analysis.frames import FrameBatcher
 from worker.analysis.recognition import FaceRecognizer
-from worker.errors import DecoderCrashed, MediaChanged, MediaUnreachable
+from worker.errors import AttemptFailed, MediaChanged, MediaUnreachable
 from worker.storage.sources import Sources
 from worker.types import DecodeLimits
 
@@ -163,13 +163,13 @@ class Pipeline:
         flight.end_decode(event.error, event.seconds, event.notes)
         if isinstance(event.error, MediaUnreachable):
             self._leases.avoid(flight.unit, event.error)
-        if isinstance(event.error, (DecoderCrashed, MediaUnreachable, MediaChanged)):
+        if isinstance(event.error, (AttemptFailed, MediaUnreachable, MediaChanged)):
             self._abandon(flight)
         else:
             self._store_if_complete(flight)
 
     def _abandon(self, flight: UnitInFlight) -> None:
-        """Drop a unit whose file killed its decoder, is unreachable or changed, with all faces found in it."""
+        """Drop a unit that cannot be stored, with all faces found in it, and report its error to the writer."""
         self._frames.drop(flight.unit)
         del self._in_flight[flight.unit.unit_id]
         self._writer.fail(flight.result())

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from worker.cli.output.terminal import JsonFlag, console, echo, print_json, progress_bar, table, utf8_or_none
 from worker.config import Settings, settings
-from worker.ledger.status.summary import Summary, summarise_job
+from worker.ledger.status.summary import FileFailure, FileNote, Summary, summarise_job
 from worker.storage.home import hold_home
 from worker.visible import path_text
 
@@ -89,7 +89,7 @@ def analyze(  # noqa: PLR0913, PLR0917 - the options of a command are its argume
         wanted = _Wanted(paths, None if every_frame else fps, name or job_name(paths), keep_days)
         summary = _run(config, wanted, stop)
     if as_json:
-        print_json(asdict(summary))
+        print_json(summary.as_json())
     else:
         show(summary)
     if stop.is_set():
@@ -270,13 +270,15 @@ def show(summary: Summary) -> None:
     out.print('Ask: facet sql "SELECT * FROM people"    Look: facet sheet -o faces.png')
 
 
-def _show_files(out: Console, title: str, columns: Sequence[str], rows: Sequence[tuple[str, ...]], query: str) -> None:
+def _show_files(
+    out: Console, title: str, columns: Sequence[str], files: Sequence[FileFailure | FileNote], query: str
+) -> None:
     """Print the first rows of a list of files and the query for all of them."""
-    shown = rows[:SHOWN_FILES]
+    shown = [astuple(one) for one in files[:SHOWN_FILES]]
     if shown:
         out.print(table(title, columns, shown))
-    if len(rows) > len(shown):
-        out.print(f"... and {len(rows) - len(shown):,} more: {query}")
+    if len(files) > len(shown):
+        out.print(f"... and {len(files) - len(shown):,} more: {query}")
 
 
 def _count(value: object) -> str:

@@ -28,7 +28,7 @@ from worker.decode.wire import (
     notes_from_meta,
     plain_text,
 )
-from worker.errors import DecoderCrashed, MediaRejected
+from worker.errors import DecoderCrashed, MediaError, MediaRejected, MediaVanished
 from worker.types import DecodedFrame, DecodeLimits, DecodeRequest, MediaInfo, MediaKind, VideoReader
 
 if TYPE_CHECKING:
@@ -39,8 +39,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CANCEL_SECONDS = 5.0
-"""A stream that is left early ends in order within this silence, else its child is killed."""
+CANCEL_SECONDS = 5.0  # a stream that is left early ends in order within this silence, else its child is killed
 
 
 class Decoder:
@@ -91,7 +90,7 @@ class Decoder:
             self._child = None
 
     def probe(self, location: str, kind: MediaKind) -> MediaInfo:
-        """Read what a file says of itself; of a film the first frame is decoded, of a still none.
+        """Read what a file says of itself; of a video the first frame is decoded, of an image none.
 
         Raises:
             MediaRejected: the file is at fault.
@@ -150,7 +149,7 @@ class Decoder:
 class DecodeStream:
     """The frames of one request, read from the child one at a time.
 
-    A film that kills or hangs the child while decord reads it is read on by PyAV in a new child, from the frame after
+    A video that kills or hangs the child while decord reads it is read on by PyAV in a new child, from the frame after
     the last one that came.
     """
 
@@ -204,11 +203,11 @@ class DecodeStream:
             self._child.send(CANCEL)
             while self._open:
                 self._read_next(min(CANCEL_SECONDS, self._limits.wall_seconds))
-        except (DecoderCrashed, MediaRejected):
+        except MediaError:
             self._open = False
 
     def _resume_with_pyav(self, crash: DecoderCrashed) -> MediaInfo:
-        """Ask a new child for the rest of the film, without decord.
+        """Ask a new child for the rest of the video, without decord.
 
         Raises:
             DecoderCrashed: the one given, where decord had no part in it.
@@ -216,10 +215,10 @@ class DecodeStream:
         decode = self._request.decode
         self._open = False
         tried = self._request.engine == "pyav" or self._engine == "pyav"
-        if decode.kind != "video" or tried or crash.code == "not_found":
+        if decode.kind != "video" or tried:
             raise crash
         metrics.count_killed_child()
-        logger.warning("film read on without decord", extra={"action": "decord_crashed", "reason": crash.reason})
+        logger.warning("video read on without decord", extra={"action": "decord_crashed", "reason": crash.reason})
         if self._last is not None:  # its last frame comes again, unseen: the next is judged against it
             decode = replace(decode, start_seconds=self._last[1])
         self._request = Request(self._request.operation, decode, "pyav")
@@ -267,8 +266,8 @@ class DecodeStream:
                 self._child.kill()
                 raise DecoderCrashed(code, text)
             self._open = False
-            if code == "not_found":  # a disk may be away for a while: worth another try, and not the file's fault
-                raise DecoderCrashed(code, text)
+            if code == "not_found":  # its disk may be unreachable for a while: worth another try
+                raise MediaVanished(text)
             raise MediaRejected(code, text)
         return message
 

@@ -11,7 +11,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from worker.errors import DecoderCrashed, MediaRejected
+from worker.errors import MediaRejected, MediaVanished
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -29,14 +29,14 @@ def open_media(path: str) -> int:
 
     Raises:
         MediaRejected: it may not be read, or is no file.
-        DecoderCrashed: ``not_found``, worth another try.
+        MediaVanished: it cannot be opened for another reason.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
     except PermissionError as err:
         raise MediaRejected("no_permission", "the file may not be read") from err
     except OSError as err:
-        raise DecoderCrashed("not_found", f"the file cannot be opened ({err.strerror})") from err
+        raise MediaVanished(f"the file cannot be opened ({err.strerror})") from err
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise MediaRejected("special_file", "a folder, a device, a pipe or a socket")

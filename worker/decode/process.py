@@ -26,20 +26,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROGRAM = ("-m", "worker.decode.child")
-START_SECONDS = 60.0
-"""A child imports its libraries in about half a second; a starved machine may need far longer."""
-PIPE_BYTES = 1 << 20
-"""Room in the pipe, where the system allows it: fewer switches for each frame."""
-ENDING_SECONDS = 2.0
-"""Between the end of a process' output and its own."""
-THREAD_CHECK_SECONDS = 1.0
-"""Between two looks at the number of threads."""
-STDERR_LINES = 3
-"""The last lines that a child wrote are kept for the reason."""
+START_SECONDS = 60.0  # a child imports its libraries in about half a second; a starved machine may need far longer
+PIPE_BYTES = 1 << 20  # room in the pipe, where the system allows it: fewer switches for each frame
+ENDING_SECONDS = 2.0  # between the end of a process' output and its own
+THREAD_CHECK_SECONDS = 1.0  # between two looks at the number of threads
+STDERR_LINES = 3  # the last lines that a child wrote are kept for the reason
 
 INHERITED = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
 CHILD_ENVIRONMENT = {
-    # each arena reserves 64 MiB; what is mapped goes back to the system: a child that once read a large picture, or
+    # each arena reserves 64 MiB; what is mapped goes back to the system: a child that once read a large image, or
     # decord which buffers at will, would else keep hundreds of megabytes from the next file
     "MALLOC_ARENA_MAX": "2",
     "MALLOC_MMAP_THRESHOLD_": str(1 << 20),

@@ -14,28 +14,23 @@ from enum import Enum
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-from worker.types import DecodedFrame, DecodeLimits, DecodeRequest, MediaInfo
+from worker.types import DecodedFrame, DecodeLimits, DecodeRequest, KeyFrame, MediaInfo
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-HEADER = struct.Struct("<4scIQ")
-"""Magic, kind, bytes of JSON, bytes of raw data."""
+HEADER = struct.Struct("<4scIQ")  # magic, kind, bytes of JSON, bytes of raw data
 MAGIC = b"fct1"
-MAX_META_BYTES = 1 << 20
-"""A longer JSON part is no message of ours."""
+MAX_META_BYTES = 1 << 20  # a longer JSON part is no message of ours
 
 
-MAX_TEXT_CHARACTERS = 500
-"""Characters of a reason."""
-MAX_NOTES = 20
-"""Notes of one request."""
+MAX_TEXT_CHARACTERS = 500  # characters of a reason
+MAX_NOTES = 20  # notes of one request
+# Pixels of a side and frames of a file beyond which a child tells nonsense; columns of the database hold these.
 MAX_SIDE_PIXELS, MAX_FRAMES = 1 << 20, 1 << 31
-"""Pixels of a side and frames of a file beyond which a child tells nonsense; columns of the database hold these."""
 
 
-MAX_KEY_FRAMES = 2000
-"""Of one file: where a film may be cut."""
+MAX_KEY_FRAMES = 2000  # of one file: where a video may be cut
 
 
 class MessageKind(Enum):
@@ -60,11 +55,10 @@ class Request:
     operation: Literal["probe", "frames"]
     decode: DecodeRequest
     engine: Literal["auto", "pyav"] = "auto"
-    """For films: 'auto' tries decord first where it is exact."""
+    """For videos: 'auto' tries decord first where it is exact."""
 
 
-CANCEL = b"cancel\n"
-"""The line that stops the frames of the request before it; that request still ends with END."""
+CANCEL = b"cancel\n"  # the line that stops the frames of the request before it; that request still ends with END
 
 
 def encode_request(request: Request) -> bytes:
@@ -118,7 +112,7 @@ def info_from_meta(meta: Mapping[str, Any]) -> tuple[MediaInfo, str]:
         duration_seconds=_finite(said.duration_seconds),
         frames_per_second=_finite(said.frames_per_second),
         frame_count=None if said.frame_count is None else min(max(int(said.frame_count), 0), MAX_FRAMES),
-        key_frames=_key_frames(said.key_frames),
+        key_frames=_key_frames(meta["info"].get("key_frames", ())),
         is_seekable=bool(said.is_seekable),
     )
     if info.kind not in {"image", "video"} or not (
@@ -134,15 +128,15 @@ def notes_from_meta(meta: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(plain_text(note) for note in notes[:MAX_NOTES]) if isinstance(notes, list) else ()
 
 
-def _key_frames(said: Sequence[tuple[float, int]]) -> tuple[tuple[float, int], ...]:
-    """Return key frames that ascend in time and number.
+def _key_frames(listed: Sequence[Mapping[str, Any]]) -> tuple[KeyFrame, ...]:
+    """Return key frames, checked to ascend in time and number.
 
     Raises:
-        TypeError, ValueError, OverflowError: they are none.
+        KeyError, TypeError, ValueError, OverflowError: the child sent something else.
     """
-    frames = [(float(at_seconds), int(number)) for at_seconds, number in said[:MAX_KEY_FRAMES]]
-    ascending = all(one[0] < other[0] and one[1] < other[1] for one, other in pairwise(frames))
-    if not ascending or not all(math.isfinite(at) and 0 <= number < MAX_FRAMES for at, number in frames):
+    frames = [KeyFrame(float(one["at_seconds"]), int(one["number"])) for one in listed[:MAX_KEY_FRAMES]]
+    ascending = all(one.at_seconds < other.at_seconds and one.number < other.number for one, other in pairwise(frames))
+    if not ascending or not all(math.isfinite(one.at_seconds) and 0 <= one.number < MAX_FRAMES for one in frames):
         raise ValueError("key frames that do not ascend")
     return tuple(frames)
 

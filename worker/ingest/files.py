@@ -27,8 +27,7 @@ if TYPE_CHECKING:
     from worker.ingest.items import IngestOptions
     from worker.storage.staging import Readable
 
-MEMBER_SEPARATOR = "!/"
-"""Between an archive and its member in a URI."""
+MEMBER_SEPARATOR = "!/"  # between an archive and its member in a URI
 MEMBER_ERRORS = (*zips.ZIP_ERRORS, *tars.TAR_ERRORS)
 
 
@@ -109,12 +108,12 @@ class FileReader:
             if isinstance(sort, Other):
                 yield _refused(sort, file.url, head, file.byte_size)
                 return
-            with self._cache.open_copy(lambda: (file.byte_size, remote.chunks(file))) as (path, sha256):
+            with self._cache.open_copy(lambda: remote.start_transfer(file)) as copy:
                 if isinstance(sort, Archive):
                     budget = Budget(self._options, file.byte_size)
-                    yield from self._look_into(_Opened(path, file.url, sort, budget, 0))
+                    yield from self._look_into(_Opened(copy.path, file.url, sort, budget, 0))
                 else:
-                    yield FoundFile(file.url, file.url, sha256, sort.kind, sort.format, file.byte_size)
+                    yield FoundFile(file.url, file.url, copy.sha256, sort.kind, sort.format, file.byte_size)
         except MediaError as err:
             code = "unreadable" if err.code == "away" else err.code
             yield RefusedFile(file.url, code, str(err), byte_size=file.byte_size)

@@ -1,4 +1,4 @@
-"""How stills begin: formats that are read, and formats that are known and not read, with what to do about them."""
+"""How images begin: formats that are read, and formats that are known and not read, with what to do about them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ _PAGES = "export its pages as PNG or JPEG first"
 _TARGA_KIND = rb"\0[\x02\x03\x0a\x0b]\0{5}|\x01[\x01\x09]...[\0\x01][\x0f\x10\x18\x20]"
 _TARGA_SIZE = rb"(?!\0\0).[\0-\x3f](?!\0\0).[\0-\x3f][\x08\x0f\x10\x18\x20][\0-\x3f]"
 
+# Raw camera files that cannot be taken for anything else; those that look like TIFF are known by their tags.
 RAW_IMAGES: tuple[bytes, ...] = (
     rb"II\*\0.{4}CR\x02\0",  # Canon CR2, a TIFF file around a small preview
     rb"II\*\0.{4}IIII.waR|MM\0\*.{4}MMMMRaw",  # Phase One IIQ
@@ -21,8 +22,8 @@ RAW_IMAGES: tuple[bytes, ...] = (
     rb"II.{4}HEAPCCDR",  # Canon CRW
     rb"ARRI.{4}",
 )
-"""Raw camera files that cannot be taken for anything else; those that look like TIFF are known by their tags."""
 
+# Pattern and name of each format.
 IMAGES: tuple[tuple[bytes, str], ...] = (
     (rb"\xff\xd8\xff(?!\xf7)", "jpeg"),
     (rb"\x89PNG\r\n\x1a\n", "png"),
@@ -40,8 +41,8 @@ IMAGES: tuple[tuple[bytes, str], ...] = (
     (rb"qoif.{8}[\x03\x04][\0\x01]", "qoi"),
     (rb"\x59\xa6\x6a\x95", "sun"),
 )
-"""Pattern and name of each format."""
 
+# Pattern and what to say; looked for last, because some are short.
 UNREAD_IMAGES: tuple[tuple[bytes, str], ...] = (
     (rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", f"JPEG XL is not read: {_PICTURE}"),
     (rb"\xff\xd8\xff\xf7", f"JPEG-LS is not read: {_PICTURE}"),
@@ -71,13 +72,13 @@ UNREAD_IMAGES: tuple[tuple[bytes, str], ...] = (
     (rb"\x01\0\0\0.{36} EMF", f"EMF is not read: {_PICTURE}"),
     (rb"\0\0\x02\0[^\0]\0", f"a cursor is not read: {_PICTURE}"),
     (rb"\x8aMNG\r\n\x1a\n|\x8bJNG\r\n\x1a\n", f"MNG and JNG are not read: {_PICTURE}"),
-    (rb"FORM....(?:ILBM|PBM |ACBM)", f"IFF pictures are not read: {_PICTURE}"),
+    (rb"FORM....(?:ILBM|PBM |ACBM)", f"IFF images are not read: {_PICTURE}"),
     (rb"/\* XPM \*/|#define \S+_width \d", f"X pixmaps are not read: {_PICTURE}"),
     (rb"CPT\d?FILE", f"Corel Photo-Paint is not read: {_PICTURE}"),
     (rb".(?:" + _TARGA_KIND + rb").{4}" + _TARGA_SIZE, f"Targa is not read: {_PICTURE}"),
 )  # fmt: skip
-"""Pattern and what to say; looked for last, because some are short."""
 
+# Of formats that share the box structure of MP4.
 UNREAD_BRANDS: dict[bytes, str] = {
     b"crx ": RAW_ADVICE,
     b"jxl ": f"JPEG XL is not read: {_PICTURE}",
@@ -88,4 +89,3 @@ UNREAD_BRANDS: dict[bytes, str] = {
         f"HEIF is read with HEVC and AV1 only: {_PICTURE}",
     ),
 }
-"""Of formats that share the box structure of MP4."""

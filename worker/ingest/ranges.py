@@ -1,4 +1,4 @@
-"""Cuts a film into the time ranges that are units of work."""
+"""Cuts a video into the time ranges that are units of work."""
 
 from __future__ import annotations
 
@@ -7,31 +7,27 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from worker.types import TimeRange
+
 if TYPE_CHECKING:
     from worker.types import MediaInfo
 
-MIN_RANGE_SHARE = 0.1
-"""Of a range: what is left over at the end and shorter than this joins the range before."""
-MAX_RANGES = 100_000
-"""A header that claims years is not believed: the ranges get longer instead."""
+MIN_RANGE_SHARE = 0.1  # of a range: what is left over at the end and shorter than this joins the range before
+MAX_RANGES = 100_000  # a header that claims years is not believed: the ranges get longer instead
+# Frames per second of the video whose seconds a range is measured in: others are cut into ranges of as many frames.
 TYPICAL_FRAMES_PER_SECOND = 25.0
-"""Frames per second of the film whose seconds a range is measured in: others are cut into ranges of as many frames."""
+# Of a file for each of its frames: images that do not change take 10 to 20, with what their container notes.
 MIN_FRAME_BYTES = 8
-"""Of a file for each of its frames: pictures that do not change take 10 to 20, with what their container notes."""
-FREE_RANGES = 16
-"""Ranges into which any file may be cut: so few do no harm, whatever was claimed."""
-BEHIND_KEY_SECONDS = 1e-4
-"""Where every frame is taken: less than any frame lasts."""
-
-Ranges = list[tuple[float | None, float | None]]
+FREE_RANGES = 16  # ranges into which any file may be cut: so few do no harm, whatever was claimed
+BEHIND_KEY_SECONDS = 1e-4  # where every frame is taken: less than any frame lasts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RangeOptions:
-    """How a film is cut."""
+    """How a video is cut."""
 
     range_seconds: float
-    """Length of a range of a film of 25 frames a second."""
+    """Length of a range of a video of 25 frames a second."""
     byte_size: int | None = None
     """Of the file, which bounds how many frames it can hold; None where it is not known."""
     frames_per_second: float | None = None
@@ -49,24 +45,24 @@ class RangeOptions:
         return min(frames, max(self.byte_size / MIN_FRAME_BYTES, FREE_RANGES * self.frames))
 
 
-def plan_ranges(info: MediaInfo, options: RangeOptions) -> Ranges:
+def plan_ranges(info: MediaInfo, options: RangeOptions) -> list[TimeRange]:
     """Return half-open ranges ``start <= t < end`` that cover a file without gap or overlap.
 
-    They cost about the same: a range is a number of frames to decode, not of seconds. Where it is known at which frames
-    decoding can start, ranges begin behind these: all others would decode again what lies before them. The first starts
-    and the last ends with the file, whatever its header says: headers are often wrong by a few frames. A still, a film
-    that has to be decoded from its start, and one that does not say how long it is, is one range.
+    Ranges cost about the same: their length is a number of frames to decode, not of seconds. Where key frames are
+    known, a range begins behind one: any other would decode the frames before it again. The first range starts and the
+    last one ends with the file, whatever its header states: headers are often wrong by a few frames. One range covers
+    an image, a video that has to be decoded from its start, and a video of unknown duration.
 
     Args:
-        info: what the file says of itself.
-        options: how it is cut.
+        info: description of the file.
+        options: length of a range.
     """
     if info.kind == "image" or not info.is_seekable:
-        return [(None, None)]
+        return [TimeRange()]
     borders = _at_key_frames(info, options) if info.key_frames else _by_time(info, options)
-    most = max(min(MAX_RANGES, math.ceil(options.believed(MAX_RANGES * options.frames) / options.frames)), 1)
-    step = math.ceil((len(borders) + 1) / most)
-    return list(itertools.pairwise([None, *borders[step - 1 :: step], None]))
+    limit = max(min(MAX_RANGES, math.ceil(options.believed(MAX_RANGES * options.frames) / options.frames)), 1)
+    step = math.ceil((len(borders) + 1) / limit)
+    return [TimeRange(start, end) for start, end in itertools.pairwise([None, *borders[step - 1 :: step], None])]
 
 
 def _at_key_frames(info: MediaInfo, options: RangeOptions) -> list[float]:
@@ -75,11 +71,11 @@ def _at_key_frames(info: MediaInfo, options: RangeOptions) -> list[float]:
     count = info.frame_count or 0
     borders: list[float] = []
     last = 0
-    for at_seconds, number in info.key_frames:
-        rest = count - number
-        if number - last >= options.frames and rest > MIN_RANGE_SHARE * options.frames:
-            borders.append(at_seconds + behind)
-            last = number
+    for key in info.key_frames:
+        rest = count - key.number
+        if key.number - last >= options.frames and rest > MIN_RANGE_SHARE * options.frames:
+            borders.append(key.at_seconds + behind)
+            last = key.number
     return borders
 
 

@@ -1,6 +1,6 @@
-"""Files that systems and photo programs leave beside pictures: known by what is in them, else by their names.
+"""Files that systems and photo programs leave beside images: known by what is in them, else by their names.
 
-A name never makes a file a picture or a film. It is asked for files that are neither, to tell noise from losses.
+A name never makes a file an image or a video. It is asked for files that are neither, to tell noise from losses.
 """
 
 from __future__ import annotations
@@ -10,14 +10,15 @@ import re
 _BY_CONTENT: tuple[tuple[bytes, str], ...] = (
     (rb"\0\x05\x16[\0\x07]\0[\x01\x02]\0\0", "properties of a file, as macOS stores them on other disks"),
     (rb"\0\0\0\x01Bud1", "view of a folder in macOS"),
-    (rb"(?:\xef\xbb\xbf)?\s*(?:<\?xpacket|(?:<\?xml[^>]*>\s*)?<x:xmpmeta)", "properties of a picture (XMP)"),
-    (rb".{0,2000}<key>adjustment(?:Base|Data|Editor)", "edits of a picture (Apple Photos)"),
-    (rb"\s*\{.{0,3000}\"photoTakenTime\"", "properties of a picture (Google Photos)"),
+    (rb"(?:\xef\xbb\xbf)?\s*(?:<\?xpacket|(?:<\?xml[^>]*>\s*)?<x:xmpmeta)", "properties of an image (XMP)"),
+    (rb".{0,2000}<key>adjustment(?:Base|Data|Editor)", "edits of an image (Apple Photos)"),
+    (rb"\s*\{.{0,3000}\"photoTakenTime\"", "properties of an image (Google Photos)"),
     (rb"(?:\xef\xbb\xbf|\xff\xfe)?\s*\[\0?\.\0?S\0?h\0?e\0?l\0?l\0?C\0?l\0?a\0?s\0?s", "view of a folder in Windows"),
     (rb"\xd0\xcf\x11\xe0.*C\0a\0t\0a\0l\0o\0g\0", "thumbnails of a folder in Windows"),
 )
 _TABLE = tuple((re.compile(pattern, re.DOTALL), what) for pattern, what in _BY_CONTENT)
 
+# In lower case.
 _BY_NAME: dict[str, str] = {
     ".ds_store": "view of a folder in macOS",
     ".localized": "name of a folder in macOS",
@@ -30,20 +31,19 @@ _BY_NAME: dict[str, str] = {
     ".directory": "view of a folder in KDE",
     ".hidden": "view of a folder in GNOME",
     ".nomedia": "mark of a folder in Android",
-    ".picasa.ini": "edits of pictures (Picasa)",
-    "picasa.ini": "edits of pictures (Picasa)",
+    ".picasa.ini": "edits of images (Picasa)",
+    "picasa.ini": "edits of images (Picasa)",
 }
-"""In lower case."""
 _BY_ENDING: dict[str, str] = {
-    ".xmp": "properties of a picture (XMP)",
-    ".aae": "edits of a picture (Apple Photos)",
-    ".pp3": "edits of a picture (RawTherapee)",
-    ".dop": "edits of a picture (DxO)",
+    ".xmp": "properties of an image (XMP)",
+    ".aae": "edits of an image (Apple Photos)",
+    ".pp3": "edits of an image (RawTherapee)",
+    ".dop": "edits of an image (DxO)",
 }
 
 
 def sidecar(head: bytes, uri: str) -> str | None:
-    """Return what a file is that is neither picture nor film nor archive; None where it belongs to no other.
+    """Return what a file is that is neither image nor video nor archive; None where it belongs to no other.
 
     Args:
         head: its first bytes.

@@ -16,15 +16,14 @@ from worker.ingest.video_signatures import UNREAD_VIDEOS, VIDEOS, is_transport_s
 if TYPE_CHECKING:
     from worker.types import MediaKind
 
-HEAD_BYTES = 16 << 10
-"""Far more than the signatures need: a transport stream may have something else before it."""
+HEAD_BYTES = 16 << 10  # far more than the signatures need: a transport stream may have something else before it
 
 ArchiveFormat = Literal["zip", "tar", "gzip", "bzip2", "xz", "zstd"]
 
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """A still or film that may be decoded."""
+    """An image or video that may be decoded."""
 
     kind: MediaKind
     format: str
@@ -47,7 +46,7 @@ class Other:
     message: str
 
 
-NOT_MEDIA = Other("not_media", "neither a picture nor a film nor an archive by its first bytes")
+NOT_MEDIA = Other("not_media", "neither an image nor a video nor an archive by its first bytes")
 EMPTY = Other("empty", "the file has no bytes")
 
 _EXTENSIONS = {
@@ -65,12 +64,12 @@ _EXTENSIONS = {
 
 
 def image(name: str) -> Media:
-    """Return a still of this format."""
+    """Return an image of this format."""
     return Media("image", name, _EXTENSIONS.get(name, name))
 
 
 def video(name: str) -> Media:
-    """Return a film of this format."""
+    """Return a video of this format."""
     return Media("video", name, _EXTENSIONS.get(name, name))
 
 
@@ -83,7 +82,7 @@ _PACKER = Other("unsupported_archive", "unpack it first, or pack it as zip")
 _SIGNATURES: tuple[tuple[bytes, Media | Archive | Other], ...] = (
     *((pattern, _unread(RAW_ADVICE)) for pattern in RAW_IMAGES),
     *((pattern, image(name)) for pattern, name in IMAGES),
-    # documents and programs are zip files too; the pictures in them are not what was submitted
+    # documents and programs are zip files too; the images in them are not what was submitted
     (rb"PK\x03\x04.{26}(?:\[Content_Types\]|_rels/|mimetype|META-INF/|AndroidManifest)", NOT_MEDIA),
     (rb"PK(?:\x03\x04|\x05\x06)", Archive("zip")),
     (rb".{257}ustar", Archive("tar")),

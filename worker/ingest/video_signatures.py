@@ -1,4 +1,4 @@
-"""How films begin: containers, bare streams of a codec, and transport streams that begin anywhere."""
+"""How videos begin: containers, bare streams of a codec, and transport streams that begin anywhere."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 _START = rb"\0{2,3}\x01"
 _H264_SPS = rb"[\x27\x47\x67][\x2c\x42\x4d\x53\x56\x58\x64\x6e\x76\x7a\x80\x8a\xf4]"
 
+# Pattern and name of each format, which is FFmpeg's.
 VIDEOS: tuple[tuple[bytes, str], ...] = (
     (rb"\x1a\x45\xdf\xa3.{0,60}webm", "webm"),
     (rb"\x1a\x45\xdf\xa3", "matroska"),
@@ -36,9 +37,9 @@ VIDEOS: tuple[tuple[bytes, str], ...] = (
     (rb"\0\0\x01\x0f[\xc0-\xff]", "vc1"),
     (rb"\0\0\x02\x80[\x01-\x03]", "dnxhd"),
 )
-"""Pattern and name of each format, which is FFmpeg's."""
 
-_ADVICE = "is not read: save the film as MP4 or Matroska first"
+_ADVICE = "is not read: save the video as MP4 or Matroska first"
+# Pattern and what to say.
 UNREAD_VIDEOS: tuple[tuple[bytes, str], ...] = (
     (rb"[FCZ]WS[\x01-\x40]", f"Flash {_ADVICE}"),
     (rb"SMK[24]", f"Smacker {_ADVICE}"),
@@ -48,13 +49,12 @@ UNREAD_VIDEOS: tuple[tuple[bytes, str], ...] = (
     (rb"NSV[fs]", f"Nullsoft video {_ADVICE}"),
     (rb"\xf5\x46\x7a\xbd", f"a recording of TiVo {_ADVICE}"),
     (rb"LIST....AVI ", f"a part of an AVI file {_ADVICE}"),
-    (rb"DVDVIDEO-V", "an index of a DVD: its films are the VOB files beside it"),
-    (rb"(?:\xef\xbb\xbf)?#EXTM3U", "a playlist: the films are the files that it names"),
+    (rb"DVDVIDEO-V", "an index of a DVD: its videos are the VOB files beside it"),
+    (rb"(?:\xef\xbb\xbf)?#EXTM3U", "a playlist: the videos are the files that it names"),
 )
-"""Pattern and what to say."""
 
+# Bytes of a transport stream's packets: plain, with a time code before each, with a check sum behind each.
 PACKETS = (188, 192, 204)
-"""Bytes of a transport stream's packets: plain, with a time code before each, with a check sum behind each."""
 _PACKETS_SEEN = 5
 # The sync byte, then a header without an error and with a payload or an adaptation field.
 _HEADER = rb"G[\0-\x7f].[\x10-\x3f\x50-\x7f\x90-\xbf\xd0-\xff]"

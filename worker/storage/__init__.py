@@ -1,1 +1,1 @@
-"""Where bytes lie: folders and stores that may be read, copies of what was fetched, crops, home and the database."""
+"""Folders and stores that may be read, copies of fetched files, crops, the home folder and the database."""

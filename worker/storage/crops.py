@@ -1,7 +1,7 @@
 """The crop store: aligned crops as lossless PNG strips, so that a retrained branch never needs the video again.
 
 A strip stacks the crops of one chunk of a unit vertically; a face row names its strip and its place in it.
-Each attempt at a unit has names of its own, so that one which came to nothing never wrote over what is stored.
+Each attempt at a unit has names of its own, so that a failed attempt never overwrites stored strips.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ PNG_COMPRESSION = 1  # of 9: 4 times faster than the default for 8 % more bytes
 
 
 def strip_folder(sha256: str, analysis_id: int) -> str:
-    """Name the folder of an analysis' crops."""
+    """Return the folder of the crops of an analysis, as a path below the store."""
     return f"{sha256[:2]}/{sha256}/{analysis_id}"
 
 
 @dataclass(frozen=True, slots=True)
 class CropStore:
-    """Writes and reads strips under one address."""
+    """Write and read strips under one address."""
 
     url: str
     """Folder or fsspec URL."""
@@ -44,11 +44,11 @@ class CropStore:
         """Store a strip.
 
         Args:
-            name: path below the store, ``<sha256>/<analysis>/<unit>-<token>-<strip>.png``.
+            name: path below the store: a folder (see ``strip_folder``), then ``<unit>-<token>-<strip>.png``.
             crops: (N, H, W, 3) uint8 RGB, N >= 1.
 
         Raises:
-            RetryableError: the store is full or away.
+            RetryableError: the store is full or unreachable.
         """
         strip = crops.reshape(-1, *crops.shape[2:])
         self._put(name, strip[..., ::-1])
@@ -56,11 +56,13 @@ class CropStore:
     def blank(self, name: str, rows: Sequence[int]) -> bool:
         """Black out some crops of a strip; all others keep their pixels and their places.
 
+        A damaged strip is removed: its crops cannot be told apart.
+
         Returns:
-            Whether the strip is there, and whole; of one that is damaged nothing can be said, so it is removed.
+            Whether the strip exists and is whole.
 
         Raises:
-            RetryableError: the store is full or away.
+            RetryableError: the store is full or unreachable.
         """
         fs, root = fsspec.core.url_to_fs(self.url)
         try:
@@ -68,7 +70,7 @@ class CropStore:
         except FileNotFoundError:
             return False
         except OSError as err:
-            raise self._away(err) from err
+            raise self._unreachable(err) from err
         strip = _decoded(data)
         if strip is None or strip.shape[0] % strip.shape[1]:
             self.remove(name)
@@ -79,10 +81,10 @@ class CropStore:
         return True
 
     def find(self, path: str) -> list[str]:
-        """Give the names of the strips below a path of the store, or of the one that lies there.
+        """Return the names of the strips at or below a path of the store.
 
         Raises:
-            RetryableError: the store is away.
+            RetryableError: the store is unreachable.
         """
         fs, root = fsspec.core.url_to_fs(self.url)
         try:
@@ -90,13 +92,13 @@ class CropStore:
         except FileNotFoundError:
             return []
         except OSError as err:
-            raise self._away(err) from err
+            raise self._unreachable(err) from err
 
     def require(self) -> None:
-        """Check that something is in the store, where rows say so.
+        """Check that the store is not empty; call it where rows name crops.
 
         Raises:
-            RetryableError: it is away, or holds nothing.
+            RetryableError: it is unreachable or empty.
         """
         fs, root = fsspec.core.url_to_fs(self.url)
         try:
@@ -105,15 +107,15 @@ class CropStore:
         except FileNotFoundError:
             is_empty = True
         except OSError as err:
-            raise self._away(err) from err
+            raise self._unreachable(err) from err
         if is_empty:
             raise RetryableError(f"the crop store {self.url} holds nothing, though rows name crops; is it mounted?")
 
     def folders(self, path: str) -> list[str]:
-        """Return the folders that lie in a folder of the store, as paths below the store, in order.
+        """Return the folders directly below a folder of the store, as paths below the store, sorted.
 
         Raises:
-            RetryableError: the store is away.
+            RetryableError: the store is unreachable.
         """
         fs, root = fsspec.core.url_to_fs(self.url)
         try:
@@ -122,15 +124,15 @@ class CropStore:
         except (FileNotFoundError, NotADirectoryError):
             return []
         except OSError as err:
-            raise self._away(err) from err
+            raise self._unreachable(err) from err
         found = [str(entry["name"]).rstrip("/").rpartition("/")[2] for entry in entries if entry["type"] == "directory"]
         return sorted(f"{path}/{name}" for name in found)
 
     def remove(self, path: str) -> None:
-        """Remove a strip, or all strips below a path, and the folders that are empty then; none is no error.
+        """Remove all strips at or below a path, and the folders that this empties; no strip is no error.
 
         Raises:
-            RetryableError: the store is away.
+            RetryableError: the store is unreachable.
         """
         fs, root = fsspec.core.url_to_fs(self.url)
         try:
@@ -139,7 +141,7 @@ class CropStore:
             if isinstance(fs, LocalFileSystem):  # object stores have no folders
                 _remove_empty(Path(root), path)
         except OSError as err:
-            raise self._away(err) from err
+            raise self._unreachable(err) from err
 
     def _put(self, name: str, strip: NDArray[Any]) -> None:
         """Write a strip, (rows, H, 3) uint8 BGR."""
@@ -148,18 +150,18 @@ class CropStore:
         path = f"{root}/{name}"
         try:
             fs.makedirs(path.rpartition("/")[0], exist_ok=True)
-            if isinstance(fs, LocalFileSystem):  # object stores replace a whole object at once, folders need a rename
+            if isinstance(fs, LocalFileSystem):  # object stores replace an object atomically, a folder needs a rename
                 fs.pipe_file(path + ".part", data.tobytes())
                 fs.mv(path + ".part", path)
             else:
                 fs.pipe_file(path, data.tobytes())
         except OSError as err:
-            if isinstance(fs, LocalFileSystem):  # what was written takes room that is missing
+            if isinstance(fs, LocalFileSystem):  # the partial file takes space that is lacking
                 with suppress(OSError):
                     Path(path + ".part").unlink()
-            raise self._away(err) from err
+            raise self._unreachable(err) from err
 
-    def _away(self, err: OSError) -> RetryableError:
+    def _unreachable(self, err: OSError) -> RetryableError:
         what = err.strerror or err
         return RetryableError(f"{what}: crops go to {self.url}; free space there or set FACET_CROPS_URL")
 
@@ -190,7 +192,7 @@ def _decoded(data: bytes) -> NDArray[Any] | None:
 
 
 def _remove_empty(root: Path, path: str) -> None:
-    """Remove a folder of the store and those above it, as far as nothing is in them."""
+    """Remove a folder of the store and its parents, as long as they are empty."""
     folder = root / path
     while folder != root:
         if folder.is_dir():

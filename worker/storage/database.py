@@ -27,7 +27,7 @@ CONFLICTS = frozenset({"40P01", "40001"})  # deadlock_detected, serialization_fa
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """An open database whose tables are those of this program."""
+    """An open database whose schema is current."""
 
     url: str
     engine: Engine
@@ -36,7 +36,7 @@ class Database:
 
 @contextmanager
 def database_address(settings: Settings) -> Iterator[str]:
-    """Give the address of the database, with the embedded server running while it is used.
+    """Yield the URL of the database; the embedded server runs as long as the context.
 
     Raises:
         FacetError: the embedded server does not start.
@@ -61,11 +61,11 @@ def database_address(settings: Settings) -> Iterator[str]:
 
 @contextmanager
 def open_database(settings: Settings) -> Iterator[Database]:
-    """Open the database for work; the embedded one is brought to this program's tables first.
+    """Open the database; the embedded one is migrated to the current schema first.
 
     Raises:
         RetryableError: it cannot be reached.
-        FacetError: its tables are another program's.
+        FacetError: its schema belongs to another version of the program.
     """
     with database_address(settings) as url:
         try:
@@ -85,11 +85,11 @@ def open_database(settings: Settings) -> Iterator[Database]:
 
 
 def require_access(url: str) -> None:
-    """Refuse a database without its roles, privileges or search path, as one restored from a dump may be.
+    """Check the roles, privileges and search path, which a database restored from a dump may lack.
 
     Raises:
         FacetError: something is missing.
-        DatabaseUnreachable: no connection.
+        DatabaseUnreachable: there is no connection.
     """
     missing = missing_access(url)
     if missing:
@@ -100,21 +100,24 @@ def require_access(url: str) -> None:
 
 
 def is_unreachable(error: BaseException | None) -> bool:
-    """Whether the database is away, full or busy; any other error of it may be the fault of what is stored."""
+    """Return whether an error means that the database is unreachable, full or busy.
+
+    Any other database error may be the fault of the data.
+    """
     return isinstance(error, (OperationalError, InterfaceError)) and not is_conflict(error)
 
 
 def is_conflict(error: BaseException | None) -> bool:
-    """Whether the database is there and ended a transaction because another one was in its way: try it again."""
+    """Return whether the database ended a transaction in favour of another one, so that a retry may succeed."""
     return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in CONFLICTS
 
 
 def database_failure(err: DBAPIError) -> RetryableError:
-    """Say in one line that the database failed in the middle of work."""
+    """Return the one-line error for a database that failed during work."""
     lines = str(err.orig).strip().splitlines() or ["no reason was given"]
     return RetryableError(f"the database failed: {lines[0]}; check it with `facet db check`, then run again")
 
 
 def masked_url(url: str) -> str:
-    """Return an address without its password."""
+    """Return a URL without its password."""
     return mask_url(url)

@@ -1,7 +1,7 @@
-"""Copies of files that were fetched, named by content in the staging folder, within a budget of bytes.
+"""Copies of fetched files, named by content in the staging folder, within a budget of bytes.
 
-Processes of one home share the folder. A copy that somebody reads is locked (``flock``), so that nobody removes it; the
-lock ends with the process. What a killed process left half fetched is removed by the next one that needs room.
+Processes of one home share the folder. A copy is locked (``flock``) while it is read, so that no process removes it;
+the lock ends with its process. A partial copy of a killed process is removed by the next process that needs room.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import hashlib
 import os
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -22,16 +23,32 @@ if TYPE_CHECKING:
 COPY_SUFFIX = ".remote"
 FETCHING_PREFIX = ".fetching-"
 POLL_SECONDS = 0.2
-MAX_WAIT_SECONDS = 600.0
-"""For room that other readers hold."""
+MAX_WAIT_SECONDS = 600.0  # for room that other readers occupy
+
+
+@dataclass(frozen=True, slots=True)
+class Transfer:
+    """A remote file on its way to this host."""
+
+    byte_size: int
+    """As the store states it."""
+    chunks: Iterable[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class CachedCopy:
+    """A local copy of a remote file."""
+
+    path: Path
+    sha256: str
 
 
 class FetchCache:
-    """The folder.
+    """Copies of remote files in the staging folder.
 
     Args:
         folder: the staging folder.
-        budget_bytes: that copies, those being fetched included, may take.
+        budget_bytes: that copies may take, those being fetched included.
     """
 
     def __init__(self, folder: Path, budget_bytes: int) -> None:
@@ -39,32 +56,30 @@ class FetchCache:
         self._budget = budget_bytes
 
     @contextmanager
-    def open_copy(
-        self, fetch: Callable[[], tuple[int, Iterable[bytes]]], sha256: str | None = None
-    ) -> Iterator[tuple[Path, str]]:
-        """Give the path of a copy and its hash for as long as it is read; fetch it when it is not there.
+    def open_copy(self, fetch: Callable[[], Transfer], sha256: str | None = None) -> Iterator[CachedCopy]:
+        """Yield a copy, locked as long as the context; fetch it if there is none.
 
         Args:
-            fetch: gives the size of the file and its bytes.
-            sha256: what its bytes should add up to; None where that is not known yet.
+            fetch: starts the transfer.
+            sha256: expected hash; None where it is not known yet.
 
         Raises:
-            MediaRejected: ``too_large`` for the budget, ``changed`` since it was submitted, or what ``fetch`` says.
-            RetryableError: the disk is full or may not be written.
+            MediaRejected: ``too_large`` for the budget, ``changed`` since it was submitted, or raised by ``fetch``.
+            RetryableError: the disk is full or not writable.
         """
-        with self._striped(sha256):  # of several readers of a film one fetches it
+        with self._striped(sha256):  # only one of several readers fetches a video
             held = self._hold(sha256) if sha256 else None
             if held is None:
                 held, sha256 = self._fetch(fetch, sha256)
         with held:
-            yield Path(held.name), str(sha256)
+            yield CachedCopy(Path(held.name), str(sha256))
 
     def names(self) -> list[str]:
-        """Give the hashes of all copies."""
+        """Return the hashes of all copies."""
         return [path.name.removesuffix(COPY_SUFFIX) for path in self._folder.glob(f"*/*{COPY_SUFFIX}")]
 
     def remove(self, hashes: Collection[str]) -> None:
-        """Remove copies that nobody reads."""
+        """Remove copies that are not being read."""
         for sha256 in hashes:
             _remove_unread(self._path(sha256))
 
@@ -78,17 +93,17 @@ class FetchCache:
             file = path.open("rb")
             fcntl.flock(file, fcntl.LOCK_SH)
             if path.exists() and path.stat().st_ino == os.fstat(file.fileno()).st_ino:
-                os.utime(path)  # the order in which copies go
+                os.utime(path)  # copies are removed in the order of these times
                 return file
             file.close()
         return None
 
-    def _fetch(self, fetch: Callable[[], tuple[int, Iterable[bytes]]], expected: str | None) -> tuple[IO[bytes], str]:
-        byte_size, chunks = fetch()
+    def _fetch(self, fetch: Callable[[], Transfer], expected: str | None) -> tuple[IO[bytes], str]:
+        transfer = fetch()
         try:
-            partial = self._reserve(byte_size)
+            partial = self._reserve(transfer.byte_size)
             try:
-                found = _fill(partial, chunks, expected)
+                found = _fill(partial, transfer.chunks, expected)
                 final = self._path(found)
                 final.parent.mkdir(exist_ok=True)
                 Path(partial.name).replace(final)
@@ -98,13 +113,15 @@ class FetchCache:
             finally:
                 partial.close()
         except OSError as err:
-            told = f"{self._folder} cannot take a file of {byte_size} bytes ({err.strerror}); free space"
+            told = f"{self._folder} cannot take a file of {transfer.byte_size} bytes ({err.strerror}); free space"
             raise RetryableError(told) from err
         held = self._hold(found)
-        return (held, found) if held else self._fetch(fetch, expected)  # taken for room in that moment
+        return (
+            (held, found) if held else self._fetch(fetch, expected)
+        )  # another process removed it meanwhile to make room
 
     def _reserve(self, byte_size: int) -> IO[bytes]:
-        """Make an empty file of that size, after as much room as it needs; it is locked."""
+        """Make room, then create a locked file of that size."""
         if byte_size > self._budget:
             told = f"{byte_size} bytes, at most {self._budget} are fetched (FACET_CACHE_BYTES)"
             raise MediaRejected("too_large", told)
@@ -120,7 +137,7 @@ class FetchCache:
             time.sleep(POLL_SECONDS)
 
     def _make_room(self, byte_size: int) -> bool:
-        """Remove copies that nobody reads, the oldest first, until so many bytes fit."""
+        """Remove copies that are not being read, the oldest first, until so many bytes fit."""
         for leftover in self._folder.glob(f"{FETCHING_PREFIX}*"):
             _remove_unread(leftover)
         copies = [*self._folder.glob(f"*/*{COPY_SUFFIX}"), *self._folder.glob(f"{FETCHING_PREFIX}*")]
@@ -150,14 +167,14 @@ class FetchCache:
             self._folder.mkdir(parents=True, exist_ok=True)
             file = (self._folder / f".lock-{name}").open("ab")
         except OSError as err:
-            raise RetryableError(f"{self._folder} cannot be written ({err.strerror}); give rights") from err
+            raise RetryableError(f"{self._folder} cannot be written ({err.strerror}); fix permissions") from err
         with file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
 
 def _claim(path: Path, byte_size: int) -> IO[bytes]:
-    """Make a file of that size, locked; none is left where the disk refuses it."""
+    """Create a locked file of that size; if the disk refuses, no file is left."""
     file = path.open("xb")
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -170,7 +187,11 @@ def _claim(path: Path, byte_size: int) -> IO[bytes]:
 
 
 def _fill(partial: IO[bytes], chunks: Iterable[bytes], expected: str | None) -> str:
-    """Write all bytes and return their hash, which should be the expected one."""
+    """Write all bytes and return their hash.
+
+    Raises:
+        MediaChanged: the hash is not the expected one.
+    """
     total = hashlib.sha256()
     for chunk in chunks:
         total.update(chunk)
@@ -182,7 +203,7 @@ def _fill(partial: IO[bytes], chunks: Iterable[bytes], expected: str | None) -> 
 
 
 def _remove_unread(path: Path) -> bool:
-    """Remove a file unless somebody has it locked; whether it is gone."""
+    """Remove a file unless it is locked; return whether it is gone."""
     try:
         with path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,4 @@
-"""The home folder: made when missing, and held by one analysis at a time."""
+"""The home folder: created when missing, and locked by one analysis at a time."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ if TYPE_CHECKING:
 
 
 def make_home(home: Path) -> None:
-    """Make the folder, for its owner alone: results about faces are personal data.
+    """Create the folder, for its owner alone: results about faces are personal data.
 
     Raises:
-        FacetError: it cannot be made or written to.
+        FacetError: it cannot be created or written to.
     """
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as err:
-        raise FacetError(f"{home} cannot be made: {err.strerror}; set FACET_HOME to a folder of yours") from err
+        raise FacetError(f"{home} cannot be created: {err.strerror}; set FACET_HOME to a folder of yours") from err
     if not os.access(home, os.W_OK):
         raise FacetError(f"{home} cannot be written to; set FACET_HOME to a folder of yours")
 
 
 @contextmanager
 def hold_home(home: Path) -> Iterator[None]:
-    """Keep other analyses off this home; the kernel lets go of it when this process ends, however it does.
+    """Lock the home folder against other analyses; the kernel releases the lock when the process ends.
 
     Raises:
-        UsageError: another analysis holds it.
+        UsageError: another analysis holds the lock.
         FacetError: the folder cannot be used.
     """
     make_home(home)

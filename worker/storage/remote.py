@@ -1,4 +1,4 @@
-"""Object stores and other places with a URL, through fsspec: what is there, its first bytes, and all of them.
+"""Lists and reads files of object stores and web servers, through fsspec.
 
 Credentials come from the store's own settings (for S3 ``AWS_*`` or its configuration files), never from a URL: URLs are
 stored and shown.
@@ -16,19 +16,17 @@ import fsspec
 
 from worker.errors import MediaChanged, MediaRejected, MediaUnreachable, UsageError
 from worker.masking import holds_secret, masked
+from worker.storage.fetch_cache import Transfer
 from worker.storage.roots import UNSAFE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import BinaryIO
 
-MAX_FILES = 1_000_000
-"""Files below one URL; more are refused, so that a wrong prefix does not list a whole store."""
+MAX_FILES = 1_000_000  # files below one URL; more are refused, so that a wrong prefix does not list a whole store
 REDIRECTS = frozenset({300, 301, 302, 303, 305, 307, 308})
-BLOCK_BYTES = 8 << 20
-"""Asked for at a time."""
-EXTRAS = {"s3": "s3", "s3a": "s3"}
-"""Extras of this program that a scheme needs."""
+BLOCK_BYTES = 8 << 20  # of one request
+EXTRAS = {"s3": "s3", "s3a": "s3"}  # by scheme: the extra of this package that it needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +38,12 @@ class RemoteFile:
 
 
 def is_url(location: str) -> bool:
-    """Whether a location is a URL of something that has to be fetched; ``file://`` is a path, see ``local_path``."""
+    """Return whether a location is the URL of a file to fetch; ``file://`` is a path, see ``local_path``."""
     return "://" in location and not location.startswith("file://")
 
 
 def local_path(argument: str) -> str:
-    """Return the path that a ``file://`` URL means, anything else as it is.
+    """Return the path of a ``file://`` URL, and any other argument unchanged.
 
     Raises:
         UsageError: the URL names another host.
@@ -59,16 +57,16 @@ def local_path(argument: str) -> str:
 
 
 def place_of(url: str) -> str:
-    """Return the store that a URL lies in: scheme and bucket or host."""
+    """Return the store of a URL: its scheme, and its bucket or host."""
     scheme, _, rest = url.partition("://")
     return f"{scheme}://{rest.partition('/')[0]}"
 
 
 def list_remote_files(url: str, most: int = MAX_FILES) -> Iterator[RemoteFile]:
-    """Yield the file at a URL, the files that match its pattern, or all below it, in the order of names.
+    """Yield the file at a URL, the files that match its pattern, or all files below it, sorted by name.
 
     Raises:
-        UsageError: there is nothing, too much, or no way to reach it.
+        UsageError: there are no files, too many files, or the store cannot be listed.
     """
     fs, path = _open(url)
     count = 0
@@ -79,7 +77,7 @@ def list_remote_files(url: str, most: int = MAX_FILES) -> Iterator[RemoteFile]:
     except (FileNotFoundError, NotADirectoryError) as err:
         if redirect := _redirect_in(err):
             raise UsageError(f"{url} cannot be read: {redirect}; name the address where the file is") from err
-        raise UsageError(f"{url} names nothing; name a file, a folder or a bucket that is there") from err
+        raise UsageError(f"{url} names nothing; name a file, a folder or a bucket that exists") from err
     except Exception as err:  # each store has errors of its own
         raise UsageError(f"{url} cannot be listed: {_error_text(err)}; see to credentials and address") from err
     if count > most:
@@ -92,7 +90,7 @@ def read_head(file: RemoteFile, count: int) -> bytes:
     """Return the first bytes of a file.
 
     Raises:
-        MediaUnreachable, MediaRejected: as ``copy``.
+        MediaUnreachable, MediaRejected: as ``read_chunks``.
     """
     if not file.byte_size:
         return b""
@@ -105,10 +103,10 @@ def read_head(file: RemoteFile, count: int) -> bytes:
 
 
 def describe(url: str) -> RemoteFile:
-    """Ask for the size of a file.
+    """Ask the store for the size of a file.
 
     Raises:
-        MediaUnreachable, MediaRejected: as ``copy``.
+        MediaUnreachable, MediaRejected: as ``read_chunks``.
     """
     try:
         fs, path = _open(url)
@@ -117,12 +115,17 @@ def describe(url: str) -> RemoteFile:
         raise _translated(url, err) from err
 
 
-def chunks(file: RemoteFile) -> Iterator[bytes]:
+def start_transfer(file: RemoteFile) -> Transfer:
+    """Return the transfer of a file; the store is asked when its first chunk is read."""
+    return Transfer(file.byte_size, read_chunks(file))
+
+
+def read_chunks(file: RemoteFile) -> Iterator[bytes]:
     """Yield all bytes of a file.
 
     Raises:
         MediaUnreachable: the store does not answer or refuses this host.
-        MediaRejected: ``missing``, or ``changed`` where it is not as long as it was listed.
+        MediaRejected: ``missing``; ``changed`` if its length is not the listed one; ``unreadable`` if it is redirected.
     """
     try:
         fs, path = _open(file.url)
@@ -147,7 +150,7 @@ def _open(url: str) -> tuple[Any, str]:
     """Return the file system of a URL and the path in it.
 
     Raises:
-        UsageError: the scheme is unknown, needs a package that is missing, or the URL carries a secret or a chain.
+        UsageError: the scheme is unknown or needs a missing package, or the URL holds a secret or a chain.
     """
     if holds_secret(url):
         raise UsageError(f"{masked(url)} carries credentials; URLs are stored, so set them in the environment instead")
@@ -170,7 +173,7 @@ def _open(url: str) -> tuple[Any, str]:
 
 
 class _RedirectedError(OSError):
-    """A server answers with another address; following it could lead anywhere."""
+    """A server redirected the request; redirects are not followed, since they could lead anywhere."""
 
 
 async def _refuse_redirect(response: Any) -> None:
@@ -179,7 +182,7 @@ async def _refuse_redirect(response: Any) -> None:
 
 
 def _redirect_in(err: BaseException | None) -> _RedirectedError | None:
-    """Return the redirect that an error comes from: fsspec says of one that there is no such file."""
+    """Return the redirect that caused an error: fsspec reports one as a missing file."""
     while err is not None and not isinstance(err, _RedirectedError):
         err = err.__cause__ or err.__context__
     return err
@@ -205,7 +208,7 @@ def _found(fs: Any, path: str) -> Iterator[dict[str, Any]]:
 
 
 def _listing(fs: Any, path: str) -> Iterator[dict[str, Any]]:
-    """Yield what is directly below a folder; stores that mark a folder with an object of its name list that, too."""
+    """Yield the entries directly below a folder, without the object that some stores list as its mark."""
     entries = fs.ls(path, detail=True)
     own = path.strip("/")
     below = (entry for entry in entries if entry["name"].strip("/") != own)
@@ -218,7 +221,7 @@ def _url(fs: Any, name: str) -> str:
 
 
 def _translated(url: str, err: Exception) -> Exception:
-    """Say what an error of a store means for the file; a file that is not there counts as missing where others are."""
+    """Translate an error of a store; a missing file counts as deleted only if the store answers and is not empty."""
     if isinstance(err, MediaRejected | MediaUnreachable):
         return err
     if redirect := _redirect_in(err):
@@ -235,7 +238,7 @@ def _answers(place: str) -> bool:
     try:
         fs, path = _open(place)
         return bool(fs.ls(path, detail=False))
-    except Exception:  # noqa: BLE001 - whatever it is, the store does not answer
+    except Exception:  # noqa: BLE001 - any error means that the store does not answer
         return False
 
 

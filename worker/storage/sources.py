@@ -1,4 +1,4 @@
-"""Where the bytes of a unit are on this host, for the decoder that will read them: decoders have no network."""
+"""Opens the file of a unit for its decoder; remote files are fetched first, since decoders have no network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from worker.storage.roots import local_roots, place_of_open, within
 from worker.storage.stamps import ContentCheck, Expected, Verified
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
 
     from sqlalchemy.orm import Session
 
@@ -33,41 +33,41 @@ class Members(Protocol):
     """Copies of members of archives in the staging folder."""
 
     def restore(self, location: Path, check: Callable[[Path], None]) -> None:
-        """Unpack a copy again if it is gone; ``check`` refuses archives that this host may not read."""
+        """Unpack a copy again if it was removed; ``check`` refuses archives outside of the roots of this host."""
         ...
 
     def evict(self, session: Session) -> int:
-        """Remove copies that no open analysis waits for; returns how many."""
+        """Remove copies that no open analysis waits for; return how many."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sources:
-    """Opens what a unit names, below the folders and stores that this host may read."""
+    """Open the files of units, below the folders and stores that this host may read."""
 
     roots: tuple[str, ...] = ()
     """Folders and URLs outside of which nothing is opened; none: no restriction."""
     staging: Path | None = None
     """Folder of copies, which may always be read."""
     cache: FetchCache | None = None
-    """Keeps what is fetched; None where nothing can be."""
+    """Keeps fetched files; None where nothing can be fetched."""
     verified: Verified = field(default_factory=Verified)
     members: Members | None = None
-    """Unpacks members of archives again whose copies are gone; None where nothing can be."""
+    """Unpacks members of archives whose copies were removed; None where that is not possible."""
 
     @contextmanager
     def open_local(self, location: str, expected: Expected | None = None) -> Iterator[str]:
-        """Open a file and return its path in this process for as long as it is read; what lies in a store is fetched.
+        """Yield a path under which this process can read a file as long as the context; remote files are fetched.
 
         Args:
             location: absolute path or URL.
-            expected: what should be there; a copy of that is not fetched again.
+            expected: the content that was submitted; a copy of it is not fetched again.
 
         Raises:
             MediaUnreachable: this host cannot read it, or no longer; raised in place of the reader's error.
-            MediaChanged: it holds other bytes, or did so while it was read; also in place of what the reader met.
+            MediaChanged: it holds, or held meanwhile, other bytes; raised in place of the reader's error, too.
             MediaRejected: it is ``missing`` or ``too_large``.
-            DecoderCrashed: it went while it was being opened.
+            MediaVanished: it disappeared while it was being opened.
             RetryableError: the staging folder is full.
         """
         if remote.is_url(location):
@@ -80,13 +80,13 @@ class Sources:
         require_present(location, self.roots)
         descriptor = open_media(location)
         try:
-            self._check_root(place_of_open(descriptor))  # a link may have taken the file's place since
+            self._check_root(place_of_open(descriptor))  # a link may have replaced the file since the first check
             check = ContentCheck(descriptor, expected, self.verified)
             _compare(check.begin, location)
             try:
                 yield f"/proc/self/fd/{descriptor}"
             except MediaError:
-                require_present(location, self.roots)  # a disk that went away in the middle looks like a broken file
+                require_present(location, self.roots)  # a disk that fails during reading looks like a damaged file
                 _compare(check.end, location)
                 raise
             _compare(check.end, location)
@@ -99,20 +99,16 @@ class Sources:
         if self.cache is None or (self.roots and not within(url, self.roots)):
             raise MediaUnreachable(place, f"{place} is outside of FACET_MEDIA_ROOTS of this host; add it there")
 
-        def fetch() -> tuple[int, Iterable[bytes]]:
-            file = remote.describe(url)
-            return file.byte_size, remote.chunks(file)
-
-        with self.cache.open_copy(fetch, sha256) as (path, _):
-            yield path
+        with self.cache.open_copy(lambda: remote.start_transfer(remote.describe(url)), sha256) as copy:
+            yield copy.path
 
     def clear(self) -> None:
-        """Remove all copies that nobody reads."""
+        """Remove all copies that are not being read."""
         if self.cache is not None:
             self.cache.remove(self.cache.names())
 
     def evict(self, session: Session) -> None:
-        """Remove copies of files that no open analysis waits for, unless somebody reads them."""
+        """Remove copies of files that no open analysis waits for, unless they are being read."""
         copies = self.cache.names() if self.cache is not None else []
         if self.cache is not None and copies:
             waited_for = session.scalars(_WAITED_FOR, {"copies": copies})
@@ -125,10 +121,10 @@ class Sources:
             self.members.evict(session)
 
     def _check_root(self, real: Path) -> None:
-        """Refuse, on this host, what really lies outside of its roots.
+        """Check that a resolved path lies below a root of this host.
 
         Raises:
-            MediaUnreachable: it does.
+            MediaUnreachable: it does not.
         """
         if not self.roots:
             return
@@ -142,11 +138,11 @@ class Sources:
 
 
 def _compare(step: Callable[[], None], location: str) -> None:
-    """Compare a file with what it should hold.
+    """Compare a file with its expected content.
 
     Raises:
-        MediaUnreachable: its disk does not give its bytes.
-        MediaChanged: it holds others.
+        MediaUnreachable: its disk fails.
+        MediaChanged: it holds other bytes.
     """
     try:
         step()

@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from worker.errors import MediaChanged
 
 HASH_CHUNK_BYTES = 1 << 20
+# Age of a change from which the next one shows in the times: FAT counts two seconds, some servers one.
 SETTLED_NS = 2_000_000_000
-"""Age of a change from which the next one shows in the times: FAT counts two seconds, some servers one."""
 MAX_VERIFIED = 4096
 
 

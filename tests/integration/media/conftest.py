@@ -1,4 +1,4 @@
-"""Films whose frames show their own number, so that a wrong frame cannot pass for the right one."""
+"""Videos whose frames show their own number, so that a wrong frame cannot pass for the right one."""
 
 from fractions import Fraction
 
@@ -14,7 +14,7 @@ BITS, COLUMNS = 10, 5
 
 
 def numbered(number):
-    """Return a picture whose ten fields, bright or dark, are the bits of a number."""
+    """Return an image whose ten fields, bright or dark, are the bits of a number."""
     pixels = np.full((HEIGHT, WIDTH, 3), 40, np.uint8)
     for bit in range(BITS):
         row, column = divmod(bit, COLUMNS)
@@ -34,7 +34,7 @@ def number_of(pixels):
 
 
 class Films:
-    """Makes films in a folder, each once."""
+    """Makes videos in a folder, each once."""
 
     number_of = staticmethod(number_of)
 
@@ -55,7 +55,7 @@ class Films:
         options=None,
         b_frames=None,
     ):
-        """Write a film; ``stamps`` are milliseconds, ``tweak`` may change the stream before the first frame."""
+        """Write a video; ``stamps`` are milliseconds, ``tweak`` may change the stream before the first frame."""
         path = self.folder / name
         if path.exists():
             return path

@@ -1,4 +1,4 @@
-"""Films that are not in a common container, that begin anywhere, or that nobody can read without a key."""
+"""Videos that are not in a common container, that begin anywhere, or that nobody can read without a key."""
 
 from fractions import Fraction
 

@@ -1,4 +1,4 @@
-"""Films whose pictures change their size or the shape of their pixels: each frame comes as a player shows it."""
+"""Videos whose images change their size or the shape of their pixels: each frame comes as a player shows it."""
 
 from fractions import Fraction
 

@@ -29,7 +29,7 @@ def picture(tmp_path):
 
 @pytest.fixture
 def large(tmp_path):
-    """A picture that does not fit into a pipe."""
+    """An image that does not fit into a pipe."""
     pixels = np.random.default_rng(0).integers(0, 256, (1500, 2000, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "large.bmp")
     return str(tmp_path / "large.bmp")

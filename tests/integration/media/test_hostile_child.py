@@ -47,7 +47,16 @@ NONSENSE = {
     "no description": message(b"i", {"info": 3, "engine": "x"}),
     "a side that is no number": message(b"i", {**INFO, "info": {**INFO["info"], "width": [1]}}),
     "an endless side": message(b"i", {**INFO, "info": {**INFO["info"], "width": float("inf")}}),
-    "key frames that go back": message(b"i", {**INFO, "info": {**INFO["info"], "key_frames": [[1.0, 5], [0.5, 9]]}}),
+    "key frames that go back": message(
+        b"i",
+        {
+            **INFO,
+            "info": {
+                **INFO["info"],
+                "key_frames": [{"at_seconds": 1.0, "number": 5}, {"at_seconds": 0.5, "number": 9}],
+            },
+        },
+    ),
     "key frames that are none": message(b"i", {**INFO, "info": {**INFO["info"], "key_frames": [3]}}),
     "a frame of other size": INFO_MESSAGE + message(b"f", FRAME, bytes(5)),
     "a frame of terabytes": INFO_MESSAGE + message(b"f", {**FRAME, "width": 1 << 40}, size=3 << 41),

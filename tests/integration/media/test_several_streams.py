@@ -1,4 +1,4 @@
-"""Of several picture streams the one is read that a player shows."""
+"""Of several image streams the one is read that a player shows."""
 
 from fractions import Fraction
 

@@ -1,4 +1,4 @@
-"""Real clips and hostile stills: each gives frames or a reason, and the clips' cuts and counts are the true ones."""
+"""Real clips and hostile images: each gives frames or a reason, and the clips' cuts and counts are the true ones."""
 
 import numpy as np
 import pytest

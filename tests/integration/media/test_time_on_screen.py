@@ -1,4 +1,4 @@
-"""When each picture of a film is on screen, and for how long, as a player shows it."""
+"""When each image of a video is on screen, and for how long, as a player shows it."""
 
 from fractions import Fraction
 
@@ -43,7 +43,7 @@ def picture(stream, number, at):
 
 
 def film(path, codec, options, stamps, last, sound=None):
-    """Write a film of these stamps; ``sound`` is from and to when there is any, in milliseconds."""
+    """Write a video of these stamps; ``sound`` is from and to when there is any, in milliseconds."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
@@ -119,7 +119,7 @@ def test_avi_fills_pauses_so_its_last_frame_has_the_length_of_its_rate(last, dec
 @pytest.mark.parametrize(
     ("first", "sound", "start"),
     [
-        (5000, (0, 6000), 5.0),  # the picture comes later than the sound
+        (5000, (0, 6000), 5.0),  # the image comes later than the sound
         (0, (1000, 2000), 0.0),
         (1000, (1000, 2000), 0.0),  # no player waits for the first of both
         (0, (0, 9000), 0.0),
@@ -133,7 +133,7 @@ def test_time_counts_from_the_first_sound_or_picture(ending, first, sound, start
     assert frames[-1][1] == pytest.approx(start + 0.96, abs=0.03)
     length = max(first + 1000, sound[1]) - min(first, sound[0])
     assert info.duration_seconds == pytest.approx(length / 1000, abs=0.1)
-    assert frames[-1][2] == pytest.approx(0.04, abs=0.003)  # a picture that has ended is not drawn out by the sound
+    assert frames[-1][2] == pytest.approx(0.04, abs=0.003)  # an image that has ended is not drawn out by the sound
 
 
 def test_clocks_that_restart_go_on(decoder, tmp_path):

@@ -1,4 +1,4 @@
-"""Units of a film cost together what one pass costs, and give the frames of the whole."""
+"""Units of a video cost together what one pass costs, and give the frames of the whole."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FRAMES = 300
 
 
 def film(path, interval, key_every, codec="libx264"):
-    """Write a film of a frame in so many milliseconds."""
+    """Write a video of a frame in so many milliseconds."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=25, options={"preset": "ultrafast", "sc_threshold": "0"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
@@ -71,7 +71,7 @@ def test_all_units_together_decode_the_film_about_once(case, decoder, tmp_path, 
         video.close()
         return [frame for frame in found if start is None or frame[1] >= start]
 
-    parts = [frame for start, end in ranges for frame in read(start, end)]
+    parts = [frame for one in ranges for frame in read(one.start_seconds, one.end_seconds)]
     cost = len(decoded)
     assert parts == read(None, None)
     assert cost <= 1.35 * FRAMES + 20 * units

@@ -1,4 +1,4 @@
-"""Colours of films that do not say which they have: BT.709 from 720 lines or 1280 columns on, BT.601 below."""
+"""Colours of videos that do not say which they have: BT.709 from 720 lines or 1280 columns on, BT.601 below."""
 
 import av
 import numpy as np

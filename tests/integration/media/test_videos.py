@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from worker.errors import DecoderCrashed, MediaRejected
+from worker.errors import MediaRejected, MediaVanished
 from worker.types import DecodeRequest
 
 IRREGULAR = np.cumsum([0, *np.random.default_rng(0).integers(5, 120, 59)]).tolist()
@@ -139,7 +139,7 @@ def test_what_is_no_film(films, decoder, read, tmp_path):
 
 
 def test_a_file_that_is_gone_may_come_back(decoder, read, tmp_path):
-    with pytest.raises(DecoderCrashed) as caught:
+    with pytest.raises(MediaVanished) as caught:
         read(decoder, tmp_path / "nowhere.mp4")
     assert caught.value.code == "not_found"
 

@@ -15,7 +15,7 @@ from worker.analysis.store.rows import store_unit
 from worker.cli.analyze import show, submit_paths
 from worker.config import Settings
 from worker.ledger.leases import LeaseHolder
-from worker.ledger.status.summary import summarise_job
+from worker.ledger.status.summary import FileNote, summarise_job
 from worker.ledger.submission.job import Submission
 from worker.storage.database import open_database
 
@@ -46,7 +46,8 @@ def test_a_note_of_the_decoder_reaches_the_view_and_the_summary(clean_database, 
         assert media(database.sessions) == [(str(path), ["page 2 of 2 was not analysed"])]
         with database.sessions.begin() as session:
             summary = summarise_job(session, 1)
-    assert summary.notes == [(str(path), "page 2 of 2 was not analysed")]
+    assert summary.notes == [FileNote(str(path), "page 2 of 2 was not analysed")]
+    assert summary.as_json()["notes"] == [(str(path), "page 2 of 2 was not analysed")]
     show(summary)
     assert "page 2 of 2 was not analysed" in capsys.readouterr().out
 
@@ -64,7 +65,7 @@ def test_notes_of_all_units_are_listed_once_in_the_order_of_the_file(archive, re
                 store_unit(session, UnitResult(unit=unit, frame_count=1, notes=tuple(given)), archive.release_id)
     assert [row.notes for row in media(archive.sessions)] == [["b", "a", "c"], None]
     with archive.sessions.begin() as session:
-        assert summarise_job(session, archive.job_id).notes == [("/media/1", note) for note in ("b", "a", "c")]
+        assert summarise_job(session, archive.job_id).notes == [FileNote("/media/1", note) for note in ("b", "a", "c")]
 
 
 def test_notes_of_a_unit_are_distinct_and_few():

@@ -9,7 +9,7 @@ from worker.ledger.status.summary import summarise_job
 
 STORE = RefusedFile("/a/.DS_Store", "sidecar", "view of a folder in macOS", 6148)
 DOUBLE = RefusedFile("/a/._a.jpg", "sidecar", "properties of a file", 4096)
-TEXT = RefusedFile("/a/notes.txt", "not_media", "neither a picture nor a film nor an archive by its first bytes", 5)
+TEXT = RefusedFile("/a/notes.txt", "not_media", "neither an image nor a video nor an archive by its first bytes", 5)
 
 
 def summary_of(archive, *items):

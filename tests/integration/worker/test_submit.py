@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import event, text
 
 from db.status.jobs import read_failures, read_jobs
-from worker.errors import DecoderCrashed, MediaRejected, MediaUnreachable
+from worker.errors import DecoderCrashed, MediaRejected, MediaUnreachable, MediaVanished
 from worker.ingest import RefusedFile
 from worker.ledger import units as ledger
 from worker.ledger.analyses import end_analysis
@@ -81,7 +81,9 @@ def test_a_later_refusal_takes_nothing_from_an_earlier_job(archive):
         (failure,) = read_failures(session, job_id=second)
         assert (failure.reason, read_failures(session, job_id=first)) == (CORRUPT.reason, [])
         assert [reason.code for reason in read_status(session, second)[0].reasons] == ["corrupt"]
-        assert [failed[1:] for failed in summarise_job(session, second).failures] == [("rejected", CORRUPT.reason)]
+        assert [(failed.state, failed.reason) for failed in summarise_job(session, second).failures] == [
+            ("rejected", CORRUPT.reason)
+        ]
         assert summarise_job(session, first).failures == []
 
 
@@ -129,7 +131,7 @@ def test_what_a_program_of_before_wrote_counts_as_what_it_was(archive):
 
 @pytest.mark.parametrize(
     "error",
-    [TIMEOUT, DecoderCrashed("crashed", "killed by signal 11"), DecoderCrashed("not_found", "it went"),
+    [TIMEOUT, DecoderCrashed("crashed", "killed by signal 11"), MediaVanished("it went"),
      MediaUnreachable("/mnt/films", "/mnt/films is not there")],
     ids=lambda error: error.code,
 )  # fmt: skip

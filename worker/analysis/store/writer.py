@@ -17,7 +17,7 @@ from worker.analysis.results import UnitResult
 from worker.analysis.store.finish import store_whole
 from worker.analysis.store.rows import store_unit, strip_name
 from worker.analysis.tracking.joining import MAX_UNIT_FACES, join_unit
-from worker.errors import DecoderCrashed, FinishFailed, LeaseLostError, MediaChanged, MediaUnreachable, described
+from worker.errors import AttemptFailed, FinishFailed, LeaseLostError, MediaChanged, MediaUnreachable, described
 from worker.ledger import analyses
 from worker.ledger import units as ledger
 from worker.ledger.changed import reject_changed
@@ -247,7 +247,7 @@ class Writer:
             metrics.count_unit("lost")
         elif isinstance(result.error, MediaUnreachable):
             metrics.count_unit("left")
-        elif isinstance(result.error, (DecoderCrashed, FinishFailed)):
+        elif isinstance(result.error, AttemptFailed):
             is_last = result.unit.attempts >= self._context.max_attempts
             metrics.count_unit("quarantined" if is_last else "failed", reason)
         else:
@@ -285,4 +285,4 @@ class Writer:
 
 def _leaves_crops(result: UnitResult) -> bool:
     """Return whether this attempt or an earlier one may have written crops that no row names."""
-    return result.unit.token > 1 or isinstance(result.error, (DecoderCrashed, FinishFailed, MediaChanged))
+    return result.unit.token > 1 or isinstance(result.error, (AttemptFailed, MediaChanged))

@@ -38,8 +38,7 @@ if TYPE_CHECKING:
     from worker.types import DecodeRequest
 
 OPENCV_NO_MEMORY = -4  # cv::Error::StsNoMem
-ALIVE_SECONDS = 1.0
-"""Between two signs of life; far below any sensible limit for silence."""
+ALIVE_SECONDS = 1.0  # between two signs of life; far below any sensible limit for silence
 
 
 def main() -> None:
@@ -120,7 +119,7 @@ class Server:
                 return
 
     def _open(self, request: Request, file: int) -> ImageReader | Album | Video:
-        """Open a file, or go on with the film of the request before: its ranges come one after the other."""
+        """Open a file, or go on with the video of the request before: its ranges come one after the other."""
         wanted = request.decode
         stat = os.fstat(file)
         with_decord = request.engine == "auto" and wanted.video_reader == "decord"

@@ -18,22 +18,19 @@ PR_SET_NO_NEW_PRIVS = 38
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWNET = 0x40000000
 CLONE_NEWIPC = 0x08000000
-CAPABILITY_VERSION = 0x20080522
-"""All from the Linux headers sys/prctl.h, sched.h and linux/capability.h."""
+CAPABILITY_VERSION = 0x20080522  # all from the Linux headers sys/prctl.h, sched.h and linux/capability.h
 
+# Of one child over all its files: a backstop behind the client's watchdog, never met by honest work.
 CPU_SECONDS = 24 * 3600
-"""Of one child over all its files: a backstop behind the client's watchdog, never met by honest work."""
 OPEN_FILES = 64
 SPARE_THREADS = 64
-FIRST_USER = 0x70000000
-"""Numbers of users that no system gives out; process numbers are added."""
+FIRST_USER = 0x70000000  # numbers of users that no system gives out; process numbers are added
 LIMITS, NETWORK, LANDLOCK, FILTER = "resource limits", "no network", "Landlock", "system calls filtered"
 READING, THREADS, CAPABILITIES = "reads no file by path", "few threads", "no capabilities"
-PROTECTIONS = (LIMITS, THREADS, CAPABILITIES, NETWORK, LANDLOCK, READING, FILTER)
-"""What may hold, in words."""
+PROTECTIONS = (LIMITS, THREADS, CAPABILITIES, NETWORK, LANDLOCK, READING, FILTER)  # what may hold, in words
 STATUS_BYTES = 1 << 14
+# Address space is reserved in big pieces (64 MiB for each allocator arena, stacks) that are never filled.
 ADDRESS_SPACE_SLACK = 4 << 30
-"""Address space is reserved in big pieces (64 MiB for each allocator arena, stacks) that are never filled."""
 
 
 def die_with_parent(parent: int) -> None:

@@ -33,30 +33,28 @@ if TYPE_CHECKING:
     from worker.decode.child.system_calls import SystemCalls
 
 SECCOMP_SET_MODE_FILTER = 1
-SECCOMP_FILTER_FLAG_TSYNC = 1
-"""For all threads of the process."""
+SECCOMP_FILTER_FLAG_TSYNC = 1  # for all threads of the process
 ALLOW, REFUSE, KILL = 0x7FFF0000, 0x00050000, 0x80000000
+# Instructions of the filter: load a word, return, and three jumps.
 LOAD, RETURN, EQUAL, AT_LEAST, ANY_BIT = 0x20, 0x06, 0x15, 0x35, 0x45
-"""Instructions of the filter: load a word, return, and three jumps."""
+# Where they stand in what the filter sees; arguments have eight bytes each, the low word first.
 NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16
-"""Where they stand in what the filter sees; arguments have eight bytes each, the low word first."""
 CLONE_THREAD = 0x10000
+# Flags of opening a file to change it; the last is that of ``O_TMPFILE`` which is not ``O_DIRECTORY``.
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | 0o20000000
-"""Flags of opening a file to change it; the last is that of ``O_TMPFILE`` which is not ``O_DIRECTORY``."""
-X32 = 0x40000000
-"""Numbers from here on are a second set on x86-64."""
+X32 = 0x40000000  # numbers from here on are a second set on x86-64
+# An instruction: what it does, how many lines it jumps if so and if not, and its value.
 Line = tuple[int, int, int, int]
-"""An instruction: what it does, how many lines it jumps if so and if not, and its value."""
 
 LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = 444, 445, 446
 RULE_PATH_BENEATH = 1
 LANDLOCK_VERSION = 1
 READ_FILE, READ_DIR = 1 << 2, 1 << 3
 READ_RIGHTS = READ_FILE | READ_DIR
+# Execute, write, remove, and make whatever: all but reading files and folders.
 WRITE_RIGHTS = (1 << 0) | (1 << 1) | sum(1 << bit for bit in range(4, 13))
-"""Execute, write, remove, and make whatever: all but reading files and folders."""
+# Moving between folders, truncating, and talking to devices, by the version that knows them.
 RIGHTS_SINCE = {2: 1 << 13, 3: 1 << 14, 5: 1 << 15}
-"""Moving between folders, truncating, and talking to devices, by the version that knows them."""
 NETWORK_SINCE, NETWORK = 4, 0b11
 SCOPES_SINCE, SCOPES = 6, 0b11
 

@@ -30,16 +30,15 @@ class SystemCalls:
     refused: tuple[int, ...]
 
 
+# Their arguments cannot be looked into: answered as if the kernel were too old, so that the older call is used.
 CLONE3, OPENAT2 = 435, 437
-"""Their arguments cannot be looked into: answered as if the kernel were too old, so that the older call is used."""
 
+# Locks (F_SETLK, F_SETLKW and those of open files), leases, F_NOTIFY, and F_SETOWN, F_SETSIG and F_SETOWN_EX, by which
+# a pipe sends any signal to any process of the user.
 FCNTL_REFUSED = (6, 7, 8, 10, 15, 37, 38, 1024, 1026)
-"""Locks (F_SETLK, F_SETLKW and those of open files), leases, F_NOTIFY, and F_SETOWN, F_SETSIG and F_SETOWN_EX, by which
-a pipe sends any signal to any process of the user."""
+# TCGETS, TCGETS2, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX: to ask whether a file is a terminal, and pipes.
 IOCTL_ALLOWED = (0x5401, 0x802C542A, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
-"""TCGETS, TCGETS2, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX: to ask whether a file is a terminal, and pipes."""
-PRCTL_REFUSED = (1, 0x59616D61)
-"""PR_SET_PDEATHSIG, so that it ends with its worker, and PR_SET_PTRACER."""
+PRCTL_REFUSED = (1, 0x59616D61)  # PR_SET_PDEATHSIG, so that it ends with its worker, and PR_SET_PTRACER
 
 # From 424 on, numbers are the same everywhere: pidfd_send_signal, io_uring (3), mounts (6), pidfd_open, pidfd_getfd,
 # process_madvise, mount_setattr, quotactl_fd, process_mrelease, fchmodat2, setxattrat, removexattrat, open_tree_attr,

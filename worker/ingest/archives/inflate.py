@@ -18,15 +18,14 @@ if TYPE_CHECKING:
     from worker.ingest.sniff import ArchiveFormat
     from worker.storage.staging import Readable
 
+# Memory that an archive may ask of its own unpacking (xz dictionary, zstd window): what ``xz -9`` needs, doubled.
 WINDOW_BYTES = 1 << 27
-"""Memory that an archive may ask of its own unpacking (xz dictionary, zstd window): what ``xz -9`` needs, doubled."""
-ZSTD_BYTES = 1 << 10
-"""Read at a time: four bytes may inflate to 128 KiB, so this to 32 MiB."""
+ZSTD_BYTES = 1 << 10  # read at a time: four bytes may inflate to 128 KiB, so this to 32 MiB
 
+# What the readers here raise for damaged bytes; ``zlib.error`` comes as OSError or BadZipFile from their modules.
 STREAM_ERRORS = (EOFError, OSError, lzma.LZMAError, zstandard.ZstdError)
-"""What the readers here raise for damaged bytes; ``zlib.error`` comes as OSError or BadZipFile from their modules."""
+# Numbers of errors of reading that say nothing of the archive: its disk or mount fails.
 DISK_ERRNOS = frozenset({errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO})
-"""Numbers of errors of reading that say nothing of the archive: its disk or mount fails."""
 
 
 class ArchiveRefused(Exception):  # it carries the reason that the archive's row will show

@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
-Refusal = tuple[str, str]
-"""Code and message."""
+Refusal = tuple[str, str]  # code and message
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,13 +17,12 @@ if TYPE_CHECKING:
     from worker.ingest.archives.inflate import Budget
     from worker.ingest.sniff import ArchiveFormat
 
-HEADER_BYTES = 1 << 20
-"""Longest name or extended header; ``tarfile`` reads them into memory whatever length they claim."""
+HEADER_BYTES = 1 << 20  # longest name or extended header; ``tarfile`` reads them into memory whatever length they claim
 LONG_HEADERS = frozenset(
     {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
 )
+# What reading a member raises when the archive is damaged.
 TAR_ERRORS = (tarfile.TarError, zlib.error, ValueError, LookupError, OverflowError, RecursionError, *STREAM_ERRORS)
-"""What reading a member raises when the archive is damaged."""
 
 
 def tar_members(path: Path, archive: ArchiveFormat, budget: Budget) -> Iterator[Member]:

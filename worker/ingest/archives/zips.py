@@ -17,20 +17,16 @@ if TYPE_CHECKING:
 
     from worker.ingest.archives.inflate import Budget
 
-ENCRYPTED = 0x1
-"""First bit of a member's flags."""
+ENCRYPTED = 0x1  # first bit of a member's flags
 END_RECORD = struct.Struct("<4s4H2LH")
-END_BYTES = END_RECORD.size + (1 << 16)
-"""The end record may be followed by a comment of this length."""
-ENTRY_BYTES = 46
-"""Least size of one entry of the directory."""
-DIRECTORY_BYTES = 512 << 20
-"""Python keeps the directory in memory, some five times as large."""
+END_BYTES = END_RECORD.size + (1 << 16)  # the end record may be followed by a comment of this length
+ENTRY_BYTES = 46  # least size of one entry of the directory
+DIRECTORY_BYTES = 512 << 20  # Python keeps the directory in memory, some five times as large
 
+# What it raises for a damaged directory.
 DIRECTORY_ERRORS = (zipfile.BadZipFile, struct.error, ValueError, EOFError, NotImplementedError, LookupError)
-"""What it raises for a damaged directory."""
+# What ``zipfile`` raises for damaged or unknown members.
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
-"""What ``zipfile`` raises for damaged or unknown members."""
 
 
 def zip_members(path: Path, budget: Budget) -> Iterator[Member]:

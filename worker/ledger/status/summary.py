@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, astuple, dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
@@ -12,6 +12,23 @@ if TYPE_CHECKING:
 
 SIDECAR = "sidecar:"
 """Begins the reason of a file that belongs to others."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileFailure:
+    """A file of the job that is not done."""
+
+    uri: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class FileNote:
+    """A part of a file that was not analysed, or a doubtful result."""
+
+    uri: str
+    note: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,17 +49,22 @@ class Summary:
     """Faces kept out of inference, by reason."""
     appearances: int
     people: int
-    failures: list[tuple[str, str, str]]
-    """URI, state and reason of the files that are not done, sidecars aside."""
+    failures: list[FileFailure]
+    """Sidecars aside."""
     sidecars: int
     """Of the rejected files, those that systems and programs leave beside pictures; they are no failures."""
-    notes: list[tuple[str, str]]
-    """URI and note of the files that are done: parts that were not analysed, and results that are doubtful."""
+    notes: list[FileNote]
+    """Of the files that are done."""
 
     @property
     def all_went_well(self) -> bool:
         """Every file was analysed, sidecars aside."""
         return self.submitted == self.done + self.sidecars
+
+    def as_json(self) -> dict[str, object]:
+        """Return the fields for a program; each failure and note is an array of its fields."""
+        rows = {"failures": list(map(astuple, self.failures)), "notes": list(map(astuple, self.notes))}
+        return asdict(self) | rows
 
 
 def summarise_job(session: Session, job_id: int) -> Summary:
@@ -90,9 +112,9 @@ def summarise_job(session: Session, job_id: int) -> Summary:
         dropped={row.dropped_reason: int(row.faces) for row in dropped},
         appearances=int(counts.appearances),
         people=int(counts.people),
-        failures=[(row.uri, row.state, row.reason) for row in failures if not _is_sidecar(row.reason)],
+        failures=[FileFailure(row.uri, row.state, row.reason) for row in failures if not _is_sidecar(row.reason)],
         sidecars=sum(_is_sidecar(row.reason) for row in failures),
-        notes=[(row.uri, row.note) for row in notes],
+        notes=[FileNote(row.uri, row.note) for row in notes],
     )
 
 

@@ -17,6 +17,7 @@ from worker.ingest import FoundFile, RefusedFile
 from worker.ledger import analyses
 from worker.ledger.changed import is_of_the_place, retry_found
 from worker.ledger.locks import lock_analyses, lock_media, lock_units
+from worker.types import TimeRange
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,12 +80,11 @@ _INSERT_ITEM = text("""
     INSERT INTO job_item (job_id, item_no, uri, media_id, analysis_id, reason)
     VALUES (:job_id, :item_no, :uri, :media_id, :analysis_id, :reason)""")
 
-Ranges = list[tuple[float | None, float | None]]
-Plans = Mapping[str, Ranges | MediaError]
+Plans = Mapping[str, list[TimeRange] | MediaError]
 """By hash, the ranges of videos that are new, or why they are refused."""
 _Ends = tuple[int | None, int | None, str | None]
 """Of an item: its file, its analysis, and why it has none."""
-WHOLE: Ranges = [(None, None)]
+WHOLE = [TimeRange()]
 """The ranges of an image, and of a file that could not be opened for now: a worker finds out."""
 
 
@@ -93,7 +93,7 @@ class _File:
     """A file of the batch and what it joins."""
 
     item: FoundFile
-    plan: Ranges | MediaError
+    plan: list[TimeRange] | MediaError
     """Its ranges, or why it cannot be opened."""
     media_id: int | None = None
     is_sealed: bool = False
@@ -280,8 +280,8 @@ def _insert_units(session: Session, analysis_id: int, file: _File, writing: Writ
     values = {
         "id": analysis_id,
         "release_id": writing.submission.release_id,
-        "starts": [start for start, _ in ranges],
-        "ends": [end for _, end in ranges],
+        "starts": [one.start_seconds for one in ranges],
+        "ends": [one.end_seconds for one in ranges],
         "turns": writing.queue.assign(len(ranges), file.item.kind),
         "priority": writing.submission.priority,
     }

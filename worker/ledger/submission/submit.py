@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session, sessionmaker
 
-    from worker.ledger.submission.accept import Plans, Ranges
+    from worker.ledger.submission.accept import Plans
     from worker.ledger.submission.job import Submission
-    from worker.types import Prober
+    from worker.types import Prober, TimeRange
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +146,7 @@ def _plan(sessions: sessionmaker[Session], found: list[FoundFile], submission: S
     return {key: _ranges(item, submission, decoder) for key, item in videos.items() if key not in known}
 
 
-def _ranges(item: FoundFile, submission: Submission, decoder: Prober) -> Ranges | MediaRejected:
+def _ranges(item: FoundFile, submission: Submission, decoder: Prober) -> list[TimeRange] | MediaRejected:
     """Cut a video into ranges; where this host could not open it for now, it is one range, and a worker finds out."""
     try:
         info = decoder.probe(str(item.location), item.kind)

@@ -23,7 +23,7 @@ import zstandard
 from worker.errors import RetryableError
 from worker.ingest import FoundFile, IngestOptions, discover
 from worker.storage.crops import CropStore
-from worker.storage.fetch_cache import FetchCache
+from worker.storage.fetch_cache import FetchCache, Transfer
 from worker.storage.staging import PARTIAL_PREFIX, Staging
 
 JPEG = b"\xff\xd8\xff\xe0"
@@ -181,7 +181,7 @@ def test_a_full_cache_folder_and_a_full_crop_store_are_worth_another_try(tmp_pat
     with (
         small_disk(),
         pytest.raises(RetryableError, match="free space"),
-        cache.open_copy(lambda: (200_000, [noise(100_000)] * 2)),
+        cache.open_copy(lambda: Transfer(200_000, [noise(100_000)] * 2)),
     ):
         pass
     assert not [path for path in (tmp_path / "staging").rglob("*") if path.is_file() and path.stat().st_size]

@@ -1,4 +1,4 @@
-"""Files that systems leave beside pictures are told from pictures that could not be read."""
+"""Files that systems leave beside images are told from images that could not be read."""
 
 import io
 import zipfile

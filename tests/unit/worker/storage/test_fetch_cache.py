@@ -8,7 +8,7 @@ import time
 import pytest
 
 from worker.errors import MediaRejected, RetryableError
-from worker.storage.fetch_cache import FetchCache
+from worker.storage.fetch_cache import FetchCache, Transfer
 
 
 def sha(data):
@@ -24,7 +24,7 @@ class Store:
     def __call__(self, data, size=None):
         def fetch():
             self.fetched.append(data)
-            return len(data) if size is None else size, [data[:3], data[3:]]
+            return Transfer(len(data) if size is None else size, [data[:3], data[3:]])
 
         return fetch
 
@@ -47,10 +47,10 @@ def copies(cache):
 
 def test_a_copy_is_named_by_content_and_fetched_once(cache, store):
     for _ in range(2):
-        with cache.open_copy(store(b"a film"), sha(b"a film")) as (path, sha256):
-            assert path.read_bytes() == b"a film"
-            assert path.name == f"{sha256}.remote"
-            assert sha256 == sha(b"a film")
+        with cache.open_copy(store(b"a film"), sha(b"a film")) as copy:
+            assert copy.path.read_bytes() == b"a film"
+            assert copy.path.name == f"{copy.sha256}.remote"
+            assert copy.sha256 == sha(b"a film")
     assert store.fetched == [b"a film"]
     assert cache.names() == [sha(b"a film")]
 
@@ -87,22 +87,22 @@ def test_a_file_larger_than_the_budget_is_refused_unfetched(cache, store):
 
 def test_the_oldest_copies_go_when_room_is_needed_but_none_that_is_read(cache, store):
     first, second, third = (bytes([n]) * 40 for n in range(3))
-    with cache.open_copy(store(first)) as (read, _):
+    with cache.open_copy(store(first)) as read:
         with cache.open_copy(store(second)):
             pass
         with cache.open_copy(store(third)):
-            assert read.read_bytes() == first
+            assert read.path.read_bytes() == first
     assert cache.names() == [sha(first), sha(third)] or set(cache.names()) == {sha(first), sha(third)}
     cache.remove(cache.names())
     assert copies(cache) == []
 
 
 def test_a_reader_keeps_its_copy_from_being_removed(cache, store):
-    with cache.open_copy(store(b"kept")) as (path, sha256):
-        cache.remove([sha256])
-        assert path.exists()
-    cache.remove([sha256])
-    assert not path.exists()
+    with cache.open_copy(store(b"kept")) as copy:
+        cache.remove([copy.sha256])
+        assert copy.path.exists()
+    cache.remove([copy.sha256])
+    assert not copy.path.exists()
 
 
 def test_what_a_killed_process_left_is_removed_and_what_others_fetch_is_counted(cache, store):
@@ -123,7 +123,7 @@ def test_a_fetch_that_breaks_off_leaves_nothing(cache):
         yield b"half"
         raise MediaRejected("changed", "shorter than listed")
 
-    with pytest.raises(MediaRejected), cache.open_copy(lambda: (10, broken())):
+    with pytest.raises(MediaRejected), cache.open_copy(lambda: Transfer(10, broken())):
         pass
     assert copies(cache) == []
 

@@ -12,7 +12,7 @@ from worker.errors import MediaRejected, MediaUnreachable, UsageError
 from worker.ingest import IngestOptions, check_arguments, discover
 from worker.ledger.submission.prober import FileProber, expected_of
 from worker.storage.fetch_cache import FetchCache
-from worker.storage.remote import RemoteFile, chunks, describe, is_url, list_remote_files, local_path
+from worker.storage.remote import RemoteFile, describe, is_url, list_remote_files, local_path, read_chunks
 from worker.storage.roots import within
 from worker.storage.sources import Sources
 
@@ -175,7 +175,7 @@ def test_what_became_of_a_file_since(bucket, tmp_path):
 def test_a_file_of_another_length_than_listed(bucket):
     for size in (1, 10_000):
         with pytest.raises(MediaRejected, match="as long as"):
-            list(chunks(RemoteFile("memory://bucket/b.jpg", size)))
+            list(read_chunks(RemoteFile("memory://bucket/b.jpg", size)))
 
 
 def test_a_film_is_probed_from_the_copy_that_was_fetched(bucket, tmp_path):

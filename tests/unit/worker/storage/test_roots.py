@@ -111,7 +111,7 @@ def test_other_roots(url, root, expected):
 
 
 class Server(HTTPServer):
-    """Serves a picture at each path but those that redirect; notes what it is asked for."""
+    """Serves an image at each path but those that redirect; notes what it is asked for."""
 
     def __init__(self, picture):
         super().__init__(("127.0.0.1", 0), Handler)

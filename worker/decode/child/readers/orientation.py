@@ -1,4 +1,4 @@
-"""Which way is up: the eight orientations of EXIF, and how the display matrix of a film maps to them."""
+"""Which way is up: the eight orientations of EXIF, and how the display matrix of a video maps to them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 UPRIGHT = 1
+# By orientation: the axes that run backwards, once 5 to 8 have been transposed.
 _FLIPS = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}
-"""By orientation: the axes that run backwards, once 5 to 8 have been transposed."""
+# Signs of a, b, c, d in ``x' = a x + c y, y' = b x + d y``, y downwards.
 _BY_MATRIX = {
     (1, 0, 0, 1): 1,
     (-1, 0, 0, 1): 2,
@@ -24,7 +25,6 @@ _BY_MATRIX = {
     (0, -1, -1, 0): 7,
     (0, -1, 1, 0): 8,
 }
-"""Signs of a, b, c, d in ``x' = a x + c y, y' = b x + d y``, y downwards."""
 
 
 def swaps_sides(orientation: int) -> bool:
@@ -55,8 +55,8 @@ def of_frame(frame: VideoFrame) -> int:
     """Return the EXIF orientation that a frame's display matrix means.
 
     Not for every frame: a frame whose side data was looked at refers to itself and stays until the next collection.
-    PyAV refuses to list side data of a kind that it does not know, such as those of spatial films; then the angle
-    alone is known, and a mirrored picture stays mirrored.
+    PyAV refuses to list side data of a kind that it does not know, such as those of spatial videos; then the angle
+    alone is known, and a mirrored image stays mirrored.
     """
     try:
         known: Any = frame.side_data  # its published type knows fewer kinds than it holds
@@ -66,5 +66,5 @@ def of_frame(frame: VideoFrame) -> int:
 
 
 def from_rotation(degrees: int) -> int:
-    """Return the EXIF orientation of a picture that has to be turned counterclockwise by this angle."""
+    """Return the EXIF orientation of an image that has to be turned counterclockwise by this angle."""
     return (UPRIGHT, 8, 3, 6)[round(degrees / 90) % 4]

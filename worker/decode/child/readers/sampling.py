@@ -10,8 +10,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+# Fraction of a tick by which a stamp may miss it: rational time stamps lose their last bits as floats.
 TICK_TOLERANCE = 1e-6
-"""Fraction of a tick by which a stamp may miss it: rational time stamps lose their last bits as floats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class SampledFrame:
     pixels: NDArray[np.uint8]
     """(H, W, 3) RGB, upright, contiguous."""
     hold_seconds: float = 0.0
-    """How long the picture stands for the film: until the next frame that is taken, or to the end; 0 for a still."""
+    """How long the image stands for the video: until the next frame that is taken, or to the end; 0 for an image."""
     starts_shot: bool = False
     """Whether nothing goes on from the frame before, whatever it looks like."""
 
@@ -40,7 +40,7 @@ def taken(seconds: NDArray[np.float64], frames_per_second: float | None, end_sec
     Ticks count from the first frame.
 
     Args:
-        seconds: (N,) ascending stamps of all frames of a file, from the start of the film.
+        seconds: (N,) ascending stamps of all frames of a file, from the start of the video.
         frames_per_second: ticks a second; None takes every frame.
         end_seconds: when the last frame goes.
     """
@@ -71,7 +71,7 @@ class Sampler:
 
         Args:
             at_seconds: its stamp.
-            until_seconds: stamp of the next frame, or the end of the film.
+            until_seconds: stamp of the next frame, or the end of the video.
         """
         if self._rate is None:
             return True

@@ -1,1 +1,1 @@
-"""Stills: photos and drawings of one or several pages, of any depth."""
+"""Images: photos and drawings of one or several pages, of any depth."""

@@ -1,4 +1,4 @@
-"""Stills that hold several pictures side by side: pages, each a frame of its own with its own size."""
+"""Images that hold several images side by side: pages, each a frame of its own with its own size."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ if TYPE_CHECKING:
 
     from worker.types import DecodeLimits, DecodeRequest
 
-MAX_PAGES = 500
-"""Pages of one file that are read; a note counts the rest."""
+MAX_PAGES = 500  # pages of one file that are read; a note counts the rest
+# Pages have no time: each gets a moment of its own, so that nobody is in view together with the next page's people.
 SECONDS_PER_PAGE = 1.0
-"""Pages have no time: each gets a moment of its own, so that nobody is in view together with the next page's people."""
 
 
 class Page(Protocol):
-    """One picture of a file."""
+    """One image of a file."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -64,7 +63,7 @@ class Album:
         return 0
 
     def outline(self) -> MediaInfo:
-        """Return the description: a picture is not cut."""
+        """Return the description: an image is not cut."""
         return self.info
 
     def scanned(self) -> None:
@@ -106,7 +105,7 @@ class Album:
 
 
 def check_size(size: tuple[int, int], limits: DecodeLimits) -> None:
-    """Check the pixels of a picture before it is decoded.
+    """Check the pixels of an image before it is decoded.
 
     Raises:
         MediaRejected: they are too many.

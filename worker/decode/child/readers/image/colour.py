@@ -6,12 +6,11 @@ import io
 
 from PIL import Image, ImageCms
 
-BACKGROUND = (255, 255, 255)
-"""Transparent pictures are shown on white, as most viewers do."""
+BACKGROUND = (255, 255, 255)  # transparent images are shown on white, as most viewers do
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return the picture in mode RGB: profiles of CMYK honoured, transparency on white."""
+    """Return the image in mode RGB: profiles of CMYK honoured, transparency on white."""
     if image.mode == "CMYK":
         return _from_cmyk(image)
     if image.mode == "LAB":
@@ -35,7 +34,7 @@ def _from_cmyk(image: Image.Image) -> Image.Image:
 def _transformed(image: Image.Image, source: ImageCms.ImageCmsProfile) -> Image.Image:
     target = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
     transformed = ImageCms.profileToProfile(image, source, target, outputMode="RGB")
-    assert transformed is not None  # noqa: S101  # None only where the picture is changed in place
+    assert transformed is not None  # noqa: S101  # None only where the image is changed in place
     return transformed
 
 

@@ -1,4 +1,4 @@
-"""Whether a picture file ends before the end that it states."""
+"""Whether an image file ends before the end that it states."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ if TYPE_CHECKING:
 
 BOX_HEADER_BYTES = 16
 MAX_BOXES = 1000
-BOXES = frozenset({b"ftyp", b"jP  "})
-"""Types of the first box of HEIC, AVIF and JPEG 2000."""
-CODESTREAM, END_OF_CODESTREAM = b"\xff\x4f\xff\x51", b"\xff\xd9"
-"""How JPEG 2000 begins and ends where no box holds it."""
+BOXES = frozenset({b"ftyp", b"jP  "})  # types of the first box of HEIC, AVIF and JPEG 2000
+CODESTREAM, END_OF_CODESTREAM = b"\xff\x4f\xff\x51", b"\xff\xd9"  # how JPEG 2000 begins and ends where no box holds it
 
 
 def ends_early(location: str) -> bool:

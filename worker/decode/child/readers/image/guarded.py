@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+# What broken files make Pillow's plug-ins raise: met when bytes of good files were changed at random, or of the same
+# kind. Want of memory is not among them.
 DECODER_ERRORS = (
     OSError,
     EOFError,
@@ -30,18 +32,16 @@ DECODER_ERRORS = (
     struct.error,
     zlib.error,
 )
-"""What broken files make Pillow's plug-ins raise: met when bytes of good files were changed at random,
-or of the same kind. Want of memory is not among them."""
+# How decoders speak of files that are whole, but of a kind that they do not read.
 UNSUPPORTED_TEXT = re.compile(
     r"unsupported|not supported|cannot handle|unknown \w+ mode|unable to determine", re.IGNORECASE
 )
-"""How decoders speak of files that are whole, but of a kind that they do not read."""
+# How decoders speak of files that end too early.
 TRUNCATED_TEXT = re.compile(r"truncated|not enough image data", re.IGNORECASE)
-"""How decoders speak of files that end too early."""
 
 
 def guarded(step: Callable[[], T]) -> T:
-    """Run one step of decoding a still.
+    """Run one step of decoding an image.
 
     Raises:
         MediaRejected: the file is at fault.

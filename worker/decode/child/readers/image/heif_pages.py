@@ -1,4 +1,4 @@
-"""Several pictures in one HEIC file: the primary one first, then the others that are no other version of it."""
+"""Several images in one HEIC file: the primary one first, then the others that are no other version of it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from worker.types import DecodeLimits
 
 VERSION_THUMBNAIL = (16, 16)
+# Mean difference of thumbnails, of 255, up to which two images of one size are versions of one.
 MAX_VERSION_DIFFERENCE = 10.0
-"""Mean difference of thumbnails, of 255, up to which two pictures of one size are versions of one."""
 
 
 @dataclass(slots=True)
 class _Primary:
-    """The first picture, kept small."""
+    """The first image, kept small."""
 
     size: tuple[int, int]
     thumbnail: NDArray[np.float32] | None = None
@@ -34,7 +34,7 @@ class _Primary:
 
 @dataclass(frozen=True, slots=True)
 class HeifPage:
-    """One picture of a HEIC file."""
+    """One image of a HEIC file."""
 
     image: Image.Image
     number: int
@@ -46,7 +46,7 @@ class HeifPage:
         """Return (H, W, 3) RGB, upright.
 
         Raises:
-            MediaRejected: it is damaged, or shows what the primary picture shows.
+            MediaRejected: it is damaged, or shows what the primary image shows.
         """
         guarded(partial(self.image.seek, self.number))
         picture = guarded(lambda: to_rgb(self.image))
@@ -54,7 +54,7 @@ class HeifPage:
         if self.is_primary:
             self.primary.thumbnail = thumbnail
         elif self._is_version(thumbnail):
-            raise MediaRejected("same_picture", "another version of the primary picture")
+            raise MediaRejected("same_picture", "another version of the primary image")
         return np.ascontiguousarray(picture)
 
     def _is_version(self, thumbnail: NDArray[np.float32]) -> bool:
@@ -65,7 +65,7 @@ class HeifPage:
 
 
 def open_album(image: Image.Image, limits: DecodeLimits, file: BinaryIO) -> Album:
-    """Return the pictures of an opened file that holds more than one."""
+    """Return the images of an opened file that holds more than one."""
     first, count = image.tell(), int(getattr(image, "n_frames", 1))
     primary = _Primary(image.size)
     pages = []

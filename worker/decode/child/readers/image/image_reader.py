@@ -1,4 +1,4 @@
-"""Pictures: what a still file holds, upright and in RGB."""
+"""Images: what an image file holds, upright and in RGB."""
 
 from __future__ import annotations
 
@@ -33,22 +33,19 @@ if TYPE_CHECKING:
 
     from worker.types import DecodeLimits, DecodeRequest
 
+# Pillow's names; formats that need another program (EPS) or have no signature (TGA) stay out.
 FORMATS = (
     "JPEG", "PNG", "WEBP", "GIF", "BMP", "HEIF", "AVIF", "ICO", "PPM", "JPEG2000", "PCX", "SGI", "QOI", "SUN", "ICNS",
 )  # fmt: skip
-"""Pillow's names; formats that need another program (EPS) or have no signature (TGA) stay out."""
-ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})
-"""Whose further images are later moments, not other pictures."""
-LATE_DURATIONS = frozenset({"WEBP", "AVIF"})
-"""Whose durations are known only when a frame is decoded."""
+ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})  # whose further images are later moments, not other images
+LATE_DURATIONS = frozenset({"WEBP", "AVIF"})  # whose durations are known only when a frame is decoded
 ORIENTATION_TAG = 0x0112
+# Of multi-image JPEG: the list of images, and the types of smaller copies.
 MP_ENTRIES, PREVIEW = 0xB002, "Large Thumbnail"
-"""Of multi-picture JPEG: the list of pictures, and the types of smaller copies."""
-SIGNATURE_BYTES = 16
-"""What Pillow shows its plug-ins."""
+SIGNATURE_BYTES = 16  # what Pillow shows its plug-ins
 MIN_FRAME_SECONDS = 0.011
+# Animations that ask for 10 ms or less a frame are shown at 100 ms by the browsers, and were made for that.
 DEFAULT_SECONDS = 0.1
-"""Animations that ask for 10 ms or less a frame are shown at 100 ms by the browsers, and were made for that."""
 
 
 def load_codecs() -> None:
@@ -60,7 +57,7 @@ def load_codecs() -> None:
 
 
 def open_image(location: str, limits: DecodeLimits) -> ImageReader | Album:
-    """Open a picture file.
+    """Open an image file.
 
     Raises:
         MediaRejected: it is damaged, of a format that is not read, or over a limit.
@@ -90,7 +87,7 @@ def _open_album(file: BinaryIO, head: bytes, location: str, limits: DecodeLimits
 
 
 class ImageReader:
-    """An opened picture file: its description, then its frames."""
+    """An opened image file: its description, then its frames."""
 
     def __init__(self, location: str, limits: DecodeLimits) -> None:
         self._limits = limits
@@ -119,11 +116,11 @@ class ImageReader:
 
     @property
     def damaged(self) -> int:
-        """A still is whole or refused."""
+        """An image is whole or refused."""
         return 0
 
     def outline(self) -> MediaInfo:
-        """Return the description: a picture is not cut."""
+        """Return the description: an image is not cut."""
         return self.info
 
     def scanned(self) -> None:
@@ -180,10 +177,10 @@ def _open(file: BinaryIO, location: str) -> Image.Image:
     except UnidentifiedImageError as err:
         refusal = _refusal(file, location)
         if refusal is None:
-            raise MediaRejected("unsupported_format", "no picture format that is read here") from err
+            raise MediaRejected("unsupported_format", "no image format that is read here") from err
         if UNSUPPORTED_TEXT.search(refusal):
             raise MediaRejected("unsupported_format", f"{refusal}: convert it to PNG, TIFF or JPEG first") from err
-        raise MediaRejected("corrupt", "begins like a picture, but its header cannot be read") from err
+        raise MediaRejected("corrupt", "begins like an image, but its header cannot be read") from err
 
 
 def _refusal(file: BinaryIO, location: str) -> str | None:
@@ -210,7 +207,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _left_out(image: Image.Image) -> tuple[str, ...]:
-    """Name the pictures of a multi-picture JPEG that are not read; previews, depth and brightness maps are none."""
+    """Name the images of a multi-image JPEG that are not read; previews, depth and brightness maps are none."""
     if image.format != "MPO":
         return ()
     try:
@@ -218,7 +215,7 @@ def _left_out(image: Image.Image) -> tuple[str, ...]:
         views = sum(_is_view(image, number) for number, kind in enumerate(types) if number and PREVIEW not in kind)
         image.seek(0)
     except DECODER_ERRORS:
-        return ("further pictures in the file were not analysed",)
+        return ("further images in the file were not analysed",)
     return (f"other views in the file were not analysed: {views}",) if views else ()
 
 

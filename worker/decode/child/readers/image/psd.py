@@ -1,4 +1,4 @@
-"""The merged picture of Photoshop files (PSD, PSB), without the selections that are saved in further channels.
+"""The merged image of Photoshop files (PSD, PSB), without the selections that are saved in further channels.
 
 Source: Adobe Photoshop File Formats Specification, November 2019.
 """
@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 
 PSD_MAGICS = (b"8BPS\0\x01", b"8BPS\0\x02")
 BITMAP, INDEXED = 0, 2
+# By colour mode; multichannel (7) has no colours of its own.
 COLOURS: dict[int, Colour] = {
     BITMAP: "grey",
     1: "grey",
     INDEXED: "palette",
     3: "rgb",
     4: "cmyk",
-    8: "grey",  # duotone: its grey picture, without the inks
+    8: "grey",  # duotone: its grey image, without the inks
     9: "lab",
 }
-"""By colour mode; multichannel (7) has no colours of its own."""
 RAW, RLE, ZIP, ZIP_PREDICTED = range(4)
 PROFILE_RESOURCE = 1039
 MERGED_ALPHA_BLOCKS = frozenset({b"Mtrn", b"Mt16", b"Mt32"})
 LAYER_BLOCKS = frozenset({b"Layr", b"Lr16", b"Lr32"})
+# Blocks whose length has eight bytes in a PSB file.
 LONG_BLOCKS = LAYER_BLOCKS | MERGED_ALPHA_BLOCKS | {b"LMsk", b"Alph", b"FMsk", b"lnk2", b"FEid", b"FXid", b"PxSD"}
-"""Blocks whose length has eight bytes in a PSB file."""
 MAX_BLOCKS = 1000
 MAX_CHANNELS = 56
 
@@ -63,10 +63,10 @@ def is_psd(head: bytes) -> bool:
 
 
 def read_header(file: BinaryIO) -> Header:
-    """Read what a file says of its picture.
+    """Read what a file says of its image.
 
     Raises:
-        MediaRejected: it is damaged, or holds a picture of a kind that is not read.
+        MediaRejected: it is damaged, or holds an image of a kind that is not read.
     """
     file.seek(0)
     head = _exactly(file, 26)
@@ -82,7 +82,7 @@ def read_header(file: BinaryIO) -> Header:
 
 
 def read_merged_image(file: BinaryIO, header: Header) -> Samples:
-    """Read the merged picture.
+    """Read the merged image.
 
     Raises:
         MediaRejected: the file is damaged, or ends before it.
@@ -140,9 +140,9 @@ def _profile(resources: bytes) -> bytes | None:
 
 
 def _has_merged_alpha(file: BinaryIO, behind: int, header: Header) -> bool:
-    """Tell whether the first channel behind the colours is the transparency of the merged picture.
+    """Tell whether the first channel behind the colours is the transparency of the merged image.
 
-    A negative number of layers says so; deep pictures have their layers in a block of their own.
+    A negative number of layers says so; deep images have their layers in a block of their own.
     """
     layers = _number(file, "Q" if header.is_big else "I")
     start = file.tell()
@@ -202,7 +202,7 @@ def _row_lengths(file: BinaryIO, header: Header) -> NDArray[np.int64]:
 def _inflated(file: BinaryIO, wanted: int) -> bytes:
     data = zlib.decompressobj().decompress(file.read(), wanted)
     if len(data) < wanted:
-        raise MediaRejected("truncated", f"the PSD holds {len(data)} of {wanted} bytes of its picture")
+        raise MediaRejected("truncated", f"the PSD holds {len(data)} of {wanted} bytes of its image")
     return data
 
 

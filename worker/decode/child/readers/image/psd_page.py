@@ -1,4 +1,4 @@
-"""The merged picture of a Photoshop file as the one page of an album."""
+"""The merged image of a Photoshop file as the one page of an album."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PsdPage:
-    """The merged picture; its layers are parts of it."""
+    """The merged image; its layers are parts of it."""
 
     file: BinaryIO
     header: psd.Header

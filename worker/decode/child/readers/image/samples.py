@@ -1,4 +1,4 @@
-"""Samples of any depth as a picture of eight bits: which value is white, and which channel is what."""
+"""Samples of any depth as an image of eight bits: which value is white, and which channel is what."""
 
 from __future__ import annotations
 
@@ -18,24 +18,22 @@ if TYPE_CHECKING:
 Colour = Literal["grey", "rgb", "cmyk", "lab", "palette"]
 CHANNELS: dict[Colour, int] = {"grey": 1, "rgb": 3, "cmyk": 4, "lab": 3, "palette": 1}
 
-BAND_VALUES = 1 << 22  # converted at a time: temporary arrays stay small beside the picture
-PROBED_VALUES = 1 << 20  # of a picture in floating point, to find its range
+BAND_VALUES = 1 << 22  # converted at a time: temporary arrays stay small beside the image
+PROBED_VALUES = 1 << 20  # of an image in floating point, to find its range
+# Full scales of 8, 10 and 12 bits: images of 16 bits that never exceed one would be black on any screen.
 NARROW_TOPS = (255, 1023, 4095)
-"""Full scales of 8, 10 and 12 bits: pictures of 16 bits that never exceed one would be black on any screen."""
 TOP_14 = 16383
+# Share of 14 bits that the brightest value has to reach: a dark image of 16 bits seldom ends just there.
 MIN_SHARE_OF_14 = 0.9
-"""Share of 14 bits that the brightest value has to reach: a dark picture of 16 bits seldom ends just there."""
-FROM_EIGHT = 257
-"""Factor by which pictures of eight bits are written in sixteen."""
-LINEAR_PART = 0.0031308
-"""Of the curve of sRGB (IEC 61966-2-1)."""
+FROM_EIGHT = 257  # factor by which images of eight bits are written in sixteen
+LINEAR_PART = 0.0031308  # of the curve of sRGB (IEC 61966-2-1)
+# Floating point with its brightest values between 1 and this is scaled by them; from here on it is 0 to 255.
 MAX_HIGHLIGHT = 16.0
-"""Floating point with its brightest values between 1 and this is scaled by them; from here on it is 0 to 255."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Samples:
-    """What a picture holds, undamaged by any conversion."""
+    """What an image holds, undamaged by any conversion."""
 
     values: Array
     """(H, W, S) unsigned or signed integers or floating point."""
@@ -68,7 +66,7 @@ def to_pixels(samples: Samples) -> NDArray[np.uint8]:
 
 
 def to_image(samples: Samples) -> Image.Image:
-    """Return a picture of eight bits in the mode of Pillow that means the same."""
+    """Return an image of eight bits in the mode of Pillow that means the same."""
     channels = CHANNELS[samples.colour] + (samples.alpha != "none")
     values = samples.values[..., :channels]
     if samples.colour == "palette":
@@ -87,7 +85,7 @@ def to_image(samples: Samples) -> Image.Image:
 
 
 def value_range(samples: Samples) -> tuple[float, float]:
-    """Return the values of black and white (of white and black where the picture is inverted)."""
+    """Return the values of black and white (of white and black where the image is inverted)."""
     colours = samples.values[..., : CHANNELS[samples.colour]]
     if colours.dtype.kind == "f":
         return _float_range(colours)
@@ -116,7 +114,7 @@ def _sixteen_bit_top(values: Array, high: int) -> int:
 
 
 def _is_from_eight_bits(values: Array) -> bool:
-    """Tell whether a dark picture of eight bits was written in sixteen: then it is meant to be dark."""
+    """Tell whether a dark image of eight bits was written in sixteen: then it is meant to be dark."""
     rows = max(1, BAND_VALUES // max(1, values[:1].size))
     return not any(np.any(values[start : start + rows] % FROM_EIGHT) for start in range(0, len(values), rows))
 

@@ -1,4 +1,4 @@
-"""Stills with more than eight bits whose values fill only a part of them: 12 bits of a camera or scanner in 16."""
+"""Images with more than eight bits whose values fill only a part of them: 12 bits of a camera or scanner in 16."""
 
 from __future__ import annotations
 
@@ -14,18 +14,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
 
-WIDE_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
-"""One channel, more than eight bits."""
-DEEP_FORMATS = frozenset({"PNG", "PPM", "JPEG2000"})
-"""Whose colours Pillow cuts down to eight bits."""
-DARKEST_TOP = 64
-"""Brightest value, of 255, up to which the bits that were cut off may hold the picture: 14 bits in 16."""
-PNG_DEPTH = 24
-"""Place of the bit depth in a PNG file."""
+WIDE_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})  # one channel, more than eight bits
+DEEP_FORMATS = frozenset({"PNG", "PPM", "JPEG2000"})  # whose colours Pillow cuts down to eight bits
+DARKEST_TOP = 64  # brightest value, of 255, up to which the bits that were cut off may hold the image: 14 bits in 16
+PNG_DEPTH = 24  # place of the bit depth in a PNG file
 
 
 def deep_image(image: Image.Image, location: str) -> Image.Image | None:
-    """Return a picture of eight bits from the deep values of a file; None where Pillow's own colours are right."""
+    """Return an image of eight bits from the deep values of a file; None where Pillow's own colours are right."""
     if image.mode in WIDE_MODES:
         return to_image(_from_grey(image, location))
     if image.format not in DEEP_FORMATS or image.mode not in {"RGB", "RGBA", "LA"} or getattr(image, "n_frames", 1) > 1:

@@ -13,10 +13,8 @@ if TYPE_CHECKING:
     from av import VideoFrame
     from av.video.stream import VideoStream
 
-MIN_PIXEL_ASPECT = 0.25
-"""Width over height. Discs and tapes use 0.7 to 2; what claims more is mistaken."""
-SQUARE = "w=iw*sar:h=ih:eval=frame:flags=neighbor"
-"""Of FFmpeg's scale filter: the picture's width as it is displayed."""
+MIN_PIXEL_ASPECT = 0.25  # width over height. Discs and tapes use 0.7 to 2; what claims more is mistaken.
+SQUARE = "w=iw*sar:h=ih:eval=frame:flags=neighbor"  # of FFmpeg's scale filter: the picture's width as it is displayed
 
 
 class PixelAspect:

@@ -32,22 +32,19 @@ if TYPE_CHECKING:
     from worker.decode.child.readers.video.timeline import Timeline
     from worker.types import DecodeLimits
 
-SEEK_TRIES = 3
-"""Key frames, nearest first, that are tried before decoding from the start of the file."""
+SEEK_TRIES = 3  # key frames, nearest first, that are tried before decoding from the start of the file
+# Containers where only some packets have stamps: those after a seek are guessed, so it goes one key frame further.
 ROUGH_SEEK = frozenset({"mpeg"})
-"""Containers where only some packets have stamps: those after a seek are guessed,
-so it goes one key frame further."""
+# Up to 960 x 720 a second thread costs a quarter more CPU time for each frame than it saves in waiting.
 ONE_THREAD_PIXELS = 700_000
-"""Up to 960 x 720 a second thread costs a quarter more CPU time for each frame than it saves in waiting."""
 SPARE_BYTES = 16 << 20
+# For each pixel: some frames of the decoder. With less memory left, a failure is taken for want of memory.
 SPARE_FRAME_BYTES = 8
-"""For each pixel: some frames of the decoder. With less memory left, a failure is taken for want of memory."""
 
 
+# From either of them on a film without a statement has the colours of BT.709; below, those of BT.601.
 HD_WIDTH, HD_LINES = 1280, 720
-"""From either of them on a film without a statement has the colours of BT.709; below, those of BT.601."""
-UNSPECIFIED = 2
-"""FFmpeg's AVCOL_SPC_UNSPECIFIED."""
+UNSPECIFIED = 2  # FFmpeg's AVCOL_SPC_UNSPECIFIED
 
 
 def threads_for(width: int, height: int) -> int:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from av import VideoFrame
 
-DEFAULT_FRAMES_PER_SECOND = 25.0
-"""Frames per second of a film that tells neither stamps nor a rate."""
+DEFAULT_FRAMES_PER_SECOND = 25.0  # frames per second of a film that tells neither stamps nor a rate
 
 
 class Clock:

@@ -18,22 +18,19 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
+# FFmpeg's names of streams of a codec without a container: without stamps, or with such as FFmpeg makes up.
 BARE = frozenset({"h264", "hevc", "vvc", "mpegvideo", "m4v", "obu", "vc1", "dnxhd"})
-"""FFmpeg's names of streams of a codec without a container: without stamps, or with such as FFmpeg makes up."""
+# FFmpeg's names of what may be opened: no playlist, no file pattern. Sound alone is opened to be named as such.
 CONTAINERS = ",".join(
     ("mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg,mxf,mp3,aac,flac,wav",
      "dv,gxf,ivf,nut,rm,wtv,yuv4mpegpipe", *sorted(BARE))
 )  # fmt: skip
-"""FFmpeg's names of what may be opened: no playlist, no file pattern. Sound alone is opened to be named as such."""
-MAX_FRAMES_PER_SECOND = 1000.0
-"""Frames per second: what claims more counts ticks of its clock, not frames."""
-DEFAULT_PIXELS = 5_000_000
-"""By so many pixels another stream has to be larger to be taken instead of the default one."""
+MAX_FRAMES_PER_SECOND = 1000.0  # frames per second: what claims more counts ticks of its clock, not frames
+DEFAULT_PIXELS = 5_000_000  # by so many pixels another stream has to be larger to be taken instead of the default one
+# Streams that stand for another one, or that are of no use without it.
 SECONDARY = Disposition.timed_thumbnails | Disposition.still_image | Disposition.dependent | Disposition.visual_impaired
-"""Streams that stand for another one, or that are of no use without it."""
 _CLOCK = re.compile(r"(\d+):(\d\d):(\d\d(?:\.\d+)?)")
-MATROSKA_HEAD_BYTES = 64
-"""The document type of Matroska files stands within these."""
+MATROSKA_HEAD_BYTES = 64  # the document type of Matroska files stands within these
 
 
 def open_video(location: str) -> InputContainer:

@@ -19,23 +19,18 @@ if TYPE_CHECKING:
 
     from worker.decode.child.readers.video.timeline import SampledFrames, Timeline
 
+# First name of the container and codec where each frame proved to be the one that was asked for. decord gives no stamp
+# with a frame, so a wrong one cannot be seen. Films of numbered frames showed wrong ones, without an error, for MPEG-TS
+# and -PS, AVI with B-frames, WMV, HEVC and MPEG-4 part 2, and for H.264 with open groups of pictures, which the
+# timeline tells; none in 490 runs over those named here.
 EXACT = frozenset({("mov", "h264"), ("matroska", "h264"), ("matroska", "vp8"), ("matroska", "vp9"), ("mov", "av1")})
-"""First name of the container and codec where each frame proved to be the one that was asked for.
-
-decord gives no stamp with a frame, so a wrong one cannot be seen. Films of numbered frames showed wrong ones, without
-an error, for MPEG-TS and -PS, AVI with B-frames, WMV, HEVC and MPEG-4 part 2, and for H.264 with open groups of
-pictures, which the timeline tells; none in 490 runs over those named here.
-"""
+# Of a picture. decord makes room for every packet that it reads ahead of its decoder, as many as the scheduler lets it:
+# 250 to 900 MB were seen with 1920 x 1080. PyAV needs 50 and is as fast.
 MAX_PIXELS = 1280 * 720
-"""Of a picture. decord makes room for every packet that it reads ahead of its decoder, as many as the scheduler lets
-it: 250 to 900 MB were seen with 1920 x 1080. PyAV needs 50 and is as fast."""
-MAX_MAPPED_BYTES = 384 << 20
-"""That it may map while it reads a film; on a busy machine 2 GB were seen with 640 x 360."""
-ANY_LOSS = 1e-9
-"""Share of frames that decord may replace by their neighbours without saying so: none."""
+MAX_MAPPED_BYTES = 384 << 20  # that it may map while it reads a film; on a busy machine 2 GB were seen with 640 x 360
+ANY_LOSS = 1e-9  # share of frames that decord may replace by their neighbours without saying so: none
 _MAX_STDERR_BYTES = 2000  # bytes
-STEP_FRAMES = 100
-"""Decoded without a sign of life: at most seconds, even for the largest pictures."""
+STEP_FRAMES = 100  # decoded without a sign of life: at most seconds, even for the largest pictures
 
 
 class DecordFailed(Exception):  # it says that another reader is to go on, not that the file is at fault

@@ -6,8 +6,7 @@ import re
 
 from worker.decode import opened
 
-LOOKED_AT_BYTES = 1 << 20
-"""At the beginning and at the end of a file, where containers describe their streams."""
+LOOKED_AT_BYTES = 1 << 20  # at the beginning and at the end of a file, where containers describe their streams
 _MARKS = tuple(
     re.compile(pattern, re.DOTALL)
     for pattern in (
@@ -22,8 +21,7 @@ _PACKETS = re.compile(
     rb"(?=" + rb"|".join(_HEADER + (rb".{%d}G" % (size - 4)) for size in (188, 192, 204)) + rb")", re.DOTALL
 )
 _PES = re.compile(rb"\0\0\x01[\xe0-\xef]..([\x80-\xbf])", re.DOTALL)
-MIN_PACKETS = 20
-"""Fewer say nothing."""
+MIN_PACKETS = 20  # fewer say nothing
 
 
 def is_encrypted(location: str) -> bool:

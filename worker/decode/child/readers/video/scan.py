@@ -22,16 +22,14 @@ if TYPE_CHECKING:
     from av.stream import Stream
     from av.video.stream import VideoStream
 
+# Containers without a clock of their own, in which recordings are joined and unrelated programmes lie side by side.
 BROADCASTS = frozenset({"mpegts", "mpeg"})
-"""Containers without a clock of their own, in which recordings are joined and unrelated programmes lie side by side."""
-MAX_PAUSE_SECONDS = 3600
-"""In a broadcast; a stamp that is further ahead belongs to another clock."""
+MAX_PAUSE_SECONDS = 3600  # in a broadcast; a stamp that is further ahead belongs to another clock
+# Between sound and picture at one place of a broadcast; what is further apart belongs to another programme.
 SAME_CLOCK_SECONDS = 10
-"""Between sound and picture at one place of a broadcast; what is further apart belongs to another programme."""
+# Containers whose packets have a length of their own, or one and the same: AVI fills pauses with empty packets.
 STORE_LENGTHS = frozenset({"mov", "avi"})
-"""Containers whose packets have a length of their own, or one and the same: AVI fills pauses with empty packets."""
-EARLY_FRAMES = 50
-"""Sound behind so many frames does not come before the picture."""
+EARLY_FRAMES = 50  # sound behind so many frames does not come before the picture
 
 
 @dataclass(frozen=True, slots=True)

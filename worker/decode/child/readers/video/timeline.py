@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from worker.decode.child.readers.sampling import taken
+from worker.types import KeyFrame
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,12 +41,12 @@ class Timeline:
         indices = np.flatnonzero(taken(self.seconds, frames_per_second, self.end_seconds))
         return SampledFrames(indices, self.seconds[indices], self.end_seconds)
 
-    def key_frames(self, most: int) -> tuple[tuple[float, int], ...]:
-        """Return time and number of frames that decoding can start at, at most so many, evenly over the frames."""
+    def key_frames(self, limit: int) -> tuple[KeyFrame, ...]:
+        """Return at most so many key frames, spread evenly over all frames."""
         numbers = np.unique(np.searchsorted(self.stamps, self.key_stamps))
         numbers = numbers[numbers < len(self)]
-        _, first = np.unique(numbers * most // max(len(self), 1), return_index=True)
-        return tuple((float(self.seconds[number]), int(number)) for number in numbers[first].tolist())
+        _, first = np.unique(numbers * limit // max(len(self), 1), return_index=True)
+        return tuple(KeyFrame(float(self.seconds[number]), int(number)) for number in numbers[first].tolist())
 
     def key_before(self, index: int) -> int:
         """Return the last frame at or before this one that decoding can start at; 0 where none is."""

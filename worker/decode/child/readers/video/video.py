@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# Files that are larger are cut by what their headers say: reading them takes longer than decoding a little twice.
 MAX_OUTLINE_BYTES = 2 << 30
-"""Files that are larger are cut by what their headers say: reading them takes longer than decoding a little twice."""
+# Container and codec where packets are stored in decoding order without a stamp: FFmpeg's guesses come double.
 SILENT = frozenset({("avi", "h264"), ("avi", "hevc")})
-"""Container and codec where packets are stored in decoding order without a stamp: FFmpeg's guesses come double."""
 
 
 class Video:

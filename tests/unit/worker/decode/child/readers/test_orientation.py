@@ -22,7 +22,7 @@ def test_orientations_turn_as_pillow_turns_them(orientation):
 
 
 def shown(x, y, a, b, c, d):
-    """Where FFmpeg's display matrix puts the picture's point (x, y)."""
+    """Where FFmpeg's display matrix puts the image's point (x, y)."""
     return a * x + c * y, b * x + d * y
 
 

@@ -38,9 +38,9 @@ def test_a_gap_of_many_ticks_gives_one_frame():
 @pytest.mark.parametrize(
     ("seconds", "end", "expected"),
     [
-        ([0.0, 0.1, 7.3, 7.4, 7.5], 7.6, [0.0, 0.1, 7.3, 7.5]),  # what is shown from 0.1 to 7.3 is another picture
+        ([0.0, 0.1, 7.3, 7.4, 7.5], 7.6, [0.0, 0.1, 7.3, 7.5]),  # what is shown from 0.1 to 7.3 is another image
         ([0.0, 0.1, 0.2, 0.3, 7.3], 7.4, [0.0, 0.3, 7.3]),  # of those that fade, the one that stays
-        ([0.0, 0.1, 0.9], 1.0, [0.0, 0.9]),  # no tick passes without a new picture
+        ([0.0, 0.1, 0.9], 1.0, [0.0, 0.9]),  # no tick passes without a new image
         ([0.0, 0.3], 9.0, [0.0, 0.3]),  # the last one stays to the end
         ([0.0, 0.3], 0.9, [0.0]),
         ([5.0, 5.1, 5.4], 9.0, [5.0, 5.4]),

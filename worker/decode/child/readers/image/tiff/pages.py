@@ -27,15 +27,14 @@ if TYPE_CHECKING:
     from worker.decode.child.readers.image.tiff.tiff import Directory, Field
 
 PILLOW_BITS, PILLOW_COLOURS = frozenset({1, 2, 4, 8}), frozenset({0, 1, 2, 3, 5, 6, 8})
-CCITT_AND_JPEG = frozenset({2, 3, 4, 6, 7, 32771})
-"""Compressions that Pillow alone reads."""
+CCITT_AND_JPEG = frozenset({2, 3, 4, 6, 7, 32771})  # compressions that Pillow alone reads
 OLD_JPEG = 6  # whose data lie outside of strips
 MAX_CLASSIC_BYTES = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
 class TiffPage:
-    """One picture of a TIFF file."""
+    """One image of a TIFF file."""
 
     file: BinaryIO
     pillow: Image.Image | None
@@ -68,11 +67,11 @@ class TiffPage:
             except UnidentifiedImageError:
                 if compression in CCITT_AND_JPEG:
                     raise MediaRejected(
-                        "unsupported_format", f"a TIFF picture packed by method {compression}: save it with another"
+                        "unsupported_format", f"a TIFF image packed by method {compression}: save it with another"
                     ) from None
             except MediaRejected as err:
                 if err.code == "corrupt" and breaks_off(self.file, self.directory):
-                    raise MediaRejected("truncated", f"the file ends inside of the TIFF picture ({err})") from err
+                    raise MediaRejected("truncated", f"the file ends inside of the TIFF image ({err})") from err
                 raise
         pixels = guarded(lambda: to_pixels(read_samples(self.file, self.directory)))
         return upright(pixels, self.orientation)
@@ -83,7 +82,7 @@ class TiffPage:
             return Image.open(classic_copy(self.file, self.directory), formats=("TIFF",))
         try:
             self.pillow.seek(self.directory.number)
-        except SyntaxError as err:  # Pillow's word for a kind of picture that it does not know
+        except SyntaxError as err:  # Pillow's word for a kind of image that it does not know
             raise UnidentifiedImageError(str(err)) from err
         return self.pillow
 
@@ -125,17 +124,17 @@ def open_pages(file: BinaryIO, location: str) -> tuple[list[TiffPage], list[str]
         raise MediaRejected("unsupported_format", RAW_ADVICE)
     directories = tiff.pages(structure)
     if not all(directories[0].size):
-        raise MediaRejected("corrupt", "a TIFF file whose first picture has no size")
+        raise MediaRejected("corrupt", "a TIFF file whose first image has no size")
     notes = [] if structure.is_whole else [f"the list of pages breaks off after {len(structure.chain)}"]
     hidden = tiff.hidden_pictures(structure, directories)
     if hidden:
-        notes.append(f"pictures inside other pages were not analysed: {hidden}")
+        notes.append(f"images inside other pages were not analysed: {hidden}")
     pillow, own = (None, None) if structure.is_big and structure.order == ">" else _opened(location)
     return [TiffPage(file, pillow, one) for one in directories], notes, [one for one in (pillow, own) if one]
 
 
 def _opened(location: str) -> tuple[Image.Image, BinaryIO] | tuple[None, None]:
-    """Return a file in Pillow's hands; None where it refuses the first picture. Pixels are counted page by page."""
+    """Return a file in Pillow's hands; None where it refuses the first image. Pixels are counted page by page."""
     file = opened.reader(location)
     try:
         return guarded(partial(Image.open, file, formats=("TIFF",))), file
@@ -158,7 +157,7 @@ def classic_copy(file: BinaryIO, page: Directory) -> io.BytesIO:
         or len(offsets) != len(lengths)
         or sum(lengths) >= MAX_CLASSIC_BYTES // 2
     ):
-        raise MediaRejected("unsupported_format", "a TIFF picture whose data lie in an unusual place: save it anew")
+        raise MediaRejected("unsupported_format", "a TIFF image whose data lie in an unusual place: save it anew")
     kept = {tag: one for tag, one in sorted(page.fields.items()) if tag not in {tiff.SUB_DIRECTORIES, place, length}}
     order = page.order
     values = {tag: _narrow(one, order) for tag, one in kept.items()}

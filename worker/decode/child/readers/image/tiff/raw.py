@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from worker.decode.child.readers.image.tiff.tiff import Directory, Tiff
 
 RAW_ADVICE = "raw camera files are not read: develop them to JPEG or TIFF first"
+# Photometric interpretations of what a sensor saw, before and after its colours are interpolated.
 FILTER_MOSAIC, LINEAR_RAW = 32803, 34892
-"""Photometric interpretations of what a sensor saw, before and after its colours are interpolated."""
 RAW_TAGS = frozenset(
     {
         33421,  # CFARepeatPatternDim
@@ -58,7 +58,7 @@ def _is_sensor(one: Directory) -> bool:
 
 
 def _is_thumbnail(first: Directory, everything: list[Directory]) -> bool:
-    """Tell whether a file shows a smaller copy alone: of a camera, or of a picture that is not where it should be."""
+    """Tell whether a file shows a smaller copy alone: of a camera, or of an image that is not where it should be."""
     if SUBFILE_TYPE not in first.fields or any(one.is_full for one in everything):
         return False
     maker = first.fields[MAKE].raw.lower() if MAKE in first.fields else b""

@@ -29,16 +29,14 @@ if TYPE_CHECKING:
 
 NONE, LZW, DEFLATE, OLD_DEFLATE, PACKBITS, ZSTD, LZMA = 1, 5, 8, 32946, 32773, 50000, 34925
 COMPRESSIONS = frozenset({NONE, LZW, DEFLATE, OLD_DEFLATE, PACKBITS, ZSTD, LZMA})
-PREDICTABLE = frozenset({LZW, DEFLATE, OLD_DEFLATE, ZSTD, LZMA})
-"""Compressions that may store differences."""
+PREDICTABLE = frozenset({LZW, DEFLATE, OLD_DEFLATE, ZSTD, LZMA})  # compressions that may store differences
 STRIP_CHUNK_BYTES = 1 << 24  # of a strip without compression that is read at a time
+# By photometric interpretation.
 COLOURS: dict[int, Colour] = {0: "grey", 1: "grey", 2: "rgb", 3: "palette", 5: "cmyk", 8: "lab", 9: "lab"}
-"""By photometric interpretation."""
 WHITE_IS_ZERO, ICC_LAB = 0, 9
 UNSIGNED, SIGNED, FLOAT, UNDEFINED = 1, 2, 3, 4
 INTEGER_BITS, FLOAT_BITS = range(1, 33), (16, 32, 64)
-MAX_SAMPLES = 64
-"""Channels of one picture: more are measurements, not colours."""
+MAX_SAMPLES = 64  # channels of one image: more are measurements, not colours
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +59,7 @@ class Layout:
         """Read it from a directory.
 
         Raises:
-            MediaRejected: pictures of this layout are not read.
+            MediaRejected: images of this layout are not read.
         """
         bits, kinds = page.values(tiff.BITS) or (1,), page.values(tiff.SAMPLE_FORMAT) or (UNSIGNED,)
         layout = cls(
@@ -162,7 +160,7 @@ def _read_planes(file: BinaryIO, page: Directory, layout: Layout) -> Array:
     planes = layout.samples if layout.planar else 1
     segments = _segments(file, page)
     if not segments or len(segments) % planes:
-        raise MediaRejected("corrupt", f"{len(segments)} strips or tiles for {planes} planes of a TIFF picture")
+        raise MediaRejected("corrupt", f"{len(segments)} strips or tiles for {planes} planes of a TIFF image")
     each = len(segments) // planes
     values = np.empty((layout.height, layout.width, layout.samples), layout.dtype)
     for plane in range(planes):
@@ -203,7 +201,7 @@ def _read_strips(file: BinaryIO, page: Directory, layout: Layout, segments: list
     rows = min(page.value(tiff.ROWS_PER_STRIP, layout.height) or layout.height, layout.height)
     if len(segments) < -(-layout.height // rows):
         raise MediaRejected(
-            "corrupt", f"{len(segments)} strips of {rows} rows for {layout.height} rows of a TIFF picture"
+            "corrupt", f"{len(segments)} strips of {rows} rows for {layout.height} rows of a TIFF image"
         )
     for start, segment in zip(range(0, layout.height, rows), segments, strict=False):
         count = min(rows, layout.height - start)
@@ -231,7 +229,7 @@ def _read_tiles(file: BinaryIO, page: Directory, layout: Layout, segments: list[
         raise MediaRejected("corrupt", f"tiles of {width} x {height} pixels")
     places = [(y, x) for y in range(0, layout.height, height) for x in range(0, layout.width, width)]
     if len(segments) < len(places):
-        raise MediaRejected("corrupt", f"{len(segments)} tiles where a TIFF picture needs {len(places)}")
+        raise MediaRejected("corrupt", f"{len(segments)} tiles where a TIFF image needs {len(places)}")
     for (y, x), segment in zip(places, segments, strict=False):
         place = target[y : y + height, x : x + width]
         place[:] = _block(file, page, layout, segment, (height, width))[: place.shape[0], : place.shape[1]]
@@ -245,7 +243,7 @@ def _block(file: BinaryIO, page: Directory, layout: Layout, segment: Segment, si
     file.seek(offset)
     packed = file.read(length)
     if len(packed) < length or (layout.compression == NONE and length < rows * row_bytes):
-        raise MediaRejected("truncated", f"a part of the TIFF picture has {len(packed)} of {length} bytes")
+        raise MediaRejected("truncated", f"a part of the TIFF image has {len(packed)} of {length} bytes")
     if page.value(tiff.FILL_ORDER, 1) == 2:
         packed = _reversed_bits(packed)
     data = _unpacked(packed, layout.compression, (rows, row_bytes))
@@ -263,13 +261,13 @@ def _unpacked(packed: bytes, compression: int, shape: tuple[int, int]) -> Bytes:
     if compression in {DEFLATE, OLD_DEFLATE}:
         data = zlib.decompressobj().decompress(packed, wanted)
         if len(data) < wanted:
-            raise MediaRejected("truncated", f"a part of the TIFF picture holds {len(data)} of {wanted} bytes")
+            raise MediaRejected("truncated", f"a part of the TIFF image holds {len(data)} of {wanted} bytes")
         return np.frombuffer(data, np.uint8).reshape(shape)
     return unpack_strips([packed], compression, shape, shape[0])
 
 
 def unpack_strips(strips: Sequence[bytes], compression: int, shape: tuple[int, int], rows_per_strip: int) -> Bytes:
-    """Let Pillow's libtiff unpack strips: they are shown to it as a grey picture of eight bits.
+    """Let Pillow's libtiff unpack strips: they are shown to it as a grey image of eight bits.
 
     Args:
         strips: compressed bytes.
@@ -307,7 +305,7 @@ def unpack_strips(strips: Sequence[bytes], compression: int, shape: tuple[int, i
 
 @contextmanager
 def _any_size() -> Iterator[None]:
-    """Lift Pillow's limit of pixels: these are bytes of a picture whose pixels were counted."""
+    """Lift Pillow's limit of pixels: these are bytes of an image whose pixels were counted."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         yield

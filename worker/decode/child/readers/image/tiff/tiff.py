@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 TIFF_MAGICS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 MAX_DIRECTORIES = 20_000  # of one file; further ones are counted as one
 MAX_FIELDS = 4096  # of one directory
-MAX_VALUES = 4_000_000  # of one field: strips of one row in the largest picture are far fewer
+MAX_VALUES = 4_000_000  # of one field: strips of one row in the largest image are far fewer
+# Bytes of one value, by type.
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-"""Bytes of one value, by type."""
 CODES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 
 SUBFILE_TYPE, OLD_SUBFILE_TYPE, SUB_DIRECTORIES = 254, 255, 330
@@ -25,8 +25,7 @@ STRIP_OFFSETS, ORIENTATION, SAMPLES, ROWS_PER_STRIP, STRIP_BYTES, MAX_VALUE = 27
 PLANAR, PREDICTOR, COLOUR_MAP, TILE_WIDTH, TILE_LENGTH, TILE_OFFSETS, TILE_BYTES = 284, 317, 320, 322, 323, 324, 325
 INK_SET, EXTRA_SAMPLES, SAMPLE_FORMAT, PROFILE = 332, 338, 339, 34675
 
-REDUCED, MASK = 1, 4
-"""Bits of SUBFILE_TYPE."""
+REDUCED, MASK = 1, 4  # bits of SUBFILE_TYPE
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +39,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """One picture of a file."""
+    """One image of a file."""
 
     number: int
     """Place in the chain of directories; -1 for one that is named by another."""
@@ -48,7 +47,7 @@ class Directory:
     """``<`` or ``>``."""
     fields: dict[int, Field]
     below: tuple[Directory, ...] = field(default=(), repr=False)
-    """Directories that this one names: reduced copies, or the full picture behind a thumbnail."""
+    """Directories that this one names: reduced copies, or the full image behind a thumbnail."""
 
     def values(self, tag: int) -> tuple[int, ...]:
         """Return the numbers of a field; none where it is absent or holds something else."""
@@ -69,7 +68,7 @@ class Directory:
 
     @property
     def is_full(self) -> bool:
-        """Whether this is a picture, and neither a reduced copy nor a mask of another."""
+        """Whether this is an image, and neither a reduced copy nor a mask of another."""
         flags = self.value(SUBFILE_TYPE, 0)
         return not flags & (REDUCED | MASK) and self.value(OLD_SUBFILE_TYPE, 0) != 2 and all(self.size)
 
@@ -180,9 +179,9 @@ class _Reader:
 
 
 def pages(tiff: Tiff) -> tuple[Directory, ...]:
-    """Return the pictures of a file in order, without reduced copies and masks.
+    """Return the images of a file in order, without reduced copies and masks.
 
-    A file whose first directory is a thumbnail has its picture in the directories below.
+    A file whose first directory is a thumbnail has its image in the directories below.
     """
     full = [one for one in tiff.chain if one.is_full]
     if not full:
@@ -193,7 +192,7 @@ def pages(tiff: Tiff) -> tuple[Directory, ...]:
 
 
 def _is_level_of(one: Directory, full: Directory) -> bool:
-    """Tell whether a picture that does not say what it is is a level in a pyramid of another."""
+    """Tell whether an image that does not say what it is is a level in a pyramid of another."""
     if SUBFILE_TYPE in one.fields or OLD_SUBFILE_TYPE in one.fields or TILE_OFFSETS not in one.fields:
         return False
     return _has_size_of_level(one, full)
@@ -205,7 +204,7 @@ def _has_size_of_level(one: Directory, full: Directory) -> bool:
 
 
 def hidden_pictures(tiff: Tiff, shown: tuple[Directory, ...]) -> int:
-    """Count full pictures below others that are no pages, copies in other sizes aside."""
+    """Count full images below others that are no pages, copies in other sizes aside."""
     return sum(
         one.is_full and not any(one is page for page in shown) and not _has_size_of_level(one, top)
         for top in tiff.chain

@@ -48,7 +48,7 @@ class Maker:
 
     @staticmethod
     def read(path, rate=None, **limits):
-        """Return description, frames and notes of a still."""
+        """Return description, frames and notes of an image."""
         wanted = DecodeRequest(location=str(path), kind="image", frames_per_second=rate)
         with closing(open_image(str(path), DecodeLimits(**limits))) as still:
             frames = list(still.frames(wanted))
@@ -85,7 +85,7 @@ PACK = {"none": bytes, "lzw": lzw, "deflate": zlib.compress, "packbits": packbit
 
 
 class Page:
-    """One picture of a TIFF file to be written."""
+    """One image of a TIFF file to be written."""
 
     def __init__(
         self,

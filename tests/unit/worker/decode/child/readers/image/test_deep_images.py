@@ -1,4 +1,4 @@
-"""Pictures of every depth, order and packing look like their twins of eight bits."""
+"""Images of every depth, order and packing look like their twins of eight bits."""
 
 import io
 import struct
@@ -29,7 +29,7 @@ def deepened(picture, depth):
 
 
 def difference(pixels, picture):
-    """Return the mean difference to an eight-bit picture of one or three channels."""
+    """Return the mean difference to an eight-bit image of one or three channels."""
     assert pixels.shape == (*picture.shape[:2], 3)
     return np.abs(pixels.astype(float) - picture).mean()
 

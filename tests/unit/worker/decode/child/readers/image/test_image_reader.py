@@ -27,7 +27,7 @@ def codecs():
 
 
 def corners(size=(26, 14)):
-    """A picture whose four quarters are red, green, blue and white."""
+    """An image whose four quarters are red, green, blue and white."""
     width, height = size
     pixels = np.full((height, width, 3), 255, np.uint8)
     pixels[: height // 2, : width // 2] = RED

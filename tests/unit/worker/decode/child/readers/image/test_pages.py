@@ -1,4 +1,4 @@
-"""Files of several pictures: pages are frames, copies and masks are not, raw camera files are refused."""
+"""Files of several images: pages are frames, copies and masks are not, raw camera files are refused."""
 
 import struct
 
@@ -36,7 +36,7 @@ def test_every_page_is_a_frame_with_its_own_size(made, coloured, big, order, bit
     pages = [coloured(50 * n + 50, size, bits, order=order) for n, size in enumerate(sizes)]
     path = made.folder / "a.tif"
     path.write_bytes(made.tiff(*pages, order=order, big=big))
-    info, frames, notes = made.read(path, rate=0.1)  # sampling is for films
+    info, frames, notes = made.read(path, rate=0.1)  # sampling is for videos
     assert (info.width, info.height, info.duration_seconds, notes) == (40, 30, None, [])
     assert shown(frames) == [(40, 30, 50), (17, 23, 100), (80, 60, 150)]
     assert [frame.index for frame in frames] == [0, 1, 2]
@@ -99,7 +99,7 @@ def test_pictures_below_a_page_that_are_no_copies_are_noted(made, coloured):
     (made.folder / "a.tif").write_bytes(made.tiff(coloured(50, (64, 48)), below=below))
     _, frames, notes = made.read(made.folder / "a.tif")
     assert shown(frames) == [(64, 48, 50)]
-    assert notes == ["pictures inside other pages were not analysed: 1"]
+    assert notes == ["images inside other pages were not analysed: 1"]
 
 
 def test_the_picture_behind_a_thumbnail_is_read(made, coloured):
@@ -205,7 +205,7 @@ def test_a_developed_picture_of_a_camera_is_read(made, coloured):
 
 
 def picture(value, size=(64, 48)):
-    """Return a picture with a light corner, so that two of them differ."""
+    """Return an image with a light corner, so that two of them differ."""
     image = Image.new("RGB", size, (value, value, value))
     image.paste((255, 255, 255), (0, 0, size[0] // 2, size[1] // 2))
     return image
@@ -225,7 +225,7 @@ def test_versions_of_one_picture_are_no_pages(made):
     picture(100).save(made.folder / "a.heic", save_all=True, append_images=[picture(106), picture(20)], quality=90)
     _, frames, notes = made.read(made.folder / "a.heic")
     assert len(frames) == 2
-    assert notes == ["page 2 was not analysed: same_picture: another version of the primary picture"]
+    assert notes == ["page 2 was not analysed: same_picture: another version of the primary image"]
 
 
 def test_views_beside_a_jpeg_are_noted(made):

@@ -1,4 +1,4 @@
-"""Photoshop files: the merged picture, whatever is saved in further channels."""
+"""Photoshop files: the merged image, whatever is saved in further channels."""
 
 import io
 
@@ -12,7 +12,7 @@ BITMAP, GREY, INDEXED, RGB, CMYK, MULTICHANNEL, LAB = 0, 1, 2, 3, 4, 7, 9
 
 
 def planes(picture, mode):
-    """Return the channels of a picture as Photoshop stores them."""
+    """Return the channels of an image as Photoshop stores them."""
     if mode == GREY:
         return picture[..., 1][None]
     if mode == CMYK:  # 255 is no ink
