@@ -25,7 +25,7 @@ WEAK_SCORE = 0.05  # of a candidate whose surroundings are searched for a turned
 CERTAINTY = 8.5  # sum of the logits of both scores from which on landmarks are believed; of upright faces it is 9 to 14
 SURE_UPRIGHT = 3.0  # logit of a crop to show an upright face from which on landmarks are believed
 MIN_UPRIGHT = 0.0  # the same below which no face is kept; of 1,226 upright portraits none has less
-MIN_UPRIGHT_PROFILE = -5.0  # the same of half-profiles, of which the network is less sure
+MIN_UPRIGHT_UNCLEAR = -2.0  # the same of half-profiles and of smaller faces, of which the network is less sure
 PLAIN_CERTAINTY = 4.0  # the same of a face that one more look shows upright
 UPRIGHT = math.radians(40)  # angle up to which landmarks can be believed
 AGREEMENT = math.radians(30)  # between two angles of one face
@@ -110,7 +110,7 @@ def find_faces(release: FaceModels, frames: Tensor, search: Search) -> FoundFace
         faces = _with_quarters(release, frames, faces, search)
     quality = release.quality(faces.detections, faces.crops, size, Evidence(faces.sharpness, faces.confirmed))
     quality = _without_negatives(release, faces, quality, samples=None if search.thorough else NEGATIVE_SAMPLES)
-    quality = _dropped(quality, _shows_turned(faces), "unconfirmed")
+    quality = _dropped(quality, _shows_turned(faces, size), "unconfirmed")
     return FoundFaces(faces.detections, faces.crops, quality, _reduction(release, size, search))
 
 
@@ -217,10 +217,12 @@ def _plain(release: FaceModels, frames: Tensor, faces: _Faces, rows: Tensor) -> 
     return plain
 
 
-def _shows_turned(faces: _Faces) -> Tensor:
-    """Return (N,) bool: faces whose crops tell that they are not upright in them."""
+def _shows_turned(faces: _Faces, size: tuple[int, int]) -> Tensor:
+    """Return (N,) bool: faces whose crops tell that they are not upright in them; size is that of the frames."""
     _, aside = pose(faces.detections.landmarks)
-    return faces.upright < torch.where(aside > HALF_PROFILE, MIN_UPRIGHT_PROFILE, MIN_UPRIGHT)
+    side, _ = extent(faces.detections.boxes, size)
+    is_clear = (side >= LARGE_SIDE) & (aside <= HALF_PROFILE)
+    return faces.upright < torch.where(is_clear, MIN_UPRIGHT, MIN_UPRIGHT_UNCLEAR)
 
 
 def _shows_upright(faces: _Faces) -> Tensor:
