@@ -1,1 +1,1 @@
-"""Networks, value types, geometry, weights and releases."""
+"""Models, value types, geometry, weights and releases."""

@@ -1,7 +1,7 @@
-"""Branches: what is said of a face by a small network that leaves the trunk at a depth of its own.
+"""Branches: small models, one an attribute, each of which leaves the trunk at a depth of its own.
 
 A branch averages maps of the trunk over a grid of P x P cells and reads them with one or two linear layers. Before
-that it may run convolutions of its own on the first of these maps, where the trunk's later layers had to be relearnt.
+that it may run convolutions of its own on the first of these maps, in place of the trunk's later layers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Kind = Literal["softmax", "age", "multilabel"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BranchSpec:
-    """Everything about a branch but its weights; part of a release's manifest."""
+    """Everything about a branch except its weights; part of a release's manifest."""
 
     task: str
     """gender, age, ethnicity, emotion, attributes, ..."""
@@ -38,10 +38,10 @@ class BranchSpec:
     depths: tuple[str, ...]
     """Where the branch leaves the trunk, of its layout's depths; features of several depths are concatenated."""
     stages: tuple[tuple[int, int], ...] = ()
-    """(outputs, stride) of each own depthwise-separable layer. They run on the map of the first depth, and what they
-    give takes its place; the other depths are read as they are."""
+    """(outputs, stride) of each own depthwise-separable layer. They run on the map of the first depth and
+    replace it; the other depths are read as they are."""
     pool: int = 1
-    """Side P of the grid over which maps are averaged; the embedding is taken as it is."""
+    """Side P of the grid over which maps are averaged; the embedding is not averaged."""
     hidden: int = 0
     """Width of the layer between features and outputs; 0 for none."""
     temperature: float = 1.0
@@ -51,7 +51,7 @@ class BranchSpec:
     wider, in years (age); None never abstains."""
     thresholds: tuple[float, ...] = ()
     """The probability from which each label counts as present: of a multilabel branch, and of a softmax branch where it
-    is read label by label, so that a face may get two labels or none."""
+    is read label by label, so a face may get two labels or none."""
 
     def __post_init__(self) -> None:
         for problem in self._problems():
@@ -65,7 +65,7 @@ class BranchSpec:
         return own + sum(layout.feature_count(depth, self.pool) for depth in read)
 
     def check_fits(self, layout: TrunkLayout) -> None:
-        """Refuse a trunk that lacks what the branch reads.
+        """Refuse a trunk that lacks a depth of the branch.
 
         Raises:
             ValueError: a depth is unknown, or the own stages' depth has no map.
@@ -91,14 +91,14 @@ class Branch(nn.Module):
     """Maps of the trunk to the logits of one task."""
 
     def __init__(self, spec: BranchSpec, layout: TrunkLayout = SFACE) -> None:
-        """Make a branch with random weights.
+        """Build a branch with random weights.
 
         Args:
-            spec: what it is.
+            spec: its description.
             layout: of the trunk that it reads.
 
         Raises:
-            ValueError: the trunk lacks what the branch reads.
+            ValueError: the trunk lacks a depth of the branch.
         """
         super().__init__()
         spec.check_fits(layout)
@@ -115,8 +115,8 @@ class Branch(nn.Module):
         """Return (N, K) float32 logits.
 
         Args:
-            maps: what `Trunk.forward_intermediates` returned for at least this branch's depths. What own stages do not
-                run on may be `averaged` already.
+            maps: result of `Trunk.forward_intermediates` for at least the branch's depths. Maps that own stages do not
+                read may be `averaged` already.
         """
         first, *others = self.head
         x = first(self.features(maps)).float()
@@ -136,9 +136,9 @@ class Branch(nn.Module):
         return next(self.head.parameters()).dtype
 
     def set_trunk_precision(self, dtype: torch.dtype) -> None:
-        """Run what is wide in the trunk's precision: own convolutions, and the layer from maps to a hidden layer.
+        """Run wide layers in the trunk's precision: own convolutions, and the layer from maps to a hidden layer.
 
-        The others stay float32: they are small, and logits and stored embeddings are worth it.
+        The others stay float32: they are small, and logits and stored embeddings need the precision.
         """
         self.stages.to(dtype).to(memory_format=torch.channels_last)
         if self.spec.hidden and self.spec.depths != (EMBEDDING_DEPTH,):
@@ -149,7 +149,7 @@ def averaged(x: Tensor, pool: int) -> Tensor:
     """Average (N, C, h, w) maps over a grid of cells and flatten them.
 
     Args:
-        x: maps; an embedding, or what was averaged already, has two dimensions and stays as it is.
+        x: maps; an embedding or averaged maps have two dimensions and stay as they are.
         pool: cells along each side.
 
     Returns:
@@ -170,11 +170,11 @@ def _stages(spec: BranchSpec, layout: TrunkLayout) -> list[nn.Module]:
 
 
 def interpret(spec: BranchSpec, logits: Tensor) -> HeadOutput:
-    """Turn logits into what a head says; training measures with the same function.
+    """Turn logits into the output of a head; training evaluates with the same function.
 
     Args:
         spec: the branch.
-        logits: (N, K) float32, on any device; what is said lies there too.
+        logits: (N, K) float32, on any device; the output lies there too.
     """
     scaled = logits / spec.temperature
     if spec.kind == "multilabel":
@@ -189,19 +189,19 @@ def interpret(spec: BranchSpec, logits: Tensor) -> HeadOutput:
     return HeadOutput(spec.labels, probabilities, probabilities @ years, low, high, unsure)
 
 
-def pack(said: HeadOutput) -> Tensor:
-    """Put all that a head says side by side: (N, `packed_size`) float32, which `unpack` takes apart again."""
-    others = [x for x in (said.value, said.low, said.high, said.abstains) if x is not None]
-    return torch.cat([said.probabilities, *(x[:, None].float() for x in others)], dim=1)
+def pack(output: HeadOutput) -> Tensor:
+    """Concatenate a head's outputs: (N, `packed_size`) float32, which `unpack` separates again."""
+    others = [x for x in (output.value, output.low, output.high, output.abstains) if x is not None]
+    return torch.cat([output.probabilities, *(x[:, None].float() for x in others)], dim=1)
 
 
 def packed_size(spec: BranchSpec) -> int:
-    """Return how many numbers a branch says of a face."""
+    """Return the count of numbers that `pack` writes for a face."""
     return len(spec.labels) + (3 if spec.kind == "age" else 0) + _may_abstain(spec)
 
 
 def unpack(spec: BranchSpec, rows: Tensor) -> HeadOutput:
-    """Read what `pack` put together."""
+    """Separate the columns of `pack`."""
     probabilities, others = rows[:, : len(spec.labels)], [*rows[:, len(spec.labels) :].unbind(dim=1)]
     abstains = others.pop() > 0 if _may_abstain(spec) else None
     value, low, high = others or (None, None, None)
@@ -219,7 +219,7 @@ def _are_years(labels: tuple[str, ...]) -> bool:
 
 
 def quantile(probabilities: Tensor, years: Tensor, level: float) -> Tensor:
-    """Find the age below which `level` of the probability lies, when each year reaches half a year to either side.
+    """Return the age below which `level` of the probability lies, when each year reaches half a year to either side.
 
     Args:
         probabilities: (N, K), rows sum to 1.

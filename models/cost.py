@@ -1,8 +1,8 @@
-"""What a trunk and its branches cost: weights and multiply-adds, counted without computing anything.
+"""Cost of a trunk and its branches: weights and multiply-adds, counted without computing anything.
 
 Multiply-adds are those of convolutions and matrix products, from `torch.utils.flop_counter` (which counts each as two),
-run over tensors that have shapes only. PyTorch's counter knows every form of these operations, grouped convolutions
-among them, and sees what really runs, so that it cannot drift from the networks as a counter of our own could. Sums,
+run over tensors that have shapes only. PyTorch's counter covers every form of these operations, grouped convolutions
+among them, and sees what really runs, so that it cannot drift from the models as a counter of our own could. Sums,
 activations, averaging and normalisation are not counted.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cost:
-    """Of a trunk or a branch."""
+    """Cost of a trunk or a branch."""
 
     weights: int
     """Numbers in convolutions and linear layers."""
@@ -38,8 +38,8 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
-class NetworkCost:
-    """Of a trunk and its branches."""
+class ModelCost:
+    """Cost of a trunk and its branches."""
 
     trunk: Cost
     """Up to the embedding."""
@@ -54,7 +54,7 @@ class NetworkCost:
 
         Args:
             tasks: of the heads; None for all.
-            identity: whether embeddings are given; without, the trunk runs only as deep as the heads need.
+            identity: whether embeddings are computed; without, the trunk runs only as deep as the heads need.
         """
         chosen = [spec for spec in self.specs if tasks is None or spec.task in tasks]
         read = {depth for spec in chosen for depth in spec.depths} | ({EMBEDDING_DEPTH} if identity else set())
@@ -62,19 +62,19 @@ class NetworkCost:
         return deepest + sum(self.branches[spec.task].macs for spec in chosen)
 
 
-def measure_cost(trunk_name: str, specs: tuple[BranchSpec, ...] = ()) -> NetworkCost:
-    """Count what a trunk and branches on it cost.
+def measure_cost(trunk_name: str, specs: tuple[BranchSpec, ...] = ()) -> ModelCost:
+    """Count the cost of a trunk and branches on it.
 
     Raises:
-        ReleaseError: this program has no such trunk.
-        ValueError: the trunk lacks what a branch reads.
+        ReleaseError: the trunk is unknown to this program.
+        ValueError: the trunk lacks a depth of a branch.
     """
     with torch.device("meta"):
         trunk = create_trunk(trunk_name).eval()
         branches = {spec.task: Branch(spec, trunk.layout).eval() for spec in specs}
         depths = {depth: _trunk_macs(trunk, depth) for depth in trunk.layout.depths}
         costs = {task: _cost(branch, _branch_macs(branch, trunk)) for task, branch in branches.items()}
-    return NetworkCost(_cost(trunk, depths[EMBEDDING_DEPTH]), depths, costs, specs)
+    return ModelCost(_cost(trunk, depths[EMBEDDING_DEPTH]), depths, costs, specs)
 
 
 def count_weights(module: nn.Module) -> int:

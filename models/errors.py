@@ -1,7 +1,7 @@
-"""Errors of the networks and their releases.
+"""Errors of models and releases.
 
 ModelError               base; its text is one line: what was found, what was expected, what to do
-├── WeightsError         a weights file is not the one its release names, or does not fit its network
+├── WeightsError         a weights file is not the one its release names, or does not fit its model
 └── ReleaseError         a release folder is missing, incomplete or asks for something unknown
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 class ModelError(Exception):
-    """Something is wrong with a network or a release; the text says what was found, expected and what to do."""
+    """A model or a release is wrong; the text says what was found, what was expected and what to do."""
 
 
 class WeightsError(ModelError):

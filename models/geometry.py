@@ -14,6 +14,8 @@ from torch import Tensor
 from torch.nn import functional
 
 ARCFACE_SIDE = 112  # pixels
+# Places of the landmarks in a crop of 112 x 112 pixels. Source: ArcFace (insightface, MIT), plus 0.5 in each number,
+# because pixel centres are whole numbers there.
 ARCFACE_POINTS = (
     (38.7946, 52.1963),
     (74.0318, 52.0014),
@@ -21,19 +23,14 @@ ARCFACE_POINTS = (
     (42.0493, 92.8655),
     (71.2299, 92.7041),
 )
-"""Where the landmarks of a 112 x 112 crop come to lie. Source: ArcFace (insightface, MIT), plus 0.5 in each number
-because pixel centres are whole numbers there."""
-
-ARCFACE_TEMPLATE = torch.tensor(ARCFACE_POINTS)
-"""(5, 2) float32: the same as a tensor."""
+ARCFACE_TEMPLATE = torch.tensor(ARCFACE_POINTS)  # (5, 2) float32
 
 _CHUNK = 32  # faces that are drawn together: at most 40 MB of patches
-_FINE = 1.25  # patch pixels to a crop pixel up to which one place is enough
+_FINE = 1.25  # patch pixels to a crop pixel up to which one sample is enough
 _PATCH_STEP = 64  # pixels between the sides that patches may have; the largest is 320, for a face turned by 45 degrees
-Matrix = list[list[float]]
-"""A (2, 3) transform as plain numbers: cheaper than tensors for what is computed face by face."""
+Matrix = list[list[float]]  # a (2, 3) transform as plain numbers: cheaper than tensors, face by face
 
-_SMALLEST_SPREAD = 1e-3  # pixels^2: landmarks closer together than this are one point, without scale or direction
+_MIN_SPREAD = 1e-3  # pixels^2: landmarks closer together than this are one point, without scale or direction
 
 
 def similarity_transforms(landmarks: Tensor, template: Tensor) -> Tensor:
@@ -54,10 +51,10 @@ def similarity_transforms(landmarks: Tensor, template: Tensor) -> Tensor:
     source = source - source_centre[:, None]
     target = target - target_centre
     spread = source.square().sum((1, 2))
-    safe = spread.clamp(min=_SMALLEST_SPREAD)
+    safe = spread.clamp(min=_MIN_SPREAD)
     cosine = (source * target).sum((1, 2)) / safe
     sine = (source[..., 0] * target[:, 1] - source[..., 1] * target[:, 0]).sum(1) / safe
-    point = spread < _SMALLEST_SPREAD
+    point = spread < _MIN_SPREAD
     cosine, sine = cosine.masked_fill(point, 1.0), sine.masked_fill(point, 0.0)
     turn = torch.stack((torch.stack((cosine, -sine), 1), torch.stack((sine, cosine), 1)), 1)
     shift = target_centre - (turn @ source_centre[..., None])[..., 0]
@@ -72,7 +69,7 @@ def invert(transforms: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """Where one crop's pixels come from."""
+    """The source of one crop's pixels."""
 
     row: int
     """Of the crop."""
@@ -86,11 +83,11 @@ class _Plan:
     to_patch: Matrix
     """Crop to scaled-down surroundings."""
     smooth: bool
-    """Whether a crop's pixel is the mean of four places."""
+    """Whether a crop's pixel is the mean of four samples."""
 
     @property
     def side(self) -> int:
-        """Side of the square patch that holds the surroundings: one of few, so that many faces share a batch."""
+        """Side of the square patch that holds the surroundings: one of few values, so that many faces share a batch."""
         return -(-max(self.cells) // _PATCH_STEP) * _PATCH_STEP
 
 
@@ -103,7 +100,7 @@ def align(
 ) -> Tensor:
     """Cut faces out of frames so that their landmarks lie on the template.
 
-    A face larger than the crop is scaled down first, so nothing aliases; what lies outside the frame is black. A face's
+    A face larger than the crop is scaled down first, so nothing aliases; pixels outside the frame are black. A face's
     crop does not depend on the other faces of the call.
 
     Args:
@@ -143,7 +140,7 @@ def _plan(row: int, frame: int, to_source: Matrix, size: int) -> _Plan:
 
 
 def _draw(frames: Tensor, plans: list[_Plan], size: int) -> Tensor:
-    """Draw the crops of plans that are alike in smoothness and side: (len(plans), 3, size, size) uint8."""
+    """Draw the crops of plans of equal smoothness and side: (len(plans), 3, size, size) uint8."""
     side = plans[0].side
     patches = torch.zeros(len(plans), 3, side, side, device=frames.device)
     for patch, plan in zip(patches, plans, strict=True):
@@ -160,7 +157,7 @@ def _draw(frames: Tensor, plans: list[_Plan], size: int) -> Tensor:
 
 
 def _fill(patch: Tensor, frame: Tensor, plan: _Plan) -> None:
-    """Copy a face's surroundings out of a (3, H, W) frame into a black patch, scaled down; outside is left black."""
+    """Copy a face's surroundings out of a (3, H, W) frame into a black patch, scaled down; outside it stays black."""
     spans = zip(plan.first, plan.cells, (frame.shape[2], frame.shape[1]), strict=True)
     (source_x, target_x), (source_y, target_y) = (_span(*values, plan.factor) for values in spans)
     part = frame[:, source_y, source_x]
@@ -175,7 +172,7 @@ def _fill(patch: Tensor, frame: Tensor, plan: _Plan) -> None:
 
 
 def _span(first: int, count: int, limit: int, factor: int) -> tuple[slice, slice]:
-    """Find which of `count` cells from `first` on lie wholly in 0..limit: their pixels, and their places."""
+    """Return pixels and places of those of `count` cells from `first` that lie wholly in 0..limit."""
     low = min(max(0, -(first // factor)), count)
     high = max(low, min(count, (limit - first) // factor))
     return slice(first + low * factor, first + high * factor), slice(low, high)

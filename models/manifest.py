@@ -1,4 +1,4 @@
-"""What a release says of itself: `release.json`, typed."""
+"""The manifest of a release: `release.json`, typed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ TRUNK_FILE = "trunk.safetensors"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alignment:
-    """How crops are cut: as the trunk takes them. Written out, so that a change of either is noticed."""
+    """How crops are cut, as the trunk expects them. Written to the manifest, so that a change of either is noticed."""
 
     template: tuple[tuple[float, float], ...] = SFACE.template
     """Five landmarks in crop pixels."""
@@ -46,7 +46,7 @@ class Alignment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """Everything about a release but its weights."""
+    """Everything about a release except its weights."""
 
     name: str
     format: int = FORMAT
@@ -58,11 +58,11 @@ class Manifest:
     quality: QualityPolicy = field(default_factory=QualityPolicy)
     branches: tuple[BranchSpec, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
-    """SHA-256 of each weights file; filled in when the release is written."""
+    """SHA-256 of each weights file; set when the release is written."""
     metrics: dict[str, Any] = field(default_factory=dict)
-    """What was measured, by task."""
+    """Evaluation results, by task."""
     data: dict[str, Any] = field(default_factory=dict)
-    """What it was trained and measured on, with the terms of each set."""
+    """Data sets of training and evaluation, with the terms of each."""
     licences: dict[str, str] = field(default_factory=dict)
     """Licence and source of each weights file."""
 
@@ -71,7 +71,7 @@ class Manifest:
         """Layout of the trunk.
 
         Raises:
-            ReleaseError: this program has no such trunk.
+            ReleaseError: the trunk is unknown to this program.
         """
         return layout_of(self.trunk)
 
@@ -82,9 +82,9 @@ class Manifest:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over all that decides what is stored for a face: weights, policies, branches, alignment."""
-        told = ("name", "metrics", "data", "licences")
-        return _hash({key: value for key, value in _plain(self).items() if key not in told})
+        """SHA-256 over everything that changes stored faces: weights, policies, branches, alignment."""
+        descriptive = ("name", "metrics", "data", "licences")
+        return _hash({key: value for key, value in _plain(self).items() if key not in descriptive})
 
     def to_json(self) -> str:
         """Return the JSON text of `release.json`, with its own hash."""
@@ -92,15 +92,15 @@ class Manifest:
         return json.dumps({"manifest_sha256": _hash(content), **content}, indent=2, allow_nan=False) + "\n"
 
     def on_trunk(self, name: str) -> Manifest:
-        """Return a copy for another trunk, without branches, which are for one trunk only.
+        """Return a copy for another trunk, without branches, since each fits one trunk only.
 
         Raises:
-            ReleaseError: this program has no such trunk.
+            ReleaseError: the trunk is unknown to this program.
         """
         return replace(self, trunk=name, alignment=Alignment.of(layout_of(name)), branches=(), files={}, metrics={})
 
     def check(self) -> None:
-        """Refuse what contradicts itself.
+        """Refuse a manifest that contradicts itself.
 
         Raises:
             ReleaseError: trunk, alignment and branches do not fit together.

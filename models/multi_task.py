@@ -1,4 +1,4 @@
-"""One pass for all heads: the trunk runs once, only as deep as its branches need, and each branch reads its maps."""
+"""One forward pass for all heads: the trunk runs once, as deep as its branches need, and each branch reads its maps."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ if TYPE_CHECKING:
     from models.trunks.base import Trunk, TrunkLayout
 
 CPU_BATCH = 8  # faces whose maps still fit the second-level cache of two cores; measured in docs/measured/speed.md
-GPU_BATCH = 256  # faces; each smaller power of two is recorded as well
+GPU_BATCH = 256  # faces; smaller powers of two are recorded as well
 HEAD_BATCH = 64  # faces on a CPU; linear layers read all their weights once a batch, so it should be large
 
 
 class MultiTaskModel:
-    """Trunk and branches, in the number format and memory layout that their device likes best."""
+    """Trunk and branches, in the number format and memory layout that are fastest on their device."""
 
     def __init__(
         self, trunk: Trunk, branches: Sequence[Branch], device: torch.device, *, identity: bool = True
     ) -> None:
-        """Take over trunk and branches, whose weights are converted in place.
+        """Convert the weights of trunk and branches in place.
 
         Args:
             trunk: with its weights.
             branches: with theirs; one for each task.
             device: where to run.
-            identity: whether embeddings are given; without, the trunk runs only as deep as the branches need.
+            identity: whether embeddings are computed; without, the trunk runs only as deep as the branches need.
         """
         self._dtype = compute_dtype(device)
         self._trunk = fold_batch_norm(freeze(trunk)).to(device, self._dtype).to(memory_format=torch.channels_last)
@@ -63,12 +63,12 @@ class MultiTaskModel:
 
     @property
     def layout(self) -> TrunkLayout:
-        """The trunk's."""
+        """Layout of the trunk."""
         return self._trunk.layout
 
     @torch.inference_mode()
     def infer(self, crops: Tensor) -> FaceOutputs:
-        """Say everything about aligned faces.
+        """Run trunk and all branches over aligned faces.
 
         Args:
             crops: (N, 3, S, S) uint8 RGB, S the side of the trunk's layout, on any device; N may be 0.
@@ -82,7 +82,7 @@ class MultiTaskModel:
         return FaceOutputs(embeddings, {task: unpack(self._branches[task].spec, rows) for task, rows in found.items()})
 
     def _rows(self, crops: Tensor) -> list[Tensor]:
-        """Return what is read of the faces, (., columns) each, on the CPU."""
+        """Return the packed outputs, (., columns) each, on the CPU."""
         if not len(crops) or not self._columns:
             return []
         if self._recorded is None:
@@ -91,24 +91,24 @@ class MultiTaskModel:
         return [torch.cat([self._recorded(crops[rows].to(self._device)) for rows in batches]).cpu()]
 
     def _maps_in_caches(self, crops: Tensor) -> dict[str, Tensor]:
-        """Run the trunk in small batches, whose maps stay in the caches; what follows it likes large ones."""
+        """Run the trunk in small batches, whose maps stay in the caches; the branches are faster with large ones."""
         parts = [self._intermediates(crops[rows]) for rows in powers_of_two(len(crops), CPU_BATCH)]
         return {depth: torch.cat([part[depth] for part in parts]) for depth in self._maps}
 
     def _intermediates(self, crops: Tensor) -> dict[str, Tensor]:
-        """Run the trunk, from (N, 3, S, S) uint8 crops to the maps that something reads."""
+        """Run the trunk, from (N, 3, S, S) uint8 crops to the maps that are read."""
         return self._trunk.forward_intermediates(crops.contiguous(memory_format=torch.channels_last), self._maps)
 
     def _read(self, maps: dict[str, Tensor]) -> Tensor:
-        """Read maps: (N, sum of the columns) float32, embedding and answers side by side: one tensor, one copy."""
+        """Return (N, sum of the columns) float32, embeddings and outputs side by side: one tensor, one copy."""
         if self._embeds:
             maps = maps | {EMBEDDING_DEPTH: self._trunk.embed(maps[self.layout.last_map])}
         embeddings = [maps[EMBEDDING_DEPTH]] if self._identity else []
         return torch.cat([*embeddings, *self._heads(maps)], dim=1)
 
     def _heads(self, maps: dict[str, Tensor]) -> list[Tensor]:
-        """Return what each branch says; what several of them read alike is averaged once."""
-        said, known = [], {}
+        """Return the packed output of each branch; a map that several of them read is averaged once."""
+        outputs, known = [], {}
         for branch in self._branches.values():
             spec = branch.spec
             read = {depth: maps[depth] for depth in spec.depths}
@@ -116,5 +116,5 @@ class MultiTaskModel:
                 if (depth, spec.pool) not in known:
                     known[depth, spec.pool] = averaged(maps[depth], spec.pool)
                 read[depth] = known[depth, spec.pool]
-            said.append(pack(interpret(spec, branch(read))))
-        return said
+            outputs.append(pack(interpret(spec, branch(read))))
+        return outputs

@@ -36,7 +36,7 @@ DEFAULT = Path(__file__).parent / "releases" / "default"
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A loaded release; every stage of the way of a face, on one device."""
+    """A loaded release: every stage from frame to prediction, on one device."""
 
     manifest: Manifest
     detector: FaceDetector
@@ -55,7 +55,7 @@ class Release:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over all that decides what is stored for a face: weights, policies, branches, alignment."""
+        """SHA-256 over everything that changes stored faces: weights, policies, branches, alignment."""
         return self.manifest.fingerprint
 
     @property
@@ -78,22 +78,22 @@ class Release:
         return self.spec(task).labels
 
     def threshold(self, task: str) -> float:
-        """Return the probability of the best label below which a head says 'unknown'; 0 where it does not judge so."""
+        """Return the probability of the best label below which a head answers 'unknown'; 0 for no limit."""
         spec = self.spec(task)
         return spec.abstain or 0.0 if spec.kind == "softmax" else 0.0
 
     @property
     def layout(self) -> TrunkLayout:
-        """The trunk's: crops, depths and length of the embedding."""
+        """Layout of the trunk: crops, depths and length of the embedding."""
         return self.model.layout
 
     def align(self, frames: Tensor, detections: Detections) -> Tensor:
-        """Cut the crops that the trunk takes, (N, 3, S, S) uint8, of N faces out of (B, 3, H, W) uint8 frames."""
+        """Cut the trunk's crops, (N, 3, S, S) uint8, of N faces out of (B, 3, H, W) uint8 frames."""
         template = torch.tensor(self.layout.template)
         return align(frames, detections.frame, detections.landmarks, template, self.layout.side)
 
     def confirm(self, crops: Tensor) -> Tensor:
-        """Return the (N,) scores with which N faces are found again in their crops."""
+        """Return the (N,) scores with which N faces are detected again in their crops."""
         return self.detector.confirm(usual_crops(crops, self.layout))
 
     def sharpness(self, crops: Tensor) -> Tensor:
@@ -117,7 +117,7 @@ class Release:
             detections: the faces.
             crops: (N, 3, S, S) uint8, as `align` cuts them.
             frame_size: height and width in pixels.
-            evidence: what `sharpness` and `confirm` returned for them already; None where neither was asked.
+            evidence: results of `sharpness` and `confirm` for them; None where neither was called.
         """
         usual = usual_crops(crops, self.layout)
         policy = self.manifest.quality
@@ -135,17 +135,17 @@ class Release:
 def load_release(
     path: Path | None = None, *, device: str = "auto", heads: frozenset[str] | None = None, identity: bool = True
 ) -> Release:
-    """Load a release, after every byte of it was checked.
+    """Load a release after checking every byte of it.
 
     Args:
-        path: its folder; None for the one that is shipped.
+        path: its folder; None for the shipped one.
         device: auto, cpu, cuda or cuda:N.
-        heads: tasks to switch on; None for all that the release has. What is off is neither loaded nor computed.
-        identity: False gives no embeddings.
+        heads: tasks to switch on; None for all of the release. The others are neither loaded nor computed.
+        identity: False computes no embeddings.
 
     Raises:
         ReleaseError: the folder is no release, or a head or the device is unknown.
-        WeightsError: a file is missing or not the one that the release names.
+        WeightsError: a file is missing or another one than the release names.
     """
     folder = path or DEFAULT
     manifest = manifests.read_manifest(folder)
@@ -158,7 +158,7 @@ def load_release(
 
 
 def usual_crops(crops: Tensor, layout: TrunkLayout) -> Tensor:
-    """Turn a trunk's crops into the (N, 3, 112, 112) ones on ARCFACE_TEMPLATE by which quality is judged."""
+    """Turn a trunk's crops into the (N, 3, 112, 112) crops on ARCFACE_TEMPLATE that quality is measured on."""
     if layout.template == ARCFACE_POINTS:
         return crops
     landmarks = torch.tensor(layout.template).expand(len(crops), -1, -1)
@@ -169,8 +169,8 @@ def write_release(folder: Path, manifest: Manifest, weights: Mapping[str, Mappin
     """Write a release folder.
 
     Args:
-        folder: made if it is missing; files of the same names are replaced.
-        manifest: without hashes; `files` is filled in.
+        folder: created if it is missing; files of the same names are replaced.
+        manifest: without hashes; `files` is set here.
         weights: tensors by file: `manifest.DETECTOR_FILE`, `manifest.TRUNK_FILE` and `manifest.branch_file(task)` for
             each branch, no more and no fewer.
 
@@ -178,7 +178,7 @@ def write_release(folder: Path, manifest: Manifest, weights: Mapping[str, Mappin
         The manifest as written.
 
     Raises:
-        ReleaseError: weights and manifest do not name the same files, or the manifest contradicts itself.
+        ReleaseError: weights and manifest name different files, or the manifest contradicts itself.
     """
     manifest.check()
     wanted = {

@@ -52,13 +52,13 @@ class Detections(TensorColumns):
 
     @classmethod
     def empty(cls) -> Self:
-        """No face."""
+        """Return a value without faces."""
         return cls(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4), torch.zeros(0, 5, 2), torch.zeros(0))
 
 
 @dataclass(frozen=True, slots=True)
 class HeadOutput:
-    """What one head says of N faces."""
+    """The predictions of one head for N faces."""
 
     labels: tuple[str, ...]
     """K names, in the order of the columns of ``probabilities``."""
@@ -76,7 +76,7 @@ class HeadOutput:
 
 @dataclass(frozen=True, slots=True)
 class FaceOutputs:
-    """Everything that one forward pass says of N faces."""
+    """The outputs of one forward pass for N faces."""
 
     embeddings: Tensor
     """(N, D) float32, L2-normalised."""

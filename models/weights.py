@@ -1,4 +1,4 @@
-"""Reading and writing of weights: safetensors only, and no byte is believed before its SHA-256 is checked."""
+"""Reads and writes weights: safetensors only, and no byte is used before its SHA-256 is checked."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def check_sha256(data: bytes, expected: str, name: str) -> None:
     """Refuse bytes whose SHA-256 is not the expected one.
 
     Raises:
-        WeightsError: the bytes are others than those that ``expected`` names.
+        WeightsError: the hashes differ.
     """
     found = sha256_of(data)
     if found != expected:
@@ -35,11 +35,11 @@ def check_sha256(data: bytes, expected: str, name: str) -> None:
 
 
 def read_weights(path: Path, sha256: str | None = None) -> dict[str, Tensor]:
-    """Read a safetensors file into memory, once, so that what is checked is what is used.
+    """Read a safetensors file into memory once, so that the checked bytes are the used ones.
 
     Args:
         path: the file.
-        sha256: what its bytes must hash to; None reads it unchecked, as a conversion or a test may.
+        sha256: expected hash; None reads the file unchecked, as a conversion or a test may.
 
     Raises:
         WeightsError: the file is missing, is no safetensors file or is another one than ``sha256`` names.
@@ -66,7 +66,7 @@ def write_weights(path: Path, tensors: Mapping[str, Tensor]) -> str:
 
 
 def load_into(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
-    """Fill a network with exactly the tensors that it has, converting them to its precision.
+    """Load weights into a module, converted to its precision; the names must match exactly.
 
     Raises:
         WeightsError: a tensor is missing, unknown or of another shape.
@@ -74,7 +74,7 @@ def load_into(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> No
     wanted = module.state_dict()
     for problem, names in (("lacks", wanted.keys() - tensors.keys()), ("has unknown", tensors.keys() - wanted.keys())):
         if names:
-            message = f"{name} {problem} {', '.join(sorted(names))}: these weights are for another network"
+            message = f"{name} {problem} {', '.join(sorted(names))}: these weights are for another model"
             raise WeightsError(message)
     for key, slot in wanted.items():
         if slot.shape != tensors[key].shape:

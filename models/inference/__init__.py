@@ -1,1 +1,1 @@
-"""How networks run: precision, batch sizes, CUDA graphs and fused layers."""
+"""How models run: precision, batch sizes, CUDA graphs and fused layers."""

@@ -1,4 +1,4 @@
-"""CUDA graphs: a network's kernels recorded once for each shape and started together.
+"""CUDA graphs: a model's kernels, recorded once for each shape and started together.
 
 A GPU computes a batch of faces faster than a CPU can start the many small kernels of the heads one by one.
 """
@@ -26,10 +26,10 @@ class _Recording:
 
 
 class Graphed:
-    """A function of one CUDA tensor whose kernels depend on nothing but its shape.
+    """A function of one CUDA tensor whose kernels depend on its shape alone.
 
-    All recordings share their memory, so that they need what the largest one needs: what one of them gives has to be
-    copied before the next one is played.
+    All recordings share their memory, so they need as much as the largest one; an output has to be copied before the
+    next replay.
     """
 
     def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
@@ -38,7 +38,7 @@ class Graphed:
         self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Give what the function gives."""
+        """Return the value of the function."""
         if x.shape not in self._recordings:
             self._recordings[x.shape] = self._record(x)
         recording = self._recordings[x.shape]

@@ -1,4 +1,4 @@
-"""Which device and number format the networks run in."""
+"""Device and number format of the models."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def resolve_device(name: str = "auto") -> torch.device:
     """Turn "auto", "cpu", "cuda" or "cuda:1" into a device; "auto" is the first GPU where there is one.
 
     Raises:
-        ReleaseError: the device is unknown or not there.
+        ReleaseError: the device is unknown or missing.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -29,8 +29,8 @@ def resolve_device(name: str = "auto") -> torch.device:
 def compute_dtype(device: torch.device) -> torch.dtype:
     """Return bfloat16 where the device multiplies it faster than float32, else float32.
 
-    On a CPU that takes AMX tiles or AVX-512 bf16 instructions; others emulate bfloat16 and are slower with it. A torch
-    too old to tell (before `torch.cpu.get_capabilities`) means float32.
+    A CPU is faster with AMX tiles or AVX-512 bf16 instructions; others emulate bfloat16 and are slower with it. A torch
+    without `torch.cpu.get_capabilities` gets float32.
     """
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16

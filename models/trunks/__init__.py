@@ -1,1 +1,1 @@
-"""Trunks, the identity networks that branches leave: one file a network, found by name in ``registry``."""
+"""Trunks, the identity models that branches leave: one file a family, found by name in ``registry``."""

@@ -1,7 +1,7 @@
-"""What every trunk is: a chain of named layers that hands out its maps, and an embedding at the end.
+"""The base of all trunks: a chain of named layers whose maps can be read, with an embedding at the end.
 
 A trunk's layout (crops, depths, shapes) is known without its weights, so that releases can be checked before a byte of
-them is loaded. `models.trunks.registry` lists the trunks and makes them by name.
+them is loaded. `models.trunks.registry` lists the trunks and builds them by name.
 """
 
 from __future__ import annotations
@@ -18,16 +18,13 @@ from torch.nn import functional
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping
 
-EMBEDDING_DEPTH = "embedding"
-"""The deepest depth of every trunk: the (N, D) L2-normalised embedding itself."""
+EMBEDDING_DEPTH = "embedding"  # the deepest depth of every trunk: the (N, D) L2-normalised embedding itself
 
-Shape = tuple[int, int, int]
-"""(C, h, w) of one face's map."""
-Template = tuple[tuple[float, float], ...]
-"""Five landmarks in crop pixels, in the order of `models.types.LANDMARK_NAMES`."""
+Shape = tuple[int, int, int]  # (C, h, w) of one face's map
+Template = tuple[tuple[float, float], ...]  # five landmarks in crop pixels, ordered as models.types.LANDMARK_NAMES
 
 _NAME = re.compile(r"(?P<family>[a-z0-9_]+)(-w(?P<width>\d+(\.\d+)?))?(-r(?P<side>\d+))?(-(?P<weights>[\w.]+))?")
-_CHANNEL_STEP = 8  # scaled channels are multiples of it, which matrix units like; source: MobileNets' reference code
+_CHANNEL_STEP = 8  # scaled channels are multiples of it: fast on matrix units; source: MobileNets' reference code
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,18 +34,18 @@ class TrunkName:
     family: str
     """Name in the registry."""
     width: float = 1.0
-    """MobileNets' width multiplier: what the channels of every layer are multiplied with."""
+    """MobileNets' width multiplier: the factor of the channels of every layer."""
     side: int | None = None
     """Side of the crops in pixels, MobileNets' resolution multiplier; None for the family's own."""
     weights: str = ""
-    """Which set of weights; says nothing of the network's shape."""
+    """Name of the set of weights; the shape of the model does not depend on it."""
 
     @classmethod
     def parse(cls, name: str) -> TrunkName:
         """Read a name.
 
         Raises:
-            ValueError: it is written in another way.
+            ValueError: it does not have this form.
         """
         found = _NAME.fullmatch(name)
         if found is None:
@@ -72,14 +69,14 @@ class TrunkName:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrunkLayout:
-    """Everything about a trunk but its weights."""
+    """Everything about a trunk except its weights."""
 
     side: int
     """Of the square crops, in pixels."""
     template: Template
-    """Where the landmarks of a crop lie."""
+    """Places of the landmarks in a crop."""
     maps: Mapping[str, Shape]
-    """Depths at which a branch may leave, in order, and the shape of the map there."""
+    """Depths at which a branch may leave, in order, each with the shape of its map."""
     embedding_size: int
     """D, length of the embedding."""
 
@@ -94,7 +91,7 @@ class TrunkLayout:
         return next(reversed(tuple(self.maps)))
 
     def rank(self, depth: str) -> int:
-        """Return how deep a depth lies: its place in `depths`.
+        """Return the place of a depth in `depths`.
 
         Raises:
             ValueError: the depth is unknown.
@@ -105,15 +102,15 @@ class TrunkLayout:
         return self.depths.index(depth)
 
     def feature_count(self, depth: str, pool: int) -> int:
-        """Return how many numbers a depth gives when its map is averaged over a grid of `pool` x `pool` cells."""
+        """Return the count of features of a depth whose map is averaged over a grid of `pool` x `pool` cells."""
         return self.embedding_size if depth == EMBEDDING_DEPTH else self.maps[depth][0] * pool**2
 
 
 class Trunk(nn.Module, ABC):
-    """An identity-trained network whose maps branches read.
+    """An identity-trained model whose maps branches read.
 
-    A subclass fills `layers` with one module for each map of its layout, in order, and says how crops are prepared and
-    how the last map becomes an embedding.
+    A subclass fills `layers` with one module for each map of its layout, in order, and defines how crops are prepared
+    and how the last map becomes an embedding.
     """
 
     layers: nn.ModuleDict
@@ -133,7 +130,7 @@ class Trunk(nn.Module, ABC):
 
     @abstractmethod
     def prepare(self, crops: Tensor) -> Tensor:
-        """Turn (N, 3, S, S) RGB crops, 0..255, uint8 or float, into what the first layer reads."""
+        """Turn (N, 3, S, S) RGB crops, 0..255, uint8 or float, into the input of the first layer."""
 
     @abstractmethod
     def project(self, x: Tensor) -> Tensor:
@@ -149,14 +146,14 @@ class Trunk(nn.Module, ABC):
         return self.forward_intermediates(crops, (EMBEDDING_DEPTH,))[EMBEDDING_DEPTH]
 
     def forward_intermediates(self, crops: Tensor, depths: Collection[str]) -> dict[str, Tensor]:
-        """Run once, only as deep as the deepest depth asked for.
+        """Run once, only as deep as the deepest depth requested.
 
         Args:
             crops: (N, 3, S, S) RGB 0..255, uint8 or float, where S is the layout's side.
             depths: any of the layout's.
 
         Returns:
-            For each depth asked for the (N, C, h, w) map of the layout in the trunk's precision, or the (N, D)
+            For each requested depth the (N, C, h, w) map of the layout in the trunk's precision, or the (N, D)
             L2-normalised float32 embedding.
 
         Raises:
@@ -188,17 +185,16 @@ class Trunk(nn.Module, ABC):
         return functional.normalize(self.project(x).float())
 
 
-TRUNKS: dict[str, type[Trunk]] = {}
-"""Families of trunks by name; `models.trunks.registry` fills it."""
+TRUNKS: dict[str, type[Trunk]] = {}  # families of trunks by name; models.trunks.registry fills it
 
 Family = TypeVar("Family", bound=type[Trunk])
 
 
-def register(name: str) -> Callable[[Family], Family]:
-    """Make a family of trunks known by a name.
+def register_trunk(name: str) -> Callable[[Family], Family]:
+    """Register a family of trunks under a name.
 
     Raises:
-        ValueError: the name is taken, or cannot be told from the rest of a trunk's name.
+        ValueError: the name is taken, or would be read as another part of a trunk's name.
     """
 
     def add(family: Family) -> Family:

@@ -1,6 +1,6 @@
 """dlib's ResNet-29: the light trunk, 0.27 GMAC a face.
 
-Source: Davis King, dlib_face_recognition_resnet_model_v1 (CC0) and dlib's anet_type. `training.releases.convert` makes
+Source: Davis King, dlib_face_recognition_resnet_model_v1 (CC0) and dlib's anet_type. `training.releases.convert` builds
 these weights from the published file; its frozen normalisations, the input's mean and its scale are folded in.
 """
 
@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.trunks.base import Shape, Trunk, TrunkLayout, TrunkName, register, scaled
+from models.trunks.base import Shape, Trunk, TrunkLayout, TrunkName, register_trunk, scaled
 
 CROP_SIDE = 150  # pixels
 EMBEDDING_SIZE = 128
+# Crop pixels. dlib aligns by 68 points of its own; these are the places of RetinaFace's five points in its crops.
 TEMPLATE = ((47.4, 45.1), (100.6, 45.1), (74.0, 77.5), (50.7, 100.8), (97.3, 100.8))
-"""Crop pixels. dlib aligns by 68 points of its own; these are where the five points of RetinaFace come to lie then."""
 
 _STEM = 32  # channels
 # (channels, halves the map) of the fourteen blocks, two convolutions each
@@ -29,7 +29,7 @@ _BLOCKS = (
     *((256, False),) * 2,
     (256, True),
 )
-_LEAST_SIDE = 113  # pixels: the last block still has a 3 x 3 map to read
+_MIN_SIDE = 113  # pixels: the last block still has a 3 x 3 map to read
 
 
 class Stem(nn.Module):
@@ -61,7 +61,7 @@ class Block(nn.Module):
 
 
 def _extended_sum(a: Tensor, b: Tensor) -> Tensor:
-    """Add two (N, C, h, w) maps of different C, h, w as dlib does: both are continued with zeros."""
+    """Add two (N, C, h, w) maps of different C, h, w as dlib does: both are padded with zeros."""
     if a.shape == b.shape:
         return a + b
     shape = [max(sizes) for sizes in zip(a.shape[1:], b.shape[1:], strict=True)]
@@ -73,9 +73,9 @@ def _extended(x: Tensor, shape: list[int]) -> Tensor:
     return functional.pad(x, (0, width, 0, height, 0, channels)) if channels or height or width else x
 
 
-@register("dlib29")
+@register_trunk("dlib29")
 class Dlib29(Trunk):
-    """The trunk: (N, 3, 150, 150) aligned faces to (N, 128) identities, with the maps after each block."""
+    """The trunk: (N, 3, 150, 150) aligned faces to (N, 128) embeddings, with the maps after each block."""
 
     def __init__(self, layout: TrunkLayout | None = None) -> None:
         super().__init__(layout or DLIB29)
@@ -94,8 +94,8 @@ class Dlib29(Trunk):
             ValueError: the side is smaller.
         """
         crop = name.side or CROP_SIDE
-        if crop < _LEAST_SIDE:
-            message = f"dlib29 takes crops of at least {_LEAST_SIDE} pixels, got {crop}"
+        if crop < _MIN_SIDE:
+            message = f"dlib29 takes crops of at least {_MIN_SIDE} pixels, got {crop}"
             raise ValueError(message)
         side = (((crop - 7) // 2 + 1) - 3) // 2 + 1
         shapes: dict[str, Shape] = {"conv_1": (name.channels(_STEM), side, side)}
@@ -120,6 +120,6 @@ def _depth(place: int) -> str:
     return f"conv_{2 * place + 3}"
 
 
+# The layout of the published weights: conv_1 to conv_7 (32, 35, 35), conv_9-15 (64, 17, 17), conv_17-21 (128, 8, 8),
+# conv_23-27 (256, 4, 4), conv_29 (256, 2, 2).
 DLIB29 = Dlib29.plan(TrunkName("dlib29"))
-"""The layout of the published weights: conv_1 to conv_7 (32, 35, 35), conv_9-15 (64, 17, 17), conv_17-21 (128, 8, 8),
-conv_23-27 (256, 4, 4), conv_29 (256, 2, 2)."""

@@ -1,13 +1,14 @@
-"""face24: a residual network of 24 convolutions on crops of 224 pixels, made to be shared by many attributes.
+"""face24: a residual network of 24 convolutions on crops of 224 pixels, designed to be shared by many attributes.
 
-Source: a paper of 2016 on the attributes of faces in a large photo service: one network trained on identity, attributes
-leaving it at depths found by cross-validation. From its text: a 7 x 7 convolution (32, stride 2) and a 2 x 2 maximum;
-modules of a 1 x 1 reduction, batch norm, ReLU, a 3 x 3 expansion and an element-wise sum, with a 1 x 1 shortcut where
-shapes change; average pooling, a 1 x 1 convolution to 320 with batch norm, a fully connected layer. The text leaves the
-widths of conv2 to conv9 open; here the expansion doubles at every second module and the reduction is half of it.
+Source: a paper of 2016 on the attributes of faces in a large photo service: one model trained on identity, which
+attributes leave at depths found by cross-validation. From its text: a 7 x 7 convolution (32, stride 2) and a 2 x 2
+maximum; modules of a 1 x 1 reduction, batch norm, ReLU, a 3 x 3 expansion and an element-wise sum, with a 1 x 1
+shortcut where shapes change; average pooling, a 1 x 1 convolution to 320 with batch norm, a fully connected layer. The
+text leaves the widths of conv2 to conv9 open; here the expansion doubles at every second module and the reduction is
+half of it.
 
-0.73 GMAC a face, 1.45 GFLOP where a multiply-add counts as two. What is relearnt behind a depth (convolutions and fully
-connected layers, batch norm not counted) is what the paper's table says:
+0.73 GMAC a face, 1.45 GFLOP where a multiply-add counts as two. The parameters relearnt behind a depth (convolutions
+and fully connected layers, batch norm not counted) agree with the paper's table as follows:
 
 behind     classes  parameters here  in the paper
 conv22          14          889,230       889,230
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.geometry import ARCFACE_POINTS, ARCFACE_SIDE
-from models.trunks.base import Shape, Trunk, TrunkLayout, TrunkName, register, scaled
+from models.trunks.base import Shape, Trunk, TrunkLayout, TrunkName, register_trunk, scaled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -36,7 +37,7 @@ GREY = 127.5  # subtracted from each pixel before it is
 GREY_SCALE = 128.0  # divided; both are exact in bfloat16
 
 _STEM = 32  # channels
-# (reduction, expansion, stride) of the modules; of each, the reduction has the even number, the expansion the odd one
+# (reduction, expansion, stride) of the modules; in each, the reduction has the even number, the expansion the odd one
 _MODULES = (
     (32, 64, 1),  # conv2-3, 56 x 56
     (64, 128, 2),  # conv4-5, 28 x 28
@@ -77,7 +78,7 @@ class Reduction(nn.Module):
 
 
 class Expansion(nn.Module):
-    """The second half: a 3 x 3 convolution, and the sum with what entered the module."""
+    """The second half: a 3 x 3 convolution, and the sum with the module's input."""
 
     def __init__(self, entered: int, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -91,9 +92,9 @@ class Expansion(nn.Module):
         return total
 
 
-@register("face24")
+@register_trunk("face24")
 class Face24(Trunk):
-    """The trunk: (N, 3, 224, 224) aligned faces to (N, 128) identities, with a map after each convolution.
+    """The trunk: (N, 3, 224, 224) aligned faces to (N, 128) embeddings, with a map after each convolution.
 
     The depth `fc` is the fully connected layer, written as a 1 x 1 convolution; the embedding is its L2-normalised
     output.
@@ -137,7 +138,7 @@ class Face24(Trunk):
         return TrunkLayout(side=crop, template=template, maps=shapes, embedding_size=EMBEDDING_SIZE)
 
     def prepare(self, crops: Tensor) -> Tensor:
-        """Bring pixels to -1..1."""
+        """Scale pixels to -1..1."""
         return (crops.to(self.dtype) - GREY) / GREY_SCALE
 
     def walk(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
@@ -156,35 +157,35 @@ class Relearnt(nn.Module):
         """Copy the layers.
 
         Args:
-            trunk: whose weights the copies start from.
-            depth: where they begin; one of the trunk's maps but the last.
+            trunk: source of the weights.
+            depth: the copies begin behind it; one of the trunk's maps except the last.
             classes: outputs of a new fully connected layer in place of the trunk's.
 
         Raises:
-            ValueError: the depth is unknown, or nothing lies behind it.
+            ValueError: the depth is unknown, or no layer lies behind it.
         """
         super().__init__()
         names = list(trunk.layers)
         first = trunk.layout.rank(depth) + 1
         if first >= len(names):
-            message = f"nothing lies behind depth {depth!r}: choose one before {names[-1]!r}"
+            message = f"no layer lies behind depth {depth!r}: choose one before {names[-1]!r}"
             raise ValueError(message)
         layers: dict[str, nn.Module] = {name: copy.deepcopy(trunk.layers[name]) for name in names[first:-1]}
         layers["fc"] = nn.Conv2d(trunk.layout.maps["bn320"][0], classes, 1)
         self.layers = nn.ModuleDict(layers)
         inside = isinstance(trunk.layers[names[first]], Expansion)
         self.depths = (depth, names[first - 2] if inside else depth)
-        """What is read: the map at the depth and, inside a module, the one that its shortcut takes."""
+        """Depths that are read: that of the copies and, inside a module, that of its shortcut."""
 
     def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
-        """Return (N, classes) logits of what the trunk gave at `depths`."""
+        """Return (N, classes) logits of the trunk's maps at `depths`."""
         first, entered = (maps[depth] for depth in self.depths)
         *_, (_, logits) = _follow(self.layers.items(), first, entered)
         return logits.flatten(1)
 
 
 def _follow(layers: Iterable[tuple[str, nn.Module]], x: Tensor, entered: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Run layers one after the other; `entered` is what the module under way, if any, was entered with."""
+    """Run layers one after the other; `entered` is the input of the current module, if any."""
     for name, layer in layers:
         if isinstance(layer, Expansion):
             x = layer(x, entered)
@@ -193,5 +194,4 @@ def _follow(layers: Iterable[tuple[str, nn.Module]], x: Tensor, entered: Tensor)
         yield name, x
 
 
-FACE24 = Face24.plan(TrunkName("face24"))
-"""The paper's layout."""
+FACE24 = Face24.plan(TrunkName("face24"))  # the paper's layout

@@ -1,4 +1,4 @@
-"""What makes a trained network a fixed and faster one, with the same answers: freezing and folding."""
+"""Freezing and folding: they make a trained model fixed and faster, with the same outputs."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def freeze(module: Module) -> Module:
-    """Let nothing of a network learn: no gradients, running statistics and dropout fixed."""
+    """Freeze a module: no gradients, running statistics and dropout fixed."""
     return module.eval().requires_grad_(requires_grad=False)
 
 
 def freeze_to(trunk: Trunk, depth: str) -> list[str]:
-    """Freeze the layers of a trunk up to a depth, to relearn what lies behind it.
+    """Freeze the layers of a trunk up to a depth, to retrain those behind it.
 
-    `trunk.train()` would set the frozen normalisations free again: call this after it.
+    `trunk.train()` unfreezes the normalisations: call this after it.
 
     Args:
-        trunk: whose layers behind the depth stay as they are.
+        trunk: its layers behind the depth stay as they are.
         depth: one of its maps.
 
     Returns:
-        Depths whose layers can still learn.
+        Depths whose layers are not frozen.
 
     Raises:
         ValueError: the depth is unknown.

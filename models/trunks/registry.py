@@ -1,8 +1,8 @@
-"""The trunks that this program has, by name.
+"""The trunks of this program, by name.
 
 sface         the default: MobileNetV1 with PReLU on crops of 112 pixels
-dlib29        the light one: dlib's ResNet on crops of 150 pixels
-face24        trained by ourselves: 24 convolutions on crops of 224 pixels, narrower and smaller by choice
+dlib29        light: dlib's ResNet on crops of 150 pixels
+face24        trained by this project: 24 convolutions on crops of 224 pixels, narrower and smaller by choice
 resnet18, resnet50, mobilenet_v3        torchvision's, on crops of 224 pixels
 """
 
@@ -30,20 +30,20 @@ def layout_of(name: str) -> TrunkLayout:
     """Return the layout of a trunk, such as sface-2021dec or face24-w0.5-r112.
 
     Raises:
-        ReleaseError: this program has no such trunk.
+        ReleaseError: the trunk is unknown to this program.
     """
     family, parsed = _find(name)
     try:
         return family.plan(parsed)
     except ValueError as err:
-        raise ReleaseError(f"trunk {name!r} cannot be: {err}") from err
+        raise ReleaseError(f"trunk {name!r} is not possible: {err}") from err
 
 
 def create_trunk(name: str) -> Trunk:
-    """Make a trunk with random weights; `models.weights.load_into` fills them.
+    """Build a trunk with random weights; `models.weights.load_into` fills them.
 
     Raises:
-        ReleaseError: this program has no such trunk.
+        ReleaseError: the trunk is unknown to this program.
     """
     family, _ = _find(name)
     return family(layout_of(name))

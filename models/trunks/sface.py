@@ -4,7 +4,7 @@ Source: Zhong et al., "SFace: Sigmoid-Constrained Hypersphere Loss for Robust Fa
 arXiv:2205.12010; weights of OpenCV Zoo, face_recognition_sface_2021dec (Apache-2.0).
 
 A plain chain (MobileNetV1 with PReLU) of 27 convolutions and one linear layer. Batch normalisation and the scaling of
-the input are folded in; `training.releases.convert` makes these weights from the published ones.
+the input are folded in; `training.releases.convert` builds these weights from the published ones.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from models.geometry import ARCFACE_POINTS, ARCFACE_SIDE
 from models.inference.fused import convolve_prelu
-from models.trunks.base import Trunk, TrunkLayout, TrunkName, register, scaled
+from models.trunks.base import Trunk, TrunkLayout, TrunkName, register_trunk, scaled
 
 CROP_SIDE = ARCFACE_SIDE  # pixels
 EMBEDDING_SIZE = 128
@@ -46,9 +46,9 @@ class Separable(nn.Sequential):
         super().__init__(Layer((inputs, inputs, 3), stride, groups=inputs), Layer((inputs, outputs, 1)))
 
 
-@register("sface")
+@register_trunk("sface")
 class SFace(Trunk):
-    """The trunk: (N, 3, 112, 112) aligned faces to (N, 128) identities, with all maps between."""
+    """The trunk: (N, 3, 112, 112) aligned faces to (N, 128) embeddings, with all maps between."""
 
     def __init__(self, layout: TrunkLayout | None = None) -> None:
         super().__init__(layout or SFACE)
@@ -80,7 +80,7 @@ class SFace(Trunk):
         return TrunkLayout(side=crop, template=template, maps=shapes, embedding_size=EMBEDDING_SIZE)
 
     def prepare(self, crops: Tensor) -> Tensor:
-        """Subtract the grey level; 127.5 and all differences from it have 8 significant bits: exact in bfloat16."""
+        """Subtract the grey level; 127.5 and all differences from it have 8 significant bits, which bfloat16 holds."""
         return crops.to(self.dtype) - GREY
 
     def project(self, x: Tensor) -> Tensor:
@@ -88,9 +88,8 @@ class SFace(Trunk):
         return torch.as_tensor(self.linear(x.flatten(1)))
 
 
-SFACE = SFace.plan(TrunkName("sface"))
-"""The layout of the published weights."""
+SFACE = SFace.plan(TrunkName("sface"))  # the layout of the published weights
 
+# Depths at which a branch may leave, in order, and the (C, h, w) of the map there: conv_1 (32, 112, 112), conv_2
+# (64, 112, 112), conv_3-4 (128, 56, 56), conv_5-6 (256, 28, 28), conv_7-12 (512, 14, 14), conv_13-14 (1024, 7, 7).
 MAP_SHAPES = SFACE.maps
-"""Depths at which a branch may leave, in order, and the (C, h, w) of the map there: conv_1 (32, 112, 112), conv_2
-(64, 112, 112), conv_3-4 (128, 56, 56), conv_5-6 (256, 28, 28), conv_7-12 (512, 14, 14), conv_13-14 (1024, 7, 7)."""

@@ -1,8 +1,8 @@
-"""torchvision's ResNet-18, ResNet-50 and MobileNetV3 (large) as trunks, for who has their ImageNet weights.
+"""torchvision's ResNet-18, ResNet-50 and MobileNetV3 (large) as trunks, for users who have their ImageNet weights.
 
-They were trained on objects, not on identity: their embedding, the pooled last map, tells people apart poorly. Nothing
-is downloaded; `training.releases.convert` turns a weights file of torchvision into one of ours. torchvision is imported
-when such a trunk is made.
+They were trained on objects, not on identity: their embedding, the pooled last map, separates people poorly. Nothing
+is downloaded; `training.releases.convert` converts a weights file of torchvision. torchvision is imported when such a
+trunk is built.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from models.geometry import ARCFACE_POINTS, ARCFACE_SIDE
-from models.trunks.base import Shape, Trunk, TrunkLayout, TrunkName, register, scaled
+from models.trunks.base import Shape, Trunk, TrunkLayout, TrunkName, register_trunk, scaled
 
 CROP_SIDE = 224  # pixels
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in 0..1
@@ -22,7 +22,7 @@ IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
 
 class TorchvisionTrunk(Trunk):
-    """What they share: crops of 224 pixels, ImageNet's normalisation, the mean over the last map as embedding."""
+    """Common base: crops of 224 pixels, ImageNet's normalisation, the mean over the last map as embedding."""
 
     shapes: ClassVar[dict[str, Shape]]
     mean: Tensor
@@ -32,12 +32,12 @@ class TorchvisionTrunk(Trunk):
         super().__init__(layout or self.plan(TrunkName("")))
         self.layers = nn.ModuleDict(self.build())
         for name, values in (("mean", IMAGENET_MEAN), ("deviation", IMAGENET_DEVIATION)):
-            # Scaled to pixels of 0..255; float32 whatever the weights are.
+            # Scaled to pixels of 0..255; float32, whichever precision the weights have.
             self.register_buffer(name, 255 * torch.tensor(values)[:, None, None], persistent=False)
 
     @classmethod
     def plan(cls, name: TrunkName) -> TrunkLayout:
-        """Return the layout; these networks have one size.
+        """Return the layout; these models have one size.
 
         Raises:
             ValueError: the name asks for another width or side.
@@ -51,12 +51,12 @@ class TorchvisionTrunk(Trunk):
 
     @abstractmethod
     def build(self) -> dict[str, nn.Module]:
-        """Make the layers, with random weights, by depth."""
+        """Build the layers, with random weights, by depth."""
 
     @classmethod
     @abstractmethod
     def layer_of(cls, name: str) -> str | None:
-        """Return our name of a tensor of torchvision's weights file, None for one of the classifier."""
+        """Return the name that a tensor of torchvision's weights file has here, None for one of the classifier."""
 
     def prepare(self, crops: Tensor) -> Tensor:
         """Normalise with ImageNet's mean and deviation."""
@@ -68,16 +68,16 @@ class TorchvisionTrunk(Trunk):
 
 
 class _ResNet(TorchvisionTrunk):
-    """The stem, with its maximum, and four stages."""
+    """A stem with a maximum, and four stages."""
 
     builder: ClassVar[str]
 
     def build(self) -> dict[str, nn.Module]:
-        from torchvision import models as published  # noqa: PLC0415 - a second of start-up that others do not need
+        from torchvision import models as published  # noqa: PLC0415 - importing it takes a second, which other trunks do not need
 
-        network = getattr(published, self.builder)(weights=None)
-        stem = nn.Sequential(network.conv1, network.bn1, network.relu, network.maxpool)
-        return {"stem": stem} | {name: getattr(network, name) for name in self.shapes if name != "stem"}
+        model = getattr(published, self.builder)(weights=None)
+        stem = nn.Sequential(model.conv1, model.bn1, model.relu, model.maxpool)
+        return {"stem": stem} | {name: getattr(model, name) for name in self.shapes if name != "stem"}
 
     @classmethod
     def layer_of(cls, name: str) -> str | None:
@@ -86,7 +86,7 @@ class _ResNet(TorchvisionTrunk):
         return None if first == "fc" else f"layers.{place}.{rest}"
 
 
-@register("resnet18")
+@register_trunk("resnet18")
 class ResNet18(_ResNet):
     """He et al. 2015, 1.8 GMAC."""
 
@@ -100,7 +100,7 @@ class ResNet18(_ResNet):
     }
 
 
-@register("resnet50")
+@register_trunk("resnet50")
 class ResNet50(_ResNet):
     """He et al. 2015, 4.1 GMAC."""
 
@@ -114,9 +114,9 @@ class ResNet50(_ResNet):
     }
 
 
-@register("mobilenet_v3")
+@register_trunk("mobilenet_v3")
 class MobileNetV3(TorchvisionTrunk):
-    """Howard et al. 2019, the large one, 0.21 GMAC; a depth behind each of its seventeen layers."""
+    """Howard et al. 2019, the large one, 0.21 GMAC; with a depth behind each of its seventeen layers."""
 
     shapes: ClassVar[dict[str, Shape]] = {
         "features_0": (16, 112, 112),
@@ -139,13 +139,13 @@ class MobileNetV3(TorchvisionTrunk):
     }
 
     def build(self) -> dict[str, nn.Module]:
-        """Take the feature layers of torchvision's network."""
+        """Take the feature layers of torchvision's model."""
         from torchvision.models import mobilenet_v3_large  # noqa: PLC0415 - as above
 
         return {f"features_{place}": layer for place, layer in enumerate(mobilenet_v3_large(weights=None).features)}
 
     @classmethod
     def layer_of(cls, name: str) -> str | None:
-        """Return our name of a tensor: features.3.block.0.1.weight is layers.features_3.block.0.1.weight."""
+        """Return the name of a tensor here: features.3.block.0.1.weight is layers.features_3.block.0.1.weight."""
         first, _, rest = name.partition(".")
         return f"layers.features_{rest}" if first == "features" else None

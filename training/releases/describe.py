@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from models.cost import Cost, NetworkCost, measure_cost
+from models.cost import Cost, ModelCost, measure_cost
 from models.manifest import TRUNK_FILE, branch_file, read_manifest
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Description:
     """A trunk and branches with their costs."""
 
     trunk: str
-    cost: NetworkCost
+    cost: ModelCost
     sizes: dict[str, int]
     """Bytes of the weights file by task, the trunk's under the empty name; in float32 where there is no file."""
 

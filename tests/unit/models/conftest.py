@@ -1,4 +1,4 @@
-"""The shipped release, loaded once, and a photo with one face."""
+"""The shipped release, loaded once, and an image with one face."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ def release() -> Release:
 
 @pytest.fixture(scope="session")
 def photo() -> torch.Tensor:
-    """(1, 3, 512, 512) uint8: Eileen Collins, NASA, public domain."""
+    """Return (1, 3, 512, 512) uint8: Eileen Collins, NASA, public domain."""
     data = pytest.importorskip("skimage.data")
     return torch.from_numpy(data.astronaut()).permute(2, 0, 1)[None].contiguous()
 
 
 @pytest.fixture
 def float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let networks built in this test run in float32 wherever the test runs."""
+    """Run models built in this test in float32 on every device."""
     for module in ("detection.detector", "network"):
         monkeypatch.setattr(f"models.{module}.compute_dtype", lambda _device: torch.float32)
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A copy of the shipped release that a test may damage."""
+    """Return a copy of the shipped release that a test may damage."""
     for file in DEFAULT.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     return tmp_path

@@ -31,7 +31,7 @@ def maps(count: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
-def test_every_shape_of_branch_gives_logits(spec):
+def test_branches_of_every_shape_return_logits(spec):
     branch = Branch(spec)
     assert branch.features(maps(5)).shape == (5, spec.feature_count(SFACE)) == (5, branch.feature_count)
     assert branch(maps(5)).shape == (5, 3)
@@ -45,7 +45,7 @@ def test_features_are_the_mean_of_each_cell():
     assert torch.allclose(features.view(3, 512, 2, 2)[:, :, 0, 1], corner, atol=1e-5)
 
 
-def test_own_layers_take_the_trunks_weights():
+def test_own_layers_take_the_weights_of_the_trunk():
     trunk, branch = SFace(), Branch(replace(EMOTION, depths=("conv_12",), stages=((1024, 2), (1024, 1)), pool=7))
     for stage, name in zip(branch.stages, ("conv_13", "conv_14"), strict=True):
         stage.load_state_dict(trunk.layers[name].state_dict())
@@ -73,7 +73,7 @@ def test_impossible_branches_are_refused(wrong):
 
 
 @pytest.mark.parametrize("depths", [("conv_15",), ("conv_12", "layer1"), ("embedding",), ("embedding", "conv_14")])
-def test_a_trunk_without_what_a_branch_reads_is_refused(depths):
+def test_a_trunk_that_lacks_a_depth_of_a_branch_is_refused(depths):
     spec = replace(EMOTION, depths=depths, stages=((8, 1),))
     with pytest.raises(ValueError, match=r"depth 'conv_15'|depth 'layer1'|'embedding' has none"):
         Branch(spec)
@@ -152,7 +152,7 @@ def test_age_is_a_mean_with_an_interval():
 
 @pytest.mark.parametrize("abstain", [None, 0.6])
 @pytest.mark.parametrize("spec", [EMOTION, AGE, replace(EMOTION, kind="multilabel")])
-def test_what_is_packed_is_unpacked_as_it_was(spec, abstain):
+def test_unpacking_returns_the_packed_output(spec, abstain):
     spec = replace(spec, abstain=abstain)
     said = interpret(spec, 3 * torch.randn(5, len(spec.labels), generator=torch.Generator().manual_seed(2)))
     rows = pack(said)

@@ -21,7 +21,7 @@ SPEC = BranchSpec(task="mood", kind="softmax", labels=("x", "y", "z"), depths=("
         ("resnet18", 11_166_912, 1_813_561_344),
     ],
 )
-def test_trunks_cost_what_is_known_of_them(name, weights, macs):
+def test_trunks_have_their_published_cost(name, weights, macs):
     cost = measure_cost(name)
     assert (cost.trunk.weights, cost.trunk.macs) == (weights, macs)
 
@@ -62,7 +62,7 @@ def test_the_shipped_release_is_one_pass_of_less_than_a_gmac():
     ("depth", "classes", "expected"),
     [("conv22", 14, 889_230), ("bn320", 2, 642), ("bn320", 9, 2_889), ("conv19", 7, 1_312_967)],
 )
-def test_face24_relearns_what_the_paper_says(depth, classes, expected):
+def test_face24_relearns_the_parameters_of_the_paper(depth, classes, expected):
     assert count_weights(Relearnt(Face24(), depth, classes)) == expected
 
 

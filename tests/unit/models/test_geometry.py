@@ -99,7 +99,7 @@ def test_crops_of_one_scene_at_many_sizes_agree(photo, degrees):
         assert (crop - crops[1]).abs().mean() < 6
 
 
-def test_a_crop_is_the_same_in_any_company(photo):
+def test_a_crop_does_not_depend_on_other_faces(photo):
     landmarks = torch.stack(
         [turned(ARCFACE_TEMPLATE - 56, a, s, (230.0, 130.0)) for a, s in ((0.0, 0.4), (50.0, 3.5), (9.0, 1.3))]
     )

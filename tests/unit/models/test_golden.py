@@ -1,4 +1,4 @@
-"""The networks give what OpenCV's cv2.dnn makes of the same weights, which golden.npz holds."""
+"""The models agree with OpenCV's cv2.dnn on the same weights; golden.npz holds its outputs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def trunk() -> SFace:
 
 
 @torch.no_grad()
-def test_trunk_gives_the_golden_embeddings(golden, photo):
+def test_the_trunk_returns_the_golden_embeddings(golden, photo):
     crops = torch.stack((pattern(), photo[0, :, 56:168, 170:282]))
     found = trunk()(crops)
     assert (found - golden["embeddings"]).abs().max() < 0.0005
@@ -57,7 +57,7 @@ def test_trunk_in_bfloat16_stays_close(golden, photo):
 
 
 @torch.no_grad()
-def test_detector_gives_the_published_scores_and_offsets(golden, photo):
+def test_the_detector_returns_the_published_scores_and_offsets(golden, photo):
     network = RetinaFace()
     load_into(network, split_weights(read_weights(DEFAULT / DETECTOR_FILE))[0], "detector")
     raw = network.eval()(photo[:, :, 32:192, 144:304])

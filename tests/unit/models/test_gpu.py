@@ -1,4 +1,4 @@
-"""What a GPU says of faces is what the CPU says of them."""
+"""A GPU finds the faces of the CPU, with the same outputs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def on_gpu():
 
 @pytest.fixture(scope="module")
 def crops(release, photo):
-    """120 crops of one face, each of another sharpness and brightness."""
+    """Return 120 crops of one face, each of another sharpness and brightness."""
     crop = release.align(photo, release.detector.detect(photo)).float()
     softened = [functional.avg_pool2d(crop, 2 * n + 1, 1, n) for n in range(4)]
     return torch.cat([(s * (0.4 + 0.02 * n)).clamp(0, 255) for s in softened for n in range(30)]).to(torch.uint8)

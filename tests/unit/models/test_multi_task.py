@@ -21,7 +21,7 @@ def noise(count: int) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def faces(release, photo) -> torch.Tensor:
-    """Eleven crops: the photo's face, turned and darkened, so that no two are alike."""
+    """Return eleven crops of one face, turned and darkened, so that no two are equal."""
     found = release.detector.detect(photo)
     crop = release.align(photo, found)[0].float()
     views = [crop * (1 - 0.06 * step) if step % 2 else crop.roll(step, 2) * (1 - 0.03 * step) for step in range(11)]
@@ -49,13 +49,13 @@ def test_no_face(release):
         assert head.probabilities.shape == (0, len(release.labels(task)))
 
 
-def test_nothing_switched_on_says_nothing():
+def test_without_heads_and_identity_there_is_no_output():
     outputs = load_release(device="cpu", heads=frozenset(), identity=False).infer(noise(3))
     assert outputs.embeddings.shape == (3, 0)
     assert outputs.heads == {}
 
 
-def test_what_is_said_of_a_face_does_not_depend_on_the_batch(release, faces):
+def test_outputs_for_a_face_do_not_depend_on_the_batch(release, faces):
     together = release.infer(faces)
     for row in (0, 7, 10):
         alone = release.infer(faces[row : row + 1])
@@ -90,7 +90,7 @@ def test_without_identity_the_trunk_stops_early():
 
 
 @pytest.mark.parametrize("identity", [True, False])
-def test_a_branch_at_the_embedding_reads_what_is_stored(identity):
+def test_a_branch_at_the_embedding_reads_the_stored_one(identity):
     branch = Branch(replace(SPEC, depths=("embedding",)))
     network = MultiTaskModel(SFace(), [branch], CPU, identity=True)
     outputs = network.infer(noise(3))

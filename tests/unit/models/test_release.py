@@ -21,7 +21,7 @@ def kept() -> dict[str, dict[str, torch.Tensor]]:
     return {name: read_weights(DEFAULT / name) for name in (DETECTOR_FILE, TRUNK_FILE)}
 
 
-def test_the_shipped_release_says_what_it_is(release):
+def test_the_shipped_release_describes_itself(release):
     manifest = release.manifest
     assert manifest.files == {path.name: sha256_of(path.read_bytes()) for path in DEFAULT.glob("*.safetensors")}
     assert set(manifest.licences) >= {"detector", "trunk"}
@@ -75,7 +75,7 @@ def test_a_release_of_another_format_is_refused(folder):
         read_manifest(folder)
 
 
-def test_what_is_written_is_read(tmp_path):
+def test_a_written_release_is_read_back(tmp_path):
     branch = Branch(SPEC)
     manifest = replace(read_manifest(DEFAULT), name="tiny", branches=(SPEC,), metrics={"mood": {"accuracy": 0.5}})
     written = write_release(tmp_path / "new", manifest, kept() | {branch_file("mood"): branch.state_dict()})
@@ -99,7 +99,7 @@ def test_weights_must_be_those_that_the_manifest_names(tmp_path):
         write_release(tmp_path, replace(Manifest(name="x"), branches=(SPEC,)), kept())
 
 
-def test_the_fingerprint_changes_with_what_changes_rows():
+def test_the_fingerprint_changes_with_everything_that_changes_rows():
     base = read_manifest(DEFAULT)
     assert base.fingerprint == replace(base, name="other", metrics={}, data={}).fingerprint
     assert base.fingerprint != replace(base, detection=replace(base.detection, threshold=0.5)).fingerprint
@@ -131,7 +131,7 @@ def test_an_unknown_device_is_refused(device):
         load_release(device=device)
 
 
-def test_weights_of_another_network_are_refused():
+def test_weights_of_another_model_are_refused():
     layer = torch.nn.Linear(3, 2)
     for tensors, problem in (
         ({"weight": torch.zeros(2, 3)}, "lacks bias"),
@@ -160,7 +160,7 @@ def test_a_release_may_stand_on_another_trunk(tmp_path, release, photo):
         expected = torch.nn.functional.normalize(trunk.float()(crops))
     assert ((outputs.embeddings * expected).sum(1) > 0.99).all()
     assert outputs.heads["mood"].probabilities.shape == (len(found), 2)
-    # Faces are judged alike whatever the trunk's crops are.
+    # The quality of faces is the same, whichever crops the trunk takes.
     size = (photo.shape[2], photo.shape[3])
     theirs, ours = light.quality(found, crops, size), release.quality(found, release.align(photo, found), size)
     assert theirs.dropped == ours.dropped

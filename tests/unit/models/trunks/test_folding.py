@@ -9,7 +9,7 @@ from models.trunks.registry import create_trunk, list_trunks
 
 
 def lively(trunk: nn.Module) -> nn.Module:
-    """Give every normalisation statistics that are not those of an untrained one."""
+    """Set every normalisation to other statistics than those of an untrained one."""
     generator = torch.Generator().manual_seed(4)
     for layer in trunk.modules():
         if isinstance(layer, nn.BatchNorm2d):
@@ -21,7 +21,7 @@ def lively(trunk: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize("name", ["face24-w0.5-r116", "resnet18", "resnet50", "mobilenet_v3"])
 @torch.no_grad()
-def test_folding_changes_no_answer(name):
+def test_folding_changes_no_output(name):
     torch.manual_seed(8)
     trunk = freeze(lively(create_trunk(name)))
     side = trunk.layout.side

@@ -1,4 +1,4 @@
-"""What holds for every registered trunk."""
+"""Every registered trunk keeps to its layout and its name."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.errors import ReleaseError
-from models.trunks.base import EMBEDDING_DEPTH, Trunk, TrunkName, register
+from models.trunks.base import EMBEDDING_DEPTH, Trunk, TrunkName, register_trunk
 from models.trunks.face24 import Face24, Relearnt
 from models.trunks.registry import create_trunk, layout_of, list_trunks
 
@@ -28,7 +28,7 @@ def test_the_registry_names_its_trunks():
 
 @pytest.mark.parametrize("name", [*list_trunks(), "sface-w0.5-r96", "dlib29-w0.75-r129", "face24-w0.25-r116"])
 @torch.no_grad()
-def test_a_trunk_gives_what_its_layout_says(name):
+def test_the_maps_of_a_trunk_have_the_shapes_of_its_layout(name):
     trunk, layout = made(name), layout_of(name)
     found = trunk.forward_intermediates(crops(2, layout.side), layout.depths)
     assert {depth: tuple(x.shape[1:]) for depth, x in found.items()} == {
@@ -65,7 +65,7 @@ def test_landmarks_lie_in_the_crop(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "message"),
     [
         ("vgg16", "this program has dlib29, face24"),
         ("SFace!", "expected FAMILY"),
@@ -76,17 +76,17 @@ def test_landmarks_lie_in_the_crop(name):
         ("mobilenet_v3-r112", "no multipliers"),
     ],
 )
-def test_a_trunk_that_cannot_be_is_refused(name, said):
-    with pytest.raises(ReleaseError, match=said):
+def test_an_impossible_trunk_is_refused(name, message):
+    with pytest.raises(ReleaseError, match=message):
         layout_of(name)
 
 
 def test_a_name_is_taken_once():
     with pytest.raises(ValueError, match="registered already"):
-        register("sface")(Face24)
+        register_trunk("sface")(Face24)
 
 
-def test_names_say_width_side_and_weights():
+def test_names_hold_width_side_and_weights():
     assert TrunkName.parse("face24-w0.5-r112-run3") == TrunkName("face24", 0.5, 112, "run3")
     assert TrunkName.parse("sface-2021dec") == TrunkName("sface", weights="2021dec")
     assert TrunkName("x", 0.5).channels(320) == 160
@@ -105,5 +105,5 @@ def test_relearnt_layers_start_as_the_trunks(depth):
 
 
 def test_nothing_lies_behind_the_last_layer():
-    with pytest.raises(ValueError, match="nothing lies behind"):
+    with pytest.raises(ValueError, match="no layer lies behind"):
         Relearnt(made("face24-w0.25-r100"), "fc", 2)
