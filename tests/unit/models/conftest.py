@@ -30,7 +30,7 @@ def photo() -> torch.Tensor:
 @pytest.fixture
 def float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """Run models built in this test in float32 on every device."""
-    for module in ("detection.detector", "network"):
+    for module in ("detection.detector", "multi_task"):
         monkeypatch.setattr(f"models.{module}.compute_dtype", lambda _device: torch.float32)
 
 
