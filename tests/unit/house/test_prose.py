@@ -24,7 +24,6 @@ UNREAD = (
     "tests/integration/db",
     "tests/integration/media",
     "tests/integration/worker",
-    "tests/unit/models",
     "tests/unit/worker/cli",
     "tests/unit/worker/deployment",
     "tests/unit/worker/identity",
