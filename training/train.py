@@ -71,7 +71,7 @@ class TrainingContext:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainedHead:
+class TrainedBranch:
     """A branch ready to ship."""
 
     branch: Branch
@@ -82,8 +82,8 @@ class TrainedHead:
 
 def train_branches(
     recipe: Recipe, context_of: Callable[[int | None], TrainingContext], run_log: RunLog | None = None, seed: int = 0
-) -> list[TrainedHead]:
-    """Train every head of a recipe.
+) -> list[TrainedBranch]:
+    """Train every branch of a recipe.
 
     Args:
         recipe: not for joint training.
@@ -94,12 +94,12 @@ def train_branches(
     Raises:
         DataError: a data set is missing.
     """
-    return [train_head(head, context_of(head.smallest_search), run_log, seed) for head in recipe.heads]
+    return [train_branch(each, context_of(each.smallest_search), run_log, seed) for each in recipe.heads]
 
 
-def train_head(
+def train_branch(
     recipe: HeadRecipe, context: TrainingContext, run_log: RunLog | None = None, seed: int = 0
-) -> TrainedHead:
+) -> TrainedBranch:
     """Train one branch on the training split, calibrate it on the validation split, and refit it if the recipe does.
 
     Raises:
@@ -120,8 +120,8 @@ def train_head(
         branch, best = fitted(whole, every)
     branch.spec = spec
     facts = {"action": "head_trained", "task": recipe.spec.task, "held_out": best.score, "epochs": best.epochs}
-    _log.info("trained a head", extra=facts)
-    return TrainedHead(branch.cpu(), best.score, f"{best.epochs} epochs")
+    _log.info("trained a branch", extra=facts)
+    return TrainedBranch(branch.cpu(), best.score, f"{best.epochs} epochs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +135,8 @@ class _Fitter:
     def __call__(self, recipe: HeadRecipe, examples: Examples) -> tuple[Branch, Fit]:
         """Return the trained branch, not yet calibrated, and the result of its training."""
         task, options = recipe.spec.task, replace(recipe.fit, seed=self.seed)
-        head = new_branch(recipe, self.trunk, examples.features, examples.rows, self.seed)
-        head.to(next(self.trunk.parameters()).device)
+        branch = new_branch(recipe, self.trunk, examples.features, examples.rows, self.seed)
+        branch.to(next(self.trunk.parameters()).device)
         with progress_bar(task, options.epochs) as advance:
 
             def on_epoch(epoch: Epoch) -> None:
@@ -144,8 +144,8 @@ class _Fitter:
                 if self.run_log:
                     self.run_log.write(task, epoch.number, epoch.loss, epoch.held_out, epoch.best)
 
-            best = fit(head, examples, score(recipe.spec), options, on_epoch)
-        return head.shipped(), best
+            best = fit(branch, examples, score(recipe.spec), options, on_epoch)
+        return branch.shipped(), best
 
 
 def new_branch(
@@ -153,20 +153,20 @@ def new_branch(
 ) -> TrainableBranch:
     """Return an untrained branch whose inputs are standardised on some training faces."""
     torch.manual_seed(seed)
-    head = TrainableBranch(recipe.spec, dropout=recipe.dropout, layout=trunk.layout)
+    branch = TrainableBranch(recipe.spec, dropout=recipe.dropout, layout=trunk.layout)
     if recipe.copies:
-        head.start_from(trunk)
+        branch.start_from(trunk)
     some = np.random.default_rng(seed).permutation(rows)[:STANDARDISED_ON]
     maps = maps_of(features, some, np.zeros(len(some), dtype=np.bool_))
-    head.standardise({depth: found.float() for depth, found in maps.items()})
-    return head
+    branch.standardise({depth: found.float() for depth, found in maps.items()})
+    return branch
 
 
 def calibrated(recipe: HeadRecipe, logits: Tensor, soft: Tensor) -> BranchSpec:
     """Return the recipe's branch with temperature, thresholds and abstention from validation data.
 
     Args:
-        recipe: of the head.
+        recipe: of the branch.
         logits: (M, K) of validation faces.
         soft: (M, K) their targets.
     """

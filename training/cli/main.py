@@ -84,10 +84,10 @@ def train_recipe(  # noqa: PLR0913 - the options of a command are its arguments
         trained = train_branches(chosen, context_of, RunLog(folder), seed)
     else:
         found = train_jointly(chosen, [context_of(side) for side in chosen.joint.searches], folder, seed)
-        trained, tuned = found.heads, found.trunk
-    export(out.name, base, [head.branch for head in trained], out, tuned)
-    for head_found in trained:
-        typer.echo(f"{head_found.branch.spec.task}: held-out score {head_found.held_out_score:.4f}, {head_found.took}")
+        trained, tuned = found.branches, found.trunk
+    export(out.name, base, [each.branch for each in trained], out, tuned)
+    for each in trained:
+        typer.echo(f"{each.branch.spec.task}: held-out score {each.held_out_score:.4f}, {each.took}")
     typer.echo(f"wrote {out}")
 
 

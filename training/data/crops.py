@@ -95,7 +95,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     return np.asarray(image, dtype=np.uint8)
 
 
-def show(image: NDArray[np.uint8], view: View) -> tuple[NDArray[np.uint8], float]:
+def apply_view(image: NDArray[np.uint8], view: View) -> tuple[NDArray[np.uint8], float]:
     """Resize and frame an (H, W, 3) image; return it with the scale, in pixels of the view per pixel of the image."""
     height, width = image.shape[:2]
     scale = view.side / max(height, width)
@@ -119,7 +119,7 @@ def find_landmarks(
     found_by = np.full(len(images), NOT_FOUND, dtype=np.uint8)
     for place, view in enumerate(views):
         for rows in _batches(images, np.flatnonzero(found_by == NOT_FOUND)):
-            shown = [show(images[row], view) for row in rows]
+            shown = [apply_view(images[row], view) for row in rows]
             frames = torch.from_numpy(np.stack([frame for frame, _ in shown])).permute(0, 3, 1, 2).contiguous()
             for number, points in _middle_faces(detector.detect(frames), frames.shape[2:]).items():
                 landmarks[rows[number]] = (points - view.margin) / shown[number][1]

@@ -90,15 +90,15 @@ def maps_of(features: Mapping[str, Features], rows: NDArray[np.int64], mirror: N
 
 
 def logits_of(
-    head: nn.Module, features: Mapping[str, Features], rows: NDArray[np.int64], *, mirrored: bool = False
+    branch: nn.Module, features: Mapping[str, Features], rows: NDArray[np.int64], *, mirrored: bool = False
 ) -> Tensor:
-    """Apply a head to plain or mirrored features of some rows: (M, K) float32 logits."""
-    head.eval()
-    device = next(head.parameters()).device
+    """Apply a branch to plain or mirrored features of some rows: (M, K) float32 logits."""
+    branch.eval()
+    device = next(branch.parameters()).device
     mirror = np.full(_EVAL_BATCH, mirrored)
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16):
         batches = (maps_of(features, rows, mirror[: len(rows)]) for rows in _chunks(rows, _EVAL_BATCH))
-        return torch.cat([head(_bfloat16(maps, device)).float().cpu() for maps in batches])
+        return torch.cat([branch(_bfloat16(maps, device)).float().cpu() for maps in batches])
 
 
 def _bfloat16(maps: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
@@ -120,16 +120,16 @@ class Epoch:
 
 
 def fit(
-    head: nn.Module,
+    branch: nn.Module,
     examples: Examples,
     score: Callable[[Tensor, Tensor], float],
     options: FitOptions,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> Fit:
-    """Train a head in place and leave it with the averaged weights that scored best on the held-out rows.
+    """Train a branch in place and leave it with the averaged weights that scored best on the held-out rows.
 
     Args:
-        head: maps features by depth to (B, K) logits.
+        branch: maps features by depth to (B, K) logits.
         examples: features and targets.
         score: of (M, K) logits against (M, K) targets; higher is better.
         options: of the training.
@@ -139,8 +139,8 @@ def fit(
     random = np.random.default_rng(options.seed)
     rows = random.permutation(examples.rows)
     held = max(1, round(len(rows) * options.held_out))
-    trained = _Training(head, examples, rows[held:], options)
-    best, state = Fit(-math.inf, 0), copy.deepcopy(head.state_dict())
+    trained = _Training(branch, examples, rows[held:], options)
+    best, state = Fit(-math.inf, 0), copy.deepcopy(branch.state_dict())
     for epoch in range(1, options.epochs + 1):
         loss = trained.epoch(random)
         found = score(logits_of(trained.average, examples.features, rows[:held]), examples.targets[rows[:held]])
@@ -152,14 +152,14 @@ def fit(
             on_epoch(Epoch(epoch, loss, found, best.score))
         if epoch - best.epochs >= options.patience:
             break
-    head.load_state_dict(state)
+    branch.load_state_dict(state)
     return best
 
 
-def parameter_groups(head: nn.Module, options: FitOptions) -> list[dict[str, Any]]:
+def parameter_groups(branch: nn.Module, options: FitOptions) -> list[dict[str, Any]]:
     """Group the parameters: own stages, which start from the trunk's weights, learn slower than new layers."""
-    stages = [parameter for name, parameter in head.named_parameters() if ".stages." in f".{name}"]
-    linear = [parameter for name, parameter in head.named_parameters() if ".stages." not in f".{name}"]
+    stages = [parameter for name, parameter in branch.named_parameters() if ".stages." in f".{name}"]
+    linear = [parameter for name, parameter in branch.named_parameters() if ".stages." not in f".{name}"]
     groups = [{"params": linear, "lr": options.learning_rate}]
     if stages:
         groups.append({"params": stages, "lr": options.learning_rate * options.stage_rate})
@@ -169,15 +169,15 @@ def parameter_groups(head: nn.Module, options: FitOptions) -> list[dict[str, Any
 class _Training:
     """Optimiser, schedule and running mean of one training."""
 
-    def __init__(self, head: nn.Module, examples: Examples, rows: NDArray[np.int64], options: FitOptions) -> None:
-        self.head, self.examples, self.rows, self.options = head, examples, rows, options
-        self.device = next(head.parameters()).device
-        self.average = copy.deepcopy(head).requires_grad_(requires_grad=False)
+    def __init__(self, branch: nn.Module, examples: Examples, rows: NDArray[np.int64], options: FitOptions) -> None:
+        self.branch, self.examples, self.rows, self.options = branch, examples, rows, options
+        self.device = next(branch.parameters()).device
+        self.average = copy.deepcopy(branch).requires_grad_(requires_grad=False)
         self.targets = examples.targets[torch.from_numpy(rows)]
         self.weights = options.balance.weights(self.targets).to(self.device)
         self.offset = options.balance.offset(self.targets).to(self.device)
         steps = options.epochs * max(1, len(rows) // options.batch)
-        groups = parameter_groups(head, options)
+        groups = parameter_groups(branch, options)
         self.optimiser = torch.optim.AdamW(groups, weight_decay=options.weight_decay, fused=True)
         self.schedule = torch.optim.lr_scheduler.OneCycleLR(
             self.optimiser, [group["lr"] for group in groups], total_steps=steps + 1, pct_start=0.1
@@ -186,7 +186,7 @@ class _Training:
 
     def epoch(self, random: np.random.Generator) -> float:
         """Train on as many rows as there are, in random order; return the mean loss."""
-        self.head.train()
+        self.branch.train()
         order = self.options.balance.order(self.targets, self.rows, random)
         full = max(1, len(order) // self.options.batch) * self.options.batch  # a last, smaller batch is left out
         losses = [self._step(batch, random) for batch in _chunks(order[:full], self.options.batch)]
@@ -197,7 +197,7 @@ class _Training:
         maps = _bfloat16(maps_of(self.examples.features, batch, mirror), self.device)
         maps, targets = mix_features(maps, self.examples.targets[batch].to(self.device), self.options, random)
         with torch.autocast(self.device.type, torch.bfloat16):
-            logits = self.head(maps)
+            logits = self.branch(maps)
         loss = LOSSES[self.options.loss](logits + self.offset, targets, self.weights)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -211,7 +211,7 @@ class _Training:
         """Move the running mean; its first steps follow faster, so that it forgets the random start."""
         self.steps += 1
         decay = min(self.options.average, self.steps / (self.steps + 10))
-        for mean, now in zip(self.average.parameters(), self.head.parameters(), strict=True):
+        for mean, now in zip(self.average.parameters(), self.branch.parameters(), strict=True):
             mean.lerp_(now, 1 - decay)
 
 

@@ -71,7 +71,7 @@ class Checkpoint:
 def _tensors(state: JointState) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for task in state.tasks:
-        kinds = {"head": task.head.state_dict(), "average": task.average.state_dict(), "best": task.best}
+        kinds = {"head": task.branch.state_dict(), "average": task.average.state_dict(), "best": task.best}
         for kind, weights in kinds.items():
             tensors |= {f"{task.name}/{kind}/{key}": value.contiguous() for key, value in weights.items()}
     tensors |= state.trunk.state()
@@ -81,7 +81,7 @@ def _tensors(state: JointState) -> dict[str, Tensor]:
 
 
 def _restore_task(task: JointTask, tensors: Mapping[str, Tensor], progress: list[float]) -> None:
-    task.head.load_state_dict(_below(tensors, f"{task.name}/head/"))
+    task.branch.load_state_dict(_below(tensors, f"{task.name}/head/"))
     task.average.load_state_dict(_below(tensors, f"{task.name}/average/"))
     task.best = _below(tensors, f"{task.name}/best/")
     task.score, task.step = float(progress[0]), int(progress[1])

@@ -56,9 +56,9 @@ class JointEvaluation:
             kept = 1 - values[DRIFT] / self._tuning.hold if self._tuning.hold else math.nan
             self._write(DRIFT, values[DRIFT], kept, kept)
 
-    def logits(self, task: str, rows: NDArray[np.int64], head: torch.nn.Module) -> Tensor:
-        """Apply a head to some rows of its data set: (M, K) float32."""
-        return self._logits({task: head}, self._state.task(task).recipe.data, rows)[task]
+    def logits(self, task: str, rows: NDArray[np.int64], branch: torch.nn.Module) -> Tensor:
+        """Apply a branch to some rows of its data set: (M, K) float32."""
+        return self._logits({task: branch}, self._state.task(task).recipe.data, rows)[task]
 
     def validation_rows(self, task: str) -> NDArray[np.int64]:
         """Return the labelled rows of the validation split, from which training on its own split learns nothing."""
@@ -81,18 +81,18 @@ class JointEvaluation:
 
     @torch.inference_mode()
     def _logits(
-        self, heads: Mapping[str, torch.nn.Module], name: DataName, rows: NDArray[np.int64]
+        self, branches: Mapping[str, torch.nn.Module], name: DataName, rows: NDArray[np.int64]
     ) -> dict[str, Tensor]:
         pixels = self._views[name].pixels[-1]
-        found: dict[str, list[Tensor]] = {task: [] for task in heads}
-        for head in heads.values():
-            head.eval()
+        found: dict[str, list[Tensor]] = {task: [] for task in branches}
+        for branch in branches.values():
+            branch.eval()
         for start in range(0, len(rows), _CROPS_PER_PASS):
             crops = torch.from_numpy(np.array(pixels[rows[start : start + _CROPS_PER_PASS]]))
             maps = self._state.trunk.maps(crops)
             with torch.autocast(self._device.type, torch.bfloat16):
-                for task, head in heads.items():
-                    found[task].append(head(maps).float().cpu())
+                for task, branch in branches.items():
+                    found[task].append(branch(maps).float().cpu())
         return {task: torch.cat(parts) for task, parts in found.items()}
 
     def _write(self, task: str, loss: float, reached: float, best: float) -> None:

@@ -40,7 +40,7 @@ _CHECKPOINT = "checkpoint.safetensors"
 class JointResult:
     """A branch after training, with the averaged weights that scored best."""
 
-    head: TrainableBranch
+    branch: TrainableBranch
     score: float
     step: int
 
@@ -122,16 +122,16 @@ class JointRun:
             soft = soft.lerp(taught[batch.keep], self._setup.teachers.share)
         if batch.mix:
             maps, soft = _mixed(maps, soft, batch.mix)
-        task.head.train()
+        task.branch.train()
         with torch.autocast(self._setup.device.type, torch.bfloat16):
-            logits = task.head(maps)
+            logits = task.branch(maps)
         return LOSSES[task.recipe.fit.loss](logits + task.offset, soft, task.weights)
 
 
 def _result(task: JointTask) -> JointResult:
-    head = copy.deepcopy(task.head)
-    head.load_state_dict(task.best)
-    return JointResult(head, task.score, task.step)
+    branch = copy.deepcopy(task.branch)
+    branch.load_state_dict(task.best)
+    return JointResult(branch, task.score, task.step)
 
 
 def _mixed(maps: Mapping[str, Tensor], soft: Tensor, mix: Mix) -> tuple[dict[str, Tensor], Tensor]:

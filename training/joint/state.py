@@ -30,7 +30,7 @@ class JointState:
         self.tasks = [JointTask(r, setup.trunk, views[r.data].faces, setup.splits, setup.seed) for r in recipes]
         depths = {depth for recipe in recipes for depth in recipe.spec.depths}
         self.trunk = RunTrunk(setup.trunk, depths, setup.options.trunk)
-        groups = [group for task in self.tasks for group in parameter_groups(task.head, task.recipe.fit)]
+        groups = [group for task in self.tasks for group in parameter_groups(task.branch, task.recipe.fit)]
         groups += self.trunk.groups()
         self.optimiser = torch.optim.AdamW(groups, weight_decay=recipes[0].fit.weight_decay)
         self._peaks = [float(group["lr"]) for group in groups]

@@ -40,24 +40,24 @@ class JointTask:
         self.weights = recipe.fit.balance.weights(self.soft[self.rows]).to(device)
         self.offset = recipe.fit.balance.offset(self.soft[self.rows]).to(device)
         torch.manual_seed(seed)
-        self.head = TrainableBranch(recipe.spec, dropout=recipe.dropout, layout=trunk.layout)
+        self.branch = TrainableBranch(recipe.spec, dropout=recipe.dropout, layout=trunk.layout)
         if recipe.copies:
-            self.head.start_from(trunk)
-        self.head.to(device)
-        self.average = copy.deepcopy(self.head)
-        self.best = copy.deepcopy(self.head.state_dict())
+            self.branch.start_from(trunk)
+        self.branch.to(device)
+        self.average = copy.deepcopy(self.branch)
+        self.best = copy.deepcopy(self.branch.state_dict())
         self.score, self.step = -math.inf, 0
         self.judge = score(recipe.spec)
 
     def standardise(self, maps: Mapping[str, Tensor]) -> None:
         """Bring the features of some hundred crops to mean 0 and deviation 1."""
-        self.head.standardise(maps)
-        self.average.load_state_dict(self.head.state_dict())
+        self.branch.standardise(maps)
+        self.average.load_state_dict(self.branch.state_dict())
 
     def follow(self, step: int) -> None:
         """Move the running mean; its first steps follow faster, so that it forgets the random start."""
         decay = min(self.recipe.fit.average, (step + 1) / (step + 10))
-        follow(self.average, self.head, decay)
+        follow(self.average, self.branch, decay)
 
 
 @torch.no_grad()

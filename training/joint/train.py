@@ -16,7 +16,7 @@ from training.joint.run import JointRun
 from training.joint.setup import JointSetup
 from training.joint.teachers import Teacher, Teachers
 from training.releases.export import TunedTrunk
-from training.train import TrainedHead, calibrated, load_trunk
+from training.train import TrainedBranch, calibrated, load_trunk
 from training.trunk.faces import read_people
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 class JointlyTrained:
     """The branches and the trunk of a joint recipe, on the CPU."""
 
-    heads: list[TrainedHead]
+    branches: list[TrainedBranch]
     trunk: TunedTrunk | None
     """None where it was frozen."""
 
@@ -60,7 +60,7 @@ def train_jointly(recipe: Recipe, contexts: Sequence[TrainingContext], folder: P
     options, context = recipe.joint, contexts[-1]
     if options is None:
         raise TrainingError(f"recipe {recipe.name!r} has no joint options; train its branches one by one")
-    views = {name: face_views(name, contexts) for name in dict.fromkeys(head.data for head in recipe.heads)}
+    views = {name: face_views(name, contexts) for name in dict.fromkeys(each.data for each in recipe.heads)}
     trunk = learning_trunk(context) if options.trunk else context.trunk
     setup = JointSetup(
         recipes=recipe.heads, trunk=trunk, views=views, options=options, seed=seed, held_by=held_crops(options, context)
@@ -78,23 +78,23 @@ class RunOutcome:
     """Trunk and branches that one run gave."""
 
     trunk: Trunk
-    heads: list[TrainedHead]
+    branches: list[TrainedBranch]
 
     def teacher(self) -> Teacher:
         """Return them as a teacher for another run."""
-        return Teacher(self.trunk, {head.branch.spec.task: head.branch for head in self.heads})
+        return Teacher(self.trunk, {each.branch.spec.task: each.branch for each in self.branches})
 
 
 def train_first(setup: JointSetup, folder: Path) -> RunOutcome:
     """Train on the training split, and calibrate on the validation split."""
     run = JointRun(setup, folder)
-    heads = [_trained(found) for found in run.run()]
-    for recipe, head in zip(setup.recipes, heads, strict=True):
+    branches = [_trained(found) for found in run.run()]
+    for recipe, trained in zip(setup.recipes, branches, strict=True):
         task = recipe.spec.task
         rows = run.evaluation.validation_rows(task)
-        logits = run.evaluation.logits(task, rows, head.branch)
-        head.branch.spec = calibrated(recipe, logits, run.state.task(task).soft[rows])
-    return RunOutcome(run.trunk, heads)
+        logits = run.evaluation.logits(task, rows, trained.branch)
+        trained.branch.spec = calibrated(recipe, logits, run.state.task(task).soft[rows])
+    return RunOutcome(run.trunk, branches)
 
 
 def train_second(setup: JointSetup, second: SecondRun, folder: Path, firsts: Sequence[RunOutcome]) -> RunOutcome:
@@ -102,23 +102,23 @@ def train_second(setup: JointSetup, second: SecondRun, folder: Path, firsts: Seq
     teachers = Teachers([first.teacher() for first in firsts], second.taught)
     options = replace(setup.options, steps=second.steps)
     run = JointRun(replace(setup, options=options, splits=("train", "val"), teachers=teachers), folder)
-    heads = [_trained(found) for found in run.run()]
-    for head, before in zip(heads, firsts[0].heads, strict=True):
-        head.branch.spec = before.branch.spec
-    return RunOutcome(run.trunk, heads)
+    branches = [_trained(found) for found in run.run()]
+    for trained, before in zip(branches, firsts[0].branches, strict=True):
+        trained.branch.spec = before.branch.spec
+    return RunOutcome(run.trunk, branches)
 
 
 def _ready_to_ship(setup: JointSetup, context: TrainingContext, outcome: RunOutcome) -> JointlyTrained:
     """Move what a run gave to the CPU, the trunk with its new name where it was tuned."""
-    for head in outcome.heads:
-        head.branch.cpu()
+    for trained in outcome.branches:
+        trained.branch.cpu()
     tuning = setup.options.trunk
     if tuning is None:
-        return JointlyTrained(outcome.heads, None)
+        return JointlyTrained(outcome.branches, None)
     before = TrunkName.parse(read_manifest(context.release).trunk)
     sets = tuple(dict.fromkeys((*setup.views, *tuning.held_by)))
     name = str(replace(before, weights=tuning.name))
-    return JointlyTrained(outcome.heads, TunedTrunk(name, outcome.trunk.cpu(), sets))
+    return JointlyTrained(outcome.branches, TunedTrunk(name, outcome.trunk.cpu(), sets))
 
 
 def face_views(name: DataName, contexts: Sequence[TrainingContext]) -> FaceViews:
@@ -141,5 +141,5 @@ def held_crops(options: JointOptions, context: TrainingContext) -> dict[str, NDA
     return {name: context.crops(source.faces).pixels for name, source in sources}
 
 
-def _trained(found: JointResult) -> TrainedHead:
-    return TrainedHead(found.head.shipped(), found.score, f"{found.step} steps")
+def _trained(found: JointResult) -> TrainedBranch:
+    return TrainedBranch(found.branch.shipped(), found.score, f"{found.step} steps")

@@ -59,21 +59,21 @@ def training_stub(monkeypatch, tmp_path):
 
 
 def test_a_branch_learns_from_its_training_rows(training_stub):
-    training.train_head(RECIPE, training_stub.context)
+    training.train_branch(RECIPE, training_stub.context)
     assert training_stub.learnt == [list(range(60))]
 
 
 def test_a_refit_branch_learns_from_validation_rows_too_and_keeps_its_calibration(training_stub):
-    once = training.train_head(RECIPE, training_stub.context).branch
+    once = training.train_branch(RECIPE, training_stub.context).branch
     training_stub.learnt.clear()
-    again = training.train_head(replace(RECIPE, refit=True), training_stub.context).branch
+    again = training.train_branch(replace(RECIPE, refit=True), training_stub.context).branch
     assert training_stub.learnt == [list(range(60)), list(range(80))]
     assert again.spec == once.spec
     assert not torch.equal(again.head[0].weight, once.head[0].weight)
 
 
 def test_every_epoch_is_in_the_run_log(training_stub, tmp_path):
-    training.train_head(RECIPE, training_stub.context, RunLog(tmp_path / "run"))
+    training.train_branch(RECIPE, training_stub.context, RunLog(tmp_path / "run"))
     lines = list(csv.DictReader((tmp_path / "run" / "log.csv").read_text().splitlines()))
     assert [(line["task"], line["step"]) for line in lines] == [("gender", "1"), ("gender", "2")]
     assert float(lines[1]["best"]) == max(float(line["held_out"]) for line in lines)

@@ -16,7 +16,7 @@ from models.manifest import Manifest
 from models.trunks.sface import SFACE
 from models.types import Detections, FaceOutputs, HeadOutput
 from training.data import face_sets as data
-from training.data.crops import NOT_FOUND, View, crop_faces, fill_missing, find_landmarks, show
+from training.data.crops import NOT_FOUND, View, apply_view, crop_faces, fill_missing, find_landmarks
 from training.data.face_sets import CELEBA_ATTRIBUTES
 from training.errors import DataError, TrainingError
 from training.evaluate import scores
@@ -163,7 +163,7 @@ def test_no_faces_make_no_crops(folder):
 
 def test_landmarks_come_back_in_pixels_of_the_image():
     pixels = np.full((40, 60, 3), 200, dtype=np.uint8)
-    framed, scale = show(pixels, View(side=120, margin=30))
+    framed, scale = apply_view(pixels, View(side=120, margin=30))
     assert framed.shape == (140, 180, 3)
     assert scale == 2
     landmarks, _ = find_landmarks([pixels], MiddleDetector(), (View(side=120, margin=30),))

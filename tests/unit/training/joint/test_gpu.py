@@ -58,7 +58,7 @@ def test_a_joint_run_goes_on_from_its_checkpoint(device, spec, random_people, tm
     run = JointRun(setup, tmp_path / "run")
     assert run.step == 2
     found = run.run()
-    branch = found[0].head.shipped()
+    branch = found[0].branch.shipped()
     assert next(branch.parameters()).device.type == "cuda"
     assert run.evaluation.logits("gender", np.arange(3), branch).device.type == "cpu"
 

@@ -63,7 +63,7 @@ def new_run(trunk, views, folder, seed=0):
 
 
 def weights(run):
-    return {key: value for found in run for key, value in found.head.state_dict().items()}
+    return {key: value for found in run for key, value in found.branch.state_dict().items()}
 
 
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(trunk, views, tmp_path):
@@ -88,7 +88,7 @@ def test_a_checkpoint_of_another_run_is_refused(trunk, views, tmp_path):
 
 def test_own_stages_start_from_the_first_channels_of_the_trunk(trunk, views, tmp_path):
     run = new_run(trunk, views, tmp_path)
-    stage = run.state.task("gender").head.branch.stages[1]
+    stage = run.state.task("gender").branch.branch.stages[1]
     theirs = trunk.layers["conv_14"]
     assert torch.equal(stage[1].conv.weight, theirs[1].conv.weight[:16, :16])
 

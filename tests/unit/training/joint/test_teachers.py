@@ -74,7 +74,7 @@ def test_a_run_learns_the_answers_of_its_teachers(trunk, views, tmp_path, answer
     teacher = Teacher(trunk, {"gender": branch(trunk, GENDER, [4.0, -4.0] if answer == 0 else [-4.0, 4.0])})
     taught = run(trunk, views, tmp_path, Teachers([teacher], 1.0))
     (found,) = taught.run()
-    assert (taught.evaluation.logits("gender", np.arange(30), found.head.shipped()).argmax(1) == answer).all()
+    assert (taught.evaluation.logits("gender", np.arange(30), found.branch.shipped()).argmax(1) == answer).all()
 
 
 def test_only_rows_of_the_splits_are_learnt_from(trunk, views, tmp_path):
