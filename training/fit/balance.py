@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Balance:
-    """How much rare classes are favoured; zeros change nothing, and several options add up."""
+    """How much rare classes are favoured; zeros change nothing, and options that are set act together."""
 
     weight: float = 0.0
     """The weight of a class in the loss is its share to the power of minus this; 1 weighs all classes alike."""
