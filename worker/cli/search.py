@@ -175,10 +175,10 @@ def _crop(config: Settings, database: Database, probe: Probe) -> NDArray[np.uint
     from worker.storage.crops import CropStore
 
     with database.sessions.begin() as session:
-        gallery = TileReader(session, CropStore(config.crops))
+        reader = TileReader(session, CropStore(config.crops))
         if probe.person_id is not None:
-            return gallery.best_of_person(probe.person_id)
-        return gallery.best_of_appearance(probe.appearance_id or 0)
+            return reader.best_of_person(probe.person_id)
+        return reader.best_of_appearance(probe.appearance_id or 0)
 
 
 def _draw(config: Settings, database: Database, answers: list[_Answer], output: Path) -> None:
@@ -188,11 +188,11 @@ def _draw(config: Settings, database: Database, answers: list[_Answer], output: 
 
     tiles = []
     with database.sessions.begin() as session:
-        gallery = TileReader(session, CropStore(config.crops))
+        reader = TileReader(session, CropStore(config.crops))
         for answer in answers:
             if answer.crop is not None:
                 tiles.append(Tile(pixels=answer.crop, captions=(f"face {answer.face}",), group="looked for"))
-            tiles += gallery.found(answer.found)
+            tiles += reader.of_search(answer.found)
     try:
         write_png(contact_sheet(tiles, "Facet: who looks like this"), output)
     except OSError as err:

@@ -1,4 +1,4 @@
-"""Erasure: takes files and people out of everything that is stored, and says by a receipt what went.
+"""Erasure: deletes files and people from all tables and stores, and returns a receipt.
 
-``erase`` is the way in; ``docs/erasure.md`` says what is promised and what cannot be.
+The entry point is ``erase``; ``docs/erasure.md`` states the promises and their limits.
 """

@@ -1,4 +1,7 @@
-"""What humans said of whom is erased: it goes with its places, and what it says of others stays."""
+"""Deletes the corrections about an erased person.
+
+A correction goes with its last anchor. Corrections that also concern others are kept without the person's name.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +19,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-# A name was given to a person, not to a file. Where all its places go and the person stays, by appearances that came
+# A name was given to a person, not to a file. Where all its anchors go and the person stays, with appearances that came
 # later, the name is anchored to the clearest of these from now on. Several people may have one name, under one release
-# or several, so the name says only who is worth a look.
-_LAST_PLACES = text("""
+# or several, so the name selects only candidates.
+_LAST_ANCHORS = text("""
     SELECT c.correction_id, p.release_id, array_agg(p.person_id) AS people
     FROM correction c JOIN target_correction ON id = c.correction_id
     JOIN person p ON p.name = c.name JOIN target_person d ON d.id = p.person_id
@@ -45,27 +48,27 @@ _KEEP_NAME = text("""
         ORDER BY s.quality DESC, s.appearance_id LIMIT 1) best
     JOIN face f ON f.face_id = best.best_face_id""")
 
-_EMPTY = text("""
+_WITHOUT_ANCHOR = text("""
     DELETE FROM correction c USING target_correction
     WHERE id = c.correction_id
       AND NOT EXISTS (SELECT FROM correction_anchor k WHERE k.correction_id = c.correction_id AND k.side = 0)
     RETURNING 1""")
 
-# Of what also speaks of others, the words may tell who is gone: a name that nobody else bears, and reasons.
+# A correction that also concerns others may still identify the erased person: by a name of no other person, by reasons.
 _NAMELESS = text("""
     DELETE FROM correction c USING target_correction
     WHERE id = c.correction_id AND c.people && cast(:gone AS bigint[]) AND c.kind = 'name'
       AND NOT EXISTS (SELECT FROM person p WHERE p.name = c.name AND p.person_id <> ALL(:gone))
     RETURNING 1""")
-_SILENCED = text("""
+_ANONYMISED = text("""
     UPDATE correction c SET reason = NULL, undo_reason = NULL, name = (
         SELECT p.name FROM person p WHERE p.name = c.name AND p.person_id <> ALL(:gone) LIMIT 1)
     FROM target_correction WHERE id = c.correction_id AND c.people && cast(:gone AS bigint[])""")
 
 
 def keep_names(session: Session) -> None:
-    """Anchor names to appearances that stay; call it before anything is deleted."""
-    for last in session.execute(_LAST_PLACES).all():
+    """Anchor names to appearances that stay; call it before any row is deleted."""
+    for last in session.execute(_LAST_ANCHORS).all():
         bearer = _bearer(session, last.release_id, last.correction_id, last.people)
         if bearer is not None:
             session.execute(_KEEP_NAME, {"correction_id": last.correction_id, "person_id": bearer})
@@ -80,16 +83,16 @@ def _bearer(session: Session, release_id: int, correction_id: int, people: Seque
 
 
 def delete_corrections(session: Session, gone: Sequence[int]) -> int:
-    """Delete corrections that have nobody left to speak of, and take names and reasons out of what others keep.
+    """Delete corrections without an anchor left, and remove names and reasons from those that others keep.
 
     Args:
-        session: in it the places that go are deleted already, the people not yet.
-        gone: people of whom nothing is left.
+        session: a transaction in which the anchors are deleted already, the people not yet.
+        gone: people without an appearance left.
 
     Returns:
-        How many corrections were deleted.
+        Number of corrections that were deleted.
     """
     people = {"gone": list(gone)}
-    deleted = len(session.execute(_EMPTY).all()) + len(session.execute(_NAMELESS, people).all())
-    session.execute(_SILENCED, people)
+    deleted = len(session.execute(_WITHOUT_ANCHOR).all()) + len(session.execute(_NAMELESS, people).all())
+    session.execute(_ANONYMISED, people)
     return deleted

@@ -1,4 +1,4 @@
-"""Retention: erases the files that no job keeps any longer, in batches; one that cannot be erased holds up no other."""
+"""Retention: erases the files that no job keeps any longer, in batches; a file that fails delays no other."""
 
 from __future__ import annotations
 
@@ -23,26 +23,22 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-FILES_AT_ONCE = 5000
-"""Files that are looked up at once."""
-BATCH_SECONDS = 1.0
-"""Of one transaction: nobody is identified and nobody submits meanwhile."""
+FILES_AT_ONCE = 5000  # files that are looked up at once
+BATCH_SECONDS = 1.0  # of one transaction: it blocks identification and submissions
+# Rows of the first transaction, and bounds of all later ones; the number follows the time that the one before took.
 FIRST_ROWS, MIN_ROWS, MAX_ROWS = 1000, 100, 100_000
-"""Of one transaction at first, at least and at most; they follow how long the one before took."""
-ROWS_OF_A_FILE = 10
-"""Besides its faces: items, analyses, units and the like, as far as they cost time."""
-FIRST_PAUSE_SECONDS = 60.0
+ROWS_OF_A_FILE = 10  # items, analyses, units and the like, as far as they cost time; faces are counted besides
+FIRST_PAUSE_SECONDS = 60.0  # before a failed file is tried again; doubles with every attempt
 MAX_PAUSE_SECONDS = 86400.0
-LONE_LOCK_WAIT_SECONDS = 0.5
-"""For the rows of one file that somebody holds, once the files of its batch are tried one by one."""
-ERROR_CHARACTERS = 500
+LONE_LOCK_WAIT_SECONDS = 0.5  # for locked rows of one file, once the files of its batch are tried one by one
+ERROR_CHARACTERS = 500  # of a message that is stored
+# Errors that concern one file of a batch and not the others.
 FILE_ERRORS = (
     SQLAlchemyError, FacetError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
     AssertionError, RuntimeError, MemoryError,
 )  # fmt: skip
-"""What may go wrong with one file of a batch and go well with the others."""
+# Beginnings of SQLSTATEs that concern no single file: no connection, shutting down, disk full, too many connections.
 DATABASE_STATES = ("08", "57P", "53100", "53300")
-"""Beginnings of SQLSTATEs that say nothing of a file: no connection, shutting down, disk full, too many connections."""
 
 _FACES = text("""
     SELECT media_id, sum(face_count) AS faces FROM analysis
@@ -59,20 +55,20 @@ class BatchEraser(Protocol):
 
     @property
     def sessions(self) -> sessionmaker[Session]:
-        """Of the database."""
+        """Return the sessions of the database."""
         ...
 
     @property
     def dry_run(self) -> bool:
-        """Do everything, then take it back."""
+        """Return whether each erasure is rolled back."""
         ...
 
     def with_lock_wait(self, seconds: float) -> Self:
-        """Return one that tries rows that somebody holds for at most so long."""
+        """Return an eraser that waits for locked rows for at most so long."""
         ...
 
     def erase_due_files(self, media: Sequence[int]) -> Receipt:
-        """Erase those of some files that no job keeps."""
+        """Erase those of some files that no job keeps any longer."""
         ...
 
     def empty_receipt(self, asked: str) -> Receipt:
@@ -82,27 +78,28 @@ class BatchEraser(Protocol):
 
 @dataclass(slots=True)
 class Retention:
-    """Erases files whose time is over until none is left or its own time is over.
+    """Erases due files until none is left or its own time is over.
 
     Args:
-        eraser: does it.
-        until: on the monotonic clock.
-        again: also try files whose erasure failed a moment ago.
+        eraser: erases a batch.
+        until: end of its time, on the monotonic clock.
+        again: whether files are tried whose next attempt is not due yet.
     """
 
     eraser: BatchEraser
     until: float
     again: bool = False
     _seen: set[int] = field(default_factory=set)
-    """Files that were tried and are there still."""
+    """Files that were tried and still exist."""
     _rows: int = FIRST_ROWS
+    """Rows of the next transaction."""
 
     def run(self) -> Iterator[Receipt]:
         """Yield a receipt for each batch, and one for each file that cannot be erased."""
         limit = None if self.eraser.dry_run else FILES_AT_ONCE
         while time.monotonic() < self.until:
             with self.eraser.sessions() as session:
-                waiting = find_due(session, limit=limit, but=self._seen, again=self.again)
+                waiting = find_due(session, limit=limit, excluding=self._seen, again=self.again)
             if not waiting:
                 return
             yield from self._batches(waiting)
@@ -127,12 +124,12 @@ class Retention:
         return [ROWS_OF_A_FILE + faces.get(media_id, 0) for media_id in waiting]
 
     def _adapt(self, rows: int, seconds: float) -> None:
-        """Let the next transaction take about as long as one should."""
+        """Set the rows of the next transaction so that it takes about `BATCH_SECONDS`."""
         wanted = rows * BATCH_SECONDS / max(seconds, 1e-3)
         self._rows = int(min(MAX_ROWS, max(MIN_ROWS, min(wanted, 2.0 * self._rows))))
 
     def _erase(self, media: Sequence[int]) -> Iterator[Receipt]:
-        """Erase some files; where that fails, both halves of them by themselves, down to those that are at fault."""
+        """Erase some files; where that fails, erase both halves separately, down to the files at fault."""
         eraser = self.eraser
         if len(media) == 1:
             eraser = eraser.with_lock_wait(LONE_LOCK_WAIT_SECONDS)
@@ -151,14 +148,14 @@ class Retention:
         yield receipt
 
     def _fail(self, media_id: int, err: BaseException) -> Receipt:
-        """Note that a file cannot be erased now: it is passed over until its next try is due."""
+        """Store the failure of a file: it is passed over until its next attempt is due."""
         self._seen.add(media_id)
         lines = str(getattr(err, "orig", None) or err).strip().splitlines() or [type(err).__name__]
-        said = masked(f"{type(err).__name__}: {lines[0]}")[:ERROR_CHARACTERS]
+        error = masked(f"{type(err).__name__}: {lines[0]}")[:ERROR_CHARACTERS]
         level = logging.WARNING if isinstance(err, RetryableError) else logging.ERROR
         facts = {"action": "erasure_failed", "media_id": media_id}
-        logger.log(level, "file %s is due and cannot be erased: %s", media_id, said, extra=facts)
-        parameters = {"media_id": media_id, "error": said, "first": FIRST_PAUSE_SECONDS, "most": MAX_PAUSE_SECONDS}
+        logger.log(level, "file %s is due and cannot be erased: %s", media_id, error, extra=facts)
+        parameters = {"media_id": media_id, "error": error, "first": FIRST_PAUSE_SECONDS, "most": MAX_PAUSE_SECONDS}
         if not self.eraser.dry_run:
             with self.eraser.sessions.begin() as session:
                 session.execute(_FAILED, parameters)
@@ -166,7 +163,7 @@ class Retention:
 
 
 def _is_database_error(err: BaseException) -> bool:
-    """Whether the database is away: then each file would fail alike."""
+    """Return whether the database is away, so that every file would fail."""
     if not isinstance(err, DBAPIError):
         return False
     state = getattr(err.orig, "sqlstate", None)

@@ -1,4 +1,4 @@
-"""Files of what was erased: noted in the erasure's transaction, removed after it, and again after a crash."""
+"""Files of erased rows: noted in the transaction of the erasure, and removed after it or after a crash."""
 
 from __future__ import annotations
 
@@ -22,18 +22,16 @@ if TYPE_CHECKING:
     from worker.storage.crops import CropStore
 
 FILES_LOCK = 0x66696C65  # "file": two processes that blanked crops of one strip at once would undo each other's work
+# Time during which a worker that held a file may still write crops of it: a unit takes minutes, and a task is killed
+# after an hour.
 STRAGGLER_HOURS = 24
-"""How long a worker that held a file may still write crops of it: a unit takes minutes, and a task is killed after an
-hour."""
-YOUNG = timedelta(hours=1)
-"""A staged copy newer than the erasure, but no older than this, belongs to a submission that is being written."""
-
-FIRST_LOOK_SECONDS = 300.0
-"""Until a folder is looked into again for what such a worker wrote; each further pause is four times as long."""
+# A staged copy that is newer than the erasure and younger than this may belong to a submission that is being written.
+STAGING_GRACE = timedelta(hours=1)
+FIRST_LOOK_SECONDS = 300.0  # before a folder is searched for such crops again; each further pause is four times as long
 
 _NOTES = (
-    # Of each analysis that goes, the folder of its crops. Where another attempt than the one that was stored may still
-    # be under way, it is looked into again later.
+    # The folder of crops of each analysis that goes. It is searched again later where an attempt other than the stored
+    # one may still be running.
     """INSERT INTO file_removal (kind, path, is_named, again_until)
         SELECT 'crops', left(m.sha256, 2) || '/' || m.sha256 || '/' || a.analysis_id,
                EXISTS (SELECT FROM face f WHERE f.analysis_id = a.analysis_id AND f.crop_uri IS NOT NULL),
@@ -42,7 +40,7 @@ _NOTES = (
                     THEN now() + make_interval(hours => :hours) END
         FROM analysis a JOIN target_analysis ON id = a.analysis_id JOIN media_file m USING (media_id)
         WHERE m.sha256 IS NOT NULL RETURNING removal_id""",
-    # Of analyses that stay, the crops of faces that go; a strip that holds nobody else's is removed whole.
+    # In analyses that stay, the crops of faces that go; a strip without other crops is removed whole.
     """INSERT INTO file_removal (kind, path, is_named, crops)
        WITH losing AS MATERIALIZED (
            SELECT DISTINCT analysis_id FROM face JOIN target_face ON id = face_id
@@ -54,7 +52,7 @@ _NOTES = (
        WHERE f.crop_uri IS NOT NULL
        GROUP BY f.crop_uri HAVING count(d.id) > 0 RETURNING removal_id""",
 )
-# Every analysis of a file that loses somebody: strips that no row names may show them too.
+# Every analysis of a file that loses a person: strips that no row names may show the person too.
 _CHECKS = text("""
     INSERT INTO crop_check (analysis_id)
     SELECT analysis_id FROM analysis JOIN target_sealed s ON s.id = media_id
@@ -78,24 +76,25 @@ _LOOK_AGAIN = text("""
 
 @dataclass(frozen=True, slots=True)
 class Stores:
-    """Where a deployment keeps files of its own."""
+    """Places of the files that Facet writes."""
 
     crops: CropStore
     staging: Path
+    """Staging folder of this host."""
 
 
 @dataclass(frozen=True, slots=True)
 class NotedFiles:
-    """What an erasure wrote down to be done to files once it is committed."""
+    """Files that an erasure noted, to be removed once it is committed."""
 
     removals: tuple[int, ...] = ()
-    """Numbers of entries of ``file_removal``."""
+    """Ids of rows of ``file_removal``."""
     checks: tuple[int, ...] = ()
-    """Analyses that stay, in whose folders strips that no row names are looked for."""
+    """Analyses that stay, whose folders are searched for strips that no row names."""
 
 
 def note_files(session: Session, staging: Path) -> NotedFiles:
-    """Write down the files of what is doomed, before its rows go."""
+    """Note the files of the targets, before their rows are deleted."""
     removals = [int(number) for note in _NOTES for number in session.scalars(text(note), {"hours": STRAGGLER_HOURS})]
     stems = {"stems": list(dict.fromkeys(_stems(session, staging)))}
     removals += [int(number) for number in session.scalars(_STAGED, stems)]
@@ -104,7 +103,7 @@ def note_files(session: Session, staging: Path) -> NotedFiles:
 
 
 def _stems(session: Session, staging: Path) -> Iterator[str]:
-    """Yield the copies of files that go, without extension: those here, and where the place of a file names one."""
+    """Yield staged copies of the targets, without extension: those on this host, and those that a location names."""
     rows = session.execute(_PLACES).all()
     folders = {row.sha256[:2] for row in rows}
     here = {path.name.partition(".")[0] for folder in folders for path in (staging / folder).glob("*.*")}
@@ -119,24 +118,26 @@ def _stems(session: Session, staging: Path) -> Iterator[str]:
 
 @dataclass(frozen=True, slots=True)
 class RemovalEntry:
-    """What one entry says is to be removed."""
+    """Files of one row of ``file_removal``."""
 
     kind: str
+    """``crops`` for a folder, ``strip`` for one strip, ``staged`` for a copy in the staging folder."""
     path: str
     crops: tuple[int, ...]
+    """Crops of a strip that are blanked; none where it is removed whole."""
 
 
 def read_entries(session: Session, noted: NotedFiles) -> list[RemovalEntry]:
-    """Return what the entries say that were noted."""
+    """Read the entries that were noted."""
     statement = text("SELECT kind, path, crops FROM file_removal WHERE removal_id = ANY(:ids) ORDER BY removal_id")
     rows = session.execute(statement, {"ids": list(noted.removals)})
     return [RemovalEntry(row.kind, row.path, tuple(row.crops or ())) for row in rows]
 
 
-def list_files(
+def find_files(
     session: Session, stores: Stores, entries: Sequence[RemovalEntry], checks: Sequence[int]
 ) -> RemovedFiles:
-    """Return what would be done to files; it needs none of the locks under which the entries were written."""
+    """Return the files that would be removed or blanked; it needs none of the locks of the erasure."""
     found = sum((_find(stores, entry.kind, entry.path, entry.crops) for entry in entries), RemovedFiles())
     orphans = [name for analysis in checks for name in find_orphans_of(session, stores.crops, analysis)]
     return found + RemovedFiles(crops=tuple(orphans))
@@ -158,7 +159,10 @@ def _copies(stores: Stores, stem: str) -> list[Path]:
 
 
 def remove_file(sessions: sessionmaker[Session], stores: Stores, removal: int) -> RemovedFiles:
-    """Remove what an entry names, and forget the entry once it is gone.
+    """Remove the files of an entry, then delete the entry.
+
+    The entry stays where its copies are another host's or are being staged again (``left`` in the result), and where a
+    worker may still write crops into its folder (``watched``).
 
     Raises:
         RetryableError: the crop store or the disk is away; the entry waits.
@@ -169,7 +173,7 @@ def remove_file(sessions: sessionmaker[Session], stores: Stores, removal: int) -
             text("SELECT *, coalesce(again_until > now(), false) AS again FROM file_removal WHERE removal_id = :id"),
             {"id": removal},
         ).first()
-        if row is None:  # somebody else was faster
+        if row is None:  # another process was faster
             return RemovedFiles()
         if row.kind == "staged":
             found = _find(stores, row.kind, row.path, [])
@@ -185,7 +189,7 @@ def remove_file(sessions: sessionmaker[Session], stores: Stores, removal: int) -
 
 
 def check_crops(sessions: sessionmaker[Session], stores: Stores, analysis_id: int) -> RemovedFiles:
-    """Remove the strips of an analysis that no row names, and forget that they had to be looked for.
+    """Remove the strips of an analysis that no row names, then delete its row of ``crop_check``.
 
     Raises:
         RetryableError: the crop store is away; the check waits.
@@ -200,7 +204,7 @@ def check_crops(sessions: sessionmaker[Session], stores: Stores, analysis_id: in
 
 
 def _remove_crops(stores: Stores, path: str, crops: list[int], *, is_named: bool) -> RemovedFiles:
-    """Remove strips, or blank some crops of one; a damaged one goes whole."""
+    """Remove strips, or blank some crops of one; a damaged strip is removed whole."""
     found = _find(stores, "crops", path, crops)
     if is_named and not (found.crops or found.blanked):
         stores.crops.require()
@@ -212,19 +216,20 @@ def _remove_crops(stores: Stores, path: str, crops: list[int], *, is_named: bool
 
 
 def _remove_copies(session: Session, stores: Stores, stem: str, erased_at: datetime) -> bool:
-    """Remove staged copies; True where they have to wait: they are another host's, or were just staged again."""
+    """Remove staged copies; returns whether they have to wait, as another host's or as just staged again."""
     if stem.rpartition("/")[0].rpartition("/")[0] != str(stores.staging):
         return True
     named = text("SELECT EXISTS (SELECT FROM media_file WHERE sha256 = :sha256)")
     if session.execute(named, {"sha256": stem.rpartition("/")[2]}).scalar_one():
-        return False  # submitted again: the copy is that one's
+        return False  # submitted again: the copy belongs to the new file
     now = session.execute(text("SELECT now()")).scalar_one().timestamp()
     try:
         for copy in _copies(stores, stem):
             written = copy.stat().st_mtime
-            if written > erased_at.timestamp() and now - written < YOUNG.total_seconds():
+            if written > erased_at.timestamp() and now - written < STAGING_GRACE.total_seconds():
                 return True
             copy.unlink(missing_ok=True)
     except OSError as err:
-        raise RetryableError(f"{err.strerror}: a copy below {stores.staging} cannot be removed; give rights") from err
+        message = f"{err.strerror}: a copy below {stores.staging} cannot be removed; fix permissions"
+        raise RetryableError(message) from err
     return False

@@ -1,4 +1,4 @@
-"""Finds what somebody wants erased: files by number, hash or path, people by number, and files whose time is over."""
+"""Finds what is to be erased: files by number, hash or path, people by number, and files whose retention is over."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BY_PATH = text("""
     SELECT media_id FROM media_file WHERE uri = ANY(:paths) OR location = ANY(:paths)
     UNION SELECT media_id FROM job_item WHERE uri = ANY(:paths) ORDER BY media_id""")
 
-# A file goes when the last of its jobs lets go of it; a job without a time never does.
+# A file is due when the last of its jobs no longer keeps it; a job without ``keep_days`` keeps it for ever.
 _NOT_KEPT = """NOT EXISTS (
     SELECT FROM job_item other JOIN job k USING (job_id)
     WHERE other.media_id = i.media_id
@@ -32,7 +32,7 @@ _DUE = text(f"""
       AND {_NOT_KEPT}
       AND (:again OR NOT EXISTS (SELECT FROM erasure_failure e
                                  WHERE e.media_id = i.media_id AND e.not_before > now()))
-      AND NOT (i.media_id = ANY(cast(:but AS bigint[])))
+      AND NOT (i.media_id = ANY(cast(:excluding AS bigint[])))
     LIMIT :limit""")  # noqa: S608 - a constant
 _STILL_DUE = text(f"""
     SELECT DISTINCT i.media_id FROM job_item i JOIN job j USING (job_id)
@@ -42,10 +42,10 @@ _STILL_DUE = text(f"""
 
 
 def find_media(session: Session, wanted: str) -> int:
-    """Find a file by its number, the SHA-256 of its bytes or a path under which it was met; returns its number.
+    """Find a file by its number, the SHA-256 of its bytes or a path that it was found at; returns its number.
 
     Raises:
-        UsageError: there is none, or several were met under the path.
+        UsageError: there is no such file, or several have the path.
     """
     if wanted.isdecimal() and len(wanted) < 19:
         found = session.scalars(text("SELECT media_id FROM media_file WHERE media_id = :id"), {"id": int(wanted)}).all()
@@ -60,12 +60,12 @@ def find_media(session: Session, wanted: str) -> int:
         )
     if len(found) > 1:
         numbers = ", ".join(map(str, found))
-        raise UsageError(f"{len(found)} files were met as {wanted}, expected one; name it by its number: {numbers}")
+        raise UsageError(f"{len(found)} files were found at {wanted}, expected one; pass its number: {numbers}")
     return int(found[0])
 
 
 def find_person(session: Session, person_id: int) -> int:
-    """Check that somebody is there; returns the release whose person it is.
+    """Check that a person exists; returns its release.
 
     Raises:
         UsageError: there is no such person, or none of its appearances is left.
@@ -79,20 +79,20 @@ def find_person(session: Session, person_id: int) -> int:
 
 
 def find_due(
-    session: Session, *, limit: int | None = None, but: Collection[int] = (), again: bool = False
+    session: Session, *, limit: int | None = None, excluding: Collection[int] = (), again: bool = False
 ) -> list[int]:
     """Return files that no job keeps any longer, in ascending order.
 
     Args:
         session: an open session.
-        limit: most files, None for all.
-        but: files that are left out.
-        again: also those whose erasure failed a moment ago.
+        limit: largest number of files, None for all.
+        excluding: files that are left out.
+        again: whether files are returned whose next attempt is not due yet.
     """
-    found = session.scalars(_DUE, {"limit": limit, "but": list(but), "again": again})
+    found = session.scalars(_DUE, {"limit": limit, "excluding": list(excluding), "again": again})
     return sorted({int(media_id) for media_id in found})
 
 
 def still_due(session: Session, media: Collection[int]) -> list[int]:
-    """Return those of some files that no job keeps: a submission may have come in between."""
+    """Return those of some files that are still due: a new submission may keep them."""
     return sorted(int(media_id) for media_id in session.scalars(_STILL_DUE, {"media": list(media)}))

@@ -1,4 +1,4 @@
-"""Erasures that wait: what failed, and what to do about it; ``facet doctor`` shows it."""
+"""Health checks of erasures: each failure with its remedy, for ``facet doctor``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-EXAMPLES = 3
+EXAMPLES = 3  # failed files that a message names
 
 _FAILED = text("""
     SELECT media_id, attempts, error, failed_at, count(*) OVER () AS files FROM erasure_failure
@@ -23,17 +23,17 @@ _REMOVALS = text("""
 _ELSEWHERE = text("""
     SELECT count(*) AS entries, min(path) AS path FROM file_removal
     WHERE kind = 'staged' AND NOT starts_with(path, :staging || '/')""")
-_STRANGERS = text("SELECT url, strangers, stranger FROM crop_walk WHERE strangers > 0 ORDER BY url")
+_UNKNOWN_STRIPS = text("SELECT url, strangers, stranger FROM crop_walk WHERE strangers > 0 ORDER BY url")
 
 
 def read_waiting(session: Session, staging: Path) -> list[str]:
-    """Return what erasures could not do yet; nothing where all is well.
+    """Return the failures and delays of erasures, one text each; nothing where all is well.
 
     Args:
         session: an open session.
         staging: the staging folder of this host.
     """
-    return [*_failed(session), *_removals(session), *_elsewhere(session, staging), *_strangers(session)]
+    return [*_failed(session), *_removals(session), *_elsewhere(session, staging), *_unknown_strips(session)]
 
 
 def _failed(session: Session) -> list[str]:
@@ -41,24 +41,25 @@ def _failed(session: Session) -> list[str]:
     if not rows:
         return []
     examples = "; ".join(
-        f"file {row.media_id}, {row.attempts} tries, last {row.failed_at:%Y-%m-%d %H:%M}: {row.error}" for row in rows
+        f"file {row.media_id}, {row.attempts} attempts, last {row.failed_at:%Y-%m-%d %H:%M}: {row.error}"
+        for row in rows
     )
-    said = (
+    message = (
         f"{rows[0].files:,} files whose time is over cannot be erased ({examples}); the others are. Mend the cause, "
         "then run `facet forget --due --yes`; without that they are tried again with pauses of up to a day"
     )
-    return [said]
+    return [message]
 
 
 def _removals(session: Session) -> list[str]:
     row = session.execute(_REMOVALS).first()
     if row is None:
         return []
-    said = (
-        f"{row.entries:,} files of erased media wait to be removed ({row.path}, {row.attempts} tries: "
-        f"{row.last_error}); see to the store, then run `facet forget --due --yes`"
+    message = (
+        f"{row.entries:,} files of erased media wait to be removed ({row.path}, {row.attempts} attempts: "
+        f"{row.last_error}); check the store, then run `facet forget --due --yes`"
     )
-    return [said]
+    return [message]
 
 
 def _elsewhere(session: Session, staging: Path) -> list[str]:
@@ -66,18 +67,18 @@ def _elsewhere(session: Session, staging: Path) -> list[str]:
     if not row.entries:
         return []
     folder = PurePosixPath(row.path).parent.parent
-    said = (
+    message = (
         f"{row.entries:,} copies of erased files lie in staging folders of other hosts ({folder}); run "
         "`facet forget --due --yes` there"
     )
-    return [said]
+    return [message]
 
 
-def _strangers(session: Session) -> list[str]:
-    return [_stranger(row.url, row.strangers, row.stranger) for row in session.execute(_STRANGERS)]
+def _unknown_strips(session: Session) -> list[str]:
+    return [_unknown_strip(row.url, row.strangers, row.stranger) for row in session.execute(_UNKNOWN_STRIPS)]
 
 
-def _stranger(url: str, strips: int, first: str) -> str:
+def _unknown_strip(url: str, strips: int, first: str) -> str:
     return (
         f"{strips:,} strips of crops in {url} belong to no analysis of this database (the first: {first}): another "
         "database uses the same store, or an older backup was restored; remove them by hand where neither is the case"

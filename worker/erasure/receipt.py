@@ -1,4 +1,4 @@
-"""What an erasure says of itself: what was asked, what went, and a hash over all of it."""
+"""The receipt of an erasure: the request, the rows and files that went, and a hash over all of it."""
 
 from __future__ import annotations
 
@@ -18,30 +18,31 @@ class ErasedFile:
 
     media_id: int
     sha256: str | None
-    """Of its bytes; None where they could never be read."""
+    """Hash of its bytes; None where they could never be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlankedStrip:
-    """A strip of crops some of which were blacked out, because the others are other people's."""
+    """A strip in which some crops were blacked out; the others show other people."""
 
     path: str
     crops: int
+    """Number of crops that were blacked out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemovedFiles:
-    """What was done to files of this deployment."""
+    """Files of this deployment that were removed, blanked or left."""
 
     crops: tuple[str, ...] = ()
     """Strips that were removed, as paths below the crop store."""
     blanked: tuple[BlankedStrip, ...] = ()
     staged: tuple[str, ...] = ()
-    """Copies of members of archives, as paths below the staging folder."""
+    """Copies of archive members and fetched objects, as paths below the staging folder."""
     left: int = 0
-    """Entries that could not be removed: their store is away, or they are on another host. They wait."""
+    """Number of entries that could not be removed and wait: their store is away, or they are on another host."""
     watched: int = 0
-    """Folders of crops that are looked into again, because a worker held the file and may still write there."""
+    """Number of folders that are searched again, because a worker held the file and may still write crops there."""
 
     def __add__(self, other: RemovedFiles) -> RemovedFiles:
         return RemovedFiles(
@@ -55,39 +56,39 @@ class RemovedFiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Receipt:
-    """What was erased."""
+    """The result of an erasure."""
 
     asked: str
-    """In words: ``media 12``."""
+    """The request: ``media 12``."""
     at: datetime
     program: str
     """Version of the program."""
     dry_run: bool
-    """Nothing was erased: it says what would be."""
+    """Nothing was erased: the receipt lists what would be."""
     media: tuple[ErasedFile, ...] = ()
     """Files that went whole."""
     sealed: tuple[ErasedFile, ...] = ()
     """Files that stay without the person; they are never analysed again."""
     people: tuple[int, ...] = ()
-    """Numbers of people of whom nothing is left."""
+    """Numbers of people without an appearance left."""
     failed: tuple[int, ...] = ()
-    """Numbers of files whose time is over and that could not be erased; `facet doctor` tells why."""
+    """Numbers of files that are due and could not be erased; `facet doctor` shows the errors."""
     rows: dict[str, int] = field(default_factory=dict)
-    """Rows that went, by table."""
+    """Number of deleted rows, by table."""
     files: RemovedFiles = field(default_factory=RemovedFiles)
 
     def with_files(self, files: RemovedFiles) -> Receipt:
-        """Give the same receipt with what was done to files."""
+        """Return the same receipt with its files."""
         return replace(self, files=files)
 
     def as_dict(self) -> dict[str, object]:
-        """Give it for JSON, with ``receipt_sha256`` over everything else; `fingerprint` says how."""
+        """Return the receipt for JSON, with ``receipt_sha256``, the `fingerprint` of everything else."""
         content = asdict(self) | {"at": self.at.isoformat()}
         return content | {"receipt_sha256": fingerprint(content)}
 
 
 def join(receipts: Sequence[Receipt]) -> Receipt:
-    """Make one receipt of several erasures that were asked for at once."""
+    """Join the receipts of several erasures that were requested at once."""
     tables = sorted({table for one in receipts for table in one.rows})
     return replace(
         receipts[-1],

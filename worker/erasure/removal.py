@@ -1,4 +1,4 @@
-"""Removes the files that erasures noted, one by one: an entry that fails is tried again later and holds up no other."""
+"""Removes the files that erasures noted, one by one: an entry that fails is tried again later and delays no other."""
 
 from __future__ import annotations
 
@@ -23,16 +23,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-AT_ONCE = 200
-MAX_FAILURES = 3
-"""In a row, after which the store counts as away, as it is for all that follows."""
-FIRST_PAUSE_SECONDS = 60.0
+ENTRIES_AT_ONCE = 200  # entries that are read at once
+MAX_FAILURES = 3  # in a row, after which the store counts as away
+FIRST_PAUSE_SECONDS = 60.0  # before a failed entry is tried again; doubles with every attempt
 MAX_PAUSE_SECONDS = 86400.0
-ERROR_CHARACTERS = 500
+ERROR_CHARACTERS = 500  # of a message that is stored
+# Errors that concern one file of a store and not the others.
 FILE_ERRORS = (FacetError, OSError, ValueError, LookupError, TypeError, RuntimeError)
-"""What may go wrong with one file of a store and go well with the others."""
 
-# Copies in the staging folder of another host are that host's to remove.
+# Copies in the staging folder of another host are removed by that host.
 _DUE = text("""
     SELECT removal_id FROM file_removal
     WHERE removal_id > :after AND (:again OR coalesce(not_before, '-infinity') <= now())
@@ -55,50 +54,51 @@ class Remover:
     sessions: sessionmaker[Session]
     stores: Stores
     until: float = float("inf")
+    """End of its time, on the monotonic clock."""
     done: RemovedFiles = field(default_factory=RemovedFiles)
     failures: int = 0
-    """In a row."""
+    """Number of failures in a row."""
 
-    def goes_on(self) -> bool:
-        """Return whether there is time left and the store answers."""
+    def may_continue(self) -> bool:
+        """Return whether time is left and the store answers."""
         return self.failures < MAX_FAILURES and time.monotonic() < self.until
 
     def remove(self, noted: NotedFiles) -> RemovedFiles:
-        """Remove what an erasure just noted; what cannot be removed waits."""
+        """Remove the files that an erasure just noted; those that cannot be removed wait."""
         for place, number in enumerate(noted.removals):
-            if not self.goes_on():
+            if not self.may_continue():
                 self.done += RemovedFiles(left=len(noted.removals) - place)
                 break
             self._remove(number)
         for place, analysis_id in enumerate(noted.checks):
-            if not self.goes_on():
+            if not self.may_continue():
                 self.done += RemovedFiles(left=len(noted.checks) - place)
                 break
             self._check(analysis_id)
         return self.done
 
     def finish(self, *, again: bool) -> int:
-        """Remove what earlier erasures noted; returns how many entries are left, those of other hosts included.
+        """Remove the files of earlier erasures; returns the number of entries that remain, other hosts' included.
 
         Args:
-            again: also what failed a moment ago, whose next try is not due yet.
+            again: whether entries are tried whose next attempt is not due yet.
         """
-        bounds = {"again": again, "staging": str(self.stores.staging), "limit": AT_ONCE, "after": 0}
+        bounds = {"again": again, "staging": str(self.stores.staging), "limit": ENTRIES_AT_ONCE, "after": 0}
         self._all(lambda session, after: list(session.scalars(_DUE, bounds | {"after": after})), self._remove)
-        bounds = {"limit": AT_ONCE}
+        bounds = {"limit": ENTRIES_AT_ONCE}
         self._all(lambda session, after: list(session.scalars(_CHECKS, bounds | {"after": after})), self._check)
         with self.sessions() as session:
             return int(session.execute(_LEFT).scalar_one())
 
     def _all(self, read: Callable[[Session, int], list[int]], act: Callable[[int], None]) -> None:
         after = 0
-        while self.goes_on():
+        while self.may_continue():
             with self.sessions() as session:
                 numbers = read(session, after)
             if not numbers:
                 return
             for number in numbers:
-                if not self.goes_on():
+                if not self.may_continue():
                     return
                 act(number)
             after = numbers[-1]
@@ -121,7 +121,7 @@ class Remover:
             self._fail(err)
 
     def _fail(self, err: Exception) -> None:
-        if not self.done.left:  # the others of this time are in `facet doctor`
+        if not self.done.left:  # further ones are in `facet doctor`
             logger.warning("files wait to be removed: %s", err, extra={"action": "removal_waits"})
         self.done += RemovedFiles(left=1)
         self.failures += isinstance(err, RetryableError)

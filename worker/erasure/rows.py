@@ -1,4 +1,4 @@
-"""Takes what is doomed out of the tables, in the caller's transaction, and counts it."""
+"""Deletes the targets from the tables, in the caller's transaction, and counts them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sqlalchemy import CursorResult
     from sqlalchemy.orm import Session
 
-# What jobs count stays true without their items. A file that is pending or was cancelled ends here, hence rejected.
+# The counts of jobs stay true without their items. A pending or cancelled file ends here, so it counts as rejected.
 _COUNT_ITEMS = text("""
     UPDATE job j SET
         erased_done = erased_done + s.done,
@@ -35,7 +35,7 @@ _COUNT_ITEMS = text("""
         GROUP BY i.job_id) s
     WHERE j.job_id = s.job_id""")
 
-# Children first, so that every row is counted by its table and nothing is left to cascades.
+# Children first, so that every row is counted under its table and none is deleted by a cascade.
 _DELETES: Mapping[str, str] = {
     "prediction": "DELETE FROM prediction USING target_face WHERE face_id = id",
     "regroup_change": "DELETE FROM regroup_change USING target_appearance WHERE appearance_id = id",
@@ -66,26 +66,26 @@ _RECOUNT = (
        FROM target_sealed WHERE a.media_id = id AND a.finished_at IS NOT NULL""",
 )
 
-# Whoever lost appearances and has none left, in no analysis and no release; and those whom a correction had emptied
-# before, if no place is left to which its undoing could bring them back.
-_NOBODY = text("""
-    WITH spoken AS MATERIALIZED (
+# People who lost appearances and have none left, in any analysis and release; and people whom a correction had emptied
+# before, if no anchor is left to which an undo could bring them back.
+_EMPTIED = text("""
+    WITH corrected AS MATERIALIZED (
         SELECT from_person_id AS person_id FROM target_anchor UNION SELECT to_person_id FROM target_anchor UNION
         SELECT unnest(people) FROM correction JOIN target_correction ON id = correction_id),
     concerned AS MATERIALIZED (
         SELECT id AS person_id FROM target_person
         UNION
-        SELECT person_id FROM spoken WHERE person_id NOT IN (
+        SELECT person_id FROM corrected WHERE person_id NOT IN (
             SELECT from_person_id FROM correction_anchor UNION SELECT to_person_id FROM correction_anchor))
     SELECT p.person_id FROM concerned JOIN person p USING (person_id)
     WHERE NOT EXISTS (SELECT FROM appearance s WHERE s.person_id = p.person_id)
     ORDER BY p.person_id""")
 
-_TELL = """
+_NOTIFY = """
     UPDATE release SET people_erased = r.number FROM (SELECT nextval('facet.person_revision') AS number) r
     WHERE release_id IN (SELECT release_id FROM person WHERE person_id = ANY(:gone))"""
 
-# A proposal that names somebody who is gone no longer fits anyway.
+# A proposal that names an erased person no longer fits anyway.
 _DELETE_PEOPLE: Mapping[str, str] = {
     "regroup_change": "DELETE FROM regroup_change WHERE from_person_id = ANY(:gone) OR to_person_id = ANY(:gone)",
     "person_alike": "DELETE FROM person_alike WHERE first_person_id = ANY(:gone) OR second_person_id = ANY(:gone)",
@@ -93,8 +93,8 @@ _DELETE_PEOPLE: Mapping[str, str] = {
     "person": "DELETE FROM person WHERE person_id = ANY(:gone)",
 }
 
-# The first of a correction's people is whom it was said of, and keeps its place.
-_UNNAME = (
+# The first of a correction's people is the one that it was made about, and keeps its place.
+_RENUMBER = (
     """UPDATE correction_anchor SET from_person_id = :erased WHERE from_person_id = ANY(:gone)""",
     """UPDATE correction_anchor SET to_person_id = :erased WHERE to_person_id = ANY(:gone)""",
     """UPDATE correction SET people =
@@ -106,17 +106,17 @@ _UNNAME = (
 
 
 def count_jobs(session: Session) -> None:
-    """Let jobs keep the count of files that are about to go; call it before `delete`."""
+    """Add the files that are about to go to the counts of their jobs; call it before `delete`."""
     session.execute(_COUNT_ITEMS)
 
 
 def delete(session: Session) -> dict[str, int]:
-    """Delete what is doomed; returns how many rows went, by table."""
+    """Delete the targets; returns the number of rows by table."""
     return {table: _changed(session, statement) for table, statement in _DELETES.items()}
 
 
 def seal(session: Session) -> None:
-    """Let files that stay never be analysed again, end those analyses that had begun, and count their faces anew."""
+    """Seal files that stay against further analyses, end running ones, and count their faces again."""
     for statement in _SEAL:
         session.execute(text(statement), {"reason": SEALED})
     for statement in _RECOUNT:
@@ -124,24 +124,24 @@ def seal(session: Session) -> None:
 
 
 def find_emptied_people(session: Session) -> tuple[int, ...]:
-    """Give the people of whom nothing is left; call it after `delete`."""
-    return tuple(int(person) for person in session.scalars(_NOBODY))
+    """Find the people without an appearance left; call it after `delete`."""
+    return tuple(int(person) for person in session.scalars(_EMPTIED))
 
 
-def refresh_left(session: Session, gone: Sequence[int]) -> None:
-    """Sum up anew who lost appearances and is left."""
+def refresh_remaining(session: Session, gone: Sequence[int]) -> None:
+    """Sum up again the people who lost appearances and are left."""
     statement = text("SELECT id FROM target_person WHERE id <> ALL(:gone)")
     refresh_people(session, np.array(session.scalars(statement, {"gone": list(gone)}).all(), np.int64))
 
 
 def delete_people(session: Session, gone: Sequence[int]) -> dict[str, int]:
-    """Delete people of whom nothing is left, and their numbers wherever they stand; returns rows by table.
+    """Delete people without an appearance left, and their numbers everywhere; returns the number of rows by table.
 
-    Whoever holds people in memory finds a newer ``people_erased`` at their release, and reads everybody anew.
+    Workers that hold the gallery in memory find a newer ``people_erased`` at their release, and read it again.
     """
     people = {"gone": list(gone), "erased": ERASED}
     if gone:
-        for statement in (_TELL, *_UNNAME):
+        for statement in (_NOTIFY, *_RENUMBER):
             session.execute(text(statement), people)
     return {table: _changed(session, statement, people) for table, statement in _DELETE_PEOPLE.items()}
 

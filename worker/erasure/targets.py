@@ -1,9 +1,10 @@
-"""What an erasure is about to take, as temporary tables: files, analyses, appearances, faces and who is concerned.
+"""The targets of an erasure, as temporary tables: files, analyses, appearances, faces, and the people concerned.
 
 Rows are locked in the order of ``worker.ledger.locks`` and without waiting, because workers hold theirs while they copy
-faces: an erasure lets go of everything and tries again.
+faces: an erasure rolls back and tries again.
 
-PostgreSQL knows nothing of a temporary table until it is analysed, and would read all faces and all people to join it.
+PostgreSQL has no statistics of a temporary table until it is analysed, and would read all faces and all people to join
+it.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
+# Each is a temporary table ``target_X`` with the ids of rows that go. ``sealed`` are files that lose a person;
+# ``person`` and ``correction`` are those some of whose appearances and anchors go.
 TABLES = ("media", "sealed", "analysis", "appearance", "face", "correction", "person")
-"""Each is a temporary table ``target_X`` with the numbers of what goes. ``sealed`` are files that lose somebody;
-``person`` and ``correction`` are those whose appearances and places go, while others of theirs may stay."""
 
 _FILES = "(SELECT id FROM target_media UNION SELECT id FROM target_sealed)"
 _LOCKS = (
@@ -33,12 +34,12 @@ _LOCKS = (
 
 
 def _same_place(one: str, other: str, or_frame: str = "false") -> str:
-    """Give the condition that two rows with a file, a time and a box are one face, as corrections find it again.
+    """Return the SQL condition that two rows with a file, a time and a box are one face, by the limits of anchors.
 
     Args:
-        one: a row.
-        other: another one.
-        or_frame: holds where they are of one frame, whatever their times.
+        one: alias of a row.
+        other: alias of another row.
+        or_frame: condition that both are of one frame, whatever their times.
     """
     width = f"greatest(0, least({one}.x2, {other}.x2) - greatest({one}.x1, {other}.x1))"
     height = f"greatest(0, least({one}.y2, {other}.y2) - greatest({one}.y1, {other}.y1))"
@@ -49,7 +50,7 @@ def _same_place(one: str, other: str, or_frame: str = "false") -> str:
         AND {width} * {height} >= {MIN_OVERLAP} * ({areas} - {width} * {height})"""
 
 
-# An earlier version counted the time of a film from its first picture, where its sound comes first.
+# An earlier version counted the time of a video from its first frame where the sound begins earlier.
 _ONE_FRAME = "d.frame_index = f.frame_index"
 
 _OF_MEDIA = (
@@ -61,8 +62,8 @@ _OF_MEDIA = (
     "ANALYZE target_face",
 )
 
-# An analysis that goes on would store the person again, so it ends; what one that was cancelled has stored is not yet
-# anybody's.
+# A pending analysis would store the person again, so it ends. The faces of a cancelled one have no person yet, so all
+# of them go.
 _OF_SEALED = (
     """INSERT INTO target_analysis
        SELECT analysis_id FROM analysis JOIN target_sealed ON id = media_id
@@ -73,9 +74,9 @@ _OF_SEALED = (
     "ANALYZE target_face",
 )
 
-# The same faces under other releases, and in analyses that were superseded: what lies at the same places. Who is who in
-# the analysis that counts was decided by identification, so there nobody else is taken. An appearance goes when most of
-# its faces lie at such places: somebody who crosses the person for a moment stays.
+# The same faces under other releases and in superseded analyses are found by place and time. In the current analysis
+# identification decided who is who, so no other appearance is taken there. An appearance goes when most of its faces
+# lie at such places: a passer-by who crosses the person for a moment stays.
 _AT_PLACES = f"""
     INSERT INTO place_match SELECT f.face_id, f.appearance_id
     FROM face f JOIN analysis a USING (analysis_id)
@@ -96,9 +97,9 @@ _MATCHED = (
     "ANALYZE target_face",
 )
 
-# A place belongs to whose appearance stood there when it was said; if that appearance is no longer stored, to whoever
-# is found there now.
-_SPOKEN = f"""
+# An anchor belongs to the person of its appearance; if that appearance is no longer stored, to the person of the face
+# that is found there now.
+_ANCHORS = f"""
     CREATE TEMPORARY TABLE target_anchor ON COMMIT DROP AS
     SELECT k.correction_id, k.anchor_no, k.from_person_id, k.to_person_id FROM correction_anchor k
     WHERE k.media_id IN (SELECT id FROM target_media)
@@ -117,19 +118,19 @@ _CONCERNED = (
 
 
 def select_media(session: Session, media_ids: Sequence[int]) -> None:
-    """Doom files with all that was ever found in them.
+    """Select files with everything that was ever found in them.
 
     Raises:
-        sqlalchemy.exc.OperationalError: ``55P03``, somebody works on one of them at this moment; roll back, try again.
+        sqlalchemy.exc.OperationalError: ``55P03``, a worker holds one of their rows; roll back and try again.
     """
     _clear(session)
     session.execute(text("INSERT INTO target_media SELECT unnest(cast(:ids AS bigint[]))"), {"ids": list(media_ids)})
     _run(session, "ANALYZE target_media", "ANALYZE target_sealed", *_LOCKS, *_OF_MEDIA)
-    _run(session, _SPOKEN, *_CONCERNED)
+    _run(session, _ANCHORS, *_CONCERNED)
 
 
 def select_person(session: Session, person_id: int) -> None:
-    """Doom a person's appearances and faces, and the same faces in every other analysis of the same files.
+    """Select a person's appearances and faces, and the same faces in every other analysis of the same files.
 
     Raises:
         sqlalchemy.exc.OperationalError: as `select_media`.
@@ -147,7 +148,7 @@ def select_person(session: Session, person_id: int) -> None:
     _run(session, "CREATE TEMPORARY TABLE place_match (face_id bigint, appearance_id bigint) ON COMMIT DROP")
     session.execute(text(_AT_PLACES), {"release_id": release})
     _run(session, *_MATCHED)
-    _run(session, _SPOKEN, *_CONCERNED)
+    _run(session, _ANCHORS, *_CONCERNED)
 
 
 def _clear(session: Session) -> None:

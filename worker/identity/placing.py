@@ -51,7 +51,7 @@ class Placement:
 def place(
     session: Session, gallery: Gallery, appearances: StoredAppearances, corrections: ReplayedCorrections | None
 ) -> Placement:
-    """Give appearances a person, as if they were new; the caller holds the lock of people.
+    """Assign appearances to people, as if they were new; the caller holds the lock of people.
 
     Args:
         session: an open session.

@@ -1,1 +1,1 @@
-"""What was found, as pictures: contact sheets of faces, and films and photos with boxes and labels."""
+"""Images of the results: contact sheets of faces, and videos and images annotated with boxes and labels."""

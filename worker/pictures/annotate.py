@@ -1,7 +1,7 @@
-"""Draws what was found on the frames of a film or photo: a box and a label around everybody in view.
+"""Annotates the frames of a video or image: a box and a label for each appearance in view.
 
 Boxes lie where faces were found; between two sampled faces of an appearance they are interpolated. An appearance ends
-with its last face and never spans a cut, so nothing is drawn where nobody was seen. Frames are decoded in a confined
+with its last face and never spans a cut, so no box is drawn where no face was found. Frames are decoded in a confined
 child, one at a time, and encoded here; sound is left out, since copying it would mean to read the file unconfined.
 """
 
@@ -31,43 +31,40 @@ if TYPE_CHECKING:
     Pixels = NDArray[np.uint8]
     Colour = tuple[int, int, int]
 
-TICKS = 60_000
-"""Time stamps per second: exact for the usual rates, 29.97 among them, and as fine as MPEG-4 part 2 can tell."""
-QUALITY = {"crf": "20", "preset": "veryfast"}
-"""Of H.264: no visible loss; twice as fast as the default preset for a tenth more bytes."""
-GUESSED_RATE = 25
-SAME_MOMENT_SECONDS = 1e-3
-"""Below any frame interval: a database and a container may round a time stamp differently."""
-TEXT_SHARE = 1 / 32
-"""Height of the letters in the shorter side of the frame."""
-MIN_TEXT_PIXELS = 11
-"""Pixels: smaller letters cannot be read."""
-MAX_LABEL_HEIGHTS = 30
-"""Width of a label in heights of its letters; longer names are shortened."""
+TICKS = 60_000  # time stamps per second: exact for the usual rates, 29.97 among them; the finest of MPEG-4 part 2
+QUALITY = {
+    "crf": "20",
+    "preset": "veryfast",
+}  # of H.264: no visible loss; twice as fast as the default, a tenth more bytes
+DEFAULT_RATE = 25  # frames per second where the container states none
+SAME_MOMENT_SECONDS = 1e-3  # below any frame interval: database and container may round a time stamp differently
+TEXT_SHARE = 1 / 32  # height of the letters as a share of the shorter side of the frame
+MIN_TEXT_PIXELS = 11  # height of the smallest legible letters
+MAX_LABEL_HEIGHTS = 30  # width of a label in heights of its letters; longer names are shortened
+# RGB, distinct from each other and from skin; the colours repeat after the tenth person.
 COLOURS: tuple[Colour, ...] = (
     (230, 97, 1), (94, 160, 255), (60, 190, 110), (240, 200, 40), (214, 90, 180), (90, 210, 220), (170, 130, 250),
     (200, 220, 90), (250, 130, 120), (150, 170, 190),
 )  # fmt: skip
-"""RGB, apart from each other and from skin; the tenth person after another has the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Subject:
-    """An appearance as it is drawn."""
+    """An appearance to be drawn."""
 
     number: int
-    """Of the person, or of the appearance where there is none: equal numbers share a colour."""
+    """Number of the person, or of the appearance where there is none; equal numbers share a colour."""
     lines: tuple[str, ...]
-    """Label: who it is, then what is said of the appearance."""
+    """Lines of the label: the person, then facts about the appearance."""
     at_seconds: NDArray[np.float64]
     """(F,) ascending times of its faces."""
     boxes: NDArray[np.float32]
     """(F, 4) x1, y1, x2, y2 in pixels of the upright frame."""
     frame_sizes: NDArray[np.float32] | None = None
-    """(F, 2) width and height of those frames; None where all have the size of the picture that is drawn on."""
+    """(F, 2) width and height of those frames; None where all have the size of the image that is drawn on."""
 
     def box_at(self, seconds: float, size: tuple[int, int]) -> NDArray[np.float64] | None:
-        """Return the (4,) box at a time on a frame of this width and height, None while nothing is in view."""
+        """Return the (4,) box at a time on a frame of a width and height, None while the subject is not in view."""
         if not self.at_seconds[0] - SAME_MOMENT_SECONDS <= seconds <= self.at_seconds[-1] + SAME_MOMENT_SECONDS:
             return None
         scale = 1 if self.frame_sizes is None else np.tile(np.array(size) / self.frame_sizes, 2)
@@ -76,7 +73,7 @@ class Subject:
 
 @dataclass(slots=True)
 class Painter:
-    """Draws on frames of one size; labels are drawn once for each subject."""
+    """Draws on frames of one size; a label is drawn once for each subject, then copied."""
 
     subjects: Sequence[Subject]
     size: tuple[int, int]
@@ -84,14 +81,14 @@ class Painter:
     _labels: dict[int, Pixels] = field(default_factory=dict)
 
     def paint(self, pixels: Pixels, seconds: float) -> Pixels:
-        """Draw everybody in view at a time.
+        """Draw all subjects in view at a time.
 
         Args:
-            pixels: (H, W, 3) uint8 RGB, left as it is.
+            pixels: (H, W, 3) uint8 RGB; not changed.
             seconds: time of the frame.
 
         Returns:
-            (H, W, 3): a copy, or the frame itself where nobody is in view.
+            (H, W, 3): a copy, or the frame itself where no subject is in view.
         """
         boxes = [(place, subject.box_at(seconds, self.size)) for place, subject in enumerate(self.subjects)]
         seen = [(place, np.round(box).astype(int)) for place, box in boxes if box is not None]
@@ -99,7 +96,7 @@ class Painter:
             return pixels
         drawn = pixels.copy()
         for place, box in seen:
-            _frame(drawn, box, self._line, COLOURS[self.subjects[place].number % len(COLOURS)])
+            _draw_box(drawn, box, self._line, COLOURS[self.subjects[place].number % len(COLOURS)])
         taken: list[tuple[int, int, int, int]] = []
         for place, box in seen:
             label = self._label(place)
@@ -110,28 +107,28 @@ class Painter:
 
     @property
     def _line(self) -> int:
-        """Width of a box's line in pixels."""
+        """Return the width of a box's line in pixels."""
         return max(1, round(min(self.size) / 240))
 
     def _label(self, place: int) -> Pixels:
         if place not in self._labels:
             subject = self.subjects[place]
             height = max(MIN_TEXT_PIXELS, round(min(self.size) * TEXT_SHARE))
-            self._labels[place] = _write(subject.lines, height, COLOURS[subject.number % len(COLOURS)])
+            self._labels[place] = _draw_label(subject.lines, height, COLOURS[subject.number % len(COLOURS)])
         return self._labels[place]
 
 
 def annotate_video(frames: Iterable[DecodedFrame], subjects: Sequence[Subject], rate: float | None, path: Path) -> int:
-    """Write a film with everybody in view drawn on its frames, one frame in memory at a time.
+    """Write an annotated video, with one frame in memory at a time.
 
     Args:
-        frames: all frames in order of time, with at least one; all are fitted into the size of the first one.
-        subjects: who is drawn, the first on top of the list of labels.
-        rate: frames per second as the container says, None where it does not; only a hint to the encoder.
-        path: file to write; its ending names the container: mp4, mov, mkv.
+        frames: all frames in order of time, at least one; all are fitted into the size of the first one.
+        subjects: appearances to draw; the labels of the first ones are placed first.
+        rate: frames per second by the container, None where it states none; only a hint to the encoder.
+        path: file to write; its extension names the container: mp4, mov, mkv.
 
     Returns:
-        How many frames were written.
+        Number of frames that were written.
 
     Raises:
         OSError: the file cannot be written.
@@ -148,8 +145,8 @@ def annotate_video(frames: Iterable[DecodedFrame], subjects: Sequence[Subject], 
             if stream is None:
                 stream, whole = _video_stream(container, size, rate), size
             tick = max(round(frame.at_seconds * TICKS), last_tick + 1)
-            picture = _even(_fitted(painter.paint(frame.pixels, frame.at_seconds), whole))
-            _encode(container, stream, picture, tick)
+            pixels = _even(_fitted(painter.paint(frame.pixels, frame.at_seconds), whole))
+            _encode(container, stream, pixels, tick)
             count, last_tick = count + 1, tick
         if stream is not None:
             container.mux(stream.encode(None))
@@ -157,16 +154,16 @@ def annotate_video(frames: Iterable[DecodedFrame], subjects: Sequence[Subject], 
 
 
 def annotate_image(pixels: Pixels, subjects: Sequence[Subject], path: Path) -> None:
-    """Write a photo with everybody drawn on it, in the format that the ending names.
+    """Write an annotated image, in the format that the extension names.
 
     Args:
         pixels: (H, W, 3) uint8 RGB.
-        subjects: who is drawn.
+        subjects: appearances to draw.
         path: file to write.
 
     Raises:
         OSError: the file cannot be written.
-        ValueError: Pillow knows no format of this ending.
+        ValueError: Pillow has no format of this extension.
     """
     painter = Painter(subjects, (pixels.shape[1], pixels.shape[0]))
     Image.fromarray(painter.paint(pixels, 0.0)).save(path)
@@ -174,7 +171,7 @@ def annotate_image(pixels: Pixels, subjects: Sequence[Subject], path: Path) -> N
 
 @contextmanager
 def _writer(path: Path) -> Iterator[OutputContainer]:
-    """Open a container under another name, so that no half film is ever taken for a whole one."""
+    """Open a container under another name and rename it at the end, so that no partial video has the final name."""
     part = path.with_name(f".{path.name}.part{path.suffix}")
     try:
         with av.open(str(part), "w") as container:
@@ -185,26 +182,26 @@ def _writer(path: Path) -> Iterator[OutputContainer]:
 
 
 def _video_stream(container: OutputContainer, size: tuple[int, int], rate: float | None) -> VideoStream:
-    """Add H.264, or MPEG-4 part 2 where PyAV was built without an H.264 encoder."""
+    """Add a stream of H.264, or of MPEG-4 part 2 where PyAV was built without an H.264 encoder."""
     codec: Literal["libx264", "mpeg4"] = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-    hint = Fraction(rate or GUESSED_RATE).limit_denominator(1001)
+    hint = Fraction(rate or DEFAULT_RATE).limit_denominator(1001)
     stream = container.add_stream(codec, rate=hint, options=QUALITY if codec == "libx264" else {})
     stream.width, stream.height = (side + side % 2 for side in size)
     stream.pix_fmt = "yuv420p"
     stream.codec_context.time_base = Fraction(1, TICKS)
     if codec == "mpeg4":
-        stream.bit_rate = 4 * stream.width * stream.height  # about as large as the other at 25 frames a second
+        stream.bit_rate = 4 * stream.width * stream.height  # about the size of H.264 at 25 frames a second
     return stream
 
 
 def _encode(container: OutputContainer, stream: VideoStream, pixels: Pixels, tick: int) -> None:
-    picture = av.VideoFrame.from_ndarray(pixels, "rgb24")
-    picture.pts, picture.time_base = tick, Fraction(1, TICKS)
-    container.mux(stream.encode(picture))
+    frame = av.VideoFrame.from_ndarray(pixels, "rgb24")
+    frame.pts, frame.time_base = tick, Fraction(1, TICKS)
+    container.mux(stream.encode(frame))
 
 
 def _fitted(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """Scale a picture to fit into a width and height, in its own proportions on black."""
+    """Scale an image to fit into a width and height, in its own proportions on black."""
     width, height = pixels.shape[1], pixels.shape[0]
     if (width, height) == size:
         return pixels
@@ -218,15 +215,15 @@ def _fitted(pixels: Pixels, size: tuple[int, int]) -> Pixels:
 
 
 def _even(pixels: Pixels) -> Pixels:
-    """Repeat the last row and column where a side is odd: colours are stored for squares of two pixels."""
+    """Repeat the last row or column where a side is odd: colours are stored for squares of two pixels."""
     height, width = pixels.shape[:2]
     if height % 2 == 0 and width % 2 == 0:
         return pixels
     return np.pad(pixels, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 
 
-def _frame(pixels: Pixels, box: NDArray[np.int_], line: int, colour: Colour) -> None:
-    """Draw a rectangle's edges, as far as they lie inside."""
+def _draw_box(pixels: Pixels, box: NDArray[np.int_], line: int, colour: Colour) -> None:
+    """Draw the edges of a rectangle, as far as they lie inside the frame."""
     x1, y1, x2, y2 = (max(int(edge), 0) for edge in box)
     for rows, columns in (
         (slice(y1, y1 + line), slice(x1, x2)),
@@ -237,8 +234,8 @@ def _frame(pixels: Pixels, box: NDArray[np.int_], line: int, colour: Colour) -> 
         pixels[rows, columns] = colour
 
 
-def _write(lines: Sequence[str], height: int, colour: Colour) -> Pixels:
-    """Draw lines of text on a dark ground with a stripe in the subject's colour: (H, W, 3)."""
+def _draw_label(lines: Sequence[str], height: int, colour: Colour) -> Pixels:
+    """Return the (H, W, 3) label: lines of text on a dark ground, with a stripe in the subject's colour."""
     letters = Lettering(height)
     texts = [letters.fit(line, height * MAX_LABEL_HEIGHTS) for line in lines]
     step, margin, stripe = round(height * 1.25), max(2, height // 4), max(2, height // 5)
@@ -257,16 +254,16 @@ def _free_corner(
     size: tuple[int, int],
     taken: Sequence[tuple[int, int, int, int]],
 ) -> tuple[int, int]:
-    """Find a place for a label: above its box, below, beside or in it, where it hides no other one."""
+    """Return the place of a label: above its box, below, beside or in it, where it hides no other label."""
     height, width = label[:2]
     x1, y1, x2, y2 = (int(edge) for edge in box)
-    wishes = [(x1, y1 - height), (x1, y2), (x2, y1), (x1 - width, y1), (x1, y1), (x1, y2 - height)]
-    places = [_inside(corner, (width, height), size) for corner in wishes]
-    rooms = [(x, y, x + width, y + height) for x, y in places]
-    # Where the frame's edge pushed it over its own face it is still better than over another's label.
-    free = [room for room in rooms if not any(_overlap(room, other) for other in taken)]
-    clear = [room for room in free if not _overlap(room, (x1, y1, x2, y2))]
-    return (clear or free or rooms)[0][:2]
+    wanted = [(x1, y1 - height), (x1, y2), (x2, y1), (x1 - width, y1), (x1, y1), (x1, y2 - height)]
+    corners = [_inside(corner, (width, height), size) for corner in wanted]
+    places = [(x, y, x + width, y + height) for x, y in corners]
+    # A label that the frame's edge pushes over its own face is better than one over another label.
+    free = [place for place in places if not any(_overlap(place, other) for other in taken)]
+    clear = [place for place in free if not _overlap(place, (x1, y1, x2, y2))]
+    return (clear or free or places)[0][:2]
 
 
 def _inside(corner: tuple[int, int], label: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
@@ -280,5 +277,5 @@ def _overlap(first: tuple[int, int, int, int], second: tuple[int, int, int, int]
 
 def _paste(pixels: Pixels, label: Pixels, corner: tuple[int, int]) -> None:
     x, y = corner
-    room = pixels[y : y + label.shape[0], x : x + label.shape[1]]
-    room[:] = label[: room.shape[0], : room.shape[1]]
+    place = pixels[y : y + label.shape[0], x : x + label.shape[1]]
+    place[:] = label[: place.shape[0], : place.shape[1]]

@@ -1,6 +1,6 @@
-r"""Letters for drawn pictures: OpenCV's fonts, which know Latin, Greek, Cyrillic, Hebrew, Arabic and East Asian text.
+r"""Letters on drawn images: OpenCV's fonts, which have Latin, Greek, Cyrillic, Hebrew, Arabic and East Asian text.
 
-Pillow's built-in font lacks even accents. A character that no font here knows is written as an escape such as
+Pillow's built-in font lacks even accents. A character without a glyph here is written as an escape such as
 ``\u0939``: a question mark or an empty box would make two names look alike.
 """
 
@@ -30,7 +30,7 @@ _ASCENT, _LINE = 1.1, 1.5  # of the height of the letters: baseline and room of 
 
 
 class Lettering:
-    """Text of one height on single lines.
+    """Draws single lines of text of one height.
 
     Args:
         height: of the letters in pixels.
@@ -45,7 +45,7 @@ class Lettering:
         return int(self._mask(drawable(text)).shape[1])
 
     def fit(self, text: str, width: int) -> str:
-        """Return a text on one line, shortened with an ellipsis where it is wider than there is room."""
+        """Return a text on one line, shortened with an ellipsis where it is wider than a width in pixels."""
         text = drawable(text)
         if self.width(text) <= width:
             return text
@@ -70,7 +70,7 @@ class Lettering:
 
 
 def drawable(text: str) -> str:
-    """Return a text on one line in which what cannot be seen or drawn is written as escapes."""
+    """Return a text on one line, with invisible characters and those without a glyph as escapes."""
     line = visible(text[:MAX_CHARACTERS])
     return "".join(character if _is_known(character) else escaped(character) for character in line)
 
@@ -93,7 +93,7 @@ def _font() -> cv2.FontFace:
 
 @lru_cache(maxsize=4096)
 def _is_known(character: str) -> bool:
-    """Whether the fonts have a glyph: for any other character they draw a question mark."""
+    """Return whether the fonts have a glyph: for any other character they draw a question mark."""
     return character.isascii() or not np.array_equal(_glyph(character), _glyph("?"))
 
 

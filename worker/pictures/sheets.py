@@ -1,4 +1,4 @@
-"""Draws contact sheets: faces with captions, grouped by person, as one picture."""
+"""Draws contact sheets: faces with captions, grouped by person, in one image."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Tile:
     captions: tuple[str, ...] = ()
     """Lines below the face, such as 'female 0.98, 34 y'; the first stands out."""
     group: str = ""
-    """Heading that this tile stands under, such as 'person 3'; neighbours with the same heading share it."""
+    """Heading above this tile, such as 'person 3'; neighbours with the same heading share it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ def contact_sheet(
     """Draw tiles in rows under a title; groups are kept together and small ones share a row.
 
     Args:
-        tiles: in the order they shall stand, those of a group next to each other.
+        tiles: in order, those of a group next to each other.
         title: one line.
         columns: faces in a row.
         style: measures and colours.
@@ -71,7 +71,7 @@ def contact_sheet(
 
 
 def write_png(pixels: NDArray[np.uint8], path: Path) -> None:
-    """Write an (H, W, 3) RGB picture as PNG.
+    """Write an (H, W, 3) RGB image as PNG.
 
     Raises:
         OSError: the folder is missing, full or not writable.
@@ -95,7 +95,7 @@ class _Sheet:
     def __init__(self, tiles: Sequence[Tile], columns: int, style: SheetStyle) -> None:
         self._style = style
         self._columns = columns
-        self._runs = list(_place(tiles, columns))
+        self._runs = list(_place_runs(tiles, columns))
         self._letters = {size: Lettering(size) for size in (style.text, style.heading, style.title)}
         lines = max((len(tile.captions) for tile in tiles), default=0)
         self._line_height = round(style.text * 1.4)
@@ -116,7 +116,7 @@ class _Sheet:
         return np.array(image)
 
     def _tops(self, top: int) -> list[int]:
-        """Where the cards of each row begin, and where the last row ends; rows with a heading leave room for it."""
+        """Return the top of each row, and the bottom of the last one; a row with a heading has room for it."""
         gap = self._style.gap
         headed = {run.row for run in self._runs if run.heading}
         tops = []
@@ -153,25 +153,25 @@ class _Sheet:
             letters.draw(pen, place, letters.fit(caption, inner - 4), style.faint if line else style.ink)
 
 
-def _place(tiles: Sequence[Tile], columns: int) -> Iterator[_Run]:
-    """Give each group a place in a row, or rows of its own where it is longer than one."""
+def _place_runs(tiles: Sequence[Tile], columns: int) -> Iterator[_Run]:
+    """Place each group in a row, or in rows of its own where it is longer than one."""
     row, column = 0, 0
     for heading, members in groupby(tiles, key=lambda tile: tile.group):
         group = tuple(members)
-        # Tiles without a heading simply flow; a group with one stays together.
+        # Tiles without a heading flow; a group with a heading stays together.
         if heading and column and column + len(group) > columns:
             row, column = row + 1, 0
         for start in range(0, len(group), columns):
             run = group[start : start + columns]
             yield _Run(heading if not start else "", run, row, column)
             column += len(run)
-            # What follows a group of several rows begins a row: beside its rest it would seem to be part of it.
+            # After a group of several rows a new row begins: beside its last tiles, a tile would seem to be part of it.
             if column >= columns or (start and heading):
                 row, column = row + 1, 0
 
 
 def _square(pixels: NDArray[np.uint8], side: int, paper: tuple[int, int, int]) -> Image.Image:
-    """The whole picture in the middle of a square."""
+    """Return the whole image in the middle of a square."""
     face = Image.fromarray(pixels)
     scale = side / max(face.size)
     size = (max(1, round(face.width * scale)), max(1, round(face.height * scale)))

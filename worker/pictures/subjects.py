@@ -1,4 +1,4 @@
-"""Who is drawn on a file: its appearances with their faces, as the views show them."""
+"""Reads the subjects of an annotated file: its appearances with their faces, as the views show them."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ class StoredMedia:
     location: str
     uri: str
     expected: Expected
-    """What the file should hold."""
+    """Hash, size and stamp that the file should have."""
 
 
 def media_by_id(session: Session, media_id: int) -> StoredMedia:
     """Find a file by its number.
 
     Raises:
-        UsageError: there is none, or it was not analysed.
+        UsageError: there is no such file, or it was not analysed.
     """
     row = session.execute(_BY_ID, {"id": media_id}).one_or_none()
     if row is None:
@@ -63,7 +63,7 @@ def media_by_id(session: Session, media_id: int) -> StoredMedia:
 
 
 def media_by_hash(session: Session, sha256: str, path: str) -> StoredMedia:
-    """Find a file by the hash of its bytes, whatever it was called when it was analysed.
+    """Find a file by the hash of its bytes, whatever its path was when it was analysed.
 
     Raises:
         UsageError: these bytes were not analysed.

@@ -1,4 +1,4 @@
-"""Which faces stand on a contact sheet: the best one of each appearance, with what is known of the person."""
+"""Reads the tiles of contact sheets: the best face of each appearance, with facts about the person."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 CROP_SIZE = 112  # pixels; aligned crops are squares of this side
 
-_NO_CROP = np.full((CROP_SIZE, CROP_SIZE, 3), 200, np.uint8)  # plain grey where the crop store no longer has a face
+_NO_CROP = np.full((CROP_SIZE, CROP_SIZE, 3), 200, np.uint8)  # plain grey, where the crop store no longer has the face
 
-# People by the number of their appearances, each with the best face first. Appearances are chosen before their crops
-# are looked for, one by one.
+# People by the number of their appearances, each with the best face first. The appearances are selected before their
+# crops are looked up, one by one.
 _QUERY = text("""
     WITH chosen AS (
         SELECT a.*, p.name, p.appearance_count
@@ -61,11 +61,11 @@ _BEST = text("""
 
 
 class TileReader:
-    """Reads crops, and makes tiles of them.
+    """Reads crops and facts, and makes tiles of them.
 
     Args:
-        session: that may read the tables.
-        crops: of the same deployment.
+        session: a session that may read the tables.
+        crops: the crop store of the same deployment.
     """
 
     def __init__(self, session: Session, crops: CropStore) -> None:
@@ -74,7 +74,7 @@ class TileReader:
         self._strip = lru_cache(maxsize=8)(lambda name: crops.read(name, CROP_SIZE))
 
     def tiles(self, *, job_id: int | None = None, person_id: int | None = None, limit: int = 200) -> list[Tile]:
-        """Give the best face of each appearance, best first within a person, the most seen person first."""
+        """Return the best face of each appearance: best first within a person, the most seen person first."""
         rows = self._session.execute(_QUERY, {"job": job_id, "person": person_id, "limit": limit}).all()
         return [
             Tile(pixels=self._strip(row.crop_uri)[row.crop_index], captions=_captions(row), group=_group(row))
@@ -82,21 +82,21 @@ class TileReader:
         ]
 
     def best_of_person(self, person_id: int) -> Crop | None:
-        """Give the best face of a person, None where its crop is gone."""
+        """Return the best face of a person, None where its crop is gone."""
         rows = self._session.execute(_BEST, {"people": [person_id]}).all()
         return self.best_of_appearance(int(rows[0].appearance_id)) if rows else None
 
     def best_of_appearance(self, appearance_id: int) -> Crop | None:
-        """Give the best face of an appearance, None where its crop is gone."""
+        """Return the best face of an appearance, None where its crop is gone."""
         return self._crops([appearance_id]).get(appearance_id)
 
-    def found(self, found: SearchResult) -> list[Tile]:
-        """Give what a search found: people by their best face, then appearances."""
-        ids = [hit.person_id for hit in found.people]
+    def of_search(self, result: SearchResult) -> list[Tile]:
+        """Return the tiles of a search result: people by their best face, then appearances."""
+        ids = [hit.person_id for hit in result.people]
         best = {row.person_id: row.appearance_id for row in self._session.execute(_BEST, {"people": ids})}
-        crops = self._crops([*best.values(), *(hit.appearance_id for hit in found.appearances)])
-        people = [(crops.get(best.get(hit.person_id, -1)), "people", _person_captions(hit)) for hit in found.people]
-        seen = [(crops.get(hit.appearance_id), "appearances", _hit_captions(hit)) for hit in found.appearances]
+        crops = self._crops([*best.values(), *(hit.appearance_id for hit in result.appearances)])
+        people = [(crops.get(best.get(hit.person_id, -1)), "people", _person_captions(hit)) for hit in result.people]
+        seen = [(crops.get(hit.appearance_id), "appearances", _hit_captions(hit)) for hit in result.appearances]
         return [
             Tile(pixels=_NO_CROP if crop is None else crop, captions=captions, group=group)
             for crop, group, captions in (*people, *seen)
@@ -116,7 +116,7 @@ def _group(row: Row[tuple[object, ...]]) -> str:
 
 
 def _captions(row: Row[tuple[object, ...]]) -> tuple[str, ...]:
-    lines = [_place(row.uri, row.kind, row.start_seconds)]
+    lines = [_position(row.uri, row.kind, row.start_seconds)]
     if row.age is not None:
         lines.append(f"{row.age:.0f} y ({row.age_low:.0f}-{row.age_high:.0f})")
     for what, label, confidence in (
@@ -139,7 +139,7 @@ def _person_captions(hit: PersonHit) -> tuple[str, ...]:
 
 def _hit_captions(hit: AppearanceHit) -> tuple[str, ...]:
     who = hit.name or ("nobody yet" if hit.person_id is None else f"person {hit.person_id}")
-    return (who, *_likeness(hit), _place(hit.uri, hit.kind, hit.start_seconds))
+    return (who, *_likeness(hit), _position(hit.uri, hit.kind, hit.start_seconds))
 
 
 def _likeness(hit: PersonHit | AppearanceHit) -> tuple[str, ...]:
@@ -147,7 +147,7 @@ def _likeness(hit: PersonHit | AppearanceHit) -> tuple[str, ...]:
     return (f"similarity {hit.similarity:.2f}", *chance)
 
 
-def _place(uri: str, kind: str, start_seconds: float) -> str:
+def _position(uri: str, kind: str, start_seconds: float) -> str:
     name = uri.replace("\\", "/").rpartition("/")[2]
     return name if kind == "image" else f"{_clock(start_seconds)} {name}"
 

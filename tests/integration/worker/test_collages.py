@@ -14,7 +14,7 @@ from worker.identity.grouping.assign import AppearanceEmbeddings, GalleryPeople,
 from worker.identity.grouping.in_view import Sightings
 from worker.identity.search.photo import find_faces
 
-FACES = {"collins": (120, 0, 330, 260), "hopper": (130, 40, 390, 360)}  # the head of each picture
+FACES = {"collins": (120, 0, 330, 260), "hopper": (130, 40, 390, 360)}  # the head of each image
 SIDE = 220
 
 
@@ -22,34 +22,34 @@ def head(name, side=SIDE):
     return _open(*PICTURES[name]).crop(FACES[name]).resize((side, side), Image.Resampling.LANCZOS)
 
 
-def shifted(picture, share):
-    """The picture seen from a little to the side, as the next exposure has it."""
-    width, height = picture.size
-    return picture.crop((int(share * width), 0, width, int((1 - share) * height))).resize(picture.size)
+def shifted(image, share):
+    """Return the image seen from a little to the side, as in the next exposure."""
+    width, height = image.size
+    return image.crop((int(share * width), 0, width, int((1 - share) * height))).resize(image.size)
 
 
 LOOKS = {
-    "plain": lambda picture: picture,
+    "plain": lambda image: image,
     "mirrored": ImageOps.mirror,
-    "grey": lambda picture: picture.convert("L").convert("RGB"),
-    "dark": lambda picture: ImageEnhance.Brightness(picture).enhance(0.5),
-    "sepia": lambda picture: ImageOps.colorize(picture.convert("L"), "#201008", "#f0e0c0"),
-    "turned": lambda picture: picture.rotate(12, Image.Resampling.BICUBIC, fillcolor=(90, 90, 90)),
-    "soft": lambda picture: picture.filter(ImageFilter.GaussianBlur(1.5)),
-    "small": lambda picture: ImageOps.pad(picture.resize((SIDE // 2, SIDE // 2)), (SIDE, SIDE), color=(60, 70, 80)),
-    "nearer": lambda picture: shifted(picture, 0.1),
+    "grey": lambda image: image.convert("L").convert("RGB"),
+    "dark": lambda image: ImageEnhance.Brightness(image).enhance(0.5),
+    "sepia": lambda image: ImageOps.colorize(image.convert("L"), "#201008", "#f0e0c0"),
+    "turned": lambda image: image.rotate(12, Image.Resampling.BICUBIC, fillcolor=(90, 90, 90)),
+    "soft": lambda image: image.filter(ImageFilter.GaussianBlur(1.5)),
+    "small": lambda image: ImageOps.pad(image.resize((SIDE // 2, SIDE // 2)), (SIDE, SIDE), color=(60, 70, 80)),
+    "nearer": lambda image: shifted(image, 0.1),
 }
 
 
 def grid(columns, *cells):
     """A collage of heads, each as NAME or NAME/LOOK."""
     rows = -(-len(cells) // columns)
-    picture = Image.new("RGB", (columns * (SIDE + 8), rows * (SIDE + 8)), "white")
+    image = Image.new("RGB", (columns * (SIDE + 8), rows * (SIDE + 8)), "white")
     for place, cell in enumerate(cells):
         name, _, look = cell.partition("/")
         spot = (place % columns * (SIDE + 8) + 4, place // columns * (SIDE + 8) + 4)
-        picture.paste(LOOKS[look or "plain"](head(name)), spot)
-    return picture
+        image.paste(LOOKS[look or "plain"](head(name)), spot)
+    return image
 
 
 COLLAGES = {
@@ -61,7 +61,7 @@ COLLAGES = {
     "colour and grey": (grid(2, "hopper", "hopper/grey"), 1),
     "a photo in the photo": (grid(2, "collins", "collins/small"), 1),
     "before and after": (grid(2, "hopper/dark", "hopper/sepia"), 1),
-    "the same picture twice": (grid(2, "collins", "collins"), 1),
+    "the same image twice": (grid(2, "collins", "collins"), 1),
     "two people": (grid(2, "collins", "hopper"), 2),
     "two people in two looks": (grid(2, "collins", "hopper", "collins/mirrored", "hopper/mirrored"), 2),
     "two people in grey": (grid(2, "collins/grey", "hopper/grey", "hopper/soft", "collins/soft"), 2),
@@ -85,9 +85,9 @@ def portraits(release):
     return seen_in(release, *(head(name) for name in FACES for _ in range(2)))
 
 
-def seen_in(release, *pictures, first=10):
+def seen_in(release, *images, first=10):
     """The faces of files, numbered from ``first``, as identification sees them."""
-    found = [(first + n, face.probe) for n, one in enumerate(pictures) for face in find_faces(np.array(one), release)]
+    found = [(first + n, face.probe) for n, one in enumerate(images) for face in find_faces(np.array(one), release)]
     return AppearanceEmbeddings(
         embeddings=np.stack([probe.embedding for _, probe in found]),
         quality=np.array([probe.quality for _, probe in found], np.float32),
@@ -116,7 +116,7 @@ def test_a_collage_is_as_many_people_as_it_shows(look_at, portraits, name):
 
 @pytest.mark.parametrize("name", ["strip of a booth", "two people in two looks", "three by three"])
 def test_a_collage_that_comes_face_by_face_is_the_same_people(look_at, name):
-    """As in a film with a split screen, whose appearances come in several batches."""
+    """As in a video with a split screen, whose appearances come in several batches."""
     _, people = COLLAGES[name]
     collage = look_at(name)
     person, made = np.full(len(collage), -1), 0

@@ -81,7 +81,7 @@ def test_a_worker_that_is_killed_leaves_a_mark(crowd, sessions, monkeypatch):
     assert Identifier(sessions, crowd.release_id).finish() == 1
 
 
-def test_what_is_of_no_file_does_not_go_round_for_ever(crowd, sessions, monkeypatch):
+def test_an_error_of_no_file_does_not_repeat_for_ever(crowd, sessions, monkeypatch):
     crowd.photo(0)
     crowd.session.commit()
     monkeypatch.setattr(people, "retire_superseded", lambda *_: 1 / 0)
@@ -107,7 +107,7 @@ def test_a_crowd_that_comes_in_pieces_is_the_same_people(crowd, sessions, monkey
     assert [who[photo, n] for n in range(6)] == [who[film, n] for n in range(6)]
 
 
-def test_an_attempt_that_is_rolled_back_counts_nobody_twice(crowd, sessions, monkeypatch):
+def test_an_attempt_that_is_rolled_back_counts_no_person_twice(crowd, sessions, monkeypatch):
     crowd.photo(0, 1)
     crowd.session.commit()
     identifier = Identifier(sessions, crowd.release_id)
@@ -134,8 +134,8 @@ def test_an_attempt_that_is_rolled_back_counts_nobody_twice(crowd, sessions, mon
     )
 
 
-def test_regrouping_applies_what_still_fits(crowd, sessions, monkeypatch):
-    """Two people are in two pieces each; while that is computed, somebody corrects one of them."""
+def test_regrouping_applies_the_changes_that_still_fit(crowd, sessions, monkeypatch):
+    """Two people are in two pieces each; while that is computed, one of them is corrected."""
     files = [crowd.photo(one) for one in (0, 0, 1, 1, 2)]
     crowd.session.commit()
     Identifier(sessions, crowd.release_id).finish()
@@ -152,7 +152,7 @@ def test_regrouping_applies_what_still_fits(crowd, sessions, monkeypatch):
 
     compute = proposals.compute
 
-    def compute_while_somebody_moves(snapshot):
+    def compute_during_a_correction(snapshot):
         found = compute(snapshot)
         with sessions.begin() as session:
             session.execute(
@@ -161,7 +161,7 @@ def test_regrouping_applies_what_still_fits(crowd, sessions, monkeypatch):
             )
         return found
 
-    monkeypatch.setattr(proposals, "compute", compute_while_somebody_moves)
+    monkeypatch.setattr(proposals, "compute", compute_during_a_correction)
     done = regroup_people(sessions, crowd.release_id, NEVER)
     who = crowd.who()
     assert done.changed == 1

@@ -1,4 +1,4 @@
-"""People and corrections on a real PostgreSQL: what humans said holds, survives, and can be undone."""
+"""People and corrections on a real PostgreSQL: a correction holds, survives new analyses, and can be undone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def identify(crowd, release_id=None):
 
 
 def dump(crowd):
-    """Everything that users see of who is who."""
+    """Return everything that users see of people."""
     return [[tuple(row) for row in crowd.session.execute(text(query))] for query in DUMP]
 
 
@@ -37,7 +37,7 @@ def sums(crowd):
 
 @pytest.fixture
 def people(crowd):
-    """Three people, four pictures each, and one picture with all three; gives the person of each."""
+    """Three people, four images each, and one image with all three; the person of each."""
     for _ in range(4):
         for somebody in range(3):
             crowd.photo(somebody)
@@ -92,7 +92,7 @@ def test_a_split_makes_a_new_person_and_its_undo_takes_it_away(crowd, people):
     assert dump(crowd) == before
 
 
-def test_not_sends_appearances_to_whom_they_resemble_or_to_somebody_new(crowd, people):
+def test_not_sends_appearances_to_a_similar_person_or_a_new_one(crowd, people):
     correct.merge_people(crowd.session, people[:2])
     before = dump(crowd)
     of_the_second = crowd.ids(people[0])[-1:]
@@ -102,7 +102,7 @@ def test_not_sends_appearances_to_whom_they_resemble_or_to_somebody_new(crowd, p
     assert dump(crowd) == before
 
 
-def test_wrong_use_is_told(crowd, people):
+def test_wrong_use_is_refused(crowd, people):
     session = crowd.session
     first, second = crowd.ids(people[0]), crowd.ids(people[1])
     for wrong, message in (
@@ -119,7 +119,7 @@ def test_wrong_use_is_told(crowd, people):
             wrong()
 
 
-def test_what_was_built_upon_is_undone_last(crowd, people):
+def test_a_correction_with_later_ones_on_it_is_undone_last(crowd, people):
     first = correct.merge_people(crowd.session, people[:2])
     second = correct.name_person(crowd.session, people[0], "Ada")
     other = correct.name_person(crowd.session, people[2], "Eve")
@@ -187,7 +187,7 @@ def test_corrections_hold_for_a_release_that_was_identified_before_them(crowd, p
     assert crowd.session.execute(shown).all() == [("Ada", 10), (None, 5)]
 
 
-def test_a_place_whose_file_is_not_analysed_is_counted_and_waits(crowd, people):
+def test_an_anchor_whose_file_is_not_analysed_is_counted_and_waits(crowd, people):
     correct.name_person(crowd.session, people[0], "Ada")
     media_id = next(iter(crowd.files))
     crowd.session.execute(text("UPDATE analysis SET is_current = false WHERE media_id = :m"), {"m": media_id})
@@ -197,7 +197,7 @@ def test_a_place_whose_file_is_not_analysed_is_counted_and_waits(crowd, people):
     assert [told.lost for told in read_history(crowd.session)] == [0]
 
 
-def test_who_was_analysed_again_and_is_not_there_any_more_is_left_out_of_the_sums(crowd, people):
+def test_appearances_that_a_new_analysis_no_longer_finds_leave_the_sums(crowd, people):
     media_id = crowd.photo(0)
     identify(crowd)
     assert crowd.who()[media_id, 0] == people[0]

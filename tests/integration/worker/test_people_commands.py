@@ -17,7 +17,7 @@ from worker.identity.identifier import identify_pending
 
 @pytest.fixture
 def facet(crowd, clean_database, tmp_path, monkeypatch):
-    """Runs a command on three people with three pictures each; gives what it prints, read if it is JSON."""
+    """Runs a command on three people with three images each; returns its output, parsed where it is JSON."""
     for _ in range(3):
         crowd.photo(0, 1, 2)
     lock_people(crowd.session)
@@ -45,7 +45,7 @@ def test_people_are_listed_and_shown(facet):
     assert [(row["uri"].startswith("/crowd/"), row["face_count"]) for row in shown] == [(True, 1)] * 3
 
 
-def test_corrections_are_said_told_and_undone(facet):
+def test_corrections_are_made_listed_and_undone(facet):
     assert facet("name 1 'Ada Lovelace' --reason caption") == "person 1 is Ada Lovelace (correction 1)\n"
     assert facet("merge 1 2").startswith("people 2 are person 1")
     some = ",".join(str(row["appearance_id"]) for row in facet("show 1 --json")[:2])
@@ -77,7 +77,7 @@ def test_corrections_are_said_told_and_undone(facet):
         ("regroup --yes --discard 3", "expected one of them"),
     ],
 )
-def test_wrong_use_says_what_to_do(facet, line, message):
+def test_wrong_use_is_refused_with_a_remedy(facet, line, message):
     with pytest.raises(UsageError, match=message):
         facet(line)
 
@@ -107,7 +107,7 @@ def test_a_regrouping_that_changes_much_waits(facet, crowd):
 @pytest.mark.parametrize(
     "name", ["[/red] Zoe", "[link=http://evil]x[/link]", ":heart:", "\x1b[2J", "\u202egpj", "{0} %s"]
 )
-def test_a_name_of_a_person_is_shown_as_what_it_is(facet, name):
+def test_a_name_of_a_person_is_shown_as_it_is(facet, name):
     shown = name.replace("\x1b", "\\x1b").replace("\u202e", "\\u202e")
     assert f"person 1 is {shown} (" in facet(f"name 1 {shlex.quote(name)}")
     assert shown in facet("list")

@@ -1,4 +1,4 @@
-"""Full regrouping on a real PostgreSQL: what changes, what is held back, and what comes meanwhile."""
+"""Full regrouping on a real PostgreSQL: changes, proposals, and appearances that come meanwhile."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def identify(crowd):
 
 
 def scatter(crowd, media_id):
-    """Give every appearance of a file a person of its own, as if nobody had been recognised."""
+    """Make every appearance of a file a person of its own, as if none had been recognised."""
     crowd.session.execute(
         text("""WITH lost AS (SELECT appearance_id, nextval('facet.person_person_id_seq') AS person_id
                               FROM appearance WHERE media_id = :m),
@@ -41,7 +41,7 @@ def scatter(crowd, media_id):
 
 @pytest.fixture
 def torn(crowd, archive):
-    """Three people, four pictures each, of whom one file's were not recognised; gives the people, committed."""
+    """Three people, four images each; in one file none was recognised. The people, committed."""
     for _ in range(3):
         crowd.photo(0, 1, 2)
     identify(crowd)
@@ -51,7 +51,7 @@ def torn(crowd, archive):
     return people
 
 
-def test_people_keep_their_numbers_and_take_back_what_is_theirs(crowd, torn, archive):
+def test_people_keep_their_numbers_and_take_back_their_appearances(crowd, torn, archive):
     correct.name_person(crowd.session, torn[1], "Ada")
     crowd.session.commit()
     done = regroup_people(archive.sessions, crowd.release_id, NEVER)
@@ -61,7 +61,7 @@ def test_people_keep_their_numbers_and_take_back_what_is_theirs(crowd, torn, arc
     assert regroup_people(archive.sessions, crowd.release_id, ALWAYS).changed == 0
 
 
-def test_what_changes_too_much_waits_for_a_word(crowd, torn, archive):
+def test_a_regrouping_beyond_the_alarm_waits_as_a_proposal(crowd, torn, archive):
     before = crowd.who()
     done = regroup_people(archive.sessions, crowd.release_id, ALWAYS)
     crowd.session.commit()
@@ -110,7 +110,7 @@ def test_a_proposal_that_no_longer_fits_is_refused(crowd, torn, archive, change)
         apply_proposal(crowd.session, number)
 
 
-def test_who_comes_after_a_proposal_is_placed_when_it_is_applied(crowd, torn, archive):
+def test_appearances_after_a_proposal_are_placed_when_it_is_applied(crowd, torn, archive):
     number = regroup_people(archive.sessions, crowd.release_id, ALWAYS).proposal_id
     late = crowd.photo(2, 1)
     stranger = crowd.photo(5)
@@ -134,7 +134,7 @@ def test_corrections_hold_in_a_regrouping(crowd, torn, archive):
 
 
 def test_a_correction_while_it_is_computed_is_not_lost(crowd, torn, archive, monkeypatch):
-    """What concerns somebody who was corrected meanwhile is left; the others are regrouped."""
+    """Leave people who were corrected meanwhile as they are; regroup the others."""
     computed = []
 
     def compute_slowly(snapshot):
@@ -152,7 +152,7 @@ def test_a_correction_while_it_is_computed_is_not_lost(crowd, torn, archive, mon
     assert set(computed[0].before.tolist()) - set(crowd.who().values()) == set(computed[0].before[1:].tolist())
 
 
-def test_who_is_identified_while_it_is_computed_does_not_hold_it_up(crowd, torn, archive):
+def test_identification_while_it_is_computed_does_not_delay_it(crowd, torn, archive):
     snapshot = take_snapshot(crowd.session, crowd.release_id)
     late = crowd.photo(1)
     identify(crowd)
@@ -162,13 +162,13 @@ def test_who_is_identified_while_it_is_computed_does_not_hold_it_up(crowd, torn,
     assert crowd.who()[late, 0] == torn[1]
 
 
-def test_nobody_can_be_regrouped(crowd, archive):
+def test_an_empty_archive_can_be_regrouped(crowd, archive):
     done = regroup_people(archive.sessions, crowd.release_id, ALWAYS)
     assert (done.changed, done.appearances, done.people_after) == (0, 0, 0)
 
 
-def alike_crowd(crowd):
-    """Two people who are found apart and come to look like one."""
+def similar_crowd(crowd):
+    """Two people who were found as two and came to look like one."""
     between = crowd.centres[0] + crowd.centres[1]
     crowd.centres[2] = between / np.linalg.norm(between)
     crowd.noise = 0.05
@@ -184,8 +184,8 @@ def alike_crowd(crowd):
     identify(crowd)
 
 
-def test_people_who_look_alike_are_suggested_until_somebody_speaks(crowd):
-    alike_crowd(crowd)
+def test_merge_candidates_are_listed_until_a_correction_decides(crowd):
+    similar_crowd(crowd)
     [pair] = read_merge_candidates(crowd.session)
     assert pair.first.person_id < pair.second.person_id
     assert pair.similarity > 0.5

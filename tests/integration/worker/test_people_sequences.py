@@ -1,4 +1,4 @@
-"""Random sequences of everything that can happen to people: after every step, what humans said is true.
+"""Random sequences of everything that can happen to people: after every step, all corrections hold.
 
 What is checked is kept apart from the program: a list of words about places (file and number in it), each pair of
 places under the last word that was said of it.
@@ -43,7 +43,7 @@ class Word:
 
 @dataclass
 class Play:
-    """One sequence: the crowd, the people in a worker's memory, and what was said."""
+    """One sequence: the crowd, the people in a worker's memory, and its corrections."""
 
     crowd: object
     known: Gallery
@@ -136,7 +136,7 @@ class Play:
         assert self.dump() == before
 
     def correct_regroup_and_undo(self):
-        """After a regrouping in between, the next one gives what it would have given without the correction."""
+        """Check that, after a regrouping in between, the next one gives the result without the correction."""
         branch = self.session.begin_nested()
         self.regroup()
         self.look()
@@ -247,7 +247,7 @@ def one_thread():
 
 @pytest.fixture
 def small_crowd(crowd):
-    """Six people, two pairs of whom look rather alike, so that grouping alone makes mistakes."""
+    """Six people, two pairs of whom look similar, so that grouping alone makes mistakes."""
     for one, other in ((0, 1), (2, 3)):
         mixed = crowd.centres[other] + 0.8 * crowd.centres[one]
         crowd.centres[other] = mixed / np.linalg.norm(mixed)
@@ -262,7 +262,7 @@ def small_crowd(crowd):
 
 
 def sweep(archive):
-    """Clear away what was rolled back; small tables are read from end to end."""
+    """Vacuum the rows that were rolled back; small tables are read from end to end."""
     with archive.sessions.kw["bind"].connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.exec_driver_sql("VACUUM ANALYZE")
 

@@ -103,7 +103,7 @@ def mean_cosines(archive, probe, rows):
     return cosines
 
 
-def test_the_exact_search_finds_what_numpy_finds(url):
+def test_the_exact_search_agrees_with_numpy(url):
     archive = made()
     probe = probe_of(archive, 5)
     found = Searcher(url).search(probe, SearchOptions(limit=12, exact=True))
@@ -180,7 +180,7 @@ def test_the_index_is_really_used(url):
 
     nearest.build_index(url)
     query = _SEARCHED + _APPEARANCES.format(where="kind = 'video'", exactly="", limit=400)
-    rows = Searcher(url)._ask("EXPLAIN " + query, _parameters(probe_of(made(), 3)), INDEX_SETTINGS)
+    rows = Searcher(url)._query("EXPLAIN " + query, _parameters(probe_of(made(), 3)), INDEX_SETTINGS)
     assert any(nearest.INDEX in row["QUERY PLAN"] for row in rows)
 
 
@@ -206,7 +206,7 @@ def test_an_appearance_is_compared_with_the_rest_of_its_person(url):
     assert found.people[0].similarity < 0.999
 
 
-def test_who_has_no_person_yet_is_found_as_an_appearance(url):
+def test_an_appearance_without_a_person_is_found(url):
     searcher = Searcher(url)
     found = searcher.search(searcher.appearance(FILES), SearchOptions(limit=STRANGERS - 1, exact=True))
     assert None in {hit.person_id for hit in found.appearances}
@@ -238,7 +238,7 @@ def test_a_filter_that_is_none_is_one_line_and_does_no_harm(url, where, exact):
         Searcher(url).search(probe_of(made(), 5), SearchOptions(where=where, exact=exact))
     assert "\n" not in str(refused.value)
     assert "expected a condition" in str(refused.value)
-    assert len(Searcher(url)._ask("SELECT appearance_id FROM appearances")) == FILES
+    assert len(Searcher(url)._query("SELECT appearance_id FROM appearances")) == FILES
 
 
 def test_without_a_calibration_for_the_release_there_is_no_probability(url):
@@ -259,6 +259,6 @@ def set_trunk(engine, sha256):
 
 
 @pytest.mark.parametrize("ask", [lambda s: s.person(999), lambda s: s.appearance(999)])
-def test_who_is_not_there_cannot_be_looked_for(url, ask):
+def test_a_probe_that_does_not_exist_is_refused(url, ask):
     with pytest.raises(UsageError, match="999"):
         ask(Searcher(url))

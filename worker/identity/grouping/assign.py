@@ -166,7 +166,7 @@ def assign(
     constraints: Constraints | None = None,
     options: IdentifyOptions | None = None,
 ) -> Assignment:
-    """Give each new appearance a person of the gallery or a new one.
+    """Assign each new appearance to a person of the gallery or a new one.
 
     People of the gallery are never joined: pairs that came to look like one are returned as merge candidates, so that
     corrections can be checked first.

@@ -1,1 +1,1 @@
-"""Search for a face: of a photo or a person, among everybody."""
+"""Search for the face of a photo, an appearance or a person, among all people and appearances."""

@@ -1,4 +1,4 @@
-"""How probable it is that two faces, appearances or people are the same person, given how alike they are.
+"""The probability that two faces, appearances or people are the same person, given their similarity.
 
 The log of the likelihood ratio (one person against two) is linear in the cosine of the embeddings, in the lower of the
 two qualities and in their product, less where one side is the mean of embeddings that disagree. Bayes' rule does the
@@ -19,21 +19,20 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-MAX_PRIOR = 0.01
-"""Prior of small archives: whoever is looked for in one of twenty people is most likely none of them."""
+MAX_PRIOR = 0.01  # of small archives: a person who is searched among twenty is most likely none of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Comparisons(ArrayColumns):
-    """N pairs of whom one may be the other."""
+    """N pairs of two sides that may be one person."""
 
     cosine: NDArray[np.float64]
     """(N,) of the two embeddings."""
     quality: NDArray[np.float64]
     """(N,) the lower of the two qualities, in 0..1."""
     agreement: NDArray[np.float64]
-    """(N,) length of the quality-weighted mean of the unit embeddings of a side, that of both sides multiplied: 1 for
-    single ones, less where the pictures of one side differ."""
+    """(N,) product over both sides of the length of the quality-weighted mean of their unit embeddings: 1 for single
+    embeddings, less where the images of a side differ."""
 
     def __post_init__(self) -> None:
         self._check()
@@ -41,19 +40,20 @@ class Comparisons(ArrayColumns):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """Nats for one person: their sum is the log of the likelihood ratio."""
+    """Weights in nats of the evidence for one person: their sum is the log of the likelihood ratio."""
 
     constant: float
     cosine: float
     quality: float
     cosine_quality: float
     disagreement: float
-    """Of one minus the agreement."""
+    """Weight of one minus the agreement."""
     lowest_quality: float
-    """Qualities below count as this one: the fit saw too few."""
+    """Lower qualities count as this one: the fit saw too few of them."""
     highest_quality: float
+    """Higher qualities count as this one."""
     trunk_sha256: str
-    """Of the weights of the trunk whose embeddings it speaks of; it says nothing of others."""
+    """Hash of the weights of the trunk that it was fitted to; it is invalid for others."""
 
     @property
     def weights(self) -> Floats:
@@ -61,6 +61,8 @@ class Calibration:
         return np.array([getattr(self, field.name) for field in fields(self)[:5]])
 
 
+# Fitted on LFW's train people with the published SFace, checked on the held-out people with the one of the default
+# release, November 2026; tables in docs/measured/search.md.
 SFACE = Calibration(
     constant=-20.71,
     cosine=59.17,
@@ -71,12 +73,10 @@ SFACE = Calibration(
     highest_quality=0.85,
     trunk_sha256="ab2b61e4a3521fbf81f43938d9b47f5039e03fbda0cc52d5c563cd65a224b7ca",
 )
-"""Fitted on LFW's train people with the published SFace, checked on those held out with the default release's,
-November 2026; tables in docs/measured/search.md."""
 
 
 def features(pairs: Comparisons, lowest_quality: float, highest_quality: float) -> Floats:
-    """Lay out what the log-ratio is linear in: (N, 5) one, cosine, quality, their product, disagreement."""
+    """Return the (N, 5) terms of the log-ratio: one, cosine, quality, their product, disagreement."""
     quality = np.clip(pairs.quality, lowest_quality, highest_quality)
     cosine = pairs.cosine
     return np.stack(
@@ -85,15 +85,15 @@ def features(pairs: Comparisons, lowest_quality: float, highest_quality: float) 
 
 
 def probability(pairs: Comparisons, prior: float, calibration: Calibration = SFACE) -> Floats:
-    """Give the (N,) probability that each pair is one person.
+    """Return the (N,) probability that each pair is one person.
 
     Args:
         pairs: N pairs.
-        prior: probability of it before the faces were looked at, between 0 and 1.
+        prior: probability that a pair is one person before its faces are compared, between 0 and 1.
         calibration: of the trunk that made the embeddings.
 
     Raises:
-        ValueError: the prior is no probability, or certain already.
+        ValueError: the prior is not between 0 and 1.
     """
     if not 0.0 < prior < 1.0:
         raise ValueError(f"got a prior of {prior}, expected more than 0 and less than 1")
@@ -103,5 +103,5 @@ def probability(pairs: Comparisons, prior: float, calibration: Calibration = SFA
 
 
 def prior_of(people: int) -> float:
-    """Give the prior for a search among so many people: each of them, and somebody unknown, is equally likely."""
+    """Return the prior of a search among some people: each of them, and a person unknown, is equally likely."""
     return min(MAX_PRIOR, 1.0 / (people + 1))

@@ -1,4 +1,4 @@
-"""The faces of one photo, as analysis sees them: same confined decoder, detector, aligner, trunk; nothing is stored."""
+"""The faces of one photo, found as in an analysis (same confined decoder, detector, aligner, trunk) but not stored."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PhotoFace:
-    """A face that was kept."""
+    """A kept face of a photo."""
 
     number: int
     """From 1, the largest first."""
@@ -41,24 +41,26 @@ class PhotoFace:
 
 
 def read_photo(path: str, sources: Sources, staging: Path, limits: DecodeLimits) -> NDArray[np.uint8]:
-    """Decode a photo, of an animated one the first frame, in a child process.
+    """Decode a photo in a child process; of an animated one, its first frame.
 
     Args:
         path: of the file, or its URL.
-        sources: says what may be opened.
-        staging: folder for what has to be copied before it is read.
+        sources: the roots and URLs that may be opened.
+        staging: folder for files that have to be copied before they are read.
         limits: of the decoder.
 
     Returns:
         (H, W, 3) uint8 RGB, upright.
 
     Raises:
-        UsageError: the path names nothing, or something else than one picture.
-        FacetError: the picture cannot be decoded.
+        UsageError: the path names no file, or anything but one image.
+        FacetError: the image cannot be decoded.
     """
     found = list(discover([path], IngestOptions(roots=sources.roots), staging))
     if len(found) != 1 or not isinstance(found[0], FoundFile) or found[0].kind != "image":
-        raise UsageError(f"{path} is {_what(found)}, expected one photo; of a film, analyse it and take --appearance")
+        raise UsageError(
+            f"{path} is {_description(found)}, expected one photo; of a video, analyse it and pass --appearance"
+        )
     photo = found[0]
     try:
         with sources.open_local(str(photo.location), expected_of(photo)) as location, Decoder(limits) as decoder:
@@ -66,11 +68,12 @@ def read_photo(path: str, sources: Sources, staging: Path, limits: DecodeLimits)
     except MediaError as err:
         raise FacetError(f"{path} cannot be searched for: {err.reason}") from err
     if frame is None:
-        raise FacetError(f"{path} cannot be searched for: it holds no picture")
+        raise FacetError(f"{path} cannot be searched for: it contains no image; take another photo")
     return frame.pixels
 
 
-def _what(found: Sequence[object]) -> str:
+def _description(found: Sequence[object]) -> str:
+    """Return what a path was found to be."""
     if len(found) != 1:
         return f"{len(found)} files"
     only = found[0]
@@ -82,14 +85,14 @@ def find_faces(pixels: NDArray[np.uint8], release: Release, max_tiles: int = 0) 
 
     Args:
         pixels: (H, W, 3) uint8 RGB.
-        release: with an embedding; heads are not asked.
-        max_tiles: in which a large photo is searched.
+        release: a release with an embedding; its heads are not used.
+        max_tiles: most tiles that a large photo is searched in.
 
     Returns:
-        Those that analysis would keep, the largest first; at least one.
+        Faces that an analysis would keep, the largest first; at least one.
 
     Raises:
-        FacetError: there is none; it says what was found and why it was dropped.
+        FacetError: there is none; the message lists the dropped faces with their reasons.
     """
     frames = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2).to(release.device)
     found = release.find(frames, Search(thorough=True, max_tiles=max_tiles))
@@ -97,23 +100,24 @@ def find_faces(pixels: NDArray[np.uint8], release: Release, max_tiles: int = 0) 
     boxes = found.detections.boxes.cpu().numpy()
     kept = np.flatnonzero([reason is None for reason in quality.dropped])
     if not len(kept):
-        raise FacetError(_nobody(boxes, quality.dropped, pixels.shape))
+        raise FacetError(_no_face(boxes, quality.dropped, pixels.shape))
     sides = np.prod(boxes[kept, 2:] - boxes[kept, :2], axis=1)
     kept = kept[np.argsort(-sides, kind="stable")]
     embeddings = release.infer(crops[torch.from_numpy(kept)]).embeddings.float().cpu().numpy()
-    pictures = crops.permute(0, 2, 3, 1).cpu().numpy()
+    images = crops.permute(0, 2, 3, 1).cpu().numpy()
     return tuple(
         PhotoFace(
             number=place + 1,
             box=boxes[row],
-            crop=pictures[row],
+            crop=images[row],
             probe=Probe(embedding=embeddings[place], quality=float(quality.scores[row])),
         )
         for place, row in enumerate(kept.tolist())
     )
 
 
-def _nobody(boxes: NDArray[np.float32], dropped: Sequence[str | None], shape: tuple[int, ...]) -> str:
+def _no_face(boxes: NDArray[np.float32], dropped: Sequence[str | None], shape: tuple[int, ...]) -> str:
+    """Return the message that a photo has no face to search for."""
     if not len(boxes):
         return f"no face was found in the photo of {shape[1]} x {shape[0]} pixels; take another one"
     facts = "; ".join(

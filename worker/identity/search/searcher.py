@@ -1,8 +1,8 @@
-"""Who in the archive looks like somebody: nearest people and appearances, each with the probability to be the same.
+"""Search: the people and appearances nearest to a probe, each with the probability to be the same person.
 
-Everything is asked as `facet sql` asks: one read-only query at a time, by the role that may see the views and nothing
-else. A user's filter therefore can do no harm. Appearances are compared one by one, or, where the archive has an index
-of them (`facet db index`), by the index.
+All queries run as those of `facet sql`: read-only, one at a time, under the role that may read the views and nothing
+else. So a user's filter can do no harm. The probe is compared with each appearance, or, where the archive has an index
+of them (`facet db index`), with those that the index finds.
 """
 
 from __future__ import annotations
@@ -26,17 +26,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 TRUNK_FILE = "trunk.safetensors"
-NEAREST_FOR_PEOPLE = 400
-"""Appearances whose people are compared when the index is used."""
-INDEX_CANDIDATES = 400
-"""Rows that the index keeps in mind (hnsw.ef_search): recall and time in docs/measured/search.md."""
+NEAREST_FOR_PEOPLE = 400  # appearances whose people are compared when the index is used
+INDEX_CANDIDATES = 400  # length of the index's candidate list (hnsw.ef_search): recall, time in docs/measured/search.md
+# Memory for the sums of 300,000 people, 0.6 kB each, before PostgreSQL sorts on disk.
 EXACT_SETTINGS = {"work_mem": "256MB"}
-"""Room for the sums of 300,000 people, 0.6 kB each, before PostgreSQL takes to the disk."""
 INDEX_SETTINGS = {
-    "hnsw.iterative_scan": "strict_order",  # a filter that keeps few rows makes it search on, not come back with few
+    "hnsw.iterative_scan": "strict_order",  # where a filter keeps few rows, the index searches on
     "hnsw.ef_search": str(INDEX_CANDIDATES),
     "hnsw.max_scan_tuples": "100000",
-    "enable_sort": "off",  # else a planner without statistics reads everything and sorts
+    "enable_sort": "off",  # a planner without statistics would read all rows and sort them
 }
 
 _MEDIA_COLUMNS = (
@@ -74,7 +72,7 @@ FROM (
 ORDER BY similarity DESC NULLS LAST, person_id LIMIT {{limit}}
 """  # noqa: S608 - constant expressions
 # One look-up for each person.
-_KNOWN = """
+_DETAILS = """
 SELECT p.person_id, p.name, p.appearance_count, p.media_count
 FROM unnest(%(people)s::bigint[]) AS wanted (person_id)
 CROSS JOIN LATERAL (SELECT * FROM people WHERE people.person_id = wanted.person_id OFFSET 0) AS p
@@ -83,39 +81,39 @@ CROSS JOIN LATERAL (SELECT * FROM people WHERE people.person_id = wanted.person_
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Probe:
-    """Who is looked for."""
+    """The face, appearance or person that is searched for."""
 
     embedding: NDArray[np.float32]
     """(D,) L2-normalised."""
     quality: float
     """In 0..1: of the face, or the best of the person's appearances."""
     agreement: float = 1.0
-    """As in `worker.identity.search.likeness.Comparisons`."""
+    """As in `worker.identity.search.likeness.Comparisons`, of this side alone."""
     person_id: int | None = None
-    """Who it is, where that is known: left out of what is found."""
+    """The person that the probe is, if any: left out of the result."""
     appearance_id: int | None = None
-    """Left out as well, also of its person's mean."""
+    """The appearance that the probe is, if any: left out of the result, also of its person's mean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchOptions:
-    """What is wanted."""
+    """Options of a search."""
 
     limit: int = 10
-    """Most people, and most appearances."""
+    """Largest number of people, and of appearances."""
     where: str | None = None
-    """SQL condition over the columns of the views ``appearances`` and ``media``. A person passes with one appearance,
-    and is compared as a whole."""
+    """SQL condition over the columns of the views ``appearances`` and ``media``. A person passes with one appearance
+    that passes, and is compared as a whole."""
     prior: float | None = None
-    """Probability that one of the archive's people is the one looked for, before looking; None: `prior_of` their
-    number."""
+    """Probability that a person of the archive is the probe, before the comparison; None for `prior_of` the number of
+    people."""
     exact: bool = False
-    """Compare with every appearance also where there is an index."""
+    """Compare with every appearance, even where there is an index."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PersonHit:
-    """A person who looks like the one looked for."""
+    """A person that resembles the probe."""
 
     person_id: int
     quality: float
@@ -125,7 +123,7 @@ class PersonHit:
     agreement: float
     """Length of that mean; see `worker.identity.search.likeness.Comparisons`."""
     people_compared: int
-    """With how many people who pass the filter the one looked for was compared in full."""
+    """Number of people that pass the filter and were compared."""
     name: str | None = None
     appearance_count: int = 0
     media_count: int = 0
@@ -135,7 +133,7 @@ class PersonHit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AppearanceHit:
-    """An appearance that looks like the one looked for."""
+    """An appearance that resembles the probe."""
 
     appearance_id: int
     person_id: int | None
@@ -157,26 +155,27 @@ class AppearanceHit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SearchResult:
-    """What a search came to, the most alike first."""
+    """The people and appearances that a search found, the most similar first."""
 
     people: tuple[PersonHit, ...]
     appearances: tuple[AppearanceHit, ...]
     prior: float
     people_searched: int
-    """People who pass the filter; with the index, all people of the archive. Who is looked for does not count."""
+    """Number of people that pass the filter; with the index, of all people. The probe does not count."""
     exact: bool
+    """Whether the probe was compared with every appearance."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """What the archive says of a person."""
+class _Details:
+    """Name and counts of a person."""
 
     person_id: int
     name: str | None
     appearance_count: int
     media_count: int
 
-    def introduce(self, hit: PersonHit) -> PersonHit:
+    def added_to(self, hit: PersonHit) -> PersonHit:
         return replace(hit, name=self.name, appearance_count=self.appearance_count, media_count=self.media_count)
 
 
@@ -184,8 +183,8 @@ class Searcher:
     """Searches one archive.
 
     Args:
-        url: address of the database, as the reader or as any user who may become the reader.
-        timeout_seconds: longest time that one query may take.
+        url: address of the database, as the reader or as a user who may become the reader.
+        timeout_seconds: longest time of one query.
     """
 
     def __init__(self, url: str, timeout_seconds: float = 300.0) -> None:
@@ -193,12 +192,12 @@ class Searcher:
         self._timeout_seconds = timeout_seconds
 
     def person(self, person_id: int) -> Probe:
-        """Take a person of the archive as who is looked for.
+        """Return a person of the archive as a probe.
 
         Raises:
-            UsageError: there is none of this number.
+            UsageError: there is no such person.
         """
-        rows = self._ask(
+        rows = self._query(
             "SELECT embedding, quality FROM appearances WHERE person_id = %(id)s AND embedding IS NOT NULL",
             {"id": person_id},
         )
@@ -215,12 +214,12 @@ class Searcher:
         )
 
     def appearance(self, appearance_id: int) -> Probe:
-        """Take an appearance of the archive as who is looked for.
+        """Return an appearance of the archive as a probe.
 
         Raises:
-            UsageError: there is none of this number, or it has no embedding.
+            UsageError: there is no such appearance, or it has no embedding.
         """
-        rows = self._ask(
+        rows = self._query(
             "SELECT embedding, quality FROM appearances WHERE appearance_id = %(id)s AND embedding IS NOT NULL",
             {"id": appearance_id},
         )
@@ -232,39 +231,42 @@ class Searcher:
         return Probe(embedding=embedding, quality=float(rows[0]["quality"]), appearance_id=appearance_id)
 
     def trunk_sha256(self) -> str:
-        """Give the hash of the weights that made the archive's embeddings.
+        """Return the hash of the weights that made the archive's embeddings.
 
         Raises:
             UsageError: nothing was analysed yet.
         """
-        rows = self._ask(
+        rows = self._query(
             "SELECT manifest -> 'files' ->> %(file)s AS sha FROM releases WHERE active", {"file": TRUNK_FILE}
         )
         if not rows:
-            raise UsageError("nothing was analysed yet, so there is nobody to find; run `facet analyze PATH` first")
+            raise UsageError("nothing was analysed yet, so there is no person to find; run `facet analyze PATH` first")
         return str(rows[0]["sha"])
 
     def search(self, probe: Probe, options: SearchOptions | None = None) -> SearchResult:
-        """Find the people and appearances that are most alike.
+        """Find the people and appearances that are most similar to a probe.
 
         Raises:
             QueryError: the filter is no condition over the views, or takes too long.
         """
         options = options or SearchOptions()
         indexed = not options.exact and self._has_index()
-        with _filter_told(options.where):
+        with _filter_explained(options.where):
             near = self._nearest(probe, options, indexed=indexed)
             people = self._people(probe, options, near if indexed else None)
         near = near[: options.limit]
         count = self._count_people(probe) if indexed else max((hit.people_compared for hit in people), default=0)
         prior = prior_of(count) if options.prior is None else options.prior
         if self.trunk_sha256() == SFACE.trunk_sha256:
-            near, people = _judged_appearances(probe, near, prior), _judged_people(probe, people, prior)
-        known = self._known([*(hit.person_id for hit in near), *(hit.person_id for hit in people)])
+            near, people = (
+                _appearances_with_probability(probe, near, prior),
+                _people_with_probability(probe, people, prior),
+            )
+        details = self._details([*(hit.person_id for hit in near), *(hit.person_id for hit in people)])
         return SearchResult(
-            people=tuple(known[hit.person_id].introduce(hit) for hit in people),
+            people=tuple(details[hit.person_id].added_to(hit) for hit in people),
             appearances=tuple(
-                hit if hit.person_id is None else replace(hit, name=known[hit.person_id].name) for hit in near
+                hit if hit.person_id is None else replace(hit, name=details[hit.person_id].name) for hit in near
             ),
             prior=prior,
             people_searched=count,
@@ -272,62 +274,62 @@ class Searcher:
         )
 
     def _has_index(self) -> bool:
-        return bool(self._ask(INDEX_READY)[0]["exists"])
+        return bool(self._query(INDEX_READY)[0]["exists"])
 
     def _count_people(self, probe: Probe) -> int:
-        """Count the archive's people but for the one looked for; how many pass a filter, an index cannot tell."""
+        """Count all people but the probe; with an index, the number that passes a filter is unknown."""
         query = "SELECT count(*) FROM people WHERE person_id IS DISTINCT FROM %(person)s::bigint"
-        return int(self._ask(query, {"person": probe.person_id})[0]["count"])
+        return int(self._query(query, {"person": probe.person_id})[0]["count"])
 
     def _nearest(self, probe: Probe, options: SearchOptions, *, indexed: bool) -> list[AppearanceHit]:
-        # "+ 0" is no expression that the index knows.
+        # With "+ 0" the expression is not the one of the index.
         query = _SEARCHED + _APPEARANCES.format(
             where=_condition(options.where),
             exactly="" if indexed else "+ 0",
             limit=max(options.limit, NEAREST_FOR_PEOPLE) if indexed else options.limit,
         )
-        rows = self._ask(query, _parameters(probe), INDEX_SETTINGS if indexed else EXACT_SETTINGS)
+        rows = self._query(query, _parameters(probe), INDEX_SETTINGS if indexed else EXACT_SETTINGS)
         return [AppearanceHit(**row) for row in rows]
 
     def _people(self, probe: Probe, options: SearchOptions, near: Sequence[AppearanceHit] | None) -> list[PersonHit]:
-        """Compare with everybody, or with those whose appearances the index found."""
+        """Compare with all people, or with those whose appearances the index found."""
         query = _SEARCHED + _PEOPLE.format(where=_condition(options.where), limit=options.limit)
         ids = None if near is None else sorted({hit.person_id for hit in near if hit.person_id is not None})
-        return [PersonHit(**row) for row in self._ask(query, _parameters(probe) | {"people": ids}, EXACT_SETTINGS)]
+        return [PersonHit(**row) for row in self._query(query, _parameters(probe) | {"people": ids}, EXACT_SETTINGS)]
 
-    def _known(self, people: Sequence[int | None]) -> dict[int, _Known]:
+    def _details(self, people: Sequence[int | None]) -> dict[int, _Details]:
         ids = sorted({person for person in people if person is not None})
-        known = [_Known(**row) for row in self._ask(_KNOWN, {"people": ids})] if ids else []
-        return {person.person_id: person for person in known}
+        found = [_Details(**row) for row in self._query(_DETAILS, {"people": ids})] if ids else []
+        return {person.person_id: person for person in found}
 
-    def _ask(
+    def _query(
         self, query: str, parameters: Mapping[str, object] | None = None, settings: Mapping[str, str] | None = None
     ) -> list[dict[str, Any]]:
-        """Ask one question; rows by name of their columns."""
-        asked = run_query(
+        """Run one query; returns its rows by the names of their columns."""
+        running = run_query(
             self._url, query, parameters=parameters, timeout_seconds=self._timeout_seconds, settings=settings
         )
-        with asked as result:
+        with running as result:
             return [dict(zip(result.columns, row, strict=True)) for row in result]
 
 
 @contextmanager
-def _filter_told(where: str | None) -> Iterator[None]:
-    """Say what is wrong with a user's condition as such."""
+def _filter_explained(where: str | None) -> Iterator[None]:
+    """Add to an error in a user's condition what was expected."""
     try:
         yield
     except QueryError as err:
         if where is None:
             raise
-        said = " ".join(str(err).split())
+        message = " ".join(str(err).split())
         raise QueryError(
-            f"{said}; expected a condition over the columns of appearances and media (docs/sql.md), "
+            f"{message}; expected a condition over the columns of appearances and media (docs/sql.md), "
             "such as: kind = 'video' AND start_seconds > 60"
         ) from err
 
 
 def _condition(where: str | None) -> str:
-    """The user's condition as part of a query with parameters, where a percent sign is written twice."""
+    """Return a user's condition as part of a query with parameters, with each percent sign doubled."""
     return "true" if where is None else where.replace("%", "%%")
 
 
@@ -336,22 +338,23 @@ def _parameters(probe: Probe) -> dict[str, object]:
     return {"probe": vector, "own_person": probe.person_id, "own_appearance": probe.appearance_id}
 
 
-def _judged_appearances(probe: Probe, hits: list[AppearanceHit], prior: float) -> list[AppearanceHit]:
-    chances = _chances(probe, [(hit.similarity, hit.quality, 1.0) for hit in hits], prior)
+def _appearances_with_probability(probe: Probe, hits: list[AppearanceHit], prior: float) -> list[AppearanceHit]:
+    chances = _probabilities(probe, hits, np.ones(len(hits)), prior)
     return [replace(hit, probability=chance) for hit, chance in zip(hits, chances, strict=True)]
 
 
-def _judged_people(probe: Probe, hits: list[PersonHit], prior: float) -> list[PersonHit]:
-    chances = _chances(probe, [(hit.similarity, hit.quality, hit.agreement) for hit in hits], prior)
+def _people_with_probability(probe: Probe, hits: list[PersonHit], prior: float) -> list[PersonHit]:
+    chances = _probabilities(probe, hits, np.array([hit.agreement for hit in hits], np.float64), prior)
     return [replace(hit, probability=chance) for hit, chance in zip(hits, chances, strict=True)]
 
 
-def _chances(probe: Probe, facts: list[tuple[float, float, float]], prior: float) -> list[float]:
-    """Probabilities of hits of which similarity, quality and agreement are known."""
-    similarity, quality, agreement = np.array(facts, np.float64).reshape(-1, 3).T
+def _probabilities(
+    probe: Probe, hits: Sequence[PersonHit | AppearanceHit], agreement: NDArray[np.float64], prior: float
+) -> list[float]:
+    """Return the probability that each of N hits is the probe, of whose sides the (N,) agreement is known."""
     pairs = Comparisons(
-        cosine=similarity,
-        quality=np.minimum(quality, probe.quality),
+        cosine=np.array([hit.similarity for hit in hits], np.float64),
+        quality=np.minimum(np.array([hit.quality for hit in hits], np.float64), probe.quality),
         agreement=agreement * probe.agreement,
     )
     return [float(chance) for chance in probability(pairs, prior)]

@@ -1,4 +1,4 @@
-"""A crowd in a furnished house: predictions, cuts, job items and crops of everybody, to be erased again."""
+"""A deployment with people, predictions, cuts, job items and crops, from which tests erase."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ KEYS = {"media_file": "media_id"} | {name: f"{name}_id" for name in NUMBERED[1:]
 
 @dataclass
 class House:
-    """A crowd in a deployment: predictions, cuts, job items and crops of everybody."""
+    """A crowd in a deployment, with predictions, cuts, job items and crops of all its faces."""
 
     crowd: object
     job_id: int
@@ -51,7 +51,7 @@ class House:
         return found
 
     def mentions(self, numbers: dict[str, set[int]]) -> list[str]:
-        """Columns that name one of some rows: by foreign keys, whatever tables there are, and by names of columns."""
+        """Return the columns that name one of some rows: by foreign keys of any table, and by names of columns."""
         found = []
         for table in Base.metadata.sorted_tables:
             for column in table.columns:
@@ -69,14 +69,14 @@ class House:
     def folder(self) -> Path:
         return Path(self.stores.crops.url)
 
-    def photo(self, *somebody: int) -> int:
-        return self.furnish(self.crowd.photo(*somebody))
+    def photo(self, *people: int) -> int:
+        return self.furnish(self.crowd.photo(*people))
 
-    def film(self, *somebody: int) -> int:
-        return self.furnish(self.crowd.film(*somebody))
+    def film(self, *people: int) -> int:
+        return self.furnish(self.crowd.film(*people))
 
     def furnish(self, media_id: int) -> int:
-        """Add what the stages before identification write beside faces and appearances."""
+        """Add the rows that earlier stages write beside faces and appearances."""
         self.items += 1
         analysis, unit, sha = self.session.execute(
             text("""SELECT analysis_id, unit_id, sha256 FROM unit JOIN analysis USING (analysis_id)
@@ -142,7 +142,7 @@ def eraser(house, archive):
 
 @pytest.fixture
 def people(house):
-    """Three people in photos of their own, one photo with all of them, and one of somebody who is nowhere else."""
+    """Three people in photos of their own, one photo with all of them, and one of a person who is in no other."""
     for _ in range(3):
         for somebody in range(3):
             house.photo(somebody)

@@ -35,7 +35,7 @@ def due(archive):
 
 @pytest.fixture
 def refuse(archive):
-    """Makes the database refuse to delete some files, as it would those with rows that nobody foresaw."""
+    """Makes the database refuse to delete some files, as it would those with unforeseen rows."""
 
     def refuse(*media):
         with archive.sessions.begin() as session:
@@ -73,7 +73,7 @@ def test_a_file_that_failed_is_passed_over_and_tried_again_later(archive, eraser
     refuse(due[3])
     list(eraser.erase_due(again=False))
     assert list(eraser.erase_due(again=False)) == [], "it does not block every run"
-    assert [one.failed for one in eraser.erase_due()] == [(due[3],)], "who asks by hand wants it tried"
+    assert [one.failed for one in eraser.erase_due()] == [(due[3],)], "a request by hand tries it again"
     with archive.sessions.begin() as session:
         tries, pause = session.execute(
             text("SELECT attempts, extract(epoch FROM not_before - failed_at) FROM erasure_failure")
@@ -132,7 +132,7 @@ def test_files_that_another_job_keeps_stay_whenever_it_came(archive, eraser, due
 
 
 @pytest.mark.parametrize("error", [RuntimeError("odd"), KeyError("odd"), MemoryError(), AssertionError("odd")])
-def test_whatever_goes_wrong_with_a_file_stays_with_it(archive, eraser, due, monkeypatch, error):
+def test_any_error_of_a_file_stays_with_it(archive, eraser, due, monkeypatch, error):
     from worker.erasure import erase
 
     choose = erase.select_media

@@ -33,7 +33,7 @@ def test_a_running_analysis_can_no_longer_store_anything(archive, house, eraser)
     assert archive.job() == {"submitted": 1, "done": 0, "rejected": 1, "quarantined": 0, "pending": 0}
 
 
-def test_an_erasure_waits_for_who_stores_and_never_stands_in_their_way(archive, eraser):
+def test_an_erasure_waits_for_a_worker_that_stores_and_never_blocks_it(archive, eraser):
     archive.add(units=2, kind="video")
     with archive.sessions.begin() as session:
         unit, _ = ledger.lease_units(session, archive.lease(), 2)
@@ -60,7 +60,7 @@ def test_files_that_a_crash_left_are_removed_by_the_next(house, eraser, people, 
     assert house.rows_of("file_removal") == set()
 
 
-def test_a_store_that_is_away_leaves_a_word_of_it(house, eraser, people):
+def test_a_store_that_is_away_leaves_an_entry(house, eraser, people):
     hidden = house.folder.with_name("away")
     house.folder.rename(hidden)
     house.folder.write_text("a file where a folder was expected")

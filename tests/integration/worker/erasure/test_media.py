@@ -1,4 +1,4 @@
-"""Files that are erased: what is asked for goes from everywhere, and nothing else does."""
+"""Erased files: all their rows and crops go, and nothing else does."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_other_people_of_the_file_lose_only_what_was_in_it(house, eraser, people
     assert np.allclose(one.sums[np.argsort(one.person)], other.sums[np.argsort(other.person)])
 
 
-def test_whoever_holds_people_in_memory_learns_who_is_gone(house, eraser, people):
+def test_a_gallery_in_memory_drops_erased_people(house, eraser, people):
     held = Gallery(house.crowd.release_id)
     assert people[3] in held.refresh(house.session).person
     eraser.erase_media([str(max(house.crowd.files))])
@@ -91,7 +91,7 @@ def test_whoever_holds_people_in_memory_learns_who_is_gone(house, eraser, people
     assert len(held.refresh(house.session)) == 3
 
 
-def test_a_name_stays_with_whoever_stays(house, eraser, people):
+def test_a_name_stays_with_a_person_who_stays(house, eraser, people):
     session = house.session
     correct.name_person(session, people[0], "Ada")
     for _ in range(2):
@@ -105,7 +105,7 @@ def test_a_name_stays_with_whoever_stays(house, eraser, people):
     assert house.crowd.names() == {people[0]: "Ada", people[1]: "Bo"}
 
 
-def test_a_dry_run_says_what_would_go_and_changes_nothing(house, eraser, people):
+def test_a_dry_run_lists_what_would_go_and_changes_nothing(house, eraser, people):
     before, strips = house.everything(), house.strips()
     house.session.commit()
     trial = replace(eraser, dry_run=True)
@@ -116,7 +116,7 @@ def test_a_dry_run_says_what_would_go_and_changes_nothing(house, eraser, people)
     assert [(plan.rows, plan.files) for plan in plans] == [(one.rows, one.files) for one in done]
 
 
-def test_what_is_not_there_is_said(house, eraser, people):
+def test_a_file_that_does_not_exist_is_refused(house, eraser, people):
     last = max(house.crowd.files)
     house.session.execute(text("UPDATE media_file SET uri = '/twice' WHERE media_id <> :m"), {"m": last})
     house.session.commit()
@@ -125,7 +125,7 @@ def test_what_is_not_there_is_said(house, eraser, people):
         (lambda: eraser.erase_media([str(last)]), f"there is no file {last}"),
         (lambda: eraser.erase_media(["f" * 64]), "there is no file f"),
         (lambda: eraser.erase_media(["/nowhere.jpg"]), "there is no file /nowhere.jpg"),
-        (lambda: eraser.erase_media(["/twice"]), "10 files were met as /twice"),
+        (lambda: eraser.erase_media(["/twice"]), "10 files were found at /twice"),
         (lambda: eraser.erase_person(people[3]), f"there is no person {people[3]}"),
     ):
         with pytest.raises(UsageError, match=message):

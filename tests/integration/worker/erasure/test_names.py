@@ -20,7 +20,7 @@ from worker.identity.identifier import identify_pending
         ("A\u0301da", "\u00c1da", "A\u0301da"),
     ],
 )
-def test_everybody_who_stays_keeps_the_name(house, eraser, names):
+def test_all_people_who_stay_keep_the_name(house, eraser, names):
     first = house.film(*range(len(names)))
     house.identify()
     who = [house.crowd.who()[first, n] for n in range(len(names))]

@@ -1,4 +1,4 @@
-"""People who are erased: the others of their files stay."""
+"""Erased people: the others in their files stay."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_a_person_goes_and_the_others_of_the_files_stay(house, eraser, people, c
 
 
 @pytest.mark.parametrize("indexed", [False, True])
-def test_no_search_finds_who_was_erased(house, eraser, people, clean_database, indexed):
+def test_no_search_finds_an_erased_person(house, eraser, people, clean_database, indexed):
     session = house.session
     trunk = json.dumps({"files": {"trunk.safetensors": SFACE.trunk_sha256}, "branches": []})
     session.execute(text("UPDATE release SET manifest = cast(:manifest AS jsonb)"), {"manifest": trunk})
@@ -133,7 +133,7 @@ def test_the_worker_role_may_erase_and_the_reader_may_not(house, archive, people
         eraser.erase_person(people[0])
 
 
-def test_what_a_cancelled_analysis_had_stored_goes_with_the_person(house, eraser, people):
+def test_the_faces_of_a_cancelled_analysis_go_with_the_person(house, eraser, people):
     session, together = house.session, sorted(house.crowd.files)[-2]
     stopped, unit = session.execute(
         text("""WITH a AS (INSERT INTO analysis (media_id, release_id, sampling, state, reason, finished_at)

@@ -36,7 +36,7 @@ def test_strips_that_no_row_names_lose_the_person_too(house, eraser, people, arc
     assert house.rows_of("crop_check") == set()
 
 
-def test_what_could_not_be_looked_for_at_once_is_looked_for_later(house, eraser, people, monkeypatch):
+def test_a_failed_check_of_crops_is_repeated_later(house, eraser, people, monkeypatch):
     together = sorted(house.crowd.files)[-2]
     orphan = f"{folder_of(house, together)}/0-7-0.png"
     house.stores.crops.write(orphan, house.pixels(1, 3))

@@ -1,4 +1,4 @@
-"""Boxes lie where faces are, never outside of an appearance, and films of any size and rate come out whole."""
+"""Boxes lie where faces are, never outside of an appearance, and videos of any size and rate come out whole."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def plain(width=321, height=243):
     return np.full((height, width, 3), GREY, np.uint8)
 
 
-def film(path):
+def video_of(path):
     with av.open(str(path)) as container:
         frames = list(container.decode(video=0))
         return (
@@ -86,10 +86,10 @@ def test_labels_do_not_hide_each_other():
 
 
 @pytest.mark.parametrize("ending", ["mp4", "mov", "mkv"])
-def test_a_film_of_odd_size_and_uneven_rate_keeps_its_times(tmp_path, ending):
+def test_a_video_of_odd_size_and_uneven_rate_keeps_its_times(tmp_path, ending):
     times = [0.0, 0.04, 0.1, 0.11, 0.5, 1.0, 1.5]
     assert write(tmp_path / f"out.{ending}", times, [subject()]) == len(times)
-    stream, found, pictures = film(tmp_path / f"out.{ending}")
+    stream, found, pictures = video_of(tmp_path / f"out.{ending}")
     assert (stream.width, stream.height) == (322, 244)
     assert found == pytest.approx(times, abs=2e-3)
     assert [bool((np.abs(p.astype(int) - GREY) > 60).any()) for p in pictures] == [at >= 1 for at in times]
@@ -98,22 +98,22 @@ def test_a_film_of_odd_size_and_uneven_rate_keeps_its_times(tmp_path, ending):
 def test_29_97_frames_a_second_are_exact(tmp_path):
     times = [float(Fraction(1001 * n, 30_000)) for n in range(20)]
     write(tmp_path / "out.mp4", times, rate=30_000 / 1001)
-    assert film(tmp_path / "out.mp4")[1] == pytest.approx(times, abs=1e-6)
+    assert video_of(tmp_path / "out.mp4")[1] == pytest.approx(times, abs=1e-6)
 
 
 def test_two_frames_of_one_time_are_both_kept(tmp_path):
     assert write(tmp_path / "out.mp4", [0.0, 0.0, 0.5]) == 3
-    assert len(film(tmp_path / "out.mp4")[1]) == 3
+    assert len(video_of(tmp_path / "out.mp4")[1]) == 3
 
 
-def test_a_film_that_changes_its_size_keeps_the_first(tmp_path):
+def test_a_video_that_changes_its_size_keeps_the_first(tmp_path):
     frames = [DecodedFrame(n, n / 5, plain(*size), scene_cut=False) for n, size in enumerate([(64, 48), (48, 64)])]
     assert annotate_video(iter(frames), [], 5.0, tmp_path / "out.mp4") == 2
-    stream, *_ = film(tmp_path / "out.mp4")
+    stream, *_ = video_of(tmp_path / "out.mp4")
     assert (stream.width, stream.height) == (64, 48)
 
 
-def test_a_film_that_fails_leaves_nothing_behind(tmp_path):
+def test_a_video_that_fails_leaves_nothing_behind(tmp_path):
     def broken():
         yield DecodedFrame(0, 0.0, plain(), scene_cut=False)
         raise RuntimeError
@@ -141,7 +141,7 @@ def test_frames_of_another_size_are_fitted_with_their_boxes(tmp_path):
         frame_sizes=np.array(sizes, np.float32),
     )
     annotate_video(iter(frames), [someone], 1.0, tmp_path / "out.mkv")
-    _, _, pictures = film(tmp_path / "out.mkv")
+    _, _, pictures = video_of(tmp_path / "out.mkv")
     assert {picture.shape for picture in pictures} == {(48, 64, 3)}
     assert pictures[2][24, 4].max() < 40  # black beside the upright one
     drawn = [np.argwhere(np.abs(picture[..., 0].astype(int) - GREY) > 60) for picture in pictures[:2]]

@@ -1,4 +1,4 @@
-"""Names on pictures: every script that the fonts know is drawn, and what they lack is written out."""
+"""Names on images: every script of the fonts is drawn, and characters without a glyph are written as escapes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_scripts_are_drawn_as_letters(name):
         ("\x1b[2J", r"\x1b[2J"), ("two\nlines", r"two\nlines"), ("?", "?"), ("[/red]", "[/red]"),
     ],
 )  # fmt: skip
-def test_what_no_font_knows_is_written_out(name, expected):
+def test_a_character_without_a_glyph_is_written_as_an_escape(name, expected):
     assert drawable(name) == expected
 
 

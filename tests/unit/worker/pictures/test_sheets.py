@@ -1,4 +1,4 @@
-"""Contact sheets hold every face, whatever its size and however long its captions are."""
+"""Contact sheets hold every face, of any size and with captions of any length."""
 
 from __future__ import annotations
 

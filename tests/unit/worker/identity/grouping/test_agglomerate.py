@@ -1,4 +1,4 @@
-"""Groups join along edges, and what was forbidden stays so whatever joins."""
+"""Groups join along edges, and a forbidden edge stays forbidden after any join."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_joining_carries_bars_along():
     assert edges.cannot_links().tolist() == [[0, 2]]
 
 
-def test_who_was_forbidden_and_is_joined_all_the_same_leaves_no_forbidden_edge():
+def test_a_forbidden_edge_between_joined_groups_is_dropped():
     edges = Edges(NONE, np.array([[0, 1], [1, 2]]))
     edges.relabel(np.array([0, 0, 2]), np.array([True, True, False]))
     assert edges.cannot_links().tolist() == [[0, 2]]
@@ -88,7 +88,7 @@ def test_poor_members_do_not_move_a_good_mean():
     assert groups.sums[0].tolist() == np.eye(4, 7)[1].tolist()
 
 
-def test_a_thousand_pictures_of_one_person_join_in_few_rounds(monkeypatch):
+def test_a_thousand_images_of_one_person_join_in_few_rounds(monkeypatch):
     rng = np.random.default_rng(1)
     vectors = np.eye(1, 64) + 0.1 * rng.normal(size=(1000, 64))
     groups = groups_of(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
@@ -99,7 +99,7 @@ def test_a_thousand_pictures_of_one_person_join_in_few_rounds(monkeypatch):
     assert len(rounds) < 60
 
 
-def test_two_who_meet_do_not_follow_a_third_in_one_round():
+def test_two_in_view_together_do_not_join_a_third_in_one_round():
     # one heavy group, and light ones that resemble it most; every second one is in view beside the one before
     light = 21
     vectors = np.concatenate([[[100.0, 0.0]], np.stack([np.ones(light), np.linspace(0.3, 0.31, light)], axis=1)])

@@ -1,4 +1,4 @@
-"""Appearances of made people become these people, in any order and in any batches."""
+"""Appearances of synthetic people become these people, in any order and in any batches."""
 
 from __future__ import annotations
 
@@ -43,12 +43,12 @@ def crowd(people, each, *, noise=0.5, seed=3):
 
 
 def between(first, second, share):
-    """A direction between two."""
+    """Return a direction between two."""
     return share * first + (1 - share) * second
 
 
 def together(numbers):
-    """Equal numbers are one person and different ones are not, -1 is anybody."""
+    """Return constraints: equal numbers are one person, different ones are not, -1 is unconstrained."""
     rows = np.flatnonzero(numbers >= 0)
     pairs = [(a, b) for a in rows for b in rows if a < b and numbers[a] != numbers[b]]
     silent = np.full(len(numbers), -1, np.int64)
@@ -62,7 +62,7 @@ def same_partition(one, other):
 
 
 def feed(all_of_them, batches, options=OPTIONS):
-    """Give the batches one after the other, as the application does; the person of each row."""
+    """Assign batch after batch, as the application does; return the person of each row."""
     person = np.full(len(all_of_them), -1, np.int64)
     following = 0
     for rows in batches:
@@ -148,7 +148,7 @@ def test_two_in_one_image_stay_apart_through_a_third():
 
 
 def looks_of(cosine):
-    """Two directions of a cosine."""
+    """Return two directions of a cosine."""
     eye = np.eye(DIMENSION)
     return np.stack([eye[0], cosine * eye[0] + (1 - cosine**2) ** 0.5 * eye[1]])
 

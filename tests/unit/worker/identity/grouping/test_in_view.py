@@ -1,4 +1,4 @@
-"""Two in view at once are two people, unless they look the same; and only those who may join are compared."""
+"""Two in view together are two people, unless they look the same; only groups that may join are compared."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def photo(looks):
     )
 
 
-def test_a_chain_of_pictures_in_one_collage_is_one_person():
+def test_a_chain_of_images_in_one_collage_is_one_person():
     eye = np.eye(64)
     collage = photo([np.cos(angle) * eye[0] + np.sin(angle) * eye[1] for angle in np.radians([0, 40, 80])])
     assert regroup(collage, options=replace(OPTIONS, mean_threshold=0.0)).tolist() == [0, 0, 0]
     assert len(set(regroup(collage[np.array([0, 2])], options=OPTIONS).tolist())) == 2
 
 
-def test_humans_set_apart_whom_a_collage_would_join():
+def test_a_correction_separates_two_that_a_collage_would_join():
     everyone = photo([[1.0, 0.0], [0.98, 0.2]])
     constraints = replace(Constraints.none(2), cannot_link=np.array([[0, 1]]))
     assert len(set(regroup(everyone, constraints=constraints, options=OPTIONS).tolist())) == 2

@@ -16,7 +16,7 @@ def unit(vectors):
 
 
 @pytest.fixture
-def pictures():
+def vectors():
     rng = np.random.default_rng(3)
     centres = unit(rng.normal(size=(400, DIMENSION)))
     person = rng.permutation(np.repeat(np.arange(400), 5))
@@ -43,40 +43,40 @@ def test_each_pair_is_named_once():
 
 
 @pytest.mark.parametrize(("count", "minimum"), [(3, 0.5), (50, 0.4), (50, -1.0)])
-def test_few_are_all_compared(pictures, count, minimum, monkeypatch):
+def test_few_are_all_compared(vectors, count, minimum, monkeypatch):
     monkeypatch.setattr(neighbours, "_BLOCK_ROWS", 137)  # many blocks
     queries = np.arange(0, 2000, 7)
     assert np.array_equal(
-        near_pairs(pictures, queries, count=count, minimum=minimum), all_pairs(pictures, queries, count, minimum)
+        near_pairs(vectors, queries, count=count, minimum=minimum), all_pairs(vectors, queries, count, minimum)
     )
 
 
-def test_many_are_compared_within_cells(pictures, monkeypatch):
-    wanted = all_pairs(pictures, np.arange(2000), 5, 0.5)
+def test_many_are_compared_within_cells(vectors, monkeypatch):
+    wanted = all_pairs(vectors, np.arange(2000), 5, 0.5)
     monkeypatch.setattr(neighbours, "EXACT_PRODUCTS", 0)
     monkeypatch.setattr(neighbours, "PROBES", 16)
     monkeypatch.setattr(neighbours, "_CHUNK_ROWS", 300)  # several chunks
-    found = near_pairs(pictures, np.arange(2000), count=5, minimum=0.5)
+    found = near_pairs(vectors, np.arange(2000), count=5, minimum=0.5)
     assert share_found(found, wanted) > 0.95
     assert share_found(found, found) == 1
-    cosines = np.einsum("ed,ed->e", pictures[found[:, 0]], pictures[found[:, 1]])
+    cosines = np.einsum("ed,ed->e", vectors[found[:, 0]], vectors[found[:, 1]])
     assert cosines.min() >= 0.5 - 1e-6
 
 
-def test_other_cells_find_what_the_first_missed(pictures, monkeypatch):
-    wanted = all_pairs(pictures, np.arange(2000), 5, 0.5)
+def test_other_cells_find_what_the_first_missed(vectors, monkeypatch):
+    wanted = all_pairs(vectors, np.arange(2000), 5, 0.5)
     monkeypatch.setattr(neighbours, "EXACT_PRODUCTS", 0)
     monkeypatch.setattr(neighbours, "PROBES", 4)
-    draws = [near_pairs(pictures, np.arange(2000), count=5, minimum=0.5, seed=seed) for seed in (0, 1)]
+    draws = [near_pairs(vectors, np.arange(2000), count=5, minimum=0.5, seed=seed) for seed in (0, 1)]
     assert share_found(draws[0], wanted) < share_found(np.concatenate(draws), wanted)
 
 
-def test_cells_do_not_depend_on_the_order_of_rows(pictures, monkeypatch):
+def test_cells_do_not_depend_on_the_order_of_rows(vectors, monkeypatch):
     monkeypatch.setattr(neighbours, "EXACT_PRODUCTS", 0)
     monkeypatch.setattr(neighbours, "PROBES", 4)
     order = np.random.default_rng(1).permutation(2000)
-    one = near_pairs(pictures, np.arange(2000), count=5, minimum=0.5)
-    two = np.sort(order[near_pairs(pictures[order], np.arange(2000), count=5, minimum=0.5)], axis=1)
+    one = near_pairs(vectors, np.arange(2000), count=5, minimum=0.5)
+    two = np.sort(order[near_pairs(vectors[order], np.arange(2000), count=5, minimum=0.5)], axis=1)
     assert share_found(two, one) > 0.999
 
 
@@ -93,6 +93,6 @@ def test_the_best_hits_of_each():
     assert len(Hits.empty().best(3).query) == 0
 
 
-def test_nobody_is_compared_with_nobody():
+def test_an_empty_comparison_has_no_hit():
     none = np.zeros((0, DIMENSION), np.float32)
     assert len(compare(none, none, count=3, minimum=0.1).query) == 0

@@ -15,7 +15,7 @@ def pairs(cosine, quality=0.7, agreement=1.0):
 
 
 @pytest.mark.parametrize("quality", [0.0, 0.25, 0.5, 0.85, 1.0])
-def test_more_alike_is_more_probable(quality):
+def test_a_higher_similarity_is_more_probable(quality):
     chances = probability(pairs(np.linspace(-1, 1, 41), quality), 0.01)
     assert (np.diff(chances) >= 0).all()
     assert chances[0] < 1e-6
@@ -34,12 +34,12 @@ def test_strangers_are_improbable_and_the_same_person_probable():
     assert probability(pairs(0.67), 0.001)[0] > 0.99
 
 
-def test_a_mean_of_different_pictures_needs_more():
+def test_a_mean_of_different_images_needs_more():
     single, mean = (probability(pairs(0.45, agreement=agreement), 0.001)[0] for agreement in (1.0, 0.85))
     assert mean < single
 
 
-def test_qualities_outside_of_what_was_fitted_count_as_its_edge():
+def test_qualities_outside_of_the_fitted_range_count_as_its_edge():
     low, edge = (probability(pairs(0.4, quality), 0.01)[0] for quality in (0.01, SFACE.lowest_quality))
     assert low == edge
 
