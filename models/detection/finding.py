@@ -259,9 +259,12 @@ def _certainty(faces: _Faces) -> Tensor:
 
 
 def _confirmed(release: FaceModels, frames: Tensor, found: Detections) -> _Faces:
-    """Cut the crops of detections, and look again at those that are large enough to be kept."""
+    """Cut the crops of detections, and look again at those that are large enough to be kept and not beyond doubt."""
     faces = _cut(release, frames, found)
-    return _asked(release, faces, _sized(found, frames, release.manifest.quality))
+    policy = release.manifest.quality
+    sized = _sized(found, frames, policy)
+    believed = sized & _beyond_doubt(faces, policy)
+    return _asked(release, _believing(faces, believed), sized & ~believed)
 
 
 def _confirmed_film(release: FaceModels, frames: Tensor, found: Detections) -> _Faces:
@@ -274,15 +277,34 @@ def _confirmed_film(release: FaceModels, frames: Tensor, found: Detections) -> _
     sized = _sized(found, frames, policy)
     misfit, aside = pose(found.landmarks)
     upright = roll(found.landmarks).abs() <= UPRIGHT
-    believed = sized & (found.scores >= BELIEVED_SCORE) & (misfit <= policy.sure_misfit) & upright
-    believed &= faces.upright >= SURE_UPRIGHT
+    believed = sized & _beyond_doubt(faces, policy)
     keepable = sized & (faces.sharpness >= policy.min_sharpness)
     keepable &= ~upright | ((aside <= policy.max_turn) & (misfit <= policy.max_misfit))
-    faces = _asked(release, faces, keepable & ~believed)
-    if bool((believed | _certain(faces, policy)).any()):
+    faces = _asked(release, _believing(faces, believed), keepable & ~believed)
+    if bool(_certain(faces, policy).any()):
         return faces
     side, _ = extent(found.boxes, (frames.shape[2], frames.shape[3]))
     return _asked(release, faces, sized & ~keepable & (side >= LARGE_SIDE))
+
+
+def _beyond_doubt(faces: _Faces, policy: QualityPolicy) -> Tensor:
+    """Return (N,) bool: faces that no second look could tell more of.
+
+    The network that tells upright crops learnt from positives, so bright eyes, as negatives have them, stay in doubt.
+    """
+    scores = faces.detections.scores
+    misfit, _ = pose(faces.detections.landmarks)
+    plain = (misfit <= policy.sure_misfit) & (roll(faces.detections.landmarks).abs() <= UPRIGHT)
+    sure = plain & (scores >= policy.sure_score) & _shows_upright(faces)
+    if bool(sure.any()):
+        dark = eye_brightness(faces.crops[sure.to(faces.crops.device)]).cpu() < POSITIVE_BRIGHTNESS
+        sure[sure.clone()] = dark
+    return sure | (plain & (scores >= BELIEVED_SCORE) & (faces.upright >= SURE_UPRIGHT))
+
+
+def _believing(faces: _Faces, rows: Tensor) -> _Faces:
+    """Take some faces as found again with the scores that they have; rows is (N,) bool."""
+    return replace(faces, confirmed=torch.where(rows, faces.detections.scores, faces.confirmed))
 
 
 def _cut(release: FaceModels, frames: Tensor, found: Detections) -> _Faces:
