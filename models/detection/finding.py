@@ -4,37 +4,40 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from models.detection.boxes import suppress
+from models.detection.candidates import (
+    HALF_PROFILE,
+    LARGE_SIDE,
+    UPRIGHT,
+    CandidateFaces,
+    are_doubtful,
+    are_large_enough,
+    certainty,
+    confirm_in_image,
+    confirm_in_video,
+    keep_distinct,
+    shows_turned,
+    shows_upright,
+)
 from models.detection.negatives import POSITIVE_BRIGHTNESS, POSITIVE_CONFIRMATION, are_negatives, eye_brightness
 from models.detection.upright import Upright, chain, find_upright, look_close, look_upright, roll, wrapped
 from models.quality import Evidence, extent, pose
 from models.types import Detections
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from models.detection.face_models import FaceModels
     from models.quality import FaceQuality, QualityPolicy
 
 WEAK_SCORE = 0.05  # of a candidate whose surroundings are searched for a turned face
-CERTAINTY = 8.5  # sum of the logits of both scores from which on landmarks are believed; of upright faces it is 9 to 14
-SURE_UPRIGHT = 3.0  # logit of a crop to show an upright face from which on landmarks are believed
-MIN_UPRIGHT = 0.0  # the same below which no face is kept; of 1,226 upright portraits none has less
-MIN_UPRIGHT_UNCLEAR = -4.0  # the same of half-profiles and of smaller faces, of which the network is less sure
 PLAIN_CERTAINTY = 4.0  # the same of a face that one more look shows upright
-UPRIGHT = math.radians(40)  # angle up to which landmarks can be believed
 AGREEMENT = math.radians(30)  # between two angles of one face
 TURNED = math.radians(40)  # angle from which on a weak candidate counts as turned
-BELIEVED_SCORE = 0.9995  # from which on a face of a film is not looked at again; turned or negative ones have less
-HALF_PROFILE = 0.6  # of the nose's offset in eye distances; of 94 turned portraits that are confirmed one has more
 WEAK_SHARE = 0.5  # side of a weak candidate in that of the largest face of its frame: smaller ones are hardly faces
 CLEAR_SIDE = 32.0  # pixels from which on a face must be found in its surroundings
-LARGE_SIDE = 64.0  # pixels from which on a face of a film is set upright even where it is not found again in its crop
 TURNED_SCORE = 0.9  # with which such a one must be found, and found again in its crop
 FEW = 8  # faces that one look at all of them takes no longer than one look at some and one at the others
 NEGATIVE_SAMPLES = 2  # faces of a batch of a film's frames that are asked first
@@ -64,34 +67,6 @@ class FoundFaces:
     """Faces that cannot be seen because the frames were reduced, if they were by much."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Faces:
-    """N faces and how surely each was found again in its crop."""
-
-    detections: Detections
-    crops: Tensor
-    sharpness: Tensor
-    """(N,) float32, as `models.quality.sharpness` returns it."""
-    upright: Tensor
-    """(N,) float32, logits of the crop to show an upright face; infinite where the release cannot tell."""
-    confirmed: Tensor
-    """(N,) float32; NaN where nothing was asked, 0 where the face was not found again."""
-
-    def __getitem__(self, rows: Tensor) -> Self:
-        crops = self.crops[rows.to(self.crops.device)]
-        return type(self)(self.detections[rows], crops, self.sharpness[rows], self.upright[rows], self.confirmed[rows])
-
-    @classmethod
-    def cat(cls, parts: Sequence[Self]) -> Self:
-        return cls(
-            Detections.cat([part.detections for part in parts]),
-            torch.cat([part.crops for part in parts]),
-            torch.cat([part.sharpness for part in parts]),
-            torch.cat([part.upright for part in parts]),
-            torch.cat([part.confirmed for part in parts]),
-        )
-
-
 def find_faces(release: FaceModels, frames: Tensor, search: Search) -> FoundFaces:
     """Find faces, set them upright and judge them.
 
@@ -110,7 +85,7 @@ def find_faces(release: FaceModels, frames: Tensor, search: Search) -> FoundFace
         faces = _with_quarters(release, frames, faces, search)
     quality = release.quality(faces.detections, faces.crops, size, Evidence(faces.sharpness, faces.confirmed))
     quality = _without_negatives(release, faces, quality, samples=None if search.thorough else NEGATIVE_SAMPLES)
-    quality = _dropped(quality, _shows_turned(faces, size), "unconfirmed")
+    quality = _dropped(quality, shows_turned(faces, size), "unconfirmed")
     return FoundFaces(faces.detections, faces.crops, quality, _reduction(release, size, search))
 
 
@@ -122,10 +97,10 @@ def _reduction(release: FaceModels, size: tuple[int, int], search: Search) -> st
     return f"reduced to {side} of {longest} px: faces under {unseen} px not seen"
 
 
-def _checked(release: FaceModels, frames: Tensor, found: Detections, search: Search) -> _Faces:
+def _checked(release: FaceModels, frames: Tensor, found: Detections, search: Search) -> CandidateFaces:
     """Confirm detections, and set upright those whose landmarks are in doubt."""
-    faces = _confirmed(release, frames, found) if search.thorough else _confirmed_film(release, frames, found)
-    doubtful = _doubtful(faces, release.manifest.quality)
+    faces = confirm_in_image(release, frames, found) if search.thorough else confirm_in_video(release, frames, found)
+    doubtful = are_doubtful(faces, release.manifest.quality)
     side, _ = extent(found.boxes, (frames.shape[2], frames.shape[3]))
     worth = _worth_checking_still if search.thorough else _worth_checking
     doubtful &= worth(faces, doubtful, side, release.manifest.quality)
@@ -142,7 +117,9 @@ def _checked(release: FaceModels, frames: Tensor, found: Detections, search: Sea
     return _set_upright(release, frames, faces, rows, upright) if len(rows) else faces
 
 
-def _set_upright(release: FaceModels, frames: Tensor, faces: _Faces, rows: Tensor, upright: Upright) -> _Faces:
+def _set_upright(
+    release: FaceModels, frames: Tensor, faces: CandidateFaces, rows: Tensor, upright: Upright
+) -> CandidateFaces:
     """Replace faces by what they are once they are set upright, and condemn those that are clearly no faces.
 
     Args:
@@ -159,14 +136,14 @@ def _set_upright(release: FaceModels, frames: Tensor, faces: _Faces, rows: Tenso
     lost = ~upright.found | (upright.detections.scores < release.manifest.detection.threshold) | ~(agrees | turned)
     side, _ = extent(found.boxes[rows], (frames.shape[2], frames.shape[3]))
     faces.confirmed[rows[lost & (side >= CLEAR_SIDE)]] = 0.0
-    again = _confirmed(release, frames, upright.detections[turned])
+    again = confirm_in_image(release, frames, upright.detections[turned])
     again.confirmed[again.confirmed < TURNED_SCORE] = 0.0
     stays = torch.ones(len(found), dtype=torch.bool)
     stays[rows[turned]] = False
-    return _distinct(_Faces.cat((faces[stays], again)), release.manifest.detection.nms)
+    return keep_distinct(CandidateFaces.cat((faces[stays], again)), release.manifest.detection.nms)
 
 
-def _worth_checking(faces: _Faces, doubtful: Tensor, side: Tensor, policy: QualityPolicy) -> Tensor:
+def _worth_checking(faces: CandidateFaces, doubtful: Tensor, side: Tensor, policy: QualityPolicy) -> Tensor:
     """Return (N,) bool: faces of a film that would be kept, and large ones where nobody is seen plainly upright.
 
     What was not found again is dropped anyway, and in films of crowds there is much of it; only where frames show no
@@ -181,14 +158,14 @@ def _worth_checking(faces: _Faces, doubtful: Tensor, side: Tensor, policy: Quali
     return keepable | (side >= LARGE_SIDE)
 
 
-def _worth_checking_still(faces: _Faces, doubtful: Tensor, side: Tensor, policy: QualityPolicy) -> Tensor:
+def _worth_checking_still(faces: CandidateFaces, doubtful: Tensor, side: Tensor, policy: QualityPolicy) -> Tensor:
     """Return (N,) bool: faces of stills that would be kept, and others unless small beside one that is sure."""
     keepable = faces.confirmed >= policy.min_confirmation
     sure = faces.detections.frame[keepable & ~doubtful]
     return keepable | (side >= CLEAR_SIDE) | ~torch.isin(faces.detections.frame, sure)
 
 
-def _unlike_neighbours(release: FaceModels, frames: Tensor, faces: _Faces, rows: Tensor) -> Tensor:
+def _unlike_neighbours(release: FaceModels, frames: Tensor, faces: CandidateFaces, rows: Tensor) -> Tensor:
     """Return the rows of doubtful faces of a film that are neither plainly upright nor in one place with one that is.
 
     Of many, a face that stays in its place from frame to frame is looked at once, where it is surest. Only where that
@@ -197,7 +174,7 @@ def _unlike_neighbours(release: FaceModels, frames: Tensor, faces: _Faces, rows:
     if len(rows) <= FEW:
         return rows[~_plain(release, frames, faces, rows)]
     chains = chain(faces.detections[rows])
-    order = _certainty(faces)[rows].argsort(descending=True, stable=True)
+    order = certainty(faces)[rows].argsort(descending=True, stable=True)
     order = order[chains[order].argsort(stable=True)]
     first = torch.ones(len(order), dtype=torch.bool)
     first[1:] = chains[order][1:] != chains[order][:-1]
@@ -208,28 +185,13 @@ def _unlike_neighbours(release: FaceModels, frames: Tensor, faces: _Faces, rows:
     return rows[torch.cat((surest[~torch.isin(surest, plain)], others)).sort().values]
 
 
-def _plain(release: FaceModels, frames: Tensor, faces: _Faces, rows: Tensor) -> Tensor:
+def _plain(release: FaceModels, frames: Tensor, faces: CandidateFaces, rows: Tensor) -> Tensor:
     """Return (R,) bool: faces that one look shows upright, as their landmarks say."""
-    plain = _certainty(faces)[rows] >= PLAIN_CERTAINTY
-    doubted = plain & ~_shows_upright(faces)[rows]
+    plain = certainty(faces)[rows] >= PLAIN_CERTAINTY
+    doubted = plain & ~shows_upright(faces)[rows]
     if bool(doubted.any()):
         plain[doubted] = look_upright(release.detector, frames, faces.detections[rows[doubted]])
     return plain
-
-
-def _shows_turned(faces: _Faces, size: tuple[int, int]) -> Tensor:
-    """Return (N,) bool: faces whose crops tell that they are not upright in them; size is that of the frames."""
-    _, aside = pose(faces.detections.landmarks)
-    side, _ = extent(faces.detections.boxes, size)
-    is_clear = (side >= LARGE_SIDE) & (aside <= HALF_PROFILE)
-    return faces.upright < torch.where(is_clear, MIN_UPRIGHT, MIN_UPRIGHT_UNCLEAR)
-
-
-def _shows_upright(faces: _Faces) -> Tensor:
-    """Return (N,) bool: faces whose crops alone tell that they are upright, where the release has a network for it."""
-    return (
-        (faces.upright >= SURE_UPRIGHT) & faces.upright.isfinite() & (roll(faces.detections.landmarks).abs() <= UPRIGHT)
-    )
 
 
 def _agrees(upright: Upright, given: Detections) -> Tensor:
@@ -238,101 +200,12 @@ def _agrees(upright: Upright, given: Detections) -> Tensor:
     return upright.found & (wrapped(upright.angles - angles).abs() <= AGREEMENT) & (angles.abs() <= UPRIGHT)
 
 
-def _doubtful(faces: _Faces, policy: QualityPolicy) -> Tensor:
-    """Return (N,) bool: faces that were found again, or not, but not so that their landmarks are beyond doubt."""
-    return ~_certain(faces, policy) & ~faces.confirmed.isnan()
-
-
-def _certain(faces: _Faces, policy: QualityPolicy) -> Tensor:
-    """Return (N,) bool: faces whose landmarks are beyond doubt."""
-    misfit, _ = pose(faces.detections.landmarks)
-    certain: Tensor = (_certainty(faces) >= CERTAINTY) & (misfit <= policy.sure_misfit)
-    certain &= faces.upright >= SURE_UPRIGHT
-    certain &= roll(faces.detections.landmarks).abs() <= UPRIGHT
-    return certain
-
-
-def _certainty(faces: _Faces) -> Tensor:
-    """Return (N,) float32: the sum of the logits of both scores."""
-    both = torch.stack((faces.detections.scores, faces.confirmed)).clamp(1e-6, 1 - 1e-6)
-    return torch.logit(both).sum(0)
-
-
-def _confirmed(release: FaceModels, frames: Tensor, found: Detections) -> _Faces:
-    """Cut the crops of detections, and look again at those that are large enough to be kept and not beyond doubt."""
-    faces = _cut(release, frames, found)
-    policy = release.manifest.quality
-    sized = _sized(found, frames, policy)
-    believed = sized & _beyond_doubt(faces, policy)
-    return _asked(release, _believing(faces, believed), sized & ~believed)
-
-
-def _confirmed_film(release: FaceModels, frames: Tensor, found: Detections) -> _Faces:
-    """Cut the crops of a film's detections, and look again at those that would be kept and are not beyond doubt.
-
-    Large ones that would not be kept are looked at, too, where nobody is seen upright: the frames may be turned.
-    """
-    faces = _cut(release, frames, found)
-    policy = release.manifest.quality
-    sized = _sized(found, frames, policy)
-    misfit, aside = pose(found.landmarks)
-    upright = roll(found.landmarks).abs() <= UPRIGHT
-    believed = sized & _beyond_doubt(faces, policy)
-    keepable = sized & (faces.sharpness >= policy.min_sharpness)
-    keepable &= ~upright | ((aside <= policy.max_turn) & (misfit <= policy.max_misfit))
-    faces = _asked(release, _believing(faces, believed), keepable & ~believed)
-    if bool(_certain(faces, policy).any()):
-        return faces
-    side, _ = extent(found.boxes, (frames.shape[2], frames.shape[3]))
-    return _asked(release, faces, sized & ~keepable & (side >= LARGE_SIDE))
-
-
-def _beyond_doubt(faces: _Faces, policy: QualityPolicy) -> Tensor:
-    """Return (N,) bool: faces that no second look could tell more of.
-
-    The network that tells upright crops learnt from positives, so bright eyes, as negatives have them, stay in doubt.
-    """
-    scores = faces.detections.scores
-    misfit, _ = pose(faces.detections.landmarks)
-    plain = (misfit <= policy.sure_misfit) & (roll(faces.detections.landmarks).abs() <= UPRIGHT)
-    sure = plain & (scores >= policy.sure_score) & _shows_upright(faces)
-    if bool(sure.any()):
-        dark = eye_brightness(faces.crops[sure.to(faces.crops.device)]).cpu() < POSITIVE_BRIGHTNESS
-        sure[sure.clone()] = dark
-    return sure | (plain & (scores >= BELIEVED_SCORE) & (faces.upright >= SURE_UPRIGHT))
-
-
-def _believing(faces: _Faces, rows: Tensor) -> _Faces:
-    """Take some faces as found again with the scores that they have; rows is (N,) bool."""
-    return replace(faces, confirmed=torch.where(rows, faces.detections.scores, faces.confirmed))
-
-
-def _cut(release: FaceModels, frames: Tensor, found: Detections) -> _Faces:
-    """Cut the crops of detections."""
-    crops = release.align(frames, found)
-    unknown = torch.full((len(found),), math.nan)
-    return _Faces(found, crops, release.sharpness(crops), release.uprightness(crops), unknown)
-
-
-def _sized(found: Detections, frames: Tensor, policy: QualityPolicy) -> Tensor:
-    """Return (N,) bool: faces that are large enough, and as much inside their frame, as what is kept."""
-    side, inside = extent(found.boxes, (frames.shape[2], frames.shape[3]))
-    return (side >= policy.min_side) & (inside >= policy.min_inside)
-
-
-def _asked(release: FaceModels, faces: _Faces, rows: Tensor) -> _Faces:
-    """Look again at the crops of some faces; rows is (N,) bool."""
-    confirmed = faces.confirmed.clone()
-    confirmed[rows] = release.confirm(faces.crops[rows.to(faces.crops.device)])
-    return replace(faces, confirmed=confirmed)
-
-
-def _with_turned(release: FaceModels, frames: Tensor, faces: _Faces, weak: Detections) -> _Faces:
+def _with_turned(release: FaceModels, frames: Tensor, faces: CandidateFaces, weak: Detections) -> CandidateFaces:
     """Add the weak candidates that are faces once they are set upright."""
     side, _ = extent(weak.boxes, (frames.shape[2], frames.shape[3]))
     policy = release.manifest.quality
     beside = _largest(faces, len(frames), policy)[weak.frame] * WEAK_SHARE
-    weak = weak[_sized(weak, frames, policy) & (side >= beside)]
+    weak = weak[are_large_enough(weak, frames, policy) & (side >= beside)]
     weak = weak[~look_upright(release.detector, frames, weak)] if len(weak) else weak
     if not len(weak):
         return faces
@@ -340,19 +213,19 @@ def _with_turned(release: FaceModels, frames: Tensor, faces: _Faces, weak: Detec
     upright = upright[upright.found & (upright.angles.abs() >= TURNED / 2)]
     upright = look_close(release.detector, frames, upright)
     turned = upright.found & (upright.angles.abs() >= TURNED) & (upright.detections.scores >= TURNED_SCORE)
-    added = _confirmed(release, frames, upright.detections[turned])
+    added = confirm_in_image(release, frames, upright.detections[turned])
     added = added[added.confirmed >= TURNED_SCORE]
-    return _distinct(_Faces.cat((faces, added)), release.manifest.detection.nms)
+    return keep_distinct(CandidateFaces.cat((faces, added)), release.manifest.detection.nms)
 
 
-def _largest(faces: _Faces, count: int, policy: QualityPolicy) -> Tensor:
+def _largest(faces: CandidateFaces, count: int, policy: QualityPolicy) -> Tensor:
     """Return (B,) float32: the side of the largest face of each frame that was found again; 0 without one."""
     found = faces.detections[faces.confirmed >= policy.min_confirmation]
     sides = (found.boxes[:, 2:] - found.boxes[:, :2]).amin(1)
     return torch.zeros(count).scatter_reduce(0, found.frame, sides, "amax")
 
 
-def _with_quarters(release: FaceModels, frames: Tensor, faces: _Faces, search: Search) -> _Faces:
+def _with_quarters(release: FaceModels, frames: Tensor, faces: CandidateFaces, search: Search) -> CandidateFaces:
     """Search frames without a face that was confirmed at 90, 180 and 270 degrees."""
     seen = faces.detections.frame[faces.confirmed >= release.manifest.quality.min_confirmation]
     empty = torch.ones(len(frames), dtype=torch.bool)
@@ -375,7 +248,9 @@ def _quarter(release: FaceModels, frames: Tensor, rows: Tensor, quarter: int, se
     return Detections(rows[found.frame], boxes, found.landmarks, found.scores)
 
 
-def _without_negatives(release: FaceModels, faces: _Faces, quality: FaceQuality, samples: int | None) -> FaceQuality:
+def _without_negatives(
+    release: FaceModels, faces: CandidateFaces, quality: FaceQuality, samples: int | None
+) -> FaceQuality:
     """Drop kept faces that are photographic negatives.
 
     Of a film only some faces are asked first, and the others if one of these is a negative: films are so as a whole.
@@ -402,19 +277,12 @@ def _dropped(quality: FaceQuality, rows: Tensor, reason: str) -> FaceQuality:
     return replace(quality, scores=scores, dropped=tuple(dropped))
 
 
-def _bright_eyed(faces: _Faces, rows: Tensor) -> bool:
+def _bright_eyed(faces: CandidateFaces, rows: Tensor) -> bool:
     """Return whether the eyes of some faces, taken together, are as bright as those of negatives."""
     crops = faces.crops[rows.to(faces.crops.device)]
     return len(rows) > 0 and bool(eye_brightness(crops).mean() >= POSITIVE_BRIGHTNESS)
 
 
-def _negatives(release: FaceModels, faces: _Faces, rows: Tensor) -> Tensor:
+def _negatives(release: FaceModels, faces: CandidateFaces, rows: Tensor) -> Tensor:
     """Return the rows among some whose faces are negatives."""
     return rows[are_negatives(release, faces.crops[rows.to(faces.crops.device)], faces.confirmed[rows])]
-
-
-def _distinct(faces: _Faces, overlap: float) -> _Faces:
-    """Keep one of each face, by frame and in it by falling score, those that were not found again last."""
-    found = faces.detections
-    strength = found.scores - (faces.confirmed == 0).float()
-    return faces[suppress(found.boxes, strength, found.frame, overlap)]
