@@ -37,30 +37,34 @@ class KeyFrame:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MediaInfo:
-    """What a file says of itself when it is opened."""
+    """The description of a file, as it states it when it is opened."""
 
     kind: MediaKind
     format: str
-    """Short lower-case name of container or still format: jpeg, heic, mp4, matroska, ..."""
+    """Short lower-case name of the container or image format: jpeg, heic, mp4, matroska, ..."""
     width: int
     """Pixels, after EXIF or container rotation."""
     height: int
     duration_seconds: float | None = None
-    """None for a still of one frame, and where the container does not say."""
+    """None for an image of one frame, and where the container does not state it."""
     frames_per_second: float | None = None
     frame_count: int | None = None
-    """Of a film that was read through for it; known where it is opened to be cut into ranges."""
+    """Of a video whose packets were read; known where it is opened to be cut into ranges."""
     key_frames: tuple[KeyFrame, ...] = ()
     """A selection, ascending; known like the count."""
     is_seekable: bool = True
-    """False for a film that has to be decoded from its start, whatever range of it is wanted."""
+    """False for a video that has to be decoded from its start for any range."""
 
 
 class Prober(Protocol):
-    """Opens files to learn what they say of themselves."""
+    """Reads the descriptions of files."""
 
     def probe(self, location: str, kind: MediaKind) -> MediaInfo:
-        """Return that, or raise a MediaError."""
+        """Return the description of a file.
+
+        Raises:
+            MediaError: it cannot be opened.
+        """
         ...
 
 
@@ -71,24 +75,24 @@ class DecodedFrame:
     index: int
     """Number of the frame in its file, from 0, in presentation order."""
     at_seconds: float
-    """Presentation time stamp from the container, from the start of the film; 0.0 for a still, the number of a page."""
+    """Presentation time stamp, from the start of the video; 0.0 for an image, the number of a page."""
     pixels: NDArray[np.uint8]
     """(H, W, 3) RGB, upright."""
     scene_cut: bool
     """True where a new shot begins with this frame, judged against the sampled frame before it."""
     hold_seconds: float = 0.0
-    """How long it stands for the film: until the next sampled frame, or to the end; 0.0 for a still."""
+    """Time to the next sampled frame, or to the end of the video; 0.0 for an image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecodeLimits:
-    """What one decode may use; past it the child is killed or the file rejected."""
+    """Limits of decoding; beyond them the child is killed or the file rejected."""
 
     memory_bytes: int = 2 << 30
     wall_seconds: float = 120.0
-    """Longest silence: time to the first frame, and between two frames."""
+    """Maximum silence: time to the first frame, and between two frames."""
     total_seconds: float | None = None
-    """Longest time that the worker waits for all of one request, signs of life or not; None: eight silences."""
+    """Maximum time of one request, despite signs of life; None: eight times the silence."""
     pixels_per_frame: int = 120_000_000
     frames_per_file: int = 5_000_000
 
@@ -106,19 +110,19 @@ class DecodeRequest:
     """Path of a local file."""
     kind: MediaKind
     frames_per_second: float | None = 2.0
-    """Sampling; None takes every frame. One-frame stills give their frame either way."""
+    """Sampling; None takes every frame. The single frame of an image is always taken."""
     start_seconds: float | None = None
     """First time stamp wanted (inclusive); None from the beginning."""
     end_seconds: float | None = None
     """First time stamp no longer wanted (exclusive); None to the end."""
     limits: DecodeLimits = DecodeLimits()
     video_reader: VideoReader = "pyav"
-    """Asked first for films; ``decord`` only where it is known to be exact."""
+    """First reader of videos; ``decord`` only where it is known to be exact."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeadRows:
-    """What one head says of N faces; rows of faces that were kept out of inference are not read."""
+    """Predictions of one head for N faces; rows of faces that were kept out of inference are not read."""
 
     labels: tuple[str, ...]
     """K names, in the order of the columns of ``probabilities``."""
@@ -136,7 +140,7 @@ class HeadRows:
 
 @dataclass(frozen=True, slots=True)
 class HeadSpec:
-    """What the release says of one of its heads."""
+    """Properties of one head of the release."""
 
     labels: tuple[str, ...]
     threshold: float

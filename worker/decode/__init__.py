@@ -1,5 +1,5 @@
-"""Frames out of files: a child process reads hostile bytes, a client in the worker reads frames from it.
+"""Decodes files: a child process reads hostile bytes, and a client in the worker receives its frames.
 
-``worker.decode.client.Decoder`` is the way in. ``worker.decode.child`` is the process, which nothing in
-the worker imports.
+Use ``worker.decode.client.Decoder``. ``worker.decode.child`` is the program of the child; nothing in the worker imports
+it.
 """

@@ -1,4 +1,4 @@
-"""Reads frames of a file through a child process that hostile bytes may kill.
+"""Reads the frames of a file from a child process, which hostile bytes may kill.
 
 with Decoder(DecodeLimits()) as decoder, decoder.open(DecodeRequest(location=path, kind="video")) as stream:
     stream.info
@@ -39,25 +39,25 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-CANCEL_SECONDS = 5.0  # a stream that is left early ends in order within this silence, else its child is killed
+CANCEL_SECONDS = 5.0  # of silence after a stream is closed early; then its child is killed
 
 
 class Decoder:
-    """Owns one decode child, which serves many files and is replaced when it dies.
+    """Own one decode child, which serves many files and is replaced when it dies.
 
-    For one thread at a time. The child ends with the thread that started it: keep a decoder in a thread that lives as
-    long as the decoder is used.
+    Use it from one thread at a time. The child ends with the thread that started it, so that thread has to live as long
+    as the decoder is used.
 
     Args:
-        limits: of the first child; a request brings its own.
-        video_reader: that requests will ask for; another one costs a new child.
+        limits: of the first child; a request has its own.
+        video_reader: of most requests; another one costs a new child.
     """
 
     def __init__(self, limits: DecodeLimits, video_reader: VideoReader = "pyav") -> None:
         self._limits = limits
         self._child: Child | None = None
+        # decord reads paths only: its child may open every file that the worker may
         self._reads_paths = video_reader == "decord"
-        """decord takes nothing else: such a child may open every file that the worker may."""
         self._stream: DecodeStream | None = None
 
     def __enter__(self) -> Self:
@@ -75,10 +75,10 @@ class Decoder:
         return self._child.pid if self._child else None
 
     def protections(self) -> tuple[str, ...]:
-        """Give what the system lets hold the child: of ``PROTECTIONS`` in ``worker.decode.child.confine``.
+        """Return the protections that hold for the child, of ``PROTECTIONS`` in ``worker.decode.child.confine``.
 
         Raises:
-            DecoderCrashed: no child comes up.
+            DecoderCrashed: no child starts.
         """
         return self._ensure_child(self._limits).protections()
 
@@ -90,10 +90,11 @@ class Decoder:
             self._child = None
 
     def probe(self, location: str, kind: MediaKind) -> MediaInfo:
-        """Read what a file says of itself; of a video the first frame is decoded, of an image none.
+        """Read the description of a file; the first frame of a video is decoded, an image is not.
 
         Raises:
             MediaRejected: the file is at fault.
+            MediaVanished: the file disappeared.
             DecoderCrashed: the file killed or hung the child.
         """
         request = DecodeRequest(location=location, kind=kind, limits=self._limits)
@@ -101,12 +102,13 @@ class Decoder:
             return stream.info
 
     def open(self, request: DecodeRequest) -> DecodeStream:
-        """Start decoding and return the stream of frames, whose ``info`` is already there.
+        """Start decoding and return the stream of frames, whose ``info`` is known at once.
 
-        The request's own limits hold; a stream that is still open is closed first.
+        The limits of the request hold. A stream that is still open is closed first.
 
         Raises:
             MediaRejected: the file is at fault.
+            MediaVanished: the file disappeared.
             DecoderCrashed: the file killed or hung the child.
         """
         return self._ask(Request("frames", request))
@@ -128,7 +130,7 @@ class Decoder:
             try:
                 child.send(line, file)
             except DecoderCrashed:
-                # it ended since its last answer, whatever the cause: this file has not been tried yet
+                # it ended after its last answer: this file was not the cause
                 child = self._ensure_child(request.decode.limits)
                 child.send(line, file)
         finally:
@@ -149,8 +151,8 @@ class Decoder:
 class DecodeStream:
     """The frames of one request, read from the child one at a time.
 
-    A video that kills or hangs the child while decord reads it is read on by PyAV in a new child, from the frame after
-    the last one that came.
+    If a video kills or hangs the child while decord reads it, PyAV resumes in a new child behind the last frame that
+    was received.
     """
 
     def __init__(self, request: Request, send: Callable[[Request], Child]) -> None:
@@ -161,9 +163,9 @@ class DecodeStream:
         self._last: tuple[int, float] | None = None
         self._open = True
         self.damaged = 0
-        """Packets and frames that could not be decoded, or only in part; known when the frames have ended."""
+        """Packets and frames that could not be decoded completely; known after the last frame."""
         self.notes: tuple[str, ...] = ()
-        """Parts of the file that were left out; known when the frames have ended."""
+        """Parts of the file that were left out; known after the last frame."""
         self._child = send(request)
         try:
             self.info = self._read_info()
@@ -196,7 +198,7 @@ class DecodeStream:
         raise StopIteration
 
     def close(self) -> None:
-        """Stop decoding; the child is ready for the next file, or gone."""
+        """Stop decoding; afterwards the child is ready for the next file, or has ended."""
         if not self._open:
             return
         try:
@@ -210,7 +212,7 @@ class DecodeStream:
         """Ask a new child for the rest of the video, without decord.
 
         Raises:
-            DecoderCrashed: the one given, where decord had no part in it.
+            DecoderCrashed: the given crash, if decord was not involved.
         """
         decode = self._request.decode
         self._open = False
@@ -218,8 +220,10 @@ class DecodeStream:
         if decode.kind != "video" or tried:
             raise crash
         metrics.count_killed_child()
-        logger.warning("video read on without decord", extra={"action": "decord_crashed", "reason": crash.reason})
-        if self._last is not None:  # its last frame comes again, unseen: the next is judged against it
+        logger.warning(
+            "PyAV resumes a video after decord crashed", extra={"action": "decord_crashed", "reason": crash.reason}
+        )
+        if self._last is not None:  # its last frame is decoded again, to compare the next one with it
             decode = replace(decode, start_seconds=self._last[1])
         self._request = Request(self._request.operation, decode, "pyav")
         self._child = self._send(self._request)
@@ -229,22 +233,22 @@ class DecodeStream:
     def _read_info(self) -> MediaInfo:
         message = self._receive(self._limits.wall_seconds)
         if message.kind is not MessageKind.INFO:
-            raise self._protocol_error(f"a {message.kind.name} message where a description was expected")
+            raise self._protocol_error(f"a {message.kind.name} message, expected a description")
         try:
             info, self._engine = info_from_meta(message.meta)
         except (KeyError, TypeError, ValueError, OverflowError) as err:
-            raise self._protocol_error(f"a description that is none ({err})") from err
+            raise self._protocol_error(f"an invalid description ({err})") from err
         return info
 
     def _read_next(self, wall_seconds: float | None = None) -> DecodedFrame | None:
-        """Return the next frame, None where there is no more."""
+        """Return the next frame; None after the last one."""
         message = self._receive(wall_seconds or self._limits.wall_seconds)
         if message.kind is MessageKind.FRAME:
             return self._read_frame(message)
-        if message.kind is MessageKind.INFO:  # of a stream that is drained before it was read
+        if message.kind is MessageKind.INFO:  # of a stream that is closed before it was read
             return self._read_next(wall_seconds)
         if message.kind is not MessageKind.END:
-            raise self._protocol_error(f"a {message.kind.name} message where a frame was expected")
+            raise self._protocol_error(f"a {message.kind.name} message, expected a frame")
         self._open = False
         damaged = message.meta.get("damaged", 0)
         self.damaged = damaged if isinstance(damaged, int) else 1
@@ -252,17 +256,18 @@ class DecodeStream:
         return None
 
     def _receive(self, wall_seconds: float) -> Message:
-        """Return the next message that is more than a sign of life.
+        """Return the next message, signs of life aside.
 
         Raises:
-            MediaRejected: that message says that the file is at fault.
-            DecoderCrashed: there is none.
+            MediaRejected: the child reports that the file is at fault.
+            MediaVanished: the child reports that the file disappeared.
+            DecoderCrashed: the child ended or was killed.
         """
         while (message := self._child.receive(wall_seconds)).kind is MessageKind.ALIVE:
             pass
         if message.kind is MessageKind.REJECTED:
             code, text = plain_text(message.meta.get("code")), plain_text(message.meta.get("message"))
-            if code == "out_of_memory" and self._engine == "decord":  # which takes what it can get; PyAV needs little
+            if code == "out_of_memory" and self._engine == "decord":  # it buffers without bound; PyAV needs little
                 self._child.kill()
                 raise DecoderCrashed(code, text)
             self._open = False
@@ -278,7 +283,7 @@ class DecodeStream:
             index, at_seconds, scene_cut = int(meta["index"]), float(meta["at_seconds"]), bool(meta["scene_cut"])
             hold_seconds = float(meta["hold_seconds"])
         except (KeyError, TypeError, ValueError, OverflowError) as err:
-            raise self._protocol_error(f"a frame without its facts ({err!r})") from err
+            raise self._protocol_error(f"a frame with an invalid header ({err!r})") from err
         counted = 0 <= index < min(MAX_FRAMES, self._limits.frames_per_file)
         if not (counted and math.isfinite(at_seconds) and 0 <= hold_seconds < math.inf):
             raise self._protocol_error(f"a frame {index} at {at_seconds} s")
@@ -289,6 +294,6 @@ class DecodeStream:
         self._child.read_into(pixels.data.cast("B"), self._limits.wall_seconds)
         return DecodedFrame(index, at_seconds, pixels, scene_cut, hold_seconds)
 
-    def _protocol_error(self, what: str) -> DecoderCrashed:
+    def _protocol_error(self, received: str) -> DecoderCrashed:
         self._child.kill()
-        return DecoderCrashed("crashed", f"the decoder sent {what} and was killed")
+        return DecoderCrashed("crashed", f"the decoder sent {received} and was killed")

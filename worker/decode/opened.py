@@ -1,6 +1,6 @@
-"""Files that the parent opened for a decode child, which may open none itself: named ``fd:7`` where a path may stand.
+"""Reads files that the parent opened for a decode child, which may open none itself: their location is ``fd:7``.
 
-Every function takes a plain path, too, so that the readers can be used without a child.
+Every function takes a plain path, too, so that the readers work without a child.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ SCHEME = "fd:"
 
 
 def location_of(descriptor: int) -> str:
-    """Return the location of an open file."""
+    """Return the location that names an open file."""
     return f"{SCHEME}{descriptor}"
 
 
 def open_media(path: str) -> int:
-    """Open a file for reading and return its descriptor; a pipe or a device is refused, and never waited for.
+    """Open a file for reading and return its descriptor; pipes and devices are refused without waiting for them.
 
     Raises:
-        MediaRejected: it may not be read, or is no file.
+        MediaRejected: it may not be read, or is not a regular file.
         MediaVanished: it cannot be opened for another reason.
     """
     try:
@@ -43,14 +43,14 @@ def open_media(path: str) -> int:
     return descriptor
 
 
-def status(location: str) -> os.stat_result:
-    """Return what the file system says of a file."""
+def file_status(location: str) -> os.stat_result:
+    """Return the status of a file, as ``stat`` does."""
     descriptor = _descriptor(location)
     return Path(location).stat() if descriptor is None else os.fstat(descriptor)
 
 
 def reader(location: str) -> BinaryIO:
-    """Return a reader from the start of the file; of an open one it shares the position with other readers."""
+    """Return a reader at the start of the file; for an open file it shares the position with other readers."""
     descriptor = _descriptor(location)
     if descriptor is None:
         return Path(location).open("rb")
@@ -60,7 +60,7 @@ def reader(location: str) -> BinaryIO:
 
 
 def independent_reader(location: str) -> BinaryIO:
-    """Return a reader whose position is its own, whoever else reads the file."""
+    """Return a reader with a position of its own."""
     descriptor = _descriptor(location)
     if descriptor is None:
         return Path(location).open("rb")
@@ -100,7 +100,7 @@ class _Positioned(io.RawIOBase):
 
 
 def head(location: str, count: int) -> bytes:
-    """Return the first bytes of a file, and leave the position of other readers where it is."""
+    """Return the first bytes of a file, without moving the position of other readers."""
     descriptor = _descriptor(location)
     if descriptor is not None:
         return os.pread(descriptor, count, 0)
@@ -109,7 +109,7 @@ def head(location: str, count: int) -> bytes:
 
 
 def for_ffmpeg(location: str) -> tuple[str, dict[str, str]]:
-    """Return the URL under which FFmpeg reads a file, and the options that belong to it."""
+    """Return the URL of a file for FFmpeg, and the options that it needs."""
     descriptor = _descriptor(location)
     if descriptor is None:
         return f"file:{location}", {"protocol_whitelist": "file"}
@@ -118,7 +118,7 @@ def for_ffmpeg(location: str) -> tuple[str, dict[str, str]]:
 
 
 def path_of(location: str) -> str:
-    """Return a path for a library that takes nothing else; a child that may open no files cannot use it."""
+    """Return a path for a library that needs one; a child that may not open files cannot use it."""
     descriptor = _descriptor(location)
     return location if descriptor is None else f"/proc/self/fd/{descriptor}"
 

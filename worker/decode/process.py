@@ -1,4 +1,4 @@
-"""The worker's side of one decode child: start it, talk to it, know when it is dead, end it."""
+"""The worker's side of a decode child: starts it, exchanges messages, detects its end, kills it."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PROGRAM = ("-m", "worker.decode.child")
-START_SECONDS = 60.0  # a child imports its libraries in about half a second; a starved machine may need far longer
-PIPE_BYTES = 1 << 20  # room in the pipe, where the system allows it: fewer switches for each frame
-ENDING_SECONDS = 2.0  # between the end of a process' output and its own
-THREAD_CHECK_SECONDS = 1.0  # between two looks at the number of threads
-STDERR_LINES = 3  # the last lines that a child wrote are kept for the reason
+START_SECONDS = 60.0  # to import the libraries: about half a second, far more on a busy machine
+PIPE_BYTES = 1 << 20  # of the pipe, where the system allows it: fewer context switches for each frame
+ENDING_SECONDS = 2.0  # between the end of the output of a process and the end of the process
+THREAD_CHECK_SECONDS = 1.0  # between two counts of the threads
+STDERR_LINES = 3  # the last ones that a child wrote are part of the reason
 
 INHERITED = ("PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ")
 CHILD_ENVIRONMENT = {
-    # each arena reserves 64 MiB; what is mapped goes back to the system: a child that once read a large image, or
-    # decord which buffers at will, would else keep hundreds of megabytes from the next file
+    # each arena reserves 64 MiB; mapped blocks are returned to the system: after a large image, or decord, which
+    # buffers without bound, a child would otherwise keep hundreds of megabytes from the next file
     "MALLOC_ARENA_MAX": "2",
     "MALLOC_MMAP_THRESHOLD_": str(1 << 20),
     "MALLOC_TRIM_THRESHOLD_": str(1 << 20),
@@ -65,7 +65,7 @@ class Child:
         with files:
             self._process = _start(memory_bytes, files.fileno(), *(["paths"] if reads_paths else []))
         self.pid = self._process.pid
-        assert self._process.stdout is not None and self._process.stderr is not None  # noqa: S101, PT018  # we asked
+        assert self._process.stdout is not None and self._process.stderr is not None  # noqa: S101, PT018  # requested above
         self._stdout = self._process.stdout.fileno()
         self._stderr_end = self._process.stderr.fileno()
         os.set_blocking(self._stderr_end, False)
@@ -81,30 +81,30 @@ class Child:
 
     @property
     def alive(self) -> bool:
-        """Whether the process still runs."""
+        """Whether the process is running."""
         return self._process.poll() is None
 
     def protections(self) -> tuple[str, ...]:
-        """Give what holds the process, in its own words; waits until it is ready.
+        """Wait until the process is ready, and return the protections that hold for it.
 
         Raises:
-            DecoderCrashed: it never came up.
+            DecoderCrashed: it did not start.
         """
         self._await_ready()
         return self._protections
 
     def send(self, line: bytes, file: int | None = None) -> None:
-        """Send one request line, after the process has said that it is ready for one.
+        """Send a request line, once the process is ready.
 
         Args:
             line: the request.
-            file: descriptor of the file that it concerns; the process gets one of its own.
+            file: descriptor of its file; the process gets a duplicate.
 
         Raises:
-            DecoderCrashed: the process has ended, or never came up.
+            DecoderCrashed: the process has ended, or did not start.
         """
         self._await_ready()
-        assert self._process.stdin is not None  # noqa: S101  # we asked for a pipe
+        assert self._process.stdin is not None  # noqa: S101  # requested in _start
         try:
             if file is not None:
                 socket.send_fds(self._files, [b"f"], [file])
@@ -114,14 +114,15 @@ class Child:
             raise self._crashed() from err
 
     def allow(self, seconds: float) -> None:
-        """Set how long the process may take from now on, all reads together, before it is killed."""
+        """Set how long all reads together may take from now on, before the process is killed."""
         self._seconds_left = self._allowed = seconds
 
     def receive(self, wall_seconds: float) -> Message:
         """Read the header and JSON part of the next message.
 
         Raises:
-            DecoderCrashed: the process ended, was silent for ``wall_seconds`` or sent something else.
+            DecoderCrashed: the process ended, was silent for ``wall_seconds``, exceeded its time, or sent an invalid
+                message.
         """
         with self._timed():
             return self._receive(wall_seconds)
@@ -146,14 +147,14 @@ class Child:
         """Fill ``target`` from the pipe.
 
         Raises:
-            DecoderCrashed: the process ended before, was silent for ``wall_seconds`` or took more than it may.
+            DecoderCrashed: the process ended, was silent for ``wall_seconds`` or exceeded its time.
         """
         with self._timed():
             self._fill(target, wall_seconds)
 
     @contextlib.contextmanager
     def _timed(self) -> Iterator[None]:
-        """Count the time of reading against what the process may take; that between two reads is the worker's."""
+        """Subtract the time of reading from the allowed time; the time between two reads is the worker's."""
         self._until = time.monotonic() + self._seconds_left
         try:
             yield
@@ -170,7 +171,7 @@ class Child:
             filled += count
 
     def kill(self) -> None:
-        """End the process now and release its pipes; harmless when it has ended."""
+        """Kill the process and close its pipes; harmless if it has ended."""
         self._process.kill()
         self._process.wait()
         if not self._closed:
@@ -188,11 +189,11 @@ class Child:
             if message.kind is not MessageKind.READY:
                 raise self._protocol_error()
             self._ready = True
-            said = message.meta.get("protections")
-            self._protections = tuple(map(str, said)) if isinstance(said, list) else ()
+            protections = message.meta.get("protections")
+            self._protections = tuple(map(str, protections)) if isinstance(protections, list) else ()
 
     def _await_output(self, wall_seconds: float) -> None:
-        """Return when the pipe has bytes or has ended; kill the process when it stays silent."""
+        """Wait until the pipe has bytes or has ended; kill a process that stays silent."""
         deadline = min(time.monotonic() + wall_seconds, self._until)
         while True:
             remaining = deadline - time.monotonic()
@@ -205,13 +206,13 @@ class Child:
                 self._drain_stderr()
             if remaining <= 0:
                 self.kill()
-                what = f"was silent for {wall_seconds:g} s"
+                cause = f"was silent for {wall_seconds:g} s"
                 if time.monotonic() >= self._until:
-                    what = f"took more than {self._allowed:g} s for one request"
-                raise DecoderCrashed("timeout", f"the decoder {what} and was killed{self._captured_stderr()}")
+                    cause = f"took more than {self._allowed:g} s for one request"
+                raise DecoderCrashed("timeout", f"the decoder {cause} and was killed{self._captured_stderr()}")
 
     def _check_threads(self) -> None:
-        """Kill the process where it started more threads than it may; where the kernel counts them, it cannot."""
+        """Kill a process that started too many threads, unless the kernel limits them."""
         now = time.monotonic()
         if now < self._checked_at + THREAD_CHECK_SECONDS or THREADS in self._protections:
             return
@@ -223,7 +224,7 @@ class Child:
                 raise DecoderCrashed("crashed", f"the decoder started {threads} threads and was killed")
 
     def _drain_stderr(self) -> None:
-        """Keep the last lines of what the process wrote; stop listening when it has closed its end."""
+        """Read standard error and keep its last lines; unregister it when the process has closed it."""
         try:
             text = os.read(self._stderr_end, PIPE_BYTES)
         except BlockingIOError:
@@ -234,7 +235,7 @@ class Child:
         self._stderr.extend(line.strip() for line in text.decode(errors="replace").splitlines() if line.strip())
 
     def _crashed(self) -> DecoderCrashed:
-        with contextlib.suppress(subprocess.TimeoutExpired):  # its own ending says more than our kill
+        with contextlib.suppress(subprocess.TimeoutExpired):  # its own exit status tells more than that of a kill
             self._process.wait(ENDING_SECONDS)
         self.kill()
         return DecoderCrashed(
@@ -243,7 +244,7 @@ class Child:
 
     def _protocol_error(self) -> DecoderCrashed:
         self.kill()
-        return DecoderCrashed("crashed", f"the decoder sent what is no message and was killed{self._captured_stderr()}")
+        return DecoderCrashed("crashed", f"the decoder sent an invalid message and was killed{self._captured_stderr()}")
 
     def _captured_stderr(self) -> str:
         return "; it wrote: " + " / ".join(self._stderr) if self._stderr else ""
@@ -260,14 +261,14 @@ def _start(memory_bytes: int, files: int, *options: str) -> subprocess.Popen[byt
         pass_fds=(files,),
         start_new_session=True,  # Ctrl-C at the terminal is for the worker, which then ends its children in order
     )
-    assert process.stdout is not None  # noqa: S101  # we asked for a pipe
+    assert process.stdout is not None  # noqa: S101  # requested above
     with contextlib.suppress(OSError):  # a user over the system's soft limit keeps the default: slower, not wrong
         fcntl.fcntl(process.stdout, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
     return process
 
 
 def _environment() -> dict[str, str]:
-    """Return what the child may know: where its code is, and nothing of the worker's settings and passwords."""
+    """Return the environment of the child: the path of its code, and no settings or passwords of the worker."""
     package_root = Path(__file__).resolve().parents[2]
     kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
     return kept | CHILD_ENVIRONMENT | {"PYTHONPATH": str(package_root)}

@@ -1,7 +1,7 @@
-"""What runs through the pipes between the client and its child.
+"""The protocol between the client and its child.
 
-Requests are JSON objects, one a line. Replies are messages: a fixed header, a JSON object, then raw bytes.
-The client trusts no length that a child names: a child that reads hostile bytes may say anything.
+Requests are JSON objects, one a line. Replies are messages: a fixed header, a JSON object, then raw bytes. The client
+trusts no length that a child states: a child that reads hostile bytes may send anything.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
 
 HEADER = struct.Struct("<4scIQ")  # magic, kind, bytes of JSON, bytes of raw data
 MAGIC = b"fct1"
-MAX_META_BYTES = 1 << 20  # a longer JSON part is no message of ours
+MAX_META_BYTES = 1 << 20  # of the JSON part of a message
 
 
-MAX_TEXT_CHARACTERS = 500  # characters of a reason
-MAX_NOTES = 20  # notes of one request
-# Pixels of a side and frames of a file beyond which a child tells nonsense; columns of the database hold these.
+MAX_TEXT_CHARACTERS = 500  # of a reason
+MAX_NOTES = 20  # of one request
+# Pixels of a side and frames of a file: larger numbers are refused, and do not fit the columns of the database.
 MAX_SIDE_PIXELS, MAX_FRAMES = 1 << 20, 1 << 31
 
 
-MAX_KEY_FRAMES = 2000  # of one file: where a video may be cut
+MAX_KEY_FRAMES = 2000  # of one file: places where a video may be cut
 
 
 class MessageKind(Enum):
-    """What a message says."""
+    """Kinds of messages."""
 
     READY = b"r"
     """The child is confined and waits for requests."""
     ALIVE = b"a"
-    """ImageReader at work: a long file is being scanned."""
+    """A sign of life: a long file is being scanned."""
     INFO = b"i"
     FRAME = b"f"
     END = b"e"
@@ -50,7 +50,7 @@ class MessageKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the client asks of its child."""
+    """A request of the client to its child."""
 
     operation: Literal["probe", "frames"]
     decode: DecodeRequest
@@ -58,7 +58,7 @@ class Request:
     """For videos: 'auto' tries decord first where it is exact."""
 
 
-CANCEL = b"cancel\n"  # the line that stops the frames of the request before it; that request still ends with END
+CANCEL = b"cancel\n"  # stops the frames of the request before it, which still ends with END
 
 
 def encode_request(request: Request) -> bytes:
@@ -67,7 +67,7 @@ def encode_request(request: Request) -> bytes:
 
 
 def decode_request(line: bytes) -> Request:
-    """Return the request of a line that ``encode_request`` made."""
+    """Return the request in a line of ``encode_request``."""
     fields = json.loads(line)
     decode = fields["decode"]
     decode["limits"] = DecodeLimits(**decode["limits"])
@@ -75,7 +75,7 @@ def decode_request(line: bytes) -> Request:
 
 
 def write_message(out: BinaryIO, kind: MessageKind, meta: Mapping[str, Any], payload: memoryview | None = None) -> None:
-    """Write one message in full; blocks while the reader is behind."""
+    """Write one message completely; blocks until the reader follows."""
     text = json.dumps(meta).encode()
     size = 0 if payload is None else payload.nbytes
     out.write(HEADER.pack(MAGIC, kind.value, len(text), size) + text)
@@ -98,22 +98,22 @@ def frame_meta(frame: DecodedFrame) -> dict[str, Any]:
 
 
 def info_from_meta(meta: Mapping[str, Any]) -> tuple[MediaInfo, str]:
-    """Return what an INFO message says of the file, and the engine that reads it.
+    """Return the description in an INFO message, and the engine that reads the file.
 
     Raises:
         KeyError, TypeError, ValueError: the child sent something else.
     """
-    said = MediaInfo(**meta["info"])
+    described = MediaInfo(**meta["info"])
     info = MediaInfo(
-        kind=said.kind,
-        format=plain_text(said.format),
-        width=int(said.width),
-        height=int(said.height),
-        duration_seconds=_finite(said.duration_seconds),
-        frames_per_second=_finite(said.frames_per_second),
-        frame_count=None if said.frame_count is None else min(max(int(said.frame_count), 0), MAX_FRAMES),
+        kind=described.kind,
+        format=plain_text(described.format),
+        width=int(described.width),
+        height=int(described.height),
+        duration_seconds=_finite(described.duration_seconds),
+        frames_per_second=_finite(described.frames_per_second),
+        frame_count=None if described.frame_count is None else min(max(int(described.frame_count), 0), MAX_FRAMES),
         key_frames=_key_frames(meta["info"].get("key_frames", ())),
-        is_seekable=bool(said.is_seekable),
+        is_seekable=bool(described.is_seekable),
     )
     if info.kind not in {"image", "video"} or not (
         0 < info.width < MAX_SIDE_PIXELS and 0 < info.height < MAX_SIDE_PIXELS
@@ -142,14 +142,14 @@ def _key_frames(listed: Sequence[Mapping[str, Any]]) -> tuple[KeyFrame, ...]:
 
 
 def _finite(value: float | None) -> float | None:
-    """Return a number that a database holds and that can be computed with, None for what is none.
+    """Return a finite number, which the database can hold; None for infinity and NaN.
 
     Raises:
-        TypeError, ValueError: it is no number at all.
+        TypeError, ValueError: it is not a number.
     """
     return None if value is None or not math.isfinite(float(value)) else float(value)
 
 
 def plain_text(value: object) -> str:
-    """Return words of a child as one line that a database can hold."""
+    """Return text of a child as one line that a database can hold."""
     return "".join(c if c.isprintable() else " " for c in str(value)[:MAX_TEXT_CHARACTERS])

@@ -1,4 +1,4 @@
-"""Finds media in files, folders and archives, by content and never by name; nothing that was given vanishes."""
+"""Finds media in files, folders and archives, by content and never by name; every file is reported."""
 
 from worker.ingest.discover import check_arguments, discover
 from worker.ingest.items import FoundFile, IngestOptions, RefusedFile

@@ -1,4 +1,4 @@
-"""Walks what a user names and tells what each file is: media, or refused with a reason."""
+"""Walks the arguments of a user and classifies each file: media, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 
 def check_arguments(paths: Sequence[str], roots: Sequence[str] = ()) -> None:
-    """Check that each argument lies below a root and names something, before anything is started.
+    """Check that each argument lies below a root and names at least one file.
 
-    What lies elsewhere is not even looked for.
+    The file system is not asked about arguments outside of the roots.
 
     Raises:
-        UsageError: one does not, or is an empty folder.
+        UsageError: an argument lies outside of the roots, names nothing, or is an empty folder.
     """
     for path in paths:
         _check_root(local_path(path), roots, is_pattern=True)
@@ -39,12 +39,12 @@ def check_arguments(paths: Sequence[str], roots: Sequence[str] = ()) -> None:
 
 
 def discover(paths: Sequence[str], options: IngestOptions, staging: Path) -> Iterator[FoundFile | RefusedFile]:
-    """Check the arguments, then yield every file in them once for each time it is named, in a fixed order.
+    """Check the arguments, then yield every file in them, in a fixed order, as often as it is named.
 
-    Files are read once, to their end where they are media. Members of archives are copied to the staging folder.
+    Each file is read once, media to their end. Members of archives are copied to the staging folder.
 
     Args:
-        paths: files, folders (all that is below them), patterns, and archives by content; or URLs of such.
+        paths: files, folders (with all files below them), patterns and archives, or their URLs.
         options: limits.
         staging: folder for members of archives, by content.
 
@@ -79,10 +79,10 @@ def _items(named: Sequence[str], roots: Sequence[str], reader: FileReader) -> It
 
 
 def _expanded(argument: str) -> list[str]:
-    """Return the argument itself, or what it matches as a pattern; a URL stands for itself.
+    """Return the argument itself if it exists or is a URL, else the paths that it matches as a pattern.
 
     Raises:
-        UsageError: neither is there.
+        UsageError: there is neither.
     """
     argument = local_path(argument)
     if is_url(argument):
@@ -99,10 +99,10 @@ def _expanded(argument: str) -> list[str]:
 
 
 def _check_root(path: str, roots: Sequence[str], *, is_pattern: bool = False) -> None:
-    """Refuse what lies below no root; of a pattern, what cannot match anything there.
+    """Check that a path lies below a root, or that a pattern can match a path below one.
 
     Raises:
-        UsageError: it does not.
+        UsageError: it does not, or cannot.
     """
     if not roots:
         return

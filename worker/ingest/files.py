@@ -1,4 +1,4 @@
-"""One file: media as it lies, or an archive that is looked into."""
+"""Reads one file: media, or an archive whose members are read."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 from worker.errors import MediaError
 from worker.ingest.archives import tars, zips
 from worker.ingest.archives.inflate import DISK_ERRNOS, ArchiveRefused, Budget
+from worker.ingest.archives.members import Refusal
 from worker.ingest.items import FoundFile, RefusedFile
 from worker.ingest.sidecars import sidecar
 from worker.ingest.sniff import HEAD_BYTES, Archive, Media, Other, sniff
-from worker.ingest.walk import display, open_file, refusal
+from worker.ingest.walk import display, open_file, refused_path
 from worker.storage import remote
 from worker.storage.fetch_cache import FetchCache
 from worker.storage.roots import local_roots, place_of_open
@@ -33,7 +34,7 @@ MEMBER_ERRORS = (*zips.ZIP_ERRORS, *tars.TAR_ERRORS)
 
 @dataclass(frozen=True, slots=True)
 class _Opened:
-    """An archive on its way through nested archives."""
+    """An archive that is being read, and how deep it is nested."""
 
     path: Path
     uri: str
@@ -43,7 +44,7 @@ class _Opened:
 
 
 class FileReader:
-    """Reads files one after the other.
+    """Read files one after the other.
 
     Args:
         options: limits.
@@ -59,7 +60,7 @@ class FileReader:
         self._cache = FetchCache(staging, options.cache_bytes)
 
     def read(self, path: str, *, follow: bool) -> Iterator[FoundFile | RefusedFile]:
-        """Yield what one file on disk is: itself, or the members of an archive.
+        """Yield one file on disk, or the members of an archive.
 
         Args:
             path: of the file.
@@ -77,43 +78,43 @@ class FileReader:
                 before = os.fstat(file.fileno())
                 size = before.st_size
                 head = file.read(HEAD_BYTES)
-                sort = sniff(head)
-                if isinstance(sort, Media):
-                    found = self._found(path, uri, sort, head, file)
+                sniffed = sniff(head)
+                if isinstance(sniffed, Media):
+                    found = self._found(path, uri, sniffed, head, file)
                     stamp = found.stamp or settled_stamp(before, os.fstat(file.fileno()))
                     yield replace(found, stamp=stamp)
-                elif isinstance(sort, Archive):
+                elif isinstance(sniffed, Archive):
                     path_of_open = Path(f"/proc/self/fd/{file.fileno()}")
-                    yield from self._look_into(_Opened(path_of_open, uri, sort, Budget(self._options, size), 0))
+                    yield from self._read_archive(_Opened(path_of_open, uri, sniffed, Budget(self._options, size), 0))
                 else:
-                    yield _refused(sort, uri, head, size)
+                    yield _refused(sniffed, uri, head, size)
         except OSError as err:
-            yield refusal(path, err)
+            yield refused_path(path, err)
 
     def _leads_out(self, descriptor: int) -> bool:
-        """Whether a file was reached by a link that took a folder's place after it was checked."""
+        """Return whether an open file lies outside of the roots: a link may have replaced a folder after the check."""
         if not self._roots:
             return False
         return not any(place_of_open(descriptor).is_relative_to(root) for root in self._roots)
 
     def read_remote(self, file: remote.RemoteFile) -> Iterator[FoundFile | RefusedFile]:
-        """Yield what one file of a store is: itself, or the members of an archive. What is neither is not fetched.
+        """Yield one remote file, or the members of an archive; a file that is neither is not fetched.
 
         Raises:
             RetryableError: the staging folder cannot be written.
         """
         try:
             head = remote.read_head(file, HEAD_BYTES)
-            sort = sniff(head)
-            if isinstance(sort, Other):
-                yield _refused(sort, file.url, head, file.byte_size)
+            sniffed = sniff(head)
+            if isinstance(sniffed, Other):
+                yield _refused(sniffed, file.url, head, file.byte_size)
                 return
             with self._cache.open_copy(lambda: remote.start_transfer(file)) as copy:
-                if isinstance(sort, Archive):
+                if isinstance(sniffed, Archive):
                     budget = Budget(self._options, file.byte_size)
-                    yield from self._look_into(_Opened(copy.path, file.url, sort, budget, 0))
+                    yield from self._read_archive(_Opened(copy.path, file.url, sniffed, budget, 0))
                 else:
-                    yield FoundFile(file.url, file.url, copy.sha256, sort.kind, sort.format, file.byte_size)
+                    yield FoundFile(file.url, file.url, copy.sha256, sniffed.kind, sniffed.format, file.byte_size)
         except MediaError as err:
             code = "unreadable" if err.code == "away" else err.code
             yield RefusedFile(file.url, code, str(err), byte_size=file.byte_size)
@@ -123,13 +124,13 @@ class FileReader:
         stamp = None
         if _is_text(str(location)):
             content = digest(head, rest)
-        else:  # a database cannot hold such a path: a copy has a name that it can
+        else:  # the database cannot hold such a path: a copy gets a name that it can
             location, content = self._staging.add(head, rest, media.extension)
             stamp = stamp_of(location.stat())
         return FoundFile(uri, location, content.sha256, media.kind, media.format, content.byte_size, stamp)
 
-    def _look_into(self, opened: _Opened) -> Iterator[FoundFile | RefusedFile]:
-        """Yield the members of an archive, then why it was not read to its end where it was not."""
+    def _read_archive(self, opened: _Opened) -> Iterator[FoundFile | RefusedFile]:
+        """Yield the members of an archive; if it cannot be read to its end, the reason comes last."""
         count = 0
         try:
             members = (
@@ -141,7 +142,7 @@ class FileReader:
                 count += 1
                 yield from self._member(member, opened)
         except ArchiveRefused as err:
-            # a nested archive breaks its parents' budget too: each of them says so
+            # a nested archive exceeds the budget of its parents, too: each of them is reported
             yield RefusedFile(opened.uri, err.code, f"{err}; {count} members were read before" if count else str(err))
             if err.code == "archive_bomb" and opened.depth:
                 raise
@@ -157,25 +158,28 @@ class FileReader:
         if self._wanted not in {None, uri} and not str(self._wanted).startswith(uri + MEMBER_SEPARATOR):
             return
         if member.refusal:
-            yield RefusedFile(uri, *member.refusal, byte_size=member.byte_size)
+            yield RefusedFile(uri, member.refusal.code, member.refusal.message, byte_size=member.byte_size)
             return
         try:
             stream = member.open()
             head = _read_head(stream)
-            sort = sniff(head)
-            if isinstance(sort, Archive):
-                yield from self._nested(head, stream, replace(opened, uri=uri, archive=sort, depth=opened.depth + 1))
+            sniffed = sniff(head)
+            if isinstance(sniffed, Archive):
+                yield from self._nested(head, stream, replace(opened, uri=uri, archive=sniffed, depth=opened.depth + 1))
             else:
-                yield self._single(head, stream, uri, sort, member.byte_size)
+                yield self._single(head, stream, uri, sniffed, member.byte_size)
         except MEMBER_ERRORS as err:
-            yield RefusedFile(uri, *_broken(err), byte_size=member.byte_size)
+            refusal = _broken(err)
+            yield RefusedFile(uri, refusal.code, refusal.message, byte_size=member.byte_size)
 
-    def _single(self, head: bytes, rest: Readable, uri: str, sort: Media | Other, size: int) -> FoundFile | RefusedFile:
-        if isinstance(sort, Other):
-            return _refused(sort, uri, head, size)
-        location, content = self._staging.add(head, rest, sort.extension)
+    def _single(
+        self, head: bytes, rest: Readable, uri: str, sniffed: Media | Other, size: int
+    ) -> FoundFile | RefusedFile:
+        if isinstance(sniffed, Other):
+            return _refused(sniffed, uri, head, size)
+        location, content = self._staging.add(head, rest, sniffed.extension)
         stamp = stamp_of(location.stat())
-        return FoundFile(uri, location, content.sha256, sort.kind, sort.format, content.byte_size, stamp)
+        return FoundFile(uri, location, content.sha256, sniffed.kind, sniffed.format, content.byte_size, stamp)
 
     def _nested(self, head: bytes, rest: Readable, inner: _Opened) -> Iterator[FoundFile | RefusedFile]:
         if inner.depth > self._options.archive_depth:
@@ -183,31 +187,31 @@ class FileReader:
             yield RefusedFile(inner.uri, "nested_archive", message)
             return
         with self._staging.temporary_copy(head, rest) as path:
-            yield from self._look_into(replace(inner, path=path))
+            yield from self._read_archive(replace(inner, path=path))
 
 
-def _refused(sort: Other, uri: str, head: bytes, size: int | None) -> RefusedFile:
-    """Return the refusal of what is not media: a sidecar, or the reason of its format."""
+def _refused(sniffed: Other, uri: str, head: bytes, size: int | None) -> RefusedFile:
+    """Return the refusal of a file that is not media: as a sidecar, or with the reason of its format."""
     what = sidecar(head, uri)
     if what:
         return RefusedFile(uri, "sidecar", what, byte_size=size)
-    return RefusedFile(uri, sort.code, sort.message, byte_size=size)
+    return RefusedFile(uri, sniffed.code, sniffed.message, byte_size=size)
 
 
 def _read_head(stream: Readable) -> bytes:
-    """Read as many bytes as a signature needs; one read may give fewer."""
+    """Read as many bytes as a signature needs; a single read may return fewer."""
     head = b""
     while len(head) < HEAD_BYTES and (chunk := stream.read(HEAD_BYTES - len(head))):
         head += chunk
     return head
 
 
-def _broken(err: Exception) -> tuple[str, str]:
+def _broken(err: Exception) -> Refusal:
     if isinstance(err, NotImplementedError):
-        return "unsupported_format", f"packed in a way that is not read here ({err})"
+        return Refusal("unsupported_format", f"packed in a way that is not read here ({err})")
     if isinstance(err, OSError) and err.errno in DISK_ERRNOS:
-        return "unreadable", f"the archive cannot be read here ({err.strerror})"
-    return "corrupt", f"the member cannot be unpacked ({err})"
+        return Refusal("unreadable", f"the archive cannot be read here ({err.strerror})")
+    return Refusal("corrupt", f"the member cannot be unpacked ({err})")
 
 
 def _is_text(path: str) -> bool:
@@ -219,5 +223,5 @@ def _is_text(path: str) -> bool:
 
 
 def _text(name: str) -> str:
-    """Return a member's name as a database can hold it."""
+    """Return a member's name as text that a database can hold."""
     return name.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")

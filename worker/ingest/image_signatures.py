@@ -1,4 +1,4 @@
-"""How images begin: formats that are read, and formats that are known and not read, with what to do about them."""
+"""First bytes of images: formats that are read, and known formats that are not read, with advice."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _PAGES = "export its pages as PNG or JPEG first"
 _TARGA_KIND = rb"\0[\x02\x03\x0a\x0b]\0{5}|\x01[\x01\x09]...[\0\x01][\x0f\x10\x18\x20]"
 _TARGA_SIZE = rb"(?!\0\0).[\0-\x3f](?!\0\0).[\0-\x3f][\x08\x0f\x10\x18\x20][\0-\x3f]"
 
-# Raw camera files that cannot be taken for anything else; those that look like TIFF are known by their tags.
+# Raw camera files with a signature of their own; those that look like TIFF are recognised by their tags.
 RAW_IMAGES: tuple[bytes, ...] = (
     rb"II\*\0.{4}CR\x02\0",  # Canon CR2, a TIFF file around a small preview
     rb"II\*\0.{4}IIII.waR|MM\0\*.{4}MMMMRaw",  # Phase One IIQ
@@ -42,7 +42,7 @@ IMAGES: tuple[tuple[bytes, str], ...] = (
     (rb"\x59\xa6\x6a\x95", "sun"),
 )
 
-# Pattern and what to say; looked for last, because some are short.
+# Pattern and message; tried last, because some patterns are short.
 UNREAD_IMAGES: tuple[tuple[bytes, str], ...] = (
     (rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", f"JPEG XL is not read: {_PICTURE}"),
     (rb"\xff\xd8\xff\xf7", f"JPEG-LS is not read: {_PICTURE}"),
@@ -78,7 +78,7 @@ UNREAD_IMAGES: tuple[tuple[bytes, str], ...] = (
     (rb".(?:" + _TARGA_KIND + rb").{4}" + _TARGA_SIZE, f"Targa is not read: {_PICTURE}"),
 )  # fmt: skip
 
-# Of formats that share the box structure of MP4.
+# By brand: messages for formats that share the box structure of MP4.
 UNREAD_BRANDS: dict[bytes, str] = {
     b"crx ": RAW_ADVICE,
     b"jxl ": f"JPEG XL is not read: {_PICTURE}",

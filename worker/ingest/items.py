@@ -1,4 +1,4 @@
-"""What ingest hands on, and what it is told."""
+"""The values that ingest yields, and its options."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ if TYPE_CHECKING:
 
     from worker.types import MediaKind
 
-GIB = 1 << 30
-
 
 @dataclass(frozen=True, slots=True)
 class FoundFile:
-    """A file that looks like media."""
+    """A file whose first bytes are those of media."""
 
     uri: str
-    """Where it was found, for people: an absolute path, and after each archive ``!/`` and the member's name."""
+    """Its place, for people: an absolute path, and after each archive ``!/`` and the name of the member."""
     location: Path | str
     """The file to open: itself, its copy in the staging folder, or its URL."""
     sha256: str
@@ -27,12 +25,12 @@ class FoundFile:
     """Short lower-case name by its first bytes: jpeg, heic, mp4, matroska, ..."""
     byte_size: int
     stamp: str | None = field(default=None, compare=False)
-    """Of the file that was hashed, as ``worker.storage.stamps`` makes them; None where it may have changed unseen."""
+    """Stamp of the hashed file (``worker.storage.stamps``); None if a change may be undetectable."""
 
 
 @dataclass(frozen=True, slots=True)
 class RefusedFile:
-    """A file that is not analysed, and why; its bytes were not read to their end, so its name is all that tells it."""
+    """A file that is not analysed. It has no hash, since it was not read to its end: its URI identifies it."""
 
     uri: str
     code: str
@@ -43,17 +41,17 @@ class RefusedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IngestOptions:
-    """Where ingest may look, and how much an archive may hold."""
+    """Where ingest may read, and how much an archive may hold."""
 
     roots: tuple[str, ...] = ()
-    """Folders and URLs outside of which nothing is opened; none: no restriction."""
-    cache_bytes: int = 20 * GIB
-    """Room for files that are fetched, and the largest of them."""
-    archive_bytes: int = 256 * GIB
+    """Folders and URLs outside of which nothing is opened; empty: no restriction."""
+    cache_bytes: int = 20 << 30
+    """Room for fetched files, and the size of the largest one."""
+    archive_bytes: int = 256 << 30
     """Inflated bytes of one archive, archives inside it included."""
     archive_ratio: float = 200.0
     """Inflated over packed bytes, once ``archive_ratio_from`` bytes are inflated. Media hardly shrink; bombs do."""
-    archive_ratio_from: int = GIB // 4
+    archive_ratio_from: int = 256 << 20
     archive_entries: int = 1_000_000
     archive_depth: int = 1
-    """How many archives may be around an archive that is opened: one inside another, and no deeper."""
+    """How many archives may enclose an archive that is read; 1: an archive in an archive, and no deeper."""

@@ -12,14 +12,14 @@ from worker.types import TimeRange
 if TYPE_CHECKING:
     from worker.types import MediaInfo
 
-MIN_RANGE_SHARE = 0.1  # of a range: what is left over at the end and shorter than this joins the range before
-MAX_RANGES = 100_000  # a header that claims years is not believed: the ranges get longer instead
-# Frames per second of the video whose seconds a range is measured in: others are cut into ranges of as many frames.
+MIN_RANGE_SHARE = 0.1  # of a range: a shorter remainder at the end joins the range before it
+MAX_RANGES = 100_000  # of one file: where a header claims years, the ranges get longer
+# Frames per second of the video for which the setting is given; other videos get ranges of as many frames.
 TYPICAL_FRAMES_PER_SECOND = 25.0
-# Of a file for each of its frames: images that do not change take 10 to 20, with what their container notes.
+# Bytes of a file for each of its frames: frames that do not change take 10 to 20, with the overhead of the container.
 MIN_FRAME_BYTES = 8
-FREE_RANGES = 16  # ranges into which any file may be cut: so few do no harm, whatever was claimed
-BEHIND_KEY_SECONDS = 1e-4  # where every frame is taken: less than any frame lasts
+FREE_RANGES = 16  # ranges that any file may have, however few its bytes: so few do no harm
+BEHIND_KEY_SECONDS = 1e-4  # where every frame is sampled: less than any frame lasts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,19 +27,19 @@ class RangeOptions:
     """How a video is cut."""
 
     range_seconds: float
-    """Length of a range of a video of 25 frames a second."""
+    """Length of a range of a video with 25 frames per second."""
     byte_size: int | None = None
-    """Of the file, which bounds how many frames it can hold; None where it is not known."""
+    """Of the file, which bounds its number of frames; None where it is not known."""
     frames_per_second: float | None = None
     """Sampling; None for every frame."""
 
     @property
     def frames(self) -> float:
-        """Frames that are decoded for a range."""
+        """Number of frames that are decoded for a range."""
         return max(self.range_seconds * TYPICAL_FRAMES_PER_SECOND, 1.0)
 
     def believed(self, frames: float) -> float:
-        """Return the frames that a file can hold of those that it claims."""
+        """Return the claimed number of frames, bounded by the size of the file."""
         if self.byte_size is None:
             return frames
         return min(frames, max(self.byte_size / MIN_FRAME_BYTES, FREE_RANGES * self.frames))
@@ -66,7 +66,10 @@ def plan_ranges(info: MediaInfo, options: RangeOptions) -> list[TimeRange]:
 
 
 def _at_key_frames(info: MediaInfo, options: RangeOptions) -> list[float]:
-    """Return the times just behind key frames, such that the last frame taken before is one: it is decoded as well."""
+    """Return times just behind key frames, so that the key frame is the last sample before the range.
+
+    A range decodes that sample, too.
+    """
     behind = 1 / options.frames_per_second if options.frames_per_second else BEHIND_KEY_SECONDS
     count = info.frame_count or 0
     borders: list[float] = []

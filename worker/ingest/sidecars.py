@@ -1,6 +1,6 @@
-"""Files that systems and photo programs leave beside images: known by what is in them, else by their names.
+"""Recognises the files that systems and photo programs leave beside images, by content or else by name.
 
-A name never makes a file an image or a video. It is asked for files that are neither, to tell noise from losses.
+A name never makes a file an image or a video. It counts only for files that are neither, to tell noise from losses.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _BY_CONTENT: tuple[tuple[bytes, str], ...] = (
 )
 _TABLE = tuple((re.compile(pattern, re.DOTALL), what) for pattern, what in _BY_CONTENT)
 
-# In lower case.
+# File names in lower case.
 _BY_NAME: dict[str, str] = {
     ".ds_store": "view of a folder in macOS",
     ".localized": "name of a folder in macOS",
@@ -43,11 +43,11 @@ _BY_ENDING: dict[str, str] = {
 
 
 def sidecar(head: bytes, uri: str) -> str | None:
-    """Return what a file is that is neither image nor video nor archive; None where it belongs to no other.
+    """Return the description of a sidecar; None for any other file.
 
     Args:
-        head: its first bytes.
-        uri: where it lies; its last part is its name.
+        head: first bytes of a file that is neither image nor video nor archive.
+        uri: its place; the last part is its name.
     """
     for pattern, what in _TABLE:
         if pattern.match(head):

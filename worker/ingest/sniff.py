@@ -1,7 +1,7 @@
-"""Tells what a file is by its first bytes.
+"""Recognises the format of a file by its first bytes.
 
-An own table: libraries for this go by the name as well (puremagic 1.30 takes HEIC content for video/mp4 without its
-name and knows no ``mif1``), and only formats that are read here matter.
+The table is our own: libraries rely on the name as well (puremagic 1.30 takes HEIC content for video/mp4 without its
+name and does not know ``mif1``), and only formats that are read here matter.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ class Media:
     kind: MediaKind
     format: str
     extension: str
-    """Of a copy in the staging folder; for people only."""
+    """File name extension of a copy in the staging folder; for people only."""
 
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """Something to look into. A compressed file counts as one: it may hold a tar."""
+    """An archive. A compressed file counts as one: it may hold a tar."""
 
     format: ArchiveFormat
 
 
 @dataclass(frozen=True, slots=True)
 class Other:
-    """Neither, with the reason to give."""
+    """A file that is neither, with the reason of its refusal."""
 
     code: str
     message: str
@@ -82,7 +82,7 @@ _PACKER = Other("unsupported_archive", "unpack it first, or pack it as zip")
 _SIGNATURES: tuple[tuple[bytes, Media | Archive | Other], ...] = (
     *((pattern, _unread(RAW_ADVICE)) for pattern in RAW_IMAGES),
     *((pattern, image(name)) for pattern, name in IMAGES),
-    # documents and programs are zip files too; the images in them are not what was submitted
+    # documents and programs are zip files too; the images in them were not submitted as media
     (rb"PK\x03\x04.{26}(?:\[Content_Types\]|_rels/|mimetype|META-INF/|AndroidManifest)", NOT_MEDIA),
     (rb"PK(?:\x03\x04|\x05\x06)", Archive("zip")),
     (rb".{257}ustar", Archive("tar")),
@@ -95,14 +95,14 @@ _SIGNATURES: tuple[tuple[bytes, Media | Archive | Other], ...] = (
     *((pattern, _unread(message)) for pattern, message in UNREAD_VIDEOS),
     *((pattern, _unread(message)) for pattern, message in UNREAD_IMAGES),
 )
-_TABLE = tuple((re.compile(pattern, re.DOTALL), sort) for pattern, sort in _SIGNATURES)
+_TABLE = tuple((re.compile(pattern, re.DOTALL), sniffed) for pattern, sniffed in _SIGNATURES)
 
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"mif2"})
 
 
 def sniff(head: bytes) -> Media | Archive | Other:
-    """Tell what begins with these bytes.
+    """Return the format that begins with these bytes.
 
     Args:
         head: the first ``HEAD_BYTES`` of a file, or all of a shorter one.
@@ -111,7 +111,7 @@ def sniff(head: bytes) -> Media | Archive | Other:
         return EMPTY
     if head[4:8] == b"ftyp":
         return _by_brand(head)
-    known = next((sort for pattern, sort in _TABLE if pattern.match(head)), None)
+    known = next((sniffed for pattern, sniffed in _TABLE if pattern.match(head)), None)
     if known is not None:
         return known
     if _is_old_tar(head):
@@ -120,7 +120,7 @@ def sniff(head: bytes) -> Media | Archive | Other:
 
 
 def _by_brand(head: bytes) -> Media | Other:
-    """Tell apart the formats of the ISO base media family."""
+    """Return the format of a file of the ISO base media family."""
     major = head[8:12]
     size = min(int.from_bytes(head[:4]), 512)
     compatible = {head[position : position + 4] for position in range(16, size, 4)}
@@ -134,7 +134,7 @@ def _by_brand(head: bytes) -> Media | Other:
 
 
 def _is_old_tar(head: bytes) -> bool:
-    """Check the sum in a tar header from before there was a signature."""
+    """Return whether the checksum of a tar header is right: old tar files have no signature."""
     block = head[:512]
     if len(block) < 512 or not block[0]:
         return False

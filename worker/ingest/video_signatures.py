@@ -1,4 +1,4 @@
-"""How videos begin: containers, bare streams of a codec, and transport streams that begin anywhere."""
+"""First bytes of videos: containers, bare streams of a codec, and transport streams that begin anywhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 _START = rb"\0{2,3}\x01"
 _H264_SPS = rb"[\x27\x47\x67][\x2c\x42\x4d\x53\x56\x58\x64\x6e\x76\x7a\x80\x8a\xf4]"
 
-# Pattern and name of each format, which is FFmpeg's.
+# Pattern and FFmpeg's name of each format.
 VIDEOS: tuple[tuple[bytes, str], ...] = (
     (rb"\x1a\x45\xdf\xa3.{0,60}webm", "webm"),
     (rb"\x1a\x45\xdf\xa3", "matroska"),
@@ -39,7 +39,7 @@ VIDEOS: tuple[tuple[bytes, str], ...] = (
 )
 
 _ADVICE = "is not read: save the video as MP4 or Matroska first"
-# Pattern and what to say.
+# Pattern and message.
 UNREAD_VIDEOS: tuple[tuple[bytes, str], ...] = (
     (rb"[FCZ]WS[\x01-\x40]", f"Flash {_ADVICE}"),
     (rb"SMK[24]", f"Smacker {_ADVICE}"),
@@ -53,7 +53,7 @@ UNREAD_VIDEOS: tuple[tuple[bytes, str], ...] = (
     (rb"(?:\xef\xbb\xbf)?#EXTM3U", "a playlist: the videos are the files that it names"),
 )
 
-# Bytes of a transport stream's packets: plain, with a time code before each, with a check sum behind each.
+# Bytes of a transport stream packet: plain, with a time code before it, with a checksum behind it.
 PACKETS = (188, 192, 204)
 _PACKETS_SEEN = 5
 # The sync byte, then a header without an error and with a payload or an adaptation field.
@@ -64,5 +64,5 @@ _RUNS = tuple(
 
 
 def is_transport_stream(head: bytes) -> bool:
-    """Return whether packets follow each other somewhere in these bytes: recordings may begin in the middle of one."""
+    """Return whether these bytes hold consecutive packets; a recording may begin in the middle of one."""
     return any(run.search(head) for run in _RUNS)

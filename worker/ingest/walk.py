@@ -1,4 +1,4 @@
-"""Files below folders: every entry in one fixed order, links and devices named but never opened."""
+"""Walks the files below a folder in a fixed order; links and devices are reported, but never opened."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class WalkedPath:
-    """A path that is worth opening."""
+    """A path that may be a regular file."""
 
     path: str
 
 
 def walk(folder: str) -> Iterator[WalkedPath | RefusedFile]:
-    """Yield what is below a folder, sorted by name, folders in their place among the files.
+    """Yield the files below a folder, sorted by name, those of a subfolder in its place among the files.
 
-    Links are refused, so that no loop is possible and nothing outside of the folder is reached.
+    Links are refused: they could form loops or lead out of the folder.
     """
     folders = [_listing(folder)]
     while folders:
@@ -46,11 +46,11 @@ def _listing(folder: str) -> Iterator[os.DirEntry[str] | RefusedFile]:
         with os.scandir(folder) as entries:
             yield from sorted(entries, key=lambda entry: entry.name)
     except OSError as err:
-        yield refusal(folder, err)
+        yield refused_path(folder, err)
 
 
 def open_file(path: str, *, follow: bool) -> BinaryIO:
-    """Open a regular file; a device that took its place since is neither waited for nor read.
+    """Open a regular file; a device that replaced it meanwhile is neither waited for nor read.
 
     Args:
         path: of the file.
@@ -58,7 +58,7 @@ def open_file(path: str, *, follow: bool) -> BinaryIO:
 
     Raises:
         OSError: it cannot be opened.
-        SpecialFileError: it is no regular file.
+        SpecialFileError: it is not a regular file.
     """
     flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | (0 if follow else os.O_NOFOLLOW)
     file = os.fdopen(os.open(path, flags), "rb")
@@ -72,8 +72,8 @@ class SpecialFileError(OSError):
     """A device, a pipe or a socket."""
 
 
-def refusal(path: str, err: OSError) -> RefusedFile:
-    """Say why a path could not be read."""
+def refused_path(path: str, err: OSError) -> RefusedFile:
+    """Return the refusal of a path that could not be read."""
     if isinstance(err, SpecialFileError):
         return RefusedFile(display(path), "special_file", "a device, a pipe or a socket")
     if isinstance(err, PermissionError):

@@ -113,8 +113,8 @@ class FetchCache:
             finally:
                 partial.close()
         except OSError as err:
-            told = f"{self._folder} cannot take a file of {transfer.byte_size} bytes ({err.strerror}); free space"
-            raise RetryableError(told) from err
+            message = f"{self._folder} cannot take a file of {transfer.byte_size} bytes ({err.strerror}); free space"
+            raise RetryableError(message) from err
         held = self._hold(found)
         return (
             (held, found) if held else self._fetch(fetch, expected)
@@ -123,8 +123,8 @@ class FetchCache:
     def _reserve(self, byte_size: int) -> IO[bytes]:
         """Make room, then create a locked file of that size."""
         if byte_size > self._budget:
-            told = f"{byte_size} bytes, at most {self._budget} are fetched (FACET_CACHE_BYTES)"
-            raise MediaRejected("too_large", told)
+            message = f"{byte_size} bytes, at most {self._budget} are fetched (FACET_CACHE_BYTES)"
+            raise MediaRejected("too_large", message)
         self._folder.mkdir(parents=True, exist_ok=True)
         until = time.monotonic() + MAX_WAIT_SECONDS
         while True:

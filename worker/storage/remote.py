@@ -139,7 +139,7 @@ def read_chunks(file: RemoteFile) -> Iterator[bytes]:
     except Exception as err:
         raise _translated(file.url, err) from err
     if got != file.byte_size:
-        raise MediaChanged(f"the file is not as long as its store said ({file.byte_size} bytes)")
+        raise MediaChanged(f"the file is not as long as its store stated ({file.byte_size} bytes)")
 
 
 def _read(source: BinaryIO) -> bytes:

@@ -1,7 +1,7 @@
-"""A folder of files named by their content: where members of archives wait to be decoded.
+"""A folder of files named by their content, in which members of archives wait to be decoded.
 
-A copy that is being written has a name of its own and is locked (``flock``) until it is whole; the lock ends with the
-process, and what a killed one left is removed by the next that writes.
+A partial copy has a name of its own and is locked (``flock``) until it is whole. The lock ends with the process; the
+partial copies of killed processes are removed by the next process that writes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     class Readable(Protocol):
-        """Anything that bytes are read from."""
+        """A source of bytes."""
 
         def read(self, size: int, /) -> bytes:
             """Return at most ``size`` bytes, none at the end."""
@@ -35,18 +35,18 @@ PARTIAL_PREFIX = ".partial-"
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """What a file's bytes add up to."""
+    """Hash and length of a file."""
 
     sha256: str
     byte_size: int
 
 
 def digest(head: bytes, rest: Readable) -> Digest:
-    """Read a stream to its end.
+    """Hash a stream to its end.
 
     Args:
         head: bytes that were read from it before.
-        rest: what follows them.
+        rest: the bytes after them.
     """
     total, size = hashlib.sha256(head), len(head)
     while chunk := rest.read(COPY_CHUNK_BYTES):
@@ -56,13 +56,13 @@ def digest(head: bytes, rest: Readable) -> Digest:
 
 
 class Staging:
-    """The folder. Names come from content alone: no name out of an archive is ever used for a file."""
+    """Add files to the folder. Their names come from their content: no name in an archive names a file on disk."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def add(self, head: bytes, rest: Readable, extension: str) -> tuple[Path, Digest]:
-        """Copy a stream into the folder, or find that it is there already.
+        """Copy a stream into the folder; a copy that exists already is replaced by the same bytes.
 
         Raises:
             RetryableError: the folder cannot be written, for lack of space or permissions.
@@ -75,7 +75,7 @@ class Staging:
 
     @contextmanager
     def temporary_copy(self, head: bytes, rest: Readable) -> Iterator[Path]:
-        """Copy a stream to a file that is there as long as the context.
+        """Copy a stream to a file that exists as long as the context.
 
         Raises:
             RetryableError: the folder cannot be written.
@@ -86,16 +86,15 @@ class Staging:
 
     @contextmanager
     def _partial(self) -> Iterator[FileIO]:
-        """Open an empty file, locked, under a name that goes with the context.
+        """Open an empty, locked file, which is removed with the context.
 
-        It has no buffer: what could not be written would be written again when the file is closed, and that error would
-        take the place of the first.
+        It has no buffer: closing the file would write the buffered bytes again, and that error would replace the first.
         """
         out = self._new()
         try:
             yield out
         finally:
-            with suppress(OSError):  # it is unlocked then, and goes with the next that is written
+            with suppress(OSError):  # it is unlocked by then, and the next writer removes it
                 Path(str(out.name)).unlink(missing_ok=True)
             with suppress(OSError):
                 out.close()
@@ -111,13 +110,13 @@ class Staging:
                 fcntl.flock(out, fcntl.LOCK_EX)
                 if _is_there(out):
                     return out
-                out.close()  # another process took it for an abandoned one before it was locked
+                out.close()  # another process removed it as abandoned before it was locked
         except OSError as err:
             raise unwritable(self._folder, err) from err
 
 
 def remove_partials(folder: Path) -> None:
-    """Remove what processes that were killed left half written."""
+    """Remove the partial copies of killed processes."""
     for path in folder.glob(f"{PARTIAL_PREFIX}*"):
         with suppress(OSError), path.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -125,14 +124,14 @@ def remove_partials(folder: Path) -> None:
 
 
 def unwritable(path: Path, err: OSError) -> RetryableError:
-    """Return the error for a disk that takes nothing: it says nothing of what should have been written."""
+    """Return the error for a disk that cannot be written; the file that was copied is not at fault."""
     return RetryableError(
         f"{path} cannot be written ({err.strerror}); free space or fix permissions, then run this again"
     )
 
 
 class _Tee:
-    """Writes what is read; errors of writing are the disk's, those of reading the archive's."""
+    """Write the bytes that are read; a writing error concerns the disk, a reading error the archive."""
 
     def __init__(self, head: bytes, rest: Readable, out: FileIO) -> None:
         self._rest = rest
@@ -155,7 +154,7 @@ class _Tee:
 
 def _copy(head: bytes, rest: Readable, out: FileIO) -> Digest:
     content = digest(head, _Tee(head, rest, out))
-    try:  # network file systems say only on closing that the disk is full
+    try:  # network file systems report a full disk only on closing
         os.close(os.dup(out.fileno()))
     except OSError as err:
         raise unwritable(Path(str(out.name)), err) from err

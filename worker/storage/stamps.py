@@ -1,8 +1,7 @@
-"""Whether a local file still holds the bytes that were hashed when it was submitted.
+"""Checks that a local file still holds the bytes that were hashed when it was submitted.
 
-A stamp is what the file system says of a file: size, times of modification and of change, inode. The same stamp means
-the same bytes. Another one means only that they have to be hashed again: a copy, another mount or a change of mode
-alters a stamp, too.
+A stamp consists of size, times of modification and of change, and inode. Equal stamps mean equal bytes. Different
+stamps mean only that the file has to be hashed again: copying, another mount and a change of mode alter them, too.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field
 from worker.errors import MediaChanged
 
 HASH_CHUNK_BYTES = 1 << 20
-# Age of a change from which the next one shows in the times: FAT counts two seconds, some servers one.
+# Age of a change after which the next one gets another time: FAT counts two seconds, some servers one.
 SETTLED_NS = 2_000_000_000
 MAX_VERIFIED = 4096
 
@@ -27,7 +26,7 @@ def stamp_of(found: os.stat_result) -> str:
 
 
 def settled_stamp(before: os.stat_result, after: os.stat_result) -> str | None:
-    """Return the stamp of a file that was read to its end between two looks; None where it may have changed unseen."""
+    """Return the stamp of a file that was read between two calls of ``stat``; None if a change may be undetectable."""
     latest = max(before.st_mtime_ns, before.st_ctime_ns)
     same = stamp_of(before) == stamp_of(after)
     return stamp_of(before) if same and latest + SETTLED_NS < time.time_ns() else None
@@ -35,25 +34,25 @@ def settled_stamp(before: os.stat_result, after: os.stat_result) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """What a file held when it was submitted."""
+    """The content of a file when it was submitted."""
 
     sha256: str
     byte_size: int | None = None
     stamp: str | None = None
-    """Of the file then; None where it may have changed unseen: it is hashed again."""
+    """None if a change may be undetectable: the file is hashed again."""
     is_image: bool = False
-    """Whether it is hashed whatever its stamp: images are small, and their bytes were just read."""
+    """Whether it is hashed in any case: images are small, and their bytes were just read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """Stamps under which large files were hashed by this process; for several threads."""
+    """Hashes of large files by stamp, computed by this process; safe for several threads."""
 
     _hashes: dict[tuple[int, str], str] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def hash(self, descriptor: int) -> str:
-        """Return the SHA-256 of an open file; one that stays as it was is read once, whatever the number of threads."""
+        """Return the SHA-256 of an open file; an unchanged file is read once, however many threads ask."""
         with self._lock:
             before = os.fstat(descriptor)
             known = self._hashes.get((before.st_dev, stamp_of(before)))
@@ -68,12 +67,12 @@ class Verified:
 
 
 class ContentCheck:
-    """Compares one open file with what it should hold, before and after it is decoded.
+    """Compare an open file with its expected content, before and after it is decoded.
 
     Args:
         descriptor: of the file.
-        expected: what it should hold; None where that is not known.
-        verified: of this process.
+        expected: its content; None where that is not known.
+        verified: hashes that this process computed.
     """
 
     def __init__(self, descriptor: int, expected: Expected | None, verified: Verified) -> None:
@@ -100,7 +99,7 @@ class ContentCheck:
         """Compare after the last byte was decoded.
 
         Raises:
-            MediaChanged: the file holds, or held meanwhile, other bytes.
+            MediaChanged: the file holds other bytes, or held them meanwhile.
         """
         expected = self._expected
         if expected is None:
@@ -117,7 +116,7 @@ class ContentCheck:
 
 
 def hash_file(descriptor: int) -> str:
-    """Return the SHA-256 of an open file, whose position stays where it is."""
+    """Return the SHA-256 of an open file, without moving its position."""
     total, position = hashlib.sha256(), 0
     while chunk := os.pread(descriptor, HASH_CHUNK_BYTES, position):
         total.update(chunk)

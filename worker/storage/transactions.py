@@ -1,7 +1,7 @@
-"""Transactions that are tried again where the database had to end one of several that were in each other's way.
+"""Transactions that are retried after a deadlock or a failed serialization.
 
-After a deadlock (``40P01``) or a failed serialization (``40001``) the database is there and has rolled one transaction
-back; the same one succeeds a moment later. The order of locks (``worker.ledger.locks``) prevents deadlocks within this
+After either (``40P01``, ``40001``) the database is reachable and has rolled one transaction back; the same transaction
+succeeds a moment later. The order of locks (``worker.ledger.locks``) prevents deadlocks within this
 program. A program of another version beside it, or a query by hand, may not know that order.
 """
 
@@ -36,17 +36,17 @@ def run_transaction(sessions: sessionmaker[Session], kind: str, work: Callable[[
     Args:
         sessions: of the database.
         kind: what the transaction does, in one word for metrics and log.
-        work: called once for each try; what it changes outside of the database must bear that.
+        work: called once for each try; its effects outside of the database must allow that.
 
     Raises:
-        RetryableError: it met a deadlock at every try.
-        sqlalchemy.exc.DBAPIError: any other failure of the database, at once.
+        RetryableError: every try ended in a deadlock.
+        sqlalchemy.exc.DBAPIError: any other failure of the database, without a retry.
     """
     return retry_conflicts(kind, lambda: _run(sessions, work))
 
 
 def retry_conflicts(kind: str, attempt: Callable[[], Result]) -> Result:
-    """Call a function that opens its own transaction, again after a deadlock; as `run_transaction` otherwise."""
+    """Retry a function that opens its own transaction; otherwise as `run_transaction`."""
     for number in range(MAX_TRIES):
         try:
             return attempt()

@@ -56,7 +56,7 @@ def read(decoder, path, rate=None, start=None, end=None):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_films_outside_of_the_common_containers(name, decoder, tmp_path):
+def test_videos_outside_of_the_common_containers(name, decoder, tmp_path):
     form, codec, rate, size, shown = CASES[name]
     head = film(tmp_path / "film", form, codec, rate, size)[:HEAD_BYTES]
     sort = sniff(head)
@@ -74,7 +74,7 @@ def test_films_outside_of_the_common_containers(name, decoder, tmp_path):
 
 
 def packets(data, size):
-    """Give the packets of a transport stream a time code before them, or a check sum behind them."""
+    """Put a time code before each packet of a transport stream, or a checksum behind it."""
     plain = [data[at : at + 188] for at in range(0, len(data), 188)]
     if size == 192:
         return b"".join(number.to_bytes(4) + packet for number, packet in enumerate(plain))
@@ -146,7 +146,7 @@ def test_a_scrambled_broadcast(size, broadcast, decoder, tmp_path):
     assert reason(decoder, tmp_path / "a.ts") == "encrypted"
 
 
-def test_a_damaged_film_is_not_called_encrypted(broadcast, decoder, tmp_path):
+def test_a_damaged_video_is_not_called_encrypted(broadcast, decoder, tmp_path):
     (tmp_path / "a.ts").write_bytes(b"".join(broadcast[at : at + 4] + JUNK[:184] for at in range(0, 90 * 188, 188)))
     assert reason(decoder, tmp_path / "a.ts") != "encrypted"
 
@@ -159,7 +159,7 @@ UNREAD = [
 
 
 @pytest.mark.parametrize("head", UNREAD)
-def test_films_that_are_known_and_not_read_are_named(head):
+def test_videos_that_are_known_and_not_read_are_named(head):
     sort = sniff(head)
     assert isinstance(sort, Other)
     assert sort.code == "unsupported_format"
@@ -175,5 +175,5 @@ def test_films_that_are_known_and_not_read_are_named(head):
         b"\x12\0" + bytes(4000),
     ],
 )
-def test_what_only_resembles_a_film_is_none(head):
+def test_what_only_resembles_a_video_is_none(head):
     assert isinstance(sniff(head), Other)

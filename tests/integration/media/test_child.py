@@ -55,7 +55,7 @@ def test_one_child_serves_many_files(picture, films):
         os.kill(pids.pop(), 0)
 
 
-def test_a_child_killed_in_the_middle_of_a_still(large, picture):
+def test_a_child_killed_in_the_middle_of_an_image(large, picture):
     with Decoder(SHORT) as decoder:
         stream = decoder.open(still(large))
         first = decoder.pid
@@ -69,7 +69,7 @@ def test_a_child_killed_in_the_middle_of_a_still(large, picture):
 
 
 @pytest.mark.parametrize("name", ["h264.mp4", "h264.ts"])  # decord reads the first, PyAV the second
-def test_a_child_killed_in_the_middle_of_a_film(films, name, picture):
+def test_a_child_killed_in_the_middle_of_a_video(films, name, picture):
     with Decoder(SHORT) as decoder:
         # every frame is larger than what is left of the pipe after some of them: the child is still sending
         stream = decoder.open(film(films.make(name, count=60)))
@@ -107,7 +107,7 @@ def test_silence_is_ended_by_the_watchdog(large, picture):
         assert len(list(decoder.open(still(picture)))) == 1
 
 
-def test_a_film_that_hangs_decord_is_read_on_by_pyav(films):
+def test_a_video_that_hangs_decord_is_read_on_by_pyav(films):
     with Decoder(SHORT) as decoder:
         stream = decoder.open(film(films.make("h264.mp4")))
         seen = [next(stream)]
@@ -148,7 +148,7 @@ def test_memory_is_what_one_file_may_use(tmp_path, picture):
         assert frame.pixels.shape == (9000, 9000, 3)
 
 
-def test_a_film_does_not_lose_frames_for_want_of_memory(films):
+def test_a_video_does_not_lose_frames_for_lack_of_memory(films):
     tight = DecodeLimits(memory_bytes=24 << 20, wall_seconds=20)
     with Decoder(tight) as decoder:
         try:
@@ -158,7 +158,7 @@ def test_a_film_does_not_lose_frames_for_want_of_memory(films):
         assert count in {60, "out_of_memory"}
 
 
-def test_memory_does_not_grow_with_the_length_of_a_film(films):
+def test_memory_does_not_grow_with_the_length_of_a_video(films):
     short, long = films.make("short.ts", count=50), films.make("long.ts", count=1000)
     peaks = []
     for path in (short, long):

@@ -48,7 +48,7 @@ def outcomes(path, data, kind, count):
 
 
 @pytest.mark.parametrize("name", ["JPEG", "PNG", "GIF", "WEBP", "TIFF", "HEIF", "AVIF", "PSD", "ICO", "BMP"])
-def test_stills(tmp_path, name, shared_data):
+def test_images(tmp_path, name, shared_data):
     path = tmp_path / "picture"
     if name == "PSD":  # which Pillow does not write
         data = (shared_data / "hard_inputs" / "pillow" / "hopper.psd").read_bytes()
@@ -68,7 +68,7 @@ def test_stills(tmp_path, name, shared_data):
 
 
 @pytest.mark.parametrize("name", ["h264.mkv", "h264.ts", "mpeg4.avi", "mpeg2.mpg"])
-def test_films(tmp_path, films, name):
+def test_videos(tmp_path, films, name):
     codec = {"h264": "libx264", "mpeg4": "mpeg4", "mpeg2": "mpeg2video"}[name.split(".")[0]]
     data = films.make(f"damaged-{name}", codec).read_bytes()
     assert set(outcomes(tmp_path / "film", data, "video", 40)) <= {
@@ -87,7 +87,7 @@ TRUNCATED = ["WEBP", "AVIF", "HEIF", "JPEG2000", "j2k", "JPEG", "PNG", "PPM", "S
 
 @pytest.mark.parametrize("share", [0.3, 0.7, 0.98])
 @pytest.mark.parametrize("name", TRUNCATED)
-def test_stills_that_break_off_are_said_to(tmp_path, name, share):
+def test_images_that_break_off_are_said_to(tmp_path, name, share):
     path = tmp_path / ("picture.j2k" if name == "j2k" else "picture")
     pixels = np.random.default_rng(0).integers(0, 256, (80, 80, 3), dtype=np.uint8)
     more = {"compression": name} if name.islower() and name != "j2k" else {}

@@ -28,7 +28,7 @@ def server():
 
 @pytest.fixture
 def s3(server, monkeypatch):
-    """Give a client; credentials and address come from the environment, as in a deployment."""
+    """Yield a client; credentials and address come from the environment, as in a deployment."""
     import boto3
 
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", server)
@@ -62,7 +62,7 @@ def frames(location, sha256, sources, kind="video"):
         pool.close()
 
 
-def test_a_film_in_a_bucket_is_the_film_on_disk(s3, films, tmp_path):
+def test_a_video_in_a_bucket_is_the_video_on_disk(s3, films, tmp_path):
     film = films.make("h264.mp4")
     s3.upload_file(str(film), BUCKET, "archive/1998/film.mp4")
     s3.put_object(Bucket=BUCKET, Key="archive/1998/", Body=b"")  # how some tools mark a folder

@@ -1,4 +1,4 @@
-"""What a decode child that was taken over may still do: nothing but read, compute and answer."""
+"""A decode child that was taken over can only read, compute and answer."""
 
 import errno
 import json
@@ -193,7 +193,7 @@ FORBIDDEN = {errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTTY}
     ids=["own user", "own user, old kernel", "nobody", "nobody, old kernel"],
 )
 def outcome(request, tmp_path_factory):
-    """What every call came to, with all that the kernel offers and with the filter alone."""
+    """Return the outcome of every call, with all protections of the kernel and with the filter alone."""
     user, is_old = request.param
     if user and os.geteuid() != 0:
         pytest.skip("only root can become nobody")
@@ -231,7 +231,7 @@ def outcome(request, tmp_path_factory):
 
 
 def was_refused(name, lines):
-    """Whether the kernel forbade it; it may also fail for other reasons, which prove nothing."""
+    """Return whether the kernel refused the call; a failure for another reason proves nothing."""
     return any(line.startswith(f"REFUSED {name} ") and int(line.rpartition(" ")[2]) in FORBIDDEN for line in lines)
 
 

@@ -127,7 +127,7 @@ def test_every_hostile_still_gives_frames_or_a_reason(shared_data, decoder, tmp_
     assert decoder.pid == pid  # none of them killed the child
 
 
-def test_the_eight_orientations_show_one_picture(shared_data, decoder):
+def test_the_eight_orientations_show_one_image(shared_data, decoder):
     def thumbnail(path):
         (frame,) = decoder.open(DecodeRequest(location=str(path), kind="image"))
         return np.asarray(Image.fromarray(frame.pixels).resize((40, 60)), dtype=float)
@@ -138,7 +138,7 @@ def test_the_eight_orientations_show_one_picture(shared_data, decoder):
         assert np.abs(thumbnail(folder / f"Portrait_{number}.jpg") - first).mean() < 3
 
 
-def test_stills_equal_what_pillow_decodes(shared_data, decoder):
+def test_images_equal_what_pillow_decodes(shared_data, decoder):
     for path in sorted((shared_data / "hard_inputs").rglob("*.jpg"))[::5]:
         if path.name in {"truncated_jpeg.jpg", "pil_sample_cmyk.jpg"}:
             continue

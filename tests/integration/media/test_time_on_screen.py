@@ -125,7 +125,7 @@ def test_avi_fills_pauses_so_its_last_frame_has_the_length_of_its_rate(last, dec
         (0, (0, 9000), 0.0),
     ],
 )
-def test_time_counts_from_the_first_sound_or_picture(ending, first, sound, start, decoder, tmp_path):
+def test_time_counts_from_the_first_sound_or_image(ending, first, sound, start, decoder, tmp_path):
     stamps = [first + 40 * n for n in range(25)]
     path = film(tmp_path / f"film.{ending}", "libx264", {}, stamps, 40, sound)
     info, frames = read(decoder, path, None)
@@ -145,7 +145,7 @@ def test_clocks_that_restart_go_on(decoder, tmp_path):
     assert [at for _, at, _ in frames] == pytest.approx([0.5 * n for n in range(8)], abs=0.05)
 
 
-def test_a_film_that_breaks_off_ends_there(decoder, tmp_path):
+def test_a_video_that_breaks_off_ends_there(decoder, tmp_path):
     path = film(tmp_path / "film.mkv", "libx264", {"x264-params": "keyint=5"}, [1000 * n for n in range(60)], 1000)
     cut = tmp_path / "cut.mkv"
     cut.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -164,6 +164,6 @@ def test_animations_show_their_frames_as_long_as_they_say(name, decoder, tmp_pat
     assert found == [(0, 0.0, 4.0), (1, 4.0, pytest.approx(0.12)), (2, pytest.approx(4.12), pytest.approx(10.0))]
 
 
-def test_a_still_is_held_for_no_time(decoder, tmp_path):
+def test_an_image_is_held_for_no_time(decoder, tmp_path):
     Image.new("RGB", (11, 7)).save(tmp_path / "a.png")
     assert read(decoder, tmp_path / "a.png", kind="image")[1] == [(0, 0.0, 0.0)]

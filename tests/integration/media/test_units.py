@@ -45,7 +45,7 @@ def film(path, interval, key_every, codec="libx264"):
         ("a.avi", 40, 25, 2.0, 1),  # without stamps: every range would be decoded from the start
     ],
 )
-def test_all_units_together_decode_the_film_about_once(case, decoder, tmp_path, monkeypatch):
+def test_all_units_together_decode_the_video_about_once(case, decoder, tmp_path, monkeypatch):
     name, interval, key_every, rate, units = case
     path = film(tmp_path / name, interval, key_every)
     options = RangeOptions(range_seconds=60 / 25, byte_size=path.stat().st_size, frames_per_second=rate)

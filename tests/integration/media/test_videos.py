@@ -111,7 +111,7 @@ def test_pixels_become_square(films, decoder, read):
         assert [films.number_of(frame.pixels[:, ::2]) for frame in stream] == list(range(5))
 
 
-def test_a_film_without_its_index_is_read_from_front_to_back(films, decoder, read):
+def test_a_video_without_its_index_is_read_from_front_to_back(films, decoder, read):
     whole = films.make("h264.mkv")
     cut = films.folder / "cut.mkv"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
@@ -126,7 +126,7 @@ def reason(decoder, read, path, **limits):
     return caught.value.code
 
 
-def test_what_is_no_film(films, decoder, read, tmp_path):
+def test_what_is_no_video(films, decoder, read, tmp_path):
     (tmp_path / "text.mp4").write_text("not a film")
     (tmp_path / "empty.mp4").write_bytes(b"")
     (tmp_path / "list.m3u8").write_text("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n/etc/passwd\n#EXT-X-ENDLIST\n")
@@ -150,7 +150,7 @@ def test_limits_of_pixels_and_frames(films, decoder, read):
     assert reason(decoder, read, path, frames_per_file=59) == "too_many_frames"
 
 
-def test_sound_alone_and_covers_are_no_film(decoder, read, tmp_path):
+def test_audio_alone_and_covers_are_no_video(decoder, read, tmp_path):
     import av
 
     for name, codec in (("a.mp3", "mp3"), ("a.m4a", "aac"), ("cover.m4a", "aac")):

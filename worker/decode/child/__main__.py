@@ -1,7 +1,7 @@
 """The process that reads hostile bytes: ``python -m worker.decode.child MEMORY_BYTES PARENT_PID FILES [paths]``.
 
-Reads requests from standard input, writes messages to standard output, knows no database, network or setting. The file
-of each request comes opened through the socket ``FILES``; with ``paths``, the process may also open files to read.
+Reads requests from standard input and writes messages to standard output; it uses no database, network or setting. The
+open file of each request arrives through the socket ``FILES``; with ``paths``, the process may also open files to read.
 """
 
 from __future__ import annotations
@@ -38,38 +38,38 @@ if TYPE_CHECKING:
     from worker.types import DecodeRequest
 
 OPENCV_NO_MEMORY = -4  # cv::Error::StsNoMem
-ALIVE_SECONDS = 1.0  # between two signs of life; far below any sensible limit for silence
+ALIVE_SECONDS = 1.0  # between two signs of life; far below any limit for silence
 
 
 def main() -> None:
     """Serve requests until standard input ends."""
     memory_bytes, parent, files = (int(word) for word in sys.argv[1:4])
-    alone = leave_network()
+    has_own_network = leave_network()
     die_with_parent(parent)
     server = Server(*_private_pipes(), socket.socket(fileno=files))
     _load_codecs()
-    holds = confine(memory_bytes, reads_paths="paths" in sys.argv[4:])
-    server.serve([*holds, *([NETWORK] if alone else [])])
+    protections = confine(memory_bytes, reads_paths="paths" in sys.argv[4:])
+    server.serve([*protections, *([NETWORK] if has_own_network else [])])
 
 
 class Server:
-    """Answers one request after the other."""
+    """Answer one request after the other."""
 
     def __init__(self, requests: BinaryIO, replies: BinaryIO, files: socket.socket) -> None:
         self._requests = requests
         self._replies = replies
         self._files = files
-        self._said = time.monotonic()
+        self._sent_at = time.monotonic()
         self._video: Video | None = None
         self._video_file = -1
         self._video_key: tuple[object, ...] = ()
 
     def serve(self, protections: list[str]) -> None:
-        """Say that the process is ready and what holds it, then answer."""
-        self._say(MessageKind.READY, {"protections": protections})
+        """Report that the process is ready, with its protections, then answer requests."""
+        self._send(MessageKind.READY, {"protections": protections})
         for line in self._requests:
-            if line != CANCEL:  # one that came too late: its request is answered
-                self._serve(decode_request(line), _received(self._files))
+            if line != CANCEL:  # it came too late: its request is answered
+                self._serve(decode_request(line), _receive_file(self._files))
 
     def _serve(self, request: Request, file: int) -> None:
         try:
@@ -78,7 +78,7 @@ class Server:
             broken_off = err.code == "corrupt" and request.decode.kind == "image" and ends_early(location_of(file))
             self._reject("truncated" if broken_off else err.code, str(err))
         except FileNotFoundError:
-            self._reject("not_found", "the file is no longer there")
+            self._reject("not_found", "the file no longer exists")
         except PermissionError:
             self._reject("no_permission", "the file may not be read")
         except (MemoryError, cv2.error) as err:
@@ -90,7 +90,7 @@ class Server:
 
     def _reject(self, code: str, message: str) -> None:
         self._close_video()
-        self._say(MessageKind.REJECTED, {"code": code, "message": message})
+        self._send(MessageKind.REJECTED, {"code": code, "message": message})
 
     def _answer(self, request: Request, file: int) -> None:
         source = self._open(request, file)
@@ -98,28 +98,28 @@ class Server:
             if request.operation == "frames":
                 source.scanned()
             info = source.info if request.operation == "frames" else source.outline()
-            self._say(MessageKind.INFO, {"info": asdict(info), "engine": source.engine})
+            self._send(MessageKind.INFO, {"info": asdict(info), "engine": source.engine})
             if request.operation == "frames":
                 self._stream(source, request.decode)
-            self._say(MessageKind.END, {"damaged": source.damaged, "notes": source.notes})
+            self._send(MessageKind.END, {"damaged": source.damaged, "notes": source.notes})
         finally:
             if source is not self._video:
                 source.close()
 
     def _stream(self, source: ImageReader | Album | Video, wanted: DecodeRequest) -> None:
-        """Send the frames of the range; the one before it is looked at only to see whether a shot begins."""
-        judge = CutDetector()
+        """Send the frames of the range; the frame before it is only compared, to detect a cut."""
+        detector = CutDetector()
         for sampled in source.frames(wanted):
-            cut = judge.is_cut(sampled.pixels) or sampled.starts_shot
+            cut = detector.is_cut(sampled.pixels) or sampled.starts_shot
             if wanted.start_seconds is not None and sampled.at_seconds < wanted.start_seconds:
                 continue
             frame = DecodedFrame(sampled.index, sampled.at_seconds, sampled.pixels, cut, sampled.hold_seconds)
-            self._say(MessageKind.FRAME, frame_meta(frame), frame.pixels.data.cast("B"))
+            self._send(MessageKind.FRAME, frame_meta(frame), frame.pixels.data.cast("B"))
             if self._cancelled():
                 return
 
     def _open(self, request: Request, file: int) -> ImageReader | Album | Video:
-        """Open a file, or go on with the video of the request before: its ranges come one after the other."""
+        """Open a file, or reuse the open video of the request before: its ranges follow each other."""
         wanted = request.decode
         stat = os.fstat(file)
         with_decord = request.engine == "auto" and wanted.video_reader == "decord"
@@ -144,19 +144,19 @@ class Server:
             self._video_file = -1
 
     def _cancelled(self) -> bool:
-        """Whether the client has written while frames are sent: it wants no more of them."""
+        """Return whether the client wrote while frames are sent, which cancels the request."""
         return bool(select.select([self._requests], [], [], 0)[0])
 
     def _alive(self) -> None:
-        if time.monotonic() - self._said > ALIVE_SECONDS:
-            self._say(MessageKind.ALIVE, {})
+        if time.monotonic() - self._sent_at > ALIVE_SECONDS:
+            self._send(MessageKind.ALIVE, {})
 
-    def _say(self, kind: MessageKind, meta: Mapping[str, Any], payload: memoryview | None = None) -> None:
+    def _send(self, kind: MessageKind, meta: Mapping[str, Any], payload: memoryview | None = None) -> None:
         write_message(self._replies, kind, meta, payload)
-        self._said = time.monotonic()
+        self._sent_at = time.monotonic()
 
 
-def _received(files: socket.socket) -> int:
+def _receive_file(files: socket.socket) -> int:
     """Return the descriptor of the next file."""
     _, descriptors, _, _ = socket.recv_fds(files, 1, 1)
     return descriptors[0]
@@ -171,7 +171,7 @@ def _private_pipes() -> tuple[BinaryIO, BinaryIO]:
 
 
 def _load_codecs() -> None:
-    """Load every library that decodes, decord last (see there), and make them silent."""
+    """Load every library that decodes, decord last (see there), and disable their output."""
     av.logging.set_level(None)
     cv2.setNumThreads(1)
     scenes.load_colour_tables()

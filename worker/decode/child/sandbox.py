@@ -1,7 +1,7 @@
-"""What the kernel refuses a decode child, where it offers that: a filter of system calls and a Landlock ruleset.
+"""Restricts a decode child by the kernel: a filter of system calls and a Landlock ruleset.
 
-Both need no privilege and cannot be undone. What was refused looks like an error of the system to the library that
-asked, and then like a broken file to us. Where a kernel lacks one, or a container forbids it, the other limits stay.
+Neither needs privileges, and neither can be undone. To a library a refusal looks like a system error, and then to us
+like a damaged file. Where a kernel lacks one, or a container forbids it, the other limits remain.
 
 Source: the Linux headers linux/seccomp.h, linux/filter.h and linux/landlock.h.
 """
@@ -33,17 +33,17 @@ if TYPE_CHECKING:
     from worker.decode.child.system_calls import SystemCalls
 
 SECCOMP_SET_MODE_FILTER = 1
-SECCOMP_FILTER_FLAG_TSYNC = 1  # for all threads of the process
+SECCOMP_FILTER_FLAG_TSYNC = 1  # applies to all threads of the process
 ALLOW, REFUSE, KILL = 0x7FFF0000, 0x00050000, 0x80000000
 # Instructions of the filter: load a word, return, and three jumps.
 LOAD, RETURN, EQUAL, AT_LEAST, ANY_BIT = 0x20, 0x06, 0x15, 0x35, 0x45
-# Where they stand in what the filter sees; arguments have eight bytes each, the low word first.
+# Offsets in the data of the filter; arguments have eight bytes each, the low word first.
 NUMBER, ARCHITECTURE, ARGUMENTS = 0, 4, 16
 CLONE_THREAD = 0x10000
-# Flags of opening a file to change it; the last is that of ``O_TMPFILE`` which is not ``O_DIRECTORY``.
+# Flags of opening a file to change it; the last one is ``O_TMPFILE`` without ``O_DIRECTORY``.
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | 0o20000000
-X32 = 0x40000000  # numbers from here on are a second set on x86-64
-# An instruction: what it does, how many lines it jumps if so and if not, and its value.
+X32 = 0x40000000  # first number of the x32 calls on x86-64
+# An instruction: operation, lines to jump if true and if false, operand.
 Line = tuple[int, int, int, int]
 
 LANDLOCK_CREATE_RULESET, LANDLOCK_ADD_RULE, LANDLOCK_RESTRICT_SELF = 444, 445, 446
@@ -51,16 +51,16 @@ RULE_PATH_BENEATH = 1
 LANDLOCK_VERSION = 1
 READ_FILE, READ_DIR = 1 << 2, 1 << 3
 READ_RIGHTS = READ_FILE | READ_DIR
-# Execute, write, remove, and make whatever: all but reading files and folders.
+# Execute, write, remove, create: all rights but reading files and folders.
 WRITE_RIGHTS = (1 << 0) | (1 << 1) | sum(1 << bit for bit in range(4, 13))
-# Moving between folders, truncating, and talking to devices, by the version that knows them.
+# By Landlock version: moving between folders, truncating, ioctl on devices.
 RIGHTS_SINCE = {2: 1 << 13, 3: 1 << 14, 5: 1 << 15}
 NETWORK_SINCE, NETWORK = 4, 0b11
 SCOPES_SINCE, SCOPES = 6, 0b11
 
 
 def filter_system_calls() -> bool:
-    """Refuse sockets, programs, other processes and every change to a file from now on; whether that holds."""
+    """Refuse sockets, programs, access to other processes and all changes to files; return whether the filter holds."""
     calls = SYSTEM_CALLS.get(platform.machine())
     if calls is None:
         return False
@@ -74,14 +74,14 @@ def filter_system_calls() -> bool:
 
 
 def _program(calls: SystemCalls, pid: int) -> bytes:
-    """Return the filter: what is not named is allowed, since libraries ask for much that harms no one."""
+    """Return the filter; calls that it does not name are allowed, since libraries need many harmless ones."""
     lines = [(LOAD, 0, 0, ARCHITECTURE), (EQUAL, 1, 0, calls.architecture), (RETURN, 0, 0, KILL)]
     lines += [(LOAD, 0, 0, NUMBER), (AT_LEAST, 0, 1, X32), _refuse(errno.EPERM)]
     for number in (*calls.refused, *COMMON):
         lines += [(EQUAL, 0, 1, number), _refuse(errno.EPERM)]
     for number in (CLONE3, OPENAT2):
         lines += [(EQUAL, 0, 1, number), _refuse(errno.ENOSYS)]
-    # each looks into an argument and ends there, so that the number need not be loaded again
+    # each test reads an argument and ends there, so that the number need not be loaded again
     lines += _when(calls.clone, 0, [(ANY_BIT, 1, 0, CLONE_THREAD), _refuse(errno.EPERM), _ALLOWED])
     for opening, place in ((calls.open, 1), (calls.openat, 2)):
         if opening is not None:
@@ -98,12 +98,12 @@ def _program(calls: SystemCalls, pid: int) -> bytes:
 
 
 def _when(number: int, place: int, body: Sequence[Line]) -> list[Line]:
-    """Return the lines that run for one call only, with one of its arguments loaded."""
+    """Return lines that run for one system call only, with one of its arguments loaded."""
     return [(EQUAL, 0, len(body) + 1, number), _argument(place), *body]
 
 
 def _among(values: Sequence[int], then: Line, otherwise: Line) -> list[Line]:
-    """Return the lines that end one way where the word loaded is one of some values, and another way elsewhere."""
+    """Return lines that end with ``then`` if the loaded word is one of the values, else with ``otherwise``."""
     tests = [(EQUAL, len(values) - place, 0, value) for place, value in enumerate(values)]
     return [*tests, otherwise, then]
 
@@ -120,10 +120,10 @@ def _argument(place: int) -> Line:
 
 
 def apply_landlock(*, reads_paths: bool = False) -> bool:
-    """Have the kernel refuse changes to files, reading by path, programs and TCP, whatever call asks; whether it does.
+    """Refuse changes to files, reading by path, programs and TCP, whatever the call; return whether Landlock holds.
 
     Args:
-        reads_paths: whether every file may be opened for reading; else libraries may, and what is open already.
+        reads_paths: whether every file may be opened for reading, or only the code of libraries.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     version = libc.syscall(LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(LANDLOCK_VERSION))
@@ -148,7 +148,7 @@ def apply_landlock(*, reads_paths: bool = False) -> bool:
 
 
 def _libraries() -> list[Path]:
-    """Return where Python and the system keep their code: a child may still load a module of it."""
+    """Return the folders of Python and system code: a child may still load modules."""
     package = Path(__file__).resolve().parents[2]
     found = [Path(place).resolve() for place in sys.path if place]
     code = [place for place in found if place != package.parent or place.name in {"site-packages", "dist-packages"}]

@@ -1,4 +1,4 @@
-"""Where one shot ends and the next begins, judged on thumbnails of the sampled frames."""
+"""Detects cuts between shots on thumbnails of the sampled frames."""
 
 from __future__ import annotations
 
@@ -10,31 +10,31 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Width and height in pixels: enough for layout and colours, too small for a moving face to matter.
+# Width and height in pixels: enough for layout and colours, too small for the motion of a face to matter.
 THUMBNAIL_SIZE = (32, 18)
-# Pixels that are averaged, along each side, for one of the thumbnail: a large image has more than are needed.
+# Pixels along each side that are averaged for one pixel of the thumbnail; a large image has more than needed.
 SAMPLES = 4
 # Mean colour distance (CIE Lab, where 2 is just visible) times 1 - correlation of brightness. Chosen on 2049 pairs of
 # frames from within a shot and 508 across cuts, 1/30 to 1 s apart: all 18 cuts of the videos are found, also those
 # between dark shots, and 99.8 % of those made from unlike videos and photos. The false ones, 12 of 13, are of a bird
 # that rushes at the camera. A comparison of histograms beside it changed none of this.
 CUT_CHANGE = 10.0
-MIN_CONTRAST = 1.0  # standard deviation of brightness (Lab) below which an image has no layout to compare
+MIN_CONTRAST = 1.0  # standard deviation of brightness (Lab); below it an image has no layout to compare
 
 
 def load_colour_tables() -> None:
-    """Let OpenCV make its tables of colours now: later, memory is short."""
+    """Build the colour tables of OpenCV now, before memory is limited."""
     _thumbnail(np.zeros((THUMBNAIL_SIZE[1], THUMBNAIL_SIZE[0], 3), np.uint8))
 
 
 class CutDetector:
-    """Compares each frame with the one before it."""
+    """Compare each frame with the one before it."""
 
     def __init__(self) -> None:
         self._before: NDArray[np.float32] | None = None
 
     def is_cut(self, pixels: NDArray[np.uint8]) -> bool:
-        """Tell whether a new shot begins with these (H, W, 3) pixels; False for the first frame."""
+        """Return whether a new shot begins with these (H, W, 3) pixels; False for the first frame."""
         before, self._before = self._before, _thumbnail(pixels)
         return before is not None and _change(before, self._before) > CUT_CHANGE
 
@@ -55,7 +55,7 @@ def _change(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
 
 
 def _correlation(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
-    """Correlate two images of brightness; 0 where one has no contrast, such as a black frame."""
+    """Return the correlation of two brightness images; 0 if one has no contrast, such as a black frame."""
     deviations = float(one.std()), float(other.std())
     if min(deviations) < MIN_CONTRAST:
         return 0.0

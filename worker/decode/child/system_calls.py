@@ -1,4 +1,4 @@
-"""Numbers of the system calls that a decode child is refused, or allowed with some arguments only.
+"""Numbers of the system calls that are refused to a decode child, or allowed with some arguments only.
 
 Source: the Linux headers asm/unistd.h, asm-generic/unistd.h, linux/fcntl.h, asm-generic/ioctls.h and linux/prctl.h.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SystemCalls:
-    """Numbers of one kind of processor."""
+    """Numbers on one processor architecture."""
 
     architecture: int
     seccomp: int
@@ -19,7 +19,7 @@ class SystemCalls:
     clone: int
     prlimit: int
     signals: tuple[int, ...]
-    """Those that name the process which gets a signal first: tgkill, rt_tgsigqueueinfo."""
+    """tgkill, rt_tgsigqueueinfo: their first argument is the process that gets the signal."""
     affinity: int
     control: int
     """prctl."""
@@ -30,15 +30,15 @@ class SystemCalls:
     refused: tuple[int, ...]
 
 
-# Their arguments cannot be looked into: answered as if the kernel were too old, so that the older call is used.
+# A filter cannot read their arguments: they fail as on an older kernel, so that the older call is used.
 CLONE3, OPENAT2 = 435, 437
 
 # Locks (F_SETLK, F_SETLKW and those of open files), leases, F_NOTIFY, and F_SETOWN, F_SETSIG and F_SETOWN_EX, by which
 # a pipe sends any signal to any process of the user.
 FCNTL_REFUSED = (6, 7, 8, 10, 15, 37, 38, 1024, 1026)
-# TCGETS, TCGETS2, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX: to ask whether a file is a terminal, and pipes.
+# TCGETS, TCGETS2, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX: whether a file is a terminal, and pipes.
 IOCTL_ALLOWED = (0x5401, 0x802C542A, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
-PRCTL_REFUSED = (1, 0x59616D61)  # PR_SET_PDEATHSIG, so that it ends with its worker, and PR_SET_PTRACER
+PRCTL_REFUSED = (1, 0x59616D61)  # PR_SET_PDEATHSIG, which ends the child with its worker, and PR_SET_PTRACER
 
 # From 424 on, numbers are the same everywhere: pidfd_send_signal, io_uring (3), mounts (6), pidfd_open, pidfd_getfd,
 # process_madvise, mount_setattr, quotactl_fd, process_mrelease, fchmodat2, setxattrat, removexattrat, open_tree_attr,

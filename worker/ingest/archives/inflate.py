@@ -1,4 +1,4 @@
-"""Reads packed bytes within a budget, so that no archive can fill disk or memory."""
+"""Inflates archives within a budget, so that none can fill disk or memory."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
     from worker.ingest.sniff import ArchiveFormat
     from worker.storage.staging import Readable
 
-# Memory that an archive may ask of its own unpacking (xz dictionary, zstd window): what ``xz -9`` needs, doubled.
+# Memory that unpacking may need (xz dictionary, zstd window): twice that of ``xz -9``.
 WINDOW_BYTES = 1 << 27
-ZSTD_BYTES = 1 << 10  # read at a time: four bytes may inflate to 128 KiB, so this to 32 MiB
+ZSTD_BYTES = 1 << 10  # read at a time: four bytes may inflate to 128 KiB, so these to 32 MiB
 
-# What the readers here raise for damaged bytes; ``zlib.error`` comes as OSError or BadZipFile from their modules.
+# Raised by the readers here for damaged bytes; ``zlib.error`` comes as OSError or BadZipFile from their modules.
 STREAM_ERRORS = (EOFError, OSError, lzma.LZMAError, zstandard.ZstdError)
-# Numbers of errors of reading that say nothing of the archive: its disk or mount fails.
+# Reading errors of a failing disk or mount: the archive is not at fault.
 DISK_ERRNOS = frozenset({errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO})
 
 
 class ArchiveRefused(Exception):  # it carries the reason that the archive's row will show
-    """An archive is not read, or not read on."""
+    """An archive is not read, or not read to its end."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -37,7 +37,7 @@ class ArchiveRefused(Exception):  # it carries the reason that the archive's row
 
 
 class Budget:
-    """What one archive on disk may inflate to, archives inside it included."""
+    """Counts what one archive on disk inflates to, archives inside it included."""
 
     def __init__(self, options: IngestOptions, packed_bytes: int) -> None:
         self._options = options
@@ -84,7 +84,7 @@ class Metered:
 
 
 def unpacked(file: BinaryIO, archive: ArchiveFormat) -> Readable:
-    """Return the stream inside a compressed file; a tar is its own."""
+    """Return the stream inside a compressed file; a tar is its own stream."""
     openers: dict[ArchiveFormat, Callable[[BinaryIO], Readable]] = {
         "tar": lambda raw: raw,
         "gzip": lambda raw: gzip.GzipFile(fileobj=raw, mode="rb"),
@@ -96,7 +96,7 @@ def unpacked(file: BinaryIO, archive: ArchiveFormat) -> Readable:
 
 
 class _Xz:
-    """An xz file, read with a bound on memory that ``lzma.LZMAFile`` does not have."""
+    """An xz stream with a bound on memory, which ``lzma.LZMAFile`` lacks."""
 
     def __init__(self, raw: BinaryIO) -> None:
         self._raw = raw
@@ -125,7 +125,7 @@ class _Xz:
 
 
 class _Zstd:
-    """A zstd file, read so that its end is told from being cut off, which the library's own reader does not do."""
+    """A zstd stream that raises an error where it is cut off, which the library's own reader does not."""
 
     def __init__(self, raw: BinaryIO) -> None:
         self._raw = raw

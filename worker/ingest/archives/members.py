@@ -1,4 +1,4 @@
-"""One member of an archive, whatever the archive."""
+"""A member of an archive of any format."""
 
 from __future__ import annotations
 
@@ -14,25 +14,32 @@ if TYPE_CHECKING:
 
 DRIVE = re.compile(r"[A-Za-z]:[\\/]")
 
-Refusal = tuple[str, str]  # code and message
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The reason why a member is not read."""
+
+    code: str
+    """A stable word; docs/reasons.md lists them."""
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """What an archive says of a member, before it is read."""
+    """A member as its archive describes it, before it is read."""
 
     name: str
     """As the archive spells it: for people, never for the file system."""
     byte_size: int
     """As the archive claims."""
     refusal: Refusal | None
-    """Why it is not read, None where it is."""
+    """None for a member that is read."""
     open: Callable[[], Readable]
 
 
 def unsafe_name(name: str) -> Refusal | None:
-    """Refuse names that point out of the archive: honest archives have none, so the rest of it is suspect too."""
+    """Return the refusal of a name that points out of the archive; honest archives have no such names."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     if name.startswith(("/", "\\")) or DRIVE.match(name) or ".." in parts or "\0" in name:
-        return "unsafe_path", "the member's name points out of the archive"
+        return Refusal("unsafe_path", "the member's name points out of the archive")
     return None

@@ -1,4 +1,4 @@
-"""Members of tar archives, plain or compressed, read as a stream."""
+"""Reads the members of tar archives, plain or compressed, as a stream."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
 from worker.ingest.archives.inflate import DISK_ERRNOS, STREAM_ERRORS, ArchiveRefused, Metered, unpacked
-from worker.ingest.archives.members import Member, unsafe_name
+from worker.ingest.archives.members import Member, Refusal, unsafe_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from worker.ingest.archives.inflate import Budget
     from worker.ingest.sniff import ArchiveFormat
 
-HEADER_BYTES = 1 << 20  # longest name or extended header; ``tarfile`` reads them into memory whatever length they claim
+HEADER_BYTES = 1 << 20  # maximum of a name or extended header, which ``tarfile`` reads into memory whatever its length
 LONG_HEADERS = frozenset(
     {tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK}
 )
-# What reading a member raises when the archive is damaged.
+# Raised for a damaged archive when a member is read.
 TAR_ERRORS = (tarfile.TarError, zlib.error, ValueError, LookupError, OverflowError, RecursionError, *STREAM_ERRORS)
 
 
 def tar_members(path: Path, archive: ArchiveFormat, budget: Budget) -> Iterator[Member]:
-    """Yield the members in their order; each is to be read before the next is taken.
+    """Yield the members in their order; read each before taking the next.
 
     Raises:
-        ArchiveRefused: the archive is damaged, a bomb, or a compressed file that is no tar.
+        ArchiveRefused: the archive is damaged, a bomb, or a compressed file that holds no tar.
     """
     entries = 0
     with path.open("rb") as file:
@@ -58,11 +58,11 @@ def _member(tar: tarfile.TarFile, info: tarfile.TarInfo, budget: Budget) -> Memb
     budget.entry()
     refusal = None
     if info.issym() or info.islnk():
-        refusal = ("link", "links in archives are not followed")
+        refusal = Refusal("link", "links in archives are not followed")
     elif not info.isreg():
-        refusal = ("special_file", "neither a file nor a folder")
+        refusal = Refusal("special_file", "neither a file nor a folder")
     elif info.issparse():
-        refusal = ("special_file", "sparse members can grow without bound; pack the file in full")
+        refusal = Refusal("special_file", "sparse members can grow without bound; pack the file in full")
 
     def opened() -> BinaryIO:
         file = tar.extractfile(info)
@@ -73,11 +73,11 @@ def _member(tar: tarfile.TarFile, info: tarfile.TarInfo, budget: Budget) -> Memb
 
 
 class _Header(tarfile.TarInfo):
-    """A header that claims no more memory than a name may need."""
+    """A header with a bounded length."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
-        """Read one block, and say so when it is no header: ``tarfile`` would take that for the end."""
+        """Read one block; raise an error if it is no header, which ``tarfile`` would take for the end."""
         try:
             info = super().frombuf(buf, encoding, errors)
         except (tarfile.EOFHeaderError, tarfile.EmptyHeaderError):  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Members of zip archives."""
+"""Reads the members of zip archives."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import zlib
 from typing import TYPE_CHECKING
 
 from worker.ingest.archives.inflate import ArchiveRefused, Metered
-from worker.ingest.archives.members import Member, unsafe_name
+from worker.ingest.archives.members import Member, Refusal, unsafe_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
 ENCRYPTED = 0x1  # first bit of a member's flags
 END_RECORD = struct.Struct("<4s4H2LH")
 END_BYTES = END_RECORD.size + (1 << 16)  # the end record may be followed by a comment of this length
-ENTRY_BYTES = 46  # least size of one entry of the directory
-DIRECTORY_BYTES = 512 << 20  # Python keeps the directory in memory, some five times as large
+ENTRY_BYTES = 46  # minimum size of one entry of the directory
+DIRECTORY_BYTES = 512 << 20  # maximum: Python keeps the directory in memory, about five times as large
 
-# What it raises for a damaged directory.
+# Raised by ``zipfile`` for a damaged directory.
 DIRECTORY_ERRORS = (zipfile.BadZipFile, struct.error, ValueError, EOFError, NotImplementedError, LookupError)
-# What ``zipfile`` raises for damaged or unknown members.
+# Raised by ``zipfile`` for damaged or unknown members.
 ZIP_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError, ValueError)
 
 
 def zip_members(path: Path, budget: Budget) -> Iterator[Member]:
-    """Yield the members in the order of the directory; each is to be read before the next is taken.
+    """Yield the members in the order of the directory; read each before taking the next.
 
     Raises:
         ArchiveRefused: the archive is damaged or a bomb.
@@ -50,11 +50,11 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: Budget) -> 
     mode = info.external_attr >> 16
     refusal = None
     if info.flag_bits & ENCRYPTED:
-        refusal = ("encrypted", "the member is encrypted; unpack the archive with its password first")
+        refusal = Refusal("encrypted", "the member is encrypted; unpack the archive with its password first")
     elif stat.S_ISLNK(mode):
-        refusal = ("link", "links in archives are not followed")
+        refusal = Refusal("link", "links in archives are not followed")
     elif stat.S_IFMT(mode) and not stat.S_ISREG(mode):
-        refusal = ("special_file", "neither a file nor a folder")
+        refusal = Refusal("special_file", "neither a file nor a folder")
     return Member(
         info.filename,
         info.file_size,
@@ -64,9 +64,9 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, budget: Budget) -> 
 
 
 def _check_directory(path: Path) -> None:
-    """Look at the end record before ``zipfile`` reads the whole directory into memory.
+    """Check the size of the directory before ``zipfile`` reads all of it into memory.
 
-    The count in it may lie; the size of the directory cannot exceed that of the file.
+    The count in the end record may be false; the size of the directory cannot exceed that of the file.
     """
     size = path.stat().st_size
     with path.open("rb") as file:

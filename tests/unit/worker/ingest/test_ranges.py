@@ -28,17 +28,17 @@ def info(duration, kind="video", **more):
         (-5.0, []),
     ],
 )
-def test_ranges_cover_the_film(duration, borders):
+def test_ranges_cover_the_video(duration, borders):
     assert plan_ranges(info(duration), MINUTE) == [
         TimeRange(*pair) for pair in itertools.pairwise([None, *borders, None])
     ]
 
 
-def test_a_still_is_one_range():
+def test_an_image_is_one_range():
     assert plan_ranges(info(500.0, kind="image"), MINUTE) == [TimeRange()]
 
 
-def test_a_film_that_is_decoded_from_its_start_is_one_range():
+def test_a_video_that_is_decoded_from_its_start_is_one_range():
     assert plan_ranges(info(5000.0, is_seekable=False), MINUTE) == [TimeRange()]
 
 

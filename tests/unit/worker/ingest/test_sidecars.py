@@ -70,7 +70,7 @@ def test_members_of_archives_are_told_apart_as_well(tmp_path):
 
 
 @pytest.mark.parametrize("name", [".DS_Store", "Thumbs.db", "._a.jpg", "a.xmp", "desktop.ini"])
-def test_a_name_hides_no_picture(tmp_path, name):
+def test_a_name_hides_no_image(tmp_path, name):
     stream = io.BytesIO()
     Image.new("RGB", (8, 8)).save(stream, "JPEG")
     (tmp_path / name).write_bytes(stream.getvalue())

@@ -55,7 +55,7 @@ def test_a_copy_is_named_by_content_and_fetched_once(cache, store):
     assert cache.names() == [sha(b"a film")]
 
 
-def test_readers_of_one_film_fetch_it_once(cache, store):
+def test_readers_of_one_video_fetch_it_once(cache, store):
     def slow():
         time.sleep(0.1)
         return store(b"film")()

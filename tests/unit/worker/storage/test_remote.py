@@ -178,7 +178,7 @@ def test_a_file_of_another_length_than_listed(bucket):
             list(read_chunks(RemoteFile("memory://bucket/b.jpg", size)))
 
 
-def test_a_film_is_probed_from_the_copy_that_was_fetched(bucket, tmp_path):
+def test_a_video_is_probed_from_the_copy_that_was_fetched(bucket, tmp_path):
     class Decoder:
         def probe(self, path, kind):
             return path

@@ -1,1 +1,1 @@
-"""Readers of media: they load codecs, so only the decode child imports them."""
+"""Readers of media. They load codecs, so only the decode child imports them."""

@@ -1,4 +1,4 @@
-"""Which way is up: the eight orientations of EXIF, and how the display matrix of a video maps to them."""
+"""The eight EXIF orientations, and how the display matrix of a video maps to them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 UPRIGHT = 1
-# By orientation: the axes that run backwards, once 5 to 8 have been transposed.
+# By orientation: the axes to flip, after 5 to 8 have been transposed.
 _FLIPS = {2: (1,), 3: (0, 1), 4: (0,), 6: (1,), 7: (0, 1), 8: (0,)}
 # Signs of a, b, c, d in ``x' = a x + c y, y' = b x + d y``, y downwards.
 _BY_MATRIX = {
@@ -28,19 +28,19 @@ _BY_MATRIX = {
 
 
 def swaps_sides(orientation: int) -> bool:
-    """Tell whether width and height change places."""
+    """Return whether width and height are exchanged."""
     return orientation >= 5
 
 
 def upright(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
-    """Turn (H, W, 3) pixels as EXIF orientation 1..8 says; the result is contiguous."""
+    """Turn (H, W, 3) pixels upright from EXIF orientation 1..8; the result is contiguous."""
     if swaps_sides(orientation):
         pixels = pixels.transpose(1, 0, 2)
     return np.ascontiguousarray(np.flip(pixels, _FLIPS.get(orientation, ())))
 
 
 def from_display_matrix(raw: bytes) -> int:
-    """Return the EXIF orientation of FFmpeg's display matrix; an oblique angle goes to the nearest right angle.
+    """Return the EXIF orientation of FFmpeg's display matrix; oblique angles are rounded to right angles.
 
     Args:
         raw: nine little-endian int32, row by row.
@@ -52,11 +52,11 @@ def from_display_matrix(raw: bytes) -> int:
 
 
 def of_frame(frame: VideoFrame) -> int:
-    """Return the EXIF orientation that a frame's display matrix means.
+    """Return the EXIF orientation of a frame's display matrix.
 
-    Not for every frame: a frame whose side data was looked at refers to itself and stays until the next collection.
-    PyAV refuses to list side data of a kind that it does not know, such as those of spatial videos; then the angle
-    alone is known, and a mirrored image stays mirrored.
+    Do not call it for every frame: reading side data makes a frame refer to itself, so that it stays until the next
+    garbage collection. PyAV refuses to list side data of unknown kinds, such as those of spatial videos; then only the
+    angle is known, and a mirrored image stays mirrored.
     """
     try:
         known: Any = frame.side_data  # its published type knows fewer kinds than it holds
@@ -66,5 +66,5 @@ def of_frame(frame: VideoFrame) -> int:
 
 
 def from_rotation(degrees: int) -> int:
-    """Return the EXIF orientation of an image that has to be turned counterclockwise by this angle."""
+    """Return the EXIF orientation of an image that has to be rotated counterclockwise by this angle."""
     return (UPRIGHT, 8, 3, 6)[round(degrees / 90) % 4]

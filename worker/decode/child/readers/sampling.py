@@ -1,4 +1,4 @@
-"""Which frames of a file are taken: a rule on time stamps alone, so that borders between ranges change nothing."""
+"""Samples frames of a file by their time stamps alone, so that borders between ranges change nothing."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Fraction of a tick by which a stamp may miss it: rational time stamps lose their last bits as floats.
+# Fraction of a tick by which a stamp may precede it: rational time stamps lose their last bits as floats.
 TICK_TOLERANCE = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
 class SampledFrame:
-    """One frame that was taken."""
+    """A sampled frame."""
 
     index: int
     at_seconds: float
     pixels: NDArray[np.uint8]
     """(H, W, 3) RGB, upright, contiguous."""
     hold_seconds: float = 0.0
-    """How long the image stands for the video: until the next frame that is taken, or to the end; 0 for an image."""
+    """Until the next sampled frame, or to the end of the video; 0 for an image."""
     starts_shot: bool = False
-    """Whether nothing goes on from the frame before, whatever it looks like."""
+    """Whether it continues nothing, even if it resembles the frame before it."""
 
 
 def ticks(seconds: NDArray[np.float64], frames_per_second: float) -> NDArray[np.int64]:
@@ -36,13 +36,12 @@ def ticks(seconds: NDArray[np.float64], frames_per_second: float) -> NDArray[np.
 def taken(seconds: NDArray[np.float64], frames_per_second: float | None, end_seconds: float) -> NDArray[np.bool_]:
     """Mark the first stamp at or after each tick, and each frame that stays on screen from one tick to the next.
 
-    The second is a frame that came after its tick and is followed by a pause: no other frame shows what was seen then.
-    Ticks count from the first frame.
+    The latter follows its tick and precedes a pause: no other frame shows that time. Ticks count from the first frame.
 
     Args:
         seconds: (N,) ascending stamps of all frames of a file, from the start of the video.
         frames_per_second: ticks a second; None takes every frame.
-        end_seconds: when the last frame goes.
+        end_seconds: end of the last frame.
     """
     if frames_per_second is None:
         return np.ones(len(seconds), dtype=np.bool_)
@@ -53,21 +52,21 @@ def taken(seconds: NDArray[np.float64], frames_per_second: float | None, end_sec
 
 
 class Sampler:
-    """The same rule as ``taken`` for frames that come one by one, in presentation order."""
+    """Apply the rule of ``taken`` to frames that arrive one by one, in presentation order."""
 
     def __init__(self, frames_per_second: float | None, first_seconds: float | None = None) -> None:
-        """Begin.
+        """Start before the first frame.
 
         Args:
             frames_per_second: ticks a second; None takes every frame.
-            first_seconds: stamp of the first frame of the file, from which ticks count; None: it comes next.
+            first_seconds: stamp of the first frame of the file, from which ticks count; None: that of the next frame.
         """
         self._rate = frames_per_second
         self._first = first_seconds
         self._last_tick = -1
 
     def takes(self, at_seconds: float, until_seconds: float) -> bool:
-        """Return whether a frame is taken; ask for every frame.
+        """Return whether a frame is sampled; call it for every frame.
 
         Args:
             at_seconds: its stamp.
@@ -82,6 +81,6 @@ class Sampler:
         return is_taken
 
     def resume_after(self, at_seconds: float) -> None:
-        """Go on as if the frame with this stamp had been the last one seen."""
+        """Continue as if the frame with this stamp had been the last one."""
         if self._rate is not None:
             self._last_tick = int(ticks(np.array([at_seconds]) - (self._first or 0.0), self._rate)[0])

@@ -29,5 +29,5 @@ def test_a_black_frame_ends_a_shot():
     assert cuts([shot(4), black, black, shot(4)]) == [False, True, False, True]
 
 
-def test_a_picture_of_one_pixel_is_judged_too():
+def test_an_image_of_one_pixel_is_judged_too():
     assert cuts([np.zeros((1, 1, 3), np.uint8), np.full((1, 1, 3), 255, np.uint8)]) == [False, True]

@@ -1,1 +1,1 @@
-"""Images: photos and drawings of one or several pages, of any depth."""
+"""Readers of images of one or several pages, of any bit depth."""

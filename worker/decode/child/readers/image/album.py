@@ -1,4 +1,4 @@
-"""Images that hold several images side by side: pages, each a frame of its own with its own size."""
+"""Image files with pages: each page is a frame of its own, with its own size."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from worker.types import DecodeLimits, DecodeRequest
 
 MAX_PAGES = 500  # pages of one file that are read; a note counts the rest
-# Pages have no time: each gets a moment of its own, so that nobody is in view together with the next page's people.
+# Pages have no time stamps: each gets its own second, so that the people of two pages are never in view together.
 SECONDS_PER_PAGE = 1.0
 
 
 class Page(Protocol):
-    """One image of a file."""
+    """A page of a file."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -42,7 +42,7 @@ class Page(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Album:
-    """An opened file of pages; at least one."""
+    """An open file with one or more pages."""
 
     format: str
     pages: Sequence[Page]
@@ -50,16 +50,16 @@ class Album:
     notes: list[str]
     """Parts of the file that are not read; grows while pages are read."""
     opened: Sequence[BinaryIO | Image] = field(default=(), repr=False)
-    """What to close at the end."""
+    """Closed with the album."""
 
     @property
     def engine(self) -> str:
-        """Which library reads it."""
+        """Name of the library that reads it."""
         return "pillow"
 
     @property
     def damaged(self) -> int:
-        """Broken pages are noted one by one."""
+        """Number of damaged frames: 0, since damaged pages are noted one by one."""
         return 0
 
     def outline(self) -> MediaInfo:
@@ -67,7 +67,7 @@ class Album:
         return self.info
 
     def scanned(self) -> None:
-        """Nothing has to be read before the pages."""
+        """Do nothing: pages need no scan."""
 
     def close(self) -> None:
         """Release the file."""
@@ -84,7 +84,7 @@ class Album:
         """Yield every page, whatever the sampling.
 
         Raises:
-            MediaRejected: none can be read; the reason is the first page's.
+            MediaRejected: no page can be read; the reason is that of the first page.
         """
         first_error: MediaRejected | None = None
         any_read = False

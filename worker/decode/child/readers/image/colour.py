@@ -1,4 +1,4 @@
-"""Turns what Pillow decodes, in any of its modes, into eight-bit RGB."""
+"""Converts Pillow images of any mode to eight-bit RGB."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ BACKGROUND = (255, 255, 255)  # transparent images are shown on white, as most v
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return the image in mode RGB: profiles of CMYK honoured, transparency on white."""
+    """Return an image in mode RGB: CMYK by its profile, transparency on white."""
     if image.mode == "CMYK":
         return _from_cmyk(image)
     if image.mode == "LAB":
@@ -27,7 +27,7 @@ def _from_cmyk(image: Image.Image) -> Image.Image:
     try:
         return _transformed(image, ImageCms.ImageCmsProfile(io.BytesIO(profile)))
     except (ImageCms.PyCMSError, OSError):
-        # a broken profile says nothing about the inks; the plain conversion is right in hue
+        # a damaged profile does not describe the inks; the plain conversion has the right hues
         return image.convert("RGB")
 
 

@@ -1,4 +1,4 @@
-"""Whether an image file ends before the end that it states."""
+"""Detects image files that are shorter than they state."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ CODESTREAM, END_OF_CODESTREAM = b"\xff\x4f\xff\x51", b"\xff\xd9"  # how JPEG 200
 
 
 def ends_early(location: str) -> bool:
-    """Return whether bytes are missing at the end of a file; False where the format does not say."""
-    size = opened.status(location).st_size
+    """Return whether bytes are missing at the end of a file; False where the format does not state its length."""
+    size = opened.file_status(location).st_size
     with opened.independent_reader(location) as file:
         head = file.read(BOX_HEADER_BYTES)
         if head[:4] == b"RIFF":
@@ -28,7 +28,7 @@ def ends_early(location: str) -> bool:
 
 
 def _breaks_off(file: BinaryIO, size: int) -> bool:
-    """Walk the boxes of a file."""
+    """Return whether a box of the file ends behind the file."""
     at = 0
     for _ in range(MAX_BOXES):
         file.seek(at)

@@ -1,4 +1,4 @@
-"""Runs steps of image decoders and turns their errors into reasons."""
+"""Runs steps of image decoders and translates their errors to reasons."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# What broken files make Pillow's plug-ins raise: met when bytes of good files were changed at random, or of the same
-# kind. Want of memory is not among them.
+# Raised by Pillow's plug-ins for damaged files: seen after changing random bytes of good files, or of the same kind.
+# Lack of memory is not among them.
 DECODER_ERRORS = (
     OSError,
     EOFError,
@@ -32,11 +32,11 @@ DECODER_ERRORS = (
     struct.error,
     zlib.error,
 )
-# How decoders speak of files that are whole, but of a kind that they do not read.
+# Error texts of decoders for whole files of a kind that they do not read.
 UNSUPPORTED_TEXT = re.compile(
     r"unsupported|not supported|cannot handle|unknown \w+ mode|unable to determine", re.IGNORECASE
 )
-# How decoders speak of files that end too early.
+# Error texts of decoders for files that end too early.
 TRUNCATED_TEXT = re.compile(r"truncated|not enough image data", re.IGNORECASE)
 
 
@@ -55,13 +55,13 @@ def guarded(step: Callable[[], T]) -> T:
         raise MediaRejected("too_many_pixels", f"more than the {Image.MAX_IMAGE_PIXELS} pixels allowed") from err
     except DECODER_ERRORS as err:
         text = " ".join(str(err).split())
-        if "memory" in text.lower():  # libheif's word for it
+        if "memory" in text.lower():  # from libheif
             raise MemoryError(text) from err
         raise MediaRejected(code_of(text), text) from err
 
 
 def code_of(text: str) -> str:
-    """Return the code of a decoder's own words."""
+    """Return the reason code for the error text of a decoder."""
     if UNSUPPORTED_TEXT.search(text):
         return "unsupported_format"
     return "truncated" if TRUNCATED_TEXT.search(text) else "corrupt"

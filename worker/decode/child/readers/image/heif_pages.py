@@ -1,4 +1,4 @@
-"""Several images in one HEIC file: the primary one first, then the others that are no other version of it."""
+"""Several images of a HEIC file as pages: first the primary one, then those that are not versions of it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from worker.types import DecodeLimits
 
 VERSION_THUMBNAIL = (16, 16)
-# Mean difference of thumbnails, of 255, up to which two images of one size are versions of one.
+# Mean difference of thumbnails, of 255, up to which two images of one size count as versions of one image.
 MAX_VERSION_DIFFERENCE = 10.0
 
 
 @dataclass(slots=True)
 class _Primary:
-    """The first image, kept small."""
+    """The primary image as a thumbnail."""
 
     size: tuple[int, int]
     thumbnail: NDArray[np.float32] | None = None
@@ -46,16 +46,16 @@ class HeifPage:
         """Return (H, W, 3) RGB, upright.
 
         Raises:
-            MediaRejected: it is damaged, or shows what the primary image shows.
+            MediaRejected: it is damaged, or a version of the primary image.
         """
         guarded(partial(self.image.seek, self.number))
-        picture = guarded(lambda: to_rgb(self.image))
-        thumbnail = np.asarray(picture.resize(VERSION_THUMBNAIL, Image.Resampling.BOX), np.float32)
+        image = guarded(lambda: to_rgb(self.image))
+        thumbnail = np.asarray(image.resize(VERSION_THUMBNAIL, Image.Resampling.BOX), np.float32)
         if self.is_primary:
             self.primary.thumbnail = thumbnail
         elif self._is_version(thumbnail):
             raise MediaRejected("same_picture", "another version of the primary image")
-        return np.ascontiguousarray(picture)
+        return np.ascontiguousarray(image)
 
     def _is_version(self, thumbnail: NDArray[np.float32]) -> bool:
         other = self.primary.thumbnail
@@ -65,7 +65,7 @@ class HeifPage:
 
 
 def open_album(image: Image.Image, limits: DecodeLimits, file: BinaryIO) -> Album:
-    """Return the images of an opened file that holds more than one."""
+    """Return the album of an open file with more than one image."""
     first, count = image.tell(), int(getattr(image, "n_frames", 1))
     primary = _Primary(image.size)
     pages = []

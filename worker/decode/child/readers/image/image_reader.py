@@ -1,4 +1,4 @@
-"""Images: what an image file holds, upright and in RGB."""
+"""Reads image files: upright frames in RGB."""
 
 from __future__ import annotations
 
@@ -33,23 +33,22 @@ if TYPE_CHECKING:
 
     from worker.types import DecodeLimits, DecodeRequest
 
-# Pillow's names; formats that need another program (EPS) or have no signature (TGA) stay out.
+# Pillow's names. Formats that need another program (EPS) or have no signature (TGA) are left out.
 FORMATS = (
     "JPEG", "PNG", "WEBP", "GIF", "BMP", "HEIF", "AVIF", "ICO", "PPM", "JPEG2000", "PCX", "SGI", "QOI", "SUN", "ICNS",
 )  # fmt: skip
-ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})  # whose further images are later moments, not other images
-LATE_DURATIONS = frozenset({"WEBP", "AVIF"})  # whose durations are known only when a frame is decoded
+ANIMATED = frozenset({"GIF", "WEBP", "PNG", "AVIF"})  # their further images are later moments, not other images
+LATE_DURATIONS = frozenset({"WEBP", "AVIF"})  # durations are known only after a frame is decoded
 ORIENTATION_TAG = 0x0112
-# Of multi-image JPEG: the list of images, and the types of smaller copies.
+# Of multi-picture JPEG (MPO): the tag with the list of images, and the type of smaller copies.
 MP_ENTRIES, PREVIEW = 0xB002, "Large Thumbnail"
-SIGNATURE_BYTES = 16  # what Pillow shows its plug-ins
-MIN_FRAME_SECONDS = 0.011
-# Animations that ask for 10 ms or less a frame are shown at 100 ms by the browsers, and were made for that.
-DEFAULT_SECONDS = 0.1
+SIGNATURE_BYTES = 16  # that Pillow passes to its plug-ins
+# Browsers show frames of 10 ms or less for 100 ms, and such animations were made for that.
+MIN_FRAME_SECONDS, DEFAULT_SECONDS = 0.011, 0.1
 
 
 def load_codecs() -> None:
-    """Load every codec now: they must be bound before other libraries with the same symbols arrive."""
+    """Load every codec now, before other libraries with the same symbols are loaded."""
     pillow_heif.register_heif_opener(thumbnails=False)
     Image.init()
     warnings.simplefilter("ignore")
@@ -73,21 +72,20 @@ def open_image(location: str, limits: DecodeLimits) -> ImageReader | Album:
             check_size(album.pages[0].size, limits)
             stack.pop_all()
             return album
-    still = ImageReader(location, limits)
-    if still.image.format == "HEIF" and getattr(still.image, "n_frames", 1) > 1:
-        return heif_pages.open_album(still.image, limits, still.file)
-    return still
+    reader = ImageReader(location, limits)
+    if reader.image.format == "HEIF" and getattr(reader.image, "n_frames", 1) > 1:
+        return heif_pages.open_album(reader.image, limits, reader.file)
+    return reader
 
 
 def _open_album(file: BinaryIO, head: bytes, location: str, limits: DecodeLimits) -> Album:
     if psd.is_psd(head):
         return Album("psd", [PsdPage(file, guarded(partial(psd.read_header, file)))], limits, [], (file,))
-    pages, notes, pillow = tiff_pages.open_pages(file, location)
-    return Album("tiff", pages, limits, notes, (file, *pillow))
+    return tiff_pages.open_album(file, location, limits)
 
 
 class ImageReader:
-    """An opened image file: its description, then its frames."""
+    """An open image file: its description, then its frames."""
 
     def __init__(self, location: str, limits: DecodeLimits) -> None:
         self._limits = limits
@@ -111,12 +109,12 @@ class ImageReader:
 
     @property
     def engine(self) -> str:
-        """Which library reads it."""
+        """Name of the library that reads it."""
         return "pillow"
 
     @property
     def damaged(self) -> int:
-        """An image is whole or refused."""
+        """Number of damaged frames: 0, since a damaged image is refused."""
         return 0
 
     def outline(self) -> MediaInfo:
@@ -124,7 +122,7 @@ class ImageReader:
         return self.info
 
     def scanned(self) -> None:
-        """Nothing has to be read before the frames."""
+        """Do nothing: images need no scan."""
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -151,7 +149,7 @@ class ImageReader:
             if sampler.takes(at_seconds, until):
                 if waiting is not None:
                     yield replace(waiting, hold_seconds=at_seconds - waiting.at_seconds)
-                    waiting = None  # its pixels make room for the next ones
+                    waiting = None  # frees its pixels for the next ones
                 guarded(self.image.load)
                 waiting = SampledFrame(index, at_seconds, self._pixels(), 0.0)
             at_seconds = until
@@ -167,8 +165,8 @@ class ImageReader:
         return max(count, 1)
 
     def _pixels(self) -> NDArray[np.uint8]:
-        picture = guarded(lambda: to_rgb(deep_image(self.image, self._location) or self.image))
-        return upright(np.asarray(picture), self._orientation)
+        image = guarded(lambda: to_rgb(deep_image(self.image, self._location) or self.image))
+        return upright(np.asarray(image), self._orientation)
 
 
 def _open(file: BinaryIO, location: str) -> Image.Image:
@@ -177,14 +175,14 @@ def _open(file: BinaryIO, location: str) -> Image.Image:
     except UnidentifiedImageError as err:
         refusal = _refusal(file, location)
         if refusal is None:
-            raise MediaRejected("unsupported_format", "no image format that is read here") from err
+            raise MediaRejected("unsupported_format", "not an image format that is read here") from err
         if UNSUPPORTED_TEXT.search(refusal):
             raise MediaRejected("unsupported_format", f"{refusal}: convert it to PNG, TIFF or JPEG first") from err
         raise MediaRejected("corrupt", "begins like an image, but its header cannot be read") from err
 
 
 def _refusal(file: BinaryIO, location: str) -> str | None:
-    """Return what the format that a file begins like has against it; None where it begins like none."""
+    """Return why the format whose signature the file has refuses it; None if it has no known signature."""
     head = opened.head(location, SIGNATURE_BYTES)
     for name in FORMATS:
         factory, accepts = Image.OPEN[name]
@@ -202,12 +200,12 @@ def _orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(ORIENTATION_TAG, 1)
     except DECODER_ERRORS:
-        return UPRIGHT  # broken EXIF says nothing
+        return UPRIGHT  # damaged EXIF is ignored
     return value if value in range(1, 9) else UPRIGHT
 
 
 def _left_out(image: Image.Image) -> tuple[str, ...]:
-    """Name the images of a multi-image JPEG that are not read; previews, depth and brightness maps are none."""
+    """Return notes on the unread images of a multi-picture JPEG, without previews, depth and brightness maps."""
     if image.format != "MPO":
         return ()
     try:

@@ -1,4 +1,4 @@
-"""The merged image of Photoshop files (PSD, PSB), without the selections that are saved in further channels.
+"""Reads the merged image of Photoshop files (PSD, PSB), without the selections in further channels.
 
 Source: Adobe Photoshop File Formats Specification, November 2019.
 """
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 PSD_MAGICS = (b"8BPS\0\x01", b"8BPS\0\x02")
 BITMAP, INDEXED = 0, 2
-# By colour mode; multichannel (7) has no colours of its own.
+# By colour mode; multichannel (7) has no defined colours.
 COLOURS: dict[int, Colour] = {
     BITMAP: "grey",
     1: "grey",
@@ -39,7 +39,7 @@ RAW, RLE, ZIP, ZIP_PREDICTED = range(4)
 PROFILE_RESOURCE = 1039
 MERGED_ALPHA_BLOCKS = frozenset({b"Mtrn", b"Mt16", b"Mt32"})
 LAYER_BLOCKS = frozenset({b"Layr", b"Lr16", b"Lr32"})
-# Blocks whose length has eight bytes in a PSB file.
+# Blocks with a length of eight bytes in a PSB file.
 LONG_BLOCKS = LAYER_BLOCKS | MERGED_ALPHA_BLOCKS | {b"LMsk", b"Alph", b"FMsk", b"lnk2", b"FEid", b"FXid", b"PxSD"}
 MAX_BLOCKS = 1000
 MAX_CHANNELS = 56
@@ -47,7 +47,7 @@ MAX_CHANNELS = 56
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The first section of a file."""
+    """The header of a file."""
 
     is_big: bool
     channels: int
@@ -58,15 +58,15 @@ class Header:
 
 
 def is_psd(head: bytes) -> bool:
-    """Tell whether a file begins like a Photoshop file."""
+    """Return whether a file has the signature of a Photoshop file."""
     return head[:6] in PSD_MAGICS
 
 
 def read_header(file: BinaryIO) -> Header:
-    """Read what a file says of its image.
+    """Read the header of a file.
 
     Raises:
-        MediaRejected: it is damaged, or holds an image of a kind that is not read.
+        MediaRejected: it is damaged, or of a kind that is not read.
     """
     file.seek(0)
     head = _exactly(file, 26)
@@ -85,7 +85,7 @@ def read_merged_image(file: BinaryIO, header: Header) -> Samples:
     """Read the merged image.
 
     Raises:
-        MediaRejected: the file is damaged, or ends before it.
+        MediaRejected: the file is damaged or truncated.
     """
     file.seek(26)
     colour_table = _exactly(file, _number(file, "I"))
@@ -125,7 +125,7 @@ def _number(file: BinaryIO, code: str) -> int:
 
 
 def _profile(resources: bytes) -> bytes | None:
-    """Find the ICC profile among the resources; a damaged list says nothing."""
+    """Return the ICC profile among the resources; None if there is none or the list is damaged."""
     place = 0
     while resources[place : place + 4] == b"8BIM" and place + 12 <= len(resources):
         name_bytes = (1 + resources[place + 6] + 1) & ~1
@@ -140,9 +140,9 @@ def _profile(resources: bytes) -> bytes | None:
 
 
 def _has_merged_alpha(file: BinaryIO, behind: int, header: Header) -> bool:
-    """Tell whether the first channel behind the colours is the transparency of the merged image.
+    """Return whether the first channel behind the colours is the transparency of the merged image.
 
-    A negative number of layers says so; deep images have their layers in a block of their own.
+    A negative number of layers means that it is; deep images store their layers in a separate block.
     """
     layers = _number(file, "Q" if header.is_big else "I")
     start = file.tell()
@@ -182,7 +182,7 @@ def _read_channels(file: BinaryIO, header: Header, wanted: int) -> Array:
             values[..., channel] = _numbers(unpack_strips(rows, PACKBITS, shape, 1), header)
         return values
     if method not in {RAW, ZIP, ZIP_PREDICTED}:
-        raise MediaRejected("unsupported_format", f"a PSD packed by method {method}: save it anew")
+        raise MediaRejected("unsupported_format", f"a PSD packed by method {method}: save it again")
     size = header.height * row_bytes
     data = _exactly(file, size * wanted) if method == RAW else _inflated(file, size * wanted)
     for channel in range(wanted):
@@ -193,7 +193,7 @@ def _read_channels(file: BinaryIO, header: Header, wanted: int) -> Array:
 
 
 def _row_lengths(file: BinaryIO, header: Header) -> NDArray[np.int64]:
-    """Return the packed bytes of each row, channel by channel: those of selections, too."""
+    """Return the number of packed bytes of each row, channel by channel, selections included."""
     size = 4 if header.is_big else 2
     table = _exactly(file, size * header.height * header.channels)
     return np.frombuffer(table, f">u{size}").astype(np.int64)
@@ -211,7 +211,7 @@ def _dtype(header: Header) -> np.dtype[Any]:
 
 
 def _numbers(plane: NDArray[np.uint8], header: Header, *, predicted: bool = False) -> Array:
-    """Turn (H, bytes of a row) into (H, W) numbers."""
+    """Convert (H, bytes of a row) to (H, W) numbers."""
     height, width = header.height, header.width
     if header.bits == 1:
         return np.unpackbits(plane, axis=1, count=width)

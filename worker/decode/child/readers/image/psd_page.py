@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PsdPage:
-    """The merged image; its layers are parts of it."""
+    """The merged image; its layers are not read on their own."""
 
     file: BinaryIO
     header: psd.Header

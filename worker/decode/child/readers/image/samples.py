@@ -1,4 +1,4 @@
-"""Samples of any depth as an image of eight bits: which value is white, and which channel is what."""
+"""Converts samples of any bit depth to eight-bit images: finds the value of white and the meaning of channels."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ if TYPE_CHECKING:
 Colour = Literal["grey", "rgb", "cmyk", "lab", "palette"]
 CHANNELS: dict[Colour, int] = {"grey": 1, "rgb": 3, "cmyk": 4, "lab": 3, "palette": 1}
 
-BAND_VALUES = 1 << 22  # converted at a time: temporary arrays stay small beside the image
-PROBED_VALUES = 1 << 20  # of an image in floating point, to find its range
-# Full scales of 8, 10 and 12 bits: images of 16 bits that never exceed one would be black on any screen.
+BAND_VALUES = 1 << 22  # converted at a time, so that temporary arrays are small compared with the image
+PROBED_VALUES = 1 << 20  # of a floating-point image, to find its range
+# Full scales of 8, 10 and 12 bits: a 16-bit image that does not exceed one of them would look black.
 NARROW_TOPS = (255, 1023, 4095)
 TOP_14 = 16383
-# Share of 14 bits that the brightest value has to reach: a dark image of 16 bits seldom ends just there.
+# Share of the 14-bit scale that the brightest value must reach: a dark 16-bit image seldom ends just there.
 MIN_SHARE_OF_14 = 0.9
-FROM_EIGHT = 257  # factor by which images of eight bits are written in sixteen
-LINEAR_PART = 0.0031308  # of the curve of sRGB (IEC 61966-2-1)
-# Floating point with its brightest values between 1 and this is scaled by them; from here on it is 0 to 255.
+FROM_EIGHT = 257  # factor from 8-bit to 16-bit samples
+LINEAR_PART = 0.0031308  # upper end of the linear part of the sRGB curve (IEC 61966-2-1)
+# Floating-point images whose brightest values lie between 1 and this are scaled by them; above it, 255 is white.
 MAX_HIGHLIGHT = 16.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Samples:
-    """What an image holds, undamaged by any conversion."""
+    """The stored samples of an image, not converted."""
 
     values: Array
     """(H, W, S) unsigned or signed integers or floating point."""
     bits: int
-    """Of one sample, as the file says: 12 bits lie in arrays of 16."""
+    """Of one sample, as stated by the file; 12-bit samples are held in 16-bit arrays."""
     colour: Colour
     inverted: bool = False
-    """The largest value is black, or no ink."""
+    """Whether the largest value is black, or no ink."""
     alpha: Literal["none", "straight", "premultiplied"] = "none"
-    """What the channel behind the colours is."""
+    """Meaning of the channel behind the colours."""
     top: int | None = None
-    """Value of white where the file says so."""
+    """Value of white; None where the file does not state it."""
     linear: bool = False
-    """Values are proportional to light and want the curve of sRGB."""
+    """Whether values are proportional to light and need the sRGB curve."""
     palette: Array | None = None
     """(K, 3) uint8."""
     profile: bytes | None = None
@@ -55,7 +55,7 @@ class Samples:
 
 
 def to_pixels(samples: Samples) -> NDArray[np.uint8]:
-    """Return (H, W, 3) RGB; opaque grey and RGB without the detour by Pillow, for they may be large."""
+    """Return (H, W, 3) RGB; opaque grey and RGB images, which may be large, are converted without Pillow."""
     if samples.colour not in {"grey", "rgb"} or samples.alpha != "none":
         return np.asarray(to_rgb(to_image(samples)))
     low, high = value_range(samples)
@@ -66,7 +66,7 @@ def to_pixels(samples: Samples) -> NDArray[np.uint8]:
 
 
 def to_image(samples: Samples) -> Image.Image:
-    """Return an image of eight bits in the mode of Pillow that means the same."""
+    """Return an eight-bit Pillow image in the mode of the samples."""
     channels = CHANNELS[samples.colour] + (samples.alpha != "none")
     values = samples.values[..., :channels]
     if samples.colour == "palette":
@@ -78,14 +78,14 @@ def to_image(samples: Samples) -> Image.Image:
     if samples.inverted:
         colours = narrow[..., : CHANNELS[samples.colour]]
         np.subtract(255, colours, out=colours)
-    picture = _in_mode(narrow, samples)
+    image = _in_mode(narrow, samples)
     if samples.profile:
-        picture.info["icc_profile"] = samples.profile
-    return picture
+        image.info["icc_profile"] = samples.profile
+    return image
 
 
 def value_range(samples: Samples) -> tuple[float, float]:
-    """Return the values of black and white (of white and black where the image is inverted)."""
+    """Return the values of black and white; of white and black for an inverted image."""
     colours = samples.values[..., : CHANNELS[samples.colour]]
     if colours.dtype.kind == "f":
         return _float_range(colours)
@@ -114,13 +114,13 @@ def _sixteen_bit_top(values: Array, high: int) -> int:
 
 
 def _is_from_eight_bits(values: Array) -> bool:
-    """Tell whether a dark image of eight bits was written in sixteen: then it is meant to be dark."""
+    """Return whether 16-bit values were scaled from eight bits: then a dark image is meant to be dark."""
     rows = max(1, BAND_VALUES // max(1, values[:1].size))
     return not any(np.any(values[start : start + rows] % FROM_EIGHT) for start in range(0, len(values), rows))
 
 
 def _float_range(values: Array) -> tuple[float, float]:
-    """Return 1, 255 or 65535 for white where nearly all values lie below, else the range that they show."""
+    """Return the range from 0 to 1, 255 or 65535 that holds nearly all values, else the range of the values."""
     flat = values.reshape(-1)
     probed = flat[:: max(1, flat.size // PROBED_VALUES)].astype(np.float64)
     probed = probed[np.isfinite(probed)]
@@ -137,7 +137,7 @@ def _float_range(values: Array) -> tuple[float, float]:
 def to_eight_bits(values: Array, low: float, high: float, *, linear: bool = False) -> NDArray[np.uint8]:
     """Scale (H, W, S) values so that ``low`` becomes 0 and ``high`` 255; values beyond are clipped."""
     scale = _Scale(low, high, linear)
-    if values.dtype.kind == "u" and values.dtype.itemsize <= 2:  # looked up: ten times as fast
+    if values.dtype.kind == "u" and values.dtype.itemsize <= 2:  # a table is ten times as fast
         table = scale(np.arange(1 << 8 * values.dtype.itemsize))
         return table[values]
     narrow = np.empty(values.shape, np.uint8)
@@ -149,7 +149,7 @@ def to_eight_bits(values: Array, low: float, high: float, *, linear: bool = Fals
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """Values of black and white, and whether the values between are proportional to light."""
+    """Converts values to eight bits, from those of black and white."""
 
     low: float
     high: float

@@ -1,4 +1,4 @@
-"""Images with more than eight bits whose values fill only a part of them: 12 bits of a camera or scanner in 16."""
+"""Converts images of more than eight bits whose values use a part of the scale, such as 12 bits stored in 16."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
     from PIL import Image
 
 WIDE_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})  # one channel, more than eight bits
-DEEP_FORMATS = frozenset({"PNG", "PPM", "JPEG2000"})  # whose colours Pillow cuts down to eight bits
-DARKEST_TOP = 64  # brightest value, of 255, up to which the bits that were cut off may hold the image: 14 bits in 16
-PNG_DEPTH = 24  # place of the bit depth in a PNG file
+DEEP_FORMATS = frozenset({"PNG", "PPM", "JPEG2000"})  # Pillow reduces their colours to eight bits
+DARKEST_TOP = 64  # brightest value, of 255, up to which the image may lie in the lower bits: 14 bits in 16
+PNG_DEPTH = 24  # offset of the bit depth in a PNG file
 
 
 def deep_image(image: Image.Image, location: str) -> Image.Image | None:
-    """Return an image of eight bits from the deep values of a file; None where Pillow's own colours are right."""
+    """Return an eight-bit image from the deep samples of a file; None where Pillow's conversion is right."""
     if image.mode in WIDE_MODES:
         return to_image(_from_grey(image, location))
     if image.format not in DEEP_FORMATS or image.mode not in {"RGB", "RGBA", "LA"} or getattr(image, "n_frames", 1) > 1:
@@ -41,7 +41,7 @@ def _from_grey(image: Image.Image, location: str) -> Samples:
 
 
 def _significant_top(location: str) -> int | None:
-    """Return the largest value that a PNG says its samples were made from; None where nothing is said."""
+    """Return the largest value of the original samples of a PNG (sBIT); None where it is not stated."""
     head = opened.head(location, 4096)
     if not head.startswith(b"\x89PNG") or head[PNG_DEPTH] != 16:
         return None
@@ -51,7 +51,7 @@ def _significant_top(location: str) -> int | None:
 
 
 def _deep_colours(location: str) -> Samples | None:
-    """Read the colours with all their bits; None where the file has no more than eight."""
+    """Read the colours with all bits; None where the file has no more than eight."""
     head = opened.head(location, PNG_DEPTH + 1)
     if head.startswith(b"\x89PNG") and head[PNG_DEPTH] != 16:
         return None

@@ -1,1 +1,1 @@
-"""Videos: containers, time stamps and frames."""
+"""Readers of videos: containers, time stamps and frames."""

@@ -1,4 +1,4 @@
-"""The shape of the pixels of each frame of a film: broadcasts switch between 16:9 and 4:3 without a new size."""
+"""Finds the pixel aspect of each frame of a video: broadcasts switch between 16:9 and 4:3 at one frame size."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ if TYPE_CHECKING:
     from av import VideoFrame
     from av.video.stream import VideoStream
 
-MIN_PIXEL_ASPECT = 0.25  # width over height. Discs and tapes use 0.7 to 2; what claims more is mistaken.
-SQUARE = "w=iw*sar:h=ih:eval=frame:flags=neighbor"  # of FFmpeg's scale filter: the picture's width as it is displayed
+MIN_PIXEL_ASPECT = 0.25  # width over height; discs and tapes use 0.7 to 2, more extreme statements are wrong
+SQUARE = "w=iw*sar:h=ih:eval=frame:flags=neighbor"  # options of FFmpeg's scale filter: to the displayed width
 
 
 class PixelAspect:
-    """Answers for the frames of one stream, in the order in which they are decoded.
+    """Return the pixel aspect of the frames of one stream, in decoding order.
 
-    A container's statement holds for the whole film. Else each frame has its own. PyAV shows only the decoder's, which
-    is ahead of the frames that it still holds back, so around a change a frame is sent through a filter that knows.
+    A statement of the container holds for the whole video. Otherwise each frame has its own aspect, but PyAV exposes
+    only that of the decoder, which is ahead of the frames that it buffers. Around a change, a filter measures a frame.
     """
 
     def __init__(self, stream: VideoStream) -> None:
-        """Begin at the start of the stream, before the first frame is decoded."""
+        """Start at the beginning of the stream, before the first frame is decoded."""
         self._stream = stream
-        said, coded = _plausible(stream.sample_aspect_ratio), _plausible(stream.codec_context.sample_aspect_ratio)
-        self._fixed = said if said != coded else None
+        stated, coded = _plausible(stream.sample_aspect_ratio), _plausible(stream.codec_context.sample_aspect_ratio)
+        self._fixed = stated if stated != coded else None
         self._settled: float | None = None
 
     def forget(self) -> None:
-        """Note that the next frame does not follow the last one."""
+        """Forget the last aspect, since the next frame does not follow the last one."""
         self._settled = None
 
     def of(self, frame: VideoFrame) -> float:
-        """Return width over height of a frame's pixels: 1 unless it says something that a camera or a disc may mean."""
+        """Return width over height of a frame's pixels; 1 where a statement is missing or implausible."""
         if self._fixed is not None:
             return self._fixed
         latest = _plausible(self._stream.codec_context.sample_aspect_ratio)
@@ -61,7 +61,7 @@ class PixelAspect:
             width = graph.vpull().width
         except (av.error.FFmpegError, ValueError):
             return latest
-        # whole pixels tell little of a narrow picture: what is near enough is the decoder's own statement
+        # widths are rounded to whole pixels: within one pixel, the decoder's statement is more exact
         return latest if abs(width - frame.width * latest) <= 1 else _plausible(width / frame.width)
 
 

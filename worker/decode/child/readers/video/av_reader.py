@@ -1,8 +1,8 @@
-"""Frames from PyAV, which gives each frame's own stamp and so cannot mistake one for another."""
+"""Reads frames with PyAV, which returns each frame with its own time stamp, so that none is mistaken for another."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -32,54 +32,64 @@ if TYPE_CHECKING:
     from worker.decode.child.readers.video.timeline import Timeline
     from worker.types import DecodeLimits
 
-SEEK_TRIES = 3  # key frames, nearest first, that are tried before decoding from the start of the file
-# Containers where only some packets have stamps: those after a seek are guessed, so it goes one key frame further.
+SEEK_TRIES = 3  # seeks to key frames, nearest first, before decoding from the start of the file
+# Containers where only some packets have stamps: stamps after a seek are guessed, so it starts one key frame earlier.
 ROUGH_SEEK = frozenset({"mpeg"})
 # Up to 960 x 720 a second thread costs a quarter more CPU time for each frame than it saves in waiting.
 ONE_THREAD_PIXELS = 700_000
-SPARE_BYTES = 16 << 20
-# For each pixel: some frames of the decoder. With less memory left, a failure is taken for want of memory.
-SPARE_FRAME_BYTES = 8
+# With less memory left than this, and a few frames of the decoder (bytes for each pixel), a failure counts as lack of
+# memory.
+SPARE_BYTES, SPARE_FRAME_BYTES = 16 << 20, 8
 
 
-# From either of them on a film without a statement has the colours of BT.709; below, those of BT.601.
+# A video that states no colour space has that of BT.709 from either size on, that of BT.601 below.
 HD_WIDTH, HD_LINES = 1280, 720
 UNSPECIFIED = 2  # FFmpeg's AVCOL_SPC_UNSPECIFIED
 
 
 def threads_for(width: int, height: int) -> int:
-    """Return how many threads decode a picture of this size."""
+    """Return the number of threads that decode frames of this size."""
     return 1 if width * height <= ONE_THREAD_PIXELS else 2
 
 
 def is_untagged_hd(frame: VideoFrame) -> bool:
-    """Return whether a frame does not say which colours it has, and is of a size at which players take BT.709."""
+    """Return whether a frame states no colour space and has a size for which players assume BT.709."""
     is_hd = frame.width >= HD_WIDTH or frame.height >= HD_LINES
     return is_hd and frame.colorspace == UNSPECIFIED and not frame.format.is_rgb
 
 
+@dataclass(frozen=True, slots=True)
+class _TimedFrame:
+    """A decoded frame and its time on screen."""
+
+    index: int
+    frame: VideoFrame
+    at_seconds: float
+    until_seconds: float
+
+
 class AvReader:
-    """An opened film that can be read again and again."""
+    """An open video that can be read repeatedly."""
 
     def __init__(self, location: str, limits: DecodeLimits, alive: Callable[[], None]) -> None:
         self._location = location
         self._limits = limits
         self._alive = alive
         self.orientation = UPRIGHT
-        """Of the latest frame whose pixels were taken; after ``look`` that of the first."""
+        """Of the latest frame that was converted; after ``look`` that of the first frame."""
         self._rotation = 0
         self.has_square_pixels = True
-        """Whether those of the first frame are; known after ``look``."""
+        """Whether the pixels of the first frame are square; known after ``look``."""
         self.is_untagged_hd = False
-        """Whether the first frame is."""
-        # one for all frames: each frame would make its own, whose threads outlive it
+        """Whether the first frame is; known after ``look``."""
+        # one for all frames: each frame would create its own, whose threads outlive it
         self._converter = VideoReformatter()
         self.damaged = 0
-        """Packets and frames that could not be decoded, or only in part, since the last ``rewind``."""
+        """Packets and frames since the last ``rewind`` that could not be decoded completely."""
         self.rewind()
 
     def rewind(self) -> None:
-        """Go back to the start of the file: a new container, because not all of them can seek."""
+        """Return to the start of the file by opening it again: not all containers can seek."""
         self.close()
         self.container = open_video(self._location)
         self.stream = choose_video_stream(self.container)
@@ -99,9 +109,9 @@ class AvReader:
             self.container.close()
 
     def look(self) -> tuple[int, int] | None:
-        """Decode the first frame that can be decoded and note which way is up; return its width and height.
+        """Decode the first decodable frame, note its orientation, and return its width and height.
 
-        They are those of the picture with square pixels, before it is turned. The reader is then somewhere behind it.
+        The size is that with square pixels, before rotation. The reader is behind that frame afterwards.
         """
         first = next(self._decoded(), None)
         if first is None:
@@ -113,17 +123,18 @@ class AvReader:
     def sequence(
         self, frames_per_second: float | None, end_seconds: float | None, clock: Clock
     ) -> Iterator[SampledFrame]:
-        """Yield sampled frames from the start of the file, counted as they come.
+        """Yield sampled frames from the start of the file, numbered as they are decoded.
 
         Args:
             frames_per_second: sampling.
             end_seconds: first time stamp no longer wanted.
-            clock: of the film, at its start.
+            clock: of the video, at its start.
         """
         sampler = Sampler(frames_per_second)
         waiting: SampledFrame | None = None
         until = 0.0
-        for index, frame, at_seconds, until in self._timed(clock):
+        for timed in self._timed(clock):
+            at_seconds, until = timed.at_seconds, timed.until_seconds
             if not sampler.takes(at_seconds, until):
                 continue
             if waiting is not None:
@@ -131,12 +142,12 @@ class AvReader:
             waiting = None
             if end_seconds is not None and at_seconds >= end_seconds:
                 return
-            waiting = SampledFrame(index, at_seconds, self._pixels(frame), 0.0)
+            waiting = SampledFrame(timed.index, at_seconds, self._pixels(timed.frame), 0.0)
         if waiting is not None:
             yield replace(waiting, hold_seconds=until - waiting.at_seconds)
 
-    def _timed(self, clock: Clock) -> Iterator[tuple[int, VideoFrame, float, float]]:
-        """Decode from the start; yield number, frame, its time and when it goes."""
+    def _timed(self, clock: Clock) -> Iterator[_TimedFrame]:
+        """Decode from the start of the file."""
         self.rewind()
         last: tuple[int, VideoFrame, float] | None = None
         for index, frame in enumerate(self._decoded()):
@@ -144,15 +155,15 @@ class AvReader:
                 raise too_many_frames(self._limits.frames_per_file)
             at_seconds = clock.seconds(frame)
             if last is not None:
-                yield *last, at_seconds
+                yield _TimedFrame(*last, at_seconds)
             last = index, frame, at_seconds
         if last is not None:
-            yield *last, last[2] + clock.length(last[1])
+            yield _TimedFrame(*last, last[2] + clock.length(last[1]))
 
     def range(
         self, timeline: Timeline, first: int, frames_per_second: float | None, end_seconds: float | None
     ) -> Iterator[SampledFrame]:
-        """Yield sampled frames from frame ``first`` on, after a seek to the key frame before it."""
+        """Yield sampled frames from number ``first`` on, after a seek to the key frame before it."""
         samples = timeline.samples(frames_per_second)
         sampler = Sampler(frames_per_second, float(timeline.seconds[0]))
         if first:
@@ -165,7 +176,7 @@ class AvReader:
             at_seconds = float(timeline.seconds[index])
             if end_seconds is not None and at_seconds >= end_seconds:
                 return
-            if index <= last:  # a second frame with one stamp has no place in the film's order
+            if index <= last:  # two frames with one stamp have no order
                 self.damaged += 1
                 continue
             last = index
@@ -173,7 +184,7 @@ class AvReader:
                 yield SampledFrame(index, at_seconds, self._pixels(frame), samples.hold_seconds(index, at_seconds))
 
     def _from(self, timeline: Timeline, stamp: int) -> Iterator[VideoFrame]:
-        """Decode from the last key frame at or before a stamp, or from one before it, or from the start."""
+        """Decode from the last key frame at or before a stamp; if seeking fails, from an earlier one or the start."""
         self._decode_start()
         nearest = int(np.searchsorted(timeline.key_stamps, stamp, side="right")) - 1
         if self.container.format.name in ROUGH_SEEK:
@@ -194,16 +205,16 @@ class AvReader:
     def _decode_start(self) -> None:
         """Decode the first frame before any seek.
 
-        What a stream tells its decoder only there (x264 names its version, on which the reading of 4:4:4 pictures
-        depends) is otherwise never heard, and later ranges come out as noise.
+        Streams describe themselves to the decoder only there: x264 states its version, on which the decoding of 4:4:4
+        frames depends. Without it, later ranges decode to noise.
         """
         if not self._decoded_start:
-            self.rewind()  # the packets may have been read through, for the timeline
+            self.rewind()  # the packets may have been read before, for the timeline
             next(self._decoded(), None)
             self.damaged, self._decoded_start = 0, True
 
     def _decoded(self) -> Iterator[VideoFrame]:
-        """Decode from here to the end of the file, or to where it breaks off; damage is counted and passed over."""
+        """Decode from here to the end of the file, or to its truncation; damaged packets are counted and skipped."""
         packets = self.container.demux(self.stream)
         while True:
             self._alive()
@@ -226,10 +237,10 @@ class AvReader:
                 yield frame
 
     def _damage(self, err: av.error.FFmpegError) -> None:
-        """Count a failure, unless it is for want of memory: decoders call that damaged data, too.
+        """Count a failure as damage, unless memory is lacking, which decoders report as damaged data, too.
 
         Raises:
-            MemoryError: there is less left than a few frames need, or a thread could not be started.
+            MemoryError: less memory is left than a few frames need, or a thread could not be started.
         """
         context = self.stream.codec_context
         need = SPARE_BYTES + SPARE_FRAME_BYTES * context.width * context.height
@@ -251,5 +262,5 @@ class AvReader:
         return upright(rgb.to_ndarray().astype(np.uint8, copy=False), self.orientation)
 
     def _square_size(self, frame: VideoFrame) -> tuple[int, int]:
-        """Return width and height of a frame once its pixels are square."""
+        """Return width and height of a frame with square pixels."""
         return max(round(frame.width * self._aspect.of(frame)), 1), frame.height

@@ -1,4 +1,4 @@
-"""The time of frames that come one after the other, where the film's packets do not tell it beforehand."""
+"""Computes the time of frames in decoding order, for videos whose packets do not state it beforehand."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from av import VideoFrame
 
-DEFAULT_FRAMES_PER_SECOND = 25.0  # frames per second of a film that tells neither stamps nor a rate
+DEFAULT_FRAMES_PER_SECOND = 25.0  # of a video that states neither stamps nor a rate
 
 
 class Clock:
-    """Seconds from the start of a film for stamps that may be missing or start again: they never go back."""
+    """Seconds from the start of a video; they never decrease, even if stamps are missing or restart."""
 
     def __init__(
         self, rate: float | None, *, zero: Fraction | None = None, longest_step_seconds: float = float("inf")
@@ -20,8 +20,8 @@ class Clock:
         """Start the clock.
 
         Args:
-            rate: frames per second, by which frames without a stamp follow each other; None where it is not known.
-            zero: stamp in seconds at which the film starts; None where the stamps mean nothing.
+            rate: frames per second, for frames without a stamp; None where it is not known.
+            zero: stamp in seconds at which the video starts; None where the stamps are meaningless.
             longest_step_seconds: a stamp that is further ahead belongs to another clock.
         """
         self._step = 1 / (rate or DEFAULT_FRAMES_PER_SECOND)
@@ -43,6 +43,6 @@ class Clock:
         return self._last
 
     def length(self, frame: VideoFrame) -> float:
-        """Return how long a frame says that it is shown."""
+        """Return how long a frame is shown, as it states or by the rate."""
         stated = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
         return stated if stated > 0 else self._step

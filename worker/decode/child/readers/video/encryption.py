@@ -1,4 +1,4 @@
-"""Tells whether a film that cannot be read is encrypted, by the marks that its container leaves in the clear."""
+"""Detects encrypted videos by the unencrypted marks in their containers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from worker.decode import opened
 
-LOOKED_AT_BYTES = 1 << 20  # at the beginning and at the end of a file, where containers describe their streams
+SEARCHED_BYTES = 1 << 20  # at the beginning and at the end of a file, where containers describe their streams
 _MARKS = tuple(
     re.compile(pattern, re.DOTALL)
     for pattern in (
@@ -21,17 +21,17 @@ _PACKETS = re.compile(
     rb"(?=" + rb"|".join(_HEADER + (rb".{%d}G" % (size - 4)) for size in (188, 192, 204)) + rb")", re.DOTALL
 )
 _PES = re.compile(rb"\0\0\x01[\xe0-\xef]..([\x80-\xbf])", re.DOTALL)
-MIN_PACKETS = 20  # fewer say nothing
+MIN_PACKETS = 20  # fewer are no evidence
 
 
 def is_encrypted(location: str) -> bool:
-    """Return whether a film needs a key, as far as its container says so."""
-    size = opened.status(location).st_size
+    """Return whether the container states that a video is encrypted."""
+    size = opened.file_status(location).st_size
     with opened.independent_reader(location) as file:
-        parts = [file.read(LOOKED_AT_BYTES)]
-        if size > 2 * LOOKED_AT_BYTES:
-            file.seek(size - LOOKED_AT_BYTES)
-            parts.append(file.read(LOOKED_AT_BYTES))
+        parts = [file.read(SEARCHED_BYTES)]
+        if size > 2 * SEARCHED_BYTES:
+            file.seek(size - SEARCHED_BYTES)
+            parts.append(file.read(SEARCHED_BYTES))
     if any(mark.search(part) for mark in _MARKS for part in parts):
         return True
     return _is_scrambled(parts[0])

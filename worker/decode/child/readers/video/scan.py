@@ -1,4 +1,4 @@
-"""Reads the packets of a film once, without decoding any: the time of every frame, where the film begins and ends."""
+"""Reads the packets of a video once, without decoding: the time of every frame, start and end of the video."""
 
 from __future__ import annotations
 
@@ -22,91 +22,91 @@ if TYPE_CHECKING:
     from av.stream import Stream
     from av.video.stream import VideoStream
 
-# Containers without a clock of their own, in which recordings are joined and unrelated programmes lie side by side.
+# Containers without a global clock, in which recordings are joined and unrelated programmes are multiplexed.
 BROADCASTS = frozenset({"mpegts", "mpeg"})
-MAX_PAUSE_SECONDS = 3600  # in a broadcast; a stamp that is further ahead belongs to another clock
-# Between sound and picture at one place of a broadcast; what is further apart belongs to another programme.
+MAX_PAUSE_SECONDS = 3600  # in a broadcast; a larger step of the stamps means another clock
+# Between audio and video at one place of a broadcast; a larger difference means another programme.
 SAME_CLOCK_SECONDS = 10
-# Containers whose packets have a length of their own, or one and the same: AVI fills pauses with empty packets.
+# Containers whose packets have a duration, their own or a common one: AVI fills pauses with empty packets.
 STORE_LENGTHS = frozenset({"mov", "avi"})
-EARLY_FRAMES = 50  # sound behind so many frames does not come before the picture
+EARLY_FRAMES = 50  # audio packets behind so many frames do not precede the video
 
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """Facts that the packets of a film state."""
+    """Facts from the packets of a video."""
 
     timeline: Timeline | None
-    """None where they do not tell: without stamps, with one stamp for two frames, or with clocks that restart."""
+    """None for packets without stamps, for equal stamps of two frames, and for clocks that restart."""
     zero: Fraction
-    """Stamp in seconds at which the film starts: that of its first sound or picture, as players count."""
+    """Stamp in seconds at which the video starts: that of its first audio or frame, as in players."""
     duration_seconds: float | None
-    """From there to the end of the last sound or picture; over all clocks where they restart."""
+    """From ``zero`` to the end of the last audio or frame; the sum over all clocks where they restart."""
     frame_count: int
 
 
 def scan(
     container: InputContainer, stream: VideoStream, *, max_frames: int, alive: Callable[[], None], location: str
 ) -> Scan:
-    """Read all packets of a film and put their stamps in order; the container is left at its end.
+    """Read all packets of a video and sort their stamps; the container is at its end afterwards.
 
     Args:
-        container: an opened film, at its start.
-        stream: its picture.
+        container: an open video, at its start.
+        stream: its video stream.
         max_frames: limit of the file.
-        alive: called again and again.
+        alive: called repeatedly.
         location: path of the file.
 
     Raises:
         MediaRejected: ``too_many_frames``.
     """
-    sounds = _sounds(container, stream)
+    audio_streams = _audio_streams(container, stream)
     name = container.format.name.split(",")[0]
-    picture, sound = _VideoPackets(stream, name in BROADCASTS, name in STORE_LENGTHS), _AudioPackets()
+    video, audio = _VideoPackets(stream, name in BROADCASTS, name in STORE_LENGTHS), _AudioPackets()
     try:
-        for packet in container.demux(stream, *sounds):
+        for packet in container.demux(stream, *audio_streams):
             alive()
             if packet.stream_index != stream.index:
-                sound.note(packet, is_early=picture.count <= EARLY_FRAMES)
+                audio.note(packet, is_early=video.count <= EARLY_FRAMES)
             elif packet.size or packet.pts is not None:
-                picture.note(packet)
-                sound.compare(packet)
-            if picture.count > max_frames:
+                video.note(packet)
+                audio.compare(packet)
+            if video.count > max_frames:
                 raise too_many_frames(max_frames)
     except FFmpegError:
-        # a file that breaks off tells as much as was read; decoding will meet the same end
-        picture.tells = picture.tells and bool(picture.shown)
-    if picture.is_broadcast and sound.is_foreign:
-        sound = _AudioPackets()
-    return _result(picture, sound, stated_end(container, stream, location))
+        # the packets of a truncated file count as far as they were read; decoding will end at the same place
+        video.has_usable_stamps = video.has_usable_stamps and bool(video.shown)
+    if video.is_broadcast and audio.is_foreign:
+        audio = _AudioPackets()
+    return _result(video, audio, stated_end(container, stream, location))
 
 
-def _sounds(container: InputContainer, stream: VideoStream) -> list[AudioStream]:
-    """Return the sound that belongs to a picture; of the programmes of a broadcast, that of its own."""
+def _audio_streams(container: InputContainer, stream: VideoStream) -> list[AudioStream]:
+    """Return the audio streams of a video; of a broadcast, the one of the same programme."""
     if container.format.name not in BROADCASTS:
         return list(container.streams.audio)
     best = container.streams.best("audio", related=stream)
-    return [] if best is None else [best]  # type: ignore[list-item]  # of this type, as was asked
+    return [] if best is None else [best]  # type: ignore[list-item]  # of the requested type
 
 
 @dataclass(slots=True)
 class _VideoPackets:
-    """Collects the packets of the picture."""
+    """Collects the packets of the video stream."""
 
     stream: VideoStream
     is_broadcast: bool
     stores_lengths: bool
-    """Whether the container stores how long each frame is."""
+    """Whether the container stores the duration of each frame."""
     shown: array[int] = field(default_factory=lambda: array("q"))
     keys: list[tuple[int, int]] = field(default_factory=list)
-    tells: bool = True
+    has_usable_stamps: bool = True
     is_plain: bool = True
     count: int = 0
     """Frames, with or without a stamp."""
     past: int = 0
-    """Length of the clocks that have ended."""
+    """Duration of the clocks that have ended."""
     last_length: int = 0
-    """Of the packet that came last, in units of the time base; 0 where it is not known."""
+    """Of the last packet, in units of the time base; 0 where it is not known."""
     _low: int | None = None
     _high: int = 0
     """First and last stamp of the current clock."""
@@ -117,7 +117,7 @@ class _VideoPackets:
     def note(self, packet: Packet[Stream]) -> None:
         self.count += bool(packet.size) and not packet.is_discard
         if packet.pts is None:
-            self.tells = False
+            self.has_usable_stamps = False
             return
         if packet.dts is not None:
             self._follow(packet.dts)
@@ -125,7 +125,7 @@ class _VideoPackets:
             self._low = packet.pts if self._low is None else min(self._low, packet.pts)
             self._high = max(self._high, packet.pts)
             self.last_length = packet.duration or 0
-        if not packet.size:  # the picture before it stays
+        if not packet.size:  # the frame before it stays
             return
         self.is_plain = self.is_plain and not packet.is_discard and not (self.keys and packet.pts < self.keys[-1][0])
         if packet.is_keyframe:
@@ -139,7 +139,7 @@ class _VideoPackets:
             return
         ahead = (decoding - last) * (self.stream.time_base or 1)
         if ahead < 0 or (self.is_broadcast and ahead > MAX_PAUSE_SECONDS):
-            self.tells = False
+            self.has_usable_stamps = False
             self.past += self.high - (self._low or 0)
             self._begin = self._low if self._begin is None else self._begin
             self._low, self._high = None, -(1 << 62)
@@ -151,7 +151,7 @@ class _VideoPackets:
 
     @property
     def length(self) -> int:
-        """Of all clocks together, in units of the time base."""
+        """Duration of all clocks together, in units of the time base."""
         return self.past + (self.high - self._low if self._low is not None else 0)
 
     @property
@@ -162,13 +162,13 @@ class _VideoPackets:
 
 @dataclass(slots=True)
 class _AudioPackets:
-    """Notes from when to when there is sound."""
+    """Notes the time of the audio packets."""
 
     first: Fraction | None = None
     end: Fraction | None = None
 
     is_foreign: bool = False
-    """Its clock is not the picture's."""
+    """Whether its clock is another one than that of the video."""
     _latest: Fraction | None = None
 
     def note(self, packet: Packet[Stream], *, is_early: bool) -> None:
@@ -181,52 +181,52 @@ class _AudioPackets:
         self._latest = at
 
     def compare(self, packet: Packet[Stream]) -> None:
-        """Compare with the picture at the same place of the file."""
+        """Compare the clock with that of a video packet at the same place of the file."""
         if self._latest is not None and packet.dts is not None and packet.time_base is not None:
             apart = abs(packet.dts * packet.time_base - self._latest)
             self.is_foreign = self.is_foreign or apart > SAME_CLOCK_SECONDS
 
 
-def _result(picture: _VideoPackets, sound: _AudioPackets, stated: StatedEnd) -> Scan:
-    base = picture.stream.time_base
-    if base is None or not picture.shown:
-        rate = frames_per_second(picture.stream)
-        return Scan(None, Fraction(0), picture.count / rate if rate else None, picture.count)
-    stamps = np.unique(np.array(picture.shown, dtype=np.int64))
-    tells = picture.tells and len(stamps) == len(picture.shown)
-    first = (int(stamps[0]) if picture.tells else picture.first) * base
-    zero = _zero(first, sound, is_broadcast=picture.is_broadcast)
+def _result(video: _VideoPackets, audio: _AudioPackets, stated: StatedEnd) -> Scan:
+    base = video.stream.time_base
+    if base is None or not video.shown:
+        rate = frames_per_second(video.stream)
+        return Scan(None, Fraction(0), video.count / rate if rate else None, video.count)
+    stamps = np.unique(np.array(video.shown, dtype=np.int64))
+    has_timeline = video.has_usable_stamps and len(stamps) == len(video.shown)
+    first = (int(stamps[0]) if video.has_usable_stamps else video.first) * base
+    zero = _zero(first, audio, is_broadcast=video.is_broadcast)
     late = float(first - zero)
-    if not tells:
-        return Scan(None, zero, float(picture.length * base) + late, picture.count)
-    pairs = np.array(sorted(picture.keys), dtype=np.int64).reshape(-1, 2)
+    if not has_timeline:
+        return Scan(None, zero, float(video.length * base) + late, video.count)
+    pairs = np.array(sorted(video.keys), dtype=np.int64).reshape(-1, 2)
     seconds = (stamps - stamps[0]) * base.numerator / base.denominator + late
-    if not picture.stores_lengths and stated.picture is None and len(stamps) > 1:
-        picture.last_length = max(picture.last_length, int(np.median(np.diff(stamps))))
-    end = max(_end(picture, sound, stated) - float(zero), float(seconds[-1]))
-    timeline = Timeline(stamps, seconds, end, pairs[:, 0], pairs[:, 1], picture.is_plain)
-    return Scan(timeline, zero, max(end, float((sound.end or zero) - zero)), picture.count)
+    if not video.stores_lengths and stated.stream is None and len(stamps) > 1:
+        video.last_length = max(video.last_length, int(np.median(np.diff(stamps))))
+    end = max(_end(video, audio, stated) - float(zero), float(seconds[-1]))
+    timeline = Timeline(stamps, seconds, end, pairs[:, 0], pairs[:, 1], video.is_plain)
+    return Scan(timeline, zero, max(end, float((audio.end or zero) - zero)), video.count)
 
 
-def _zero(first: Fraction, sound: _AudioPackets, *, is_broadcast: bool) -> Fraction:
-    """Return where the film starts: at its first picture, or before it with its sound.
+def _zero(first: Fraction, audio: _AudioPackets, *, is_broadcast: bool) -> Fraction:
+    """Return where the video starts: at its first frame, or before it with its audio.
 
-    Sound before zero is what a decoder needs to begin with and is not heard.
+    Audio before zero primes the decoder and is not played.
     """
-    if sound.first is None or sound.first >= first:
+    if audio.first is None or audio.first >= first:
         return first
-    return sound.first if is_broadcast else min(first, max(sound.first, Fraction(0)))
+    return audio.first if is_broadcast else min(first, max(audio.first, Fraction(0)))
 
 
-def _end(picture: _VideoPackets, sound: _AudioPackets, stated: StatedEnd) -> float:
-    """Return the stamp at which the last frame goes.
+def _end(video: _VideoPackets, audio: _AudioPackets, stated: StatedEnd) -> float:
+    """Return the stamp at which the last frame ends.
 
-    It has the length of the packet that comes last: containers store lengths in the order of decoding. Where they store
-    none, that length follows from the rate, and the usual distance of frames counts, too. Where the track says that it
-    goes on, it does; and where nothing says how long it is, it stays to the end of the film.
+    It has the duration of the last packet: containers store durations in decoding order. Where they store none, the
+    duration follows from the rate and from the median distance of frames. A later end that the track states takes
+    precedence. Where no duration is known, the frame lasts to the end of the file.
     """
-    ends = [float(picture.high * (picture.stream.time_base or 1))]
-    ends += [stated.picture] if stated.picture is not None else []
-    if stated.picture is None and (sound.end is None or not picture.last_length):
-        ends += [float(end) for end in (sound.end, stated.film) if end is not None]
+    ends = [float(video.high * (video.stream.time_base or 1))]
+    ends += [stated.stream] if stated.stream is not None else []
+    if stated.stream is None and (audio.end is None or not video.last_length):
+        ends += [float(end) for end in (audio.end, stated.file) if end is not None]
     return max(ends)

@@ -1,4 +1,4 @@
-"""When each frame of a film is shown."""
+"""The time of each frame of a video."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ class Timeline:
     stamps: NDArray[np.int64]
     """(N,) presentation stamps in units of the stream's time base, strictly ascending."""
     seconds: NDArray[np.float64]
-    """(N,) the same from the start of the film, which may lie before the first frame's."""
+    """(N,) the same from the start of the video, which may precede the first frame."""
     end_seconds: float
-    """When the last frame goes."""
+    """End of the last frame."""
     key_stamps: NDArray[np.int64]
-    """(K,) presentation stamps of the frames that decoding can start at, ascending."""
+    """(K,) presentation stamps of the key frames, ascending."""
     key_seek_stamps: NDArray[np.int64]
-    """(K,) where to send the demuxer for each of them: their decoding stamps."""
+    """(K,) targets of a seek to each of them: their decoding stamps."""
     is_plain: bool
-    """False where an edit list hides frames, or where frames come after a key frame and are shown before it.
+    """False where an edit list hides frames, or where frames follow a key frame and are shown before it.
 
-    A reader that goes by its own count takes the wrong frames then."""
+    A reader that counts frames itself then reads wrong ones."""
 
     def __len__(self) -> int:
         return len(self.stamps)
 
     def samples(self, frames_per_second: float | None) -> SampledFrames:
-        """Return the frames that sampling takes of the whole film."""
+        """Return the sampled frames of the whole video."""
         indices = np.flatnonzero(taken(self.seconds, frames_per_second, self.end_seconds))
         return SampledFrames(indices, self.seconds[indices], self.end_seconds)
 
@@ -49,7 +49,7 @@ class Timeline:
         return tuple(KeyFrame(float(self.seconds[number]), int(number)) for number in numbers[first].tolist())
 
     def key_before(self, index: int) -> int:
-        """Return the last frame at or before this one that decoding can start at; 0 where none is."""
+        """Return the last key frame at or before a frame; 0 if there is none."""
         keys = self.key_stamps[self.key_stamps <= self.stamps[index]]
         return self.index_of(int(keys[-1])) if len(keys) else 0
 
@@ -58,23 +58,23 @@ class Timeline:
         return max(int(np.searchsorted(self.stamps, stamp, side="right")) - 1, 0)
 
     def until(self, index: int) -> float:
-        """Return when a frame goes."""
+        """Return the end of a frame, in seconds."""
         return float(self.seconds[index + 1]) if index + 1 < len(self) else self.end_seconds
 
 
 @dataclass(frozen=True, slots=True)
 class SampledFrames:
-    """The frames of a film that a sampling takes."""
+    """The sampled frames of a video."""
 
     indices: NDArray[np.int64]
     """(M,) numbers of the frames, ascending."""
     seconds: NDArray[np.float64]
     """(M,) their times."""
     end_seconds: float
-    """When the last frame of the film goes."""
+    """End of the last frame of the video."""
 
     def between(self, start: float | None, end: float | None) -> NDArray[np.int64]:
-        """Return the frames in ``start <= t < end``, after the last one before; none where none lies between."""
+        """Return the frames in ``start <= t < end``, preceded by the last one before it; none if none lies between."""
         first = 0 if start is None else max(int(np.searchsorted(self.seconds, start)) - 1, 0)
         last = len(self.indices) if end is None else int(np.searchsorted(self.seconds, end))
         if start is not None and not np.any(self.seconds[first:last] >= start):
@@ -82,7 +82,7 @@ class SampledFrames:
         return self.indices[first:last]
 
     def hold_seconds(self, index: int, at_seconds: float) -> float:
-        """Return how long after its time a frame stands for the film: until the next one that is taken, or the end."""
+        """Return the time from a frame to the next sampled frame, or to the end of the video."""
         following = int(np.searchsorted(self.indices, index, side="right"))
         until = float(self.seconds[following]) if following < len(self.indices) else self.end_seconds
         return max(until - at_seconds, 0.0)

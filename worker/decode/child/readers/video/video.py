@@ -1,4 +1,4 @@
-"""Films: sampled frames of a time range, upright and in RGB, with the container's time stamps."""
+"""Reads videos: sampled frames of a time range, upright and in RGB, with the time stamps of the container."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Files that are larger are cut by what their headers say: reading them takes longer than decoding a little twice.
+# Larger files are cut by their headers: reading all packets takes longer than decoding a few frames twice.
 MAX_OUTLINE_BYTES = 2 << 30
-# Container and codec where packets are stored in decoding order without a stamp: FFmpeg's guesses come double.
-SILENT = frozenset({("avi", "h264"), ("avi", "hevc")})
+# Container and codec that store packets in decoding order without stamps: FFmpeg's guessed stamps are not unique.
+WITHOUT_STAMPS = frozenset({("avi", "h264"), ("avi", "hevc")})
 
 
 class Video:
-    """An opened film, for any number of ranges.
+    """An open video, for any number of ranges.
 
-    Frames come from decord where that is known to be exact, else from PyAV, which also takes over where decord gives
-    up. Both are steered by the film's own time stamps, read once from its packets.
+    On request frames are read by decord where it is known to be exact, else by PyAV, which also resumes where decord
+    fails. Both follow the time stamps of the video, which are read once from its packets.
     """
 
     def __init__(self, location: str, limits: DecodeLimits, alive: Callable[[], None], *, with_decord: bool) -> None:
-        """Open a film and decode its first frame, which alone says which way is up.
+        """Open a video and decode its first frame, which alone states the orientation.
 
         Args:
             location: path of the file.
             limits: pixels and frames that the file may have.
-            alive: called again and again while there is nothing else to tell.
+            alive: called repeatedly while no frames are yielded.
             with_decord: whether decord may be tried.
 
         Raises:
@@ -69,26 +69,26 @@ class Video:
         if size is None and is_encrypted(location):
             raise encrypted()
         if size is None:
-            raise MediaRejected("corrupt", "no frame of the film can be decoded")
+            raise MediaRejected("corrupt", "no frame of the video can be decoded")
         self._size = size
-        self._with_decord = with_decord and self._plain()
+        self._with_decord = with_decord and self._suits_decord()
         self._decord: DecordReader | None = None
         self._scan: Scan | None = None
         self.info = self._describe()
 
     @property
     def engine(self) -> str:
-        """Which reader is asked first: decord or pyav."""
+        """Name of the first reader: decord or pyav."""
         return "decord" if self._with_decord else "pyav"
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Parts of the file that are not read."""
+        """Parts of the file that are not read: none."""
         return ()
 
     @property
     def damaged(self) -> int:
-        """Packets and frames that could not be decoded, or only in part."""
+        """Packets and frames that could not be decoded completely."""
         return self._reader.damaged
 
     def close(self) -> None:
@@ -97,7 +97,7 @@ class Video:
         self._decord = None
 
     def frames(self, request: DecodeRequest) -> Iterator[SampledFrame]:
-        """Yield the frames that the request samples, after the last one sampled before its range.
+        """Yield the sampled frames of a request, preceded by the last one before its range.
 
         Raises:
             MediaRejected: the file is at fault.
@@ -118,7 +118,9 @@ class Video:
                     yield sampled
                     following = sampled.index + 1
             except DecordFailed as err:
-                logger.info("decord gave up, PyAV goes on", extra={"action": "decord_failed", "error": str(err)})
+                logger.info(
+                    "PyAV resumes a video after decord failed", extra={"action": "decord_failed", "error": str(err)}
+                )
                 self._with_decord = False
                 self._decord = None
             else:
@@ -126,11 +128,11 @@ class Video:
         if following < len(timeline):
             yield from self._reader.range(timeline, following, request.frames_per_second, request.end_seconds)
 
-    def _is_silent(self) -> bool:
-        return container_and_codec(self._reader.container, self._reader.stream) in SILENT
+    def _lacks_stamps(self) -> bool:
+        return container_and_codec(self._reader.container, self._reader.stream) in WITHOUT_STAMPS
 
-    def _plain(self) -> bool:
-        """Whether decord is exact for this film and keeps to some bound of memory."""
+    def _suits_decord(self) -> bool:
+        """Return whether decord is exact for this video and bounded in memory."""
         kind = container_and_codec(self._reader.container, self._reader.stream)
         upright = self._reader.orientation == UPRIGHT and self._reader.has_square_pixels
         usual_colours = not self._reader.is_untagged_hd
@@ -143,14 +145,14 @@ class Video:
         return self._decord
 
     def scanned(self) -> Scan:
-        """Read all packets, once, and correct the film's length by what they say.
+        """Read all packets, once, and correct the duration of the video by them.
 
         Raises:
             MediaRejected: ``too_many_frames``.
         """
         if self._scan is None:
             self._reader.rewind()
-            if self._is_silent():
+            if self._lacks_stamps():
                 self._scan = Scan(None, Fraction(0), self.info.duration_seconds, 0)
             else:
                 self._scan = scan(
@@ -167,14 +169,14 @@ class Video:
         return self._scan
 
     def outline(self) -> MediaInfo:
-        """Return the description with what is needed to cut the film into ranges of equal cost.
+        """Return the description with the frame count and key frames, to cut the video into ranges of equal cost.
 
         Raises:
             MediaRejected: ``too_many_frames``.
         """
-        if self._is_silent() or self._is_bare():
+        if self._lacks_stamps() or self._is_bare():
             return replace(self.info, is_seekable=False)
-        if opened.status(self._location).st_size > MAX_OUTLINE_BYTES:
+        if opened.file_status(self._location).st_size > MAX_OUTLINE_BYTES:
             return replace(self.info, frame_count=self._reader.stream.frames or None)
         found = self.scanned()
         if found.timeline is None:
@@ -185,7 +187,7 @@ class Video:
         return self._reader.container.format.name in BARE
 
     def _without_stamps(self, found: Scan) -> Scan:
-        """Keep what is true of a bare stream: the number of its frames."""
+        """Return the scan of a bare stream, of which only the number of frames is reliable."""
         rate = frames_per_second(self._reader.stream)
         return Scan(None, Fraction(0), found.frame_count / rate if rate else None, found.frame_count)
 
@@ -193,7 +195,7 @@ class Video:
         rate = frames_per_second(self._reader.stream)
         is_broadcast = self._reader.container.format.name in BROADCASTS
         longest = MAX_PAUSE_SECONDS if is_broadcast else float("inf")
-        zero = None if self._is_silent() or self._is_bare() else found.zero
+        zero = None if self._lacks_stamps() or self._is_bare() else found.zero
         return Clock(rate, zero=zero, longest_step_seconds=longest)
 
     def _describe(self) -> MediaInfo:

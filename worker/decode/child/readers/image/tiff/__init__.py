@@ -1,1 +1,1 @@
-"""TIFF files: their structure, pages and samples."""
+"""Readers of TIFF files: structure, pages and samples."""

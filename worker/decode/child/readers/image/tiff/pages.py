@@ -1,4 +1,4 @@
-"""Pages of TIFF files: Pillow reads what it reads rightly, the rest comes from the samples as stored."""
+"""Reads pages of TIFF files: with Pillow where it reads them correctly, else from the stored samples."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from worker.decode import opened
+from worker.decode.child.readers.image.album import Album
 from worker.decode.child.readers.image.colour import to_rgb
 from worker.decode.child.readers.image.guarded import guarded
 from worker.decode.child.readers.image.samples import to_pixels
@@ -25,20 +26,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from worker.decode.child.readers.image.tiff.tiff import Directory, Field
+    from worker.types import DecodeLimits
 
 PILLOW_BITS, PILLOW_COLOURS = frozenset({1, 2, 4, 8}), frozenset({0, 1, 2, 3, 5, 6, 8})
 CCITT_AND_JPEG = frozenset({2, 3, 4, 6, 7, 32771})  # compressions that Pillow alone reads
-OLD_JPEG = 6  # whose data lie outside of strips
+OLD_JPEG = 6  # its data lie outside of strips
 MAX_CLASSIC_BYTES = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
 class TiffPage:
-    """One image of a TIFF file."""
+    """A page of a TIFF file."""
 
     file: BinaryIO
     pillow: Image.Image | None
-    """The file in Pillow's hands; None where it refuses its first directory."""
+    """The file opened by Pillow; None where it refuses the first directory."""
     directory: Directory
 
     @property
@@ -77,23 +79,23 @@ class TiffPage:
         return upright(pixels, self.orientation)
 
     def _seek(self) -> Image.Image:
-        """Return this page as Pillow opens it."""
+        """Return this page, opened by Pillow."""
         if self.pillow is None or self.directory.number < 0:
             return Image.open(classic_copy(self.file, self.directory), formats=("TIFF",))
         try:
             self.pillow.seek(self.directory.number)
-        except SyntaxError as err:  # Pillow's word for a kind of image that it does not know
+        except SyntaxError as err:  # raised by Pillow for an unknown kind of image
             raise UnidentifiedImageError(str(err)) from err
         return self.pillow
 
 
 def _loaded(image: Image.Image) -> Image.Image:
-    image.load()  # turns it, too
+    image.load()  # rotates it, too
     return image
 
 
 def is_plain(page: Directory) -> bool:
-    """Tell whether Pillow reads a page rightly where it reads it at all."""
+    """Return whether Pillow reads a page correctly, if it reads it at all."""
     bits = page.values(tiff.BITS) or (1,)
     kinds = page.values(tiff.SAMPLE_FORMAT) or (1,)
     return (
@@ -105,7 +107,7 @@ def is_plain(page: Directory) -> bool:
 
 
 def _is_own_kind(page: Directory) -> bool:
-    """Tell whether the compression and the layout are among those that are read as stored."""
+    """Return whether compression and layout are among those of ``stored_samples``."""
     try:
         Layout.of(page)
     except MediaRejected:
@@ -113,8 +115,8 @@ def _is_own_kind(page: Directory) -> bool:
     return True
 
 
-def open_pages(file: BinaryIO, location: str) -> tuple[list[TiffPage], list[str], list[Image.Image | BinaryIO]]:
-    """Return the pages of a TIFF file, notes of what is missing, and what else was opened.
+def open_album(file: BinaryIO, location: str, limits: DecodeLimits) -> Album:
+    """Return the album of a TIFF file.
 
     Raises:
         MediaRejected: it is a raw camera file, or damaged.
@@ -130,11 +132,12 @@ def open_pages(file: BinaryIO, location: str) -> tuple[list[TiffPage], list[str]
     if hidden:
         notes.append(f"images inside other pages were not analysed: {hidden}")
     pillow, own = (None, None) if structure.is_big and structure.order == ">" else _opened(location)
-    return [TiffPage(file, pillow, one) for one in directories], notes, [one for one in (pillow, own) if one]
+    pages = [TiffPage(file, pillow, one) for one in directories]
+    return Album("tiff", pages, limits, notes, (file, *(one for one in (pillow, own) if one)))
 
 
 def _opened(location: str) -> tuple[Image.Image, BinaryIO] | tuple[None, None]:
-    """Return a file in Pillow's hands; None where it refuses the first image. Pixels are counted page by page."""
+    """Return the file opened by Pillow; None where it refuses the first image. Pixels are counted page by page."""
     file = opened.reader(location)
     try:
         return guarded(partial(Image.open, file, formats=("TIFF",))), file
@@ -144,7 +147,7 @@ def _opened(location: str) -> tuple[Image.Image, BinaryIO] | tuple[None, None]:
 
 
 def classic_copy(file: BinaryIO, page: Directory) -> io.BytesIO:
-    """Return one page as a file of its own, of the kind that every reader knows.
+    """Return one page as a classic TIFF file, which every reader knows.
 
     Raises:
         MediaRejected: its data lie outside of strips and tiles.
@@ -157,7 +160,7 @@ def classic_copy(file: BinaryIO, page: Directory) -> io.BytesIO:
         or len(offsets) != len(lengths)
         or sum(lengths) >= MAX_CLASSIC_BYTES // 2
     ):
-        raise MediaRejected("unsupported_format", "a TIFF image whose data lie in an unusual place: save it anew")
+        raise MediaRejected("unsupported_format", "a TIFF image whose data lie in an unusual place: save it again")
     kept = {tag: one for tag, one in sorted(page.fields.items()) if tag not in {tiff.SUB_DIRECTORIES, place, length}}
     order = page.order
     values = {tag: _narrow(one, order) for tag, one in kept.items()}
@@ -183,7 +186,7 @@ def classic_copy(file: BinaryIO, page: Directory) -> io.BytesIO:
 
 
 def _narrow(one: Field, order: str) -> tuple[int, int, bytes]:
-    """Return a field in the types of a classic file."""
+    """Return a field with the types of a classic file."""
     if one.type not in {16, 17, 18}:
         return one.type, one.count, one.raw
     numbers = struct.unpack(f"{order}{one.count}Q", one.raw)

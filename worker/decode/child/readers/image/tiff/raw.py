@@ -1,4 +1,4 @@
-"""Raw camera files that look like ordinary TIFF files: a thumbnail in front of what the sensor saw."""
+"""Recognises raw camera files that look like TIFF files: a thumbnail before the sensor data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from worker.decode.child.readers.image.tiff.tiff import Directory, Tiff
 
 RAW_ADVICE = "raw camera files are not read: develop them to JPEG or TIFF first"
-# Photometric interpretations of what a sensor saw, before and after its colours are interpolated.
+# Photometric interpretations of sensor data, before and after the colours are interpolated.
 FILTER_MOSAIC, LINEAR_RAW = 32803, 34892
 RAW_TAGS = frozenset(
     {
@@ -44,7 +44,7 @@ MAKERS = (
 
 
 def is_raw(tiff: Tiff) -> bool:
-    """Tell whether any directory holds what a sensor saw, or a file shows nothing but a thumbnail."""
+    """Return whether any directory holds sensor data, or the file shows only a thumbnail."""
     everything = [one for top in tiff.chain for one in top.everything()]
     return any(_is_sensor(one) for one in everything) or _is_thumbnail(tiff.chain[0], everything)
 
@@ -58,7 +58,7 @@ def _is_sensor(one: Directory) -> bool:
 
 
 def _is_thumbnail(first: Directory, everything: list[Directory]) -> bool:
-    """Tell whether a file shows a smaller copy alone: of a camera, or of an image that is not where it should be."""
+    """Return whether a file shows only a smaller copy: of a camera, or of an image that it lacks."""
     if SUBFILE_TYPE not in first.fields or any(one.is_full for one in everything):
         return False
     maker = first.fields[MAKE].raw.lower() if MAKE in first.fields else b""

@@ -1,4 +1,4 @@
-"""Samples of a TIFF page as stored: what Pillow refuses or reads wrongly (deep, planar, floating point, big-endian)."""
+"""Reads the stored samples of TIFF pages that Pillow refuses or misreads (deep, planar, float, big-endian)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 NONE, LZW, DEFLATE, OLD_DEFLATE, PACKBITS, ZSTD, LZMA = 1, 5, 8, 32946, 32773, 50000, 34925
 COMPRESSIONS = frozenset({NONE, LZW, DEFLATE, OLD_DEFLATE, PACKBITS, ZSTD, LZMA})
 PREDICTABLE = frozenset({LZW, DEFLATE, OLD_DEFLATE, ZSTD, LZMA})  # compressions that may store differences
-STRIP_CHUNK_BYTES = 1 << 24  # of a strip without compression that is read at a time
+STRIP_CHUNK_BYTES = 1 << 24  # read at a time, of a strip without compression
 # By photometric interpretation.
 COLOURS: dict[int, Colour] = {0: "grey", 1: "grey", 2: "rgb", 3: "palette", 5: "cmyk", 8: "lab", 9: "lab"}
 WHITE_IS_ZERO, ICC_LAB = 0, 9
@@ -41,7 +41,7 @@ MAX_SAMPLES = 64  # channels of one image: more are measurements, not colours
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """How the samples of a page are stored."""
+    """Storage of the samples of a page."""
 
     width: int
     height: int
@@ -56,7 +56,7 @@ class Layout:
 
     @classmethod
     def of(cls, page: Directory) -> Layout:
-        """Read it from a directory.
+        """Read the layout from a directory.
 
         Raises:
             MediaRejected: images of this layout are not read.
@@ -112,7 +112,7 @@ def read_samples(file: BinaryIO, page: Directory) -> Samples:
     """Read the samples of one page.
 
     Raises:
-        MediaRejected: the file ends too early, is damaged, or is of a kind that is not read.
+        MediaRejected: the file is truncated, damaged, or of a kind that is not read.
     """
     layout = Layout.of(page)
     photometric = page.value(tiff.PHOTOMETRIC, 1)
@@ -144,7 +144,7 @@ def _alpha(page: Directory, colour: Colour) -> Any:
 
 
 def _stated_top(page: Directory, layout: Layout) -> int | None:
-    """Return the largest value that samples may have, where the file names one that is a whole number of bits."""
+    """Return the largest sample value that the file states, if it is a full scale of whole bits."""
     top = page.value(tiff.MAX_VALUE, 0)
     whole = top >= 255 and not top & (top + 1) and top < 2**layout.bits - 1
     return top if whole and layout.bits > 8 else None
@@ -173,11 +173,16 @@ def _read_planes(file: BinaryIO, page: Directory, layout: Layout) -> Array:
     return values
 
 
-Segment = tuple[int, int]
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A strip or tile, or a part of a strip, in the file."""
+
+    offset: int
+    byte_size: int
 
 
 def _segments(file: BinaryIO, page: Directory) -> list[Segment]:
-    """Return offset and bytes of all strips or tiles; the last may run to the end where no lengths are stored."""
+    """Return all strips or tiles; without stored lengths, the last one may reach to the end of the file."""
     tiled = tiff.TILE_OFFSETS in page.fields
     offsets = page.values(tiff.TILE_OFFSETS if tiled else tiff.STRIP_OFFSETS)
     lengths = page.values(tiff.TILE_BYTES if tiled else tiff.STRIP_BYTES)
@@ -186,14 +191,16 @@ def _segments(file: BinaryIO, page: Directory) -> list[Segment]:
         lengths = tuple(
             max(0, following - offset) for offset, following in zip(offsets, (*offsets[1:], end), strict=True)
         )
-    if page.value(tiff.COMPRESSION, NONE) == NONE and not any(lengths):  # left out by the writer, and not needed
+    if page.value(tiff.COMPRESSION, NONE) == NONE and not any(
+        lengths
+    ):  # the writer left them out, and they are not needed
         lengths = tuple(max(0, end - offset) for offset in offsets)
-    return list(zip(offsets, lengths, strict=True))
+    return [Segment(offset, length) for offset, length in zip(offsets, lengths, strict=True)]
 
 
 def breaks_off(file: BinaryIO, page: Directory) -> bool:
     """Return whether the file ends before a strip or tile does."""
-    ends = [offset + length for offset, length in _segments(file, page)]
+    ends = [one.offset + one.byte_size for one in _segments(file, page)]
     return max(ends, default=0) > file.seek(0, 2)
 
 
@@ -205,22 +212,32 @@ def _read_strips(file: BinaryIO, page: Directory, layout: Layout, segments: list
         )
     for start, segment in zip(range(0, layout.height, rows), segments, strict=False):
         count = min(rows, layout.height - start)
-        for first, part in _parts(layout, segment, count):
-            place = target[start + first : start + min(first + part[2], count)]
-            place[:] = _block(file, page, layout, part[:2], (len(place), layout.width))
+        for part in _parts(layout, segment, count):
+            place = target[start + part.first_row : start + min(part.first_row + part.rows, count)]
+            place[:] = _block(file, page, layout, part.segment, (len(place), layout.width))
 
 
-def _parts(layout: Layout, segment: Segment, rows: int) -> Iterator[tuple[int, tuple[int, int, int]]]:
-    """Divide a strip that is not packed: first row of each part, then its offset, bytes and rows."""
-    offset, length = segment
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Some rows of a strip."""
+
+    first_row: int
+    """In the strip."""
+    rows: int
+    segment: Segment
+
+
+def _parts(layout: Layout, segment: Segment, rows: int) -> Iterator[_Part]:
+    """Divide a strip that is not packed; other strips are one part."""
     row_bytes = -(-layout.width * layout.channels * layout.bits // 8)
     each = max(1, STRIP_CHUNK_BYTES // row_bytes) if layout.compression == NONE else rows
     if each >= rows:
-        yield 0, (offset, length, rows)
+        yield _Part(0, rows, segment)
         return
     for first in range(0, rows, each):
         wanted = min(each, rows - first) * row_bytes
-        yield first, (offset + first * row_bytes, max(0, min(wanted, length - first * row_bytes)), each)
+        length = max(0, min(wanted, segment.byte_size - first * row_bytes))
+        yield _Part(first, each, Segment(segment.offset + first * row_bytes, length))
 
 
 def _read_tiles(file: BinaryIO, page: Directory, layout: Layout, segments: list[Segment], target: Array) -> None:
@@ -239,11 +256,10 @@ def _block(file: BinaryIO, page: Directory, layout: Layout, segment: Segment, si
     """Return one strip or tile as (rows, columns, channels)."""
     rows, columns = size
     row_bytes = -(-columns * layout.channels * layout.bits // 8)
-    offset, length = segment
-    file.seek(offset)
-    packed = file.read(length)
-    if len(packed) < length or (layout.compression == NONE and length < rows * row_bytes):
-        raise MediaRejected("truncated", f"a part of the TIFF image has {len(packed)} of {length} bytes")
+    file.seek(segment.offset)
+    packed = file.read(segment.byte_size)
+    if len(packed) < segment.byte_size or (layout.compression == NONE and segment.byte_size < rows * row_bytes):
+        raise MediaRejected("truncated", f"a part of the TIFF image has {len(packed)} of {segment.byte_size} bytes")
     if page.value(tiff.FILL_ORDER, 1) == 2:
         packed = _reversed_bits(packed)
     data = _unpacked(packed, layout.compression, (rows, row_bytes))
@@ -267,7 +283,7 @@ def _unpacked(packed: bytes, compression: int, shape: tuple[int, int]) -> Bytes:
 
 
 def unpack_strips(strips: Sequence[bytes], compression: int, shape: tuple[int, int], rows_per_strip: int) -> Bytes:
-    """Let Pillow's libtiff unpack strips: they are shown to it as a grey image of eight bits.
+    """Unpack strips with Pillow's libtiff, which gets them as an eight-bit grey image.
 
     Args:
         strips: compressed bytes.
@@ -296,7 +312,7 @@ def unpack_strips(strips: Sequence[bytes], compression: int, shape: tuple[int, i
     for tag, kind, number, value in fields:
         if tag in tables:
             numbers, at = tables[tag]
-            value = int(numbers[0]) if count == 1 else at  # noqa: PLW2901 - a field's word is its value or its place
+            value = int(numbers[0]) if count == 1 else at  # noqa: PLW2901 - a field holds its value or an offset
         body += struct.pack("<HHII", tag, kind, number, value)
     body += bytes(4) + offsets.astype("<u4").tobytes() + lengths.astype("<u4").tobytes()
     with _any_size(), Image.open(io.BytesIO(b"".join([body, *strips])), formats=("TIFF",)) as image:
@@ -305,7 +321,7 @@ def unpack_strips(strips: Sequence[bytes], compression: int, shape: tuple[int, i
 
 @contextmanager
 def _any_size() -> Iterator[None]:
-    """Lift Pillow's limit of pixels: these are bytes of an image whose pixels were counted."""
+    """Lift Pillow's limit of pixels: the pixels of this image were counted before."""
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         yield
@@ -314,7 +330,7 @@ def _any_size() -> Iterator[None]:
 
 
 def _numbers(data: Bytes, layout: Layout, columns: int) -> Array:
-    """Turn rows of bytes into (rows, columns, channels) numbers, predictions undone."""
+    """Convert rows of bytes to (rows, columns, channels) numbers, and undo the prediction."""
     rows, channels = len(data), layout.channels
     if layout.bits not in {8, 16, 32, 64}:
         return _from_bits(data, layout, columns)
@@ -336,7 +352,7 @@ def _numbers(data: Bytes, layout: Layout, columns: int) -> Array:
 
 
 def _from_bits(data: Bytes, layout: Layout, columns: int) -> Array:
-    """Unpack samples that are no whole bytes: most significant bit first, rows begin at whole bytes."""
+    """Unpack samples of odd sizes: most significant bit first, rows begin at whole bytes."""
     count = columns * layout.channels
     values = np.empty((len(data), count), layout.dtype)
     weights = 1 << np.arange(layout.bits - 1, -1, -1, dtype=np.int64)

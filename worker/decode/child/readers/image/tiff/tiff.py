@@ -1,4 +1,4 @@
-"""Structure of TIFF and BigTIFF files in either byte order: directories with their fields, and which are pages."""
+"""Reads the structure of TIFF and BigTIFF files in either byte order: directories, fields, and which are pages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ REDUCED, MASK = 1, 4  # bits of SUBFILE_TYPE
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A field as it lies in the file."""
+    """A field as stored."""
 
     type: int
     count: int
@@ -39,18 +39,18 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """One image of a file."""
+    """A directory: the fields of one image."""
 
     number: int
-    """Place in the chain of directories; -1 for one that is named by another."""
+    """Index in the chain of directories; -1 for a subdirectory."""
     order: str
     """``<`` or ``>``."""
     fields: dict[int, Field]
     below: tuple[Directory, ...] = field(default=(), repr=False)
-    """Directories that this one names: reduced copies, or the full image behind a thumbnail."""
+    """Subdirectories: reduced copies, or the full image of a thumbnail."""
 
     def values(self, tag: int) -> tuple[int, ...]:
-        """Return the numbers of a field; none where it is absent or holds something else."""
+        """Return the numbers of a field; none where it is absent or has another type."""
         found = self.fields.get(tag)
         if found is None or found.type not in CODES:
             return ()
@@ -68,12 +68,12 @@ class Directory:
 
     @property
     def is_full(self) -> bool:
-        """Whether this is an image, and neither a reduced copy nor a mask of another."""
+        """Whether this is an image of its own, neither a reduced copy nor a mask."""
         flags = self.value(SUBFILE_TYPE, 0)
         return not flags & (REDUCED | MASK) and self.value(OLD_SUBFILE_TYPE, 0) != 2 and all(self.size)
 
     def everything(self) -> Iterator[Directory]:
-        """Yield this directory and all that are below it."""
+        """Yield this directory and all directories below it."""
         yield self
         for one in self.below:
             yield from one.everything()
@@ -81,7 +81,7 @@ class Directory:
 
 @dataclass(frozen=True, slots=True)
 class Tiff:
-    """What a file holds."""
+    """The directories of a file."""
 
     order: str
     is_big: bool
@@ -91,7 +91,7 @@ class Tiff:
 
 
 def is_tiff(head: bytes) -> bool:
-    """Tell whether a file begins like a TIFF."""
+    """Return whether a file has the signature of a TIFF."""
     return head[:4] in TIFF_MAGICS
 
 
@@ -99,7 +99,7 @@ def read_structure(file: BinaryIO) -> Tiff:
     """Read all directories.
 
     Raises:
-        MediaRejected: not even the first one can be read.
+        MediaRejected: the first one cannot be read.
     """
     reader = _Reader(file)
     chain: list[Directory] = []
@@ -117,7 +117,7 @@ def read_structure(file: BinaryIO) -> Tiff:
 
 
 class _Reader:
-    """Reads directories, each once."""
+    """Read directories, each once."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -132,7 +132,7 @@ class _Reader:
         self.first = self._number(self._word, head[start:]) if len(head) == 16 else self.size
 
     def directory(self, offset: int, number: int, depth: int = 0) -> tuple[Directory, int] | None:
-        """Return the directory at an offset and the offset of the next one; None where there is none or it was read."""
+        """Return the directory at an offset and the offset of the next one; None if there is none or it was read."""
         if offset in self._seen or len(self._seen) >= MAX_DIRECTORIES:
             return None
         self._seen.add(offset)
@@ -172,7 +172,7 @@ class _Reader:
         return self._file.read(min(length, self.size - offset))
 
     def _number(self, code: str, raw: bytes) -> int:
-        """Return the number at the start of some bytes, 0 where they end before it."""
+        """Return the number at the start of some bytes; 0 if they are too short."""
         if len(raw) < struct.calcsize(self.order + code):
             return 0
         return int(struct.unpack_from(self.order + code, raw)[0])
@@ -181,7 +181,7 @@ class _Reader:
 def pages(tiff: Tiff) -> tuple[Directory, ...]:
     """Return the images of a file in order, without reduced copies and masks.
 
-    A file whose first directory is a thumbnail has its image in the directories below.
+    If all directories of the chain are copies, the image is looked for in the directories below.
     """
     full = [one for one in tiff.chain if one.is_full]
     if not full:
@@ -192,7 +192,7 @@ def pages(tiff: Tiff) -> tuple[Directory, ...]:
 
 
 def _is_level_of(one: Directory, full: Directory) -> bool:
-    """Tell whether an image that does not say what it is is a level in a pyramid of another."""
+    """Return whether an image without a type is a level in the pyramid of another."""
     if SUBFILE_TYPE in one.fields or OLD_SUBFILE_TYPE in one.fields or TILE_OFFSETS not in one.fields:
         return False
     return _has_size_of_level(one, full)
@@ -204,7 +204,7 @@ def _has_size_of_level(one: Directory, full: Directory) -> bool:
 
 
 def hidden_pictures(tiff: Tiff, shown: tuple[Directory, ...]) -> int:
-    """Count full images below others that are no pages, copies in other sizes aside."""
+    """Count full images in subdirectories that are not pages, copies in other sizes aside."""
     return sum(
         one.is_full and not any(one is page for page in shown) and not _has_size_of_level(one, top)
         for top in tiff.chain

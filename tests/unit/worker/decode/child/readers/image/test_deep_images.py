@@ -175,7 +175,7 @@ def test_few_bits_in_sixteen_are_scaled_by_what_they_fill(made, bits, channels, 
 @pytest.mark.parametrize("share", [0.05, 0.2, 0.5])
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("format_name", ["png", "tiff"])
-def test_dark_pictures_of_sixteen_bits_stay_dark(made, share, channels, format_name):
+def test_dark_images_of_sixteen_bits_stay_dark(made, share, channels, format_name):
     dark = np.rint((grey_of(made.portrait) if channels == 1 else made.portrait) * share).astype(np.uint8)
     values = dark.astype(np.uint16) * 257
     path = made.folder / "dark"

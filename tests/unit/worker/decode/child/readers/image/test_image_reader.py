@@ -138,7 +138,7 @@ def test_modes_become_rgb(tmp_path, mode, value, expected):
     assert near(frame.pixels[2, 4], expected, 2)
 
 
-def test_lab_pictures_have_their_colours(tmp_path):
+def test_lab_images_have_their_colours(tmp_path):
     lab = ImageCms.profileToProfile(
         Image.new("RGB", (9, 5), RED),
         ImageCms.createProfile("sRGB"),
@@ -204,7 +204,7 @@ def test_half_a_file_is_refused_as_such(tmp_path, pillow_name):
     assert reason(path) in {"truncated", "corrupt"}
 
 
-def test_no_bytes_and_no_picture(tmp_path):
+def test_no_bytes_and_no_image(tmp_path):
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "text").write_text("not a picture")
     assert reason(tmp_path / "empty") == "empty"

@@ -83,14 +83,14 @@ def test_smaller_copies_and_masks_are_no_pages(made, coloured, fields):
     assert notes == []
 
 
-def test_copies_below_a_picture_are_no_pages(made, coloured):
+def test_copies_below_an_image_are_no_pages(made, coloured):
     below = [coloured(200, (32, 24), tag_254=REDUCED), coloured(200, (16, 12), tag_254=REDUCED)]
     (made.folder / "a.tif").write_bytes(made.tiff(coloured(50, (64, 48)), coloured(70), below=below))
     _, frames, _ = made.read(made.folder / "a.tif")
     assert [mean for *_, mean in shown(frames)] == [50, 70]
 
 
-def test_pictures_below_a_page_that_are_no_copies_are_noted(made, coloured):
+def test_images_below_a_page_that_are_no_copies_are_noted(made, coloured):
     below = [
         coloured(200, (33, 44), tag_254=0),
         coloured(200, (32, 24), tag_254=0),
@@ -102,7 +102,7 @@ def test_pictures_below_a_page_that_are_no_copies_are_noted(made, coloured):
     assert notes == ["images inside other pages were not analysed: 1"]
 
 
-def test_the_picture_behind_a_thumbnail_is_read(made, coloured):
+def test_the_image_behind_a_thumbnail_is_read(made, coloured):
     for name, thumbnail, below in (
         ("below.tif", [coloured(200, (16, 12), tag_254=REDUCED)], [coloured(50, (64, 48), tag_254=0)]),
         ("next.tif", [coloured(200, (16, 12), tag_254=REDUCED), coloured(50, (64, 48), tag_254=0)], []),
@@ -196,7 +196,7 @@ def test_raw_camera_files_are_not_read_as_their_thumbnails(made, coloured, name,
     assert "raw camera" in str(caught.value)
 
 
-def test_a_developed_picture_of_a_camera_is_read(made, coloured):
+def test_a_developed_image_of_a_camera_is_read(made, coloured):
     page = coloured(50, (64, 48), tag_254=0, tag_271=b"NIKON CORPORATION\0", tag_272=b"NIKON Z 9\0")
     below = [coloured(90, (16, 12), tag_254=REDUCED)]
     (made.folder / "a.tif").write_bytes(made.tiff(page, coloured(90, (16, 12), tag_254=REDUCED), below=below))
@@ -211,7 +211,7 @@ def picture(value, size=(64, 48)):
     return image
 
 
-def test_pictures_of_one_heic_file_are_pages_the_primary_one_first(made):
+def test_images_of_one_heic_file_are_pages_the_primary_one_first(made):
     pages = [picture(20), picture(90, (96, 64)), picture(160)]
     pages[0].save(made.folder / "a.heic", save_all=True, append_images=pages[1:], primary_index=2, quality=90)
     info, frames, notes = made.read(made.folder / "a.heic")
@@ -221,7 +221,7 @@ def test_pictures_of_one_heic_file_are_pages_the_primary_one_first(made):
     assert notes == []
 
 
-def test_versions_of_one_picture_are_no_pages(made):
+def test_versions_of_one_image_are_no_pages(made):
     picture(100).save(made.folder / "a.heic", save_all=True, append_images=[picture(106), picture(20)], quality=90)
     _, frames, notes = made.read(made.folder / "a.heic")
     assert len(frames) == 2

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from worker.decode.child.readers.video.encryption import LOOKED_AT_BYTES, is_encrypted
+from worker.decode.child.readers.video.encryption import SEARCHED_BYTES, is_encrypted
 
 SINF = b"\0\0\0\x50sinf\0\0\0\x0cfrma" + b"avc1" + b"\0\0\0\x14schm"
 ENTRY = b"\0\0\1\0encv" + bytes(78) + b"\0\0\0\x30avcC" + bytes(40) + SINF
@@ -18,7 +18,7 @@ NOISE = np.random.default_rng(5).integers(0, 256, 3 << 20, np.uint8).tobytes()
     [
         (b"\0\0\0\x18ftypisom" + bytes(99) + ENTRY, True),
         (b"\0\0\0\x18ftypM4V " + bytes(99) + FAIRPLAY, True),
-        (b"\0\0\0\x18ftypisom" + bytes(3 * LOOKED_AT_BYTES) + ENTRY + bytes(99), True),  # described at the end
+        (b"\0\0\0\x18ftypisom" + bytes(3 * SEARCHED_BYTES) + ENTRY + bytes(99), True),  # described at the end
         (MATROSKA, True),
         (MATROSKA.replace(b"\x50\x33\x81\x01", b"\x50\x33\x81\x00").replace(b"\x50\x35", b"\x50\x34"), False),  # packed
         (ASF + bytes.fromhex("fbb3112223bdd211b4b700a0c955fc6e"), True),
