@@ -23,7 +23,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from db.engine import make_engine, session_factory
-from db.reader.run_query import WORK_MEMORY
+from db.reader.run_query import RESOURCES
 from db.schema.migrate import upgrade
 from db.schema.totals import find_differences, recount_people
 from db.server.embedded import EmbeddedPostgres
@@ -179,7 +179,8 @@ def questions() -> dict[str, str]:
 def measure(connection: Connection) -> None:
     """Ask everything twice: as a user does, and without parallel workers."""
     print("| question | seconds | processor |\n|---|---|---|")
-    connection.exec_driver_sql(f"SET work_mem = '{WORK_MEMORY}'")
+    for name, value in RESOURCES.items():
+        connection.exec_driver_sql(f"SET {name} = '{value}'")
     for title, query in questions().items():
         explained = "EXPLAIN (ANALYZE, TIMING OFF) " + query.replace("name = 'Ada'", "name = 'Name 500'")
         show(title, connection, lambda explained=explained: connection.exec_driver_sql(explained.replace("%", "%%")))

@@ -81,6 +81,7 @@ LIMITS = {
     "idle_in_transaction_session_timeout": "10min",  # an old snapshot keeps rows that were changed since
     "default_transaction_read_only": "on",
     "work_mem": "64MB",
+    "enable_memoize": "off",  # see db.reader.run_query.RESOURCES
     "temp_file_limit": "10GB",  # of one session; may be set by a superuser alone
 }
 """What holds for a login as the reader, unless an administrator set something else. Questions set their timeout."""
