@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -23,10 +23,13 @@ if TYPE_CHECKING:
 
     from models.trunks.base import TrunkLayout
 
+Entry = TypeVar("Entry")
+
 FILE = "release.json"
 FORMAT = 1
 DETECTOR_FILE = "detector.safetensors"
 TRUNK_FILE = "trunk.safetensors"
+DETECTOR_KEYS = ("detector", "orientation")  # of `licences` and `data`: the networks in the detector's file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +123,11 @@ class Manifest:
     def with_files(self, hashes: Mapping[str, str]) -> Manifest:
         """Return a copy that names these files."""
         return replace(self, files=dict(sorted(hashes.items())))
+
+
+def of_detector(entries: Mapping[str, Entry]) -> dict[str, Entry]:
+    """Return those of a manifest's `licences` or `data` that go wherever the detector's file goes."""
+    return {key: entries[key] for key in DETECTOR_KEYS if key in entries}
 
 
 def branch_file(task: str) -> str:

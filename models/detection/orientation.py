@@ -32,8 +32,10 @@ class OrientationNet(nn.Module):
         """Return the (N,) logits of crops to show an upright face.
 
         Args:
-            crops: (N, 3, S, S) RGB 0..255, S a multiple of 56, aligned to ARCFACE_TEMPLATE.
+            crops: (N, 3, S, S) RGB 0..255, S a multiple of 56, aligned to ARCFACE_TEMPLATE; N may be 0.
         """
+        if not len(crops):
+            return torch.zeros(0, device=crops.device)
         x = self._normalised(crops)
         for convolution in self.maps:
             x = functional.relu(convolution(x))

@@ -28,6 +28,7 @@ from training.cli.options import (  # noqa: TC001 - Typer reads annotations when
     OutOption,
     ReleaseOption,
 )
+from training.cli.orientation import add_orientation_command
 from training.cli.trunks import add_trunk_commands
 from training.depth.grid import SEARCHED, SearchOptions, depth_table, from_json, winner_table, winning
 from training.depth.probes import ProbeOptions
@@ -210,6 +211,7 @@ def convert_weights(
 add_trunk_commands(app)
 add_compare_command(app)
 add_identity_command(app)
+add_orientation_command(app)
 
 
 def main() -> None:

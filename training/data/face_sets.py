@@ -305,6 +305,19 @@ def read_lfw(data: Path) -> tuple[FaceSet, Pairs]:
     )
 
 
+def read_lfw_images(data: Path) -> FaceSet:
+    """Read all images of LFW by the person's split in ``persons_split.csv``: test are folds 9 and 10 of View 2."""
+    root = data / "lfw"
+    rows = read_rows(root / "persons_split.csv")
+    named = [(row, number) for row in rows for number in range(1, int(row["images"]) + 1)]
+    return FaceSet(
+        name="lfw",
+        root=root,
+        files=np.array([_lfw_file(row["person"], str(number)) for row, number in named], dtype=np.str_),
+        split=np.array([row["split"] for row, _ in named], dtype=np.str_),
+    )
+
+
 def _pair(words: list[str]) -> tuple[str, str, bool]:
     same = len(words) == 3
     first, second = (words[0], words[0] if same else words[2])

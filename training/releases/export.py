@@ -9,7 +9,7 @@ import torch
 
 from models.branches import Branch
 from models.errors import ReleaseError
-from models.manifest import DETECTOR_FILE, TRUNK_FILE, Manifest, branch_file, read_manifest
+from models.manifest import DETECTOR_FILE, TRUNK_FILE, Manifest, branch_file, of_detector, read_manifest
 from models.release import write_release
 from models.weights import load_into, read_weights
 
@@ -101,10 +101,11 @@ def export(
     """
     before = read_manifest(base)
     licence = before.licences.get("trunk", LICENCES["trunk"])
-    data = DATA | ({TUNING: before.data[TUNING]} if TUNING in before.data else {})
+    data = DATA | of_detector(before.data)
+    data |= {TUNING: before.data[TUNING]} if TUNING in before.data else {}
     if tuned:
         before = replace(before.on_trunk(tuned.name), files=before.files)
-        licence, data = tuned.licence(licence), DATA | {TUNING: tuned.data()}
+        licence, data = tuned.licence(licence), data | {TUNING: tuned.data()}
     fresh = {branch.spec.task: branch for branch in branches}
     kept = tuple(spec for spec in before.branches if spec.task not in fresh)
     specs = (*kept, *(branch.spec for branch in branches))
@@ -112,7 +113,7 @@ def export(
     weights: dict[str, Mapping[str, Tensor]] = {file: read_weights(base / file, before.files[file]) for file in files}
     weights |= {TRUNK_FILE: half(tuned.trunk.state_dict())} if tuned else {}
     weights |= {branch_file(task): half(branch.state_dict()) for task, branch in fresh.items()}
-    licences = LICENCES | {"trunk": licence}
+    licences = LICENCES | of_detector(before.licences) | {"trunk": licence}
     manifest = replace(before, name=name, branches=specs, metrics={}, data=data, licences=licences)
     return write_release(target, manifest, weights)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from models.errors import WeightsError
-from models.manifest import DETECTOR_FILE, TRUNK_FILE, Manifest, read_manifest
+from models.manifest import DETECTOR_FILE, TRUNK_FILE, Manifest, of_detector, read_manifest
 from models.release import write_release
 from models.trunks.base import TRUNKS, TrunkName
 from models.trunks.registry import create_trunk
@@ -55,8 +55,8 @@ def import_trunk(name: str, source: Path, base: Path, target: Path) -> Manifest:
     """
     found = read_published(name, source)
     before = read_manifest(base)
-    licences = {"detector": before.licences.get("detector", LICENCES["detector"]), "trunk": found.licence}
-    manifest = replace(before.on_trunk(name), name=target.name, data={}, licences=licences)
+    licences = {"detector": LICENCES["detector"]} | of_detector(before.licences) | {"trunk": found.licence}
+    manifest = replace(before.on_trunk(name), name=target.name, data=of_detector(before.data), licences=licences)
     detector = read_weights(base / DETECTOR_FILE, before.files[DETECTOR_FILE])
     return write_release(target, manifest, {DETECTOR_FILE: detector, TRUNK_FILE: found.tensors})
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from training.data.crops import crop_faces
-from training.data.face_sets import UNKNOWN, FaceSet, read_celeba, read_rows, read_utkface
+from training.data.face_sets import UNKNOWN, FaceSet, read_celeba, read_lfw_images, read_utkface
 from training.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
@@ -71,12 +71,9 @@ def read_celeba_people(data: Path) -> NamedFaces:
 
 def read_lfw_people(data: Path) -> NamedFaces:
     """Read the people of split train in ``persons_split.csv`` of LFW: those outside folds 8, 9 and 10 of View 2."""
-    root = data / "lfw"
-    rows = [row for row in read_rows(root / "persons_split.csv") if row["split"] == "train"]
-    named = [(row["person"], number) for row in rows for number in range(1, int(row["images"]) + 1)]
-    files = np.array([f"images/{person}/{person}_{number:04d}.jpg" for person, number in named], dtype=np.str_)
-    faces = FaceSet(name="lfw", root=root, files=files, split=np.full(len(files), "train", dtype=np.str_))
-    return NamedFaces(faces, np.array([f"lfw {person}" for person, _ in named], dtype=np.str_))
+    every = read_lfw_images(data)
+    faces = every[every.rows("train")]
+    return NamedFaces(faces, np.array([f"lfw {file.split('/')[1]}" for file in faces.files.tolist()], dtype=np.str_))
 
 
 def read_utkface_unnamed(data: Path) -> NamedFaces:

@@ -17,7 +17,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from models.manifest import DETECTOR_FILE, TRUNK_FILE, read_manifest
+from models.manifest import DETECTOR_FILE, TRUNK_FILE, of_detector, read_manifest
 from models.release import write_release
 from models.weights import read_weights
 from training.errors import RecipeError, TrainingError
@@ -239,8 +239,9 @@ def write_trunk(trunk: Trunk, name: str, base: Path, target: Path) -> Manifest:
         target: folder to write.
     """
     before = read_manifest(base)
-    licences = {"detector": before.licences.get("detector", ""), "trunk": "as the faces that it was trained on allow"}
-    manifest = replace(before.on_trunk(name), name=target.name, data={}, licences=licences)
+    terms = {"trunk": "as the faces that it was trained on allow"}
+    licences = {"detector": ""} | of_detector(before.licences) | terms
+    manifest = replace(before.on_trunk(name), name=target.name, data=of_detector(before.data), licences=licences)
     detector = read_weights(base / DETECTOR_FILE, before.files[DETECTOR_FILE])
     tensors = {key: value.detach().float().cpu() for key, value in trunk.state_dict().items()}
     return write_release(target, manifest, {DETECTOR_FILE: detector, TRUNK_FILE: tensors})
