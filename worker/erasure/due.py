@@ -28,12 +28,12 @@ BATCH_SECONDS = 1.0  # of one transaction: it blocks identification and submissi
 # Rows of the first transaction, and bounds of all later ones; the number follows the time that the one before took.
 FIRST_ROWS, MIN_ROWS, MAX_ROWS = 1000, 100, 100_000
 ROWS_OF_A_FILE = 10  # items, analyses, units and the like, as far as they cost time; faces are counted besides
-FIRST_PAUSE_SECONDS = 60.0  # before a failed file is tried again; doubles with every attempt
+FIRST_PAUSE_SECONDS = 60.0  # before a failed file is tried again; doubles with every attempt, also in removal.py
 MAX_PAUSE_SECONDS = 86400.0
 LONE_LOCK_WAIT_SECONDS = 0.5  # for locked rows of one file, once the files of its batch are tried one by one
 ERROR_CHARACTERS = 500  # of a message that is stored
 # Errors that concern one file of a batch and not the others.
-FILE_ERRORS = (
+ERASURE_ERRORS = (
     SQLAlchemyError, FacetError, OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
     AssertionError, RuntimeError, MemoryError,
 )  # fmt: skip
@@ -135,7 +135,7 @@ class Retention:
             eraser = eraser.with_lock_wait(LONE_LOCK_WAIT_SECONDS)
         try:
             receipt = eraser.erase_due_files(media)
-        except FILE_ERRORS as err:
+        except ERASURE_ERRORS as err:
             if _is_database_error(err):
                 raise
             if len(media) == 1:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from worker.erasure.due import ERROR_CHARACTERS, FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS
 from worker.erasure.files import NotedFiles, check_crops, remove_file
 from worker.erasure.receipt import RemovedFiles
 from worker.errors import FacetError, RetryableError
@@ -25,11 +26,8 @@ logger = logging.getLogger(__name__)
 
 ENTRIES_AT_ONCE = 200  # entries that are read at once
 MAX_FAILURES = 3  # in a row, after which the store counts as away
-FIRST_PAUSE_SECONDS = 60.0  # before a failed entry is tried again; doubles with every attempt
-MAX_PAUSE_SECONDS = 86400.0
-ERROR_CHARACTERS = 500  # of a message that is stored
 # Errors that concern one file of a store and not the others.
-FILE_ERRORS = (FacetError, OSError, ValueError, LookupError, TypeError, RuntimeError)
+REMOVAL_ERRORS = (FacetError, OSError, ValueError, LookupError, TypeError, RuntimeError)
 
 # Copies in the staging folder of another host are removed by that host.
 _DUE = text("""
@@ -107,7 +105,7 @@ class Remover:
         try:
             self.done += remove_file(self.sessions, self.stores, number)
             self.failures = 0
-        except FILE_ERRORS as err:
+        except REMOVAL_ERRORS as err:
             self._fail(err)
             facts = {"id": number, "error": masked(str(err))[:ERROR_CHARACTERS]}
             with self.sessions.begin() as session:
@@ -117,7 +115,7 @@ class Remover:
         try:
             self.done += check_crops(self.sessions, self.stores, analysis_id)
             self.failures = 0
-        except FILE_ERRORS as err:
+        except REMOVAL_ERRORS as err:
             self._fail(err)
 
     def _fail(self, err: Exception) -> None:
