@@ -10,8 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 
 SCHEMA = "facet"
-EMBEDDING_DIMENSION = 128
-"""Length of a face's embedding: what the trunk of every release gives."""
+EMBEDDING_DIMENSION = 128  # length of a face's embedding, the same for the trunk of every release
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -30,8 +29,7 @@ Count = Annotated[int, mapped_column(Integer, server_default=text("0"))]
 Real = Annotated[float, mapped_column(REAL)]
 Reals = Annotated[list[float], mapped_column(ARRAY(REAL))]
 JsonObject = Annotated[Json, mapped_column(JSONB, server_default=text("'{}'"))]
-Embedding = Annotated[Any, mapped_column(Vector(EMBEDDING_DIMENSION))]
-"""NumPy array (128,) float32, L2-normalised."""
+Embedding = Annotated[Any, mapped_column(Vector(EMBEDDING_DIMENSION))]  # NumPy array (128,) float32, L2-normalised
 
 
 class Base(DeclarativeBase):

@@ -52,7 +52,7 @@ def mask_url(url: str | URL) -> str:
 
 
 def make_engine(url: str, *, pool_size: int = 5, search_path: str = SEARCH_PATH) -> Engine:
-    """Return an engine whose connections see the schema ``facet`` first and speak UTC.
+    """Return an engine whose connections search the schema ``facet`` first and use UTC.
 
     Args:
         url: address of the database.
@@ -82,5 +82,5 @@ def make_engine(url: str, *, pool_size: int = 5, search_path: str = SEARCH_PATH)
 
 
 def session_factory(engine: Engine) -> sessionmaker[Session]:
-    """Return a maker of sessions; rows stay readable after a commit."""
+    """Return a session factory; rows stay readable after a commit."""
     return sessionmaker(engine, expire_on_commit=False)

@@ -1,4 +1,4 @@
-"""Errors of the database, by what the caller does about them.
+"""Errors of the database, by the reaction of the caller.
 
 DatabaseError              base; its text is one line: what was found, what was expected, what to do
 ├── DatabaseUnreachable    no connection: the server is away, or refuses this user; try again later
@@ -14,11 +14,11 @@ from __future__ import annotations
 
 
 class DatabaseError(Exception):
-    """Something is wrong with the database; the text says what was found, what was expected and what to do."""
+    """The database cannot be used; the text says what was found, what was expected and what to do."""
 
 
 class DatabaseUnreachable(DatabaseError):
-    """No connection: the server is away, or it refuses this user."""
+    """No connection: the server is unreachable, or it refuses this user."""
 
 
 class DatabaseUnsuitable(DatabaseError):
@@ -34,11 +34,11 @@ class SchemaMissing(SchemaError):
 
 
 class SchemaOutdated(SchemaError):
-    """The tables were made by an older program."""
+    """The tables were created by an older program."""
 
 
 class SchemaNewer(SchemaError):
-    """The tables were made by a newer program."""
+    """The tables were created by a newer program."""
 
 
 class QueryError(DatabaseError):

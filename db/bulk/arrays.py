@@ -1,4 +1,4 @@
-"""Whole columns by binary COPY: a million embeddings come as arrays, without a Python object for each number."""
+"""Whole columns by binary COPY: a million embeddings are read as arrays, without a Python object for each number."""
 
 from __future__ import annotations
 
@@ -23,13 +23,12 @@ ColumnType = Literal["bigint", "integer", "real", "double precision", "boolean",
 
 @dataclass(frozen=True, slots=True)
 class Reals:
-    """A column of real[], with as many elements in every row and none of them null; it is only read."""
+    """A column of real[] with the same count of elements in every row, none of them null; it is only read."""
 
     length: int
 
 
-BLOCK_ROWS = 50_000
-"""Rows in one block: 28 MB with an embedding."""
+BLOCK_ROWS = 50_000  # rows in one block: 28 MB with an embedding
 
 # Source: PostgreSQL's documentation of COPY (binary format), its array_send, and pgvector's vector_send: int16
 # dimension, int16 unused.
@@ -172,7 +171,7 @@ def _chunks(session: Session, query: str, parameters: Mapping[str, object] | Non
 
 
 def _cut(chunks: Iterator[bytes], row_bytes: int) -> Iterator[bytes]:
-    """Join chunks, mostly rows, to blocks of rows; the trailer is left out."""
+    """Join chunks, mostly one row each, to blocks of rows, without the trailer."""
     while waiting := list(islice(chunks, BLOCK_ROWS)):
         joined = b"".join(waiting)
         if len(joined) % row_bytes == len(_TRAILER):
@@ -185,7 +184,7 @@ def _cut(chunks: Iterator[bytes], row_bytes: int) -> Iterator[bytes]:
 
 def _driver(session: Session) -> psycopg.Connection[Any]:
     driver = session.connection().connection.driver_connection
-    assert isinstance(driver, psycopg.Connection)  # noqa: S101 - make_engine knows no other driver
+    assert isinstance(driver, psycopg.Connection)  # noqa: S101 - make_engine sets no other driver
     return driver
 
 

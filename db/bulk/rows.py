@@ -28,7 +28,7 @@ _VECTOR_INFO = "facet.vector"
 
 
 def allocate_ids(session: Session, table: str, count: int) -> list[int]:
-    """Take ids for rows that are about to be copied; ids of an undone transaction are never given again.
+    """Allocate ids for rows that are about to be copied; ids of an undone transaction are not reused.
 
     Args:
         session: an open session.
@@ -36,7 +36,7 @@ def allocate_ids(session: Session, table: str, count: int) -> list[int]:
         count: how many.
 
     Returns:
-        Ascending ids; not always without gaps, because others take ids at the same time.
+        Ascending ids; they may have gaps, because other processes allocate ids at the same time.
     """
     if count == 0:
         return []
@@ -56,7 +56,7 @@ def copy_rows(session: Session, table: str, columns: Sequence[str], rows: Iterab
             JSON text for jsonb, None for null.
 
     Returns:
-        How many rows were appended.
+        The count of appended rows.
 
     Raises:
         sqlalchemy.exc.DBAPIError: as from any other statement of the session.
@@ -76,7 +76,7 @@ def copy_rows(session: Session, table: str, columns: Sequence[str], rows: Iterab
 
 def _copy(connection: Connection, statement: sql.Composed, types: list[str], rows: Iterable[Sequence[Any]]) -> int:
     driver = connection.connection.driver_connection
-    assert isinstance(driver, psycopg.Connection)  # noqa: S101 - make_engine knows no other driver
+    assert isinstance(driver, psycopg.Connection)  # noqa: S101 - make_engine sets no other driver
     with driver.cursor() as cursor:
         if "vector" in types:
             _register_vector(cursor, connection)
@@ -88,7 +88,7 @@ def _copy(connection: Connection, statement: sql.Composed, types: list[str], row
 
 
 def _register_vector(cursor: psycopg.Cursor[Any], connection: Connection) -> None:
-    """Teach one cursor the vector type; the connection goes on giving vectors as it always did."""
+    """Register the vector type for one cursor; the connection returns vectors as before."""
     info = connection.info.get(_VECTOR_INFO)
     if info is None:
         driver = cursor.connection

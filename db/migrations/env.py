@@ -1,4 +1,4 @@
-"""Run migrations on the connection that ``db.schema.migrate`` hands over, one transaction a step."""
+"""Run migrations on the connection of ``db.schema.migrate``, one transaction a step."""
 
 from __future__ import annotations
 

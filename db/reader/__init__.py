@@ -1,1 +1,1 @@
-"""Read-only SQL of users: checked, limited and run for them."""
+"""Read-only SQL of users: checks, limits and runs it."""

@@ -1,8 +1,8 @@
-"""Questions of users: one statement, read-only, as a role that may see the views and nothing else.
+"""Queries of users: one statement, read-only, as a role that may read the views and nothing else.
 
-Four walls, each of which would do alone for honest mistakes: the role ``facet_reader`` (a login of its own where the
-server lets it in, else SET ROLE); a READ ONLY transaction; a cursor, which PostgreSQL declares for one question and for
-nothing else; and no function with side effects, so that no query changes its own role or limits, or reads files.
+Four barriers, each of which alone stops honest mistakes: the role ``facet_reader`` (a login of its own where the
+server admits it, else SET ROLE); a READ ONLY transaction; a cursor, which PostgreSQL declares for a single query and
+for nothing else; and no function with side effects, so that no query changes its own role or limits, or reads files.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ ROWS_PER_FETCH = 2000
 # A join of two million faces stays out of temporary files with this memory for each sort and hash table. Memoize is off
 # since PostgreSQL takes it for joins by ranges, whose keys hardly repeat: people in view together took 10 s, not 3.
 RESOURCES = {"work_mem": "64MB", "enable_memoize": "off"}
+# Functions that PostgreSQL calls volatile although they change nothing.
 HARMLESS = (
     "clock_timestamp",
     "gen_random_uuid",
@@ -41,7 +42,6 @@ HARMLESS = (
     "random_normal",
     "timeofday",
 )
-"""Functions that PostgreSQL calls volatile although they touch nothing."""
 
 # Volatile functions have side effects, or read what lies outside the tables; set_config and dynamic SQL are among them.
 # Of functions that others installed, those called stable may run SQL handed to them as text (crosstab).
@@ -55,7 +55,7 @@ WHERE p.proname = ANY(%(calls)s) AND NOT p.proname = ANY(%(harmless)s) AND (
 
 
 class QueryResult:
-    """The rows of a query, fetched from the server as they are taken; to be taken once.
+    """The rows of a query, fetched from the server while they are iterated over, which is possible once.
 
     Attributes:
         columns: names.
@@ -72,7 +72,7 @@ class QueryResult:
 
 
 @dataclass(frozen=True, slots=True)
-class _Question:
+class _Request:
     query: str
     parameters: Sequence[Any] | Mapping[str, Any] | None
     limit: int | None
@@ -90,7 +90,7 @@ def run_query(
     timeout_seconds: float = 300.0,
     settings: Mapping[str, str] | None = None,
 ) -> Iterator[QueryResult]:
-    """Ask one question; its rows can be taken while the context is open.
+    """Run one query; its rows can be read while the context is open.
 
     Args:
         url: address of the database, as the reader or as any user who may become the reader.
@@ -98,59 +98,59 @@ def run_query(
         parameters: values for ``%s`` or ``%(name)s``; without them a percent sign means itself.
         limit: most rows to give.
         timeout_seconds: longest time that the server may work before the first and between further rows.
-        settings: of PostgreSQL, for this question alone.
+        settings: of PostgreSQL, for this query alone.
 
     Yields:
-        Columns, types and an iterator of rows: arrays and vectors are lists, jsonb is what it holds, times are aware.
+        Columns, types and an iterator of rows: arrays and vectors are lists, jsonb is its value, times are aware.
 
     Raises:
         DatabaseUnreachable: no connection.
-        QueryError: the query is refused, wrong or too slow; also raised while rows are taken.
+        QueryError: the query is refused, wrong or too slow; also raised while rows are read.
     """
     text = read_query(query)
-    question = _Question(query, parameters, limit, timeout_seconds, settings or {})
-    with _connection(url, question) as connection, ExitStack() as open_cursor:
-        with _told(question):
+    request = _Request(query, parameters, limit, timeout_seconds, settings or {})
+    with _connection(url, request) as connection, ExitStack() as open_cursor:
+        with _errors_in_one_line(request):
             _refuse_side_effects(connection, text.calls)
             if text.beginning == "explain":
-                # Plans come from no declared cursor; preparing holds this to a single statement as well.
+                # Plans come from no declared cursor; preparing also limits this to a single statement.
                 cursor = open_cursor.enter_context(connection.cursor())
                 cursor.execute(query, parameters, prepare=True)
             else:
                 cursor = open_cursor.enter_context(_streaming_cursor(connection))
                 cursor.execute(query, parameters)
-            result = _result(connection, cursor, question)
+            result = _result(connection, cursor, request)
         yield result
 
 
 def _streaming_cursor(connection: psycopg.Connection) -> psycopg.Cursor[Any]:
-    cursor = connection.cursor("question")
+    cursor = connection.cursor("query")
     cursor.itersize = ROWS_PER_FETCH
     return cursor
 
 
-def _result(connection: psycopg.Connection, cursor: psycopg.Cursor[Any], question: _Question) -> QueryResult:
+def _result(connection: psycopg.Connection, cursor: psycopg.Cursor[Any], request: _Request) -> QueryResult:
     described = cursor.description or []
     oids = [column.type_code for column in described]
     named = connection.execute("SELECT oid::int8, typname FROM pg_type WHERE oid = ANY(%s)", (oids,)).fetchall()
     type_of: dict[int, str] = dict(named)
     columns = [column.name for column in described]
-    return QueryResult(columns, [type_of[oid] for oid in oids], _rows(cursor, question))
+    return QueryResult(columns, [type_of[oid] for oid in oids], _rows(cursor, request))
 
 
-def _rows(cursor: psycopg.Cursor[Any], question: _Question) -> Iterator[tuple[Any, ...]]:
-    with _told(question):
-        yield from islice(cursor, question.limit)
+def _rows(cursor: psycopg.Cursor[Any], request: _Request) -> Iterator[tuple[Any, ...]]:
+    with _errors_in_one_line(request):
+        yield from islice(cursor, request.limit)
 
 
 @contextmanager
-def _connection(url: str, question: _Question) -> Iterator[psycopg.Connection]:
-    """Open a read-only transaction as the reader; whatever happens in it, nothing of it is kept."""
+def _connection(url: str, request: _Request) -> Iterator[psycopg.Connection]:
+    """Open a read-only transaction as the reader; it is always rolled back."""
     connection = _login(parse_url(url))
     try:
         connection.read_only = True
         _become_reader(connection)
-        _set_limits(connection, question)
+        _set_limits(connection, request)
         _read_vectors_as_lists(connection)
         yield connection
     finally:
@@ -158,7 +158,7 @@ def _connection(url: str, question: _Question) -> Iterator[psycopg.Connection]:
 
 
 def _login(url: URL) -> psycopg.Connection:
-    """Log in as the reader where no password is asked for (the embedded server), else as the user of the address."""
+    """Log in as the reader where no password is needed (the embedded server), else as the user of the address."""
     if url.password is None and url.username != READER:
         try:
             return _connect(url.set(username=READER))
@@ -181,16 +181,16 @@ def _connect(url: URL) -> psycopg.Connection:
     return psycopg.connect(**arguments)
 
 
-def _set_limits(connection: psycopg.Connection, question: _Question) -> None:
-    """Set what holds for this transaction: in it, so that it holds behind a pooler and nobody gets it after us."""
+def _set_limits(connection: psycopg.Connection, request: _Request) -> None:
+    """Set the limits inside the transaction, so that they hold behind a pooler and end with the transaction."""
     settings = {
         "search_path": SEARCH_PATH,
         "timezone": "UTC",
         "default_transaction_read_only": "on",
         "standard_conforming_strings": "on",
         **RESOURCES,
-        **question.settings,
-        "statement_timeout": f"{max(1, round(question.timeout_seconds * 1000))}ms",
+        **request.settings,
+        "statement_timeout": f"{max(1, round(request.timeout_seconds * 1000))}ms",
     }
     for name, value in settings.items():
         connection.execute("SELECT set_config(%s, %s, true)", (name, value))
@@ -232,18 +232,18 @@ def _read_vectors_as_lists(connection: psycopg.Connection) -> None:
 
 
 @contextmanager
-def _told(question: _Question) -> Iterator[None]:
-    """Turn what PostgreSQL says of a query into one line with a next step."""
+def _errors_in_one_line(request: _Request) -> Iterator[None]:
+    """Turn an error of PostgreSQL into one line with a next step."""
     try:
         yield
     except psycopg.Error as err:
-        raise QueryError(_told_line(err, question)) from err
+        raise QueryError(_message(err, request)) from err
 
 
-def _told_line(err: psycopg.Error, question: _Question) -> str:
+def _message(err: psycopg.Error, request: _Request) -> str:
     found = err.diag.message_primary or str(err).splitlines()[0]
     if isinstance(err, psycopg.errors.QueryCanceled):
-        return f"the query took longer than {question.timeout_seconds:g} s; narrow it, or allow it more time"
+        return f"the query took longer than {request.timeout_seconds:g} s; narrow it, or allow it more time"
     if "multiple commands" in found:
         return "the query holds more than one statement; expected one"
     if isinstance(err, psycopg.errors.UndefinedTable | psycopg.errors.InsufficientPrivilege):

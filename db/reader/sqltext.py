@@ -1,6 +1,6 @@
-"""What may be known of a query from its text, before PostgreSQL sees it: how it begins and which functions it calls.
+"""The properties of a query that its text shows before PostgreSQL sees it: its first word and the functions called.
 
-The text is cut into words exactly as PostgreSQL cuts it. Two notations would make that hard to be sure of, backslash
+The text is cut into tokens exactly as PostgreSQL does it. Two notations would make that uncertain, backslash
 strings and identifiers with Unicode escapes; queries do not need them, so they are refused.
 """
 
@@ -33,22 +33,22 @@ _COMMENT_EDGE = re.compile(r"/\*|\*/")
 
 @dataclass(frozen=True, slots=True)
 class QueryText:
-    """What the text of a query says of it."""
+    """First word and calls of a query."""
 
     beginning: str
-    """Its first word in lower case, '' where it begins with none."""
+    """Its first word in lower case, '' where it begins with something else."""
     calls: frozenset[str]
-    """Names that stand before an opening parenthesis, without their schema."""
+    """Names before an opening parenthesis, without their schema."""
 
 
 def read_query(query: str) -> QueryText:
-    """Read the text of one query.
+    """Parse the text of one query.
 
     Args:
         query: SQL as the user wrote it.
 
     Raises:
-        QueryError: it uses a notation that is refused, or does not begin like a question.
+        QueryError: it uses a notation that is refused, or does not begin like a query.
     """
     beginning: str | None = None
     name: str | None = None

@@ -1,1 +1,1 @@
-"""Tables, views and privileges, and the migrations that bring a database to them."""
+"""Tables, views and privileges, and the migrations that create them."""

@@ -28,21 +28,21 @@ class Job(Base):
     finished_at: Mapped[datetime | None]
     # Days from submission after which its files are erased, unless another job keeps them longer; null for never.
     keep_days: Mapped[int | None] = mapped_column(Integer)
-    # Items that were erased, by the state that they had; a pending or cancelled one counts as rejected.
+    # Erased items, by the state that they had; a pending or cancelled one counts as rejected.
     erased_done: Mapped[Count]
     erased_rejected: Mapped[Count]
     erased_quarantined: Mapped[Count]
     cancelled_at: Mapped[datetime | None]
-    # Whether all of its files were written; the default is what programs of before wrote.
+    # Whether all of its files were written; the default is the value of earlier programs.
     submission: Mapped[SubmissionState] = mapped_column(Text, server_default=text("'ended'"))
-    # When its submission wrote last.
+    # Time of the last write of its submission.
     written_at: Mapped[datetime | None]
 
     items: Mapped[list["JobItem"]] = relationship(back_populates="job", passive_deletes=True)
 
 
 class JobItem(Base):
-    """One file of a submission; its state is that of its analysis, or 'rejected' where it has none: it was refused."""
+    """One file of a submission; its state is that of its analysis, or 'rejected' where it was refused and has none."""
 
     __tablename__ = "job_item"
     __table_args__ = (
@@ -55,9 +55,9 @@ class JobItem(Base):
     item_no: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     uri: Mapped[str]
     media_id: Mapped[int] = mapped_column(ForeignKey("facet.media_file.media_id", ondelete="CASCADE"))
-    # No cascade: an analysis that a job counts may go only together with its file.
+    # No cascade: an analysis that a job counts may be deleted only together with its file.
     analysis_id: Mapped[int | None] = mapped_column(ForeignKey("facet.analysis.analysis_id"))
-    # Why this submission refused the file: under another one it may be analysed.
+    # The reason for which this submission refused the file; another one may analyse it.
     reason: Mapped[str | None]
 
     job: Mapped[Job] = relationship(back_populates="items")

@@ -1,7 +1,7 @@
-"""Bring a database to this program's tables, and say how far it is.
+"""Migrates a database to this program's tables, and reports its revision.
 
-Only one program migrates at a time (an advisory lock), no step waits for ever on another program's lock, and each step
-is one transaction. There is no settings file: everything is given here.
+Only one program migrates at a time (an advisory lock), each step waits a limited time for another program's lock, and
+each step is one transaction. There is no settings file: all settings are here.
 """
 
 from __future__ import annotations
@@ -42,14 +42,12 @@ if TYPE_CHECKING:
 
 MIGRATIONS = Path(__file__).resolve().parents[1] / "migrations"
 
-LOCK_KEY = 0x6661636574  # "facet"; any number will do that no other program on the database uses
-LOCK_TIMEOUT = "10s"
-"""Longest wait of one statement for a lock of a running program; past it the step is undone and can be repeated."""
-STATEMENT_TIMEOUT = "30min"
-"""Longest single statement: rewriting the faces of a large archive."""
+LOCK_KEY = 0x6661636574  # "facet"; any number that no other program on the database uses
+LOCK_TIMEOUT = "10s"  # longest wait of a statement for a lock; after it the step is undone and can be repeated
+STATEMENT_TIMEOUT = "30min"  # longest single statement: rewriting the faces of a large archive
 
 _PGVECTOR = "the extension pgvector on the server: install it, then run 'facet db upgrade' again"
-_EXPECTED = {
+_EXPECTED = {  # by PostgreSQL's error code
     "55P03": "the database to be quiet: stop the workers, then run 'facet db upgrade' again",
     "57014": "every statement to end in time: stop the workers, then run 'facet db upgrade' again",
     "2BP01": "no other views on Facet's views while these change their columns: drop yours, and make them again after",
@@ -57,14 +55,13 @@ _EXPECTED = {
     "58P01": _PGVECTOR,
     "0A000": _PGVECTOR,
 }
-"""What was missing, by PostgreSQL's error code."""
 
 SchemaPosition = Literal["missing", "old", "current", "newer"]
 
 
 @dataclass(frozen=True, slots=True)
 class SchemaState:
-    """How far a database is."""
+    """The revisions of a database and of this program."""
 
     position: SchemaPosition
     found: str | None
@@ -74,7 +71,7 @@ class SchemaState:
 
     @property
     def is_current(self) -> bool:
-        """Whether this program may work on the database."""
+        """Whether this program may use the database."""
         return self.position == "current"
 
 
@@ -87,7 +84,7 @@ def upgrade(url: str) -> SchemaState:
     Raises:
         DatabaseUnreachable: no connection.
         DatabaseUnsuitable: pgvector or a privilege is missing, or another program holds a lock.
-        SchemaNewer: a newer program made the tables.
+        SchemaNewer: a newer program created the tables.
     """
     with _connection(url) as connection, _alone(connection):
         state = _state(connection)
@@ -100,7 +97,7 @@ def upgrade(url: str) -> SchemaState:
 
 
 def current_state(url: str) -> SchemaState:
-    """Say whether a database has the tables of this program.
+    """Return whether a database has the tables of this program.
 
     Args:
         url: address of the database.
@@ -113,7 +110,7 @@ def current_state(url: str) -> SchemaState:
 
 
 def missing_access(url: str) -> list[str]:
-    """Return what of roles, privileges and search path is missing, each as a phrase; ``upgrade`` makes it.
+    """Return the missing roles, privileges and search path, each as a phrase; ``upgrade`` creates them.
 
     Args:
         url: address of a database whose tables are current.
@@ -139,7 +136,7 @@ def missing_limits(url: str) -> list[str]:
 
 
 def require_current(url: str) -> None:
-    """Refuse to go on with tables of another program.
+    """Refuse tables of another program.
 
     Args:
         url: address of the database.
@@ -147,8 +144,8 @@ def require_current(url: str) -> None:
     Raises:
         DatabaseUnreachable: no connection.
         SchemaMissing: there are no tables.
-        SchemaOutdated: an older program made them.
-        SchemaNewer: a newer program made them.
+        SchemaOutdated: an older program created them.
+        SchemaNewer: a newer program created them.
     """
     state = current_state(url)
     if not state.is_current:
@@ -188,7 +185,7 @@ def _apply(connection: Connection) -> None:
 
 
 def _give_access(connection: Connection) -> None:
-    """Make what is missing of roles, privileges and settings, also where all tables are current: in a restored one."""
+    """Create missing roles, privileges and settings, also where all tables are current, as in a restored database."""
     if read_missing(connection, VIEWS):
         create_roles(connection)
         grant_roles(connection, VIEWS)
@@ -199,7 +196,7 @@ def _give_access(connection: Connection) -> None:
 
 @contextmanager
 def _connection(url: str) -> Iterator[Connection]:
-    # Alembic takes the first schema of the path for the nameless one, and would not find our tables in it.
+    # Alembic takes the first schema of the path for the default one, and would not find our tables in it.
     engine = make_engine(url, pool_size=1, search_path="public")
     try:
         with engine.connect() as connection:
@@ -247,7 +244,7 @@ def _position(scripts: ScriptDirectory, found: str | None, expected: str) -> Sch
     try:
         scripts.get_revision(found)
     except CommandError:
-        return "newer"  # a revision that this program has never heard of
+        return "newer"  # a revision that this program does not know
     return "old"
 
 

@@ -1,4 +1,4 @@
-"""The tables of who is who: people, what humans said about them, and what a regrouping proposes."""
+"""The tables of identity: people, corrections of humans, and proposals of regrouping."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -24,12 +24,12 @@ from db.base import SCHEMA, Base, Count, Created, Embedding, JsonObject, Real, R
 CorrectionKind = Literal["name", "merge", "split", "not"]
 ProposalState = Literal["open", "applied", "discarded"]
 
+# Numbers the changes of people, so that a process that holds them in memory reads newer ones only.
 PERSON_REVISION = Sequence("person_revision", schema=SCHEMA, metadata=Base.metadata)
-"""Numbers the changes of people, so that whoever holds them in memory reads only what is newer."""
 
 
 class Person(Base):
-    """An identity cluster, with the name that somebody gave it and the sum of what it looks like."""
+    """An identity cluster, with its name and the sum of its embeddings."""
 
     __tablename__ = "person"
     __table_args__ = (
@@ -42,17 +42,17 @@ class Person(Base):
     release_id: Mapped[int] = mapped_column(ForeignKey("facet.release.release_id"), index=True)
     name: Mapped[str | None]
     created_at: Mapped[Created]
-    # Weighted sum of the embeddings of its appearances; null while revision is 0, which means: not summed up yet.
+    # Weighted sum of the embeddings of its appearances; null while revision is 0, before the first sum.
     embedding_sum: Mapped[Embedding | None]
     embedding_weight: Mapped[Real] = mapped_column(server_default=text("0"))
     is_good: Mapped[bool] = mapped_column(server_default=text("false"))
     revision: Mapped[int] = mapped_column(server_default=text("0"))
-    # The correction that made it, which takes it away again when it is undone.
+    # The correction that created it; undoing the correction deletes it.
     correction_id: Mapped[int | None] = mapped_column(ForeignKey("facet.correction.correction_id", ondelete="SET NULL"))
 
 
 class PersonTotal(Base):
-    """What a person comes to over all appearances that are shown; kept by ``db.schema.totals``."""
+    """The totals of a person over all appearances that the views show; maintained by ``db.schema.totals``."""
 
     __tablename__ = "person_total"
 
@@ -77,18 +77,18 @@ class PersonTotal(Base):
     ethnicity_votes: Mapped[JsonObject]
 
 
+# Written by triggers: people that are not counted yet. With an appearance that was added to the person; null where
+# appearances were lost or changed. No key: two transactions that note one person must not wait for each other.
 PERSON_CHANGE = Table(
     "person_change",
     Base.metadata,
     Column("person_id", BigInteger, nullable=False),
     Column("appearance_id", BigInteger),
 )
-"""Written by triggers: people that are not counted yet. With an appearance that was added to the person; null where
-appearances were lost or changed. No key: two transactions that note one person must not wait for each other."""
 
 
-class Alike(Base):
-    """Two people who have come to look like one: a suggestion to merge them."""
+class MergeCandidate(Base):
+    """Two people whose embeddings became as similar as those of one: a suggestion to merge them."""
 
     __tablename__ = "person_alike"
     __table_args__ = (
@@ -106,7 +106,7 @@ class Alike(Base):
 
 
 class Correction(Base):
-    """What somebody said about people, with time and reason; it holds until it is undone."""
+    """A statement of a human about people, with time and reason; it holds until it is undone."""
 
     __tablename__ = "correction"
     __table_args__ = (
@@ -118,10 +118,10 @@ class Correction(Base):
     correction_id: Mapped[RowId]
     release_id: Mapped[int] = mapped_column(ForeignKey("facet.release.release_id"))
     kind: Mapped[CorrectionKind] = mapped_column(Text)
-    # What the person of side 0 is called from then on; of a merge, null where nobody had a name.
+    # The new name of the person of side 0; of a merge, null where neither person had one.
     name: Mapped[str | None]
     reason: Mapped[str | None]
-    # Everybody it changed, the person it was said of first.
+    # All people that it changed, its subject first.
     people: Mapped[list[int]] = mapped_column(ARRAY(BigInteger))
     created_at: Mapped[Created]
     undone_at: Mapped[datetime | None]
@@ -129,7 +129,7 @@ class Correction(Base):
 
 
 class CorrectionAnchor(Base):
-    """A place in a file that a correction speaks of: it is found again after the file was analysed anew."""
+    """A place in a file that a correction refers to: it is found again after the file was analysed again."""
 
     __tablename__ = "correction_anchor"
     __table_args__ = (
@@ -141,7 +141,7 @@ class CorrectionAnchor(Base):
         ForeignKey("facet.correction.correction_id", ondelete="CASCADE"), primary_key=True
     )
     anchor_no: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    # 0: whom the correction is about; 1: the rest of the person, from whom side 0 is told apart.
+    # 0: the subject of the correction; 1: the rest of the person, from which side 0 is separated.
     side: Mapped[int] = mapped_column(SmallInteger)
     media_id: Mapped[int] = mapped_column(ForeignKey("facet.media_file.media_id", ondelete="CASCADE"))
     at_seconds: Mapped[float]
@@ -149,14 +149,14 @@ class CorrectionAnchor(Base):
     y1: Mapped[Real]
     x2: Mapped[Real]
     y2: Mapped[Real]
-    # What it was then. No foreign keys: the place outlives them.
+    # The values at that time. No foreign keys: the place outlives them.
     appearance_id: Mapped[int]
     from_person_id: Mapped[int]
     to_person_id: Mapped[int]
 
 
-class Proposal(Base):
-    """A regrouping that would change so much that somebody has to look first."""
+class RegroupProposal(Base):
+    """A regrouping that would change so much that a human has to accept it first."""
 
     __tablename__ = "regroup_proposal"
     __table_args__ = (
@@ -170,7 +170,7 @@ class Proposal(Base):
     reason: Mapped[str]
     created_at: Mapped[Created]
     settled_at: Mapped[datetime | None]
-    # Hash of everybody's person when it was computed, and the last appearance that was there: is it still true?
+    # Hash of all assignments when it was computed, and the last appearance then: both tell whether it is outdated.
     fingerprint: Mapped[str]
     last_appearance_id: Mapped[int]
     appearance_count: Mapped[Count]
@@ -179,7 +179,7 @@ class Proposal(Base):
     people_after: Mapped[Count]
 
 
-class ProposalChange(Base):
+class RegroupChange(Base):
     """An appearance that would change its person."""
 
     __tablename__ = "regroup_change"
@@ -192,6 +192,6 @@ class ProposalChange(Base):
         ForeignKey("facet.appearance.appearance_id", ondelete="CASCADE"), primary_key=True, autoincrement=False
     )
     from_person_id: Mapped[int]
-    # -1 for somebody new; then the number says which of the new people, and is -1 otherwise.
+    # -1 for a new person; then the next column numbers the new people, and is -1 otherwise.
     to_person_id: Mapped[int]
     newcomer: Mapped[int]

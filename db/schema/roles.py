@@ -1,7 +1,6 @@
 """The roles of the database: one that may only read the views, one that may only change rows.
 
-The third is whoever owns the schema and may change tables: the user of ``facet db upgrade``. docs/access.md sets all
-three up.
+A third, the user of ``facet db upgrade``, owns the schema and may change tables. docs/access.md sets all three up.
 """
 
 from __future__ import annotations
@@ -22,12 +21,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-READER = "facet_reader"
-"""May SELECT from the views and nothing else."""
-WORKER = "facet_worker"
-"""May change rows of the tables, but no table."""
+READER = "facet_reader"  # may SELECT from the views and nothing else
+WORKER = "facet_worker"  # may change rows of the tables, but no table
 
-# Roles belong to the whole server: another database's migration may make the same one at the same moment.
+# Roles belong to the whole server: another database's migration may create the same one at the same moment.
 _CREATE_ROLE = """
 DO $$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = '{role}') THEN
@@ -37,7 +34,7 @@ EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL;
 END $$
 """
 
-# Who may create a role is not yet one who may become it (PostgreSQL 16), but may let himself; a superuser is everybody.
+# A user who may create a role may not yet become it (PostgreSQL 16), but may grant it; a superuser may do both.
 _JOIN_READER = f"""
 DO $$ BEGIN
     IF NOT pg_has_role(
@@ -65,8 +62,8 @@ SELECT EXISTS (
 )
 """
 
-# At the end of the path, so that in a database shared with other programs these go on finding their own tables; and not
-# at all where an administrator has set a path.
+# At the end of the path, so that other programs in a shared database still find their own tables; not set at all where
+# an administrator has set a path.
 _SEARCH_PATH = f"""
 DO $$ BEGIN
     IF NOT ({_HAS_SEARCH_PATH}) THEN
@@ -76,15 +73,15 @@ END $$
 """
 
 
+# Limits of a login as the reader, unless an administrator set others. Queries set their own timeout.
 LIMITS = {
     "statement_timeout": "10min",
-    "idle_in_transaction_session_timeout": "10min",  # an old snapshot keeps rows that were changed since
+    "idle_in_transaction_session_timeout": "10min",  # an old snapshot keeps dead rows
     "default_transaction_read_only": "on",
     "work_mem": "64MB",
     "enable_memoize": "off",  # see db.reader.run_query.RESOURCES
     "temp_file_limit": "10GB",  # of one session; may be set by a superuser alone
 }
-"""What holds for a login as the reader, unless an administrator set something else. Questions set their timeout."""
 
 _SET_FOR_READER = f"""
 SELECT split_part(setting, '=', 1) FROM pg_db_role_setting AS s, unnest(s.setconfig) AS setting
@@ -116,9 +113,9 @@ WHERE c.relnamespace = '{SCHEMA}'::regnamespace AND c.relkind IN ('r', 'S') AND 
 
 
 def read_missing(connection: Connection, views: tuple[str, ...]) -> list[str]:
-    """Return what of roles, privileges and search path is missing, each as a phrase; nothing where all is there.
+    """Return the missing roles, privileges and search path, each as a phrase.
 
-    A database that was restored from a dump may have all rows and none of these.
+    A database restored from a dump may have all rows and none of these.
 
     Args:
         connection: an open connection, of any user.
@@ -136,7 +133,7 @@ def read_missing(connection: Connection, views: tuple[str, ...]) -> list[str]:
 
 
 def read_unlimited(connection: Connection) -> list[str]:
-    """Return the settings of `LIMITS` that nobody made for the reader in this database.
+    """Return the settings of `LIMITS` that are not set for the reader in this database.
 
     Args:
         connection: an open connection, of any user.
@@ -148,7 +145,7 @@ def read_unlimited(connection: Connection) -> list[str]:
 
 
 def limit_reader(connection: Connection) -> None:
-    """Set the reader's limits that nobody set, one by one as far as the server permits it.
+    """Set the missing limits of the reader, one by one, as far as the server permits it.
 
     Args:
         connection: an open connection; the caller commits.
@@ -164,9 +161,9 @@ def limit_reader(connection: Connection) -> None:
 
 
 def create_roles(connection: Connection) -> None:
-    """Make the two roles and let the current user become the reader, where the server permits it.
+    """Create the two roles and grant the reader to the current user, where the server permits it.
 
-    Without the roles everything works but read-only queries, which then say what is missing.
+    Without the roles only read-only queries fail; their error names the missing role.
 
     Args:
         connection: an open connection; the caller commits.
@@ -178,7 +175,7 @@ def create_roles(connection: Connection) -> None:
 
 
 def grant_roles(connection: Connection, views: tuple[str, ...]) -> None:
-    """Give the roles their privileges on the tables and views that exist now.
+    """Grant the roles their privileges on the existing tables and views.
 
     Args:
         connection: an open connection; the caller commits.
@@ -191,7 +188,7 @@ def grant_roles(connection: Connection, views: tuple[str, ...]) -> None:
 
 
 def set_search_path(connection: Connection) -> None:
-    """Let every program that connects see the views without their schema's name, where the server permits it.
+    """Set the search path, so that programs find the views without their schema's name, where the server permits it.
 
     Args:
         connection: an open connection; the caller commits.
@@ -202,7 +199,7 @@ def set_search_path(connection: Connection) -> None:
 
 @contextmanager
 def _where_permitted(connection: Connection, action: str) -> Iterator[None]:
-    """Run statements that a restricted user may be denied: then none of them holds and the rest goes on."""
+    """Run statements that a restricted user may be denied: they are then undone, and the caller goes on."""
     savepoint = connection.begin_nested()
     try:
         yield

@@ -1,7 +1,7 @@
-"""The index of appearances by embedding: optional, approximate, for archives where looking at every row takes long.
+"""The index of appearances by embedding: optional, approximate, for archives where reading every row takes long.
 
-It is not made with the tables: an archive of some hundred thousand appearances is searched exactly in a moment, and an
-index would slow down every unit that is stored. Faces never get one.
+It is not created with the tables: an archive of some hundred thousand appearances is searched exactly in a moment, and
+an index would slow down the storing of every unit. Faces never get one.
 """
 
 from __future__ import annotations
@@ -17,13 +17,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 INDEX = "ix_appearance_embedding"
-NEIGHBOURS = 16
-"""Links of each row on each level: pgvector's default."""
-BUILD_CANDIDATES = 128
-"""Rows looked at to find the links of a new one: twice pgvector's default, for recall (docs/measured/search.md)."""
-BUILD_MEMORY = "1GB"
-"""While it is built; a million rows need 0.8 GB, with less the build is many times slower."""
+NEIGHBOURS = 16  # links of each row on each level: pgvector's default
+BUILD_CANDIDATES = 128  # rows read to link a new one: twice pgvector's default, for recall (docs/measured/search.md)
+BUILD_MEMORY = "1GB"  # a million rows need 0.8 GB; with less the build is many times slower
 
+# Returns whether a complete index exists.
 INDEX_READY = f"""
 SELECT EXISTS (
     SELECT FROM pg_index AS i
@@ -32,11 +30,10 @@ SELECT EXISTS (
     WHERE n.nspname = '{SCHEMA}' AND c.relname = '{INDEX}' AND i.indisvalid
 )
 """  # noqa: S608 - constant names
-"""A query for whether there is a whole one."""
 
 
 def build_index(url: str) -> None:
-    """Make the index while others read and write, in place of an unfinished one; one that is whole stays.
+    """Build the index while other programs read and write; an incomplete one is replaced, a complete one stays.
 
     Args:
         url: address of the database, as the owner of the tables.
@@ -68,7 +65,7 @@ def drop_index(url: str) -> None:
 
 
 def _create(connection: Connection) -> str:
-    """The statement; the operator class by the schema that the extension was installed in."""
+    """Return the statement; the operator class is in the schema of the extension."""
     schema = connection.execute(
         text("SELECT nspname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'vector'")
     ).scalar_one()

@@ -1,4 +1,4 @@
-"""The base tables: media, the ledger (analyses, units) and what was found (faces and on).
+"""The base tables: media, the ledger (analyses, units) and results (faces and what follows from them).
 
 Submissions are in ``db.schema.job_tables``; people and what humans said about them are in ``db.schema.people_tables``;
 notes of what upkeep has to do are in ``db.schema.upkeep_tables``.
@@ -27,13 +27,21 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from db.base import Base, Count, Created, Embedding, Json, JsonObject, Real, Reals, RowId, one_of
 from db.schema.job_tables import Job, JobItem
-from db.schema.people_tables import Alike, Correction, CorrectionAnchor, Person, PersonTotal, Proposal, ProposalChange
+from db.schema.people_tables import (
+    Correction,
+    CorrectionAnchor,
+    MergeCandidate,
+    Person,
+    PersonTotal,
+    RegroupChange,
+    RegroupProposal,
+)
 from db.schema.upkeep_tables import CropCheck, CropWalk, ErasureFailure, FileRemoval, UpkeepRun
 
 __all__ = (
-    "Alike", "Analysis", "Appearance", "Correction", "CorrectionAnchor", "CropCheck", "CropWalk", "ErasureFailure",
-    "Face", "FileRemoval", "Job", "JobItem", "MediaFile", "Person", "PersonTotal", "Prediction", "Proposal",
-    "ProposalChange", "Release", "SceneCut", "Unit", "UpkeepRun",
+    "Analysis", "Appearance", "Correction", "CorrectionAnchor", "CropCheck", "CropWalk", "ErasureFailure",
+    "Face", "FileRemoval", "Job", "JobItem", "MediaFile", "MergeCandidate", "Person", "PersonTotal", "Prediction",
+    "RegroupChange", "RegroupProposal", "Release", "SceneCut", "Unit", "UpkeepRun",
 )  # fmt: skip
 
 MediaKind = Literal["image", "video"]
@@ -60,9 +68,9 @@ class Release(Base):
     metrics: Mapped[JsonObject]
     manifest: Mapped[JsonObject]
     active: Mapped[bool] = mapped_column(server_default=text("false"))
-    # The revision at which people were erased last: whoever holds people of before in memory reads all of them anew.
+    # The revision of the last erasure of people: a process that holds older people in memory reads all of them again.
     people_erased: Mapped[int] = mapped_column(server_default=text("0"))
-    # Analyses whose appearances are being given people; left behind by a worker that died at it.
+    # Analyses that are being identified; a worker that died meanwhile leaves them here.
     identifying: Mapped[list[int] | None] = mapped_column(ARRAY(BigInteger))
 
 
@@ -97,7 +105,7 @@ class MediaFile(Base):
     frames_per_second: Mapped[float | None]
     reason: Mapped[str | None]
     submitted_at: Mapped[Created]
-    # Somebody in it was erased: what is known of the others stays, and it is never analysed again.
+    # A person in it was erased: the rows of the others stay, and the file is never analysed again.
     sealed_at: Mapped[datetime | None]
 
     analyses: Mapped[list["Analysis"]] = relationship(back_populates="media", passive_deletes=True)
@@ -138,7 +146,7 @@ class Analysis(Base):
     frame_count: Mapped[Count]
     face_count: Mapped[Count]
     sample_interval_seconds: Mapped[float | None]
-    # Of giving its appearances people: attempts that failed since the last that did not, and what the last one met.
+    # Identification: failed attempts since the last success, and the error of the last one.
     identify_attempts: Mapped[Count]
     identify_error: Mapped[str | None]
     submitted_at: Mapped[Created]
@@ -150,7 +158,7 @@ class Analysis(Base):
 
 
 class Unit(Base):
-    """What a worker leases: one image, or one time range of a video, of one analysis."""
+    """The part of an analysis that a worker leases: one image, or one time range of a video."""
 
     __tablename__ = "unit"
     __table_args__ = (
@@ -160,7 +168,7 @@ class Unit(Base):
             ["facet.analysis.analysis_id", "facet.analysis.release_id"],
             ondelete="CASCADE",
         ),
-        # Those that nobody began, in their order; the release first, since a worker serves one.
+        # Units that no worker began, in their order; the release first, since a worker serves one.
         Index(
             "ix_unit_lease",
             "release_id",
@@ -169,7 +177,7 @@ class Unit(Base):
             "unit_id",
             postgresql_where=text("state = 'pending' AND attempts = 0"),
         ),
-        # The few that somebody holds or held: suspects and lost leases are found among a million that wait.
+        # The few that a worker holds or held: suspects and lost leases are found among a million that wait.
         Index(
             "ix_unit_tried",
             "release_id",
@@ -178,7 +186,7 @@ class Unit(Base):
             "unit_id",
             postgresql_where=text("state IN ('pending', 'leased') AND attempts > 0"),
         ),
-        # Analyses of which one ended without a word are found by it.
+        # Finds analyses whose last unit ended before the analysis did.
         Index("ix_unit_quarantined", "release_id", "analysis_id", postgresql_where=text("state = 'quarantined'")),
         Index("ix_unit_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
         CheckConstraint(one_of("state", UNIT_STATES), "state"),
@@ -192,13 +200,13 @@ class Unit(Base):
     # That of its analysis: a lease looks for it in one index with the order.
     release_id: Mapped[int]
     ordinal: Mapped[Count]
-    # Of 'finish' there is one at most, made when the others have ended: it joins the faces of them all to appearances.
+    # At most one is 'finish', created when the others have ended: it joins the faces of all of them to appearances.
     stage: Mapped[UnitStage] = mapped_column(Text, server_default=text("'analyse'"))
     start_seconds: Mapped[float | None]
     end_seconds: Mapped[float | None]
     state: Mapped[UnitState] = mapped_column(Text, server_default=text("'pending'"))
     priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
-    # Frames of its job that come before it, from where other jobs were when it was submitted: lower ones go first.
+    # Its virtual time: frames of its job before it, from the virtual time of others at submission; lower goes first.
     turn: Mapped[int] = mapped_column(server_default=text("0"))
     attempts: Mapped[Count]
     token: Mapped[int] = mapped_column(server_default=text("0"))
@@ -269,10 +277,10 @@ class Face(Base):
     frame_index: Mapped[Count]
     at_seconds: Mapped[float] = mapped_column(server_default=text("0"))
     face_no: Mapped[Count]
-    # Of the frame as it is displayed: upright, with square pixels. Null in rows of before these columns.
+    # Of the frame as it is displayed: upright, with square pixels. Null in rows older than these columns.
     frame_width: Mapped[int | None] = mapped_column(Integer)
     frame_height: Mapped[int | None] = mapped_column(Integer)
-    # How long its frame stands for the film: until the next sampled one, or to the end. Null in rows of before.
+    # Time for which its frame stays on screen: until the next sampled one, or to the end. Null in older rows.
     hold_seconds: Mapped[float | None]
     x1: Mapped[Real]
     y1: Mapped[Real]
@@ -289,7 +297,7 @@ class Face(Base):
 
 
 class Prediction(Base):
-    """What one head says of one face."""
+    """The prediction of one head for one face."""
 
     __tablename__ = "prediction"
     __table_args__ = (
@@ -337,7 +345,7 @@ class Appearance(Base):
     ordinal: Mapped[Count]
     start_seconds: Mapped[float]
     end_seconds: Mapped[float]
-    # Null in rows of before this column: then one sampling step is counted behind the last face.
+    # Null in rows older than this column: then one sampling step is counted behind the last face.
     screen_seconds: Mapped[float | None]
     face_count: Mapped[Count]
     best_face_id: Mapped[int | None] = mapped_column(

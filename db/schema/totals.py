@@ -1,9 +1,9 @@
-"""Totals of people: what the view ``people`` shows of everybody without reading their appearances.
+"""Totals of people: the view ``people`` shows them without reading appearances.
 
-Triggers note every person whose appearances change (``person_change``), whichever program changes them, so that nothing
-can be forgotten: until a noted person is counted, the view counts that person afresh. Whoever identifies, corrects,
-regroups or erases counts them at the end of its transaction. Sums are exact decimals: added to one appearance at a time
-they are what a recount gives, to the last digit.
+Triggers note every person whose appearances change (``person_change``), whichever program changes them: until a noted
+person is counted, the view computes the totals from the appearances. Identification, corrections, regrouping and
+erasure count noted people at the end of their transactions. Sums are exact decimals: adding one appearance at a time
+gives the same as a recount, to the last digit.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
-TOTALS_LOCK = 0x746F74616C  # "total": two at once would each add to what the other has not yet written
+TOTALS_LOCK = 0x746F74616C  # "total": two at once would each miss what the other has not yet written
 
 _NOTED = text("SELECT EXISTS (SELECT FROM facet.person_change)")
 
-# One statement, hence one moment: what it sees of the appearances is what the notes that it takes speak of. A person to
+# One statement, so one snapshot: the appearances that it sees are those of the notes that it deletes. A person to
 # whom appearances were only added is not counted again: a well-known one may have a hundred thousand. Of a person that
 # lost some, or whose appearances changed, all are counted. Nothing in it is joined but by the key of a table, and all
 # parts are grouped at the end: PostgreSQL cannot know how many notes there are, and would join them row by row.
@@ -144,17 +144,17 @@ LIMIT :limit
 
 @dataclass(frozen=True, slots=True)
 class TotalDifference:
-    """A person whose totals are not what a recount gives."""
+    """A person whose totals differ from a recount."""
 
     person_id: int
     kept: dict[str, object] | None
     """Its row of ``person_total``; None where there is none."""
     counted: dict[str, object]
-    """The same from its appearances."""
+    """The same, computed from the appearances."""
 
 
 def count_people(session: Session | Connection) -> None:
-    """Count everybody whose appearances changed, in the caller's transaction.
+    """Count the people whose appearances changed, in the caller's transaction.
 
     Args:
         session: an open session, READ COMMITTED; waits for another program that counts.
@@ -166,7 +166,7 @@ def count_people(session: Session | Connection) -> None:
 
 
 def count_people_if_free(session: Session | Connection) -> bool:
-    """Do the same unless another program is counting; False where it is.
+    """Count the people whose appearances changed; returns False where another program is counting.
 
     Args:
         session: an open session, READ COMMITTED.
@@ -178,7 +178,7 @@ def count_people_if_free(session: Session | Connection) -> bool:
 
 
 def recount_people(session: Session | Connection) -> None:
-    """Count everybody afresh, in the caller's transaction: after rows were loaded past the triggers.
+    """Count all people again, in the caller's transaction: after rows were loaded without triggers.
 
     Args:
         session: an open session, READ COMMITTED.
@@ -188,13 +188,13 @@ def recount_people(session: Session | Connection) -> None:
 
 
 def find_differences(session: Session | Connection, *, limit: int = 20) -> list[TotalDifference]:
-    """Recount everybody and return those whose totals differ; none where all is well.
+    """Recount all people and return those whose totals differ.
 
-    People that are noted as changed are left out: the view counts them afresh.
+    People that are noted as changed are left out: the view computes their totals.
 
     Args:
-        session: an open session; all releases are looked at, some seconds for a million appearances.
-        limit: most people.
+        session: an open session; all releases are read, which takes some seconds for a million appearances.
+        limit: of the people returned.
     """
     rows = session.execute(_DIFFERENCES, {"limit": limit})
     return [TotalDifference(row.person_id, row.kept, row.counted) for row in rows]

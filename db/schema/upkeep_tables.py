@@ -1,4 +1,4 @@
-"""The tables of what upkeep has to do: files to remove, erasures to try again, crops to compare with their rows."""
+"""The tables of upkeep: files to remove, erasures to retry, crops to compare with their rows."""
 
 from datetime import datetime
 from typing import Literal, get_args
@@ -13,18 +13,18 @@ RemovalKind = Literal["crops", "strip", "staged"]
 
 
 class UpkeepRun(Base):
-    """When a piece of upkeep last ended, by the database's clock: hosts may have others."""
+    """The last end of a task of upkeep, by the database's clock, since clocks of hosts may differ."""
 
     __tablename__ = "upkeep_run"
 
     name: Mapped[str] = mapped_column(primary_key=True)
     ended_at: Mapped[Created]
-    # How often it ended.
+    # Count of its ends.
     runs: Mapped[int] = mapped_column(server_default=text("1"))
 
 
 class FileRemoval(Base):
-    """A file that an erasure left to be removed, written in its transaction: a crash in between loses none."""
+    """A file that an erasure has to remove, noted in its transaction: a crash in between loses none."""
 
     __tablename__ = "file_removal"
     __table_args__ = (
@@ -38,19 +38,19 @@ class FileRemoval(Base):
     path: Mapped[str]
     # Crops of a strip that are blanked; the others stay where they are.
     crops: Mapped[list[int] | None] = mapped_column(ARRAY(Integer))
-    # Rows named strips there when it was written: a store without any folder is taken for one that is not mounted.
+    # Rows named strips there when it was written: a store without any folder counts as not mounted.
     is_named: Mapped[bool] = mapped_column(server_default=text("false"))
     created_at: Mapped[Created]
-    # A worker that held the file may write until then, so what is found is removed again.
+    # A worker that held the file may write until then, so removal is repeated.
     again_until: Mapped[datetime | None]
-    # Tries that failed, why the last one did, and when the next one is due.
+    # Failed attempts, the error of the last one, and the time of the next one.
     attempts: Mapped[Count]
     not_before: Mapped[datetime | None]
     last_error: Mapped[str | None]
 
 
 class ErasureFailure(Base):
-    """A file whose time is over and whose erasure failed; it is passed over until its next try is due."""
+    """A file that is due for erasure and whose erasure failed; it is skipped until its next attempt is due."""
 
     __tablename__ = "erasure_failure"
 
@@ -64,7 +64,7 @@ class ErasureFailure(Base):
 
 
 class CropCheck(Base):
-    """An analysis that lost a person: strips of it that no row names have to be looked for, and removed."""
+    """An analysis that lost a person: its strips that no row names have to be found and removed."""
 
     __tablename__ = "crop_check"
 
@@ -75,18 +75,18 @@ class CropCheck(Base):
 
 
 class CropWalk(Base):
-    """How far a crop store was walked, and what was found on this walk."""
+    """The progress of a walk through a crop store, and its findings."""
 
     __tablename__ = "crop_walk"
 
     url: Mapped[str] = mapped_column(primary_key=True)
-    # The last folder that was looked at, ``ab/<sha256>``; empty at the start of a walk.
+    # The last folder that was read, ``ab/<sha256>``; empty at the start of a walk.
     position: Mapped[str] = mapped_column(server_default=text("''"))
-    # Strips that no row names and nobody was writing.
+    # Strips that no row names and no process was writing.
     removed: Mapped[int] = mapped_column(server_default=text("0"))
-    # Strips of analyses that this database does not have, and the first of them.
+    # Strips of analyses that are missing in this database, and the first of them.
     strangers: Mapped[int] = mapped_column(server_default=text("0"))
     stranger: Mapped[str | None]
     began_at: Mapped[Created]
-    # When the last whole walk ended.
+    # The end of the last complete walk.
     ended_at: Mapped[datetime | None]

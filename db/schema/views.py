@@ -1,7 +1,7 @@
-"""The views that users query: their SQL is kept in ``db/schema/views.sql``; this brings it into the database.
+"""Installs the views that users query; their SQL is in ``db/schema/views.sql``.
 
-Views hold no data, so they have no history either: whenever their text changes, ``facet db upgrade`` makes them anew.
-The hash of the text is kept as the comment of the schema.
+Views hold no data, so they have no migrations: when their text changes, ``facet db upgrade`` replaces them. The hash of
+the text is stored as the comment of the schema.
 """
 
 from __future__ import annotations
@@ -21,28 +21,26 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 VIEWS = ("releases", "media", "jobs", "faces", "appearances", "people", "corrections", "predictions")
-INTERNAL_VIEWS = ("person_share", "person_recount")
-"""Parts of the others, which nobody but the program may read."""
-REPLACED_TOO_MUCH = "42P16"
-"""PostgreSQL's code for a view that may not be replaced, because a column would go or change its type."""
+INTERNAL_VIEWS = ("person_share", "person_recount")  # parts of the others, which only the program may read
+REPLACED_TOO_MUCH = "42P16"  # PostgreSQL's code for a view whose columns would be dropped or change their type
 _SQL_FILE = Path(__file__).with_name("views.sql")
 
 
 @cache
 def views_sql() -> str:
-    """Return the statements that make the views and their comments."""
+    """Return the statements that create the views and their comments."""
     return _SQL_FILE.read_text(encoding="utf-8")
 
 
 def fingerprint() -> str:
-    """Return what the schema's comment says when the views are those of this program."""
+    """Return the comment of the schema that the views of this program have."""
     return f"Facet; views {hashlib.sha256(views_sql().encode()).hexdigest()[:16]}"
 
 
 def create_views(connection: Connection) -> None:
-    """Make or replace all views, with comments and the reader's privileges.
+    """Create or replace all views, with comments and the reader's privileges.
 
-    Views that users have built on ours stay, unless ours lose or rename a column: then the users' must go first.
+    Views of users that read these stay, unless a column is dropped or renamed: then users have to drop theirs first.
 
     Args:
         connection: an open connection; the caller commits.
@@ -61,7 +59,7 @@ def create_views(connection: Connection) -> None:
 
 
 def drop_views(connection: Connection) -> None:
-    """Drop all views: a migration that changes a column they read does so first.
+    """Drop all views; a migration that changes one of their columns calls this first.
 
     Args:
         connection: an open connection; the caller commits.
@@ -71,7 +69,7 @@ def drop_views(connection: Connection) -> None:
 
 
 def views_are_current(connection: Connection) -> bool:
-    """Say whether the database's views are those of this program.
+    """Return whether the database's views are those of this program.
 
     Args:
         connection: an open connection.

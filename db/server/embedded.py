@@ -1,4 +1,4 @@
-"""A PostgreSQL of our own, from a wheel: started with the first program that needs it, stopped with the last.
+"""The embedded PostgreSQL, from a wheel: started with the first program that needs it, stopped with the last.
 
 Every program that uses the server holds a shared lock on a file beside its data. The one that leaves last can take the
 lock for itself alone, and stops the server. The kernel drops the locks of a program that dies, so nobody's crash stops
@@ -36,16 +36,13 @@ logger = logging.getLogger(__name__)
 
 DATABASE = "facet"
 SUPERUSER = "postgres"
-START_SECONDS = 120
-"""Longest start: replaying the log of a server that was killed while it copied faces."""
-SOCKET_PATH_BYTES = 100
-"""Longest path of a socket; systems allow 104 (macOS) or 108 (Linux), a closing zero included."""
+START_SECONDS = 120  # longest start: replaying the log of a server that was killed while it copied faces
+SOCKET_PATH_BYTES = 100  # longest path of a socket; systems allow 104 (macOS) or 108 (Linux), with a closing zero
 
-SOCKET_LINE = 4
-"""Of the file postmaster.pid; lines are counted from 0."""
+SOCKET_LINE = 4  # of the file postmaster.pid, counted from 0
 
 SETTINGS = {
-    "listen_addresses": "''",  # the socket is the only door, and its folder is the owner's alone
+    "listen_addresses": "''",  # the socket is the only way in, and its folder belongs to the owner alone
     "unix_socket_permissions": "0700",
     "shared_buffers": "256MB",
     "work_mem": "16MB",
@@ -53,7 +50,7 @@ SETTINGS = {
     "jit": "off",  # compiling costs more than it saves on queries of this size
 }
 
-# The builtin locale knows Unicode's letters and is the same on every machine; a collation from the system is neither.
+# The builtin locale covers Unicode's letters and is the same on every machine; a collation of the system is neither.
 _CREATE_DATABASE = (
     f"CREATE DATABASE {DATABASE} TEMPLATE template0 ENCODING 'UTF8' "
     "LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8' LOCALE 'C'"
@@ -61,9 +58,9 @@ _CREATE_DATABASE = (
 
 
 class EmbeddedPostgres:
-    """The server whose data lie in a folder; several programs may each hold one of these for the same folder.
+    """The server whose data lie in a folder; several programs may each have one for the same folder.
 
-    Use it as a context manager, or call ``start`` and ``leave``; a program that ends leaves by itself.
+    Use it as a context manager, or call ``start`` and ``leave``; a program that ends leaves automatically.
 
     Args:
         folder: where the server keeps its data; made when missing.
@@ -88,11 +85,11 @@ class EmbeddedPostgres:
 
     @property
     def log_file(self) -> Path:
-        """Where the server writes what troubles it."""
+        """The log of the server."""
         return self._folder / "postgres.log"
 
     def start(self) -> str:
-        """Start the server unless it runs, make the database unless it is there, and return its address.
+        """Start the server unless it runs, create the database unless it exists, and return its address.
 
         Raises:
             DatabaseUnreachable: the server does not start; the message ends with its log's last line.
@@ -115,12 +112,12 @@ class EmbeddedPostgres:
         return self.url
 
     def leave(self) -> bool:
-        """Let go of the server, and stop it when nobody else uses it; harmless when repeated.
+        """Leave the server, and stop it when no other program uses it; harmless when repeated.
 
         Returns:
             True when the server was stopped.
         """
-        if self._in_use is None or self._process != os.getpid():  # a forked child has not joined by itself
+        if self._in_use is None or self._process != os.getpid():  # a forked child holds no lock of its own
             return False
         try:
             with self._alone():
@@ -132,7 +129,7 @@ class EmbeddedPostgres:
             self._part()
 
     def stop(self) -> bool:
-        """Stop the server whoever uses it; open transactions are undone.
+        """Stop the server, even while other programs use it; open transactions are undone.
 
         Returns:
             False when it was not running.
@@ -161,7 +158,7 @@ class EmbeddedPostgres:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        """Keep other programs from starting or stopping the server meanwhile."""
+        """Hold the lock under which programs start and stop the server."""
         with (self._folder / "start.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
@@ -186,7 +183,7 @@ class EmbeddedPostgres:
         wheel = self._wheel()
         wheel.init(self._data, superuser=SUPERUSER)
         if not _is_short(self._socket):
-            # In the folder that all users share: by a name that nobody can take first.
+            # In a folder that all users share: under a name that no other user can take first.
             self._socket = Path(tempfile.mkdtemp(prefix="facet-"))
         wheel.make_folder(self._socket)
         options = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
@@ -199,7 +196,7 @@ class EmbeddedPostgres:
         logger.info("PostgreSQL started", extra={"action": "embedded_start", "folder": str(self._folder)})
 
     def _running_socket(self) -> Path | None:
-        """Return the folder of the running server's socket, if it is ours: the server wrote it beside its data."""
+        """Return the folder of the running server's socket, which the server wrote beside its data, if we own it."""
         try:
             folder = Path((self._data / "postmaster.pid").read_text().splitlines()[SOCKET_LINE])
         except (OSError, IndexError):
@@ -210,7 +207,7 @@ class EmbeddedPostgres:
         return psycopg.connect(host=str(self._socket), user=SUPERUSER, dbname=database, autocommit=True)
 
     def _answers(self) -> bool:
-        """Whether the server takes connections."""
+        """Whether the server accepts connections."""
         try:
             self._connect("postgres").close()
         except psycopg.OperationalError:
@@ -231,7 +228,7 @@ def _is_short(folder: Path) -> bool:
 
 
 def _is_ours(folder: Path, data: Path) -> bool:
-    """Return whether a folder belongs to whoever owns the data, and nobody else may write there."""
+    """Return whether the owner of the data also owns a folder, and is the only user who may write there."""
     try:
         found = folder.lstat()
         return stat.S_ISDIR(found.st_mode) and found.st_uid == data.stat().st_uid and not found.st_mode & 0o022

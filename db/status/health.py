@@ -1,6 +1,6 @@
-"""What keeps work from going forward: who is at it, what was left lying, and why files fail.
+"""Facts about the progress of work: workers, units that do not progress, and reasons of failed files.
 
-Functions take a session and never commit. Each reads the few open rows of an index, so that they may be asked often,
+Functions take a session and never commit. Each reads the few open rows of an index, so that they may be called often,
 however much is done.
 """
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-# The first analysis that has not ended is the oldest but for one that was cancelled and taken up again.
+# The first analysis that has not ended is the oldest, except for one that was cancelled and requeued.
 _HEALTH = text("""
 SELECT (SELECT count(*) FROM unit WHERE state = 'pending' AND attempts = 0) AS fresh,
        tried.*,
@@ -92,35 +92,35 @@ LIMIT :limit
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerHealth:
-    """The open units of all jobs, and who is at them."""
+    """The open units of all jobs, and their workers."""
 
     fresh: int
-    """Units that nobody began."""
+    """Units that no worker began."""
     suspects: int
     """Units that failed and wait for another attempt, alone."""
     in_work: int
     """Units under a lease."""
     abandoned: int
-    """Units whose lease ran out: their worker died, or was cut off."""
+    """Units whose lease expired: their worker died or lost its connection."""
     workers: int
     """Worker processes that hold a lease."""
     oldest_seconds: float | None
     """Age of the oldest file that has not ended; None where all have."""
     silent_seconds: float | None
-    """Time since a unit ended; None where none ever did."""
+    """Time since a unit ended; None before the first one."""
 
     @property
     def waiting(self) -> int:
-        """Units that a worker could take, now or after their pause."""
+        """Units that a worker could lease, now or after their pause."""
         return self.fresh + self.suspects + self.abandoned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerSums:
-    """All units there are."""
+    """All units."""
 
     units: dict[str, int]
-    """By state; of those that wait or are leased, suspects and abandoned ones are states of their own."""
+    """By state; suspects among waiting units and abandoned among leased ones are states of their own."""
     frames: int
     faces: int
     attempts: int
@@ -132,7 +132,7 @@ class LedgerSums:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reason:
-    """Files that failed for one reason."""
+    """Files that failed for the same reason."""
 
     code: str
     files: int
@@ -147,12 +147,12 @@ class Unidentified:
 
     files: int
     uri: str
-    """Of the first of them."""
+    """Error of the first of them."""
     error: str
 
 
 def read_health(session: Session) -> LedgerHealth:
-    """Return how the ledger stands.
+    """Return the state of the ledger.
 
     Args:
         session: an open session.
@@ -188,7 +188,7 @@ def read_other_releases(session: Session) -> list[str]:
 
 
 def read_away(session: Session) -> list[str]:
-    """Return what workers said of files that they could not read and that nobody has taken since.
+    """Return the errors of workers for unreachable files that no other worker has taken since.
 
     Args:
         session: an open session.
@@ -197,7 +197,7 @@ def read_away(session: Session) -> list[str]:
 
 
 def read_unidentified(session: Session, attempts: int) -> list[Unidentified]:
-    """Return the files of the active release whose identification failed so often, as one row or none.
+    """Return the files of the active release whose identification failed that often, as one row or none.
 
     Args:
         session: an open session.
@@ -207,7 +207,7 @@ def read_unidentified(session: Session, attempts: int) -> list[Unidentified]:
 
 
 def read_reasons(session: Session, *, job_id: int | None = None, limit: int = 5) -> list[Reason]:
-    """Return why files were rejected or quarantined, the commonest reason first.
+    """Return the reasons of rejected and quarantined files, the most frequent first.
 
     Args:
         session: an open session.

@@ -1,4 +1,4 @@
-"""What ``facet status`` shows: jobs, units, pace, and what went wrong. Functions take a session and never commit."""
+"""Queries of ``facet status``: jobs, units, pace and failures. Functions take a session and never commit."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ FROM jobs
 WHERE job_id = :job_id
 """)
 
-# The others are of one job, or of all: then the condition is not there at all, since with a word like "or no job was
-# given" PostgreSQL would read every row.
+# The others read one job, or all: then there is no condition at all, since with one like "or no job was given"
+# PostgreSQL would read every row.
 _OF_JOB = "AND analysis_id IN (SELECT analysis_id FROM job_item WHERE job_id = :job_id)"
 
 _UNITS = """
@@ -40,6 +40,7 @@ FROM unit
 WHERE finished_at > now() - make_interval(secs => :seconds) {of_job}
 """
 
+# Failed items, found by two indexes that hold nothing else: of analyses, and of refused items.
 FAILED = """
     SELECT i.job_id, i.item_no, i.uri, i.media_id, a.state, a.reason, a.finished_at
     FROM analysis AS a JOIN job_item AS i USING (analysis_id) WHERE a.state IN ('rejected', 'quarantined')
@@ -48,7 +49,6 @@ FAILED = """
            coalesce(i.reason, m.reason, 'unknown: the reason was not kept'), j.submitted_at
     FROM job_item AS i JOIN job AS j USING (job_id) JOIN media_file AS m USING (media_id) WHERE i.analysis_id IS NULL
 """
-"""Items that failed, found by two indexes that hold nothing else: of analyses, and of items that were refused."""
 
 _FAILURES = text(f"""
 SELECT job_id, uri, state, reason, finished_at
@@ -99,27 +99,27 @@ class JobCounts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pace:
-    """What ended in the last seconds."""
+    """Units, frames and faces that ended in the last seconds."""
 
     seconds: float
-    """Length of the time looked at."""
+    """Length of that time."""
     units: int
     frames: int
     faces: int
 
     @property
     def units_per_second(self) -> float:
-        """Mean over the time looked at."""
+        """Mean over that time."""
         return self.units / self.seconds
 
     @property
     def frames_per_second(self) -> float:
-        """Mean over the time looked at."""
+        """Mean over that time."""
         return self.frames / self.seconds
 
     @property
     def faces_per_second(self) -> float:
-        """Mean over the time looked at."""
+        """Mean over that time."""
         return self.faces / self.seconds
 
 
@@ -136,16 +136,16 @@ class FailedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TroubledUnit:
-    """A unit that somebody should look at."""
+    """A unit that needs attention."""
 
     unit_id: int
     uri: str
     trouble: str
-    """slow (leased for long), abandoned (its lease has run out) or failing (tried before, waits for another time)."""
+    """slow (leased for long), abandoned (its lease expired) or failing (tried before, waits for another attempt)."""
     attempts: int
     owner: str | None
     leased_seconds: float | None
-    """Time since the current attempt began; None while nobody holds it."""
+    """Time since the current attempt began; None while no worker holds it."""
     last_error: str | None
 
 
@@ -163,7 +163,7 @@ def read_jobs(session: Session, *, job_id: int | None = None, limit: int = 20) -
 
 
 def count_units(session: Session, *, job_id: int | None = None) -> dict[str, int]:
-    """Return how many units are in each state; states without units are left out.
+    """Return the count of units by state; states without units are left out.
 
     Args:
         session: an open session.
@@ -173,7 +173,7 @@ def count_units(session: Session, *, job_id: int | None = None) -> dict[str, int
 
 
 def read_pace(session: Session, *, job_id: int | None = None, seconds: float = 60.0) -> Pace:
-    """Return what was analysed lately.
+    """Return the units, frames and faces analysed lately.
 
     Args:
         session: an open session.

@@ -1,4 +1,4 @@
-"""What the file system said of a file when it was submitted, so that one that was overwritten since is noticed.
+"""Stamps of files: their state in the file system at submission, so that an overwritten one is noticed.
 
 Files that were submitted before have no stamp: videos among them are hashed once more by each process that reads them.
 """

@@ -1,4 +1,4 @@
-"""What is said of work that does not go forward, on a real PostgreSQL."""
+"""Facts about work that does not progress, on a real PostgreSQL."""
 
 from __future__ import annotations
 

@@ -17,11 +17,9 @@ EXTREME = re.compile(r"_?(?:MOST|LEAST)_")
 """Limits are called MAX_ and MIN_."""
 UNREAD = (
     "benchmarks",
-    "db",
     "models",
     "tests/acceptance",
     "tests/conftest.py",
-    "tests/integration/db",
     "tests/integration/worker",
     "tests/unit/worker/cli",
     "tests/unit/worker/deployment",
