@@ -1,4 +1,4 @@
-"""How much a face can be relied on, and which faces are too poor to be judged at all."""
+"""Quality of faces: how reliable their predictions are, and which faces are too poor for any prediction."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QualityPolicy:
-    """From where on a face is dropped, and what counts as a perfect one."""
+    """Limits beyond which a face is dropped, and values of a perfect one."""
 
     min_side: float = 16.0
     """Shorter side of the box in pixels; smaller faces are 'too_small'."""
@@ -34,18 +34,18 @@ class QualityPolicy:
     min_confirmation: float = 0.5
     """Score with which the detector must find the face again in its aligned crop; less is 'unconfirmed'."""
     sure_score: float = 0.99
-    """Detection score from which on a face whose landmarks fit well is not looked at again."""
+    """Detection score from which a face whose landmarks fit well is not confirmed."""
     sure_misfit: float = 6.0
-    """How well they must fit, like max_misfit."""
+    """Misfit up to which landmarks fit well, measured like max_misfit."""
     good_side: float = 80.0
-    """Shorter side in pixels from which on size no longer lowers the quality."""
+    """Shorter side in pixels from which size no longer lowers the quality."""
     good_sharpness: float = 20.0
-    """Sharpness from which on blur no longer lowers the quality."""
+    """Sharpness from which blur no longer lowers the quality."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaceQuality:
-    """What quality says of N faces."""
+    """Quality of N faces."""
 
     scores: Tensor
     """(N,) float32 in 0..1, on the CPU; 0 for a dropped face."""
@@ -56,12 +56,12 @@ class FaceQuality:
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What is known of N faces already when they are judged."""
+    """Measurements of N faces that were taken before."""
 
     sharpness: Tensor
     """(N,) float32 on the CPU, as `sharpness` returns it."""
     confirmed: Tensor
-    """(N,) float32 on the CPU, scores of faces that were looked at again; NaN for the others; 0 condemns a face."""
+    """(N,) float32 on the CPU, scores of confirmed faces; NaN for the others; 0 drops a face."""
 
 
 def measure(
@@ -72,7 +72,7 @@ def measure(
     confirm: Callable[[Tensor], Tensor],
     evidence: Evidence | None = None,
 ) -> FaceQuality:
-    """Judge faces.
+    """Measure the quality of faces.
 
     Args:
         detections: N faces.
@@ -127,7 +127,7 @@ def extent(boxes: Tensor, frame_size: tuple[int, int]) -> tuple[Tensor, Tensor]:
 
 
 def pose(landmarks: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the distance of landmarks from the template, in crop pixels, and how far the head is turned aside."""
+    """Return the distance of landmarks from the template, in crop pixels, and the sideways turn of the head."""
     transforms = similarity_transforms(landmarks, ARCFACE_TEMPLATE)
     aligned = landmarks @ transforms[:, :, :2].mT + transforms[:, None, :, 2]
     misfit = (aligned - ARCFACE_TEMPLATE).square().sum(2).mean(1).sqrt()

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from models.detection.finding import FoundFaces
+    from models.detection.finding import Faces
     from models.manifest import Manifest
     from models.quality import FaceQuality
     from models.trunks.base import TrunkLayout
@@ -111,7 +111,7 @@ class Release:
         frame_size: tuple[int, int],
         evidence: quality.Evidence | None = None,
     ) -> FaceQuality:
-        """Judge N faces by their crops and the (height, width) of their frames.
+        """Measure the quality of N faces by their crops and the (height, width) of their frames.
 
         Args:
             detections: the faces.
@@ -123,8 +123,8 @@ class Release:
         policy = self.manifest.quality
         return quality.measure(detections, usual, frame_size, policy, self.detector.confirm, evidence)
 
-    def find(self, frames: Tensor, search: Search | None = None) -> FoundFaces:
-        """Find, align and judge the faces of (B, 3, H, W) uint8 RGB frames on the release's device."""
+    def find(self, frames: Tensor, search: Search | None = None) -> Faces:
+        """Detect and align the faces of (B, 3, H, W) uint8 RGB frames on the release's device, with their quality."""
         return find_faces(self, frames, search or Search())
 
     def infer(self, crops: Tensor) -> FaceOutputs:

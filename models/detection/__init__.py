@@ -1,1 +1,1 @@
-"""Faces in frames: the detector, and how its candidates become faces that can be believed."""
+"""Faces in frames: the detector, and the checks that turn its candidates into faces."""

@@ -1,4 +1,4 @@
-"""Overlapping boxes; torchvision knows them too, but takes a second to import."""
+"""Suppression of overlapping boxes; torchvision has it too, but takes a second to import."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def suppress(boxes: Tensor, scores: Tensor, group: Tensor, overlap: float) -> Tensor:
-    """Find the boxes that no stronger kept box of the same group overlaps by more than a share.
+    """Return the boxes that no stronger kept box of the same group overlaps by more than a share.
 
     Args:
         boxes: (N, 4) float32, x1, y1, x2, y2.
@@ -26,7 +26,7 @@ def suppress(boxes: Tensor, scores: Tensor, group: Tensor, overlap: float) -> Te
     """
     corners, strength, groups = boxes.double().cpu().numpy(), scores.cpu().numpy(), group.cpu().numpy()
     if len(corners):
-        # Groups are laid out side by side, so that their boxes cannot meet.
+        # Groups are shifted side by side, so that their boxes cannot overlap.
         corners = corners + (groups * (np.ptp(corners) + 1.0))[:, None]
     left = np.lexsort((-strength, groups))
     kept = []

@@ -1,4 +1,4 @@
-"""Faces and their landmarks in batches of frames: scaling policy, network, decoding of its anchors."""
+"""Faces and their landmarks in batches of frames: scaling policy, model, decoding of its anchors."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ if TYPE_CHECKING:
 
 CPU_BATCH_PIXELS = 1 << 20  # four frames of 640 x 360: the maps of more no longer fit the caches
 GPU_BATCH_PIXELS = 1 << 24  # about 4 GB of maps
-SPARE_PIXELS = 6 * 160 * 160  # what the network searches in the time that one more call of it takes by itself
-MOST_CANDIDATES = 8000  # of one batch, before overlaps are resolved; a crowd of 400 faces has 2000
-SIZE_STEP = 64  # pixels; stills of all sizes then share a few hundred shapes: a new one costs the CPU 20 to 50 ms
-CONFIRM_MARGIN = 24  # pixels of plain colour around a crop: with fewer, more that is no face is found again
+SPARE_PIXELS = 6 * 160 * 160  # pixels that the model searches in the time that one more call costs
+MAX_CANDIDATES = 8000  # of one batch, before overlaps are resolved; a crowd of 400 faces has 2000
+SIZE_STEP = 64  # pixels; images of all sizes then share a few hundred shapes: a new one costs the CPU 20 to 50 ms
+CONFIRM_MARGIN = 24  # pixels of plain colour around a crop: with fewer, more crops without a face are confirmed
 CONFIRM_DISTANCE = 15.0  # root mean square distance of the landmarks from the template, crop pixels
 CONFIRM_THRESHOLD = 0.05
-ORIENTATION = "orientation."  # with which the names of the other network's weights begin
-VARIANCES = (0.1, 0.2)  # of offsets and of log sizes, as the network was trained
+ORIENTATION = "orientation."  # prefix of the names of the other model's weights
+VARIANCES = (0.1, 0.2)  # of offsets and of log sizes, as in training
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectionPolicy:
-    """What counts as a face, and at which scale frames are searched."""
+    """Limits of a detection, and the scales at which frames are searched."""
 
     threshold: float = 0.6
     """Lowest score kept, 0..1."""
@@ -49,12 +49,12 @@ class DetectionPolicy:
     min_side: int = 480
     """Shortest longest side in pixels that is searched; smaller frames are scaled up."""
     one_look_side: int = 640
-    """Longest side in pixels up to which frames are looked at once. The network takes a face much larger than its
-    largest anchor, 512 pixels, for several small ones; so larger frames are looked at again for their large faces."""
+    """Longest side in pixels up to which frames are searched once. The model mistakes a face much larger than its
+    largest anchor, 512 pixels, for several small ones; so larger frames are searched again for their large faces."""
     second_look_side: int = 480
-    """Longest side in pixels of the second look."""
+    """Longest side in pixels of the second search."""
     large_face: int = 320
-    """Shorter side in pixels, as searched, from which on a face is left to the second look."""
+    """Shorter side in pixels, as searched, from which a face is left to the second search."""
 
 
 class FaceDetector:
@@ -66,12 +66,12 @@ class FaceDetector:
         self.policy = policy
         self.device = device or torch.device("cpu")
         own, orientation = split_weights(weights)
-        network = RetinaFace()
-        load_into(network, own, "detector")
+        model = RetinaFace()
+        load_into(model, own, "detector")
         self._orientation = _orientation(orientation, self.device)
-        network = network.to(self.device, compute_dtype(self.device)).to(memory_format=torch.channels_last)
-        self._network = network.eval().requires_grad_(requires_grad=False)
-        self._network.pack()
+        model = model.to(self.device, compute_dtype(self.device)).to(memory_format=torch.channels_last)
+        self._model = model.eval().requires_grad_(requires_grad=False)
+        self._model.pack()
 
     @torch.inference_mode()
     def detect(self, frames: Tensor, *, threshold: float | None = None, max_tiles: int = 0) -> Detections:
@@ -119,7 +119,7 @@ class FaceDetector:
 
     @torch.inference_mode()
     def look(self, pixels: Tensor, threshold: float) -> Detections:
-        """Search (N, 3, h, w) uint8 pixels as they are: faces on the CPU, by row and in it by falling score."""
+        """Search (N, 3, h, w) uint8 pixels unscaled; returns faces on the CPU, by row and in it by falling score."""
         parts = [Detections.empty()]
         for rows, filled in _small_batches(len(pixels), pixels.shape[2] * pixels.shape[3], self.device):
             part = _filled(pixels[rows].to(self.device), filled)
@@ -135,14 +135,14 @@ class FaceDetector:
         if side > self.policy.one_look_side:
             again = self._look(_resized(pixels, self.policy.second_look_side), frames.shape, threshold)
             limit = self.policy.large_face * max(frames.shape[2:]) / side
-            # Each look is trusted with its sizes; between them both are, and the stronger box remains.
+            # Each search is used for its sizes; between them both are, and the stronger box remains.
             found = Detections.cat([found[_sides(found) < limit], again[_sides(again) > limit / 2]])
         found = _strongest(found, self.policy.nms)
         return Detections(found.frame + rows.start, found.boxes, found.landmarks, found.scores)
 
     def _look(self, pixels: Tensor, source: torch.Size, threshold: float) -> Detections:
         """Return all candidates of scaled frames, in pixels of the source."""
-        found = _candidates(self._network(pixels, SIZE_STEP), threshold)
+        found = _candidates(self._model(pixels, SIZE_STEP), threshold)
         scale = torch.tensor([source[3] / pixels.shape[3], source[2] / pixels.shape[2]], device=self.device)
         return Detections(found.frame, found.boxes * scale.repeat(2), found.landmarks * scale, found.scores)
 
@@ -154,7 +154,7 @@ class FaceDetector:
             crops: (N, 3, 112, 112) uint8, aligned to ARCFACE_TEMPLATE; N may be 0.
 
         Returns:
-            Infinity for all where the weights hold no network that tells.
+            Infinity for all where the weights hold no such model.
         """
         if self._orientation is None or not len(crops):
             return torch.full((len(crops),), torch.inf)
@@ -162,7 +162,7 @@ class FaceDetector:
 
     @torch.inference_mode()
     def confirm(self, crops: Tensor) -> Tensor:
-        """Look again at aligned faces: a face is found in its own crop, where it belongs; most other things are not.
+        """Search aligned crops again: a face is detected in its own crop, in place; most false detections are not.
 
         Args:
             crops: (N, 3, 112, 112) uint8, aligned to ARCFACE_TEMPLATE; N may be 0.
@@ -181,7 +181,7 @@ class FaceDetector:
         framed = framed.permute(0, 3, 1, 2)
         inside = slice(CONFIRM_MARGIN, -CONFIRM_MARGIN)
         framed[: len(crops), :, inside, inside] = crops.to(self.device)
-        found = _candidates(self._network(framed), CONFIRM_THRESHOLD)
+        found = _candidates(self._model(framed), CONFIRM_THRESHOLD)
         apart = found.landmarks - (ARCFACE_TEMPLATE.to(self.device) + CONFIRM_MARGIN)
         scores = found.scores * (apart.square().sum(2).mean(1).sqrt() < CONFIRM_DISTANCE)
         of_crop = found.frame == torch.arange(len(crops), device=self.device)[:, None]
@@ -197,9 +197,9 @@ def split_weights(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dic
 def _orientation(weights: Mapping[str, Tensor], device: torch.device) -> OrientationNet | None:
     if not weights:
         return None
-    network = OrientationNet()
-    load_into(network, weights, "orientation")
-    return network.to(device).eval().requires_grad_(requires_grad=False)
+    model = OrientationNet()
+    load_into(model, weights, "orientation")
+    return model.to(device).eval().requires_grad_(requires_grad=False)
 
 
 def _sides(found: Detections) -> Tensor:
@@ -207,18 +207,18 @@ def _sides(found: Detections) -> Tensor:
 
 
 def _batch(pixels: float, device: torch.device) -> int:
-    """Return how many frames of so many pixels are searched at once: a power of two."""
+    """Return the count of frames of a size in pixels that are searched at once: a power of two."""
     limit = CPU_BATCH_PIXELS if device.type == "cpu" else GPU_BATCH_PIXELS
     return 1 << max(0, int(limit / pixels).bit_length() - 1)
 
 
 def _small_batches(count: int, pixels: int, device: torch.device) -> Iterator[tuple[slice, int]]:
-    """Split patches of so many pixels into runs that are searched at once, and say up to how many each is filled."""
+    """Yield runs of patches that are searched at once, each with the count that it is padded to."""
     return filled_batches(count, _batch(pixels, device), SPARE_PIXELS // pixels)
 
 
 def _filled(patches: Tensor, count: int) -> Tensor:
-    """Add black patches up to a count."""
+    """Pad with black patches up to a count."""
     return functional.pad(patches, (0, 0, 0, 0, 0, 0, 0, count - len(patches))) if count > len(patches) else patches
 
 
@@ -258,7 +258,7 @@ def _decode(level: RawFaces, at: Tensor) -> Detections:
 
 def _strongest(found: Detections, overlap: float) -> Detections:
     """Keep the strongest of overlapping boxes, ordered by frame and falling score, on the CPU."""
-    if len(found) > MOST_CANDIDATES:
-        found = found[found.scores.topk(MOST_CANDIDATES).indices]
+    if len(found) > MAX_CANDIDATES:
+        found = found[found.scores.topk(MAX_CANDIDATES).indices]
     kept = suppress(found.boxes, found.scores, found.frame, overlap).to(found.frame.device)
     return Detections(*(column[kept].cpu() for column in (found.frame, found.boxes, found.landmarks, found.scores)))

@@ -1,4 +1,4 @@
-"""What finding faces takes of a release: its detector, its policies, and crops as its trunk takes them."""
+"""The part of a release that finding faces uses: detector, policies, and crops of its trunk."""
 
 from __future__ import annotations
 
@@ -13,38 +13,38 @@ if TYPE_CHECKING:
 
 
 class Policies(Protocol):
-    """What is searched, and what is kept."""
+    """Policies of a release for searching frames and keeping faces."""
 
     @property
     def detection(self) -> DetectionPolicy:
-        """Threshold, overlap and scales."""
+        """Threshold, overlap and scales of detection."""
         ...
 
     @property
     def quality(self) -> QualityPolicy:
-        """Faces that are kept."""
+        """Limits of kept faces."""
         ...
 
 
 class FaceModels(Protocol):
-    """A release, as far as finding faces is concerned."""
+    """The methods of a release that finding faces calls."""
 
     @property
     def manifest(self) -> Policies:
-        """Its policies."""
+        """Policies of the release."""
         ...
 
     @property
     def detector(self) -> FaceDetector:
-        """Its detector."""
+        """Detector of the release."""
         ...
 
     def align(self, frames: Tensor, detections: Detections) -> Tensor:
-        """Cut the crops that the trunk takes, (N, 3, S, S) uint8, of N faces out of (B, 3, H, W) uint8 frames."""
+        """Cut the trunk's crops, (N, 3, S, S) uint8, of N faces out of (B, 3, H, W) uint8 frames."""
         ...
 
     def confirm(self, crops: Tensor) -> Tensor:
-        """Return the (N,) scores with which N faces are found again in their crops."""
+        """Return the (N,) scores with which N faces are detected again in their crops."""
         ...
 
     def sharpness(self, crops: Tensor) -> Tensor:
@@ -58,5 +58,5 @@ class FaceModels(Protocol):
     def quality(
         self, detections: Detections, crops: Tensor, frame_size: tuple[int, int], evidence: Evidence | None = None
     ) -> FaceQuality:
-        """Judge N faces by their crops and the (height, width) of their frames."""
+        """Measure the quality of N faces by their crops and the (height, width) of their frames."""
         ...

@@ -1,4 +1,4 @@
-"""Faces of frames, from detection to the verdict of quality: upright ones, turned ones, small ones of large frames."""
+"""Faces of frames, from detection to quality: upright ones, turned ones, small ones of large frames."""
 
 from __future__ import annotations
 
@@ -33,30 +33,30 @@ if TYPE_CHECKING:
     from models.quality import FaceQuality, QualityPolicy
 
 WEAK_SCORE = 0.05  # of a candidate whose surroundings are searched for a turned face
-PLAIN_CERTAINTY = 4.0  # the same of a face that one more look shows upright
+PLAIN_CERTAINTY = 4.0  # the same of a face that one more search shows upright
 AGREEMENT = math.radians(30)  # between two angles of one face
-TURNED = math.radians(40)  # angle from which on a weak candidate counts as turned
+TURNED = math.radians(40)  # angle from which a weak candidate counts as turned
 WEAK_SHARE = 0.5  # side of a weak candidate in that of the largest face of its frame: smaller ones are hardly faces
-CLEAR_SIDE = 32.0  # pixels from which on a face must be found in its surroundings
-TURNED_SCORE = 0.9  # with which such a one must be found, and found again in its crop
-FEW = 8  # faces that one look at all of them takes no longer than one look at some and one at the others
-NEGATIVE_SAMPLES = 2  # faces of a batch of a film's frames that are asked first
-NOTED_REDUCTION = 0.8  # of a frame's sides from which on it is noted: a face of 20 pixels is then smaller than 16
+CLEAR_SIDE = 32.0  # pixels from which a face must be found in its surroundings
+TURNED_SCORE = 0.9  # with which such a face must be detected, and confirmed
+FEW = 8  # up to so many faces, one search of all takes no longer than two of a part each
+NEGATIVE_SAMPLES = 2  # faces of a batch of video frames that are tested first
+NOTED_REDUCTION = 0.8  # scale of a frame below which a note is made: a face of 20 pixels is then smaller than 16
 QUARTERS = (1, 2, 3)  # turns by 90 degrees in which a frame without a face is searched
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Search:
-    """How thoroughly frames are searched."""
+    """Thoroughness of a search."""
 
     thorough: bool = False
-    """Whether faces that are turned so far that they are no detections are looked for, too."""
+    """Whether faces are searched for that are turned too far to be detections."""
     max_tiles: int = 0
     """Tiles of a frame larger than the detector's longest side, at most."""
 
 
 @dataclass(frozen=True, slots=True)
-class FoundFaces:
+class Faces:
     """N faces of a batch of frames."""
 
     detections: Detections
@@ -67,8 +67,8 @@ class FoundFaces:
     """Faces that cannot be seen because the frames were reduced, if they were by much."""
 
 
-def find_faces(release: FaceModels, frames: Tensor, search: Search) -> FoundFaces:
-    """Find faces, set them upright and judge them.
+def find_faces(release: FaceModels, frames: Tensor, search: Search) -> Faces:
+    """Detect faces, set them upright and measure their quality.
 
     Args:
         release: the loaded release.
@@ -86,7 +86,7 @@ def find_faces(release: FaceModels, frames: Tensor, search: Search) -> FoundFace
     quality = release.quality(faces.detections, faces.crops, size, Evidence(faces.sharpness, faces.confirmed))
     quality = _without_negatives(release, faces, quality, samples=None if search.thorough else NEGATIVE_SAMPLES)
     quality = _dropped(quality, shows_turned(faces, size), "unconfirmed")
-    return FoundFaces(faces.detections, faces.crops, quality, _reduction(release, size, search))
+    return Faces(faces.detections, faces.crops, quality, _reduction(release, size, search))
 
 
 def _reduction(release: FaceModels, size: tuple[int, int], search: Search) -> str | None:
@@ -102,7 +102,7 @@ def _checked(release: FaceModels, frames: Tensor, found: Detections, search: Sea
     faces = confirm_in_image(release, frames, found) if search.thorough else confirm_in_video(release, frames, found)
     doubtful = are_doubtful(faces, release.manifest.quality)
     side, _ = extent(found.boxes, (frames.shape[2], frames.shape[3]))
-    worth = _worth_checking_still if search.thorough else _worth_checking
+    worth = _worth_checking_image if search.thorough else _worth_checking
     doubtful &= worth(faces, doubtful, side, release.manifest.quality)
     rows = doubtful.nonzero()[:, 0]
     if search.thorough:
@@ -120,13 +120,13 @@ def _checked(release: FaceModels, frames: Tensor, found: Detections, search: Sea
 def _set_upright(
     release: FaceModels, frames: Tensor, faces: CandidateFaces, rows: Tensor, upright: Upright
 ) -> CandidateFaces:
-    """Replace faces by what they are once they are set upright, and condemn those that are clearly no faces.
+    """Replace turned faces by upright ones, and reject those that are clearly no faces.
 
     Args:
         release: the loaded release.
         frames: (B, 3, H, W) uint8.
         faces: N faces.
-        rows: (R,) int64, those whose landmarks say something else than their surroundings.
+        rows: (R,) int64, those whose landmarks disagree with their surroundings.
         upright: the R faces in these.
     """
     found = faces.detections
@@ -144,9 +144,9 @@ def _set_upright(
 
 
 def _worth_checking(faces: CandidateFaces, doubtful: Tensor, side: Tensor, policy: QualityPolicy) -> Tensor:
-    """Return (N,) bool: faces of a film that would be kept, and large ones where nobody is seen plainly upright.
+    """Return (N,) bool: faces of a video that would be kept, and large ones where no face is plainly upright.
 
-    What was not found again is dropped anyway, and in films of crowds there is much of it; only where frames show no
+    Unconfirmed faces are dropped anyway, and videos of crowds have many of them; only where frames show no
     other face may they be turned as a whole. Half-profiles are in doubt for their misfit alone: the landmarks that a
     turned face is given are those of a frontal one.
     """
@@ -158,18 +158,18 @@ def _worth_checking(faces: CandidateFaces, doubtful: Tensor, side: Tensor, polic
     return keepable | (side >= LARGE_SIDE)
 
 
-def _worth_checking_still(faces: CandidateFaces, doubtful: Tensor, side: Tensor, policy: QualityPolicy) -> Tensor:
-    """Return (N,) bool: faces of stills that would be kept, and others unless small beside one that is sure."""
+def _worth_checking_image(faces: CandidateFaces, doubtful: Tensor, side: Tensor, policy: QualityPolicy) -> Tensor:
+    """Return (N,) bool: faces of images that would be kept, and others unless small beside one that is sure."""
     keepable = faces.confirmed >= policy.min_confirmation
     sure = faces.detections.frame[keepable & ~doubtful]
     return keepable | (side >= CLEAR_SIDE) | ~torch.isin(faces.detections.frame, sure)
 
 
 def _unlike_neighbours(release: FaceModels, frames: Tensor, faces: CandidateFaces, rows: Tensor) -> Tensor:
-    """Return the rows of doubtful faces of a film that are neither plainly upright nor in one place with one that is.
+    """Return the rows of doubtful faces of a video that are neither plainly upright nor in one place with one that is.
 
-    Of many, a face that stays in its place from frame to frame is looked at once, where it is surest. Only where that
-    one is not plainly upright are the others looked at, too.
+    Among many, a face that stays in its place from frame to frame is searched once, where it is surest. Only where that
+    one is not plainly upright are the others searched, too.
     """
     if len(rows) <= FEW:
         return rows[~_plain(release, frames, faces, rows)]
@@ -186,7 +186,7 @@ def _unlike_neighbours(release: FaceModels, frames: Tensor, faces: CandidateFace
 
 
 def _plain(release: FaceModels, frames: Tensor, faces: CandidateFaces, rows: Tensor) -> Tensor:
-    """Return (R,) bool: faces that one look shows upright, as their landmarks say."""
+    """Return (R,) bool: faces that one search shows upright, as their landmarks do."""
     plain = certainty(faces)[rows] >= PLAIN_CERTAINTY
     doubted = plain & ~shows_upright(faces)[rows]
     if bool(doubted.any()):
@@ -195,7 +195,7 @@ def _plain(release: FaceModels, frames: Tensor, faces: CandidateFaces, rows: Ten
 
 
 def _agrees(upright: Upright, given: Detections) -> Tensor:
-    """Return (N,) bool: faces that are as upright in their surroundings as their landmarks say."""
+    """Return (N,) bool: faces whose angle in their surroundings agrees with their landmarks."""
     angles = roll(given.landmarks)
     return upright.found & (wrapped(upright.angles - angles).abs() <= AGREEMENT) & (angles.abs() <= UPRIGHT)
 
@@ -219,7 +219,7 @@ def _with_turned(release: FaceModels, frames: Tensor, faces: CandidateFaces, wea
 
 
 def _largest(faces: CandidateFaces, count: int, policy: QualityPolicy) -> Tensor:
-    """Return (B,) float32: the side of the largest face of each frame that was found again; 0 without one."""
+    """Return (B,) float32: the side of the largest confirmed face of each frame; 0 without one."""
     found = faces.detections[faces.confirmed >= policy.min_confirmation]
     sides = (found.boxes[:, 2:] - found.boxes[:, :2]).amin(1)
     return torch.zeros(count).scatter_reduce(0, found.frame, sides, "amax")
@@ -238,7 +238,7 @@ def _with_quarters(release: FaceModels, frames: Tensor, faces: CandidateFaces, s
 
 
 def _quarter(release: FaceModels, frames: Tensor, rows: Tensor, quarter: int, search: Search) -> Detections:
-    """Search frames that are turned by so many quarters, and return the boxes in their own pixels."""
+    """Search frames turned by a count of quarters, and return the boxes in their own pixels."""
     turned = torch.rot90(frames[rows.to(frames.device)], quarter, (2, 3)).contiguous()
     found = release.detector.detect(turned, max_tiles=search.max_tiles)
     boxes = found.boxes
@@ -253,7 +253,8 @@ def _without_negatives(
 ) -> FaceQuality:
     """Drop kept faces that are photographic negatives.
 
-    Of a film only some faces are asked first, and the others if one of these is a negative: films are so as a whole.
+    Of a video only some faces are tested first, and the others if one of these is a negative: a video is negative as a
+    whole.
     Nothing is asked where eyes are as dark as those of positives.
     """
     kept = torch.tensor([reason is None for reason in quality.dropped], dtype=torch.bool)
@@ -269,7 +270,7 @@ def _without_negatives(
 
 
 def _dropped(quality: FaceQuality, rows: Tensor, reason: str) -> FaceQuality:
-    """Drop some faces that are kept until now; rows is (N,) bool."""
+    """Drop some of the kept faces; rows is (N,) bool."""
     scores, dropped = quality.scores.clone(), list(quality.dropped)
     for row in rows.nonzero()[:, 0].tolist():
         if dropped[row] is None:

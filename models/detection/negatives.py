@@ -14,10 +14,10 @@ from torch import Tensor
 if TYPE_CHECKING:
     from models.detection.face_models import FaceModels
 
-POSITIVE_CONFIRMATION = 0.99  # from which on a face is no negative: negatives are found again in their crops with less
-POSITIVE_BRIGHTNESS = -0.5  # mean of a film's eyes up to which it is no negative; half of negatives have 0.4 to 0.8
-INVERTED_CONFIRMATION = 0.9  # with which the inverted crop of a negative is found again
-MIN_LEAD = -0.3  # logits by which it is found again more surely; a grey negative of a clear portrait has -0.2
+POSITIVE_CONFIRMATION = 0.99  # from which a face is no negative: negatives are confirmed with less
+POSITIVE_BRIGHTNESS = -0.5  # mean of a video's eyes up to which it is no negative; half of negatives have 0.4 to 0.8
+INVERTED_CONFIRMATION = 0.9  # with which the inverted crop of a negative is confirmed
+MIN_LEAD = -0.3  # logits by which its confirmation is higher; a grey negative of a clear portrait has -0.2
 MIN_SIGNS = 0.3  # of this lead and the brightness of the eyes together
 _SIDE = 112  # pixels of the crop in which the places below are given
 _EYES = ((33, 48, 43, 55), (69, 48, 79, 55))  # x1, y1, x2, y2, by the template of aligned crops

@@ -1,7 +1,7 @@
 """Orientation of aligned crops: whether the eyes are where the landmarks claim them to be.
 
 The detector learnt from upright faces. In a face that is turned it often places the landmarks of an upright one, and
-takes the crop that was cut by these for a face again. This network was trained on exactly such crops.
+takes the crop that was cut by these for a face again. This model was trained on exactly such crops.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-SIDE = 56  # pixels of a crop as the network reads it
+SIDE = 56  # pixels of a crop as the model reads it
 CHANNELS = (16, 32, 64)  # of its maps, each half as wide as the one before
 HIDDEN = 64
 _CONTRAST_FLOOR = 4.0  # grey levels added to the standard deviation: plain crops are not amplified to noise

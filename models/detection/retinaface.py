@@ -1,4 +1,4 @@
-"""RetinaFace with a MobileNetV1 x0.25 backbone: where faces and their five landmarks are.
+"""RetinaFace with a MobileNetV1 x0.25 backbone: places of faces and their five landmarks.
 
 Source: Deng et al., "RetinaFace: Single-stage Dense Face Localisation in the Wild" (2019), arXiv:1905.00641; layout and
 weights of yakhyo/retinaface-pytorch (MIT), trained on WIDER FACE.
@@ -35,7 +35,7 @@ _PACKED_FOR = (1, 32, 32)  # batch, height and width that are named to it; the o
 
 
 class RawFaces(NamedTuple):
-    """What the network says of every anchor of one stride."""
+    """The outputs of the model for every anchor of one stride."""
 
     stride: int
     sides: tuple[int, int]
@@ -89,7 +89,7 @@ class Context(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         half, quarter = CHANNELS // 2, CHANNELS // 4
-        # What goes out passes a ReLU besides, after which it is the same with a leaky one before it.
+        # The output passes a ReLU, so a leaky one before it changes nothing.
         self.near = Convolution((CHANNELS, half + quarter, 3))
         self.middle = Convolution((quarter, 2 * quarter, 3))
         self.far = Convolution((quarter, quarter, 3))
@@ -143,7 +143,7 @@ class RetinaFace(nn.Module):
     def _centred(self, frames: Tensor, step: int) -> Tensor:
         """Subtract the mean colour; integers up to 255 and their differences are exact in bfloat16.
 
-        A row of pixels at once: three values at a time would cost as much as a quarter of the network.
+        A row of pixels at once: three values at a time would cost as much as a quarter of the model.
         """
         count, _, height, width = frames.shape
         below, right = (-side % step for side in (height, width))

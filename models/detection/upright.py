@@ -1,4 +1,4 @@
-"""Which way up a face is: its surroundings are searched in eight turns.
+"""Orientation of a face: its surroundings are searched in eight turns.
 
 The detector learnt from upright faces. Of a face that is turned by more than about 60 degrees in the plane of the image
 it often still finds the box, but places the landmarks of an upright face in it, and takes a crop that was cut by these
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 TURNS = 8
 PATCH_SIDE = 128  # pixels of the surroundings as searched
-SURROUNDINGS = 2.0  # side of the surroundings in longer sides of the box: a face that is turned is still in it
+SURROUNDINGS = 2.0  # side of the surroundings in longer sides of the box: a turned face is still inside
 CLOSE_SURROUNDINGS = 1.6  # the same once the angle is known: the larger the face, the better its landmarks
 MIN_SCORE = 0.3  # of a face in its surroundings
 MAX_DISTANCE = 0.15  # of its centre from that of the surroundings, in sides of these
@@ -33,21 +33,21 @@ MIN_SIDE, MAX_SIDE = 0.3, 0.85  # of its box, in sides of the surroundings
 ANGLE_WEIGHT = 1 / math.radians(20)  # logits that an angle costs
 MISFIT_WEIGHT = 1 / 6  # logits that a pixel of misfit costs
 CHAIN_OVERLAP = 0.4  # intersection over union of a face's boxes in two frames that follow
-PLAIN_RANK = 1.5  # from which on one look suffices
+PLAIN_RANK = 1.5  # from which one search suffices
 PLAIN_ANGLE, PLAIN_AGREEMENT = math.radians(30), math.radians(15)  # of such a face, and between its two angles
 _POINTS = torch.tensor([[PATCH_SIDE / 4, PATCH_SIDE / 2], [PATCH_SIDE * 3 / 4, PATCH_SIDE / 2]])
 
 
 @dataclass(frozen=True, slots=True)
 class Upright:
-    """N faces as they were found in their surroundings."""
+    """N faces as detected in their surroundings."""
 
     detections: Detections
-    """N; where nothing was found, the one that was given."""
+    """N; the given one where no face was found."""
     found: Tensor
     """(N,) bool."""
     angles: Tensor
-    """(N,) float32, radians clockwise by which the face is turned; 0 where nothing was found."""
+    """(N,) float32, radians clockwise by which the face is turned; 0 where no face was found."""
 
     def __getitem__(self, rows: Tensor) -> Upright:
         return Upright(self.detections[rows], self.found[rows], self.angles[rows])
@@ -77,7 +77,7 @@ class _Places:
 
     @property
     def points(self) -> Tensor:
-        """(N, 2, 2) float32, where `_POINTS` lie in the frame."""
+        """(N, 2, 2) float32, the places of `_POINTS` in the frame."""
         half = torch.stack((self.angles.cos(), self.angles.sin()), 1) * (self.sides / 4)[:, None]
         return torch.stack((self.centres - half, self.centres + half), 1)
 
@@ -93,7 +93,7 @@ class _Sights:
     angles: Tensor
     """(K,) float32, of the face in the frame, radians clockwise."""
     ranks: Tensor
-    """(K,) float32: how much speaks for the face to be seen upright."""
+    """(K,) float32: evidence that the face is upright."""
 
 
 def roll(landmarks: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ def chain(found: Detections) -> Tensor:
     """Return the (N,) int64 number of the chain that each face is in: faces in one place of frames that follow.
 
     Args:
-        found: N faces by ascending frame. Frames of two films that follow each other in a batch may share a chain by
+        found: N faces by ascending frame. Frames of two videos that follow each other in a batch may share a chain by
             chance where faces of one size and roll lie in one place.
     """
     overlaps = iou(found.boxes, found.boxes) >= CHAIN_OVERLAP
@@ -127,10 +127,10 @@ def chain(found: Detections) -> Tensor:
 
 
 def look_upright(detector: FaceDetector, frames: Tensor, given: Detections) -> Tensor:
-    """Look once at the surroundings of faces as they are; returns (N,) bool: plainly upright, as their landmarks say.
+    """Search the unturned surroundings of faces; returns (N,) bool: plainly upright, as their landmarks are.
 
     An eighth of the cost of `find_upright`. Of 680 doubtful detections of portraits that were turned by 60 to 300
-    degrees none passes, of those of a film of a stage half.
+    degrees none passes, of those of a video of a stage half.
 
     Args:
         detector: of the release.
@@ -146,7 +146,7 @@ def look_upright(detector: FaceDetector, frames: Tensor, given: Detections) -> T
 
 
 def find_upright(detector: FaceDetector, frames: Tensor, given: Detections) -> Upright:
-    """Find faces anew in their surroundings, whichever way up they are.
+    """Find faces again in their surroundings, whatever their orientation.
 
     Args:
         detector: of the release.

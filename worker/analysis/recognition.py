@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from models.detection.finding import FoundFaces
+    from models.detection.finding import Faces
     from models.release import Release
     from models.types import FaceOutputs, HeadOutput
     from worker.analysis.frames import FrameBatch
@@ -179,7 +179,7 @@ class FaceRecognizer:
             first += len(waiting)
 
 
-def _columns(frames: FrameBatch, found: FoundFaces) -> DetectedFaces:
+def _columns(frames: FrameBatch, found: Faces) -> DetectedFaces:
     """Return all faces of a batch, copied from the device once."""
     detections = found.detections
     row = detections.frame.cpu().numpy()

@@ -17,7 +17,6 @@ EXTREME = re.compile(r"_?(?:MOST|LEAST)_")
 """Limits are called MAX_ and MIN_."""
 UNREAD = (
     "benchmarks",
-    "models",
     "tests/acceptance",
     "tests/conftest.py",
     "tests/integration/worker",

@@ -10,7 +10,7 @@ POLICY = QualityPolicy()
 
 
 def face(scale: float, shift: tuple[float, float] = (100.0, 100.0), *, turn: float = 0.0) -> tuple[torch.Tensor, ...]:
-    """Box and landmarks of an upright face; turn moves the nose aside, in eye distances."""
+    """Return box and landmarks of an upright face; turn moves the nose aside, in eye distances."""
     landmarks = ARCFACE_TEMPLATE * scale + torch.tensor(shift)
     landmarks[2, 0] += turn * (landmarks[1, 0] - landmarks[0, 0])
     low, high = torch.tensor(shift), torch.tensor(shift) + 112 * scale
@@ -59,7 +59,7 @@ def test_a_face_that_is_not_found_again_is_unconfirmed():
 
 
 def test_only_faces_in_doubt_are_looked_at_again():
-    """Not the small one, which is dropped anyway, and not the third, of which the detector is sure."""
+    """The small face is dropped anyway, and the detector is sure of the third: neither is confirmed."""
     asked = []
 
     def confirm(crops: torch.Tensor) -> torch.Tensor:

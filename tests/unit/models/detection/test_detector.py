@@ -15,7 +15,7 @@ from models.types import LANDMARK_NAMES
 from models.weights import load_into, read_weights
 
 EYES = {"left_eye": (205.0, 101.0), "right_eye": (248.0, 103.0)}
-"""Of the photo, in pixels, read off by hand."""
+"""Landmarks of the test image in pixels, read by hand."""
 
 
 def test_the_astronaut_has_one_face_with_her_eyes(release, photo):
@@ -38,7 +38,7 @@ def test_odd_sizes_are_searched(release, size):
 
 
 def test_faces_name_their_frame_and_keep_their_place(release, photo):
-    """Seven frames of two kinds: more than one batch, and batches of different lengths."""
+    """Return seven frames of two kinds: more than one batch, and batches of different lengths."""
     empty = torch.zeros_like(photo)
     frames = torch.cat((empty, photo, empty, photo, photo.flip(3), empty, photo))
     found = release.detector.detect(frames)

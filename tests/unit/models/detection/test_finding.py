@@ -1,4 +1,4 @@
-"""Faces that are turned, small in a large picture, or cut by the border of a tile."""
+"""Faces that are turned, small in a large image, or cut by the border of a tile."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def hopper():
 
 @dataclass
 class Answer:
-    """One kept face."""
+    """A kept face."""
 
     box: list[float]
     angle: float
@@ -47,7 +47,7 @@ class Answer:
 
 @pytest.fixture(scope="module")
 def look(release):
-    """Find the kept faces of a picture, and answer for them."""
+    """Find the kept faces of an image, with their outputs."""
 
     def look(picture: Image.Image, search: Search = STILL) -> list[Answer]:
         found = release.find(torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None], search)
@@ -68,7 +68,7 @@ def look(release):
 
 @pytest.fixture(scope="module")
 def upright(look, collins, hopper):
-    """The answers for both as they are."""
+    """Return the outputs for both images, unturned."""
     (one,), (other,) = look(collins), look(hopper)
     assert float(one.embedding @ other.embedding) < 0.3
     return {"collins": one, "hopper": other}
@@ -81,7 +81,7 @@ def assert_same(found: Answer, expected: Answer) -> None:
 
 
 def turned(picture: Image.Image, degrees: float) -> Image.Image:
-    """Turn a picture clockwise."""
+    """Turn an image clockwise."""
     return picture.rotate(-degrees, Image.Resampling.BICUBIC, expand=True, fillcolor=GREY)
 
 

@@ -1,4 +1,4 @@
-"""The detector's network computes the same whichever way its convolutions are run."""
+"""The detector's model computes the same, however its convolutions are run."""
 
 import pytest
 import torch
