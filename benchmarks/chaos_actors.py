@@ -1,4 +1,4 @@
-"""Users of ``chaos.py``: they submit, cancel, erase, correct and regroup while workers are at it and faults happen.
+"""Users of ``chaos.py``: they submit, cancel, erase, correct and regroup while workers run and faults happen.
 
 They work on files of their own ("volatile" ones), so that the others can be compared with an undisturbed run. Each is a
 thread with the program's own functions; a database that is away is waited for, anything else unexpected is a loss.
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 VOLATILE = "volatile"
 """Name of the users' jobs."""
-PATIENCE_SECONDS = 180.0  # for what a user is at when the campaign ends; a regrouping may wait for the people's lock
+END_SECONDS = 180.0  # for the last act of each user; a regrouping may wait for the lock of people
 _VOLATILE_PEOPLE = text("""
     SELECT person_id FROM facet.appearance WHERE person_id IS NOT NULL GROUP BY person_id
     HAVING bool_and(media_id = ANY (SELECT media_id FROM facet.job_item JOIN facet.job USING (job_id)
@@ -57,7 +57,7 @@ _VOLATILE_PEOPLE = text("""
 
 @dataclass(slots=True)
 class Log:
-    """How often each act ended how, and the losses with their tracebacks."""
+    """Counts of acts by outcome, and the losses with their tracebacks."""
 
     acts: Counter[str] = field(default_factory=Counter)
     losses: list[str] = field(default_factory=list)
@@ -69,22 +69,22 @@ class Log:
             self.acts[f"{act}: {end}"] += 1
 
     def lose(self, act: str, error: BaseException) -> None:
-        """Keep an end that nobody should see."""
+        """Record an outcome that no user should see."""
         with self._lock:
             self.acts[f"{act}: LOST"] += 1
             self.losses.append(f"{act}: {''.join(traceback.format_exception(error))[-3000:]}")
 
     def watch(self, act: str, run: Callable[[], str]) -> None:
-        """Run an act and count how it ended: refusals and a database that is away are ends like others."""
+        """Run an act and count how it ended: refusals and an unreachable database are normal outcomes."""
         try:
             self.count(act, run())
         except RetryableError as err:
             self.lose(act, err) if "deadlock" in str(err) else self.count(act, "away or busy")
         except FacetError:
-            self.count(act, "refused")  # somebody else was there first
+            self.count(act, "refused")  # another user was first
         except DBAPIError as err:
             self.count(act, "away or busy") if is_unreachable(err) else self.lose(act, err)
-        except Exception as err:  # noqa: BLE001 - whatever it is, it belongs into the report
+        except Exception as err:  # noqa: BLE001 - every error belongs into the report
             self.lose(act, err)
 
 
@@ -105,7 +105,7 @@ class Crowd:
     """Users who act at the same time, as long as the context lasts."""
 
     acts: tuple[tuple[Act, float], ...]
-    """What each user does, and the mean pause between two acts in seconds."""
+    """The acts of each user, and the mean pause between two of them in seconds."""
     make_user: Callable[[int], User]
     """By the number of the user, in its thread."""
     log: Log = field(default_factory=Log)
@@ -122,9 +122,9 @@ class Crowd:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join(PATIENCE_SECONDS)
+            thread.join(END_SECONDS)
             if thread.is_alive():
-                self.log.losses.append(f"{thread.name} did not come back within {PATIENCE_SECONDS:.0f} s")
+                self.log.losses.append(f"{thread.name} did not come back within {END_SECONDS:.0f} s")
 
     def _live(self, act: Act, pause: float, number: int) -> None:
         user = self.make_user(number)
@@ -173,7 +173,7 @@ def cancelling(user: User) -> str:
 
 
 def erasing(user: User) -> str:
-    """Erase volatile files or a person who is in no other, or what is due."""
+    """Erase volatile files or a person who is in no other file, or files that are due."""
     eraser, chance = Eraser(user.sessions, user.stores), user.chance
     kind = chance.choice(["media", "person", "due", "files"])
     if kind == "media":
@@ -226,7 +226,7 @@ def _correct(session: Session, chance: random.Random, people: list[int], kind: s
 
 
 def regrouping(user: User) -> str:
-    """Group everybody from scratch, and decide about what waits."""
+    """Regroup all people, and decide about open proposals."""
     alarm = Alarm(share=user.chance.choice([0.0, 0.5, 1.0]), floor=user.chance.choice([0, 1000]))
     done = regroup_people(user.sessions, user.release_ids[0], alarm)
     with user.sessions.begin() as session:
@@ -239,7 +239,7 @@ def regrouping(user: User) -> str:
 
 
 def looking(user: User) -> str:
-    """Check what holds at every moment."""
+    """Check the invariants that hold at every moment."""
     with user.sessions.begin() as session:
         wrong = session.execute(
             text("""SELECT job_id FROM facet.jobs
@@ -258,7 +258,7 @@ ACTS: tuple[tuple[Act, float], ...] = (
     (submitting, 2.0), (submitting, 2.0), (cancelling, 4.0), (erasing, 4.0), (correcting, 2.0), (correcting, 2.0),
     (regrouping, 8.0), (looking, 1.0),
 )  # fmt: skip
-"""What users do at the same time, and the mean pause between two acts in seconds."""
+"""The acts of concurrent users, and the mean pause between two of them in seconds."""
 
 
 def _numbers(user: User, statement: TextClause) -> list[int]:

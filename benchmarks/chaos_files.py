@@ -1,4 +1,4 @@
-"""Made archives for ``chaos.py``: portraits of one person, and films long enough that many workers share one."""
+"""Generated archives for ``chaos.py``: portraits of one person, and videos long enough that many workers share one."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ FILM_SECONDS = 44  # with UNIT_SECONDS 22 units, more than four workers hold at 
 FILM_RATE = 25
 UNIT_SECONDS = 2
 SHOT_SECONDS = 11
-SIDE = 320  # pixels of a film's frame
+SIDE = 320  # pixels of a video's frame
 
 
 @dataclass(frozen=True, slots=True)
 class BatchSize:
-    """How many files a batch has; an archive and damaged files come on top."""
+    """Counts of files in a batch, without an archive and damaged files."""
 
     stills: int
     films: int
@@ -45,7 +45,7 @@ def portraits() -> list[Image.Image]:
 
 
 def make_batch(folder: Path, seed: int, pictures: Sequence[Image.Image], size: BatchSize) -> None:
-    """Write a batch of files; the same seed gives the same pictures."""
+    """Write a batch of files; the same seed gives the same images."""
     chance = random.Random(seed)
     folder.mkdir(parents=True)
     for still in range(size.stills):
@@ -74,7 +74,7 @@ def _variant(picture: Image.Image, chance: random.Random) -> Image.Image:
 
 
 def _film(picture: Image.Image, chance: random.Random) -> bytes:
-    """Return a film whose camera glides over a picture, with a cut to another view every few seconds."""
+    """Return a video whose camera glides over an image, with a cut to another view every few seconds."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as container:
         stream = cast("VideoStream", container.add_stream("libx264", rate=FILM_RATE, options={"preset": "ultrafast"}))

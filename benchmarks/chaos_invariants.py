@@ -1,4 +1,4 @@
-"""What must hold in a database after anything that users and faults did to it; for ``chaos.py``."""
+"""Invariants of a database, whatever users and faults did to it; for ``chaos.py``."""
 
 from __future__ import annotations
 
@@ -71,11 +71,11 @@ EMPTY = {
     "files that an erasure left": """
         SELECT path FROM facet.file_removal WHERE again_until IS NULL OR again_until < now()""",
 }
-"""By what a row would mean: a question whose answer must be empty."""
+"""Queries that must return no row, by the meaning of a row."""
 
 
 def broken(sessions: sessionmaker[Session], crops: Path) -> list[str]:
-    """Return what does not hold, one line each; empty where all is well.
+    """Return the violated invariants, one line each.
 
     Args:
         sessions: of the database, with nobody at work.
@@ -94,7 +94,7 @@ def broken(sessions: sessionmaker[Session], crops: Path) -> list[str]:
 
 
 def _corrections(session: Session, release_id: int) -> list[str]:
-    """Return which corrections do not hold, and which names are not where they belong."""
+    """Return the violated corrections and the misplaced names."""
     corrections = replay(read_corrections(session, release_id))
     person = people_of(session, corrections.appearance)
     wrong = find_violations(corrections, person).tolist()

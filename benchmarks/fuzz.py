@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/fuzz.py [--files 5000] [--seeds FOLDER] [--keep FOLDER]
 
-Seeds are made in every format that is read (stills, films, archives), and taken from FOLDER besides. A damaged file
+Seeds are made in every format that is read (images, videos, archives), and taken from FOLDER besides. A damaged file
 has flipped bits, lies in its header, a lost end, a lost or doubled middle, or continues as another file. Each goes the
 way of a real one: ``worker.ingest`` tells what it is, a decode child under its limits reads it at two frames a second.
 Prints a row for each format, the bombs, and what is wrong: a file without an outcome, one over its time, a child over
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 pillow_heif.register_heif_opener()
 
 LIMITS = DecodeLimits(memory_bytes=1 << 30, wall_seconds=10)
-SLACK_SECONDS = 5.0  # beyond the watchdog's silence: a child is started anew, a machine is busy
+SLACK_SECONDS = 5.0  # beyond the watchdog's silence: a child is restarted, a machine is busy
 BOMB_SECONDS = 2.0
 HARMLESS = "MP4 that says 65,535 x 65,535 and is small"  # may be read, in a small child
 BATCH = 50  # files that one process takes at a time
@@ -70,14 +70,14 @@ class Outcome:
     """``frames`` or the code of the reason, for each thing in the file; never empty."""
     seconds: float
     child_bytes: int
-    """Most memory that the child ever held."""
+    """Peak memory of the child."""
     wrong: str = ""
     crashed: bool = False
 
 
 @dataclass(slots=True)
 class Tally:
-    """What one seed's files came to."""
+    """The outcomes of one seed's files."""
 
     files: int = 0
     said: Counter[str] = field(default_factory=Counter)
@@ -91,7 +91,7 @@ class Tally:
 
 
 def picture(size: tuple[int, int] = (96, 72), seed: int = 0) -> Image.Image:
-    """Make a picture with edges, gradients and noise, so that every part of a codec has work."""
+    """Make an image with edges, gradients and noise, so that every part of a codec has work."""
     width, height = size
     y, x = np.mgrid[:height, :width]
     noise = np.random.default_rng(seed).integers(0, 40, (height, width, 3))
@@ -100,7 +100,7 @@ def picture(size: tuple[int, int] = (96, 72), seed: int = 0) -> Image.Image:
 
 
 def still(name: str) -> bytes:
-    """One picture in a format; GIF, WebP, TIFF and PNG hold several frames."""
+    """Encode one image in a format; GIF, WebP, TIFF and PNG hold several frames."""
     buffer = io.BytesIO()
     more = {}
     if name in {"GIF", "WEBP", "TIFF", "PNG"}:
@@ -110,7 +110,7 @@ def still(name: str) -> bytes:
 
 
 def film(container: str, codec: str, frames: int = 48) -> bytes:
-    """Two seconds of film."""
+    """Encode two seconds of video."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format=container) as target:
         stream = cast("VideoStream", target.add_stream(codec, rate=24))
@@ -122,7 +122,7 @@ def film(container: str, codec: str, frames: int = 48) -> bytes:
 
 
 def zipped(contents: dict[str, bytes]) -> bytes:
-    """A zip archive."""
+    """Return a zip archive."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in contents.items():
@@ -131,7 +131,7 @@ def zipped(contents: dict[str, bytes]) -> bytes:
 
 
 def tarred(contents: dict[str, bytes], mode: str) -> bytes:
-    """A tar archive: mode w, w:gz or w:xz."""
+    """Return a tar archive: mode w, w:gz or w:xz."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=cast("str", mode)) as archive:  # type: ignore[call-overload]
         for name, content in contents.items():
@@ -142,7 +142,7 @@ def tarred(contents: dict[str, bytes], mode: str) -> bytes:
 
 
 def seeds(folder: Path | None) -> dict[str, bytes]:
-    """One whole file of each kind, by name, and every file of a folder."""
+    """Return one intact file of each kind, by name, and every file of a folder."""
     found = {name.lower(): still(name) for name in STILLS}
     found |= {name: film(container, codec) for name, (container, codec) in FILMS.items()}
     inside = {"a/one.jpg": found["jpeg"], "two.png": found["png"], "three.mp4": found["mp4"]}
@@ -155,7 +155,7 @@ def seeds(folder: Path | None) -> dict[str, bytes]:
 
 
 def damaged(data: bytes, other: bytes, chance: random.Random) -> bytes:
-    """Change a file in one to three of the ways that disks, networks and enemies do."""
+    """Change a file in one to three of the ways of disks, networks and attackers."""
     for _ in range(chance.choice((1, 1, 2, 3))):
         data = chance.choice((flipped, lying, cut, without_middle, doubled, continued))(data, other, chance) or b"\0"
     return data
@@ -170,7 +170,7 @@ def flipped(data: bytes, _: bytes, chance: random.Random) -> bytes:
 
 
 def lying(data: bytes, _: bytes, chance: random.Random) -> bytes:
-    """Put extreme or random numbers where sizes, counts and offsets stand."""
+    """Put extreme or random numbers in the place of sizes, counts and offsets."""
     changed = bytearray(data)
     for _ in range(chance.choice((1, 2, 8))):
         place = chance.randrange(min(len(changed), chance.choice((64, 512, 4096))))
@@ -180,12 +180,12 @@ def lying(data: bytes, _: bytes, chance: random.Random) -> bytes:
 
 
 def cut(data: bytes, _: bytes, chance: random.Random) -> bytes:
-    """Lose the end."""
+    """Cut off the end."""
     return data[: chance.randrange(len(data) + 1)]
 
 
 def without_middle(data: bytes, _: bytes, chance: random.Random) -> bytes:
-    """Lose a part."""
+    """Cut out a part."""
     start = chance.randrange(len(data))
     return data[:start] + data[start + chance.randrange(1, 4096) :]
 
@@ -198,12 +198,12 @@ def doubled(data: bytes, _: bytes, chance: random.Random) -> bytes:
 
 
 def continued(data: bytes, other: bytes, chance: random.Random) -> bytes:
-    """Go on as another file."""
+    """Continue with another file."""
     return data[: chance.randrange(len(data) + 1)] + other[chance.randrange(len(other)) :]
 
 
 def look(decoder: Decoder, path: Path, staging: Path) -> Iterator[str]:
-    """Give what each thing in a file comes to: ``frames``, or the code of its reason."""
+    """Return the outcome of each item in a file: ``frames``, or the code of its reason."""
     for item in discover([str(path)], IngestOptions(), staging):
         if not isinstance(item, FoundFile):
             yield item.code
@@ -219,7 +219,7 @@ def look(decoder: Decoder, path: Path, staging: Path) -> Iterator[str]:
 
 
 def peak(pid: int) -> int:
-    """Most bytes that a process ever held; 0 where it is gone or the system does not tell."""
+    """Return the peak memory of a process in bytes; 0 where it has ended or the system does not report it."""
     with suppress(OSError):
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
         return next((int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM:")), 0)
@@ -227,12 +227,12 @@ def peak(pid: int) -> int:
 
 
 def judge(decoder: Decoder, path: Path, number: int, seed: str) -> Outcome:
-    """Send one file through; whatever is wrong is said, never raised."""
+    """Send one file through; errors are returned, never raised."""
     started, said, wrong = time.perf_counter(), [], ""
     with TemporaryDirectory() as staging:
         try:
             said = list(look(decoder, path, Path(staging)))
-        except Exception as err:  # noqa: BLE001 - what is looked for
+        except Exception as err:  # noqa: BLE001 - every error is a finding
             wrong = f"{type(err).__name__}: {err}"
     seconds = time.perf_counter() - started
     most = peak(decoder.pid) if decoder.pid else 0
@@ -247,7 +247,7 @@ def judge(decoder: Decoder, path: Path, number: int, seed: str) -> Outcome:
 
 
 def campaign(numbers: range, folder: Path | None, keep: Path | None) -> list[Outcome]:
-    """Judge some of the damaged files; which ones they are follows from their numbers alone."""
+    """Check some of the damaged files; their numbers alone determine them."""
     sources = seeds(folder)
     names = list(sources)
     outcomes = []
@@ -266,7 +266,7 @@ def campaign(numbers: range, folder: Path | None, keep: Path | None) -> list[Out
 
 
 def bombs() -> dict[str, Callable[[], bytes]]:
-    """Small files that claim or become huge ones."""
+    """Return small files that claim or become huge ones."""
     zeros = bytes(1 << 30)
     return {
         "zip of 1 GB of zeros": lambda: zipped({"bomb.jpg": zeros}),
@@ -281,7 +281,7 @@ def bombs() -> dict[str, Callable[[], bytes]]:
 
 
 def huge_png(side: int) -> bytes:
-    """A PNG whose pixels are all black and pack well."""
+    """Return a PNG whose pixels are all black and pack well."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -292,12 +292,12 @@ def huge_png(side: int) -> bytes:
 
 
 def huge_gif_frame() -> bytes:
-    """One frame as large as the screen, with hardly any data."""
+    """Return one frame as large as the screen, with hardly any data."""
     return b"," + struct.pack("<HHHHB", 0, 0, 65535, 65535, 0) + b"\x08\x02\x4c\x01\x00;"
 
 
 def huge_film() -> bytes:
-    """A film of pictures that are far larger than its header says."""
+    """Return a video of images that are far larger than its header claims."""
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mov") as target:
         stream = cast("VideoStream", target.add_stream("png", rate=24))
@@ -310,7 +310,7 @@ def huge_film() -> bytes:
 
 
 def lying_film() -> bytes:
-    """A film whose header claims the largest size there is; each picture is small and says so."""
+    """Return a video whose header claims the largest possible size, with small images that state theirs."""
     data = bytearray(film("mp4", "mpeg4", 8))
     place = data.find(struct.pack(">HH", 96, 72), data.find(b"mp4v"))
     data[place : place + 4] = struct.pack(">HH", 65535, 65535)
@@ -320,7 +320,7 @@ def lying_film() -> bytes:
 
 
 def print_bombs() -> bool:
-    """Send the bombs through; False where one was not refused in time."""
+    """Send the bombs through; returns False where one was not refused in time."""
     print("\n| bomb | bytes | said | seconds |\n|---|---|---|---|")
     fine = True
     with TemporaryDirectory() as work, Decoder(LIMITS) as decoder:
@@ -337,7 +337,7 @@ def print_bombs() -> bool:
 
 
 def print_outcomes(outcomes: list[Outcome]) -> None:
-    """Print a row for each seed; given files are summed up."""
+    """Print a row for each seed; given files share one row."""
     tallies: dict[str, Tally] = {}
     for outcome in outcomes:
         name = "given files" if outcome.seed.startswith("given") else outcome.seed

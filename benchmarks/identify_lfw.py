@@ -46,7 +46,7 @@ class Faces:
 
     appearances: AppearanceEmbeddings
     people: NDArray[np.int64]
-    """(N,) who it is."""
+    """(N,) number of the person."""
 
     def __len__(self) -> int:
         return len(self.people)
@@ -56,7 +56,7 @@ class Faces:
 
     @classmethod
     def cat(cls, parts: Sequence[Faces]) -> Faces:
-        """Join several."""
+        """Concatenate several."""
         appearances = AppearanceEmbeddings.cat([part.appearances for part in parts])
         return cls(appearances, np.concatenate([part.people for part in parts]))
 
@@ -81,7 +81,7 @@ def main() -> None:
 
 
 def load(root: Path, cache: Path | None, release: Path | None) -> dict[str, NDArray[np.generic]]:
-    """Columns name, shrink, embedding and quality of the images in which a face is found."""
+    """Return columns name, shrink, embedding and quality of the images in which a face is found."""
     if cache is not None and cache.is_file():
         with np.load(cache) as kept:
             return dict(kept)
@@ -126,7 +126,7 @@ def embed(release: Release, jobs: Sequence[tuple[Path, int]]) -> Iterator[tuple[
 
 
 def read(path: Path, shrink: int) -> NDArray[np.uint8]:
-    """(3, H, W) RGB."""
+    """Return (3, H, W) RGB."""
     pixels = cv2.imread(str(path))
     size = (pixels.shape[1] // shrink, pixels.shape[0] // shrink)
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
@@ -134,14 +134,14 @@ def read(path: Path, shrink: int) -> NDArray[np.uint8]:
 
 
 def split_of(root: Path, people: Sequence[str]) -> list[str]:
-    """Which split each person belongs to."""
+    """Return the split of each person."""
     with (root / "persons_split.csv").open(newline="") as stream:
         splits = {row["person"]: row["split"] for row in csv.DictReader(stream)}
     return [splits[person] for person in people]
 
 
 def faces_of(root: Path, columns: dict[str, NDArray[np.generic]], *, shrunken: bool) -> dict[str, Faces]:
-    """The full-size or the shrunken images of the people to choose on and of those held out."""
+    """Return the full-size or the shrunken images of the people to choose on and of those held out."""
     names = [file.split("/")[0] for file in columns["name"].tolist()]
     zeros = np.zeros(len(names))
     appearances = AppearanceEmbeddings(
@@ -157,7 +157,7 @@ def faces_of(root: Path, columns: dict[str, NDArray[np.generic]], *, shrunken: b
 
 
 def missing(root: Path, columns: dict[str, NDArray[np.generic]]) -> NDArray[np.int64]:
-    """Who is on the images in which no face was kept: number as in `faces_of`, or -1 for someone without others."""
+    """Return the people on images without a kept face, as in `faces_of`; -1 for people without other images."""
     found = set(columns["name"][columns["shrink"] == 1].tolist())
     people = np.unique([file.split("/")[0] for file in columns["name"].tolist()])
     paths = [path for path in (root / "images").glob("*/*.jpg") if f"{path.parent.name}/{path.name}" not in found]
@@ -166,7 +166,7 @@ def missing(root: Path, columns: dict[str, NDArray[np.generic]]) -> NDArray[np.i
 
 
 def bcubed(labels: NDArray[np.int64], truth: NDArray[np.int64]) -> tuple[float, float, float]:
-    """BCubed precision, recall and F: over all images, how pure is its group, how complete its person."""
+    """Return BCubed precision, recall and F: the mean purity of groups and completeness of people, over all images."""
     _, pair, count = np.unique(np.stack([labels, truth], axis=1), axis=0, return_inverse=True, return_counts=True)
     shared = count[pair.ravel()].astype(float)
     precision = float((shared / np.bincount(labels)[labels]).mean())
@@ -175,7 +175,7 @@ def bcubed(labels: NDArray[np.int64], truth: NDArray[np.int64]) -> tuple[float, 
 
 
 def in_batches(faces: Faces, size: int, seed: int, options: IdentifyOptions) -> NDArray[np.int64]:
-    """Labels when the images come in batches in random order, each batch against what is known by then."""
+    """Return labels for images that come in batches in random order, each batch against the gallery so far."""
     labels = np.full(len(faces), -1, np.int64)
     order = np.random.default_rng(seed).permutation(len(faces))
     given = faces.appearances
@@ -188,7 +188,7 @@ def in_batches(faces: Faces, size: int, seed: int, options: IdentifyOptions) -> 
 
 
 def cosines(probes: Faces, gallery: Faces) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Counts of cosines in thousandths from -1, of pairs of one person and of two; a person counts once an image."""
+    """Return counts of cosines in thousandths from -1 of pairs of one or two people; a person counts once an image."""
     same, other = np.zeros(2001), np.zeros(2001)
     for row in range(len(probes)):
         vector, person = probes.appearances.embeddings[row], probes.people[row]
@@ -203,13 +203,13 @@ def cosines(probes: Faces, gallery: Faces) -> tuple[NDArray[np.int64], NDArray[n
 
 
 def rates(same: NDArray[np.int64], other: NDArray[np.int64], threshold: float) -> str:
-    """False matches and misses at a threshold."""
+    """Return false matches and misses at a threshold."""
     edge = round((threshold + 1) * 1000)
     return f"{other[edge:].sum() / other.sum():.1e} | {100 * same[:edge].sum() / same.sum():.1f} %"
 
 
 def print_pairs(sets: dict[str, Faces]) -> None:
-    """Share of pairs of different people that pass the threshold, and of pairs of one person that do not."""
+    """Return the share of pairs of different people that pass the threshold, and of pairs of one person that do not."""
     print("\n| cosine | " + " | ".join(f"{name}: false matches | misses" for name in sets) + " |")
     print("|---|" + "---|---|" * len(sets))
     counts = [cosines(faces, faces) for faces in sets.values()]
@@ -218,7 +218,7 @@ def print_pairs(sets: dict[str, Faces]) -> None:
 
 
 def print_groups(sets: dict[str, Faces]) -> None:
-    """BCubed by threshold, all images at once, quality aside."""
+    """Print BCubed by threshold, all images at once, quality aside."""
     print("\n| threshold | " + " | ".join(f"{name}: precision | recall | F" for name in sets) + " |")
     print("|---|" + "---|---|---|" * len(sets))
     for threshold in THRESHOLDS:
@@ -228,7 +228,7 @@ def print_groups(sets: dict[str, Faces]) -> None:
 
 
 def print_ways(faces: Faces) -> None:
-    """BCubed with the shipped options by the way in which the images come."""
+    """Print BCubed with the shipped options by the way in which the images come."""
     print("\n| images | way | people found / true | precision | recall | F |\n|---|---|---|---|---|---|")
     options = IdentifyOptions()
     recurring = faces[np.bincount(faces.people)[faces.people] > 1]
@@ -246,7 +246,7 @@ def print_ways(faces: Faces) -> None:
 
 
 def print_quality(full: dict[str, Faces], small: dict[str, Faces]) -> None:
-    """False matches and misses of images, shrunken ones too, against good ones of full size, by the image's quality."""
+    """Print false matches and misses of images, also shrunken ones, against good full-size ones, by quality."""
     for name, large in full.items():
         probes = Faces(
             AppearanceEmbeddings.cat([large.appearances, small[name].appearances]),
@@ -264,7 +264,7 @@ def print_quality(full: dict[str, Faces], small: dict[str, Faces]) -> None:
 
 
 def print_jobs(faces: Faces, absent: NDArray[np.int64]) -> None:
-    """All images in random order in many jobs, and regrouped then; images without a face are people of their own."""
+    """Identify all images in random order in many jobs, then regroup; images without a face are people of their own."""
     print(
         f"\n| order | {JOBS} jobs: precision | recall | F | then regrouped: precision | recall | F | difference of F |"
     )
@@ -283,12 +283,12 @@ def print_jobs(faces: Faces, absent: NDArray[np.int64]) -> None:
 
 
 def alone(labels: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int64]:
-    """A label of its own for each of some others."""
+    """Return a label of its own for each of some images."""
     return labels.max() + 1 + np.arange(len(others))
 
 
 def print_poor(faces: Faces) -> None:
-    """Which groups of good images poor ones join, where they may and where the rule forbids it."""
+    """Print the groups of good images that poor ones join, where the rule allows it and where it forbids it."""
     print("\n| poor below | images | rule | with their person | with another | groups of good ones that they join |")
     print("|---|---|---|---|---|---|")
     own = replace(faces.appearances, media=np.arange(len(faces)))  # a copy is not beside its original
@@ -304,7 +304,7 @@ def print_poor(faces: Faces) -> None:
 
 
 def attached(labels: NDArray[np.int64], people: NDArray[np.int64], poor: NDArray[np.bool_]) -> tuple[int, int]:
-    """How many poor images are in a group whose good images are mostly their own person, and mostly another's."""
+    """Return the counts of poor images whose group is mostly their own person, and mostly another."""
     right = wrong = 0
     for row in np.flatnonzero(poor):
         beside = people[(labels == labels[row]) & ~poor]

@@ -1,4 +1,4 @@
-"""Ways to make people of faces, beside ours, on Labeled Faces in the Wild.
+"""Clustering methods beside the shipped one, on Labeled Faces in the Wild.
 
     .venv/bin/pip install -e .[bench]
     nice .venv/bin/python benchmarks/identify_methods.py DATA --cache FILE.npz
@@ -70,7 +70,7 @@ class Graph:
 
 
 def components(graph: Graph, setting: Setting) -> Labels:
-    """Everyone linked over any number of links."""
+    """Single linkage: join all images with a path of links."""
     return connected_components(graph.matrix(setting[0]), directed=False)[1].astype(np.int64)
 
 
@@ -105,7 +105,7 @@ def leiden(graph: Graph, setting: Setting) -> Labels:
 
 
 def alone(labels: Labels) -> Labels:
-    """Give each -1 a label of its own."""
+    """Replace each -1 by a label of its own."""
     noise = labels < 0
     labels = labels.astype(np.int64)
     labels[noise] = labels.max(initial=-1) + 1 + np.arange(np.count_nonzero(noise))
@@ -228,7 +228,7 @@ def lines(name: str, sets: dict[str, Faces], graphs: dict[str, Graph]) -> Iterat
 
 
 def pairwise(labels: Labels, truth: Labels) -> float:
-    """F of the pairs of images that are put together."""
+    """Return F over the pairs of images in one group."""
     _, both = np.unique(np.stack([labels, truth], axis=1), axis=0, return_counts=True)
     right, found, true = ((count * (count - 1) / 2).sum() for count in (both, np.bincount(labels), np.bincount(truth)))
     return float(2 * right / (found + true))

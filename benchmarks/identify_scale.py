@@ -27,14 +27,14 @@ from worker.identity.grouping.neighbours import EXACT_PRODUCTS, compare, near_pa
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-CHECKED = 2_000  # appearances that are compared with everybody
+CHECKED = 2_000  # appearances that are compared with all others
 BLOCK = 50_000
 REPEATS = 5  # times that adding is timed; the first one also warms up
 
 
 @dataclass(slots=True)
 class Clock:
-    """Time since it was made."""
+    """Seconds since its creation."""
 
     wall: float = field(default_factory=time.perf_counter)
     cpu: float = field(default_factory=time.process_time)
@@ -73,7 +73,7 @@ def read(cache: Path) -> Source:
 
 
 def gigabytes() -> float:
-    """Most memory that this process has held."""
+    """Return the peak memory of this process."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
 
 
@@ -90,10 +90,10 @@ def print_regroup(archive: Archive) -> None:
 
 
 def print_recall(archive: Archive) -> None:
-    """Which of the nearest appearances the graph of neighbours holds."""
+    """Return which of the nearest appearances the graph of neighbours holds."""
     options = IdentifyOptions()
     embeddings = archive.appearances.embeddings
-    asked = EXACT_PRODUCTS // len(archive) + 1  # so many that they are not compared with everybody
+    asked = EXACT_PRODUCTS // len(archive) + 1  # too many to be compared with all others
     queries = np.random.default_rng(0).permutation(len(archive))[:asked]
     clock = Clock()
     pairs = near_pairs(embeddings, np.sort(queries), count=options.neighbours, minimum=options.threshold - EDGE_MARGIN)
@@ -109,7 +109,7 @@ def print_recall(archive: Archive) -> None:
 def exact_pairs(
     embeddings: NDArray[np.float32], rows: NDArray[np.int64], options: IdentifyOptions
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Each row and its nearest ones that reach the threshold."""
+    """Return each row and its nearest ones that reach the threshold."""
     first, second, similarity = [], [], []
     for start in range(0, len(embeddings), BLOCK):
         block = embeddings[start : start + BLOCK]
@@ -127,7 +127,7 @@ def exact_pairs(
 
 
 def print_assign(source: Source, people: int, new: int, seed: int) -> None:
-    """Add new appearances to known people."""
+    """Add new appearances to the gallery."""
     archive = source.draw(round(people * source.counts.mean()) + new, seed)
     late = np.arange(len(archive)) >= len(archive) - new
     known = summed(archive, ~late)
@@ -143,7 +143,7 @@ def print_assign(source: Source, people: int, new: int, seed: int) -> None:
 
 
 def summed(archive: Archive, rows: NDArray[np.bool_]) -> GalleryPeople:
-    """The true people of some rows as if they had been found."""
+    """Return the true people of some rows as if identification had found them."""
     given: AppearanceEmbeddings = archive.appearances
     return GalleryPeople.of(archive.person[rows], given.embeddings[rows], given.quality[rows])
 

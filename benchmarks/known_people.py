@@ -1,4 +1,4 @@
-"""How long it takes to identify new appearances against many known people, database included.
+"""Time to identify new appearances against a large gallery, database included.
 
     python benchmarks/known_people.py --people 1000000 --new 1000
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 BLOCK = 50_000
 PER_FILE = 4  # appearances in a file
 BATCHES = 4
-NOISE = 0.5  # a picture of somebody known has a cosine of 0.9 to the one before
+NOISE = 0.5  # an image of a known person has a cosine of 0.9 to the one before
 
 RELEASE = """INSERT INTO release (release_id, fingerprint, name, weights_sha256, code_version, active)
              VALUES (1, 'benchmark', 'benchmark', repeat('0', 64), '0', true)"""
@@ -50,14 +50,14 @@ FILES = """WITH m AS (INSERT INTO media_file (sha256, uri, location, kind)
 
 
 def directions(random: np.random.Generator, count: int) -> NDArray[np.float32]:
-    """(count, 128) random unit vectors."""
+    """Return (count, 128) random unit vectors."""
     vectors = random.standard_normal((count, 128), dtype=np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors
 
 
 def add_people(session: Session, first: int, sums: NDArray[np.float32]) -> None:
-    """Write people as identification leaves them."""
+    """Write people as identification stores them."""
     count = len(sums)
     rows = {
         "person_id": np.arange(first, first + count),
@@ -103,7 +103,7 @@ def add_appearances(session: Session, first: int, looks: NDArray[np.float32], *,
 
 
 def fill(sessions: sessionmaker[Session], people: int) -> None:
-    """Write everybody, each with one appearance of the same number."""
+    """Write all people, each with one appearance of the same number."""
     random = np.random.default_rng(1)
     with sessions.begin() as session:
         session.execute(text(RELEASE))
@@ -132,7 +132,7 @@ def arrive(sessions: sessionmaker[Session], people: int, new: int, batch: int) -
 
 @contextmanager
 def told(what: str) -> Iterator[None]:
-    """Print how long something took, and the largest memory of this process so far."""
+    """Print the time of a step, and the largest memory of this process so far."""
     started = time.perf_counter()
     yield
     megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,4 +1,4 @@
-"""Whether more faces would help: each branch is trained on an eighth, a quarter, half and all of its training faces.
+"""The gain of more training faces: each branch is trained on an eighth, a quarter, half and all of its training faces.
 
     .venv/bin/python benchmarks/learning_curves.py DATA CACHE [--recipe default] [--head gender]
 
@@ -35,7 +35,7 @@ AGES = ((0, 3), (3, 10), (10, 18), (18, 50), (50, 117))
 
 
 def errors(spec: BranchSpec, logits: object, soft: object) -> NDArray[np.float32]:
-    """Wrong or not, or years off, for each face."""
+    """Return the error of each face: wrong or not, or years."""
     found = interpret(spec, logits)
     if found.value is not None:
         years = soft.numpy() @ np.array([float(label) for label in spec.labels])

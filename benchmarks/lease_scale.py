@@ -1,8 +1,8 @@
-"""How long leasing, cancelling and looking take while a million units wait.
+"""Time of leasing, cancelling and status queries while a million units wait.
 
     .venv/bin/python benchmarks/lease_scale.py [--units 1000000] [--explain]
 
-Makes a job of so many stills, and another release's units in front of it, in a PostgreSQL of its own with the program's
+Makes a job of so many images, and another release's units in front of it, in a PostgreSQL of its own with the program's
 tables and views; prints the table of docs/measured/benchmarks.md.
 """
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session, sessionmaker
 
-LIMIT = 10  # units of one lease: what a worker with four decode children takes
+LIMIT = 10  # units of one lease: of a worker with four decode children
 LEASES = 300
 
 
@@ -76,7 +76,7 @@ def measure(sessions: sessionmaker[Session], units: int, *, explain: bool) -> No
 
 
 def tidy(sessions: sessionmaker[Session]) -> None:
-    """Do what autovacuum does within minutes of such a change."""
+    """Vacuum and analyse, as autovacuum does within minutes of such a change."""
     with sessions() as session, session.get_bind().connect() as connection:
         connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("VACUUM ANALYZE")
 
@@ -90,7 +90,7 @@ def make_release(sessions: sessionmaker[Session], name: str) -> int:
 
 
 def make_job(sessions: sessionmaker[Session], release_id: int, units: int) -> int:
-    """Write a job of stills, as submitting them one by one would."""
+    """Write a job of images, as submitting them one by one would."""
     steps = (
         """INSERT INTO media_file (sha256, uri, location, kind)
            SELECT encode(sha256((:release || ' ' || n)::bytea), 'hex'), '/large/' || n, '/large/' || n, 'image'
@@ -116,22 +116,22 @@ _submitted = iter(range(1_000_000_000))
 
 
 def small_job(sessions: sessionmaker[Session], release_id: int) -> None:
-    """Submit ten stills."""
+    """Submit ten images."""
     names = [f"/small/{next(_submitted)}" for _ in range(10)]
     files = [FoundFile(n, Path(n), hashlib.sha256(n.encode()).hexdigest(), "image", "jpeg", 1) for n in names]
     wanted = Submission(name="small", release_id=release_id, frames_per_second=2.0, unit_seconds=60.0)
-    submit(sessions, files, wanted, decoder=None)  # type: ignore[arg-type] - stills are not opened
+    submit(sessions, files, wanted, decoder=None)  # type: ignore[arg-type] - images are not opened
 
 
 def lease(sessions: sessionmaker[Session], release_id: int, *, suspects: bool = False) -> list[ledger.LeasedUnit]:
-    """Take units as a worker does."""
+    """Lease units as a worker does."""
     wanted = ledger.Lease(owner="bench", release_id=release_id, seconds=3600, max_attempts=3)
     with sessions.begin() as session:
         return ledger.lease_units(session, wanted, LIMIT, suspects=suspects)
 
 
 def order(sessions: sessionmaker[Session], release_id: int, units: int) -> list[int]:
-    """Say when the files of one more small job are leased, counted in units."""
+    """Return the units that are leased before the files of one more small job."""
     while any(unit.location.startswith("/small") for unit in lease(sessions, release_id)):
         pass
     small_job(sessions, release_id)
@@ -146,19 +146,19 @@ def beat(sessions: sessionmaker[Session], units: list[ledger.LeasedUnit]) -> Non
 
 
 def check_units(sessions: sessionmaker[Session]) -> None:
-    """Ask what is stuck."""
+    """Query units that do not progress."""
     with sessions.begin() as session:
         run_health_checks(session)
 
 
 def read(sessions: sessionmaker[Session], job_id: int | None = None) -> None:
-    """Read what `facet status` shows."""
+    """Run the queries of `facet status`."""
     with sessions.begin() as session:
         read_status(session, job_id)
 
 
 def show(what: str, run: Callable[[], object], times: int) -> None:
-    """Time something and print a row."""
+    """Time a step and print a row."""
     spent = []
     for _ in range(times):
         started = time.perf_counter()

@@ -1,4 +1,4 @@
-"""How many units a second go through the ledger when several processes lease and store them at once.
+"""Units per second of the ledger when several processes lease and store at once.
 
     .venv/bin/python benchmarks/ledger_throughput.py [--units 20000] [--processes 8] [--faces 0]
 
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def run(url: str, release: int, wanted: argparse.Namespace) -> tuple[float, list[float]]:
-    """Let all processes work; gives the seconds from their common start to the last end, and their leases' ms."""
+    """Run all processes; returns the seconds from their common start to the last end, and their leases' ms."""
     context = multiprocessing.get_context("fork")
     start, told = context.Barrier(wanted.processes + 1), context.Queue()
     workers = [
@@ -105,12 +105,12 @@ def work(url: str, release: int, faces: int, start: Barrier, told: multiprocessi
                 break
             for unit in units:
                 writer.store(UnitResult(unit=unit, frame_count=1, faces=(some_faces(faces),) if faces else ()))
-            writer.wait()  # what a worker holds is bounded, too
+            writer.wait()  # a worker holds a bounded count of units, too
     told.put(spent)
 
 
 def some_faces(count: int) -> StoredFaces:
-    """Make faces as the network gives them."""
+    """Return faces as the model would."""
     embeddings = np.random.default_rng().normal(size=(count, EMBEDDING)).astype(np.float32)
     return StoredFaces(
         frame_index=np.zeros(count, np.int64),

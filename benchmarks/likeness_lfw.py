@@ -1,4 +1,4 @@
-"""How probable it is that two faces are one person: fit on LFW's train people, check on those held out.
+"""Probability that two faces are one person: fit on LFW's train people, check on those held out.
 
     nice .venv/bin/python benchmarks/likeness_lfw.py DATA --cache FILE.npz
 
@@ -58,10 +58,10 @@ class Trials:
     pairs: Comparisons
     same: NDArray[np.bool_]
     weight: NDArray[np.float64]
-    """Pairs that each stands for; among equal ones a person weighs as the root of its number of images."""
+    """Count of pairs that each stands for; a person weighs as the root of its number of images."""
 
     def weights(self, prior: float) -> NDArray[np.float64]:
-        """Weights under which a share of ``prior`` is one person."""
+        """Return weights under which a share of ``prior`` is one person."""
         totals = [self.weight[~self.same].sum(), self.weight[self.same].sum()]
         return self.weight * np.where(self.same, prior / totals[1], (1 - prior) / totals[0])
 
@@ -130,7 +130,7 @@ def compare(
 
 
 def fit(columns: NDArray[np.float64], trials: Trials, prior: float) -> NDArray[np.float64]:
-    """Logistic regression by Newton's method; the constant is then freed of the prior."""
+    """Fit a logistic regression by Newton's method, and remove the prior from the constant."""
     weight, weights = trials.weights(prior), np.zeros(columns.shape[1])
     for _ in range(50):
         guess = 1 / (1 + np.exp(-columns @ weights))
@@ -145,7 +145,7 @@ def fit(columns: NDArray[np.float64], trials: Trials, prior: float) -> NDArray[n
 
 
 def judge(guess: NDArray[np.float64], trials: Trials, prior: float) -> tuple[float, float]:
-    """Log loss as a share of what the prior alone has, and expected calibration error."""
+    """Return the log loss as a share of that of the prior alone, and the expected calibration error."""
     weight, clipped = trials.weights(prior), np.clip(guess, 1e-12, 1 - 1e-12)
     loss = -(weight * np.where(trials.same, np.log(clipped), np.log1p(-clipped))).sum()
     ignorance = -(prior * np.log(prior) + (1 - prior) * np.log1p(-prior))
@@ -155,7 +155,7 @@ def judge(guess: NDArray[np.float64], trials: Trials, prior: float) -> tuple[flo
 
 
 def print_fits(seen: Trials, held_out: Trials) -> None:
-    """What each column adds, on held-out people."""
+    """Print the gain of each column, on held-out people."""
     head = " | ".join(f"prior {prior:g}: loss | ECE" for prior in PRIORS)
     print(f"\n| log-ratio linear in | {head} | weights |\n|---|" + "---|---|" * len(PRIORS) + "---|")
     columns, other = features(seen.pairs, *QUALITIES), features(held_out.pairs, *QUALITIES)
@@ -171,7 +171,7 @@ def print_fits(seen: Trials, held_out: Trials) -> None:
 
 
 def print_reliability(trials: Trials) -> None:
-    """Stated probability beside the share that is one person, with the shipped constants."""
+    """Print the stated probability beside the share that is one person, with the shipped constants."""
     for prior in PRIORS:
         guess, weight = probability(trials.pairs, prior), trials.weights(prior)
         place = np.digitize(guess, EDGES) - 1
@@ -188,7 +188,7 @@ def print_reliability(trials: Trials) -> None:
 
 
 def print_examples() -> None:
-    """Probabilities of some cosines, so that a reader gets a feeling for them."""
+    """Print the probabilities of some cosines, as examples."""
     cosines = np.array([0.3, 0.36, 0.4, 0.44, 0.48, 0.52, 0.6])
     print("\n| quality | prior | " + " | ".join(f"{c:g}" for c in cosines) + " |\n|---|---|" + "---|" * len(cosines))
     for quality in (0.3, 0.7):

@@ -1,10 +1,10 @@
-"""How long the questions of docs/sql.md and those of the commands take in a large archive.
+"""Time of the queries of docs/sql.md and of the commands in a large archive.
 
     .venv/bin/python benchmarks/questions_scale.py [--files 100000] [--url ADDRESS]
 
-Makes an archive of made-up rows in a PostgreSQL of its own: of every ten files, nine are stills with four faces, one is
-a film with 20 appearances of eight faces each; twice as many people as files. 100,000 files are 560,000 appearances and
-1,960,000 faces, in 6 GB and some five minutes. With an address, asks a database that is there. Prints for each question
+Builds an archive of generated rows in a PostgreSQL of its own: of every ten files, nine are images with four faces, one
+is a video with 20 appearances of eight faces each; twice as many people as files. 100,000 files are 560,000 appearances
+and 1,960,000 faces, in 6 GB and some five minutes. With an address, queries an existing database. Prints for each query
 the seconds by the clock, and those of the processor without parallel workers, which other programs hardly disturb.
 """
 
@@ -126,7 +126,7 @@ WHERE dropped_reason IS NULL
 
 
 def main() -> None:
-    """Make the archive, ask everything, print a table."""
+    """Build the archive, run all queries, print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--url", help="a database that holds an archive already")
@@ -140,7 +140,7 @@ def main() -> None:
 
 @contextmanager
 def archive(url: str | None, files: int) -> Iterator[str]:
-    """Give the address of an archive; one that is made here goes afterwards."""
+    """Yield the address of an archive; a generated one is deleted afterwards."""
     if url is not None:
         yield url
         return
@@ -168,7 +168,7 @@ def fill(url: str, files: int) -> None:
 
 
 def questions() -> dict[str, str]:
-    """Return all questions of the page by their titles, and those of commands."""
+    """Return all queries of the page by their titles, and those of commands."""
     found = {}
     for part in PAGE.read_text(encoding="utf-8").split("\n### ")[1:]:
         for place, query in enumerate(re.findall(r"```sql\n(.*?)```", part, re.DOTALL)):
@@ -177,14 +177,14 @@ def questions() -> dict[str, str]:
 
 
 def measure(connection: Connection) -> None:
-    """Ask everything twice: as a user does, and without parallel workers."""
+    """Run all queries twice: as a user does, and without parallel workers."""
     print("| question | seconds | processor |\n|---|---|---|")
     for name, value in RESOURCES.items():
         connection.exec_driver_sql(f"SET {name} = '{value}'")
     for title, query in questions().items():
         explained = "EXPLAIN (ANALYZE, TIMING OFF) " + query.replace("name = 'Ada'", "name = 'Name 500'")
         show(title, connection, lambda explained=explained: connection.exec_driver_sql(explained.replace("%", "%%")))
-    session, sheet = Session(connection), tiles._QUERY  # noqa: SLF001 - the picture is not what is measured
+    session, sheet = Session(connection), tiles._QUERY  # noqa: SLF001 - only the query is measured
     functions: dict[str, Callable[[Session], object]] = {
         "facet people alike": read_merge_candidates,
         "facet status": read_status,

@@ -1,4 +1,4 @@
-"""How fast appearances are found among many, and how many of the nearest the index finds.
+"""Time of searches among many appearances, and recall of the index.
 
     .venv/bin/python benchmarks/search_scale.py CACHE.npz [--appearances 100000]
 
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def read_source(cache: Path) -> Source:
-    """Real embeddings of full size."""
+    """Return real embeddings of full-size images."""
     with np.load(cache) as kept:
         full = kept["shrink"] == 1
         people = np.unique([name.split("/")[0] for name in kept["name"][full].tolist()], return_inverse=True)[1]
@@ -81,7 +81,7 @@ def read_source(cache: Path) -> Source:
 
 
 def probes(source: Source, archive: Archive, count: int) -> list[Probe]:
-    """Half are other pictures of people in the archive, half are strangers."""
+    """Return probes: half are other images of people in the archive, half are strangers."""
     given, rng = archive.appearances, np.random.default_rng(1)
     rows = rng.choice(len(archive), count // 2, replace=False)
     noise = source.residuals[rng.choice(len(source.residuals), len(rows))] * 0.7
@@ -91,7 +91,7 @@ def probes(source: Source, archive: Archive, count: int) -> list[Probe]:
 
 
 def fill(url: str, archive: Archive) -> None:
-    """Write one file, one analysis and one appearance for each picture."""
+    """Write one file, one analysis and one appearance for each image."""
     engine = make_engine(url)
     count, people = len(archive), int(archive.person.max()) + 1
     manifest = json.dumps({"files": {"trunk.safetensors": SFACE.trunk_sha256}, "branches": []})
@@ -123,7 +123,7 @@ def fill(url: str, archive: Archive) -> None:
 
 
 def rows_of(archive: Archive) -> Iterator[tuple[object, ...]]:
-    """Rows of the table, as wide as real ones."""
+    """Yield rows of the table, as wide as real ones."""
     emotions, attributes = json.dumps({f"emotion{n}": 0.125 for n in range(8)}), json.dumps(ATTRIBUTES)
     given = archive.appearances
     for row in range(len(archive)):
@@ -134,7 +134,7 @@ def rows_of(archive: Archive) -> Iterator[tuple[object, ...]]:
 
 
 def sizes(url: str) -> str:
-    """How large the table is."""
+    """Return the size of the table."""
     engine = make_engine(url)
     with engine.connect() as connection:
         size = connection.execute(text("SELECT pg_size_pretty(pg_total_relation_size('appearance'))")).scalar_one()
@@ -163,7 +163,7 @@ def measure(url: str, archive: Archive, queries: list[Probe], *, index: bool) ->
 
 
 def run(searcher: Searcher, queries: list[Probe], options: SearchOptions) -> list[Timed]:
-    """Search for each, after one search that warms up."""
+    """Search for each probe, after one search for warming up."""
     searcher.search(queries[0], options)
     timed = []
     for probe in queries:

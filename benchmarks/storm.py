@@ -1,8 +1,8 @@
-"""Everything at once against the ledger: made faces, no network, hundreds of transactions a second.
+"""A load test of the ledger: generated faces, no model, hundreds of transactions a second.
 
     .venv/bin/python benchmarks/storm.py [--seconds 300] [--seed 0]
 
-Four processes store units of the same films under one release and one under another; they shuffle their units, fail,
+Four processes store units of the same videos under one release and one under another; they shuffle their units, fail,
 crash, lose mounts, sleep beyond leases and kill themselves. At the same time users submit overlapping files at several
 rates, cancel, erase, correct, regroup and activate releases. Then everything is let end, and what must always hold is
 checked (``chaos_invariants.py``). ``chaos.py`` does the same with the real program and real media; this one has a
@@ -85,7 +85,7 @@ def submitting(user: User) -> str:
 
 
 def activating(user: User) -> str:
-    """Let the views show another release."""
+    """Switch the views to another release."""
     wanted = str(user.chance.choice(user.release_ids))
     run_transaction(user.sessions, "activate", lambda session: show_release(session, wanted))
     return "activated"
@@ -118,7 +118,7 @@ def make_releases(url: str) -> tuple[int, int]:
 
 
 def settle(url: str, crops: str, staging: Path, releases: tuple[int, int]) -> int:
-    """Let everything end, without accidents, and upkeep do its work; returns the strips that its walk removed."""
+    """Wait for all work, without accidents, and run upkeep; returns the strips that its walk removed."""
     sessions = session_factory(make_engine(url))
     with sessions.begin() as session:
         session.execute(text("UPDATE facet.unit SET lease_until = now() - interval '1 s' WHERE state = 'leased'"))
@@ -138,7 +138,7 @@ def settle(url: str, crops: str, staging: Path, releases: tuple[int, int]) -> in
 
 
 def waiting(sessions: Sessions, release_id: int) -> bool:
-    """Whether a unit of a release has not ended."""
+    """Return whether a unit of a release has not ended."""
     statement = text("SELECT EXISTS (SELECT FROM facet.unit WHERE release_id = :id AND state IN ('pending', 'leased'))")
     with sessions.begin() as session:
         return bool(session.execute(statement, {"id": release_id}).scalar_one())
@@ -146,7 +146,7 @@ def waiting(sessions: Sessions, release_id: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a storm came to."""
+    """The outcome of a storm."""
 
     acts: Counter[str]
     losses: list[str]
@@ -156,7 +156,7 @@ class Outcome:
 
 
 def storm(folder: Path, server: EmbeddedPostgres, seconds: float, seed: int) -> Outcome:
-    """Raise a storm, let it end and look."""
+    """Run a storm to its end and check the result."""
     url, crops, staging = server.url, str(folder / "crops"), folder / "staging"
     Path(crops).mkdir()
     staging.mkdir()
@@ -187,7 +187,7 @@ def storm(folder: Path, server: EmbeddedPostgres, seconds: float, seed: int) -> 
 
 
 def look(url: str, crops: str, acts: Counter[str], losses: list[str]) -> Outcome:
-    """Check what must hold, and count."""
+    """Check the invariants, and count."""
     engine = make_engine(url)
     tables = ("job", "analysis", "unit", "face", "appearance", "person", "correction")
     with engine.begin() as connection:
@@ -203,7 +203,7 @@ def look(url: str, crops: str, acts: Counter[str], losses: list[str]) -> Outcome
 
 
 def main() -> None:
-    """Run it and report."""
+    """Run a storm and print a report."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--seed", type=int, default=0)

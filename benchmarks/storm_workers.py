@@ -1,4 +1,4 @@
-"""Workers of ``storm.py``: they do what real ones do, with made faces, and have accidents."""
+"""Workers of ``storm.py``: they work as real ones do, with generated faces, and have accidents."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ FILM_SECONDS = 44  # 22 units
 LEASE_SECONDS = 6.0
 MAX_ATTEMPTS = 5
 PEOPLE = 40
-FRAMES = 8  # of a unit of a film
+FRAMES = 8  # of a unit of a video
 HEADS = {"gender": HeadSpec(("female", "male"), 0.5)}
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What a process needs to take part."""
+    """The settings of a process that takes part."""
 
     url: str
     crops: str
@@ -55,14 +55,14 @@ class Setting:
 
 
 class Accident(Exception):
-    """A batch fails for no reason that one of its files gives."""
+    """A failure of a batch that none of its files causes."""
 
 
 class MadeProber:
-    """Says what made files are."""
+    """Probes generated files."""
 
     def probe(self, location: str, kind: MediaKind) -> MediaInfo:  # noqa: ARG002 - as the protocol has it
-        """Return what a file says of itself."""
+        """Return the format, size and length of a file."""
         return MediaInfo(
             kind=kind, format="made", width=640, height=360, duration_seconds=FILM_SECONDS if kind == "video" else None,
             frames_per_second=25.0 if kind == "video" else None,
@@ -70,7 +70,7 @@ class MadeProber:
 
 
 def made_faces(unit: LeasedUnit) -> StoredFaces:
-    """Return the faces of a unit: the same ones whoever looks."""
+    """Return the faces of a unit: the same in every process."""
     centres = np.random.default_rng(5).normal(size=(PEOPLE, 128))
     centres /= np.linalg.norm(centres, axis=1, keepdims=True)
     file = np.random.default_rng(int(unit.sha256[:12], 16))
@@ -126,7 +126,7 @@ class StormyWorker:
         self.accidents = True
 
     def reconcile(self) -> None:
-        """End what dead workers left."""
+        """End the units and analyses of dead workers."""
         given_up = run_transaction(
             self._sessions, "quarantine", lambda session: ledger.quarantine_exhausted(session, self._lease)
         )
@@ -226,4 +226,4 @@ def keep_alive(setting: Setting, stop: StopEvent, told: multiprocessing.Queue[st
         process.join()
         number += 1
         if stop.is_set() and process.exitcode:
-            told.put("")  # it killed itself at the very end and could not tell
+            told.put("")  # it killed itself at the very end without a report

@@ -1,11 +1,11 @@
-"""Archives of made people, drawn from the embeddings of real ones, of any size.
+"""Archives of synthetic people, drawn from the embeddings of real ones, of any size.
 
 A person's true embedding is a random mixture of all real people's: with normal weights it has their mean and
 covariance, and with these the distribution of the cosine of two people, which decides how often strangers are taken for
-each other. A picture is the true embedding plus a difference: its direction is such a mixture of all real differences
-of pictures from their person, its length and quality are those of one real picture. Mixtures, because copies of single
+each other. An image is the true embedding plus a difference: its direction is such a mixture of all real differences
+of images from their person, its length and quality are those of one real image. Mixtures, because copies of single
 real people or differences would be shared by hundreds of made ones, who would be alike as no strangers are. How many
-pictures a person has is drawn from the counts of the real people, which have a long tail.
+images a person has is drawn from the counts of the real people, which have a long tail.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from worker.identity.grouping.assign import AppearanceEmbeddings
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-LEAST_FOR_MEAN = 5  # pictures from which a person's mean is taken for the truth
-BLOCK = 50_000  # pictures made at a time
+MIN_FOR_MEAN = 5  # images from which a person's mean counts as true
+BLOCK = 50_000  # images made at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,38 +38,38 @@ class Archive:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What real people look like to the network."""
+    """Statistics of the embeddings of real people."""
 
     means: NDArray[np.float32]
-    """(P, D) normalised means of the people with enough pictures."""
+    """(P, D) normalised means of the people with enough images."""
     residuals: NDArray[np.float32]
-    """(R, D) pictures of these people minus their person's mean, made as long as for a mean of very many pictures."""
+    """(R, D) images of these people minus their person's mean, scaled as for a mean of very many images."""
     qualities: NDArray[np.float32]
-    """(R,) of the same pictures."""
+    """(R,) of the same images."""
     counts: NDArray[np.int64]
     """Pictures of each real person."""
 
     @classmethod
     def of(cls, embeddings: NDArray[np.float32], qualities: NDArray[np.float32], person: NDArray[np.int64]) -> Source:
-        """Take (N, D) normalised embeddings apart."""
+        """Separate (N, D) normalised embeddings into means and differences."""
         counts = np.bincount(person)
         sums = np.zeros((len(counts), embeddings.shape[1]), np.float32)
         np.add.at(sums, person, embeddings)
         lengths = np.linalg.norm(sums, axis=1)
         row_counts = counts[person]
-        known = row_counts >= LEAST_FOR_MEAN
-        # The mean of n pictures holds 1/n of each picture's own difference: undone by n / (n - 1) in variance.
+        known = row_counts >= MIN_FOR_MEAN
+        # The mean of n images holds 1/n of each image's own difference: undone by n / (n - 1) in variance.
         scale = np.sqrt(row_counts / np.maximum(row_counts - 1, 1)).astype(np.float32)
         residuals = (embeddings - sums[person] / row_counts[:, None]) * scale[:, None]
-        enough = counts >= LEAST_FOR_MEAN
+        enough = counts >= MIN_FOR_MEAN
         return cls(sums[enough] / lengths[enough, None], residuals[known], qualities[known], counts)
 
     def true_length(self) -> float:
-        """Length of a person's true embedding, where pictures have length 1."""
+        """Length of a person's true embedding, where images have length 1."""
         return float(np.sqrt(1 - np.mean(np.sum(self.residuals**2, axis=1))))
 
     def draw(self, count: int, seed: int = 0) -> Archive:
-        """Make ``count`` pictures in random order, each in a file of its own."""
+        """Make ``count`` images in random order, each in a file of its own."""
         rng = np.random.default_rng(seed)
         sizes = rng.choice(self.counts, count)  # more than enough people
         person = rng.permutation(np.repeat(np.arange(count), sizes)[:count])
@@ -89,14 +89,14 @@ class Source:
         )
 
     def _centres(self, count: int, rng: np.random.Generator) -> NDArray[np.float32]:
-        """(count, D) normalised."""
+        """Return (count, D) normalised embeddings."""
         centre = self.means.mean(axis=0)
         mixtures = _mixtures(self.means - centre, count, rng)
         mixtures += centre
         return _unit(mixtures)
 
     def _noise(self, count: int, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """(count, D) differences, and (count,) qualities of the pictures whose lengths they have."""
+        """(count, D) differences, and (count,) qualities of the images whose lengths they have."""
         row = rng.integers(0, len(self.residuals), count)
         lengths = np.linalg.norm(self.residuals, axis=1)[row]
         return _unit(_mixtures(self.residuals, count, rng)) * lengths[:, None], self.qualities[row]

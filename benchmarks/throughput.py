@@ -1,8 +1,8 @@
-"""End-to-end speed and memory on clips, beside decode alone and the network alone in the same run.
+"""End-to-end speed and memory on videos, beside decode alone and the model alone in the same run.
 
     .venv/bin/python benchmarks/throughput.py CLIP... [--seconds 60] [--fps 2]
 
-Each clip is looped (its packets are copied, not encoded again) to a film of the stated length, and analysed by a warm
+Each is looped (its packets are copied, not encoded again) to the stated length, and analysed by a warm
 worker on an embedded PostgreSQL. Prints a Markdown table: sampled frames per second, times real time, faces per second,
 the share of each stage, and the peak memory of all processes together (PSS, so that shared pages count once).
 """
@@ -35,7 +35,7 @@ from worker.types import DecodeLimits, DecodeRequest
 
 
 def loop(clip: Path, film: Path, seconds: float) -> float:
-    """Repeat a clip's video packets until the film is long enough; returns its length."""
+    """Repeat the video packets of a file until the result is long enough; returns its length."""
     with av.open(str(clip)) as source, av.open(str(film), "w") as target:
         stream = source.streams.video[0]
         copied = target.add_stream_from_template(stream)
@@ -77,7 +77,7 @@ class Memory:
 
     @property
     def peak(self) -> int:
-        """Largest sum, in MB."""
+        """Return the largest sum, in MB."""
         return round(max(map(sum, self.samples)) / 1e6)
 
     def peaks(self, which: int, parts: int = 4) -> list[int]:
@@ -110,7 +110,7 @@ def _pss(process: psutil.Process) -> int:
 
 
 def decode_alone(film: Path, fps: float) -> float:
-    """Sampled frames per second of the decode child with nothing behind it."""
+    """Return the sampled frames per second of the decode child alone."""
     with Decoder(DecodeLimits()) as decoder:
         with decoder.open(DecodeRequest(location=str(film), kind="video", frames_per_second=fps)) as stream:
             next(iter(stream))
@@ -121,7 +121,7 @@ def decode_alone(film: Path, fps: float) -> float:
 
 
 def network_alone(release: object, batch: int = 32, rounds: int = 12) -> float:
-    """Faces per second of one pass for all heads."""
+    """Return the faces per second of one pass for all heads."""
     crops = torch.randint(0, 256, (batch, 3, 112, 112), dtype=torch.uint8)
     release.infer(crops)
     started = time.perf_counter()
@@ -131,7 +131,7 @@ def network_alone(release: object, batch: int = 32, rounds: int = 12) -> float:
 
 
 def measure(clip: Path, seconds: float, fps: float) -> dict[str, object]:
-    """Analyse one looped clip with a warm worker."""
+    """Analyse one looped video with a warm worker."""
     with tempfile.TemporaryDirectory() as folder:
         film = Path(folder) / f"film{clip.suffix}"
         length = loop(clip, film, seconds)
@@ -174,7 +174,7 @@ def measure(clip: Path, seconds: float, fps: float) -> dict[str, object]:
 
 
 def main() -> None:
-    """Measure the clips that are named."""
+    """Measure the given videos."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clips", nargs="+", type=Path)
     parser.add_argument("--seconds", type=float, default=60)

@@ -1,11 +1,11 @@
-"""Two hosts share one film: how much sooner it is done than by one, and whether the rows are the same.
+"""Two hosts share one video: speed-up over one host, and a comparison of the rows.
 
     .venv/bin/python benchmarks/two_hosts.py CLIP [--seconds 300] [--fps 2]
 
-The clip is looped to a film of that length. A host is a group of worker processes with a FACET_HOME, a staging folder
-and a processor core of its own; all share one Redis, one PostgreSQL and the crop store. Runs one worker on one core,
-then two on two. Time is from the first lease of the film to its last stored unit, with warm workers. Ends with status 1
-if the rows differ (see ``chaos_content.py`` for what counts as the same).
+CLIP is looped to a video of that length. A host is a group of worker processes with a FACET_HOME, a staging folder and
+a processor core of its own; all share one Redis, one PostgreSQL and the crop store. Runs one worker on one core, then
+two on two. Time is from the first lease of the video to its last stored unit, with warm workers. Ends with status 1 if
+the rows differ (see ``chaos_content.py`` for what counts as the same).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from db.server.embedded import EmbeddedPostgres
 FACET = str(Path(sys.executable).parent / "facet")
 UNIT_SECONDS = 10
 WARM_STILLS = 8
-LOADED_BYTES = 250 << 20  # a process with the network in it holds more
+LOADED_BYTES = 250 << 20  # a process that has loaded the model holds more
 PATIENCE_SECONDS = 300.0
 FILM = "SELECT analysis_id FROM facet.analysis JOIN facet.media_file USING (media_id) WHERE kind = 'video'"
 
@@ -71,7 +71,7 @@ class Hosts:
         self.postgres.stop()
 
     def environment(self, host: str) -> dict[str, str]:
-        """What a host is told."""
+        """Environment of a host."""
         return {name: value for name, value in os.environ.items() if not name.startswith("FACET_")} | {
             "FACET_HOME": str(self.folder / host),
             "FACET_DATABASE_URL": self.postgres.url,
@@ -88,7 +88,7 @@ class Hosts:
         subprocess.run([FACET, *words], env=self.environment("client"), check=True, capture_output=True)
 
     def start_workers(self) -> None:
-        """Start one worker on each host and have them load the network."""
+        """Start one worker on each host, and wait until each has loaded the model."""
         stills = self.folder / "stills"
         stills.mkdir()
         for number in range(WARM_STILLS):
@@ -115,7 +115,7 @@ class Hosts:
             return float(row[0]) if row and row[0] is not None else 0.0
 
     def analyse(self, film: Path, fps: float) -> tuple[float, list[int]]:
-        """Have the film analysed; returns the seconds and the units of each worker."""
+        """Analyse the video; returns the seconds and the units of each worker."""
         self.facet("submit", str(film), "--fps", str(fps))
         left = f"SELECT count(*) FROM facet.analysis WHERE state = 'pending' AND analysis_id IN ({FILM})"
         wait("the film", lambda: self.value(left) == 0)
@@ -131,14 +131,14 @@ class Hosts:
 
 
 def answers(client: redis.Redis) -> bool:
-    """Whether Redis is up."""
+    """Return whether Redis answers."""
     with suppress(redis.RedisError):
         return bool(client.ping())
     return False
 
 
 def loaded(worker: subprocess.Popen[bytes]) -> bool:
-    """Whether a process of a worker holds the network."""
+    """Return whether a process of a worker has loaded the model."""
     with suppress(psutil.Error):
         below = psutil.Process(worker.pid).children(recursive=True)
         pool = [one for one in below if not any("worker.decode.child" in word for word in one.cmdline())]
@@ -156,7 +156,7 @@ def wait(what: str, condition: object) -> None:
 
 
 def run(folder: Path, count: int, film: Path, fps: float) -> tuple[float, list[int], Content]:
-    """Analyse the film on so many hosts."""
+    """Analyse the video on so many hosts."""
     with Hosts(folder, count) as hosts:
         hosts.start_workers()
         seconds, units = hosts.analyse(film, fps)

@@ -16,7 +16,6 @@ HEADLESS = re.compile(r"(?:What|Who|Whoever|Let|Say|Tell|Give)\b(?!.*\?\s*$)", r
 EXTREME = re.compile(r"_?(?:MOST|LEAST)_")
 """Limits are called MAX_ and MIN_."""
 UNREAD = (
-    "benchmarks",
     "tests/acceptance",
     "tests/conftest.py",
     "tests/integration/worker",
