@@ -23,7 +23,7 @@ BETWEEN_ROOTS = re.compile(r":(?!//|\d+(?:[:/]|$))")
 
 
 class Settings(BaseSettings):
-    """What a deployment can choose."""
+    """The settings of a deployment."""
 
     model_config = SettingsConfigDict(env_prefix="FACET_", frozen=True, env_ignore_empty=True)
 

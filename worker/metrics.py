@@ -1,4 +1,4 @@
-"""What a worker process counts for Prometheus; nothing unless it was told to begin.
+"""Counters of a worker process for Prometheus; they count only after `begin`.
 
 The names, and what they mean, are in docs/monitoring.md. `worker/deployment/exporter.py` serves them.
 """
@@ -28,11 +28,11 @@ class Meters:
     gpu_bytes: Gauge
 
 
-_meters: list[Meters] = []  # none, or those of this process
+_meters: list[Meters] = []  # empty until `begin`
 
 
 def begin(registry: CollectorRegistry) -> None:
-    """Count from now on; harmless when it was said before."""
+    """Start counting; a second call has no effect."""
     if _meters:
         return
     from prometheus_client import Counter, Gauge  # noqa: PLC0415 - whether processes share files is settled before
@@ -62,7 +62,7 @@ def begin(registry: CollectorRegistry) -> None:
 
 
 def count_unit(outcome: str, reason: str | None = None) -> None:
-    """Count an attempt: done, rejected, failed (it is tried again), quarantined, left or lost (no longer ours)."""
+    """Count an attempt: done, rejected, failed (it is tried again), quarantined, left or lost (the lease was lost)."""
     for meters in _meters:
         meters.units.labels(outcome).inc()
         if reason is not None:
@@ -70,7 +70,7 @@ def count_unit(outcome: str, reason: str | None = None) -> None:
 
 
 def count_work(frames: int, faces: int, stage_seconds: Mapping[str, float]) -> None:
-    """Count what was stored of a unit."""
+    """Count the stored results of a unit."""
     for meters in _meters:
         meters.frames.inc(frames)
         meters.faces.inc(faces)
@@ -97,6 +97,6 @@ def count_conflict(transaction: str) -> None:
 
 
 def note_gpu_memory(held_bytes: int) -> None:
-    """Say how much GPU memory this process holds."""
+    """Record the GPU memory that this process holds."""
     for meters in _meters:
         meters.gpu_bytes.set(held_bytes)

@@ -1,4 +1,4 @@
-"""Shows text as what it is: a character that a terminal would obey or a reader could not see is written as an escape.
+"""Makes text safe to show: a character that a terminal would obey or a reader could not see becomes an escape.
 
 Names of files and people come from anybody. A terminal runs the escape sequences in them, a bidirectional control turns
 the words beside them round, a line break forges a line of a log, and a zero-width space makes two names look equal.

@@ -1,4 +1,4 @@
-"""A worker over a Redis that is full, then emptied, and in the end no longer heard."""
+"""A worker on a Redis that is full, then emptied, and from which it takes no more messages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def listens(app):
     return bool(app.control.ping(timeout=0.4, limit=1))
 
 
-def test_what_redis_forgets_is_found_in_the_ledger_and_a_deaf_worker_ends(facet, redis_url, picture):
+def test_what_redis_forgets_is_found_in_the_ledger_and_a_stalled_worker_ends(facet, redis_url, picture):
     facet.settings |= {"FACET_BROKER_URL": redis_url, "FACET_WATCH_SECONDS": "3"}
     app = make_app(Settings(broker_url=redis_url))
     worker = facet.start("worker")
@@ -33,10 +33,10 @@ def test_what_redis_forgets_is_found_in_the_ledger_and_a_deaf_worker_ends(facet,
     with redis.Redis.from_url(redis_url) as client:
         client.config_set("maxmemory", "1")
         refused = facet("submit", picture, status=1)
-        assert "job 1 is stored and nobody was woken: the broker's memory is full" in refused.stderr
+        assert "job 1 is stored, but no worker was woken: the broker's memory is full" in refused.stderr
         client.flushall()  # as a Redis that was started empty
         client.config_set("maxmemory", "0")
-    # No message tells of the job, and no beat runs: the worker's watch finds it.
+    # No message tells of the job, and no beat runs: the worker's watchdog finds it.
     facet.wait_for(lambda: facet.value("SELECT done FROM jobs") == 1, 90, pause=1)
 
     app.control.cancel_consumer("facet", reply=True)

@@ -23,11 +23,11 @@ def photos(tmp_path):
 def test_a_job_is_cancelled_and_submitted_again(facet, redis_url, photos):
     facet.settings |= {"FACET_BROKER_URL": redis_url}
     facet("submit", photos, "--priority", "5")
-    assert "say --yes" in facet("cancel", "1", status=2).stderr
+    assert "pass --yes" in facet("cancel", "1", status=2).stderr
     assert json.loads(facet("cancel", "1", "--yes", "--json").stdout) == {
         "job_id": 1, "files": 3, "units": 3, "taken_back": 0, "shared": 0,
     }  # fmt: skip
-    assert "nothing was left to cancel" in facet("cancel", "1").stdout
+    assert "there is nothing to cancel" in facet("cancel", "1").stdout
     (job,) = json.loads(facet("status", "1", "--json").stdout)
     assert (job["cancelled"], job["pending"], job["units"]) == (3, 0, {"cancelled": 3})
     assert "there is no job 9" in facet("cancel", "9", "--yes", status=2).stderr

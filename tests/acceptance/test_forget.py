@@ -32,7 +32,7 @@ def test_a_file_is_erased_with_a_receipt_and_is_new_when_it_comes_again(facet, a
     facet("annotate", str(before[1]["media_id"]), "--output", tmp_path / "drawn.png")
     assert list((facet.home / "staging").rglob(f"{before[1]['sha256']}*")), "unpacked again"
     plan = json.loads(facet("forget", "--media", member, "--dry-run").stdout)
-    assert "say --yes" in facet("forget", "--media", member, status=2).stderr
+    assert "pass --yes" in facet("forget", "--media", member, status=2).stderr
     assert facet.rows("SELECT media_id, sha256 FROM media ORDER BY media_id") == before
     facet("forget", "--media", member, "--yes", "--receipt", receipt)
     told = json.loads(receipt.read_text())

@@ -76,4 +76,4 @@ def test_a_port_that_is_taken_is_named(facet, photos):
         other.bind(("127.0.0.1", 0))
         other.listen()
         facet.settings["FACET_METRICS_PORT"] = str(other.getsockname()[1])
-        assert "figures cannot be served" in facet("analyze", photos, status=2).stderr
+        assert "metrics cannot be served" in facet("analyze", photos, status=2).stderr

@@ -16,11 +16,11 @@ from worker.storage.transactions import run_transaction
 if TYPE_CHECKING:
     from worker.deployment.doctor import Finding
 
-database = typer.Typer(help="The database: bring it up to date, check it, say where it is.", no_args_is_help=True)
-releases = typer.Typer(help="Model releases: which there are, and which the views show.", no_args_is_help=True)
+database = typer.Typer(help="The database: upgrade it, check it, print its address.", no_args_is_help=True)
+releases = typer.Typer(help="Model releases: list them, choose the one that the views show.", no_args_is_help=True)
 
 
-def register(app: typer.Typer) -> None:
+def add_commands(app: typer.Typer) -> None:
     """Add the commands that stand alone."""
     app.command(epilog="Example: facet doctor")(doctor)
 
@@ -39,7 +39,7 @@ def upgrade() -> None:
 
 @database.command(epilog="Example: facet db check")
 def check() -> None:
-    """Say whether the database answers and has this program's tables and roles; exit status 1 when not."""
+    """Check that the database answers and has this program's tables and roles; exit status 1 when not."""
     from db.schema import migrate
 
     config = settings()
@@ -52,9 +52,11 @@ def check() -> None:
 
 @database.command(epilog="Example: facet db index")
 def index(
-    drop: Annotated[bool, typer.Option("--drop", help="Drop it: searches compare with everybody again.")] = False,
+    drop: Annotated[
+        bool, typer.Option("--drop", help="Drop the index: searches compare with all people again.")
+    ] = False,
 ) -> None:
-    """Index appearances for `facet search`, while others go on working; worthwhile from some 300,000 on."""
+    """Index appearances for `facet search` while workers go on; worthwhile from about 300,000 appearances."""
     from db.schema import search_index as nearest
 
     config = settings()
@@ -69,7 +71,7 @@ def index(
 
 @database.command(epilog='Example: psql "$(facet db url --libpq)"')
 def url(
-    libpq: Annotated[bool, typer.Option("--libpq", help="In the form that psql takes, with the password.")] = False,
+    libpq: Annotated[bool, typer.Option("--libpq", help="Print it in the form of psql, with the password.")] = False,
 ) -> None:
     """Print the address of the database (the embedded one runs only while a command uses it)."""
     config = settings()
@@ -94,7 +96,7 @@ def activate(
         str, typer.Argument(help="Number or name of a release, as in `facet releases list`.", callback=utf8)
     ],
 ) -> None:
-    """Choose the release whose results the views show; results of the others stay."""
+    """Choose the release whose results the views show; results of other releases are kept."""
     from worker.identity.identifier import show_release
 
     config = settings()
@@ -105,16 +107,16 @@ def activate(
 
 
 def doctor(
-    crops: Annotated[bool, typer.Option("--crops", help="Compare the whole crop store with the rows, too.")] = False,
+    crops: Annotated[bool, typer.Option("--crops", help="Also compare the whole crop store with the rows.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Check settings, disk, database, broker, weights and device, and say what to do; exit status 1 on a failure."""
+    """Check settings, disk, database, broker, weights and device, and print remedies; exit status 1 on a failure."""
     from worker.deployment.doctor import examine, examine_crops
 
     findings = examine(settings())
     findings += [examine_crops(settings())] if crops else []
     if as_json:
-        print_json([{"what": f.what, "ok": f.ok, "found": f.found} for f in findings])
+        print_json([{"what": f.subject, "ok": f.ok, "found": f.found} for f in findings])
     else:
         console().print(table("Doctor", ("what", "state", "found"), [_row(finding) for finding in findings]))
     if not all(finding.ok for finding in findings):
@@ -122,4 +124,4 @@ def doctor(
 
 
 def _row(finding: Finding) -> tuple[str, str, str]:
-    return finding.what, "ok" if finding.ok else "FAILS", finding.found
+    return finding.subject, "ok" if finding.ok else "FAILS", finding.found

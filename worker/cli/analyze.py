@@ -1,4 +1,4 @@
-"""``facet analyze``: everything in this process tree, no broker."""
+"""``facet analyze``: submits and analyses files in this process, without a broker."""
 
 from __future__ import annotations
 
@@ -34,35 +34,37 @@ if TYPE_CHECKING:
 SHOWN_FILES = 20
 ALL_FAILURES = "facet sql \"SELECT uri, status, reason FROM media WHERE status <> 'done'\""
 ALL_NOTES = 'facet sql "SELECT uri, notes FROM media WHERE notes IS NOT NULL"'
-WAIT_SECONDS = 0.5  # between two looks at units that others hold or that wait for another attempt
+WAIT_SECONDS = 0.5  # between two looks at units that other workers hold or that wait for another attempt
 
 Paths = Annotated[
-    list[str], typer.Argument(help="Files, folders, archives (zip, tar), quoted globs, or URLs of such (s3://...).")
+    list[str], typer.Argument(help="Files, folders, archives (zip, tar), quoted globs, or URLs of these (s3://...).")
 ]
-Fps = Annotated[float, typer.Option("--fps", help="Frames per second of film to look at.", min=0.001, max=1000)]
-EveryFrame = Annotated[bool, typer.Option("--every-frame", help="Look at every frame of film.")]
+Fps = Annotated[
+    float, typer.Option("--fps", help="Frames per second that are analysed of a video.", min=0.001, max=1000)
+]
+EveryFrame = Annotated[bool, typer.Option("--every-frame", help="Analyse every frame of a video.")]
 Name = Annotated[
     str | None,
-    typer.Option("--name", help="What to call the job; default: the first path.", callback=utf8_or_none),
+    typer.Option("--name", help="Name of the job; default: that of the first path.", callback=utf8_or_none),
 ]
 
 KeepDays = Annotated[
     int | None,
-    typer.Option("--keep-days", help="Erase its files after so many days (docs/erasure.md); default: never.", min=1),
+    typer.Option("--keep-days", help="Days after which its files are erased (docs/erasure.md); default: never.", min=1),
 ]
 
 MaxTiles = Annotated[
     int | None,
     typer.Option(
         "--max-tiles",
-        help="Tiles in which a still of more than 1600 pixels a side is searched; default: FACET_MAX_TILES.",
+        help="Maximum of tiles of an image of more than 1600 pixels a side; default: FACET_MAX_TILES.",
         min=0,
         max=4096,
     ),
 ]
 
 
-def register(app: typer.Typer) -> None:
+def add_commands(app: typer.Typer) -> None:
     """Add the command."""
     app.command(epilog="Example: facet analyze ~/archive film.mp4 photos.zip --fps 1")(analyze)
 
@@ -86,8 +88,8 @@ def analyze(  # noqa: PLR0913, PLR0917 - the options of a command are its argume
         config = config.model_copy(update={"max_tiles": max_tiles})
     check_paths(paths)
     with hold_home(config.home), stop_on_signals() as stop:
-        wanted = _Wanted(paths, None if every_frame else fps, name or job_name(paths), keep_days)
-        summary = _run(config, wanted, stop)
+        request = _JobRequest(paths, None if every_frame else fps, name or job_name(paths), keep_days)
+        summary = _run(config, request, stop)
     if as_json:
         print_json(summary.as_json())
     else:
@@ -99,24 +101,24 @@ def analyze(  # noqa: PLR0913, PLR0917 - the options of a command are its argume
 
 
 def job_name(paths: list[str]) -> str:
-    """Return the name of a job that was given none: that of its first file or folder."""
+    """Return the default name of a job: that of its first file or folder."""
     return path_text(Path(paths[0]).name or paths[0])
 
 
 def check_paths(paths: list[str]) -> None:
-    """Refuse paths that are not there before anything is started.
+    """Refuse paths that do not exist, before anything is started.
 
     Raises:
         UsageError: a path names nothing.
     """
-    from worker.ingest import check_arguments  # wrong use is answered before the network is imported
+    from worker.ingest import check_arguments  # wrong use is reported before torch is imported
 
     check_arguments(paths, settings().media_roots)
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """What the user asks for."""
+class _JobRequest:
+    """The arguments of the command, checked."""
 
     paths: list[str]
     fps: float | None
@@ -125,24 +127,24 @@ class _Wanted:
     keep_days: int | None
 
 
-def _run(config: Settings, wanted: _Wanted, stop: threading.Event) -> Summary:
+def _run(config: Settings, request: _JobRequest, stop: threading.Event) -> Summary:
     from worker.deployment.exporter import serve_analysis
     from worker.ledger.submission.job import Submission
     from worker.storage.database import open_database
 
     with ExitStack() as opened:
-        with console(stderr=True).status("starting the database and loading the network ..."):
+        with console(stderr=True).status("starting the database and loading the models ..."):
             database = opened.enter_context(open_database(config))
             opened.enter_context(serve_analysis(config, database.sessions))
             worker = _make_worker(config, database)
         submission = Submission(
-            name=wanted.name,
+            name=request.name,
             release_id=worker.release_id,
-            frames_per_second=wanted.fps,
+            frames_per_second=request.fps,
             unit_seconds=config.unit_seconds,
-            keep_days=wanted.keep_days,
+            keep_days=request.keep_days,
         )
-        job_id = submit_paths(config, database, wanted.paths, submission, stop)
+        job_id = submit_paths(config, database, request.paths, submission, stop)
         with progress_bar() as bar:
             _work(worker, database, job_id, stop, bar)
         with database.sessions.begin() as session:
@@ -157,14 +159,14 @@ def _make_worker(config: Settings, database: Database) -> Worker:
 
 
 def _warn_if_hidden(session: Session, worker: Worker) -> None:
-    """The views show one release; after an upgrade that may be the one before."""
+    """Warn where the views show another release, as they do after an upgrade until it is activated."""
     from worker.ledger.releases import active_release
 
     active_id, active_name = active_release(session)
     if active_id != worker.release_id:
         echo(
-            f"the views show release {active_name}, these results are of another one; see `facet releases list` and "
-            "`facet releases activate`",
+            f"the views show release {active_name}, and these results are of another one; choose with "
+            "`facet releases list` and `facet releases activate`",
             err=True,
         )
 
@@ -172,7 +174,7 @@ def _warn_if_hidden(session: Session, worker: Worker) -> None:
 def submit_paths(
     config: Settings, database: Database, paths: list[str], submission: Submission, stop: threading.Event | None = None
 ) -> int:
-    """Write a job for what the paths name, until told to stop; returns its id."""
+    """Submit the files that the paths name, until the event is set; return the number of the job."""
     from worker.analysis.runner import decode_limits
     from worker.decode.client import Decoder
     from worker.ingest import IngestOptions, discover
@@ -186,20 +188,22 @@ def submit_paths(
     found = discover(paths, options, config.staging)
     with console(stderr=True).status("reading files ...") as status, Decoder(decode_limits(config)) as decoder:
 
-        def tell(counts: SubmitCounts) -> None:
+        def show_count(counts: SubmitCounts) -> None:
             status.update(f"reading files ... {counts.files:,}")
 
         sources = open_sources(config, database.sessions)
         prober = FileProber(decoder, sources)
         try:
-            return submit(database.sessions, prober.remember(found), submission, prober, tell, stopped.is_set).job_id
-        finally:  # of members that were refused, and of what broke off, no copy is needed
+            return submit(
+                database.sessions, prober.remember(found), submission, prober, show_count, stopped.is_set
+            ).job_id
+        finally:  # copies of members that were refused or not submitted are not needed
             with suppress(DBAPIError), database.sessions.begin() as session:
                 sources.evict_members(session)
 
 
 def _work(worker: Worker, database: Database, job_id: int, stop: threading.Event, bar: Progress) -> None:
-    """Drain the ledger until this job has no open unit; other workers may take part."""
+    """Work until this job has no open unit; other workers may take part."""
     task = bar.add_task("analysing", total=_count_open(database, job_id), facts="")
     started = time.monotonic()
 
@@ -245,7 +249,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
 
 
 def show(summary: Summary) -> None:
-    """Print what a job came to, for people."""
+    """Print the summary of a job as tables."""
     out = console()
     kept = summary.faces - sum(summary.dropped.values())
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in summary.dropped.items()) or "none"

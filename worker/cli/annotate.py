@@ -1,4 +1,4 @@
-"""``facet annotate``: a film or photo with what was found drawn on it."""
+"""``facet annotate``: draws results on a video or image."""
 
 from __future__ import annotations
 
@@ -24,20 +24,22 @@ if TYPE_CHECKING:
     from worker.storage.database import Database
     from worker.types import DecodedFrame
 
-FILMS = (".mp4", ".mov", ".mkv")
-STILLS = (".png", ".jpg", ".jpeg", ".webp")
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-def register(app: typer.Typer) -> None:
+def add_commands(app: typer.Typer) -> None:
     """Add the command."""
     app.command(epilog="Example: facet annotate wedding.mp4 -o wedding-people.mp4")(annotate)
 
 
 def annotate(
-    clip: Annotated[str, typer.Argument(help="A film or photo that was analysed: its path, or its media_id.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .mp4, .mov, .mkv; of a photo .png.")],
+    clip: Annotated[str, typer.Argument(help="A video or image that was analysed: its path, or its media_id.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write: .mp4, .mov, .mkv; for an image .png, .jpg, .webp.")
+    ],
 ) -> None:
-    """Draw boxes and who it is, with age, gender and emotion of each appearance, on the frames of a film or photo."""
+    """Draw box, person, age, gender and emotion of each appearance on the frames of a video or on an image."""
     config = settings()
     make_home(config.home)
     with open_database(config) as database:
@@ -49,15 +51,15 @@ def annotate(
             with open_sources(config, database.sessions).open_local(media.location, media.expected) as location:
                 count = _draw(config, replace(media, location=location), subjects, output)
         except MediaError as err:
-            raise UsageError(f"{media.uri} cannot be read: {err}; give the path where it lies now") from err
-    drawn = sum(bool(subject.at_seconds[0] == 0.0) for subject in subjects) if _is_still(output) else len(subjects)
+            raise UsageError(f"{media.uri} cannot be read: {err}; give its present path") from err
+    drawn = sum(bool(subject.at_seconds[0] == 0.0) for subject in subjects) if _is_image(output) else len(subjects)
     later = len(subjects) - drawn
     others = f" ({later} in later pages or frames are not)" if later else ""
     echo(f"{drawn} appearance{'s' * (drawn != 1)} drawn on {count:,} frame{'s' * (count != 1)}{others}: {output}")
 
 
-def _is_still(output: Path) -> bool:
-    return output.suffix.lower() in STILLS
+def _is_image(output: Path) -> bool:
+    return output.suffix.lower() in IMAGE_SUFFIXES
 
 
 def _look_up(config: Settings, database: Database, clip: str) -> tuple[StoredMedia, list[Subject]]:
@@ -71,20 +73,20 @@ def _look_up(config: Settings, database: Database, clip: str) -> tuple[StoredMed
         else:
             found = list(discover([clip], IngestOptions(roots=config.media_roots), config.staging))
             if len(found) != 1 or not isinstance(found[0], FoundFile):
-                raise UsageError(f"{clip} is not one film or photo, expected the path of one, or a media_id")
+                raise UsageError(f"{clip} is not one video or image, expected the path of one, or a media_id")
             media = media_by_hash(session, found[0].sha256, clip)
             media = replace(media, location=str(found[0].location), expected=expected_of(found[0]))
         return media, load_subjects(session, media.media_id)
 
 
 def _check_output(media: StoredMedia, output: Path) -> None:
-    # An animated picture may become a film; as a still it is drawn as it begins.
-    endings = (*STILLS, *FILMS) if media.kind == "image" else FILMS
+    # An animated image may become a video; of an image file the first frame is drawn.
+    endings = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES) if media.kind == "image" else VIDEO_SUFFIXES
     if output.suffix.lower() not in endings:
-        what = "photo" if media.kind == "image" else "film"
-        raise UsageError(f"{output} ends in {output.suffix!r}, expected one of {', '.join(endings)} for a {what}")
+        what = "an image" if media.kind == "image" else "a video"
+        raise UsageError(f"{output} ends in {output.suffix!r}, expected one of {', '.join(endings)} for {what}")
     if output.exists() and Path(media.location).exists() and output.samefile(media.location):
-        raise UsageError(f"{output} is the {media.kind} itself; give another name, it would be lost")
+        raise UsageError(f"{output} is the {media.kind} itself, which would be overwritten; give another name")
 
 
 def _draw(config: Settings, media: StoredMedia, subjects: list[Subject], output: Path) -> int:
@@ -94,11 +96,11 @@ def _draw(config: Settings, media: StoredMedia, subjects: list[Subject], output:
 
     limits = DecodeLimits(
         memory_bytes=config.decode_memory_bytes, wall_seconds=config.decode_wall_seconds, total_seconds=math.inf
-    )  # the whole film is one request
+    )  # the whole video is one request
     request = DecodeRequest(location=media.location, kind=media.kind, frames_per_second=None, limits=limits)
     try:
         with Decoder(limits) as decoder, decoder.open(request) as stream:
-            if _is_still(output):
+            if _is_image(output):
                 annotate_image(next(stream).pixels, subjects, output)
                 return 1
             with console(stderr=True).status("drawing ...") as status:
@@ -110,8 +112,8 @@ def _draw(config: Settings, media: StoredMedia, subjects: list[Subject], output:
         raise FacetError(f"{output} cannot be written: {err.strerror or err}") from err
 
 
-def _readable(stream: DecodeStream, tell: Callable[[str], None]) -> Iterator[DecodedFrame]:
-    """Yield frames as far as the film can be read; a film that breaks off is drawn on up to there.
+def _readable(stream: DecodeStream, update: Callable[[str], None]) -> Iterator[DecodedFrame]:
+    """Yield frames up to the first that cannot be decoded.
 
     Raises:
         MediaError: not even the first frame can be decoded.
@@ -123,11 +125,11 @@ def _readable(stream: DecodeStream, tell: Callable[[str], None]) -> Iterator[Dec
         except MediaError as err:
             if seconds < 0:
                 raise
-            echo(f"the film can be read up to second {seconds} only: {err.reason}", err=True)
+            echo(f"the video can be read up to second {seconds} only: {err.reason}", err=True)
             return
         if frame is None:
             return
         if int(frame.at_seconds) > seconds:
             seconds = int(frame.at_seconds)
-            tell(f"drawing ... {seconds:,} s of film")
+            update(f"drawing ... {seconds:,} s of video")
         yield frame

@@ -1,4 +1,4 @@
-"""``facet sql`` and ``facet sheet``: questions and pictures."""
+"""``facet sql`` and ``facet sheet``: queries and contact sheets."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 
     from db.reader.run_query import QueryResult
 
-TABLE_ROWS = 1000  # a table in a terminal is cut here; the other formats are whole
+TABLE_ROWS = 1000  # a table in a terminal is cut here; other formats have all rows
 
 
-class Format(StrEnum):
-    """How rows are written."""
+class QueryFormat(StrEnum):
+    """Format of the rows."""
 
     TABLE = "table"
     CSV = "csv"
@@ -36,7 +36,7 @@ class Format(StrEnum):
     PARQUET = "parquet"
 
 
-def register(app: typer.Typer) -> None:
+def add_commands(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(epilog='Example: facet sql "SELECT gender, count(*) FROM people GROUP BY 1" --format csv')(sql)
     app.command(epilog="Example: facet sheet --job 3 -o faces.png")(sheet)
@@ -46,19 +46,21 @@ def sql(
     query: Annotated[
         str, typer.Argument(help="One SELECT over the views (docs/sql.md); '-' reads standard input.", callback=utf8)
     ],
-    form: Annotated[Format, typer.Option("--format", help="How rows are written.")] = Format.TABLE,
+    form: Annotated[QueryFormat, typer.Option("--format", help="Format of the rows.")] = QueryFormat.TABLE,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: the terminal.")] = None,
-    timeout_seconds: Annotated[float, typer.Option("--timeout", help="Seconds a query may take.", min=0.1)] = 300.0,
+    timeout_seconds: Annotated[
+        float, typer.Option("--timeout", help="Maximum of seconds for a query.", min=0.1)
+    ] = 300.0,
     spreadsheet: Annotated[
         bool,
         typer.Option("--spreadsheet", help="In CSV, put ' before text that a spreadsheet would run as a formula."),
     ] = False,
 ) -> None:
-    """Ask the database, read-only: media, jobs, faces, appearances, people, releases, predictions."""
+    """Run a read-only query over media, jobs, faces, appearances, people, releases and predictions."""
     from db.reader.run_query import run_query
 
-    if spreadsheet and form is not Format.CSV:
-        raise UsageError("--spreadsheet is for CSV; add --format csv")
+    if spreadsheet and form is not QueryFormat.CSV:
+        raise UsageError("--spreadsheet is for CSV only; add --format csv")
     config = settings()
     make_home(config.home)
     text = sys.stdin.read() if query == "-" else query
@@ -68,19 +70,19 @@ def sql(
             _write(result, form, output, spreadsheet=spreadsheet)
 
 
-def _write(result: QueryResult, form: Format, output: Path | None, *, spreadsheet: bool) -> None:
+def _write(result: QueryResult, form: QueryFormat, output: Path | None, *, spreadsheet: bool) -> None:
     from worker.cli.output import formats
 
-    if form in {Format.JSON, Format.PARQUET}:
-        _tell_numbered(result.columns, formats.unique_names(result.columns))
-    if form is Format.TABLE and output is None:
+    if form in {QueryFormat.JSON, QueryFormat.PARQUET}:
+        _report_numbered(result.columns, formats.unique_names(result.columns))
+    if form is QueryFormat.TABLE and output is None:
         _print_table(result)
-    elif form is Format.PARQUET:
+    elif form is QueryFormat.PARQUET:
         if output is None:
-            raise UsageError("parquet is no text; give a file with -o FILE.parquet")
+            raise UsageError("parquet is a binary format, expected a file; add -o FILE.parquet")
         formats.write_parquet(result, output)
     else:
-        writer = formats.write_json if form is Format.JSON else partial(formats.write_csv, spreadsheet=spreadsheet)
+        writer = formats.write_json if form is QueryFormat.JSON else partial(formats.write_csv, spreadsheet=spreadsheet)
         try:
             with output.open("w", newline="", encoding="utf-8") if output else _standard_output() as stream:
                 writer(result, stream)
@@ -88,10 +90,10 @@ def _write(result: QueryResult, form: Format, output: Path | None, *, spreadshee
             raise FacetError(f"{output or 'standard output'} cannot be written: {err.strerror}") from err
 
 
-def _tell_numbered(columns: Sequence[str], names: Sequence[str]) -> None:
+def _report_numbered(columns: Sequence[str], names: Sequence[str]) -> None:
     numbered = [f"{name} as {unique}" for name, unique in zip(columns, names, strict=True) if name != unique]
     if numbered:
-        echo(f"columns of one name are numbered: {', '.join(numbered)}; AS gives them names of their own", err=True)
+        echo(f"columns of one name are numbered: {', '.join(numbered)}; rename them with AS", err=True)
 
 
 @contextmanager
@@ -108,9 +110,9 @@ def _print_table(result: QueryResult) -> None:
 
 def sheet(
     output: Annotated[Path, typer.Option("--output", "-o", help="PNG file to write.")],
-    job: Annotated[int | None, typer.Option("--job", help="Only faces of this job's files.")] = None,
-    person: Annotated[int | None, typer.Option("--person", help="Only this person.")] = None,
-    limit: Annotated[int, typer.Option("--limit", help="At most so many faces.", min=1, max=2000)] = 200,
+    job: Annotated[int | None, typer.Option("--job", help="Draw only faces of this job's files.")] = None,
+    person: Annotated[int | None, typer.Option("--person", help="Draw only this person.")] = None,
+    limit: Annotated[int, typer.Option("--limit", help="Maximum number of faces.", min=1, max=2000)] = 200,
 ) -> None:
     """Draw a contact sheet: the best face of each appearance, grouped by person."""
     from worker.pictures.sheets import contact_sheet, write_png

@@ -1,4 +1,4 @@
-"""``facet forget``: erases files and people, and gives a receipt."""
+"""``facet forget``: erases files and people, and prints a receipt."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """What shall be erased: exactly one of three."""
+class _Targets:
+    """The targets of an erasure: exactly one of three kinds."""
 
     media: list[str]
     person: int | None
@@ -33,10 +33,10 @@ class _Wanted:
     def __post_init__(self) -> None:
         given = bool(self.media) + (self.person is not None) + self.due
         if given != 1:
-            raise UsageError(f"got {given} of --media, --person and --due, expected one: what shall be erased?")
+            raise UsageError(f"got {given} of --media, --person and --due, expected exactly one")
 
 
-def register(app: typer.Typer) -> None:
+def add_commands(app: typer.Typer) -> None:
     """Add the command."""
     app.command(epilog="Example: facet forget --media 12 --receipt erased-12.json")(forget)
 
@@ -44,69 +44,76 @@ def register(app: typer.Typer) -> None:
 def forget(
     media: Annotated[
         list[str] | None,
-        typer.Option("--media", metavar="ID|SHA256|PATH", help="A file, as the view media knows it; may be repeated."),
+        typer.Option("--media", metavar="ID|SHA256|PATH", help="File to erase, as in the view media; may be repeated."),
     ] = None,
-    person: Annotated[int | None, typer.Option("--person", help="A person, in all files; other people stay.")] = None,
-    due: Annotated[bool, typer.Option("--due", help="All files whose jobs' --keep-days are over.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and change nothing.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; needed where there is no terminal.")] = False,
+    person: Annotated[
+        int | None, typer.Option("--person", help="Person to erase from all files; other people are kept.")
+    ] = None,
+    due: Annotated[bool, typer.Option("--due", help="Erase all files whose jobs' --keep-days are over.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the receipt without erasing anything.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Do not ask for confirmation; required where there is no terminal.")
+    ] = False,
     receipt: Annotated[
         Path | None, typer.Option("--receipt", help="New file for the receipt; default: standard output.")
     ] = None,
 ) -> None:
     """Erase a file or a person from everything that is stored, and print a receipt (JSON).
 
-    Your own files stay: originals, contact sheets, annotated films. What cannot be promised is in docs/erasure.md.
+    Your own files are kept: originals, contact sheets, annotated videos. docs/erasure.md lists the limits of erasure.
 
-    Exit status: 0 when all is gone, 1 when something could not be erased or removed (the next run tries again) or when
-    the question was answered with no, 2 for wrong use and for what is not there.
+    Exit status: 0 when everything is erased, 1 when something could not be erased or removed (the next run tries
+    again) or when you did not confirm, 2 for wrong use and for an unknown file or person.
     """
-    wanted = _Wanted([path_text(one) for one in media or []], person, due)
+    targets = _Targets([path_text(one) for one in media or []], person, due)
     if receipt is not None and (receipt.exists() or not receipt.parent.is_dir()):
-        raise UsageError(f"{receipt} exists or has no folder; expected a new file for the receipt")
+        raise UsageError(f"{receipt} exists or has no folder, expected the name of a new file in an existing folder")
     config = settings()
     make_home(config.home)
     from worker.erasure.erase import Eraser
     from worker.erasure.files import Stores
-    from worker.storage.crops import CropStore  # wrong use is answered before numpy and the like are imported
+    from worker.storage.crops import CropStore  # wrong use is reported before numpy is imported
 
     with open_database(config) as database:
         eraser = Eraser(database.sessions, Stores(CropStore(config.crops), config.staging.absolute()))
         trial = replace(eraser, dry_run=True)
         if dry_run:
-            _tell(_erase(trial, wanted), receipt)
+            _write_receipt(_erase(trial, targets), receipt)
             return
         left = eraser.finish_files()
-        if not yes and not _agreed(_erase(trial, wanted)):
+        if not yes and not _is_confirmed(_erase(trial, targets)):
             echo("nothing was erased", err=True)
             raise typer.Exit(1)
-        done = _erase(eraser, wanted)
-        _tell(done, receipt)
+        done = _erase(eraser, targets)
+        _write_receipt(done, receipt)
     if left or done.files.left:
         echo(f"{left + done.files.left} files could not be removed; run `facet forget --due` later", err=True)
         raise typer.Exit(1)
 
 
-def _erase(eraser: Eraser, wanted: _Wanted) -> Receipt:
+def _erase(eraser: Eraser, targets: _Targets) -> Receipt:
     from worker.erasure.receipt import join
 
-    if wanted.media:
-        return eraser.erase_media(wanted.media)
-    if wanted.person is not None:
-        return eraser.erase_person(wanted.person)
+    if targets.media:
+        return eraser.erase_media(targets.media)
+    if targets.person is not None:
+        return eraser.erase_person(targets.person)
     return join([eraser.empty_receipt("due"), *eraser.erase_due()])
 
 
-def _agreed(plan: Receipt) -> bool:
-    """Let the user confirm, unless nothing would go.
+def _is_confirmed(plan: Receipt) -> bool:
+    """Ask the user to confirm, unless nothing would be erased.
 
     Raises:
-        UsageError: there is nobody to ask.
+        UsageError: there is no terminal to ask on.
     """
     if not (plan.media or plan.sealed):
         return True
     if not sys.stdin.isatty():
-        raise UsageError(f"{plan.asked} would be erased for good; say --yes to do so without asking, or --dry-run")
+        raise UsageError(
+            f"{plan.asked} would be erased for good, and there is no terminal to confirm on; pass --yes, or "
+            "--dry-run to see the receipt"
+        )
     rows = ", ".join(f"{count} {table}" for table, count in plan.rows.items()) or "no rows"
     files = plan.files
     echo(
@@ -117,7 +124,7 @@ def _agreed(plan: Receipt) -> bool:
     return typer.confirm("Erase this for good?", err=True)
 
 
-def _tell(receipt: Receipt, path: Path | None) -> None:
+def _write_receipt(receipt: Receipt, path: Path | None) -> None:
     if path is None:
         print_json(receipt.as_dict())
         return

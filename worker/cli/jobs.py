@@ -32,12 +32,15 @@ WATCH_SECONDS = 1.0
 Priority = Annotated[
     int,
     typer.Option(
-        "--priority", help="Jobs of a higher one come first; those of equal ones take turns.", min=-100, max=100
+        "--priority",
+        help="Jobs of higher priority come first; jobs of equal priority share the workers fairly.",
+        min=-100,
+        max=100,
     ),
 ]
 
 
-def register(app: typer.Typer) -> None:
+def add_commands(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(epilog="Example: facet submit /archive --name 'Archive 1998' --wait")(submit)
     app.command(epilog="Example: facet status 12 --watch")(status)
@@ -51,7 +54,7 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command are its argumen
     name: Name = None,
     priority: Priority = 0,
     keep_days: KeepDays = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Return when the job has ended.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until the job has ended.")] = False,
 ) -> None:
     """Write a job to the ledger and wake the workers (`facet worker`).
 
@@ -89,25 +92,25 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command are its argumen
 
 
 def _wake(wakeups: Wakeups, database: Database, job_id: int) -> None:
-    """Wake the workers; where that fails, what was submitted is safe.
+    """Wake the workers; if that fails, the job is stored all the same.
 
     Raises:
-        RetryableError: database or broker are away, or the broker's memory is full.
+        RetryableError: database or broker are unreachable, or the broker's memory is full.
     """
     try:
         wakeups.wake(database)
     except RetryableError as err:
         raise RetryableError(
-            f"job {job_id} is stored and nobody was woken: {err}; a worker that starts, or `facet beat`, begins with it"
+            f"job {job_id} is stored, but no worker was woken: {err}; a worker that starts, or `facet beat`, finds it"
         ) from err
 
 
 def status(
-    job: Annotated[int | None, typer.Argument(help="Number of a job; default: the latest ones.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Show it again every second until it has ended.")] = False,
+    job: Annotated[int | None, typer.Argument(help="Number of a job; default: the latest jobs.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Refresh every second until the job has ended.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show how far jobs are, what is slow and what went wrong."""
+    """Show the progress of jobs, slow units and failures."""
     from worker.ledger.status.health import run_health_checks
     from worker.ledger.status.job_status import read_status
 
@@ -129,14 +132,14 @@ def status(
 
 def cancel(
     job: Annotated[int, typer.Argument(help="Number of the job, as in `facet status`.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Stop analysing the files of a job; what is stored stays, and files that another job waits for go on.
+    """Stop analysing the files of a job; stored results are kept, and files that another job waits for go on.
 
-    What a worker has in its hands is dropped. Submitting the same files again goes on where this stopped.
+    Units in flight are dropped. The same files, submitted again, go on where they stopped.
 
-    Exit status: 0 also when the job had ended already, 1 when you said no, 2 when there is no such job.
+    Exit status: 0 also when the job had ended already, 1 when you did not confirm, 2 when there is no such job.
     """
     from worker.ledger.status.job_status import read_status
     from worker.ledger.submission.cancel import cancel_job
@@ -161,28 +164,29 @@ def cancel(
         print_json(asdict(done))
     elif done.files or done.shared:
         echo(
-            f"job {job}: {done.files:,} files cancelled ({done.units:,} units, {done.taken_back:,} of them in work); "
+            f"job {job}: {done.files:,} files cancelled ({done.units:,} units, {done.taken_back:,} of them in flight); "
             f"{done.shared:,} files go on for other jobs"
         )
     else:
-        echo(f"job {job} has ended; nothing was left to cancel")
+        echo(f"job {job} has ended; there is nothing to cancel")
 
 
 def _ask(counts: JobCounts) -> None:
-    """Let the user confirm.
+    """Ask the user to confirm.
 
     Raises:
-        UsageError: there is nobody to ask.
+        UsageError: there is no terminal to ask on.
     """
     if not sys.stdin.isatty():
         raise UsageError(
-            f"{counts.pending:,} files of job {counts.job_id} wait; say --yes to cancel them without asking"
+            f"{counts.pending:,} files of job {counts.job_id} wait, and there is no terminal to confirm on; "
+            "pass --yes to cancel them"
         )
     typer.confirm(visible(f"Cancel {counts.pending:,} files of job {counts.job_id} ({counts.name})?"), abort=True)
 
 
 def _watch(database: Database, job: int | None) -> bool:
-    """Show jobs until they have ended; True when every file of theirs was analysed, sidecars aside."""
+    """Show jobs until they have ended; return whether all of their files were analysed, sidecars aside."""
     from worker.ledger.status.job_status import read_status
 
     with Live(console=console(stderr=True), auto_refresh=False, transient=True) as live:

@@ -1,4 +1,4 @@
-"""Entry point: the commands together, and what an error looks like to a user."""
+"""Entry point: all commands, and how errors are shown to users."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
     name="facet",
-    help="Who appears where in a media archive, with which age, gender, ethnicity, emotion and attributes, in SQL.",
+    help="Find, describe and identify faces in media archives, and query people, ages, genders and emotions in SQL.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 for group in (analyze, jobs, workers, ask, search, annotate, forget, admin):
-    group.register(app)
+    group.add_commands(app)
 app.add_typer(people_app, name="people")
 app.add_typer(admin.releases, name="releases")
 app.add_typer(admin.database, name="db")
 
 
 def main() -> None:
-    """Run a command; errors are one line on standard error, and the exit status says what kind they are."""
+    """Run a command. Print an error as one line on standard error; the exit status depends on its kind."""
     set_wait_policy()
     handler = logging.StreamHandler()
     handler.setFormatter(MaskingFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
     sys.excepthook = _show_masked
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # names hold what the terminal's encoding may lack
+        if isinstance(stream, io.TextIOWrapper):  # the terminal's encoding may lack characters of names
             stream.reconfigure(errors="backslashreplace")
     errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
     try:
@@ -72,5 +72,5 @@ def main() -> None:
 
 
 def _show_masked(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Show an error that nobody expected, without the passwords that a library may have written into it."""
+    """Print the traceback of an unexpected error, with the passwords masked that a library may have put into it."""
     sys.stderr.write(visible_lines(masked("".join(traceback.format_exception(kind, error, trace))), indent=""))

@@ -1,4 +1,4 @@
-"""``facet search``: who in the archive looks like somebody."""
+"""``facet search``: finds the people and appearances of the archive that resemble a face."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ CSV_COLUMNS = (
 )  # fmt: skip
 
 
-class Format(StrEnum):
-    """How hits are written."""
+class HitFormat(StrEnum):
+    """Format of the hits."""
 
     TABLE = "table"
     CSV = "csv"
@@ -46,18 +46,18 @@ class Format(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What was found for one face."""
+    """The hits of one face."""
 
     face: int
     """Number of the face in the photo, 1 for a person or an appearance."""
     crop: NDArray[np.uint8] | None
-    """(S, S, 3) RGB of who was looked for; None where the store no longer has it."""
+    """(S, S, 3) RGB of the face that was searched for; None where the store no longer has it."""
     found: SearchResult
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
-    """Who is looked for: one of photo, person and appearance."""
+class _Query:
+    """The face to search for: one of photo, person and appearance."""
 
     photo: str | None
     person: int | None
@@ -68,86 +68,90 @@ class _Wanted:
     def __post_init__(self) -> None:
         given = sum(value is not None for value in (self.photo, self.person, self.appearance))
         if given != 1:
-            raise UsageError(f"got {given} of PHOTO, --person and --appearance, expected one: who is looked for?")
+            raise UsageError(f"got {given} of PHOTO, --person and --appearance, expected exactly one")
         if self.photo is None and (self.face is not None or self.every):
             raise UsageError("--face and --all choose among the faces of a photo; name a PHOTO, or leave them out")
         if self.face is not None and self.every:
             raise UsageError("got --face and --all, expected one of them")
 
 
-def register(app: typer.Typer) -> None:
+def add_commands(app: typer.Typer) -> None:
     """Add the command."""
     app.command(epilog="Example: facet search grandmother.jpg --where \"kind = 'video'\" -o found.png")(search)
 
 
 def search(  # noqa: PLR0913 - the options of a command are its arguments
-    photo: Annotated[str | None, typer.Argument(help="A photo with the face to look for; it is not stored.")] = None,
+    photo: Annotated[str | None, typer.Argument(help="A photo with the face to search for; it is not stored.")] = None,
     *,
-    person: Annotated[int | None, typer.Option("--person", help="Look for a person of the archive.")] = None,
-    appearance: Annotated[int | None, typer.Option("--appearance", help="Look for an appearance.")] = None,
+    person: Annotated[int | None, typer.Option("--person", help="Search for a person of the archive.")] = None,
+    appearance: Annotated[int | None, typer.Option("--appearance", help="Search for an appearance.")] = None,
     face: Annotated[
-        int | None, typer.Option("--face", help="Which face of the photo; 1 is the largest.", min=1)
+        int | None, typer.Option("--face", help="Number of the face in the photo; 1 is the largest.", min=1)
     ] = None,
-    every: Annotated[bool, typer.Option("--all", help="Look for every face of the photo.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Search for every face of the photo.")] = False,
     where: Annotated[
         str | None,
         typer.Option("--where", help="SQL condition over the views appearances and media.", callback=utf8_or_none),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", help="At most so many of each.", min=1, max=1000)] = 10,
+    limit: Annotated[
+        int, typer.Option("--limit", help="Maximum number of people, and of appearances.", min=1, max=1000)
+    ] = 10,
     prior: Annotated[
         float | None,
         typer.Option(
             "--prior",
-            help="Probability, before looking, that a given person of the archive is the one looked for; "
-            "default: one in their number, at most 0.01.",
+            help="Probability, before the search, that a given person of the archive is the one searched for; "
+            "default: one divided by their number, at most 0.01.",
             min=1e-12,
             max=0.999,
         ),
     ] = None,
-    exact: Annotated[bool, typer.Option("--exact", help="Compare with everybody, index or not.")] = False,
-    form: Annotated[Format, typer.Option("--format", help="How hits are written.")] = Format.TABLE,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compare with all people, even where there is an index.")
+    ] = False,
+    form: Annotated[HitFormat, typer.Option("--format", help="Format of the hits.")] = HitFormat.TABLE,
     as_json: JsonFlag = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Contact sheet (PNG) of the hits.")] = None,
 ) -> None:
-    """Find the people and appearances that look most like a face, with the probability to be the same person."""
+    """Find the people and appearances most similar to a face, each with the probability of being the same person."""
     from worker.identity.search.searcher import SearchOptions
 
-    wanted = _Wanted(photo, person, appearance, face, every)
+    query = _Query(photo, person, appearance, face, every)
     options = SearchOptions(limit=limit, where=where, prior=prior, exact=exact)
     config = settings()
     make_home(config.home)
     with open_database(config) as database:
-        answers = _answer(config, database, wanted, options)
+        answers = _answer(config, database, query, options)
         if output is not None:
             _draw(config, database, answers, output)
-    if as_json or form is Format.JSON:
+    if as_json or form is HitFormat.JSON:
         print_json([_document(answer) for answer in answers])
-    elif form is Format.CSV:
+    elif form is HitFormat.CSV:
         _write_csv(answers)
     else:
         _show(answers)
 
 
-def _answer(config: Settings, database: Database, wanted: _Wanted, options: SearchOptions) -> list[_Answer]:
+def _answer(config: Settings, database: Database, query: _Query, options: SearchOptions) -> list[_Answer]:
     from worker.identity.search.searcher import Searcher
 
     searcher = Searcher(config.reader_database_url or database.url)
-    if wanted.photo is not None:
-        faces = _faces(config, searcher, wanted.photo)
-        chosen = faces if wanted.every else [_chosen(faces, wanted.face or 1)]
+    if query.photo is not None:
+        faces = _faces(config, searcher, query.photo)
+        chosen = faces if query.every else [_chosen(faces, query.face or 1)]
         return [_Answer(one.number, one.crop, searcher.search(one.probe, options)) for one in chosen]
-    probe = _known(searcher, wanted)
+    probe = _known(searcher, query)
     return [_Answer(1, _crop(config, database, probe), searcher.search(probe, options))]
 
 
-def _known(searcher: Searcher, wanted: _Wanted) -> Probe:
-    if wanted.person is not None:
-        return searcher.person(wanted.person)
-    return searcher.appearance(wanted.appearance or 0)
+def _known(searcher: Searcher, query: _Query) -> Probe:
+    if query.person is not None:
+        return searcher.person(query.person)
+    return searcher.appearance(query.appearance or 0)
 
 
 def _faces(config: Settings, searcher: Searcher, photo: str) -> list[PhotoFace]:
-    """Find the faces of a photo with the network that made the archive's embeddings."""
+    """Find the faces of a photo with the model that made the archive's embeddings."""
     trunk = searcher.trunk_sha256()
     from models.manifest import TRUNK_FILE
     from worker.analysis.runner import decode_limits, load
@@ -158,8 +162,8 @@ def _faces(config: Settings, searcher: Searcher, photo: str) -> list[PhotoFace]:
     release = load(config.model_copy(update={"heads": frozenset()}))
     if release.manifest.files[TRUNK_FILE] != trunk:
         raise UsageError(
-            f"release {release.name} is not the one that made the archive's embeddings; set FACET_RELEASE to that one, "
-            "see `facet releases list`"
+            f"release {release.name} did not make the archive's embeddings, expected the release that did; set "
+            "FACET_RELEASE to its folder, see `facet releases list`"
         )
     return list(find_faces(pixels, release, config.max_tiles))
 

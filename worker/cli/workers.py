@@ -11,19 +11,19 @@ from worker.config import settings
 from worker.storage.home import make_home
 
 
-class Work(StrEnum):
-    """What a worker may be kept to."""
+class OnlyDuty(StrEnum):
+    """The one duty of a worker that has not both."""
 
     analysis = "analysis"
     upkeep = "upkeep"
 
 
 Check = Annotated[
-    bool, typer.Option("--check", help="Only say whether the one on this host lives (exit status 1: no).")
+    bool, typer.Option("--check", help="Only check that it runs on this host (exit status 1: it does not).")
 ]
 
 
-def register(app: typer.Typer) -> None:
+def add_commands(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(epilog="Example: FACET_BROKER_URL=redis://localhost:6379/0 facet worker --concurrency 2")(worker)
     app.command(epilog="Example: FACET_BROKER_URL=redis://localhost:6379/0 facet beat")(beat)
@@ -31,18 +31,20 @@ def register(app: typer.Typer) -> None:
 
 
 def worker(
-    concurrency: Annotated[int, typer.Option(help="Processes, each with a network of its own.", min=1)] = 1,
+    concurrency: Annotated[
+        int, typer.Option(help="Number of processes, each with its own copy of the models.", min=1)
+    ] = 1,
     only: Annotated[
-        Work | None,
+        OnlyDuty | None,
         typer.Option(
-            help="Take only analysis (needs the network), or upkeep (rings, erases, regroups); default: both."
+            help="Only analyse (needs the models), or only do upkeep (wakes, erases, regroups); default: both."
         ),
     ] = None,
     check: Check = False,
 ) -> None:
     """Work on submitted jobs until stopped; start one per host or GPU.
 
-    Exit status: 0 when stopped, 1 when it took no messages any more (FACET_WATCH_SECONDS): start it again.
+    Exit status: 0 when stopped, 1 when it stalled (FACET_WATCH_SECONDS): start it again.
     """
     from worker.deployment import processes
 
@@ -55,7 +57,7 @@ def worker(
 
 
 def beat(check: Check = False) -> None:
-    """Ring for work that was forgotten, every half minute; one per deployment."""
+    """Wake workers for units that wait, and schedule upkeep, every half minute; run one per deployment."""
     from worker.deployment import processes
 
     config = settings()

@@ -1,1 +1,1 @@
-"""A deployment: Celery's tasks and schedule, the processes of a worker, its watchdog, doctor and metrics endpoint."""
+"""A deployment: Celery application, tasks and schedule, processes, watchdog, doctor and metrics endpoint."""

@@ -1,4 +1,4 @@
-"""A look at a deployment: what works, and what to do about what does not."""
+"""Checks of a deployment, each with a remedy where it fails."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
 
     from worker.config import Settings
 
-LEAST_FREE_BYTES = 2 << 30  # below this crops and the database soon stop
+MIN_FREE_BYTES = 2 << 30  # with less, crops and the database soon cannot be written
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at."""
+    """The result of one check."""
 
-    what: str
+    subject: str
     ok: bool
     found: str
-    """What was found and, where it fails, what to do."""
+    """The facts; of a check that failed, with the remedy."""
 
 
 def examine(config: Settings) -> list[Finding]:
-    """Look at everything that this deployment's settings name; nothing raises."""
+    """Check everything that the settings name; a failure becomes a finding."""
     checks: list[tuple[str, Callable[[Settings], str]]] = [
         ("home", _home),
         ("disk", _disk),
@@ -56,24 +56,24 @@ def examine(config: Settings) -> list[Finding]:
         ("release", _release),
         ("decoder", _decoder),
     ]
-    return [_look(what, check, config) for what, check in checks]
+    return [_check(subject, check, config) for subject, check in checks]
 
 
 def examine_crops(config: Settings) -> Finding:
-    """Compare the whole crop store with all rows, which takes some minutes for a million files."""
-    return _look("crops", _crops, config)
+    """Compare the whole crop store with all rows; a million files take some minutes."""
+    return _check("crops", _crops, config)
 
 
 def examine_database(config: Settings) -> Finding:
-    """Look at the database alone: its tables, roles and limits."""
-    return _look("database", _database, config)
+    """Check the database alone: its tables, roles and limits."""
+    return _check("database", _database, config)
 
 
-def _look(what: str, check: Callable[[Settings], str], config: Settings) -> Finding:
+def _check(subject: str, check: Callable[[Settings], str], config: Settings) -> Finding:
     try:
-        return Finding(what, ok=True, found=masked(check(config)))
+        return Finding(subject, ok=True, found=masked(check(config)))
     except (FacetError, DatabaseError) as err:
-        return Finding(what, ok=False, found=masked(str(err)))
+        return Finding(subject, ok=False, found=masked(str(err)))
 
 
 def _home(config: Settings) -> str:
@@ -83,8 +83,8 @@ def _home(config: Settings) -> str:
 
 def _disk(config: Settings) -> str:
     free = shutil.disk_usage(config.home).free
-    if free < LEAST_FREE_BYTES:
-        raise FacetError(f"{free / 1e9:.1f} GB are free under {config.home}, expected 2 GB or more; free some")
+    if free < MIN_FREE_BYTES:
+        raise FacetError(f"{free / 1e9:.1f} GB are free under {config.home}, expected 2 GB or more; free space")
     return f"{free / 1e9:.0f} GB free"
 
 
@@ -105,7 +105,7 @@ def _database(config: Settings) -> str:
 def _work(config: Settings) -> str:
     with database_address(config) as url:
         if not current_state(url).is_current:
-            return "not looked at: the tables are not there yet"
+            return "not checked: the tables do not exist yet"
         engine = make_engine(url)
         with Session(engine) as session:
             findings, runs = run_health_checks(session), read_runs(session)
@@ -118,19 +118,19 @@ def _work(config: Settings) -> str:
 def _people(config: Settings) -> str:
     with database_address(config) as url:
         if not current_state(url).is_current:
-            return "not looked at: the tables are not there yet"
+            return "not checked: the tables do not exist yet"
         engine = make_engine(url)
         with Session(engine) as session:
             waiting = read_proposals(session)
         engine.dispose()
-    told = [f"proposal {one.proposal_id} waits: {one.reason}; see `facet people proposals`" for one in waiting]
-    return "; ".join(told) or "no regrouping waits"
+    lines = [f"proposal {one.proposal_id} waits: {one.reason}; see `facet people proposals`" for one in waiting]
+    return "; ".join(lines) or "no regrouping waits"
 
 
 def _erasure(config: Settings) -> str:
     with database_address(config) as url:
         if not current_state(url).is_current:
-            return "not looked at: the tables are not there yet"
+            return "not checked: the tables do not exist yet"
         engine = make_engine(url)
         with Session(engine) as session:
             waiting = read_waiting(session, config.staging.absolute())
@@ -144,14 +144,14 @@ def _crops(config: Settings) -> str:
     with open_database(config) as database:
         audit = find_orphans(database.sessions, CropStore(config.crops))
     if audit.is_clean:
-        return f"{audit.strips:,} strips, each named by rows, and none is missing"
-    told = {
-        "strips that no row names; `facet beat` removes them": audit.orphans,
-        "strips of no analysis of this database; remove them by hand if no other one uses this store": audit.strangers,
-        "strips that rows name and that are not there; is the store mounted?": audit.missing,
+        return f"{audit.strips:,} strips, all with rows, and none is missing"
+    unexpected = {
+        "strips without a row; `facet beat` removes them": audit.orphans,
+        "strips of no analysis of this database; remove them if no other database uses this store": audit.strangers,
+        "strips that rows name and that are missing; is the store mounted?": audit.missing,
     }
     raise FacetError(
-        "; ".join(f"{len(names):,} {what} (the first: {names[0]})" for what, names in told.items() if names)
+        "; ".join(f"{len(names):,} {what} (the first: {names[0]})" for what, names in unexpected.items() if names)
     )
 
 
@@ -171,9 +171,9 @@ def _release(config: Settings) -> str:
 
 
 def _decoder(config: Settings) -> str:
-    """Start a decode child and ask what holds it; what the system does not offer is told, but nothing is wrong."""
+    """Start a decode child and return its protections; one that the system lacks is named, and is no failure."""
     with Decoder(decode_limits(config), config.video_reader) as decoder:
-        holds = decoder.protections()
-    missing = [one for one in PROTECTIONS if one not in holds]
-    told = f"children run under: {', '.join(one for one in PROTECTIONS if one in holds)}"
-    return f"{told}; not in force: {', '.join(missing)}" if missing else told
+        active = decoder.protections()
+    missing = [one for one in PROTECTIONS if one not in active]
+    state = f"children run under: {', '.join(one for one in PROTECTIONS if one in active)}"
+    return f"{state}; not in force: {', '.join(missing)}" if missing else state

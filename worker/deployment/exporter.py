@@ -1,8 +1,8 @@
-"""Serves figures to Prometheus: those of worker processes from their parent, those of the ledger from beat.
+"""Serves metrics to Prometheus: those of worker processes from their parent, those of the ledger from beat.
 
-Worker processes write their counters to files of their own, which the parent adds up (the client library's
-multi-process mode); a process that was replaced keeps what it counted. The ledger is read by one query, whose answer
-is kept for a time that grows with what it cost.
+Worker processes write their counters to files, which the parent adds up (the client library's multi-process mode); the
+counts of a replaced process are kept. The ledger is read by one query; its answer is cached for a time that grows with
+its cost.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
     from db.status.health import LedgerSums
     from worker.config import Settings
 
-SHARED_FILES = "PROMETHEUS_MULTIPROC_DIR"  # the library looks for it when it is imported
-KEEP_SECONDS = 10.0  # how long an answer of the ledger is served at least
-KEEP_SHARE = 20.0  # and how many times what it took: so the database is asked for at most a twentieth of the time
+SHARED_FILES = "PROMETHEUS_MULTIPROC_DIR"  # the library reads it when it is imported
+KEEP_SECONDS = 10.0  # minimum age of the cached answer before the ledger is read again
+KEEP_SHARE = 20.0  # and this multiple of its cost, so that the query takes at most a twentieth of the time
 
 
 @contextmanager
 def serve_analysis(config: Settings, sessions: sessionmaker[Session]) -> Iterator[None]:
-    """Serve all figures of `facet analyze` while it runs, if a port is set.
+    """Serve all metrics of `facet analyze` while it runs, if a port is set.
 
     Raises:
         UsageError: the port cannot be used.
@@ -55,7 +55,7 @@ def serve_analysis(config: Settings, sessions: sessionmaker[Session]) -> Iterato
 
 @contextmanager
 def serve_ledger(config: Settings, sessions: sessionmaker[Session]) -> Iterator[None]:
-    """Serve the figures of the ledger."""
+    """Serve the metrics of the ledger."""
     registry = _registry()
     registry.register(LedgerCollector(sessions))
     with _serving(config, registry):
@@ -64,7 +64,7 @@ def serve_ledger(config: Settings, sessions: sessionmaker[Session]) -> Iterator[
 
 @contextmanager
 def serve_processes(config: Settings) -> Iterator[int | None]:
-    """Serve the sums of processes that are forked within; gives the socket that they should close, if any."""
+    """Serve the sums of processes that are forked within; yield the socket that they have to close, or None."""
     if config.metrics_port is None:
         yield None
         return
@@ -78,19 +78,19 @@ def serve_processes(config: Settings) -> Iterator[int | None]:
 
 
 def count_in_process() -> None:
-    """Begin to count in a forked process, if its parent serves."""
+    """Start counting in a forked process, if its parent serves metrics."""
     if SHARED_FILES in os.environ:
         metrics.begin(_registry())
 
 
 class ProcessCollector:
-    """Adds up what the processes wrote; of those that are gone, the counters stay and the gauges go."""
+    """Adds up the files of all processes; of ended ones, counters are kept and gauges dropped."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def collect(self) -> Iterable[Metric]:
-        """Read all files."""
+        """Return the sums of all files."""
         from prometheus_client import multiprocess  # noqa: PLC0415 - see begin
 
         for pid in {int(path.stem.rpartition("_")[2]) for path in self._folder.glob("gauge_live*.db")}:
@@ -101,7 +101,7 @@ class ProcessCollector:
 
 
 class LedgerCollector:
-    """Reads the ledger, not more often than it can bear."""
+    """Reads the ledger, at most a twentieth of the time."""
 
     def __init__(self, sessions: sessionmaker[Session]) -> None:
         self._sessions = sessions
@@ -109,11 +109,11 @@ class LedgerCollector:
         self._until = 0.0
 
     def describe(self) -> Iterable[Metric]:
-        """Say nothing at registration, so that no query runs then."""
+        """Return nothing, so that no query runs at registration."""
         return ()
 
     def collect(self) -> Iterable[Metric]:
-        """Give the figures; without a database only that it is away."""
+        """Return the metrics; if the database is unreachable, only that."""
         from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415 - see begin
 
         sums = self._read()
@@ -161,8 +161,8 @@ def _serving(config: Settings, registry: CollectorRegistry) -> Iterator[int]:
         server, thread = start_http_server(port, config.metrics_address, registry)
     except OSError as err:
         raise UsageError(
-            f"figures cannot be served at {config.metrics_address}:{port}: {err.strerror}; give each program of this "
-            "host a FACET_METRICS_PORT of its own, or none"
+            f"metrics cannot be served at {config.metrics_address}:{port}: {err.strerror}; give each program of this "
+            "host its own FACET_METRICS_PORT, or none"
         ) from err
     try:
         yield server.socket.fileno()

@@ -22,11 +22,7 @@ UNREAD = (
     "tests/unit/worker/cli",
     "tests/unit/worker/deployment",
     "tests/unit/worker/ledger",
-    "worker/cli",
-    "worker/config.py",
-    "worker/deployment",
     "worker/ledger",
-    "worker/metrics.py",
 )
 """Folders and files whose prose was not gone through yet. Delete a line once its folder passes."""
 

@@ -50,7 +50,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uf
 
 
 def unique_names(columns: Sequence[str]) -> list[str]:
-    """Return names of which each stands once: a second ``media_id`` becomes ``media_id_2``."""
+    """Return unique names: a second ``media_id`` becomes ``media_id_2``."""
     given, unique = set(columns), list[str]()
     for name in columns:
         numbered = (f"{name}_{number}" for number in itertools.count(2))

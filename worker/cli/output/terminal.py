@@ -1,4 +1,4 @@
-"""What commands share in talking to people and programs."""
+"""Output that commands share: messages, tables, JSON and progress bars."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def echo(message: str, *, err: bool = False) -> None:
-    """Print a message on one line; names in it are shown as what they are."""
+    """Print a message on one line; control characters in it are shown as escapes."""
     typer.echo(visible(message), err=err)
 
 
@@ -41,7 +41,7 @@ def utf8(value: str) -> str:
     """Return an argument that a database can hold; for ``callback=`` of options and arguments that are no paths.
 
     Raises:
-        UsageError: bytes of it are no UTF-8.
+        UsageError: it holds bytes that are no UTF-8.
     """
     try:
         value.encode()
@@ -54,7 +54,7 @@ def utf8_or_none(value: str | None) -> str | None:
     """Return an optional argument that a database can hold.
 
     Raises:
-        UsageError: bytes of it are no UTF-8.
+        UsageError: it holds bytes that are no UTF-8.
     """
     return None if value is None else utf8(value)
 
@@ -65,7 +65,7 @@ def print_json(value: object) -> None:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """Lay out rows; numbers stand at the right, and every text is shown as what it is."""
+    """Lay out rows; numbers are aligned right, and control characters are shown as escapes."""
     drawn = Table(title=Text(visible(title)) if title else None, title_justify="left", header_style="bold")
     cells = [[cell(value) for value in row] for row in rows]
     numeric = [all(_is_number(row[i]) for row in cells) and bool(cells) for i in range(len(columns))]
@@ -108,7 +108,7 @@ def _is_number(shown: str) -> bool:
 
 
 def progress_bar() -> Progress:
-    """Make a bar on standard error; it draws nothing when that is no terminal."""
+    """Return a progress bar on standard error; it draws nothing where that is no terminal."""
     shown = console(stderr=True)
     return Progress(
         SpinnerColumn(),

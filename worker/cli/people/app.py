@@ -1,4 +1,4 @@
-"""``facet people``: identity clusters."""
+"""``facet people``: lists people; its other commands are in the modules beside."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from worker.cli.people.corrections import transaction
 from worker.errors import UsageError
 from worker.identity.listing import ListedAppearance, ListedPerson, read_appearances, read_people
 
-app = typer.Typer(help="People: identity clusters over everything stored.", no_args_is_help=True)
+app = typer.Typer(help="People: list, name and correct the identity clusters of the archive.", no_args_is_help=True)
 
 
 @app.command("list", epilog="Example: facet people list --limit 50")
@@ -28,7 +28,7 @@ def list_people(
 
 @app.command(epilog="Example: facet people show 3")
 def show(person: corrections.Person, as_json: JsonFlag = False) -> None:
-    """Show where a person appears."""
+    """Show the appearances of a person."""
     with transaction() as session:
         appearances = read_appearances(session, person)
     if not appearances:
@@ -36,5 +36,5 @@ def show(person: corrections.Person, as_json: JsonFlag = False) -> None:
     print_rows(f"Person {person}", ListedAppearance, appearances, as_json=as_json)
 
 
-corrections.register(app)
-regrouping.register(app)
+corrections.add_commands(app)
+regrouping.add_commands(app)

@@ -1,4 +1,4 @@
-"""``facet people name|merge|split|not|undo|history``: what humans say about people."""
+"""``facet people name|merge|split|not|undo|history``: corrections of people."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from worker.storage.home import make_home
 from worker.storage.transactions import Result, run_transaction
 
 Person = Annotated[int, typer.Argument(help="Number of a person, as in `facet people list`.")]
-Reason = Annotated[str | None, typer.Option(help="Why; kept with the correction.", callback=utf8_or_none)]
+Reason = Annotated[str | None, typer.Option(help="Reason, stored with the correction.", callback=utf8_or_none)]
 Appearances = Annotated[
     str,
     typer.Option("--appearances", metavar="A,B,...", help="Numbers of appearances, as in `facet people show`."),
 ]
 
 
-def register(app: typer.Typer) -> None:
+def add_commands(app: typer.Typer) -> None:
     """Add the commands to those on people."""
     app.command(epilog="Example: facet people name 3 'Grace Hopper' --reason 'caption of the photo'")(name)
     app.command(epilog="Example: facet people merge 3 7 12")(merge)
@@ -47,7 +47,7 @@ def transaction() -> Iterator[Session]:
 
 
 def change(work: Callable[[Session], Result]) -> Result:
-    """Change people in one transaction, again from its beginning where another one was in its way."""
+    """Change people in one transaction; after a conflict with another one it is run again."""
     config = settings()
     make_home(config.home)
     with open_database(config) as database:
@@ -60,52 +60,52 @@ def name(
     reason: Reason = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Give a person a name; it stays with these appearances whatever is regrouped or analysed again."""
+    """Name a person; the name stays with these appearances when people are regrouped or files analysed again."""
     correction = change(lambda session: name_person(session, person, new_name, reason=reason))
-    _tell(f"person {person} is {new_name.strip()}", correction, as_json=as_json)
+    _report(f"person {person} is {new_name.strip()}", correction, as_json=as_json)
 
 
 def merge(
     person: Person,
-    others: Annotated[list[int], typer.Argument(help="Numbers of the people who are the same one.")],
+    others: Annotated[list[int], typer.Argument(help="Numbers of the people to merge into the first.")],
     reason: Reason = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Make people one: the first keeps its number, and its name if it has one."""
+    """Merge people: the first keeps its number, and its name if it has one."""
     correction = change(lambda session: merge_people(session, [person, *others], reason=reason))
-    _tell(f"people {', '.join(map(str, others))} are person {person}", correction, as_json=as_json)
+    _report(f"people {', '.join(map(str, others))} are person {person}", correction, as_json=as_json)
 
 
 def split(person: Person, appearances: Appearances, reason: Reason = None, as_json: JsonFlag = False) -> None:
-    """Make some appearances of a person a new person."""
+    """Split some appearances of a person off into a new person."""
     chosen = _numbers(appearances)
     done = change(lambda session: split_person(session, person, chosen, reason=reason))
-    said = f"{len(chosen)} appearances of person {person} are person {done.person_id}"
-    _tell(said, done.correction_id, as_json=as_json, person_id=done.person_id)
+    message = f"{len(chosen)} appearances of person {person} are person {done.person_id}"
+    _report(message, done.correction_id, as_json=as_json, person_id=done.person_id)
 
 
 def deny(person: Person, appearances: Appearances, reason: Reason = None, as_json: JsonFlag = False) -> None:
-    """Say that appearances are not this person: each becomes whom it resembles otherwise, or somebody new."""
+    """Exclude appearances from a person: each joins the most similar other person, or becomes a new one."""
     done = change(lambda session: not_person(session, person, _numbers(appearances), reason=reason))
-    said = "; ".join(f"appearance {appearance} is person {other}" for appearance, other in done.people.items())
-    _tell(said, done.correction_id, as_json=as_json, person_ids=done.people)
+    message = "; ".join(f"appearance {appearance} is person {other}" for appearance, other in done.people.items())
+    _report(message, done.correction_id, as_json=as_json, person_ids=done.people)
 
 
 def undo(
-    correction: Annotated[int | None, typer.Argument(help="Its number; the latest if left out.")] = None,
+    correction: Annotated[int | None, typer.Argument(help="Number of the correction; default: the latest.")] = None,
     reason: Reason = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Take a correction back; if nothing else happened since, everything is as it was before."""
+    """Undo a correction; if nothing else has changed since, people are as they were before."""
     undone = change(lambda session: undo_correction(session, correction, reason=reason))
-    _tell(f"correction {undone} is undone", undone, as_json=as_json)
+    _report(f"correction {undone} is undone", undone, as_json=as_json)
 
 
 def history(
-    limit: Annotated[int, typer.Option(help="At most so many, the latest first.", min=1)] = 20,
+    limit: Annotated[int, typer.Option(help="Maximum number of corrections.", min=1)] = 20,
     as_json: JsonFlag = False,
 ) -> None:
-    """List corrections: when, what and why."""
+    """List corrections with their times and reasons, the latest first."""
     with transaction() as session:
         found = read_history(session, limit=limit)
     if as_json:
@@ -120,11 +120,11 @@ def _numbers(given: str) -> list[int]:
     try:
         return [int(part) for part in given.split(",") if part.strip()]
     except ValueError as err:
-        raise UsageError(f"--appearances {given} cannot be read; expected numbers with commas between: 41,57") from err
+        raise UsageError(f"--appearances {given} cannot be read, expected numbers separated by commas: 41,57") from err
 
 
-def _tell(said: str, correction: int, *, as_json: bool, **facts: object) -> None:
+def _report(message: str, correction: int, *, as_json: bool, **facts: object) -> None:
     if as_json:
-        print_json({"correction_id": correction, "what": said} | facts)
+        print_json({"correction_id": correction, "what": message} | facts)
     else:
-        echo(f"{said} (correction {correction})")
+        echo(f"{message} (correction {correction})")

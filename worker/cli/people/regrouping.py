@@ -1,4 +1,4 @@
-"""``facet people regroup|proposals|alike``: grouping everybody from scratch, and what waits for somebody's word."""
+"""``facet people regroup|proposals|alike``: regroups all people, decides proposals and lists merge candidates."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from worker.storage.database import open_database
 from worker.storage.home import make_home
 
 
-def register(app: typer.Typer) -> None:
+def add_commands(app: typer.Typer) -> None:
     """Add the commands to those on people."""
     app.command(epilog="Example: facet people regroup")(regroup)
     app.command(epilog="Example: facet people proposals")(proposals)
@@ -35,18 +35,18 @@ def register(app: typer.Typer) -> None:
 
 
 def regroup(
-    yes: Annotated[bool, typer.Option("--yes", help="Apply it however much it changes.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Apply the result however much it changes.")] = False,
     apply: Annotated[int | None, typer.Option(metavar="N", help="Apply proposal N instead of a new one.")] = None,
-    discard: Annotated[int | None, typer.Option(metavar="N", help="Let proposal N go.")] = None,
+    discard: Annotated[int | None, typer.Option(metavar="N", help="Discard proposal N.")] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Group all appearances from scratch; people keep their numbers and names, and corrections hold.
 
-    If more changes than the settings allow, nothing does: the result waits as a proposal. Exit status 1 says so. Files
-    whose people could not be identified before are tried again.
+    If more would change than the settings allow, nothing is changed: the result waits as a proposal, and the exit
+    status is 1. Files whose people could not be identified before are tried again.
     """
     if sum((yes, apply is not None, discard is not None)) > 1:
-        raise UsageError("--yes, --apply and --discard were given together; expected one of them")
+        raise UsageError("got several of --yes, --apply and --discard, expected at most one")
     if apply is not None:
         _apply(apply, as_json=as_json)
     elif discard is not None:
@@ -66,12 +66,12 @@ def _regroup(*, force: bool, as_json: bool) -> None:
     if as_json:
         print_json(asdict(done))
     else:
-        _tell(done)
+        _report(done)
     if done.proposal_id is not None:
         raise typer.Exit(1)
 
 
-def _tell(done: Regrouped) -> None:
+def _report(done: Regrouped) -> None:
     people = f"{done.people_before} people before, {done.people_after} after"
     changed = f"{done.changed} of {done.appearances} appearances"
     if done.proposal_id is None:
@@ -101,7 +101,7 @@ def _discard(number: int, *, as_json: bool) -> None:
 
 
 def proposals(as_json: JsonFlag = False) -> None:
-    """Show the regrouping that waits because it would change much, and its largest changes."""
+    """Show the regrouping that waits because it would change much, with its largest changes."""
     with transaction() as session:
         found = read_proposals(session)
     if as_json:
@@ -122,10 +122,10 @@ def _show(proposal: OpenProposal) -> None:
 
 
 def alike(
-    limit: Annotated[int, typer.Option(help="At most so many pairs, the most alike first.", min=1)] = 20,
+    limit: Annotated[int, typer.Option(help="Maximum number of pairs, the most similar first.", min=1)] = 20,
     as_json: JsonFlag = False,
 ) -> None:
-    """List pairs of people who have come to look like one; `facet people merge` joins those who are."""
+    """List merge candidates: pairs of people who look like one person; `facet people merge` merges them."""
     with transaction() as session:
         found = read_merge_candidates(session, limit=limit)
     if as_json:
