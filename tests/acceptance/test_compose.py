@@ -136,7 +136,7 @@ def wait_until_healthy(
 
 @pytest.fixture
 def stage(tmp_path: Path) -> Iterator[Stage]:
-    """Give a PostgreSQL without tables, which is healthy by the file's own check."""
+    """Return a PostgreSQL without tables, which is healthy by the file's own check."""
     stage = Stage(tmp_path)
     with EmbeddedPostgres(tmp_path / "postgres") as postgres:
         stage.database_url = postgres.url
@@ -222,7 +222,7 @@ def submit_two_portraits(stage: Stage) -> None:
 
 
 def assert_doors_are_locked(stage: Stage, services: list[str]) -> None:
-    """Nobody without a password may stop workers or look at tasks."""
+    """Without a password no client can stop workers or read tasks."""
     with redis.Redis(port=stage.redis_port) as client, pytest.raises(redis.AuthenticationError):
         client.ping()
     if "flower" in services:

@@ -1,4 +1,4 @@
-"""What Prometheus reads of a worker with two processes, of beat and of ``facet analyze``."""
+"""Metrics of a worker with two processes, of beat and of ``facet analyze``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def free_port() -> int:
 
 
 def figures(port):
-    """The figures of a port by name and labels; none while nobody listens."""
+    """Return the metrics of a port by name and labels; none while no process listens."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
             text = answer.read().decode()

@@ -1,1 +1,1 @@
-"""The ledger: which units of work there are, who holds each, and how each ended; PostgreSQL decides."""
+"""The ledger: units of work, their leases and their outcomes, in PostgreSQL."""

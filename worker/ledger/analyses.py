@@ -1,4 +1,4 @@
-"""How analyses end: when all units of one have, and with which outcome.
+"""The end of analyses: when all units of one have ended, and with which outcome.
 
 All functions run in the caller's transaction and never commit.
 """
@@ -24,7 +24,7 @@ Ending = Literal["done", "rejected", "quarantined", "cancelled"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AnalysisOutcome:
-    """How an analysis ended, once all of its units have."""
+    """Outcome of an analysis whose units have all ended."""
 
     state: Ending
     reason: str | None
@@ -33,15 +33,15 @@ class AnalysisOutcome:
     replaces: bool = False
     """Another analysis of the file under the same release is the current one."""
     is_unfinished: bool = False
-    """Its faces are stored, and could not be joined to appearances."""
+    """Its faces are stored, but could not be joined to appearances."""
 
     @property
     def is_current(self) -> bool:
-        """Whether the views show it from now on: one without appearances only where there is no other."""
+        """Whether the views show it from now on. Without appearances it is shown only if there is no other."""
         return self.state == "done" or (self.is_unfinished and not self.replaces)
 
 
-# The last word of a finish unit counts where it failed; the errors of the ranges are notes of what is missing.
+# Of a failed finish unit the last error is the reason; errors of ranges are notes of missing parts.
 _COUNTS = text("""
     SELECT analysis_id, count(*) FILTER (WHERE state IN ('pending', 'leased')) AS open,
            count(*) FILTER (WHERE state = 'quarantined' AND stage = 'analyse') AS quarantined,
@@ -67,12 +67,12 @@ _INSERT_FINISH = text("""
 
 
 def settle_analysis(session: Session, analysis_id: int, *, is_joined: bool = False) -> AnalysisOutcome | None:
-    """Return how an analysis ends if its last unit has ended, else None.
+    """Return the outcome of an analysis if its last unit has ended, else None.
 
-    Locks the file and its analyses, so that of two workers that end its last two units exactly one settles it, and of
-    two analyses that end at once the second takes the place of the first. Some readable ranges make a video ``done``,
-    with the unreadable ones named in the reason; one that was cancelled makes it that. Where faces are to be joined to
-    appearances, the unit for that is made, and the analysis goes on until it has ended.
+    Locks the file and its analyses: of two workers that end its last two units exactly one settles it, and of two
+    analyses that end at once the second replaces the first. A video with readable ranges is ``done``, and the reason
+    names the unreadable ones; with a cancelled range it is ``cancelled``. Where faces have to be joined to
+    appearances, a finish unit is inserted, and the analysis is open until that has ended.
 
     Args:
         session: an open session.
@@ -84,8 +84,8 @@ def settle_analysis(session: Session, analysis_id: int, *, is_joined: bool = Fal
 
 
 def _settle(session: Session, is_joined: Mapping[int, bool]) -> dict[int, AnalysisOutcome]:
-    """Return how those of some analyses end whose last unit has ended; of no two of them is the file the same."""
-    pending = session.execute(_PENDING, {"ids": list(is_joined)}).all()  # erased ones have no row any more
+    """Return the outcomes of those analyses whose last unit has ended; no two of them have the same file."""
+    pending = session.execute(_PENDING, {"ids": list(is_joined)}).all()  # erased ones have no row
     if not pending:
         return {}
     counts = session.execute(_COUNTS, {"ids": [row.analysis_id for row in pending]})
@@ -158,7 +158,7 @@ _FORGOTTEN = text("""
 
 
 def read_unsettled(session: Session, release_id: int) -> list[int]:
-    """Return the analyses whose last unit was given up with nobody there to end them."""
+    """Return the analyses whose last unit was quarantined while no worker was there to end them."""
     return [int(analysis_id) for analysis_id in session.scalars(_FORGOTTEN, {"release_id": release_id})]
 
 
@@ -176,12 +176,12 @@ _CLOSED = text("""
 
 
 def close_analysis(session: Session, analysis_id: int, outcome: AnalysisOutcome) -> None:
-    """Write an analysis' outcome and make it the one that the views show, if there is something to show.
+    """Write the outcome of an analysis; the views show it from now on if it is current.
 
     Args:
         session: in which `settle_analysis` locked the file and its analyses.
-        analysis_id: which.
-        outcome: from there.
+        analysis_id: the analysis.
+        outcome: the result of `settle_analysis`.
     """
     _close(session, {analysis_id: outcome})
 
@@ -205,9 +205,9 @@ def _close(session: Session, outcomes: Mapping[int, AnalysisOutcome]) -> None:
 
 
 def revive_analysis(session: Session, analysis_id: int) -> int:
-    """Make what was cancelled of an analysis due again; returns how many units that are.
+    """Requeue the cancelled units of an analysis; return how many there are.
 
-    Not of a sealed file: it would bring back who was erased from it.
+    Units of a sealed file stay cancelled: they would bring back a person who was erased from it.
     """
     units = text("""UPDATE unit SET state = 'pending', last_error = NULL, not_before = NULL
                     WHERE analysis_id = :id AND state = 'cancelled' AND NOT EXISTS

@@ -1,7 +1,7 @@
-"""Files whose bytes were no longer there: what is stored of one that changed goes, and it is analysed once found again.
+"""Files whose submitted bytes are gone: their results are deleted, and they are analysed once found again.
 
-The reasons here are those of a place, not of the bytes: the same bytes, submitted from wherever they are now, are
-analysed as if for the first time.
+These reasons concern the place of a file, not its bytes: the same bytes, submitted from another place, are analysed as
+if for the first time.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from worker.ledger.units import LeasedUnit
 
 OF_THE_PLACE = ("changed", "missing", "no_permission", "special_file", "too_large", "unreadable")
-"""Codes of reasons that say nothing of the bytes."""
+"""Codes of reasons that do not concern the bytes."""
 
 _UNITS = text("SELECT unit_id, token, state FROM unit WHERE analysis_id = :id ORDER BY unit_id FOR NO KEY UPDATE")
 
@@ -40,14 +40,14 @@ _REOPEN = text("UPDATE analysis SET state = 'pending', reason = NULL, finished_a
 
 
 def is_of_the_place(reason: str) -> bool:
-    """Whether a file was rejected for its place, so that it is analysed once it is found again."""
+    """Whether a file was rejected because of its place, so that it is analysed once it is found again."""
     return reason.partition(":")[0] in OF_THE_PLACE
 
 
 def reject_changed(session: Session, unit: LeasedUnit, error: MediaChanged) -> None:
-    """Reject all units of an analysis and delete what was found in its file: other bytes may have been read before.
+    """Reject all units of an analysis and delete its faces: earlier ranges may have been read from other bytes.
 
-    The caller holds the analysis, without which no worker stores a unit of it.
+    The caller holds the lock of the analysis, without which no worker stores a unit of it.
 
     Raises:
         LeaseLostError: another worker holds or ended the unit; nothing is written.
@@ -62,7 +62,7 @@ def reject_changed(session: Session, unit: LeasedUnit, error: MediaChanged) -> N
 
 
 def retry_found(session: Session, analysis_id: int) -> int:
-    """Requeue an analysis that was rejected for the place of its file, which was just found; returns its units."""
+    """Requeue an analysis that was rejected because of its file's place; return how many units were requeued."""
     key = {"id": analysis_id}
     units = session.execute(_RETRY, key | {"codes": list(OF_THE_PLACE)}).all()
     if units:

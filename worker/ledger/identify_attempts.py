@@ -1,8 +1,8 @@
-"""Attempts at identifying: an analysis at which it fails again and again is passed over, so that all others go on.
+"""Attempts at identifying: an analysis that fails repeatedly is skipped, so that all others go on.
 
-Before a batch is begun, the analyses in it are written down in a transaction of their own. Whoever finds them there,
-and holds the lock of people, knows that an attempt was broken off: the process was killed. Analyses of a failed batch
-come alone afterwards, so that the guilty one is found, and after the last attempt it waits until somebody retries it.
+Before a batch begins, its analyses are recorded in a separate transaction. A process that finds such a record while it
+holds the lock of people knows that the attempt was broken off: its process was killed. Analyses of a failed batch are
+tried alone afterwards, so that the one at fault is found; after the last attempt it waits for `facet people regroup`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SUCCEED = text("""
 
 
 def begin(sessions: sessionmaker[Session], release_id: int, analyses: Collection[int]) -> None:
-    """Write down that a batch is begun; the caller holds the lock of people in another transaction."""
+    """Record the begin of a batch; the caller holds the lock of people in another transaction."""
     with sessions.begin() as session:
         session.execute(
             text("UPDATE release SET identifying = :ids WHERE release_id = :release_id"),
@@ -41,9 +41,9 @@ def begin(sessions: sessionmaker[Session], release_id: int, analyses: Collection
 
 
 def count_failure(sessions: sessionmaker[Session], release_id: int, error: str) -> int:
-    """Count an attempt of the analyses of a batch that was begun and not ended; returns how many they are.
+    """Count a failed attempt for the analyses of the batch that was begun; return how many they are.
 
-    The caller holds the lock of people in another transaction, or knows that the attempt was its own.
+    The caller holds the lock of people in another transaction, or made the attempt itself.
     """
     with sessions.begin() as session:
         failed = len(session.execute(_COUNT, {"release_id": release_id, "error": error}).all())
@@ -52,23 +52,23 @@ def count_failure(sessions: sessionmaker[Session], release_id: int, error: str) 
 
 
 def is_broken_off(session: Session, release_id: int) -> bool:
-    """Whether a batch was begun and never ended; the caller holds the lock of people, so nobody is at it."""
+    """Whether a batch was begun and broken off; the caller holds the lock of people, so none works on it."""
     statement = text("SELECT identifying IS NOT NULL FROM release WHERE release_id = :release_id")
     return bool(session.execute(statement, {"release_id": release_id}).scalar_one())
 
 
 def succeed(session: Session, analyses: Collection[int]) -> None:
-    """Forget earlier failures of analyses, in the transaction that gives their appearances people."""
+    """Reset earlier failures of analyses, in the transaction that assigns people to their appearances."""
     session.execute(_SUCCEED, {"ids": sorted(analyses)})
 
 
 def end(session: Session, release_id: int) -> None:
-    """Note that the batch is done, in its transaction."""
+    """Record the end of the batch, in its transaction."""
     session.execute(_CLEAR, {"release_id": release_id})
 
 
-def retry_passed_over(session: Session, release_id: int) -> None:
-    """Let analyses that were passed over be identified again."""
+def retry_skipped(session: Session, release_id: int) -> None:
+    """Requeue analyses that were skipped for identification."""
     statement = text("""
         UPDATE analysis SET identify_attempts = 0 WHERE analysis_id IN (
             SELECT analysis_id FROM analysis WHERE release_id = :release_id AND identify_attempts > 0

@@ -1,4 +1,4 @@
-"""What a worker holds: takes units from the ledger, keeps its leases alive, and gives back what it did not finish."""
+"""Leases of a worker process: takes units, extends their leases, and returns units that it did not end."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ logger = logging.getLogger(__name__)
 
 
 def make_owner() -> str:
-    """Name this worker process: readable, and never the name of another one."""
+    """Return a unique, readable name of this worker process."""
     return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
 
 class LeaseHolder:
-    """Units held by this process; a thread extends them at a third of the lease time.
+    """Holds the leased units of this process; a thread extends the leases at a third of their duration.
 
-    On leaving, what is still held goes back: untouched after a clean stop or when a service is away, as a failed
-    attempt after an error that one of the units may have caused. Where the database is away at that moment, the next
-    holder of the same process returns it, unless its lease has run out and another one has it.
+    On exit units in flight are returned: untouched after a clean stop or when a service is unreachable, as a failed
+    attempt after an error that one of them may have caused. If the database is unreachable then, the next holder of
+    the same process returns them, unless their leases have run out and another worker has them.
 
     Args:
         sessions: of the ledger's database.
-        lease: who leases, and for how long.
-        seconds: after them no more units are taken.
-        unreachable: what this host cannot read, and therefore does not take.
+        lease: its terms.
+        seconds: after which no more units are taken.
+        unreachable: places that this host cannot read, so that no unit is taken from there.
         unreturned: units that could not be returned; shared by all holders of a process.
     """
 
@@ -90,11 +90,11 @@ class LeaseHolder:
         return len(self._held)
 
     def take(self, limit: int, videos: int | None = None, *, finish: bool = True) -> list[LeasedUnit]:
-        """Lease due units; one that failed before comes only when nothing else is held, and nothing comes beside it.
+        """Lease due units; a suspect is leased only when no other unit is held, and alone.
 
         Args:
-            limit: most units.
-            videos: how many ranges of videos may be among them; those that follow are left to others.
+            limit: maximum number of units.
+            videos: maximum number of ranges of videos among them; further ones are returned.
             finish: whether units of the finish stage may be among them.
         """
         if time.monotonic() >= self._until:
@@ -108,7 +108,7 @@ class LeaseHolder:
         lease = replace(self._lease, unreachable=tuple(self._unreachable.places()), search=search)
         units = self._take(lease, limit, videos, held, stages)
         while not units and lease.unreachable and not search.has_ended and time.monotonic() < self._until:
-            units = self._take(lease, limit, videos, held, stages)  # the next window, in a transaction of its own
+            units = self._take(lease, limit, videos, held, stages)  # the next window, in its own transaction
         with self._lock:
             self._held.update((unit.unit_id, unit) for unit in units)
         return units
@@ -126,15 +126,15 @@ class LeaseHolder:
                 surplus = ranges[videos:] if videos is not None else []
                 ledger.release_units(session, surplus)
         except DBAPIError:
-            self._unreturned.extend(units)  # the answer to COMMIT may be lost, not the lease
+            self._unreturned.extend(units)  # the answer to COMMIT may be lost while the lease was committed
             raise
         if surplus:
             self._unreachable.search.step_back()
         return [unit for unit in units if unit not in surplus]
 
-    def avoid(self, unit: LeasedUnit, away: MediaUnreachable) -> None:
-        """Take nothing for a while from the place where a unit's file should be."""
-        self._unreachable.note(unit.unit_id, away)
+    def avoid(self, unit: LeasedUnit, error: MediaUnreachable) -> None:
+        """Take no units for a while from the place where a unit's file should be."""
+        self._unreachable.note(unit.unit_id, error)
 
     def drop(self, unit: LeasedUnit) -> None:
         """Forget a unit that ended, here or elsewhere."""
@@ -149,7 +149,7 @@ class LeaseHolder:
                 with self._sessions.begin() as session:
                     ledger.heartbeat(session, units, self._lease.seconds)
             except DBAPIError as err:
-                # the next beat may come through; if none does, the leases run out and others take over
+                # the next heartbeat may succeed; if none does, the leases run out and other workers take over
                 logger.warning("heartbeat failed", extra={"action": "heartbeat_failed", "error": str(err.orig)})
 
     def _give_back(self, error: str | None) -> None:

@@ -37,38 +37,38 @@ def lock_media(session: Session, media_ids: Iterable[int]) -> None:
 
 
 def lock_files(session: Session, media_ids: Iterable[int]) -> None:
-    """Lock files and all their analyses: one that ends may take the place of another as the current one."""
+    """Lock files and all their analyses: an analysis that ends may replace another as the current one."""
     media = sorted(set(media_ids))
     lock_media(session, media)
     session.execute(_ANALYSES_OF, {"ids": media})
 
 
 def lock_analyses(session: Session, analysis_ids: Iterable[int]) -> None:
-    """Lock analyses; the caller holds their files, or will not ask for any."""
+    """Lock analyses; the caller holds their files, or will lock none."""
     session.execute(_ANALYSES, {"ids": sorted(set(analysis_ids))})
 
 
 def lock_units(session: Session, unit_ids: Iterable[int]) -> None:
-    """Lock units; the caller holds their analyses, or will not ask for any."""
+    """Lock units; the caller holds their analyses, or will lock none."""
     session.execute(_UNITS, {"ids": sorted(set(unit_ids))})
 
 
 def keep_analysis(session: Session, unit: LeasedUnit) -> None:
-    """Keep the analysis of a unit from being deleted; others may change it and its file meanwhile.
+    """Protect the analysis of a unit from deletion; other transactions may change it and its file.
 
-    The finish stage writes faces and appearances for minutes and locks their file last. Nobody who holds a file waits
-    for these rows: an erasure, which alone would, asks for the analysis ``NOWAIT`` first and meets this lock.
+    The finish stage writes faces and appearances for minutes and locks their file last. No transaction that holds the
+    file waits for these rows: an erasure, which would, asks for the analysis ``NOWAIT`` first and meets this lock.
     """
     session.execute(_KEEP_MEDIA, {"id": unit.media_id})
     session.execute(_KEEP_ANALYSIS, {"id": unit.analysis_id})
 
 
 def lock_work(session: Session, units: Collection[LeasedUnit], whole: Collection[int] = ()) -> None:
-    """Lock all that storing or failing some units may change, from their files down.
+    """Lock all rows that storing or failing some units may change, from their files down.
 
     Args:
         session: an open session.
-        units: whose end is about to be written.
+        units: whose outcome is about to be written.
         whole: analyses of which all units end.
     """
     lock_files(session, (unit.media_id for unit in units))

@@ -1,4 +1,4 @@
-"""Registration of a model release: the row that every derived row names as its maker."""
+"""Model releases: every derived row names the release that made it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from models.release import Release
 
+# Grows when code changes the results of the same bytes and weights; they then belong to another release.
 PIPELINE_VERSION = 3
-"""Grows when code changes what is stored for the same bytes and weights; the release is another one then."""
 
-RELEASES_LOCK = 0x72656C  # "rel": whoever makes a release the active one, at its registration or later, goes alone
+RELEASES_LOCK = 0x72656C  # "rel": one transaction at a time makes a release the active one
 
 
 _RELEASES = text("""
@@ -43,14 +43,14 @@ class ListedRelease:
 
 
 def code_version() -> str:
-    """Give the version of this program and of its results."""
+    """Return the version of this program and of its results."""
     return f"{metadata.version('facet')}+pipeline{PIPELINE_VERSION}"
 
 
 def register_release(session: Session, release: Release) -> int:
-    """Give the id of a release's row, made at first sight; the first release of a database becomes the active one.
+    """Return the id of a release's row, which is inserted if it is new; the first release becomes the active one.
 
-    A release with fewer heads switched on is the same release: its rows lack predictions, but those there are the same.
+    A release with some heads switched off is the same release: its rows lack predictions, and the others are equal.
     """
     maker = json.dumps([release.fingerprint, PIPELINE_VERSION])
     parameters = {
@@ -81,14 +81,14 @@ def _lock_releases(session: Session) -> None:
 
 
 def activate(session: Session, wanted: str) -> str:
-    """Make a release the one that the views show; returns its name.
+    """Activate a release, so that the views show its results; return its name.
 
     Args:
         session: an open session.
         wanted: number or name of the release.
 
     Raises:
-        UsageError: none or several are called so.
+        UsageError: no release has this name, or several have.
     """
     _lock_releases(session)
     found = session.execute(
@@ -96,7 +96,9 @@ def activate(session: Session, wanted: str) -> str:
         {"name": wanted},
     ).all()
     if len(found) != 1:
-        raise UsageError(f"{len(found)} releases are called {wanted!r}, expected one; see `facet releases list`")
+        raise UsageError(
+            f"{len(found)} releases have the name or number {wanted!r}, expected one; see `facet releases list`"
+        )
     chosen = {"id": found[0].release_id}
     session.execute(text("UPDATE release SET active = false WHERE active AND release_id <> :id"), chosen)
     session.execute(text("UPDATE release SET active = true WHERE release_id = :id AND NOT active"), chosen)
@@ -104,7 +106,7 @@ def activate(session: Session, wanted: str) -> str:
 
 
 def active_release(session: Session) -> tuple[int, str]:
-    """Give number and name of the release that the views show.
+    """Return number and name of the release that the views show.
 
     Raises:
         UsageError: nothing was analysed yet, so there is none.
@@ -127,5 +129,5 @@ def read_releases(session: Session) -> list[ListedRelease]:
 
 
 def head_specs(release: Release) -> dict[str, HeadSpec]:
-    """Give labels and thresholds of the heads that are on."""
+    """Return labels and thresholds of the heads that are switched on."""
     return {task: HeadSpec(release.labels(task), release.threshold(task)) for task in release.heads}

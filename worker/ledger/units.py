@@ -1,8 +1,8 @@
-"""The ledger: which units of work there are, who holds each, and how each ended.
+"""Units of work: leasing, heartbeats, outcomes.
 
 PostgreSQL decides; messages only wake workers. A unit is leased with ``FOR UPDATE SKIP LOCKED`` under a fencing token
-that grows with every lease, so that whoever lost a lease (paused, cut off, presumed dead) can no longer store anything.
-A unit that already failed once is a *suspect* and is leased alone: if it kills its worker again, nothing else is hurt.
+that grows with every lease, so that a worker that lost its lease (paused, cut off, presumed dead) can store nothing.
+A unit that already failed once is a *suspect* and is leased alone: if it kills its worker again, no other unit suffers.
 All functions run in the caller's transaction and never commit.
 """
 
@@ -63,7 +63,7 @@ class LeasedUnit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """Who leases, how many units, and for how long."""
+    """Terms of a lease: owner, release, duration, attempts, and places that are left out."""
 
     owner: str
     release_id: int
@@ -72,7 +72,7 @@ class Lease:
     unreachable: tuple[str, ...] = ()
     """Places that this host cannot read: nothing is leased from there."""
     search: WindowSearch | None = None
-    """How far this worker has looked for units that lie elsewhere; None to look at the first window only."""
+    """State of this worker's search among unreachable units; None to search the first window only."""
 
 
 # Both statements stop at the first rows of a partial index: fresh units of the release in the order of priority and
@@ -128,10 +128,10 @@ def lease_units(
     held: Collection[int] = (),
     stages: Collection[UnitStage] = ("analyse", "finish"),
 ) -> list[LeasedUnit]:
-    """Take up to ``limit`` units that are due, in their order: fresh ones, or one of ``suspects`` that failed before.
+    """Lease up to ``limit`` due units in their order: fresh ones, or one suspect (``suspects``).
 
-    What the worker has in its hands (``held``) is not leased to it again: a unit that was cancelled and submitted anew
-    would meet itself there.
+    Units that the worker holds (``held``) are not leased to it again: a unit that was cancelled and submitted again
+    would be in flight twice.
     """
     parameters = {
         "release_id": lease.release_id,
@@ -166,19 +166,19 @@ def _unit(row: Row[tuple[object, ...]]) -> LeasedUnit:
 
 
 def quarantine_exhausted(session: Session, lease: Lease) -> list[int]:
-    """Give up on units whose last allowed attempt ended without a word; returns their analyses.
+    """Quarantine units whose lease of the last allowed attempt has run out; return their analyses.
 
-    It waits for no row: one that is locked is being ended at this moment.
+    Skips locked rows: another transaction is ending them.
     """
     parameters = {"release_id": lease.release_id, "max_attempts": lease.max_attempts}
     return [int(analysis_id) for analysis_id in session.scalars(_EXHAUSTED, parameters)]
 
 
 def heartbeat(session: Session, units: Collection[LeasedUnit], seconds: float) -> int:
-    """Extend the leases of units that are held, but of those that are just being ended; returns how many.
+    """Extend the leases of units; return how many were extended.
 
-    Units are named with their tokens: what the same process leased earlier and no longer works on must run out. The
-    statement waits for no row.
+    Units are named with their tokens: an earlier lease of the same process that it no longer works on has to run out.
+    Skips locked rows: waiting for the writer's row locks could deadlock.
     """
     statement = text("""
         UPDATE unit SET lease_until = now() + make_interval(secs => :seconds)
@@ -193,12 +193,12 @@ def heartbeat(session: Session, units: Collection[LeasedUnit], seconds: float) -
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Effort:
-    """What an attempt at a unit came to."""
+    """Counts of an attempt at a unit."""
 
     frames: int = 0
-    """Frames looked at."""
+    """Analysed frames."""
     faces: int = 0
-    """Faces found, kept and dropped."""
+    """Detected faces, kept and dropped."""
     stage_seconds: str | None = None
     """JSON: time spent in each stage."""
 
@@ -206,10 +206,10 @@ class Effort:
 def finish_unit(
     session: Session, unit: LeasedUnit, outcome: Outcome, note: str | None = None, effort: Effort | None = None
 ) -> None:
-    """Record how a unit ended, if this worker still holds it; otherwise nothing is written.
+    """Write the outcome of a unit, if this worker still holds it.
 
     Raises:
-        LeaseLostError: somebody else holds or ended the unit.
+        LeaseLostError: another worker holds or ended the unit; nothing is written.
     """
     statement = text("""UPDATE unit SET state = :state, last_error = :note, finished_at = now(), lease_until = NULL,
                             frame_count = :frames, face_count = :faces, stage_seconds = cast(:seconds AS jsonb)
@@ -222,10 +222,10 @@ def finish_unit(
 
 
 def fail_unit(session: Session, unit: LeasedUnit, error: str, max_attempts: int) -> bool:
-    """Put a failed unit back for a later attempt, or quarantine it after the last one; True when quarantined.
+    """Requeue a failed unit with a pause, or quarantine it after the last attempt; return whether it was quarantined.
 
     Raises:
-        LeaseLostError: somebody else holds or ended the unit.
+        LeaseLostError: another worker holds or ended the unit; nothing is written.
     """
     if unit.attempts >= max_attempts:
         finish_unit(session, unit, "quarantined", error)
@@ -245,9 +245,9 @@ def release_units(session: Session, units: Iterable[LeasedUnit], owner: str | No
 
     Args:
         session: an open session; the caller holds the rows of these units, or no row at all.
-        units: which.
-        owner: by which they must still be held, where it is not known that the lease was committed: of a lease that was
-            rolled back, another owner may have the same token by now.
+        units: to return.
+        owner: that must still hold them, given where it is unknown whether the lease was committed: after a rollback
+            another owner may have the same token.
     """
     statement = text("""UPDATE unit SET state = 'pending', owner = NULL, lease_until = NULL, attempts = attempts - 1
                         WHERE unit_id = :unit_id AND token = :token AND state = 'leased'
@@ -266,16 +266,16 @@ def is_held(session: Session, unit: LeasedUnit) -> bool:
 _LEAVE = text("""
     UPDATE unit SET state = 'pending', owner = NULL, lease_until = NULL, attempts = attempts - 1,
         last_error = CASE
-            WHEN NOT coalesce(starts_with(last_error, cast(:said AS text)), false) THEN cast(:said AS text) || :host
-            WHEN :host = ANY (string_to_array(substr(last_error, length(cast(:said AS text)) + 1), ', '))
+            WHEN NOT coalesce(starts_with(last_error, cast(:prefix AS text)), false) THEN cast(:prefix AS text) || :host
+            WHEN :host = ANY (string_to_array(substr(last_error, length(cast(:prefix AS text)) + 1), ', '))
                 THEN last_error
             ELSE last_error || ', ' || :host END
     WHERE unit_id = :unit_id AND token = :token AND state = 'leased'""")
 
 
-def leave_unit(session: Session, unit: LeasedUnit, away: MediaUnreachable) -> None:
-    """Give a unit back without counting the attempt, and write down which hosts lack its file."""
+def leave_unit(session: Session, unit: LeasedUnit, error: MediaUnreachable) -> None:
+    """Return a unit without counting the attempt, and record this host among those that cannot read its file."""
     host = socket.gethostname()
-    said = f"away: {away.place} cannot be read on "
-    parameters = {"unit_id": unit.unit_id, "token": unit.token, "said": said, "host": host}
+    prefix = f"away: {error.place} cannot be read on "
+    parameters = {"unit_id": unit.unit_id, "token": unit.token, "prefix": prefix, "host": host}
     session.execute(_LEAVE, parameters)

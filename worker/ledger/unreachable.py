@@ -1,8 +1,7 @@
-"""Files that are not on this host: whether one was deleted or its mount is away, and what to do about that.
+"""Places that this host cannot read, such as an unmounted share.
 
-A unit whose file lies on what this host lacks goes back untouched, with a word in its row, and this process takes
-nothing from that place for a while. Another host that has it takes the unit; where none does, the word stays, and
-`facet status` and `facet doctor` show it.
+A unit whose file lies there is returned untouched, its row names the host, and this process takes no unit from that
+place for a while. A host that can read the place takes the unit; until then `facet status` and `facet doctor` show it.
 """
 
 from __future__ import annotations
@@ -22,27 +21,27 @@ logger = logging.getLogger(__name__)
 
 
 class UnreachablePlaces:
-    """Places that this process lately could not read; for several threads."""
+    """Places that this process recently could not read; thread-safe."""
 
     def __init__(self) -> None:
         self._until: dict[str, float] = {}
-        self._told: set[str] = set()
+        self._logged: set[str] = set()
         self.search = WindowSearch()
-        """How far this process has looked for units that lie elsewhere."""
+        """State of this process's search for units that lie elsewhere."""
         self._lock = threading.Lock()
 
-    def note(self, unit_id: int, away: MediaUnreachable) -> None:
-        """Keep away from a place for a while, and say so once."""
+    def note(self, unit_id: int, error: MediaUnreachable) -> None:
+        """Avoid a place for SKIP_SECONDS; log it the first time."""
         with self._lock:
-            self._until[away.place] = time.monotonic() + SKIP_SECONDS
-            first = away.place not in self._told
-            self._told.add(away.place)
+            self._until[error.place] = time.monotonic() + SKIP_SECONDS
+            first = error.place not in self._logged
+            self._logged.add(error.place)
         if first:
-            facts = {"action": "left", "unit_id": unit_id, "place": away.place, "host": socket.gethostname()}
-            logger.warning("unit %s and others are left to another host: %s", unit_id, away, extra=facts)
+            facts = {"action": "left", "unit_id": unit_id, "place": error.place, "host": socket.gethostname()}
+            logger.warning("unit %s and others are left to another host: %s", unit_id, error, extra=facts)
 
     def places(self) -> list[str]:
-        """Give the places from which nothing is to be taken now."""
+        """Return the places from which no unit is to be taken now."""
         with self._lock:
             now = time.monotonic()
             self._until = {place: until for place, until in self._until.items() if until > now}

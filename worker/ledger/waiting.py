@@ -1,8 +1,8 @@
-"""Waiting units whose files this host can read, found a window at a time among those of a place that is unreachable.
+"""Search for readable units among many whose files this host cannot read, one window at a time.
 
-A host without the mount of a large job would otherwise look at every unit of it whenever it asks for work. A round goes
-through the waiting units once, in their order, some hundred at a call. After a round that found nothing, only units
-that came since are looked at, until a place may be there again.
+A host without the mount of a large job would otherwise examine every unit of it whenever it asks for work. A round
+examines the waiting units once, in their order, WINDOW at a call. After a round that found none, only newer units are
+examined, until an unreachable place is to be tried again.
 """
 
 from __future__ import annotations
@@ -21,15 +21,12 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
-SKIP_SECONDS = 60.0
-"""For which a process takes nothing from a place that it could not read."""
-REST_SHARE = 20.0
-"""Times the length of a round in vain before the next: a process spends at most a twentieth of its time on them."""
-WINDOW = 300
-"""Units that are looked at in one statement: some milliseconds."""
+SKIP_SECONDS = 60.0  # for which a process takes no unit from a place that it could not read
+REST_SHARE = 20.0  # a round in vain is repeated after this multiple of its time: it costs a twentieth of it at most
+WINDOW = 300  # units that one statement examines: some milliseconds
 
 Place = tuple[int, int, int]
-"""In the order of waiting units: minus the priority, turn, number."""
+"""A position in the order of waiting units: minus the priority, turn, number."""
 START: Place = (-(1 << 15), 0, 0)
 END: Place = (1 << 15, 0, 0)
 
@@ -44,7 +41,7 @@ _LOOK = """
 _FRESH = f"""SELECT unit_id, analysis_id, priority, turn, stage FROM unit AS u
              WHERE release_id = :release_id AND {FRESH}"""  # noqa: S608 - a constant
 
-# A comparison of rows cannot descend by priority: that of the place comes first, then all lower ones.
+# A comparison of rows cannot descend by priority: first the priority of the position, then all lower ones.
 _NEXT = text(
     _LOOK.format(
         rows=f"""(({_FRESH} AND priority = :priority AND (turn, unit_id) > (:turn, :unit_id)
@@ -60,14 +57,14 @@ _NEW = text(_LOOK.format(rows=f"({_FRESH} AND unit_id > :newest ORDER BY unit_id
 
 @dataclass(slots=True)
 class WindowSearch:
-    """How far a process has looked; for one thread."""
+    """Position of a process in its rounds; for one thread."""
 
     has_ended: bool = False
-    """The last call left nothing to look at for now."""
+    """The last call left no unit to examine for now."""
     _after: Place = START
     _before: Place = START
     _newest: int | None = None
-    """Number of the newest unit that a round, or a look at new ones, has covered."""
+    """Number of the newest unit that was examined."""
     _found: bool = False
     _began_at: float = 0.0
     _again_at: float = 0.0
@@ -83,15 +80,15 @@ class WindowSearch:
         held: Collection[int],
         stages: Collection[str],
     ) -> list[int]:
-        """Look at one window at most of older units and of newer ones; return units that can be read here.
+        """Examine at most one window of older and one of newer units; return the readable ones.
 
         Args:
             session: of the transaction that leases them.
             release_id: of the worker.
-            unreachable: places that it cannot read.
-            limit: most units.
-            held: units that it has.
-            stages: of units that it takes.
+            unreachable: places that this host cannot read.
+            limit: maximum number of units.
+            held: units that the worker holds.
+            stages: of the units to find.
         """
         facts = {"release_id": release_id, "unreachable": list(unreachable), "held": list(held), "stages": list(stages)}
         facts |= {"window": WINDOW}
@@ -105,15 +102,15 @@ class WindowSearch:
         return found
 
     def is_vain(self, unreachable: Collection[str]) -> bool:
-        """Whether a round found nothing lately, while no more was unreachable than now."""
+        """Whether the last round found nothing and is still valid: it left out no place that is reachable now."""
         return self._after == END and time.monotonic() < self._again_at and self._unreachable <= set(unreachable)
 
     def restart(self) -> None:
-        """Begin another round: units that were passed wait again."""
+        """Begin another round: units that were passed are waiting again."""
         self._newest, self.has_ended = None, False
 
     def step_back(self) -> None:
-        """Look at the last window once more: units of it were given back."""
+        """Examine the last window again: units of it were returned."""
         self._after, self.has_ended = self._before, False
 
     def _begin(self, session: Session, unreachable: frozenset[str]) -> None:
@@ -126,7 +123,7 @@ class WindowSearch:
             self._unreachable = unreachable
 
     def _newer(self, session: Session, facts: dict[str, object]) -> list[int]:
-        """Return those that came since and whose turn is before the place that the round has reached."""
+        """Return newer units that belong before the position of the round."""
         newest = int(session.execute(_NEWEST).scalar_one())
         if newest == self._newest:
             return []
@@ -135,7 +132,7 @@ class WindowSearch:
         return [row.unit_id for row in _sorted(rows) if row.is_here and _place(row) <= self._after]
 
     def _next(self, session: Session, facts: dict[str, object], limit: int) -> list[int]:
-        """Return those of the window behind the place, and move the place behind them."""
+        """Return readable units of the next window, and move the position behind it."""
         place = {"priority": -self._after[0], "turn": self._after[1], "unit_id": self._after[2]}
         rows = _sorted(session.execute(_NEXT, facts | place).all())
         here = [row for row in rows if row.is_here]
@@ -148,7 +145,7 @@ class WindowSearch:
         return [row.unit_id for row in here[:limit]]
 
     def _end_round(self, *, found: bool) -> None:
-        """Begin another round if this one found something, else only when a place may be there again."""
+        """Begin another round at once if this one found units, else after a rest."""
         self.has_ended = True
         self._after, self._found = START if found else END, False
         now = time.monotonic()

@@ -23,17 +23,17 @@ def units(session, change):
     session.execute(text(f"UPDATE unit SET {change} WHERE state = 'pending'"))
 
 
-def test_a_unit_that_nobody_takes(session):
+def test_a_unit_that_no_worker_takes(session):
     session.execute(text("UPDATE unit SET finished_at = finished_at - interval '1 hour'"))
     found = health.read_health(session)
     assert (found.fresh, found.suspects, found.in_work, found.abandoned, found.workers) == (1, 0, 0, 0, 0)
     assert found.oldest_seconds > 0
-    (complaint,) = check_units(found)
-    assert complaint.startswith("no worker is at work: 1 units wait")
-    assert "start one (`facet worker`)" in complaint
+    (finding,) = check_units(found)
+    assert finding.startswith("no worker is running: 1 units wait")
+    assert "start one (`facet worker`)" in finding
 
 
-def test_a_worker_that_is_at_work_is_no_complaint(session):
+def test_a_worker_that_is_at_work_is_healthy(session):
     units(session, "state = 'leased', attempts = 1, owner = 'a', lease_until = now() + interval '1 minute'")
     found = health.read_health(session)
     assert (found.in_work, found.workers, found.waiting) == (1, 1, 0)
@@ -42,18 +42,18 @@ def test_a_worker_that_is_at_work_is_no_complaint(session):
 
 def test_a_lease_that_ran_out_and_a_suspect(session):
     units(session, "state = 'leased', attempts = 1, owner = 'a', lease_until = now() - interval '1 minute'")
-    assert any("1 units lie beyond their lease" in one for one in run_health_checks(session))
+    assert any("1 units have an expired lease" in one for one in run_health_checks(session))
     session.execute(text("UPDATE unit SET state = 'pending' WHERE state = 'leased'"))
     assert any("1 units failed and are tried again" in one for one in run_health_checks(session))
 
 
-def test_files_of_a_release_that_nobody_serves(session):
+def test_files_of_a_release_that_no_worker_serves(session):
     assert not any("not the active one" in one for one in run_health_checks(session))
     session.execute(text("UPDATE release SET active = false"))
     assert any("not the active one" in one for one in run_health_checks(session))
 
 
-def test_an_empty_ledger_complains_of_nothing(session):
+def test_an_empty_ledger_is_healthy(session):
     session.execute(text("DELETE FROM job_item"))
     session.execute(text("DELETE FROM analysis"))
     assert run_health_checks(session) == []

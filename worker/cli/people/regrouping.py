@@ -21,7 +21,7 @@ from worker.identity.proposals import (
     regroup_people,
 )
 from worker.identity.regroup import alarm_of
-from worker.ledger.identify_attempts import retry_passed_over
+from worker.ledger.identify_attempts import retry_skipped
 from worker.ledger.releases import active_release
 from worker.storage.database import open_database
 from worker.storage.home import make_home
@@ -61,7 +61,7 @@ def _regroup(*, force: bool, as_json: bool) -> None:
     with open_database(config) as database:
         with database.sessions.begin() as session:
             release_id, _ = active_release(session)
-            retry_passed_over(session, release_id)
+            retry_skipped(session, release_id)
         done = regroup_people(database.sessions, release_id, alarm_of(config), force=force)
     if as_json:
         print_json(asdict(done))

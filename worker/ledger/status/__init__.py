@@ -1,1 +1,1 @@
-"""How far jobs are, what they came to, and what keeps work from going forward."""
+"""Progress and summaries of jobs, and health checks of the ledger."""

@@ -1,4 +1,7 @@
-"""What of the ledger needs somebody's eye, and what to do; ``facet status`` and ``facet doctor`` show it."""
+"""Health checks: conditions that keep jobs from progressing, each with its remedy.
+
+``facet status`` and ``facet doctor`` show them.
+"""
 
 from __future__ import annotations
 
@@ -14,48 +17,49 @@ if TYPE_CHECKING:
 
     from db.status.health import LedgerHealth
 
-QUIET_SECONDS = 60.0  # without a lease and a result for so long, nobody is at work: workers ask every half second
+QUIET_SECONDS = 60.0  # without a lease or result, after which no worker is running: workers ask every half second
 
 
 def run_health_checks(session: Session) -> list[str]:
-    """Read what keeps work of all jobs from going forward; nothing where all is well."""
+    """Return a message for each condition that keeps jobs from progressing; none where all is well."""
     health = read_health(session)
     findings = check_units(health) + [
-        f"{one.files:,} files have appearances without people, because identifying them failed {MAX_ATTEMPTS} times "
+        f"{one.files:,} files have appearances without people, because identification failed {MAX_ATTEMPTS} times "
         f"(the first is {one.uri}: {one.error}); `facet people regroup` tries them again"
         for one in read_unidentified(session, MAX_ATTEMPTS)
     ]
     if health.waiting:
         findings += [
-            f"files wait for release {name}, which is not the active one: a worker with its folder as FACET_RELEASE "
-            "takes them, `facet cancel` gives them up"
+            f"files wait for release {name}, which is not the active one; start a worker with its folder as "
+            "FACET_RELEASE, or give the files up with `facet cancel`"
             for name in read_other_releases(session)
         ]
         findings += [
-            f"files wait for a host that has them: {said}; mount it there or start `facet worker` where it is, or give "
-            "them up with `facet cancel`"
-            for said in read_away(session)
+            f"files wait for a host that has them: {place}; is it mounted? Mount it, start `facet worker` on a host "
+            "that has it, or give the files up with `facet cancel`"
+            for place in read_away(session)
         ]
     return findings + read_late(session, waiting=bool(health.waiting))
 
 
 def check_units(health: LedgerHealth) -> list[str]:
-    """Say what is wrong with the open units."""
+    """Return a message for each problem of the open units."""
     findings = []
     if health.waiting and not health.workers and (health.silent_seconds or QUIET_SECONDS) >= QUIET_SECONDS:
         since = "ever" if health.silent_seconds is None else f"for {_span(health.silent_seconds)}"
         findings.append(
-            f"no worker is at work: {health.waiting:,} units wait, the oldest since "
+            f"no worker is running: {health.waiting:,} units wait, the oldest since "
             f"{_span(health.oldest_seconds or 0)}, and none ended {since}; start one (`facet worker`)"
         )
     if health.abandoned:
         findings.append(
-            f"{health.abandoned:,} units lie beyond their lease: a worker died or was cut off; others take them one "
-            "by one"
+            f"{health.abandoned:,} units have an expired lease: a worker died or was cut off; other workers take them "
+            "one by one"
         )
     if health.suspects:
         findings.append(
-            f"{health.suspects:,} units failed and are tried again alone, which is slow; `facet status JOB` says why"
+            f"{health.suspects:,} units failed and are tried again alone, which is slow; see the reasons with "
+            "`facet status JOB`"
         )
     return findings
 

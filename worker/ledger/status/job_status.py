@@ -1,4 +1,4 @@
-"""How far jobs are: their sums, their pace, and what is slow, stuck or went wrong."""
+"""Progress of jobs: their counts, their pace, and units that are slow, stuck or failed."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 LATEST_JOBS = 10
 SHOWN_FAILURES = 10
 SUBMISSION_NOTES = {
-    "open": ("its files are still being read: more may come",),
+    "open": ("its files are still being read; more may be added",),
     "broken": ("its submission broke off, so files may be missing; submit them again: none is analysed twice",),
 }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobStatus:
-    """A job in numbers, at the pace of the last minute."""
+    """Counts of a job, and its pace in the last minute."""
 
     counts: JobCounts
     units: dict[str, int]
@@ -37,37 +37,37 @@ class JobStatus:
     troubled: list[TroubledUnit]
     """Units that are slow, abandoned or failing."""
     reasons: list[Reason]
-    """Why files of it ended rejected or quarantined, the commonest first."""
+    """Reasons why its files ended rejected or quarantined, the commonest first."""
     sidecars: int = 0
-    """Of its rejected files, those that belong to others; they are no failures."""
+    """Sidecars among its rejected files; they are no failures."""
 
     @property
     def all_went_well(self) -> bool:
-        """All of its files are here and were analysed, sidecars aside."""
+        """Whether its submission ended and all of its files were analysed, sidecars aside."""
         return self.counts.submission == "ended" and self.counts.submitted == self.counts.done + self.sidecars
 
     @property
     def units_open(self) -> int:
-        """Units that have not ended; what a cancelled job shares with others is theirs."""
+        """Number of units that have not ended; units that a cancelled job shares with other jobs do not count."""
         if not self.counts.pending:
             return 0
         return self.units.get("pending", 0) + self.units.get("leased", 0)
 
     @property
     def faces_per_second(self) -> float | None:
-        """Pace of the last minute; None when nothing is left, or nothing ended."""
+        """Pace of the last minute; None if no unit is open, or none ended."""
         return self.pace.faces / self.pace.seconds if self.units_open and self.pace.units else None
 
     @property
     def time_left(self) -> str | None:
-        """Time until it has ended at that pace; None where that says nothing."""
+        """Estimated time left at that pace; None if there is no pace."""
         if not self.units_open or not self.pace.units:
             return None
         return str(timedelta(seconds=round(self.units_open * self.pace.seconds / self.pace.units)))
 
     @property
     def notes(self) -> list[str]:
-        """What needs somebody's eye."""
+        """Messages about incomplete submission, failures and stalled units."""
         notes = list(SUBMISSION_NOTES.get(self.counts.submission, ()))
         notes += [f"{one.files:,} x {one.code}, first at {one.first_at:%Y-%m-%d %H:%M}" for one in self.reasons]
         notes += [f"{file.uri}: {file.state}: {file.reason}" for file in self.failures]
@@ -79,15 +79,15 @@ class JobStatus:
         return notes
 
     def as_dict(self) -> dict[str, object]:
-        """Give all of it for JSON."""
+        """Return all values for JSON."""
         derived = {"faces_per_second": self.faces_per_second, "time_left": self.time_left}
-        told = {
+        lists = {
             "failures": [asdict(file) for file in self.failures],
             "troubled": [asdict(unit) for unit in self.troubled],
             "reasons": [asdict(reason) for reason in self.reasons],
             "sidecars": self.sidecars,
         }
-        return asdict(self.counts) | {"units": self.units} | told | derived
+        return asdict(self.counts) | {"units": self.units} | lists | derived
 
 
 def read_status(session: Session, job_id: int | None = None) -> list[JobStatus]:
@@ -108,10 +108,10 @@ def read_status(session: Session, job_id: int | None = None) -> list[JobStatus]:
 
 
 def _failures(session: Session, counts: JobCounts, limit: int) -> list[FailedFile]:
-    """Ask only where there are some."""
+    """Query only if the counts show some."""
     return read_failures(session, job_id=counts.job_id, limit=limit) if counts.rejected or counts.quarantined else []
 
 
 def _reasons(session: Session, counts: JobCounts) -> list[Reason]:
-    """Ask only where there are some."""
+    """Query only if the counts show some."""
     return read_reasons(session, job_id=counts.job_id) if counts.rejected or counts.quarantined else []

@@ -1,4 +1,4 @@
-"""What a job came to: the numbers and reasons that a user is shown at its end."""
+"""Summary of a job: the counts and reasons that a user sees at its end."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from sqlalchemy import text
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-SIDECAR = "sidecar:"
-"""Begins the reason of a file that belongs to others."""
+SIDECAR = "sidecar:"  # begins the reason of a file that only accompanies another
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +32,7 @@ class FileNote:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """A job in numbers; submitted = done + rejected + quarantined + cancelled + pending."""
+    """Counts of a job; submitted = done + rejected + quarantined + cancelled + pending."""
 
     job_id: int
     submitted: int
@@ -52,13 +51,13 @@ class Summary:
     failures: list[FileFailure]
     """Sidecars aside."""
     sidecars: int
-    """Of the rejected files, those that systems and programs leave beside pictures; they are no failures."""
+    """Of the rejected files, those that systems and programs leave beside media; they are no failures."""
     notes: list[FileNote]
     """Of the files that are done."""
 
     @property
     def all_went_well(self) -> bool:
-        """Every file was analysed, sidecars aside."""
+        """Whether every file was analysed, sidecars aside."""
         return self.submitted == self.done + self.sidecars
 
     def as_json(self) -> dict[str, object]:
@@ -68,7 +67,7 @@ class Summary:
 
 
 def summarise_job(session: Session, job_id: int) -> Summary:
-    """Read a job's outcome."""
+    """Read the summary of a job."""
     parameters = {"id": job_id}
     job = session.execute(
         text("SELECT submitted, done, rejected, quarantined, cancelled, pending FROM jobs WHERE job_id = :id"),
@@ -119,7 +118,7 @@ def summarise_job(session: Session, job_id: int) -> Summary:
 
 
 def count_sidecars(session: Session, job_id: int) -> int:
-    """Count the files of a job that were rejected because they belong to others."""
+    """Count the sidecars among the rejected files of a job."""
     statement = text("""SELECT count(*) FROM job_item JOIN media_file AS m USING (media_id)
                         WHERE job_id = :id AND analysis_id IS NULL AND m.reason LIKE :begins""")
     return int(session.execute(statement, {"id": job_id, "begins": f"{SIDECAR}%"}).scalar_one())

@@ -1,1 +1,1 @@
-"""What jobs ask for: files become units in a fair order, and jobs are cancelled."""
+"""Submission and cancelling of jobs: files become units in a fair order."""

@@ -1,7 +1,7 @@
 """Writes a batch of a submission: files, analyses, units and items, table after table in the order of locks.
 
-What was submitted before is read without a lock: while the lock of submissions is held, no other transaction adds,
-seals, cancels or erases files. Rows that have to change are locked first, in the order of ``worker.ledger.locks``.
+Known files are read without a lock: while the lock of submissions is held, no other transaction adds, seals, cancels
+or erases files. Rows that have to change are locked first, in the order of ``worker.ledger.locks``.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     from worker.ledger.submission.job import Writing
 
-SEALED = "erased: somebody in this file was erased from the results, so it is not analysed again"
+SEALED = "erased: a person in this file was erased from the results, so it is not analysed again"
 """Reason of an analysis of a sealed file."""
 OF_IMAGES = "every"
-"""Sampling of an image: all that it holds is looked at, whatever a job asks of videos."""
+"""Sampling of an image: all of its pages are analysed, whatever the job's sampling of videos."""
 
 _KNOWN_MEDIA = text("""
     SELECT media_id, sha256, location, stamp, kind, reason, sealed_at IS NOT NULL AS is_sealed,
@@ -81,20 +81,20 @@ _INSERT_ITEM = text("""
     VALUES (:job_id, :item_no, :uri, :media_id, :analysis_id, :reason)""")
 
 Plans = Mapping[str, list[TimeRange] | MediaError]
-"""By hash, the ranges of videos that are new, or why they are refused."""
+"""By hash, the ranges of new videos, or the reason why they are refused."""
 _Ends = tuple[int | None, int | None, str | None]
-"""Of an item: its file, its analysis, and why it has none."""
+"""Of an item: its file, its analysis, and the reason if it has none."""
 WHOLE = [TimeRange()]
-"""The ranges of an image, and of a file that could not be opened for now: a worker finds out."""
+"""The range of an image, and of a file that could not be opened now: a worker tries it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file of the batch and what it joins."""
+    """A file of the batch with the media row and the analysis that it joins."""
 
     item: FoundFile
     plan: list[TimeRange] | MediaError
-    """Its ranges, or why it cannot be opened."""
+    """Its ranges, or the reason why it cannot be opened."""
     media_id: int | None = None
     is_sealed: bool = False
     analysis_id: int | None = None
@@ -105,18 +105,18 @@ class _File:
 
     @property
     def refusal(self) -> str | None:
-        """Why the file is not analysed; a sealed one joins an analysis all the same."""
+        """Reason why the file is not analysed; a sealed file joins an analysis all the same."""
         return self.plan.reason if isinstance(self.plan, MediaError) and not self.is_sealed else None
 
 
 def write_batch(session: Session, batch: Sequence[FoundFile | RefusedFile], plans: Plans, writing: Writing) -> None:
-    """Write files in the order in which they come; the caller holds the lock of submissions.
+    """Write files in their order; the caller holds the lock of submissions.
 
     Args:
         session: an open session.
-        batch: what was found.
-        plans: by hash, the ranges of files that are new, or why they cannot be opened.
-        writing: the job; its counts and turns go forward.
+        batch: found and refused files.
+        plans: by hash, the ranges of new files, or the reason why they cannot be opened.
+        writing: the job; its counts and its fair queue advance.
     """
     found = {item.sha256: item for item in batch if isinstance(item, FoundFile)}
     files = {key: _File(item, plans.get(key, WHOLE)) for key, item in found.items()}
@@ -137,7 +137,7 @@ def write_batch(session: Session, batch: Sequence[FoundFile | RefusedFile], plan
 
 
 def _join_media(session: Session, files: Mapping[str, _File]) -> dict[str, _File]:
-    """Find the files that are known; one that moved is found at its new place from now on."""
+    """Find known files; of one that moved the new place is written."""
     rows = session.execute(_KNOWN_MEDIA, {"hashes": list(files)}).all()
     joined = {row.sha256: replace(files[row.sha256], media_id=row.media_id, is_sealed=row.is_sealed) for row in rows}
     changes = {int(row.media_id): new for row in rows if (new := _change(joined[row.sha256], row)) is not None}
@@ -148,10 +148,10 @@ def _join_media(session: Session, files: Mapping[str, _File]) -> dict[str, _File
 
 
 def _change(file: _File, row: Row[tuple[object, ...]]) -> dict[str, object] | None:
-    """Give what has to change of a known file.
+    """Return the columns of a known file that have to change.
 
-    A refusal changes nothing of a file that was ever analysed: other jobs have its results, or wait for them where it
-    was found before.
+    A refusal does not change a file that was ever analysed: other jobs have its results, or wait for them at its
+    former place.
     """
     item = file.item
     if row.is_analysed and file.refusal is not None:
@@ -166,7 +166,7 @@ def _change(file: _File, row: Row[tuple[object, ...]]) -> dict[str, object] | No
 
 
 def _join_analyses(session: Session, files: Mapping[str, _File], writing: Writing) -> dict[str, _File]:
-    """Find the analyses that files join, and lock what that will change of them and their units."""
+    """Find the analyses that files join, and lock those of their rows that will change."""
     known = {file.media_id: key for key, file in files.items() if file.media_id is not None and not file.refusal}
     submission = writing.submission
     rows = session.execute(_KNOWN_ANALYSES, {"release_id": submission.release_id, "ids": list(known)}).all()
@@ -182,7 +182,7 @@ def _join_analyses(session: Session, files: Mapping[str, _File], writing: Writin
 
 
 def _lock_joined(session: Session, analyses: Sequence[Row[tuple[object, ...]]], writing: Writing) -> set[int]:
-    """Lock the analyses that are taken up again, then units that are, or that come earlier; returns the former."""
+    """Lock analyses to be requeued, then units to be requeued or moved forward; return those analyses."""
     waiting = [row.analysis_id for row in analyses if row.state in {"pending", "cancelled"}]
     lost = [row.analysis_id for row in analyses if row.state == "rejected" and is_of_the_place(row.reason)]
     ended = session.execute(_ENDED_UNITS, {"open": waiting, "lost": lost}).all()
@@ -216,16 +216,16 @@ def _reason(item: RefusedFile) -> str:
 
 
 def _write_found(session: Session, file: _File, writing: Writing) -> _File:
-    """Write what is new of a file, or let it join what is there."""
+    """Insert the rows of a new file, or join the existing ones."""
     if file.media_id is None:
         file = replace(file, media_id=_insert_media(session, file))
     if file.refusal is not None:
         return file
     if file.analysis_id is not None:
-        revived = _join(session, file.analysis_id, file, writing)
-        writing.counts.units += revived
-        writing.counts.known += not revived
-        return replace(file, is_waiting=False, is_ended=False)  # once more in this batch, it finds all of that done
+        requeued = _join(session, file.analysis_id, file, writing)
+        writing.counts.units += requeued
+        writing.counts.known += not requeued
+        return replace(file, is_waiting=False, is_ended=False)  # a second time in this batch, it is done already
     analysis_id = _insert_analysis(session, file, writing)
     if isinstance(file.plan, list) and not file.is_sealed:
         writing.counts.units += _insert_units(session, analysis_id, file, writing)
@@ -248,7 +248,7 @@ def _insert_media(session: Session, file: _File) -> int:
 
 
 def _insert_analysis(session: Session, file: _File, writing: Writing) -> int:
-    """Begin an analysis; that of a sealed file would find who was erased from it, and ends at once."""
+    """Insert an analysis; that of a sealed file ends at once, since it would find the person who was erased."""
     fps = writing.submission.frames_per_second
     is_image = file.item.kind == "image"
     values = {
@@ -263,16 +263,16 @@ def _insert_analysis(session: Session, file: _File, writing: Writing) -> int:
 
 
 def _join(session: Session, analysis_id: int, file: _File, writing: Writing) -> int:
-    """Take part in an analysis of another job, which waits no longer than here; returns its units that are due again.
+    """Join an analysis of another job and expedite it to this job's turn; return how many units were requeued.
 
-    What was cancelled of it is due again, as is a file that was rejected only because it was not found as submitted.
+    Cancelled units are requeued, and so is a file that was rejected only because of its place.
     """
-    revived = 0
+    requeued = 0
     if file.is_ended:
-        revived = analyses.revive_analysis(session, analysis_id) + retry_found(session, analysis_id)
+        requeued = analyses.revive_analysis(session, analysis_id) + retry_found(session, analysis_id)
     if file.is_ended or file.is_waiting:
         writing.queue.expedite(session, analysis_id, file.item.kind)
-    return revived
+    return requeued
 
 
 def _insert_units(session: Session, analysis_id: int, file: _File, writing: Writing) -> int:

@@ -1,7 +1,7 @@
-"""Cancelling a job: what only this job waits for is no longer analysed; what is stored stays.
+"""Cancelling a job: files that only this job waits for are no longer analysed; stored results are kept.
 
-A file that another job waits for goes on for that one. Units in a worker's hands are taken from it by their fencing
-token, so that its result is dropped. Submitting the files again takes up what was cancelled where it stopped.
+A file that another job waits for goes on for that one. Units in flight are taken from their worker by the fencing
+token, so that its result is dropped. Files that are submitted again go on where they stopped.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
     from worker.storage.crops import CropStore
 
-ITEMS_PER_TRANSACTION = 2000  # a fifth of a second or so, in which nobody else writes submissions
-PAUSE_SECONDS = 0.05  # before rows that a worker is just storing are tried again
-PATIENCE_SECONDS = 60.0  # for such rows: storing a batch takes less than a second
+ITEMS_PER_TRANSACTION = 2000  # about a fifth of a second, in which no other submission is written
+PAUSE_SECONDS = 0.05  # before rows that a worker is storing are tried again
+LOCK_WAIT_SECONDS = 60.0  # for such rows: storing a batch takes less than a second
 
-# What of a window nobody else waits for. A subquery that is counted is looked up item by item; as a join, PostgreSQL
-# would read the items of all jobs.
+# Analyses of a window that no other job waits for. A subquery that is counted is looked up item by item; for a join,
+# PostgreSQL would read the items of all jobs.
 _UNWANTED = text("""
     SELECT a.analysis_id FROM job_item i JOIN analysis a USING (analysis_id)
     WHERE i.job_id = :job_id AND i.item_no BETWEEN :first AND :last AND a.state = 'pending'
@@ -43,7 +43,7 @@ _OPEN_UNITS = text("""
     SELECT unit_id, analysis_id, token > 0 AS was_leased, state = 'leased' AS is_leased FROM unit
     WHERE analysis_id = ANY(:ids) AND state IN ('pending', 'leased') FOR NO KEY UPDATE SKIP LOCKED""")
 
-# The attempt that is broken off does not count; what the unit did to earlier workers does.
+# The attempt that is broken off does not count; earlier failed attempts do.
 _END_UNITS = text("""
     UPDATE unit SET state = 'cancelled', token = token + 1, owner = NULL, lease_until = NULL, last_error = :reason,
         attempts = attempts - (state = 'leased')::integer
@@ -68,14 +68,14 @@ _LEFT = text("""
 
 @dataclass(slots=True, kw_only=True)
 class Cancelled:
-    """What cancelling a job came to."""
+    """Result of cancelling a job."""
 
     job_id: int
     files: int = 0
-    """Files whose analysis ended by it."""
+    """Files whose analysis was cancelled."""
     units: int = 0
     taken_back: int = 0
-    """Of these units, those that a worker was at."""
+    """Of these units, those that were in flight."""
     shared: int = 0
     """Files that go on, because another job waits for them."""
 
@@ -86,14 +86,13 @@ def cancel_job(
     on_progress: Callable[[Cancelled], None] = lambda _: None,
     store: CropStore | None = None,
 ) -> Cancelled:
-    """Cancel what is left of a job; begun and broken off, it goes on where it stopped.
+    """Cancel the open units of a job; if this is broken off, a second call goes on where it stopped.
 
-    Crops of attempts at what is cancelled go from the store, if one is given; those that a worker writes at this moment
-    it removes itself.
+    Crops of cancelled attempts are removed from the store, if one is given; a worker removes those that it is writing.
 
     Raises:
         UsageError: there is no such job.
-        RetryableError: rows stay locked; nothing is half done, the same call goes on.
+        RetryableError: rows stay locked; the same call can be repeated.
     """
     result = Cancelled(job_id=job_id)
     items = run_transaction(sessions, "cancel", partial(_mark, job_id=job_id))
@@ -110,7 +109,7 @@ def cancel_job(
 
 
 def _mark(session: Session, job_id: int) -> int:
-    """Write down that the job is cancelled, if anything is left or to come; returns the number of its last item."""
+    """Mark the job as cancelled if files are open or still submitted; return the number of its last item."""
     lock_submissions(session)
     job = session.execute(text("SELECT pending, submission FROM jobs WHERE job_id = :id"), {"id": job_id}).first()
     if job is None:
@@ -124,25 +123,26 @@ def _mark(session: Session, job_id: int) -> int:
 
 
 def _cancel_items(sessions: sessionmaker[Session], result: Cancelled, first: int) -> set[int]:
-    """Cancel a window of the job's items; rows that are being stored are tried again until they are.
+    """Cancel a window of the job's items; rows that a worker locks are tried again.
 
     Returns:
-        Analyses at which a worker was before.
+        Analyses of which units had been leased.
     """
-    until = time.monotonic() + PATIENCE_SECONDS
+    until = time.monotonic() + LOCK_WAIT_SECONDS
     begun: set[int] = set()
     while left := _try_items(sessions, result, first, begun):
         if time.monotonic() > until:
             raise RetryableError(
-                f"{left} files of job {result.job_id} are locked for {PATIENCE_SECONDS:.0f} s, expected less than one; "
-                f"end long transactions (pg_stat_activity), then run `facet cancel {result.job_id}` again"
+                f"{left} files of job {result.job_id} are locked for {LOCK_WAIT_SECONDS:.0f} s, expected less than one"
+                "; end long transactions (pg_stat_activity), then run "
+                f"`facet cancel {result.job_id}` again"
             )
         time.sleep(PAUSE_SECONDS)
     return begun
 
 
 def _try_items(sessions: sessionmaker[Session], result: Cancelled, first: int, begun: set[int]) -> int:
-    """Cancel those of a window that nobody has locked; returns how many files are left, and adds those begun."""
+    """Cancel the unlocked items of a window; add analyses that had been leased; return how many files are left."""
     window = {"job_id": result.job_id, "first": first, "last": first + ITEMS_PER_TRANSACTION - 1}
     reason = f"cancelled: job {result.job_id} was cancelled"
 

@@ -1,4 +1,4 @@
-"""A job that is being written: what it asks for, and what its submission came to."""
+"""A job that is being submitted: its options and its counts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Submission:
-    """What a job asks for."""
+    """Options of a job."""
 
     name: str
     release_id: int
@@ -22,29 +22,29 @@ class Submission:
     unit_seconds: float
     """Length of the ranges into which a video is cut."""
     priority: int = 0
-    """Units of a higher one come first; those of equal ones take turns."""
+    """Units of higher priority come first; jobs of equal priority share the workers fairly."""
     keep_days: int | None = None
     """Days after which the job's files are erased, unless another job keeps them longer; None for never."""
 
     @property
     def sampling(self) -> str:
-        """The word for it in the table: ``2/s`` or ``every``."""
+        """Sampling as the table has it: ``2/s`` or ``every``."""
         return "every" if self.frames_per_second is None else f"{self.frames_per_second:g}/s"
 
     def fair_queue(self) -> FairQueue:
-        """Begin to give out the turns of its units."""
+        """Return the fair queue of its units."""
         return FairQueue(self.release_id, self.priority, self.frames_per_second, self.unit_seconds)
 
 
 @dataclass(slots=True)
 class SubmitCounts:
-    """What a submission came to."""
+    """Counts of a submission."""
 
     job_id: int
     files: int = 0
     refused: int = 0
     known: int = 0
-    """Files whose bytes were analysed or submitted before, in this job or another."""
+    """Files whose bytes were submitted before, in this job or another."""
     units: int = 0
     """New units of work."""
 
@@ -59,11 +59,11 @@ class Writing:
     queue: FairQueue
 
     def copy(self) -> Writing:
-        """Give a job whose counts and turns go forward by themselves."""
+        """Return a copy whose counts and fair queue advance separately."""
         return replace(self, counts=replace(self.counts), queue=replace(self.queue))
 
     def keep(self, other: Writing) -> None:
-        """Take over the counts and turns of a copy; others hold on to these counts."""
-        for mine, its in ((self.counts, other.counts), (self.queue, other.queue)):
-            for field in fields(mine):
-                setattr(mine, field.name, getattr(its, field.name))
+        """Take over counts and fair queue of a copy, in place: the caller of `submit` holds these counts."""
+        for own, copied in ((self.counts, other.counts), (self.queue, other.queue)):
+            for field in fields(own):
+                setattr(own, field.name, getattr(copied, field.name))

@@ -1,4 +1,4 @@
-"""Reads what the files of a submission say of themselves, and keeps in mind what they held when ingest read them."""
+"""Probes the files of a submission, and checks that they hold the bytes that ingest read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class FileProber:
-    """Reads what files say of themselves, wherever they lie."""
+    """Reads the metadata of files, wherever they lie."""
 
     def __init__(self, decoder: Decoder, sources: Sources) -> None:
         self._decoder = decoder
@@ -25,14 +25,14 @@ class FileProber:
         self._expected: dict[str, Expected] = {}
 
     def remember(self, items: Iterable[FoundFile | RefusedFile]) -> Iterator[FoundFile | RefusedFile]:
-        """Pass items on, and keep in mind what the videos among them held."""
+        """Pass items on, and remember hash, size and stamp of the videos among them."""
         for item in items:
             if isinstance(item, FoundFile) and item.kind == "video":
                 self._expected[str(item.location)] = expected_of(item)
             yield item
 
     def probe(self, location: str, kind: MediaKind) -> MediaInfo:
-        """Return what a file says of itself.
+        """Return the metadata of a file.
 
         Raises:
             MediaError: it cannot be read.
@@ -42,5 +42,5 @@ class FileProber:
 
 
 def expected_of(found: FoundFile) -> Expected:
-    """Return what a file held when ingest read it."""
+    """Return hash, size and stamp of a file when ingest read it."""
     return Expected(sha256=found.sha256, byte_size=found.byte_size, stamp=found.stamp, is_image=found.kind == "image")

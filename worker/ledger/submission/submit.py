@@ -1,4 +1,4 @@
-"""Submission: what was found becomes media, analyses, units and job items, a batch of files in each transaction."""
+"""Submission: found files become media, analyses, units and job items, a batch of files in each transaction."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def submit(
     on_progress: Callable[[SubmitCounts], None] = lambda _: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> SubmitCounts:
-    """Write a job; files that are known by their bytes join it without being analysed again.
+    """Write a job; files whose bytes are known join it without being analysed again.
 
-    What is written is never half a file: each file's media row, analysis, units and item come in one transaction. The
-    job keeps in mind whether all files were written: where this fails or is stopped, its submission is ``broken``.
+    The media row, analysis, units and item of a file are written in one transaction. The job records whether all files
+    were written: if this fails or is stopped, its submission is ``broken``.
 
     Raises:
-        UsageError: nothing was found to submit.
+        UsageError: no file was found.
         FacetError: the job was cancelled meanwhile.
     """
     with sessions.begin() as session:
@@ -56,13 +56,13 @@ def submit(
     try:
         _write_all(sessions, items, writing, on_progress, stopped)
     except BaseException:
-        with suppress(DBAPIError):  # a database that is away: nothing was written for an hour then says the same
+        with suppress(DBAPIError):  # of an unreachable database; a job without writes for an hour is broken, too
             _end(sessions, counts.job_id, "broken")
         raise
     if not counts.files:
         with sessions.begin() as session:
             session.execute(text("DELETE FROM job WHERE job_id = :id"), {"id": counts.job_id})
-        raise UsageError("no files were found in what was given; name files, folders or archives that hold some")
+        raise UsageError("the given paths hold no files; name files, folders or archives that hold some")
     _end(sessions, counts.job_id, "broken" if stopped() else "ended")
     return counts
 
@@ -103,12 +103,12 @@ def _insert_job(session: Session, submission: Submission) -> int:
 
 
 def lock_submissions(session: Session) -> None:
-    """Wait until nobody writes a submission, and let nobody until the transaction ends."""
+    """Take the lock of submissions until the transaction ends."""
     session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": SUBMIT_LOCK})
 
 
 def is_cancelled(session: Session, job_id: int) -> bool:
-    """Whether somebody cancelled a job."""
+    """Whether a job was cancelled."""
     statement = text("SELECT EXISTS (SELECT FROM job WHERE job_id = :job_id AND cancelled_at IS NOT NULL)")
     return bool(session.execute(statement, {"job_id": job_id}).scalar_one())
 
@@ -119,7 +119,7 @@ def _write(sessions: sessionmaker[Session], batch: list[FoundFile | RefusedFile]
     job_id = writing.counts.job_id
 
     def write(session: Session) -> Writing:
-        trial = writing.copy()  # counts and turns of a transaction that is tried again are its own
+        trial = writing.copy()  # a transaction that is tried again begins with the same counts and turns
         lock_submissions(session)
         if is_cancelled(session, job_id):
             raise FacetError(f"job {job_id} was cancelled while its files were read; no more of it is submitted")
@@ -132,7 +132,7 @@ def _write(sessions: sessionmaker[Session], batch: list[FoundFile | RefusedFile]
 
 
 def _plan(sessions: sessionmaker[Session], found: list[FoundFile], submission: Submission, decoder: Prober) -> Plans:
-    """Cut videos that are new into ranges, before any row is locked: opening a hostile file may take a minute."""
+    """Cut new videos into ranges, before any row is locked: opening a hostile file may take a minute."""
     statement = text("""SELECT sha256 FROM media_file JOIN analysis USING (media_id)
                         WHERE release_id = :release_id AND sampling = :sampling AND sha256 = ANY(:hashes)""")
     videos = {item.sha256: item for item in found if item.kind == "video"}
@@ -147,7 +147,7 @@ def _plan(sessions: sessionmaker[Session], found: list[FoundFile], submission: S
 
 
 def _ranges(item: FoundFile, submission: Submission, decoder: Prober) -> list[TimeRange] | MediaRejected:
-    """Cut a video into ranges; where this host could not open it for now, it is one range, and a worker finds out."""
+    """Cut a video into ranges; if this host cannot open it now, it is one range, and a worker tries it."""
     try:
         info = decoder.probe(str(item.location), item.kind)
     except MediaRejected as err:

@@ -1,1 +1,1 @@
-"""Upkeep: when it ran, and what no row needs any longer in the crop store and the staging folder."""
+"""Upkeep: its runs, and the removal of files that no row needs from the crop store and the staging folder."""

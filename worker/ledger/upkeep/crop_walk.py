@@ -1,7 +1,7 @@
 """Compares the crop store with the rows: strips that no row names, and rows whose strip is not there.
 
-Most strips of broken-off attempts go with the next attempt at their unit, or with the cancelling or erasing of their
-file. What is left when a process is killed in between is found by a walk, a few folders at a time.
+Most orphans are removed by the next attempt at their unit, or when their file is cancelled or erased. Those that a
+killed process leaves are found by a walk, a few folders at a time.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ PREFIXES = tuple(f"{number:02x}" for number in range(256))
 """The folders of the store: files are spread over them by the first digits of their hash."""
 FOLDERS_AT_ONCE = 20
 MIN_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 60.0, 3600.0
-"""Between the end of a walk and the next one: as long as the walk took, within these bounds."""
+"""Bounds of the pause between two walks, which is as long as the walk was."""
 _NAME = re.compile(
     r"[0-9a-f]{2}/(?P<sha256>[0-9a-f]{64})/(?P<analysis>\d{1,18})/"
     r"(?P<ordinal>\d{1,9})-(?:(?P<token>\d{1,18})-)?\d+\.png(?:\.part)?"
 )
-"""Versions before gave names without a token."""
+"""Names of earlier versions have no token."""
 
 _HASH = text("SELECT sha256 FROM analysis JOIN media_file USING (media_id) WHERE analysis_id = :id")
 _KNOWN = text("""SELECT analysis_id, sha256 FROM analysis JOIN media_file USING (media_id)
                  WHERE analysis_id = ANY(:ids)""")
-_IN_WORK = text("SELECT analysis_id, ordinal, token FROM unit WHERE analysis_id = ANY(:ids) AND state = 'leased'")
+_IN_FLIGHT = text("SELECT analysis_id, ordinal, token FROM unit WHERE analysis_id = ANY(:ids) AND state = 'leased'")
 _NAMED = text("SELECT DISTINCT crop_uri FROM face WHERE analysis_id = ANY(:ids) AND crop_uri IS NOT NULL")
 _NAMED_BELOW = text("""
     SELECT DISTINCT crop_uri FROM media_file JOIN analysis USING (media_id) JOIN face USING (analysis_id)
@@ -63,18 +63,18 @@ _END = text("UPDATE crop_walk SET position = '', ended_at = now() WHERE url = :u
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unnamed:
-    """Strips that no row names and nobody is writing."""
+    """Strips that no row names and no worker is writing."""
 
     orphans: tuple[str, ...] = ()
-    """Of analyses of this database: broken-off attempts."""
+    """Of analyses of this database: strips of broken-off attempts."""
     strangers: tuple[str, ...] = ()
-    """Of analyses that this database does not have, or under names that this program does not give: perhaps another
-    database uses the same store, or an older backup was restored."""
+    """Of analyses that are not in this database, or with other names: another database uses the store, or an
+    older backup was restored."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CropAudit:
-    """What a whole crop store came to, compared with the rows."""
+    """Result of comparing a whole crop store with the rows."""
 
     strips: int = 0
     """Files in the store."""
@@ -92,7 +92,7 @@ class CropAudit:
 
 
 def find_unnamed(session: Session, names: Sequence[str]) -> Unnamed:
-    """Return which of some strips no row names; strips that are being written now are none of them.
+    """Return the strips that no row names, without those that a worker is writing.
 
     Args:
         session: an open session, begun after the strips were listed.
@@ -103,7 +103,7 @@ def find_unnamed(session: Session, names: Sequence[str]) -> Unnamed:
     parts = {name: _NAME.fullmatch(name) for name in names}
     ids = {"ids": sorted({int(found["analysis"]) for found in parts.values() if found})}
     known = {(row.analysis_id, row.sha256) for row in session.execute(_KNOWN, ids)}
-    in_work = {key for row in session.execute(_IN_WORK, ids) for key in (tuple(row), (*row[:2], None))}
+    in_flight = {key for row in session.execute(_IN_FLIGHT, ids) for key in (tuple(row), (*row[:2], None))}
     named = set(session.scalars(_NAMED, ids))
     orphans, strangers = [], []
     for name, found in parts.items():
@@ -111,7 +111,7 @@ def find_unnamed(session: Session, names: Sequence[str]) -> Unnamed:
             continue
         if found is None or (int(found["analysis"]), found["sha256"]) not in known:
             strangers.append(name)
-        elif _attempt(found) not in in_work:
+        elif _attempt(found) not in in_flight:
             orphans.append(name)
     return Unnamed(orphans=tuple(orphans), strangers=tuple(strangers))
 
@@ -123,20 +123,20 @@ def _attempt(found: re.Match[str]) -> tuple[int, int, int | None]:
 
 
 def find_orphans_of(session: Session, store: CropStore, analysis_id: int) -> tuple[str, ...]:
-    """Return the strips of one analysis that no row names and nobody is writing.
+    """Return the strips of one analysis that no row names and no worker is writing.
 
     Raises:
-        RetryableError: the store is away.
+        RetryableError: the store is unreachable.
     """
     sha256 = session.execute(_HASH, {"id": analysis_id}).scalar()
     return find_unnamed(session, store.find(strip_folder(sha256, analysis_id))).orphans if sha256 else ()
 
 
 def find_orphans(sessions: sessionmaker[Session], store: CropStore) -> CropAudit:
-    """Walk the whole store and all rows; what changes meanwhile is looked at a second time.
+    """Compare the whole store with all rows; differences are checked a second time, because workers go on.
 
     Raises:
-        RetryableError: the store is away.
+        RetryableError: the store is unreachable.
     """
     strips = 0
     unnamed: list[str] = []
@@ -162,7 +162,7 @@ def _is_named(session: Session, name: str) -> bool:
 
 @dataclass(slots=True)
 class _Walk:
-    """A walk that goes on."""
+    """State of a walk within one call."""
 
     sessions: sessionmaker[Session]
     store: CropStore
@@ -173,12 +173,12 @@ class _Walk:
 
 
 def walk_crops(sessions: sessionmaker[Session], store: CropStore, seconds: float) -> int:
-    """Go on with the walk for some seconds, at least one step, and remove orphans; returns how many.
+    """Continue the walk for some seconds, at least one step, and remove orphans; return how many.
 
-    Strips of analyses that this database does not have are counted and left: `facet doctor` shows them.
+    Strips of analyses that are not in this database are counted and kept: `facet doctor` shows them.
 
     Raises:
-        RetryableError: the store is away; the walk goes on there next time.
+        RetryableError: the store is unreachable; the next call continues there.
     """
     url = masked(store.url)
     with sessions.begin() as session:
@@ -227,7 +227,7 @@ def _step(walk: _Walk, folders: Iterable[str]) -> None:
 
 
 def _remove(store: CropStore, name: str) -> bool:
-    """Remove a strip; one that cannot be removed does not hold up the walk, which comes by again."""
+    """Remove a strip; one that cannot be removed is tried again in the next walk."""
     try:
         store.remove(name)
     except RetryableError as err:

@@ -1,7 +1,7 @@
-"""Crops of attempts that came to nothing: their worker died, lost the unit, failed at it or was stopped.
+"""Orphans in the crop store: strips of attempts whose worker died, lost the unit, failed or was stopped.
 
 Strips carry the token under which they were written, and a unit is stored only while it is leased under that token. So
-a strip that no row names, of a token that nobody holds any longer, never will be named: it can go without a lock.
+a strip without a row whose token is no longer leased stays without one: it is removed without a lock.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _STRIP = re.compile(r"/(?P<ordinal>\d+)-(?P<token>\d+)-\d+\.png(?:\.part)?$")
 
 
 def remove_orphans(sessions: sessionmaker[Session], store: CropStore, analyses: Iterable[int]) -> int:
-    """Remove strips of analyses that no row names and nobody is writing; returns how many went.
+    """Remove the orphans of analyses; return how many were removed.
 
-    A store that is away is no error: the next attempt at the unit, or the erasure of its file, removes them.
+    An unreachable store is no error: the next attempt at the unit, or the erasure of its file, removes them.
     """
     removed = 0
     for analysis_id in sorted(set(analyses)):
@@ -52,7 +52,7 @@ def remove_orphans(sessions: sessionmaker[Session], store: CropStore, analyses: 
 
 
 def remove_attempt(store: CropStore, unit: LeasedUnit) -> None:
-    """Remove the strips of an attempt that lost its unit, also where its file was erased meanwhile."""
+    """Remove the strips of an attempt that lost its unit, also where its file has been erased."""
     try:
         for name in store.find(strip_folder(unit.sha256, unit.analysis_id)):
             found = _STRIP.search(name)
@@ -64,7 +64,7 @@ def remove_attempt(store: CropStore, unit: LeasedUnit) -> None:
 
 
 def _find(session: Session, store: CropStore, analysis_id: int) -> list[str]:
-    """Find what can go. Files are listed first, then the units in work, then rows: what is stored meanwhile is seen."""
+    """Return the orphans: list strips, then units in flight, then rows, so that a strip stored meanwhile is kept."""
     key = {"id": analysis_id}
     sha256 = session.execute(
         text("SELECT sha256 FROM media_file JOIN analysis USING (media_id) WHERE analysis_id = :id"), key
@@ -73,11 +73,11 @@ def _find(session: Session, store: CropStore, analysis_id: int) -> list[str]:
         return []
     strips = [(name, found) for name in store.find(strip_folder(sha256, analysis_id)) if (found := _STRIP.search(name))]
     units = text("SELECT ordinal, token FROM unit WHERE analysis_id = :id AND state = 'leased'")
-    in_work = {(row.ordinal, row.token) for row in session.execute(units, key)}
+    in_flight = {(row.ordinal, row.token) for row in session.execute(units, key)}
     rows = text("SELECT DISTINCT crop_uri FROM face WHERE analysis_id = :id AND crop_uri IS NOT NULL")
     named = set(session.scalars(rows, key))
     return [
         name
         for name, found in strips
-        if name not in named and (int(found["ordinal"]), int(found["token"])) not in in_work
+        if name not in named and (int(found["ordinal"]), int(found["token"])) not in in_flight
     ]

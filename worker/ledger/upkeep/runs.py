@@ -1,4 +1,4 @@
-"""When upkeep last ended, and what it leaves undone: ``facet doctor`` and ``facet status`` show it."""
+"""Runs of upkeep: when each last ended and which work is late, for ``facet doctor`` and ``facet status``."""
 
 from __future__ import annotations
 
@@ -12,16 +12,14 @@ if TYPE_CHECKING:
 
 Upkeep = Literal["reconcile", "retention", "regroup"]
 
-LATE_SECONDS = 3600.0
-"""After its time is over, a file should be erased within seconds; an hour is left for a long queue."""
-SILENT_SECONDS = 600.0
-"""Upkeep runs every half minute."""
+LATE_SECONDS = 3600.0  # a due file should be erased within seconds; an hour is left for a long queue
+SILENT_SECONDS = 600.0  # upkeep runs every half minute
 
 _NOTE = text("""INSERT INTO upkeep_run AS u (name) VALUES (:name)
                 ON CONFLICT (name) DO UPDATE SET ended_at = now(), runs = u.runs + 1""")
 _RUNS = text("""SELECT name, cast(extract(epoch FROM now() - ended_at) AS float8) AS seconds FROM upkeep_run
                 ORDER BY ended_at DESC, name""")
-# Counted no further than shown: a job may have a million files.
+# Counted up to MAX_COUNTED: a job may have a million files.
 _LATE = text("""
     SELECT count(*) FROM (
         SELECT FROM job_item i JOIN job j USING (job_id)
@@ -39,38 +37,38 @@ REMEDY = "start `facet beat` and a `facet worker` that does upkeep"
 
 
 def note_upkeep(sessions: sessionmaker[Session], name: Upkeep) -> None:
-    """Write that a piece of upkeep has ended, by the database's clock."""
+    """Record the end of a run of upkeep, by the database's clock."""
     with sessions.begin() as session:
         session.execute(_NOTE, {"name": name})
 
 
 def read_runs(session: Session) -> dict[str, float]:
-    """Return how many seconds ago each piece of upkeep ended, the latest first; what never ended is not there."""
+    """Return the seconds since each kind of upkeep last ended, the latest first, without those that never ended."""
     return {str(row.name): float(row.seconds) for row in session.execute(_RUNS)}
 
 
 def describe_runs(runs: dict[str, float]) -> str:
-    """Return a line on when upkeep ended."""
-    told = ", ".join(f"{name} ended {_span(seconds)} ago" for name, seconds in runs.items())
-    return told or "no upkeep ended yet: `facet beat` and a `facet worker` do it"
+    """Return a line that states when each kind of upkeep ended."""
+    line = ", ".join(f"{name} ended {_span(seconds)} ago" for name, seconds in runs.items())
+    return line or "no upkeep ended yet: `facet beat` and a `facet worker` do it"
 
 
 def read_late(session: Session, *, waiting: bool) -> list[str]:
-    """Return what upkeep leaves undone, with what to do; nothing where all is well.
+    """Return messages about late upkeep, each with its remedy; none where all is well.
 
     Args:
         session: an open session.
-        waiting: whether units wait, of which upkeep would remind workers.
+        waiting: whether units wait, for which upkeep would wake workers.
     """
     late = int(session.execute(_LATE, {"late": LATE_SECONDS, "most": MAX_COUNTED}).scalar_one())
     runs = read_runs(session)
     if late:
         count = f"{late:,}" if late < MAX_COUNTED else f"{late:,} or more"
-        told = f"{count} files should have been erased more than an hour ago ({describe_runs(runs)})"
-        return [f"{told}; {REMEDY}, or run `facet forget --due --yes`"]
+        late_files = f"{count} files should have been erased more than an hour ago ({describe_runs(runs)})"
+        return [f"{late_files}; {REMEDY}, or run `facet forget --due --yes`"]
     silent = runs.get("reconcile", 0.0)
     if silent > SILENT_SECONDS and (waiting or session.execute(_KEPT).scalar_one()):
-        return [f"upkeep stopped: nothing was looked for that was forgotten or is due since {_span(silent)}; {REMEDY}"]
+        return [f"upkeep stopped {_span(silent)} ago, so that lost wake-ups and due files are not looked for; {REMEDY}"]
     return []
 
 

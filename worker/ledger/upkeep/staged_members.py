@@ -1,7 +1,7 @@
-"""Members of archives in the staging folder: unpacked again where a copy is gone, removed when nothing waits for it.
+"""Members of archives in the staging folder: unpacked again where a copy is gone, evicted when no unit waits for it.
 
-A copy is there for the units of its file. Whoever wants it later (an annotated picture, say) finds it in the archive,
-which the addresses of the file name. So no copy has to be kept, and none that is removed is lost.
+A copy is needed by the units of its file only. A later reader (`facet annotate`) finds the member in the archive,
+which the addresses of the file name. So no copy has to be kept, and no evicted one is lost.
 """
 
 from __future__ import annotations
@@ -33,11 +33,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-EVICT_SECONDS = 2.0
-"""Of one look at the folder; the next goes on where it stopped."""
+EVICT_SECONDS = 2.0  # of one call; the next one continues where it stopped
 FOLDERS = tuple(f"{number:02x}" for number in range(256))
-WRITING_SECONDS = 600.0
-"""How much older a copy has to be than what an open submission wrote last: clocks differ."""
+WRITING_SECONDS = 600.0  # by which a copy has to be older than the last rows of an open submission: clocks differ
 
 _WAITED_FOR = text("""SELECT m.sha256 FROM media_file AS m JOIN analysis AS a USING (media_id)
                       WHERE a.state = 'pending' AND m.sha256 = ANY (:copies)""")
@@ -55,22 +53,22 @@ _URIS = text("""SELECT uri FROM media_file WHERE sha256 = :sha256
 
 @dataclass(slots=True)
 class StagedMembers:
-    """The staging folder of this host, as far as members of archives are concerned.
+    """The members of archives in the staging folder of this host.
 
     Args:
         folder: the staging folder.
         options: limits for archives.
-        sessions: of the database; None: nothing can be unpacked again.
+        sessions: of the database; None where no member can be unpacked again.
     """
 
     folder: Path
     options: IngestOptions
     sessions: sessionmaker[Session] | None = None
     _next: int = field(default=0)
-    """The folder at which the next look begins."""
+    """Index of the folder at which the next call begins."""
 
     def restore(self, location: Path, check: Callable[[Path], None]) -> None:
-        """Unpack the copy of a member again if it is gone from this host's folder.
+        """Unpack a member again if its copy is gone from this host's folder.
 
         Args:
             location: of the copy; other files are left alone.
@@ -110,11 +108,11 @@ class StagedMembers:
         return any(isinstance(item, FoundFile) and item.location == location for item in items)
 
     def evict(self, session: Session, seconds: float = EVICT_SECONDS) -> int:
-        """Remove copies that no open analysis waits for, and what killed processes left; returns how many copies.
+        """Remove copies that no open analysis waits for, and partial files; return how many copies.
 
         Args:
             session: an open session.
-            seconds: after them the next call goes on.
+            seconds: after which the next call continues.
         """
         until = time.monotonic() + seconds
         remove_partials(self.folder)
@@ -130,14 +128,14 @@ class StagedMembers:
         return removed
 
     def _forget_removed(self, session: Session) -> None:
-        """Forget copies that an erasure on another host left to this one, once they are gone."""
+        """Delete the removal notes of copies that an erasure on another host left to this host, once they are gone."""
         rows = session.execute(_LEFT, {"folder": str(self.folder)}).all()
         gone = [row.removal_id for row in rows if not any(Path(row.path).parent.glob(f"{Path(row.path).name}.*"))]
         if gone:
             session.execute(text("DELETE FROM file_removal WHERE removal_id = ANY(:ids)"), {"ids": gone})
 
     def _copies(self, folder: str, before: float | None) -> Iterator[Path]:
-        """Yield the copies in a folder that no submission has just made."""
+        """Yield the copies in a folder, without those that an open submission may have made."""
         for path in (self.folder / folder).glob("*"):
             if path.suffix != COPY_SUFFIX and STAGED.search(str(path)):
                 with suppress(FileNotFoundError):
@@ -150,7 +148,7 @@ def open_sources(settings: Settings, sessions: sessionmaker[Session] | None = No
 
     Args:
         settings: of the deployment.
-        sessions: of its database, which knows the archives that members came from.
+        sessions: of its database, which names the archives of members.
     """
     cache = FetchCache(settings.staging, settings.cache_bytes)
     options = IngestOptions(roots=settings.media_roots, cache_bytes=settings.cache_bytes)
@@ -165,14 +163,14 @@ def _remove(session: Session, copies: Sequence[Path]) -> int:
     removed = 0
     for path in copies:
         if path.stem not in waited_for:
-            with suppress(OSError):  # the next look comes by again
+            with suppress(OSError):  # the next call tries again
                 path.unlink(missing_ok=True)
                 removed += 1
     return removed
 
 
 def _archives(uri: str) -> Iterator[str]:
-    """Yield what may be the archive in an address, the outermost one: a path may hold the separator, too."""
+    """Yield each part of an address that may name the outermost archive: a path may contain the separator, too."""
     end = uri.find(MEMBER_SEPARATOR)
     while end > 0:
         yield uri[:end]
@@ -180,6 +178,6 @@ def _archives(uri: str) -> Iterator[str]:
 
 
 def _likelihood(archive: tuple[str, str]) -> tuple[bool, bool, int]:
-    """Rank what may be the archive in an address: a file, else a place in a folder that is there."""
+    """Return a sort key of what may be the archive: an existing file first, then a path in an existing folder."""
     path = Path(archive[0])
     return remote.is_url(archive[0]) or path.is_file(), path.parent.is_dir(), len(archive[0])

@@ -1,4 +1,4 @@
-"""What an error that reaches the command line looks like."""
+"""Errors that reach the command line, as a user sees them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_a_database_that_is_full_or_away_takes_one_line(monkeypatch, capsys, err
     assert "facet db check" in told
 
 
-def test_an_error_that_nobody_expected_is_not_hidden(monkeypatch):
+def test_an_unexpected_error_is_not_hidden(monkeypatch):
     def fail():
         raise IntegrityError("INSERT INTO job", {}, psycopg.errors.UniqueViolation("duplicate key"))
 

@@ -39,7 +39,7 @@ def test_a_file_that_cannot_be_read_is_started_afresh(beat, tmp_path, text):
     assert list(beat().schedule) == ["daily"]
 
 
-def test_a_disk_that_is_full_does_not_stop_the_bell(beat, tmp_path, caplog):
+def test_a_disk_that_is_full_does_not_stop_the_schedule(beat, tmp_path, caplog):
     scheduler = beat()
     (tmp_path / "beat.partial").mkdir()
     scheduler.sync()
@@ -56,7 +56,7 @@ def test_a_clock_that_was_set_back_does_not_stop_the_schedule(beat, tmp_path, ah
     assert not scheduler.is_due(scheduler.reserve(entry)).is_due
 
 
-def test_messages_that_nobody_takes_are_not_added_to(tmp_path, monkeypatch):
+def test_no_message_is_added_to_many_that_wait(tmp_path, monkeypatch):
     app = make_app(Settings(broker_url="memory://", regroup_hours=24))
     sent, waiting = [], {"facet-upkeep": 0}
     monkeypatch.setattr(app, "send_task", lambda task, *_, **__: sent.append(task))

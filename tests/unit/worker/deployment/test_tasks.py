@@ -1,4 +1,4 @@
-"""What Celery is told, name by name, and that a task whose service is away says so in our words."""
+"""The settings of Celery, one by one, and tasks whose service is unreachable."""
 
 from __future__ import annotations
 

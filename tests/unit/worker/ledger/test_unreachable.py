@@ -1,4 +1,4 @@
-"""What a missing file means: deleted, or on a disk that this host lacks."""
+"""A missing file was deleted, or lies on a disk that this host lacks."""
 
 import os
 from pathlib import Path
