@@ -176,11 +176,11 @@ def test_rows_that_a_worker_is_storing_are_waited_for(archive, monkeypatch):
     with archive.sessions() as session:
         ledger.finish_unit(session, unit, "done")
         end_analysis(session, unit.analysis_id)
-        monkeypatch.setattr(cancel, "PATIENCE_SECONDS", 0.2)
+        monkeypatch.setattr(cancel, "LOCK_WAIT_SECONDS", 0.2)
         with pytest.raises(RetryableError, match="1 files"):
             cancel.cancel_job(archive.sessions, job)
         assert states(archive) == ["leased", "cancelled"]
-        monkeypatch.setattr(cancel, "PATIENCE_SECONDS", 20)
+        monkeypatch.setattr(cancel, "LOCK_WAIT_SECONDS", 20)
         thread = threading.Thread(target=cancel.cancel_job, args=(archive.sessions, job))
         thread.start()
         session.commit()
@@ -190,7 +190,7 @@ def test_rows_that_a_worker_is_storing_are_waited_for(archive, monkeypatch):
 
 
 def test_a_file_that_is_being_finished_is_not_waited_for(archive, monkeypatch):
-    monkeypatch.setattr(cancel, "PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(cancel, "LOCK_WAIT_SECONDS", 0.2)
     job = archive.submit(archive.files(0, 1)).job_id
     (unit,) = take(archive)
     with archive.sessions() as finishing:

@@ -54,7 +54,7 @@ def test_a_file_at_which_it_fails_is_passed_over_and_all_others_get_people(crowd
     assert type(error).__name__ in told
     crowd.session.commit()
     with sessions.begin() as session:
-        identify_attempts.retry_passed_over(session, crowd.release_id)
+        identify_attempts.retry_skipped(session, crowd.release_id)
     assert identifier.finish() == 3
     assert without_people(crowd) == []
     assert not [line for line in run_health_checks(crowd.session) if "regroup" in line]

@@ -71,10 +71,10 @@ def test_corrections_are_made_listed_and_undone(facet):
     [
         ("name 9 Ada", "there is no person 9"),
         ("show 9", "there is no person 9"),
-        ("split 1 --appearances 1,x", "cannot be read; expected numbers"),
+        ("split 1 --appearances 1,x", "cannot be read, expected numbers"),
         ("undo", "no correction is active"),
         ("regroup --apply 3", "no open proposal 3"),
-        ("regroup --yes --discard 3", "expected one of them"),
+        ("regroup --yes --discard 3", "expected at most one"),
     ],
 )
 def test_wrong_use_is_refused_with_a_remedy(facet, line, message):

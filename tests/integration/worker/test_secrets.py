@@ -66,7 +66,7 @@ def test_the_doctor_shows_no_password(tmp_path):
     )
     findings = examine(config)
     failing = ["database", "work", "people", "erasure", "broker", "release"]
-    assert [one.what for one in findings if not one.ok] == failing
+    assert [one.subject for one in findings if not one.ok] == failing
     assert SECRET not in json.dumps([one.found for one in findings])
 
 
