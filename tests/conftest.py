@@ -30,7 +30,7 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def embedded_postgres() -> Iterator[EmbeddedPostgres]:
-    """Give a real PostgreSQL with all tables and views, for the whole run.
+    """Start a real PostgreSQL with all tables and views, for the whole run.
 
     Not below pytest's own folder: another run closes that for other users, and PostgreSQL may be one.
     """

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 class TenMinutes:
-    """Says of every film that it is ten minutes long."""
+    """Reports every video to be ten minutes long."""
 
     def probe(self, location: str, kind: str) -> MediaInfo:
         return MediaInfo(kind=kind, format="made", width=640, height=360, duration_seconds=600.0)

@@ -92,7 +92,7 @@ def test_workers_that_share_films_never_deadlock(archive):
 
 
 def make_release(name):
-    """Give as much of a release as its registration reads."""
+    """Return those parts of a release that its registration reads."""
     manifest = SimpleNamespace(metrics={}, to_json=lambda: "{}")
     return SimpleNamespace(fingerprint=name, name=name, weights_sha256="0" * 64, manifest=manifest)
 

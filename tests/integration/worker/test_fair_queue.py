@@ -1,4 +1,4 @@
-"""Who comes next, on a real PostgreSQL: jobs of equal priority go forward side by side."""
+"""The order of units on a real PostgreSQL: jobs of equal priority progress side by side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a process does with its leases when the database goes away under it: it keeps none that it does not work on."""
+"""Leases of a process whose database goes away: it keeps none that it does not work on."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from worker.types import MediaInfo
 
 
 class Prober:
-    """Says of every film that it is ten minutes long, or fails."""
+    """Reports every video to be ten minutes long, or fails."""
 
     def __init__(self, error=None):
         self.error = error

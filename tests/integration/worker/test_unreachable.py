@@ -43,7 +43,7 @@ def findings(archive):
 
 
 def work(archive, unreachable, name="one"):
-    """What a worker does with units, but for looking at frames."""
+    """Do with units as a worker does, without analysing frames."""
     seen = []
     with LeaseHolder(archive.sessions, archive.lease(name), unreachable=unreachable) as leases:
         context = WriterContext(archive.sessions, leases, CropStore("memory://crops"), archive.release_id, {}, 3)
@@ -94,7 +94,9 @@ def test_units_on_a_disk_that_is_away_are_left_and_others_done(archive, files):
 
     host = socket.gethostname()
     (complaint,) = findings(archive)
-    assert complaint.startswith(f"files wait for a host that has them: {files / 'nas'} cannot be read on {host}; mount")
+    assert complaint.startswith(
+        f"files wait for a host that has them: {files / 'nas'} cannot be read on {host}; is it mounted?"
+    )
     for number in range(3):  # now it is mounted: another worker takes them, none of which counts as a suspect
         (files / "nas").mkdir(exist_ok=True)
         Image.new("RGB", (20, 20), (number, 0, 0)).save(files / "nas" / f"{number}.jpg")

@@ -68,7 +68,7 @@ def read_late(session: Session, *, waiting: bool) -> list[str]:
         return [f"{late_files}; {REMEDY}, or run `facet forget --due --yes`"]
     silent = runs.get("reconcile", 0.0)
     if silent > SILENT_SECONDS and (waiting or session.execute(_KEPT).scalar_one()):
-        return [f"upkeep stopped {_span(silent)} ago, so that lost wake-ups and due files are not looked for; {REMEDY}"]
+        return [f"upkeep stopped: no run has ended for {_span(silent)}, so lost wake-ups and due files wait; {REMEDY}"]
     return []
 
 

@@ -34,7 +34,7 @@ _TOO_STRONG = re.compile(r"FOR UPDATE|^\s*DELETE")
 
 @dataclass
 class _Transaction:
-    """What one transaction holds."""
+    """Locks that one transaction holds."""
 
     before: set[tuple[str, int]]
     """Rows that were there when it began."""
