@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -30,11 +31,13 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session")
 def embedded_postgres() -> Iterator[EmbeddedPostgres]:
-    """Start a real PostgreSQL with all tables and views, for the whole run.
+    """Start a real PostgreSQL with all tables and views, for the whole run or for that of each parallel process.
 
     Not below pytest's own folder: another run closes that for other users, and PostgreSQL may be one.
+    Runs that follow each other may share one: FACET_TEST_POSTGRES names its folder.
     """
-    with TemporaryDirectory(prefix="facet-tests-") as folder, EmbeddedPostgres(Path(folder)) as server:
+    shared = os.environ.get("FACET_TEST_POSTGRES")
+    with TemporaryDirectory(prefix="facet-tests-") as own, EmbeddedPostgres(Path(shared or own)) as server:
         _forget_durability(server.url)
         upgrade(server.url)
         yield server
