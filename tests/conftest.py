@@ -18,6 +18,10 @@ from db.server.embedded import EmbeddedPostgres
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Parallel processes share the cores: each computes with one thread, and so do the programs that it starts.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
