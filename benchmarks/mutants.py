@@ -5,7 +5,7 @@
 
 Works on a copy of the tree, so that the checkout stays as it is and child processes see a change too. A process that
 has loaded the libraries forks for each change and runs the tests there until the first one fails. All runs share one
-PostgreSQL a job. A run that takes many times as long as the unchanged one counts as noticed.
+PostgreSQL a job. A run that computes many times as long as the unchanged one, or waits for minutes, counts as noticed.
 
 mutmut 3 changes nothing outside functions, where the SQL of ledger, store and erasure stands, and has one choice of
 tests for all files; cosmic-ray changes no strings at all, edits the checkout in place and starts an interpreter, torch
@@ -20,6 +20,7 @@ import importlib
 import json
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -42,8 +43,9 @@ ROOT = Path(__file__).resolve().parents[1]
 HEAVY = ("torch", "torchvision", "numpy", "cv2", "sqlalchemy", "psycopg", "pytest", "pyarrow", "faiss")
 """Libraries that are loaded once; of Facet's own packages none, since they change."""
 NOTICED, NO_TESTS = 1, 5  # pytest's exit statuses
-MIN_LIMIT_SECONDS = 30.0
-SLOWER = 5  # a run that takes so many times as long as the unchanged one hangs
+MIN_CPU_SECONDS = 20
+SLOWER = 5  # a run that computes so many times as long as the unchanged one hangs
+MAX_SECONDS = 300  # for a run that waits: long, since the machine may be busy
 
 PYTEST = ("-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", "--no-header")
 
@@ -181,22 +183,22 @@ def _postgres(folder: Path) -> Iterator[None]:
 
 
 def _area(options: Options, name: str, area: Area) -> Iterator[Mutant]:
-    before = time.monotonic()
-    status = _tests(area, options.tree.parent / "out", 600.0)
-    spent = time.monotonic() - before
+    before = _children_seconds()
+    status = _tests(area, options.tree.parent / "out", MAX_SECONDS)
+    spent = _children_seconds() - before
     if status:
         said = (options.tree.parent / "out").read_text()[-3000:]
         raise SystemExit(f"{name}: the tests of the unchanged area end with status {status}\n{said}")
-    limit = max(MIN_LIMIT_SECONDS, SLOWER * spent)
+    limit = MIN_CPU_SECONDS + int(SLOWER * spent)
     print(f"{name}: unchanged in {spent:.0f} s", file=sys.stderr, flush=True)
     for file, mutation in _sampled(options, area):
         path = options.tree / file
         source = path.read_bytes()
         text = mutation.describe(source)
-        before = time.monotonic()
+        before = _children_seconds()
         with _changed(path, mutation.apply(source), source):
             status = _tests(area, options.tree.parent / "out", limit)
-        mutant = Mutant(name, file, mutation.line, text, bool(status), round(time.monotonic() - before, 1))
+        mutant = Mutant(name, file, mutation.line, text, bool(status), round(_children_seconds() - before, 1))
         if not status:
             print(f"  {file}:{mutation.line} {text}", file=sys.stderr, flush=True)
         yield mutant
@@ -224,11 +226,17 @@ def _changed(path: Path, source: bytes, before: bytes) -> Iterator[None]:
     path.write_bytes(before)
 
 
-def _tests(area: Area, out: Path, limit: float) -> int:
+def _children_seconds() -> float:
+    """Return what the ended children computed, and theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _tests(area: Area, out: Path, limit: int) -> int:
     """Run the tests of an area in a fork; 0 where all pass, and something else where a test fails or time is over."""
     shutil.rmtree(".hypothesis", ignore_errors=True)  # what one change failed on would be tried first on the next
     process = _fork(lambda: _pytest(area, out, limit))
-    deadline = time.monotonic() + limit
+    deadline = time.monotonic() + MAX_SECONDS
     while time.monotonic() < deadline:
         ended, status = os.waitpid(process, os.WNOHANG)
         if ended:
@@ -240,15 +248,16 @@ def _tests(area: Area, out: Path, limit: float) -> int:
     return NOTICED
 
 
-def _pytest(area: Area, out: Path, limit: float) -> int:
+def _pytest(area: Area, out: Path, limit: int) -> int:
     import pytest  # noqa: PLC0415 - loaded before the fork
 
     os.setsid()
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
     with out.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
     base = str(out.parent / "pytest")
-    return int(pytest.main([*area.tests, *PYTEST, "--basetemp", base, "--timeout", str(int(limit))]))
+    return int(pytest.main([*area.tests, *PYTEST, "--basetemp", base, "--timeout", str(MAX_SECONDS)]))
 
 
 def _sweep(group: int) -> None:

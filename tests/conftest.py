@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 from sqlalchemy import text
 
 from db.base import Base
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Parallel processes share the cores: each computes with one thread, and so do the programs that it starts.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile("facet", deadline=None)  # a busy machine is no failure
+settings.load_profile("facet")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

@@ -81,3 +81,22 @@ def test_a_tick_is_taken_once_though_the_stamps_go_back():
     sampler = Sampler(2.0)
     stamps = [0.0, 0.6, 0.4, 0.7, 0.2, 0.9, 1.0]
     assert [at for at in stamps if sampler.takes(at, at + 0.1)] == [0.0, 0.6, 1.0]
+
+
+def test_every_frame_is_taken_where_no_rate_is_set():
+    sampler = Sampler(None, 0.0)
+    sampler.resume_after(3.0)
+    assert [sampler.takes(at, at + 0.1) for at in (0.0, 0.0, 7.0)] == [True] * 3
+
+
+def test_no_frame_of_none_is_taken():
+    assert taken(np.zeros(0), 2.0, 0.0).shape == taken(np.zeros(0), None, 0.0).shape == (0,)
+
+
+def test_ticks_count_from_the_first_frame_when_going_on():
+    sampler = Sampler(2.0, 10.2)
+    sampler.resume_after(10.3)  # tick 0
+    assert [at for at in (10.6, 10.7, 10.9, 11.2) if sampler.takes(at, at + 0.1)] == [10.7, 11.2]
+    whole = Sampler(2.0)
+    whole.resume_after(0.6)  # without a first frame, ticks count from the start of the video
+    assert [at for at in (0.9, 1.0) if whole.takes(at, at + 0.1)] == []
