@@ -7,13 +7,15 @@ STAMP := $(VENV)/.installed
 EXTRAS := dev,demo,train,monitor
 DEMO ?= demo
 PYTEST_FLAGS ?=
+# Areas and options of benchmarks/mutants.py, such as MUTANTS="track --sample 1000"
+MUTANTS ?=
 
 # What this shell has set for a deployment of its own stays out of the tests and the demo.
 unexport FACET_HOME FACET_DATABASE_URL FACET_READER_DATABASE_URL FACET_BROKER_URL FACET_CROPS_URL
 unexport FACET_HEADS FACET_RELEASE FACET_MEDIA_ROOTS
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test fast lint format docs demo chaos clean
+.PHONY: help setup test fast lint format docs demo chaos mutants clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +53,9 @@ demo: setup ## Analyse a small public-domain archive in ./demo and query it
 
 chaos: setup ## Kill and confuse workers and services a hundred times amid busy users, and compare the rows (15 minutes)
 	$(BIN)/python benchmarks/chaos.py
+
+mutants: setup ## Change the core logic, a line at a time, and count the changes that tests notice (an hour or more)
+	$(BIN)/python benchmarks/mutants.py $(MUTANTS)
 
 clean: ## Remove caches, build outputs, the demo and the quickstart; keep .venv
 	rm -rf demo quickstart build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

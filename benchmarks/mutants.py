@@ -40,14 +40,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = ("torch", "torchvision", "numpy", "cv2", "sqlalchemy", "psycopg", "pytest", "pyarrow", "faiss")
+HEAVY = (
+    "torch", "torchvision", "numpy", "cv2", "sqlalchemy.orm", "psycopg", "pytest", "hypothesis", "pyarrow", "faiss",
+    "alembic.command", "pgvector.sqlalchemy", "pydantic_settings", "PIL.Image", "fsspec", "rich.console", "psutil",
+)  # fmt: skip
 """Libraries that are loaded once; of Facet's own packages none, since they change."""
 NOTICED, NO_TESTS = 1, 5  # pytest's exit statuses
 MIN_CPU_SECONDS = 20
 SLOWER = 5  # a run that computes so many times as long as the unchanged one hangs
 MAX_SECONDS = 300  # for a run that waits: long, since the machine may be busy
 
-PYTEST = ("-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", "--no-header")
+PYTEST = ("-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", "--no-header",
+          "-W", "ignore:Module already imported:pytest.PytestAssertRewriteWarning")  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
