@@ -68,7 +68,7 @@ class Mutant:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a run is asked for."""
+    """Options of a run."""
 
     sample: int
     seed: int
