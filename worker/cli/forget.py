@@ -33,7 +33,7 @@ class _Targets:
     def __post_init__(self) -> None:
         given = bool(self.media) + (self.person is not None) + self.due
         if given != 1:
-            raise UsageError(f"got {given} of --media, --person and --due, expected exactly one")
+            raise UsageError(f"got {given} of --media, --person and --due, expected one; name exactly one of them")
 
 
 def add_commands(app: typer.Typer) -> None:

@@ -68,7 +68,7 @@ class _Query:
     def __post_init__(self) -> None:
         given = sum(value is not None for value in (self.photo, self.person, self.appearance))
         if given != 1:
-            raise UsageError(f"got {given} of PHOTO, --person and --appearance, expected exactly one")
+            raise UsageError(f"got {given} of PHOTO, --person and --appearance, expected one; name exactly one of them")
         if self.photo is None and (self.face is not None or self.every):
             raise UsageError("--face and --all choose among the faces of a photo; name a PHOTO, or leave them out")
         if self.face is not None and self.every:
