@@ -7,6 +7,10 @@ STAMP := $(VENV)/.installed
 EXTRAS := dev,demo,train,monitor
 DEMO ?= demo
 PYTEST_FLAGS ?=
+# Tests wait as often as they compute: one process more than there are cores, each with a PostgreSQL of its own.
+PROCESSES ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 8 ? cores + 1 : 8)))
+# A file stays in one process, for its fixtures; the slow files come first.
+PARALLEL := -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 # Areas and options of benchmarks/mutants.py, such as MUTANTS="track --sample 1000"
 MUTANTS ?=
 
@@ -23,10 +27,10 @@ help: ## List these commands
 setup: $(STAMP) ## Make .venv with everything that Facet, its tests and its demo need
 
 test: setup ## Run the whole test suite
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_FLAGS)
 
 fast: setup ## Run the unit tests, which need no service
-	$(BIN)/python -m pytest tests/unit $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest tests/unit $(PARALLEL) $(PYTEST_FLAGS)
 
 lint: setup ## Check style, format, types and the import contract
 	@status=0; for check in 'ruff check .' 'ruff format --check .' mypy lint-imports; do \

@@ -118,15 +118,52 @@ def bilinear(plane: torch.Tensor, x: float, y: float) -> float:
     return float(columns @ torch.tensor([1 - down, down], dtype=torch.float64))
 
 
-@pytest.mark.parametrize(("scale", "places"), [(1.2, (0.0,)), (1.5, (-0.25, 0.25)), (1.9, (-0.25, 0.25))])
-def test_a_crop_pixel_is_the_mean_of_four_places_around_its_centre(scale, places):
+@pytest.mark.parametrize(
+    ("scale", "places"), [(0.3, (0.0,)), (1.0, (0.0,)), (1.2, (0.0,)), (1.5, (-0.25, 0.25)), (1.9, (-0.25, 0.25))]
+)
+@pytest.mark.parametrize(("degrees", "shift"), [(0.0, (3.3, 5.6)), (0.0, (10.05, 9.95)), (17.0, (70.2, 4.6))])
+def test_a_crop_pixel_is_the_mean_of_four_places_around_its_centre(scale, places, degrees, shift):
     """Computed by hand, point by point; below 1.25 source pixels to one of the crop, its centre is enough."""
-    generator = torch.Generator().manual_seed(11)
-    frame = torch.randint(0, 256, (1, 3, 240, 230), dtype=torch.uint8, generator=generator)
-    landmarks = (ARCFACE_TEMPLATE * scale + torch.tensor([3.3, 5.6]))[None]
-    crop = align(frame, torch.tensor([0]), landmarks)[0]
-    for row, column in ((1, 2), (17, 95), (56, 57), (101, 30), (110, 109)):
+    frame = torch.randint(0, 256, (1, 3, 290, 281), dtype=torch.uint8, generator=torch.Generator().manual_seed(11))
+    crop = align(frame, torch.tensor([0]), turned(ARCFACE_TEMPLATE, degrees, scale, shift)[None])[0]
+    for row, column in ((0, 0), (0, 111), (111, 0), (111, 111), (17, 95), (56, 57), (101, 30)):
+        spots = torch.tensor([(column + 0.5 + x, row + 0.5 + y) for x in places for y in places])
+        found = turned(spots, degrees, scale, shift).tolist()
         for plane, drawn in zip(frame[0], crop[:, row, column].tolist(), strict=True):
-            spots = [(scale * (column + 0.5 + x) + 3.3, scale * (row + 0.5 + y) + 5.6) for x in places for y in places]
-            mean = sum(bilinear(plane, *spot) for spot in spots) / len(spots)
-            assert drawn == pytest.approx(mean, abs=0.6)
+            mean = sum(bilinear(plane, *spot) for spot in found) / len(found)
+            assert drawn == pytest.approx(mean, abs=0.7)
+
+
+def test_the_template_is_that_of_arcface_in_coordinates_whose_pixel_centres_are_halves():
+    published = [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+    assert torch.allclose(ARCFACE_TEMPLATE, torch.tensor(published) + 0.5, atol=1e-4)
+
+
+def test_landmarks_that_are_nearly_one_point_are_only_shifted():
+    for spread, one_point in ((0.009, True), (0.02, False)):
+        landmarks = 40 + spread * torch.tensor([[-1.0, 0], [1, 0], [0, 0], [0, -1], [0, 1]])[None]  # 4 spread^2
+        scale = float(similarity_transforms(landmarks, ARCFACE_TEMPLATE)[0, 0, 0])
+        assert (scale == 1.0) is one_point
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_a_large_face_is_the_mean_of_its_pixels(factor):
+    """At a whole number of source pixels to one of the crop, each crop pixel is about the mean of its own ones."""
+    ramp = torch.arange(160 * factor).float() / factor
+    frame = torch.stack(
+        [ramp.expand(160 * factor, -1), ramp[:, None].expand(-1, 160 * factor), torch.zeros(160 * factor, 160 * factor)]
+    )
+    landmarks = ((ARCFACE_TEMPLATE + torch.tensor([20.0, 10.0])) * factor)[None]
+    crop = align(frame.round().to(torch.uint8)[None], torch.tensor([0]), landmarks)[0].float()
+    centres = torch.arange(112) + 0.5
+    assert (crop[0] - (centres + 20 - 0.5 / factor)).abs().max() <= 1
+    assert (crop[1] - (centres + 10 - 0.5 / factor)[:, None]).abs().max() <= 1
+
+
+def test_many_faces_are_cut_as_one_by_one():
+    frames = torch.randint(0, 256, (2, 3, 90, 110), dtype=torch.uint8, generator=torch.Generator().manual_seed(3))
+    landmarks = torch.stack([turned(ARCFACE_TEMPLATE, n, 0.4 + 0.01 * n, (n, 0.5 * n)) for n in range(70)])
+    index = torch.arange(70) % 2
+    together = align(frames, index, landmarks)
+    for row in (0, 31, 32, 33, 63, 64, 69):
+        assert torch.equal(together[row], align(frames, index[row : row + 1], landmarks[row : row + 1])[0])

@@ -119,6 +119,30 @@ def test_a_labels_threshold_lets_few_others_through():
         assert np.mean(probabilities[truth != label, label] > limits[label]) == pytest.approx(0.05, abs=0.002)
 
 
+@pytest.mark.parametrize(("most_false", "threshold"), [(0.0, 0.9), (0.25, 0.7), (0.49, 0.7), (0.5, 0.5)])
+def test_a_threshold_is_the_probability_above_which_the_share_of_others_is_allowed(most_false, threshold):
+    own = np.array([0.95, 0.3, 0.5, 0.7, 0.9], np.float32)  # the first face has the label, four others do not
+    limits = operating.thresholds(np.stack([own, 1 - own], axis=1), np.array([0, 1, 1, 1, 1]), most_false)
+    assert limits.dtype == np.float32
+    assert limits == pytest.approx([threshold, 1 - 0.95], abs=1e-6)
+
+
+def test_a_label_that_all_faces_have_gets_a_half():
+    assert operating.thresholds(np.ones((3, 1), np.float32), np.zeros(3, np.int64), 0.1).tolist() == [0.5]
+
+
+def test_operating_points_count_faces_with_several_labels():
+    probabilities = torch.tensor([[0.9, 0.8], [0.6, 0.7], [0.1, 0.9], [0.2, 0.1]])
+    faces = people(age=np.zeros(4), ethnicity=np.array([0, 0, 1, 1]))
+    rows = operating.operating_point(HeadOutput(("x", "y"), probabilities), faces, (0.6, 0.6)).rows
+    figures = {(row.measure, row.group): row.figure.value for row in rows}
+    assert figures["left without a label", "all"] == pytest.approx(1 / 4)
+    assert figures["given several labels", "all"] == pytest.approx(1 / 4)
+    assert figures["true positives", "x"] == figures["true positives", "y"] == pytest.approx(1 / 2)
+    assert figures["false positives", "x"] == 0
+    assert figures["false positives", "y"] == 1
+
+
 def test_operating_points_count_faces_without_a_label():
     probabilities = torch.tensor([[0.9, 0.1], [0.5, 0.5], [0.1, 0.9], [0.2, 0.8]])
     faces = people(age=np.zeros(4), ethnicity=np.array([0, 0, 1, UNKNOWN]))

@@ -55,6 +55,60 @@ def test_a_figure_of_no_rows_is_nan():
     assert np.isnan(nothing.value)
 
 
+def test_an_interval_holds_95_percent_of_the_resampled_means():
+    values = np.arange(400) % 4 == 0
+    random = np.random.default_rng(3)
+    means = [values[random.integers(0, 400, 400)].mean() for _ in range(1000)]
+    for figure in (metrics.measure(np.mean, values, seed=3), metrics.measure_mean(values, seed=3)):
+        assert (figure.value, figure.count) == (0.25, 400)
+        assert (figure.low, figure.high) == pytest.approx(tuple(np.quantile(means, (0.025, 0.975))), abs=0.003)
+    assert np.isnan(metrics.measure(np.mean, values, draws=0).low)
+
+
+def test_resampling_in_parts_resamples_as_often(monkeypatch):
+    values = np.arange(60) % 3 == 0
+    whole = metrics.measure_mean(values, draws=50)
+    monkeypatch.setattr(metrics, "_DRAWN_AT_ONCE", 60 * 7)
+    assert metrics.measure_mean(values, draws=50) == whole
+    assert metrics.measure_mean(np.zeros(0)).count == 0
+
+
+def test_columns_are_resampled_together():
+    first = np.arange(50)
+    figure = metrics.measure(lambda a, b: float(np.abs(a - b).max()), first, first + 1, draws=20)
+    assert (figure.value, figure.low, figure.high) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "share"), [(0.0, 1 / 4), (0.24, 1 / 4), (0.25, 2 / 4), (0.5, 3 / 4), (0.75, 1), (1.0, 1)]
+)
+def test_true_positives_at_the_threshold_of_the_allowed_false_ones(allowed, share):
+    similarity = np.array([0.95, 0.8, 0.6, 0.4, 0.9, 0.7, 0.5, 0.3], dtype=np.float32)
+    same = np.arange(8) < 4
+    assert metrics.true_positives_at(similarity, same, allowed) == pytest.approx(share)
+    assert np.isnan(metrics.true_positives_at(similarity, same | True, allowed))
+    assert np.isnan(metrics.true_positives_at(similarity, same & False, allowed))
+
+
+def test_an_interval_holds_its_ends():
+    assert metrics.coverage(np.array([1.0, 2.0]), np.array([3.0, 4.0]), np.array([1.0, 4.0])) == 1
+
+
+def test_a_probability_of_a_half_is_no():
+    half, none = np.array([[0.5], [0.6], [0.4]]), np.zeros((3, 1))
+    assert metrics.mean_column_accuracy(half, none) == pytest.approx(2 / 3)
+    assert metrics.balanced_column_accuracy(half, np.array([[0.0], [1.0], [0.0]])) == 1
+    assert np.isnan(metrics.balanced_column_accuracy(half, none))
+
+
+def test_calibration_has_fifteen_bins_and_full_confidence_is_in_the_last():
+    confidence = np.array([0.94, 1.0, 0.9, 0.01], dtype=np.float32)  # bins 14, 14, 13 and 0
+    correct = np.array([True, False, True, False])
+    expected = (abs(0.94 - 1 + 1.0) + abs(0.9 - 1) + 0.01) / 4
+    assert metrics.calibration_error(confidence, correct) == pytest.approx(expected, abs=1e-6)
+    assert metrics.calibration_error(confidence[:0], correct[:0]) == 0
+
+
 def test_temperature_recovers_the_factor_of_the_logits():
     generator = torch.Generator().manual_seed(5)
     logits = torch.randn(4000, 3, generator=generator) * 2

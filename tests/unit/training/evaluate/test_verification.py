@@ -7,14 +7,36 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.data.face_sets import LabelledImage, Pairs
+from training.data.face_sets import FaceSet, LabelledImage, Pairs
 from training.evaluate.detection import tally
-from training.evaluate.verification import best_threshold, held_back_accuracy, verify
+from training.evaluate.verification import (
+    FALSE_ACCEPTANCE,
+    best_threshold,
+    held_back_accuracy,
+    verification_findings,
+    verify,
+)
 
 
 def test_best_threshold_lies_between_the_classes():
     similarity = np.array([0.1, 0.2, 0.6, 0.9], dtype=np.float32)
     assert 0.2 < best_threshold(similarity, np.array([False, False, True, True])) < 0.6
+
+
+@pytest.mark.parametrize(
+    ("similarity", "same", "threshold"),
+    [
+        ([0.1, 0.2, 0.6, 0.9], [False, False, True, True], 0.4),
+        ([0.9, 0.2, 0.6, 0.1], [True, False, True, False], 0.4),  # in any order
+        ([0.1, 0.3, 0.5, 0.7, 0.9], [False, True, False, True, True], 0.2),  # of two as good, the lower
+        ([0.1, 0.3, 0.5, 0.7], [False, False, True, False], 0.4),  # three right: more than if all were different
+        ([0.1, 0.3, 0.5], [True, True, True], -1.0),
+        ([0.1, 0.3, 0.5], [False, False, False], 1.0),
+    ],
+)
+def test_the_best_threshold_judges_most_pairs_right(similarity, same, threshold):
+    found = best_threshold(np.array(similarity, np.float32), np.array(same))
+    assert found == pytest.approx(threshold)
 
 
 def test_folds_are_judged_with_the_threshold_of_the_others():
@@ -53,11 +75,42 @@ def test_a_fold_has_no_say_in_the_threshold_that_judges_it():
 
 
 def test_the_last_folds_are_judged_with_the_threshold_of_the_eighth():
-    # Fold 8 parts at 0.7; folds 9 and 10 would part at 0.3.
-    similarity = [0.2, 0.4, 0.6, 0.8, 0.2, 0.4, 0.2, 0.75]
+    # Fold 8 parts at 0.7; folds 9 and 10 would part at 0.3, and all others at -0.2.
+    similarity = [-0.5, 0.1, 0.6, 0.8, 0.2, 0.4, 0.2, 0.75]
     embeddings, pairs = pairs_of(similarity, [False, True] * 4, [0, 0, 7, 7, 8, 8, 9, 9])
     figure = held_back_accuracy(embeddings, pairs)
     assert (figure.value, figure.count) == (0.75, 4)
+
+
+def faces_of(pairs):
+    count = 2 * len(pairs.left)
+    return FaceSet(
+        name="made", root=Path(), files=np.array([f"{n}.jpg" for n in range(count)]), split=np.array(["test"] * count)
+    )
+
+
+def test_verification_is_told_with_its_error_over_folds():
+    similarity = [0.2, 0.4, 0.2, 0.4, 0.6, 0.8]
+    embeddings, pairs = pairs_of(similarity, [False, True] * 3, [0, 0, 1, 1, 2, 2])
+    found = verification_findings(embeddings, faces_of(pairs), pairs)
+    figures = {row.measure: row.figure for row in found.rows}
+    assert figures["accuracy"].value == pytest.approx(5 / 6)
+    error = figures["standard error over folds"]
+    assert (error.value, error.count) == (pytest.approx(np.std([1, 1, 0.5], ddof=1) / 3**0.5), 3)
+    assert figures["true positives at 0.1 % false ones"].value == pytest.approx(1 / 3)  # above 0.6, the best of others
+    (outcomes,) = found.outcomes
+    assert outcomes.unpack().tolist() == [1, 1, 1, 1, 0, 1]
+    assert FALSE_ACCEPTANCE == 0.001
+
+
+@pytest.mark.parametrize(
+    ("same", "fold"), [([True] * 4, [0, 0, 1, 1]), ([False] * 4, [0, 0, 1, 1]), ([True, False] * 2, [3] * 4)]
+)
+def test_nothing_is_told_where_there_is_no_threshold_to_choose(same, fold):
+    embeddings, pairs = pairs_of([0.1, 0.2, 0.3, 0.4], same, fold)
+    assert verification_findings(embeddings, faces_of(pairs), pairs).rows == ()
+    embeddings, pairs = pairs_of([0.1, 0.2, 0.3, 0.4], [True, False] * 2, [0, 0, 1, 1])
+    assert len(verification_findings(embeddings, faces_of(pairs), pairs).rows) == 3
 
 
 def boxes(*rows):
