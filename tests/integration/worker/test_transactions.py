@@ -34,7 +34,7 @@ def counted(monkeypatch):
 
 
 class Stranger:
-    """Somebody who locks against the order: a unit, then, once another transaction waits for that, its file."""
+    """A transaction that locks against the order: a unit, then, once another transaction waits for that, its file."""
 
     def __init__(self, archive):
         self.sessions = archive.sessions
@@ -47,6 +47,7 @@ class Stranger:
             session.execute(LOCK_UNIT, {"id": 1})
             self.holds.set()
             while not other.execute(WAITS).scalar_one():
+                other.rollback()  # a transaction sees the activity as it first looked at it
                 time.sleep(0.01)
             session.execute(LOCK_MEDIA, {"id": 1})
 
