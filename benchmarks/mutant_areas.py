@@ -40,7 +40,9 @@ AREAS = {
         ("worker/decode/child/readers/video/timeline.py",),
         ("tests/unit/worker/decode/child/readers", "tests/integration/media/test_films.py"),
     ),
-    "track": Area(("worker/analysis/tracking/track.py",), (f"{_TRACKING}/test_track.py",)),
+    "track": Area(
+        ("worker/analysis/tracking/track.py",), (f"{_TRACKING}/test_evidence.py", f"{_TRACKING}/test_track.py")
+    ),
     "assignment": Area(("worker/analysis/tracking/assignment.py",), (f"{_TRACKING}/test_track.py",)),
     "appearances": Area(
         ("worker/analysis/tracking/appearances.py", "worker/analysis/tracking/holds.py"),

@@ -83,6 +83,7 @@ def main() -> None:
     unknown = sorted(set(names) - set(AREAS))
     if unknown:
         raise SystemExit(f"no such area: {', '.join(unknown)}; there are {', '.join(AREAS)}")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     folder = Path(mkdtemp(prefix="facet-mutants-"))  # a TemporaryDirectory would be removed by the first fork that ends
     try:
         found = _run(options, names, folder)
@@ -111,7 +112,12 @@ def _run(options: argparse.Namespace, names: list[str], folder: Path) -> list[Mu
     for job in range(min(options.jobs, len(names))):
         work = Options(options.sample, options.seed, folder / str(job) / "tree", options.only)
         jobs.append(_fork(lambda work=work, job=job: _job(work, names, folder / f"{job}.jsonl")))
-    failed = [process for process in jobs if os.waitpid(process, 0)[1]]
+    try:
+        failed = [process for process in jobs if os.waitpid(process, 0)[1]]
+    except BaseException:
+        for process in jobs:
+            os.kill(process, signal.SIGTERM)
+        raise
     if failed:
         raise SystemExit("a process failed: see above")
     lines = [line for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
@@ -182,8 +188,10 @@ def _postgres(folder: Path) -> Iterator[None]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as keeper:
         keeper.stdout.readline()
         os.environ["FACET_TEST_POSTGRES"] = str(folder)
-        yield
-        keeper.stdin.close()
+        try:
+            yield
+        finally:
+            keeper.stdin.close()
 
 
 def _area(options: Options, name: str, area: Area) -> Iterator[Mutant]:

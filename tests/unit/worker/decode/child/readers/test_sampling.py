@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.decode.child.readers.sampling import Sampler, taken
+from worker.decode.child.readers.sampling import Sampled, Sampler, taken
 
 
 def chosen(seconds, rate, end=None):
@@ -100,3 +100,8 @@ def test_ticks_count_from_the_first_frame_when_going_on():
     whole = Sampler(2.0)
     whole.resume_after(0.6)  # without a first frame, ticks count from the start of the video
     assert [at for at in (0.9, 1.0) if whole.takes(at, at + 0.1)] == []
+
+
+def test_a_frame_is_a_still_without_a_cut_unless_it_is_told():
+    frame = Sampled(3, 1.5, np.zeros((2, 3, 3), np.uint8))
+    assert (frame.hold_seconds, frame.starts_shot) == (0.0, False)
