@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.decode.child.readers.sampling import Sampled, Sampler, taken
+from worker.decode.child.readers.sampling import SampledFrame, Sampler, taken
 
 
 def chosen(seconds, rate, end=None):
@@ -103,5 +103,5 @@ def test_ticks_count_from_the_first_frame_when_going_on():
 
 
 def test_a_frame_is_a_still_without_a_cut_unless_it_is_told():
-    frame = Sampled(3, 1.5, np.zeros((2, 3, 3), np.uint8))
+    frame = SampledFrame(3, 1.5, np.zeros((2, 3, 3), np.uint8))
     assert (frame.hold_seconds, frame.starts_shot) == (0.0, False)
