@@ -226,8 +226,9 @@ def _largest(faces: CandidateFaces, count: int, policy: QualityPolicy) -> Tensor
 
 
 def _with_quarters(release: FaceModels, frames: Tensor, faces: CandidateFaces, search: Search) -> CandidateFaces:
-    """Search frames without a face that was confirmed at 90, 180 and 270 degrees."""
-    seen = faces.detections.frame[faces.confirmed >= release.manifest.quality.min_confirmation]
+    """Search frames without a face that was confirmed, and is upright in its crop, at 90, 180 and 270 degrees."""
+    upright = ~shows_turned(faces, (frames.shape[2], frames.shape[3]))
+    seen = faces.detections.frame[(faces.confirmed >= release.manifest.quality.min_confirmation) & upright]
     empty = torch.ones(len(frames), dtype=torch.bool)
     empty[seen] = False
     rows = empty.nonzero()[:, 0]
