@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, ClassVar
 
-from pgvector.sqlalchemy import Vector
-from sqlalchemy import BigInteger, DateTime, Double, Identity, Integer, MetaData, Text, text
+from pgvector.sqlalchemy import HALFVEC, Vector
+from sqlalchemy import BigInteger, DateTime, Double, Identity, Integer, LargeBinary, MetaData, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 
@@ -30,6 +30,7 @@ Real = Annotated[float, mapped_column(REAL)]
 Reals = Annotated[list[float], mapped_column(ARRAY(REAL))]
 JsonObject = Annotated[Json, mapped_column(JSONB, server_default=text("'{}'"))]
 Embedding = Annotated[Any, mapped_column(Vector(EMBEDDING_DIMENSION))]  # NumPy array (128,) float32, L2-normalised
+HalfEmbedding = Annotated[Any, mapped_column(HALFVEC(EMBEDDING_DIMENSION))]  # the same in 16 bits a number
 
 
 class Base(DeclarativeBase):
@@ -39,6 +40,7 @@ class Base(DeclarativeBase):
     type_annotation_map: ClassVar[Mapping[Any, Any]] = {
         str: Text(),
         int: BigInteger(),
+        bytes: LargeBinary(),
         float: Double(),
         datetime: DateTime(timezone=True),
         Json: JSONB(),

@@ -29,52 +29,77 @@ PERSON_REVISION = Sequence("person_revision", schema=SCHEMA, metadata=Base.metad
 
 
 class Person(Base):
-    """An identity cluster, with its name and the sum of its embeddings."""
+    """An identity cluster, with its name; the same under all trunks."""
 
     __tablename__ = "person"
     __table_args__ = (
-        Index("ix_person_revision", "release_id", "revision"),
-        Index("ix_person_named", "release_id", postgresql_where=text("name IS NOT NULL")),
+        Index("ix_person_named", "person_id", postgresql_where=text("name IS NOT NULL")),
         Index("ix_person_correction_id", "correction_id", postgresql_where=text("correction_id IS NOT NULL")),
     )
 
     person_id: Mapped[RowId]
-    release_id: Mapped[int] = mapped_column(ForeignKey("facet.release.release_id"), index=True)
     name: Mapped[str | None]
     created_at: Mapped[Created]
-    # Weighted sum of the embeddings of its appearances; null while revision is 0, before the first sum.
-    embedding_sum: Mapped[Embedding | None]
-    embedding_weight: Mapped[Real] = mapped_column(server_default=text("0"))
-    is_good: Mapped[bool] = mapped_column(server_default=text("false"))
-    revision: Mapped[int] = mapped_column(server_default=text("0"))
     # The correction that created it; undoing the correction deletes it.
     correction_id: Mapped[int | None] = mapped_column(ForeignKey("facet.correction.correction_id", ondelete="SET NULL"))
 
 
+class PersonEmbedding(Base):
+    """A person in the gallery of a trunk: the sum of the embeddings of its appearances."""
+
+    __tablename__ = "person_embedding"
+    __table_args__ = (Index("ix_person_embedding_revision", "trunk_id", "revision"),)
+
+    person_id: Mapped[int] = mapped_column(
+        ForeignKey("facet.person.person_id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    trunk_id: Mapped[int] = mapped_column(
+        SmallInteger, ForeignKey("facet.layer.layer_id"), primary_key=True, autoincrement=False
+    )
+    # Weighted sum; null while revision is 0, before the first sum.
+    embedding_sum: Mapped[Embedding | None]
+    embedding_weight: Mapped[Real] = mapped_column(server_default=text("0"))
+    is_good: Mapped[bool] = mapped_column(server_default=text("false"))
+    revision: Mapped[int] = mapped_column(server_default=text("0"))
+
+
 class PersonTotal(Base):
-    """The totals of a person over all appearances that the views show; maintained by ``db.schema.totals``."""
+    """The totals of a person over its appearances under a trunk; maintained by ``db.schema.totals``."""
 
     __tablename__ = "person_total"
 
     person_id: Mapped[int] = mapped_column(
         ForeignKey("facet.person.person_id", ondelete="CASCADE"), primary_key=True, autoincrement=False
     )
-    release_id: Mapped[int]
+    trunk_id: Mapped[int] = mapped_column(
+        SmallInteger, ForeignKey("facet.layer.layer_id"), primary_key=True, autoincrement=False
+    )
     appearance_count: Mapped[int]
     media_count: Mapped[int]
     face_count: Mapped[int]
     screen_seconds: Mapped[Decimal]
-    # Sums of age x weight and of weight, over appearances with an age.
-    age_sum: Mapped[Decimal | None]
-    age_weight: Mapped[Decimal | None]
     best_quality: Mapped[Real | None]
     best_appearance_id: Mapped[int | None]
     best_face_id: Mapped[int | None]
-    # The label with the most votes, and the votes of each as {label: sum}.
-    gender: Mapped[str | None]
-    gender_votes: Mapped[JsonObject]
-    ethnicity: Mapped[str | None]
-    ethnicity_votes: Mapped[JsonObject]
+
+
+class PersonReading(Base):
+    """The mean or the elected label of a person under one reading, over its appearances; with the totals."""
+
+    __tablename__ = "person_reading"
+
+    person_id: Mapped[int] = mapped_column(
+        ForeignKey("facet.person.person_id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    reading_id: Mapped[int] = mapped_column(
+        SmallInteger, ForeignKey("facet.layer.layer_id"), primary_key=True, autoincrement=False
+    )
+    # Of ages: sums of age x weight and of weight, over appearances with an age.
+    value_sum: Mapped[Decimal | None]
+    value_weight: Mapped[Decimal | None]
+    # Of labels: the one with the most votes, and the votes of each as {label: sum}.
+    label: Mapped[str | None]
+    votes: Mapped[JsonObject]
 
 
 # Written by triggers: people that are not counted yet. With an appearance that was added to the person; null where
@@ -84,6 +109,7 @@ PERSON_CHANGE = Table(
     Base.metadata,
     Column("person_id", BigInteger, nullable=False),
     Column("appearance_id", BigInteger),
+    Column("trunk_id", SmallInteger),
 )
 
 
@@ -101,6 +127,9 @@ class MergeCandidate(Base):
     )
     second_person_id: Mapped[int] = mapped_column(
         ForeignKey("facet.person.person_id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    trunk_id: Mapped[int] = mapped_column(
+        SmallInteger, ForeignKey("facet.layer.layer_id"), primary_key=True, autoincrement=False
     )
     noticed_at: Mapped[Created]
 
@@ -161,11 +190,11 @@ class RegroupProposal(Base):
     __tablename__ = "regroup_proposal"
     __table_args__ = (
         CheckConstraint(one_of("state", get_args(ProposalState)), "state"),
-        Index("uq_regroup_proposal_open", "release_id", unique=True, postgresql_where=text("state = 'open'")),
+        Index("uq_regroup_proposal_open", "trunk_id", unique=True, postgresql_where=text("state = 'open'")),
     )
 
     proposal_id: Mapped[RowId]
-    release_id: Mapped[int] = mapped_column(ForeignKey("facet.release.release_id"))
+    trunk_id: Mapped[int] = mapped_column(SmallInteger, ForeignKey("facet.layer.layer_id"))
     state: Mapped[ProposalState] = mapped_column(Text, server_default=text("'open'"))
     reason: Mapped[str]
     created_at: Mapped[Created]

@@ -1,5 +1,8 @@
 """The base tables: media, the ledger (analyses, units) and results (faces and what follows from them).
 
+Rows of results belong to the layer of a release that decided them (``db.schema.release_tables``): faces to a finder,
+embeddings and appearances to a trunk, predictions to a reading. Releases that share a layer share its rows.
+
 Submissions are in ``db.schema.job_tables``; people and what humans said about them are in ``db.schema.people_tables``;
 notes of what upkeep has to do are in ``db.schema.upkeep_tables``.
 
@@ -25,23 +28,27 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
-from db.base import Base, Count, Created, Embedding, Json, JsonObject, Real, Reals, RowId, one_of
+from db.base import Base, Count, Created, HalfEmbedding, Json, Real, RowId, one_of
 from db.schema.job_tables import Job, JobItem
 from db.schema.people_tables import (
     Correction,
     CorrectionAnchor,
     MergeCandidate,
     Person,
+    PersonEmbedding,
+    PersonReading,
     PersonTotal,
     RegroupChange,
     RegroupProposal,
 )
+from db.schema.release_tables import Layer, Release, ReleaseHistory, ReleaseReading, TrunkState
 from db.schema.upkeep_tables import CropCheck, CropWalk, ErasureFailure, FileRemoval, UpkeepRun
 
 __all__ = (
-    "Analysis", "Appearance", "Correction", "CorrectionAnchor", "CropCheck", "CropWalk", "ErasureFailure",
-    "Face", "FileRemoval", "Job", "JobItem", "MediaFile", "MergeCandidate", "Person", "PersonTotal", "Prediction",
-    "RegroupChange", "RegroupProposal", "Release", "SceneCut", "Unit", "UpkeepRun",
+    "Analysis", "Appearance", "AppearancePrediction", "Correction", "CorrectionAnchor", "CropCheck", "CropStrip",
+    "CropWalk", "ErasureFailure", "Face", "FaceEmbedding", "FileRemoval", "Job", "JobItem", "Layer", "MediaFile",
+    "MergeCandidate", "Person", "PersonEmbedding", "PersonReading", "PersonTotal", "Prediction", "RegroupChange",
+    "RegroupProposal", "Release", "ReleaseHistory", "ReleaseReading", "SceneCut", "TrunkState", "Unit", "UpkeepRun",
 )  # fmt: skip
 
 MediaKind = Literal["image", "video"]
@@ -51,27 +58,6 @@ UnitStage = Literal["analyse", "finish"]
 
 ANALYSIS_STATES: tuple[str, ...] = get_args(AnalysisState)
 UNIT_STATES: tuple[str, ...] = get_args(UnitState)
-
-
-class Release(Base):
-    """A model release: the maker that every derived row names."""
-
-    __tablename__ = "release"
-    __table_args__ = (Index("uq_release_active", "active", unique=True, postgresql_where=text("active")),)
-
-    release_id: Mapped[RowId]
-    fingerprint: Mapped[str] = mapped_column(unique=True)
-    name: Mapped[str]
-    weights_sha256: Mapped[str]
-    code_version: Mapped[str]
-    created_at: Mapped[Created]
-    metrics: Mapped[JsonObject]
-    manifest: Mapped[JsonObject]
-    active: Mapped[bool] = mapped_column(server_default=text("false"))
-    # The revision of the last erasure of people: a process that holds older people in memory reads all of them again.
-    people_erased: Mapped[int] = mapped_column(server_default=text("0"))
-    # Analyses that are being identified; a worker that died meanwhile leaves them here.
-    identifying: Mapped[list[int] | None] = mapped_column(ARRAY(BigInteger))
 
 
 class MediaFile(Base):
@@ -112,23 +98,22 @@ class MediaFile(Base):
 
 
 class Analysis(Base):
-    """A file under one release and one sampling; finished when its last unit is."""
+    """A file under one finder and one sampling; finished when its last unit is."""
 
     __tablename__ = "analysis"
     __table_args__ = (
-        UniqueConstraint("media_id", "release_id", "sampling"),
-        # Lets rows of a face or an appearance prove with one foreign key that their three ids belong together.
-        UniqueConstraint("analysis_id", "media_id", "release_id"),
-        UniqueConstraint("analysis_id", "release_id"),  # the same for units
-        Index("uq_analysis_current", "media_id", "release_id", unique=True, postgresql_where=text("is_current")),
+        UniqueConstraint("media_id", "finder_id", "sampling"),
+        # Lets the row of an appearance prove with one foreign key that its two ids belong together.
+        UniqueConstraint("analysis_id", "media_id"),
+        Index("uq_analysis_current", "media_id", "finder_id", unique=True, postgresql_where=text("is_current")),
         Index("ix_analysis_unfinished", "analysis_id", postgresql_where=text("state = 'pending'")),
         Index("ix_analysis_failed", "finished_at", postgresql_where=text("state IN ('rejected', 'quarantined')")),
         Index(
             "ix_analysis_superseded",
-            "release_id",
+            "finder_id",
             postgresql_where=text("state = 'done' AND NOT is_current AND NOT retired"),
         ),
-        Index("ix_analysis_unidentified", "release_id", postgresql_where=text("identify_attempts > 0")),
+        Index("ix_analysis_unidentified", "finder_id", postgresql_where=text("identify_attempts > 0")),
         CheckConstraint(one_of("state", ANALYSIS_STATES), "state"),
         CheckConstraint("(state = 'pending') = (finished_at IS NULL)", "finished_at"),
         CheckConstraint("state NOT IN ('rejected', 'quarantined') OR reason IS NOT NULL", "reason"),
@@ -136,7 +121,7 @@ class Analysis(Base):
 
     analysis_id: Mapped[RowId]
     media_id: Mapped[int] = mapped_column(ForeignKey("facet.media_file.media_id", ondelete="CASCADE"))
-    release_id: Mapped[int] = mapped_column(ForeignKey("facet.release.release_id"), index=True)
+    finder_id: Mapped[int] = mapped_column(SmallInteger, ForeignKey("facet.layer.layer_id"), index=True)
     sampling: Mapped[str]
     state: Mapped[AnalysisState] = mapped_column(Text, server_default=text("'pending'"))
     reason: Mapped[str | None]
@@ -153,7 +138,6 @@ class Analysis(Base):
     finished_at: Mapped[datetime | None]
 
     media: Mapped[MediaFile] = relationship(back_populates="analyses")
-    release: Mapped[Release] = relationship()
     units: Mapped[list["Unit"]] = relationship(back_populates="analysis", passive_deletes=True)
 
 
@@ -163,11 +147,6 @@ class Unit(Base):
     __tablename__ = "unit"
     __table_args__ = (
         UniqueConstraint("analysis_id", "ordinal"),
-        ForeignKeyConstraint(
-            ["analysis_id", "release_id"],
-            ["facet.analysis.analysis_id", "facet.analysis.release_id"],
-            ondelete="CASCADE",
-        ),
         # Units that no worker began, in their order; the release first, since a worker serves one.
         Index(
             "ix_unit_lease",
@@ -196,9 +175,9 @@ class Unit(Base):
     )
 
     unit_id: Mapped[RowId]
-    analysis_id: Mapped[int]
-    # That of its analysis: a lease looks for it in one index with the order.
-    release_id: Mapped[int]
+    analysis_id: Mapped[int] = mapped_column(ForeignKey("facet.analysis.analysis_id", ondelete="CASCADE"))
+    # The release whose workers do it, and whose layers its rows belong to.
+    release_id: Mapped[int] = mapped_column(ForeignKey("facet.release.release_id"))
     ordinal: Mapped[Count]
     # At most one is 'finish', created when the others have ended: it joins the faces of all of them to appearances.
     stage: Mapped[UnitStage] = mapped_column(Text, server_default=text("'analyse'"))
@@ -236,19 +215,68 @@ class SceneCut(Base):
     analysis_id: Mapped[int] = mapped_column(ForeignKey("facet.analysis.analysis_id", ondelete="CASCADE"))
 
 
-def _of_analysis() -> ForeignKeyConstraint:
-    """One foreign key that holds analysis, file and release of a row together."""
-    columns = ["analysis_id", "media_id", "release_id"]
-    return ForeignKeyConstraint(columns, [f"facet.analysis.{column}" for column in columns], ondelete="CASCADE")
+class CropStrip(Base):
+    """A file of the crop store with aligned crops of one unit."""
+
+    __tablename__ = "crop_strip"
+    __table_args__ = (Index("ix_crop_strip_uri", "uri"),)
+
+    unit_id: Mapped[int] = mapped_column(ForeignKey("facet.unit.unit_id", ondelete="CASCADE"), primary_key=True)
+    strip_no: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    uri: Mapped[str]
 
 
 class Face(Base):
-    """A detected face in a frame, kept or dropped with its reason."""
+    """A detected face in a frame, kept or dropped with its reason: a row of a finder."""
 
     __tablename__ = "face"
     __table_args__ = (
         UniqueConstraint("analysis_id", "frame_index", "face_no"),
-        _of_analysis(),
+        Index("ix_face_unit_id", "unit_id"),
+        Index("ix_face_dropped_reason", "dropped_reason", postgresql_where=text("dropped_reason IS NOT NULL")),
+        CheckConstraint("x2 >= x1 AND y2 >= y1", "box"),
+        CheckConstraint("octet_length(landmarks) = 20", "landmarks"),
+        # NaN sorts above every number, so these keep it out as well.
+        CheckConstraint("detection_score BETWEEN 0 AND 1", "detection_score"),
+        CheckConstraint("quality BETWEEN 0 AND 1", "quality"),
+        CheckConstraint("(strip_no IS NULL) = (crop_index IS NULL)", "crop"),
+    )
+
+    # Columns from long to short: PostgreSQL pads a short one before a long one.
+    face_id: Mapped[RowId]
+    analysis_id: Mapped[int] = mapped_column(ForeignKey("facet.analysis.analysis_id", ondelete="CASCADE"))
+    unit_id: Mapped[int] = mapped_column(ForeignKey("facet.unit.unit_id", ondelete="CASCADE"))
+    at_seconds: Mapped[float] = mapped_column(server_default=text("0"))
+    frame_index: Mapped[Count]
+    # Time for which its frame stays on screen: until the next sampled one, or to the end. Null in older rows.
+    hold_seconds: Mapped[Real | None]
+    x1: Mapped[Real]
+    y1: Mapped[Real]
+    x2: Mapped[Real]
+    y2: Mapped[Real]
+    detection_score: Mapped[Real]
+    quality: Mapped[Real]
+    # Of the frame as it is displayed: upright, with square pixels. Null in rows older than these columns.
+    frame_width: Mapped[int | None] = mapped_column(Integer)
+    frame_height: Mapped[int | None] = mapped_column(Integer)
+    # The strip of its unit that holds its crop, and the place in it; null where no crop was kept. No foreign key: it
+    # would need an index. A crop whose strip has no row is gone.
+    strip_no: Mapped[int | None] = mapped_column(SmallInteger)
+    crop_index: Mapped[int | None] = mapped_column(SmallInteger)
+    face_no: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    # x and y of five points as parts of the box, 16 bits each (db.bulk.codes).
+    landmarks: Mapped[bytes]
+    dropped_reason: Mapped[str | None]
+
+
+class FaceEmbedding(Base):
+    """The identity of a face under a trunk: its embedding, and the appearance that it belongs to.
+
+    A dropped face has no embedding, and a row only where it belongs to an appearance.
+    """
+
+    __tablename__ = "face_embedding"
+    __table_args__ = (
         # Deferred: a unit may copy its faces and their appearances in either order.
         ForeignKeyConstraint(
             ["appearance_id"],
@@ -258,79 +286,52 @@ class Face(Base):
             initially="DEFERRED",
             use_alter=True,
         ),
-        Index("ix_face_media_id", "media_id", "at_seconds"),
-        Index("ix_face_unit_id", "unit_id"),
-        Index("ix_face_appearance_id", "appearance_id"),
-        Index("ix_face_dropped_reason", "dropped_reason", postgresql_where=text("dropped_reason IS NOT NULL")),
-        CheckConstraint("x2 >= x1 AND y2 >= y1", "box"),
-        CheckConstraint("cardinality(landmarks) = 10", "landmarks"),
-        # NaN sorts above every number, so these keep it out as well.
-        CheckConstraint("detection_score BETWEEN 0 AND 1", "detection_score"),
-        CheckConstraint("quality BETWEEN 0 AND 1", "quality"),
+        Index("ix_face_embedding_appearance_id", "appearance_id"),
+        CheckConstraint("embedding IS NOT NULL OR appearance_id IS NOT NULL", "empty"),
     )
 
-    face_id: Mapped[RowId]
-    analysis_id: Mapped[int]
-    unit_id: Mapped[int] = mapped_column(ForeignKey("facet.unit.unit_id", ondelete="CASCADE"))
-    media_id: Mapped[int]
-    release_id: Mapped[int]
-    frame_index: Mapped[Count]
-    at_seconds: Mapped[float] = mapped_column(server_default=text("0"))
-    face_no: Mapped[Count]
-    # Of the frame as it is displayed: upright, with square pixels. Null in rows older than these columns.
-    frame_width: Mapped[int | None] = mapped_column(Integer)
-    frame_height: Mapped[int | None] = mapped_column(Integer)
-    # Time for which its frame stays on screen: until the next sampled one, or to the end. Null in older rows.
-    hold_seconds: Mapped[float | None]
-    x1: Mapped[Real]
-    y1: Mapped[Real]
-    x2: Mapped[Real]
-    y2: Mapped[Real]
-    landmarks: Mapped[Reals]
-    detection_score: Mapped[Real]
-    quality: Mapped[Real]
-    dropped_reason: Mapped[str | None]
+    face_id: Mapped[int] = mapped_column(ForeignKey("facet.face.face_id", ondelete="CASCADE"), primary_key=True)
+    trunk_id: Mapped[int] = mapped_column(SmallInteger, ForeignKey("facet.layer.layer_id"), primary_key=True)
     appearance_id: Mapped[int | None]
-    crop_uri: Mapped[str | None]
-    crop_index: Mapped[int | None]
-    embedding: Mapped[Embedding | None]
+    embedding: Mapped[HalfEmbedding | None]
 
 
 class Prediction(Base):
-    """The prediction of one head for one face."""
+    """The answer of one head for one face under one reading of its scores."""
 
     __tablename__ = "prediction"
     __table_args__ = (
-        Index("ix_prediction_label", "head", "label", "face_id"),
-        Index("ix_prediction_value", "head", "value", "face_id", postgresql_where=text("value IS NOT NULL")),
+        Index("ix_prediction_label", "reading_id", "label", postgresql_where=text("label IS NOT NULL")),
         CheckConstraint("confidence BETWEEN 0 AND 1", "confidence"),
     )
 
     face_id: Mapped[int] = mapped_column(ForeignKey("facet.face.face_id", ondelete="CASCADE"), primary_key=True)
-    head: Mapped[str] = mapped_column(primary_key=True)
-    release_id: Mapped[int] = mapped_column(ForeignKey("facet.release.release_id"))
-    label: Mapped[str | None]
+    reading_id: Mapped[int] = mapped_column(SmallInteger, ForeignKey("facet.layer.layer_id"), primary_key=True)
+    confidence: Mapped[Real | None]
     value: Mapped[Real | None]
     low: Mapped[Real | None]
     high: Mapped[Real | None]
-    confidence: Mapped[Real | None]
-    probabilities: Mapped[Reals | None]
-    attributes: Mapped[Json | None]
+    label: Mapped[str | None]
+    # What the head computed, before the reading, 16 bits a label (db.bulk.codes); null in a row that was read again
+    # from the scores of another reading of the head.
+    scores: Mapped[bytes | None]
 
 
 class Appearance(Base):
-    """A person in view, from when to when; attributes are aggregated over its faces."""
+    """A person in view, from when to when: a row of a trunk."""
 
     __tablename__ = "appearance"
     __table_args__ = (
-        UniqueConstraint("analysis_id", "ordinal"),
-        _of_analysis(),
+        UniqueConstraint("analysis_id", "trunk_id", "ordinal"),
+        ForeignKeyConstraint(
+            ["analysis_id", "media_id"], ["facet.analysis.analysis_id", "facet.analysis.media_id"], ondelete="CASCADE"
+        ),
         Index("ix_appearance_media_id", "media_id", "start_seconds"),
         Index("ix_appearance_person_id", "person_id"),
         Index("ix_appearance_best_face_id", "best_face_id"),
         Index(
             "ix_appearance_waiting",
-            "release_id",
+            "trunk_id",
             "appearance_id",
             postgresql_where=text("person_id IS NULL AND embedding IS NOT NULL"),
         ),
@@ -341,27 +342,39 @@ class Appearance(Base):
     appearance_id: Mapped[RowId]
     analysis_id: Mapped[int]
     media_id: Mapped[int]
-    release_id: Mapped[int]
-    ordinal: Mapped[Count]
     start_seconds: Mapped[float]
     end_seconds: Mapped[float]
     # Null in rows older than this column: then one sampling step is counted behind the last face.
     screen_seconds: Mapped[float | None]
-    face_count: Mapped[Count]
     best_face_id: Mapped[int | None] = mapped_column(
         ForeignKey("facet.face.face_id", ondelete="SET NULL", deferrable=True, initially="DEFERRED")
     )
-    age: Mapped[Real | None]
-    age_low: Mapped[Real | None]
-    age_high: Mapped[Real | None]
-    gender: Mapped[str | None]
-    gender_confidence: Mapped[Real | None]
-    ethnicity: Mapped[str | None]
-    ethnicity_confidence: Mapped[Real | None]
-    emotion: Mapped[str | None]
-    emotion_confidence: Mapped[Real | None]
-    emotions: Mapped[Json | None] = mapped_column(JSONB)
-    attributes: Mapped[Json | None] = mapped_column(JSONB)
-    quality: Mapped[Real]
-    embedding: Mapped[Embedding | None]
     person_id: Mapped[int | None] = mapped_column(ForeignKey("facet.person.person_id", ondelete="SET NULL"))
+    trunk_id: Mapped[int] = mapped_column(SmallInteger, ForeignKey("facet.layer.layer_id"))
+    ordinal: Mapped[Count]
+    face_count: Mapped[Count]
+    quality: Mapped[Real]
+    embedding: Mapped[HalfEmbedding | None]
+
+
+class AppearancePrediction(Base):
+    """The answer of one head for an appearance under one reading, aggregated over its faces."""
+
+    __tablename__ = "appearance_prediction"
+    __table_args__ = (
+        Index("ix_appearance_prediction_label", "reading_id", "label", postgresql_where=text("label IS NOT NULL")),
+    )
+
+    appearance_id: Mapped[int] = mapped_column(
+        ForeignKey("facet.appearance.appearance_id", ondelete="CASCADE"), primary_key=True
+    )
+    reading_id: Mapped[int] = mapped_column(SmallInteger, ForeignKey("facet.layer.layer_id"), primary_key=True)
+    confidence: Mapped[Real | None]
+    value: Mapped[Real | None]
+    low: Mapped[Real | None]
+    high: Mapped[Real | None]
+    label: Mapped[str | None]
+    # Of emotions: {label: share of the time in view}.
+    shares: Mapped[Json | None] = mapped_column(JSONB)
+    # Of attributes: mean probabilities, coded like the scores of a face.
+    scores: Mapped[bytes | None]
