@@ -14,7 +14,6 @@ from datetime import datetime
 from typing import Literal, get_args
 
 from sqlalchemy import (
-    BigInteger,
     CheckConstraint,
     ForeignKey,
     ForeignKeyConstraint,
