@@ -13,7 +13,10 @@ from sqlalchemy import text
 
 from db.bulk.rows import allocate_ids, copy_rows
 from db.engine import make_engine, session_factory
+from models.branches import BranchSpec
+from models.manifest import DETECTOR_FILE, TRUNK_FILE, Manifest, branch_file
 from worker.ingest import FoundFile
+from worker.ledger.releases import register_release
 from worker.ledger.submission.job import Submission, SubmitCounts
 from worker.ledger.submission.submit import submit
 from worker.ledger.units import Lease
@@ -23,6 +26,28 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from sqlalchemy.orm import Session, sessionmaker
+
+    from worker.ledger.releases import ReleaseIds
+
+HEADS = (
+    BranchSpec(task="gender", kind="softmax", labels=("female", "male"), depths=("embedding",), abstain=0.6),
+    BranchSpec(task="age", kind="age", labels=("20", "21", "22"), depths=("embedding",)),
+    BranchSpec(task="ethnicity", kind="softmax", labels=("a", "b", "c"), depths=("embedding",)),
+    BranchSpec(task="emotion", kind="softmax", labels=("happy", "sad"), depths=("embedding",)),
+    BranchSpec(task="attributes", kind="multilabel", labels=("hat", "beard"), depths=("embedding",)),
+)
+
+
+def made_manifest(name: str, **files: str) -> Manifest:
+    """Describe a release that nobody can load.
+
+    Args:
+        name: of the release.
+        files: by ``detector``, ``trunk`` or task, what stands for its weights; releases share those that are alike.
+    """
+    names = {"detector": DETECTOR_FILE, "trunk": TRUNK_FILE} | {head.task: branch_file(head.task) for head in HEADS}
+    hashes = {file: hashlib.sha256(files.get(part, part).encode()).hexdigest() for part, file in names.items()}
+    return Manifest(name=name, branches=HEADS, files=hashes)
 
 
 class TenMinutes:
@@ -37,9 +62,18 @@ class Archive:
     """A release, a job and as many analyses as a test asks for."""
 
     sessions: sessionmaker[Session]
-    release_id: int
+    ids: ReleaseIds
     job_id: int
     items: int = 0
+
+    @property
+    def release_id(self) -> int:
+        return self.ids.release_id
+
+    def register(self, name: str = "other", **files: str) -> ReleaseIds:
+        """Register another release; without ``files`` that differ it is the same one."""
+        with self.sessions.begin() as session:
+            return register_release(session, made_manifest(name, **files))
 
     def add(self, *, units: int = 1, kind: str = "image") -> int:
         """Add a file of so many units to the job; returns its analysis."""
@@ -51,9 +85,9 @@ class Archive:
                 {"sha": f"{self.items:064x}", "uri": f"/media/{self.items}", "kind": kind},
             ).scalar_one()
             analysis_id = session.execute(
-                text("""INSERT INTO analysis (media_id, release_id, sampling)
-                        VALUES (:media, :release, '2/s') RETURNING analysis_id"""),
-                {"media": media_id, "release": self.release_id},
+                text("""INSERT INTO analysis (media_id, finder_id, sampling)
+                        VALUES (:media, :finder, '2/s') RETURNING analysis_id"""),
+                {"media": media_id, "finder": self.ids.finder_id},
             ).scalar_one()
             session.execute(
                 text("""INSERT INTO unit (analysis_id, release_id, ordinal)
@@ -75,11 +109,11 @@ class Archive:
 
     def submit(self, files: Iterable[FoundFile], **options: object) -> SubmitCounts:
         """Submit files as a job of their own."""
-        wanted = {"name": "made", "release_id": self.release_id, "frames_per_second": 2.0, "unit_seconds": 60.0}
+        wanted = {"name": "made", "release": self.ids, "frames_per_second": 2.0, "unit_seconds": 60.0}
         return submit(self.sessions, files, Submission(**wanted | options), TenMinutes())
 
     def lease(self, owner: str = "one", *, seconds: float = 60.0, max_attempts: int = 3) -> Lease:
-        return Lease(owner=owner, release_id=self.release_id, seconds=seconds, max_attempts=max_attempts)
+        return Lease(owner=owner, release_id=self.ids.release_id, seconds=seconds, max_attempts=max_attempts)
 
     def job(self) -> dict[str, int]:
         """Read the job's sums from the view that users read."""
@@ -100,14 +134,11 @@ def archive(clean_database: str) -> Iterator[Archive]:
     engine = make_engine(clean_database)
     sessions = session_factory(engine)
     with sessions.begin() as session:
-        release_id = session.execute(
-            text("""INSERT INTO release (fingerprint, name, weights_sha256, code_version, active, metrics, manifest)
-                    VALUES ('f', 'test', repeat('0', 64), '0', true, '{}', '{}') RETURNING release_id""")
-        ).scalar_one()
+        ids = register_release(session, made_manifest("test"))
         job_id = session.execute(
             text("INSERT INTO job (name, options) VALUES ('test', '{}') RETURNING job_id")
         ).scalar_one()
-    yield Archive(sessions, int(release_id), int(job_id))
+    yield Archive(sessions, ids, int(job_id))
     engine.dispose()
 
 
@@ -131,17 +162,29 @@ class Crowd:
     """Made people in made files, already analysed; writes what the stages before identification would."""
 
     session: Session
-    release_id: int
+    release: ReleaseIds
     random: np.random.Generator
     centres: np.ndarray
     files: dict[int, list[Seen]]
     noise: float = 0.45
 
+    @property
+    def release_id(self) -> int:
+        return self.release.release_id
+
+    @property
+    def trunk_id(self) -> int:
+        return self.release.trunk_id
+
     @classmethod
-    def of(cls, session: Session, release_id: int, seed: int = 3, people: int = 8) -> Crowd:
+    def of(cls, session: Session, release: ReleaseIds, seed: int = 3, people: int = 8) -> Crowd:
         random = np.random.default_rng(seed)
         centres = random.standard_normal((people, 128))
-        return cls(session, release_id, random, centres / np.linalg.norm(centres, axis=1, keepdims=True), {})
+        return cls(session, release, random, centres / np.linalg.norm(centres, axis=1, keepdims=True), {})
+
+    def register(self, name: str = "other", **files: str) -> ReleaseIds:
+        """Register another release; without ``files`` that differ it is the same one."""
+        return register_release(self.session, made_manifest(name, **files))
 
     def look(self, somebody: int, noise: float | None = None) -> np.ndarray:
         """A picture of somebody: pictures of one have a cosine of 0.8 or so, of two 0."""
@@ -167,38 +210,38 @@ class Crowd:
         self.analyse(int(media_id))
         return int(media_id)
 
-    def analyse(self, media_id: int, *, jitter: float = 0.0, release_id: int | None = None) -> None:
+    def analyse(self, media_id: int, *, jitter: float = 0.0, release: ReleaseIds | None = None) -> None:
         """Analyse a file, once more if it was: its faces get new ids, and boxes and times that differ a little."""
-        release_id = self.release_id if release_id is None else release_id
+        release = release or self.release
         session, seen = self.session, self.files[media_id]
         session.execute(
-            text("UPDATE analysis SET is_current = false WHERE media_id = :m AND release_id = :r"),
-            {"m": media_id, "r": release_id},
+            text("UPDATE analysis SET is_current = false WHERE media_id = :m AND finder_id = :f"),
+            {"m": media_id, "f": release.finder_id},
         )
         analysis_id, unit_id = session.execute(
-            text("""WITH a AS (INSERT INTO analysis (media_id, release_id, sampling, state, finished_at, is_current,
+            text("""WITH a AS (INSERT INTO analysis (media_id, finder_id, sampling, state, finished_at, is_current,
                                                      sample_interval_seconds)
-                               SELECT :m, :r, count(*) || '/s', 'done', now(), true, 0.5 FROM analysis
-                               WHERE media_id = :m AND release_id = :r RETURNING analysis_id),
+                               SELECT :m, :f, count(*) || '/s', 'done', now(), true, 0.5 FROM analysis
+                               WHERE media_id = :m AND finder_id = :f RETURNING analysis_id),
                          u AS (INSERT INTO unit (analysis_id, release_id, state) SELECT analysis_id, :r, 'done' FROM a
                                RETURNING analysis_id, unit_id)
                     SELECT analysis_id, unit_id FROM u"""),
-            {"m": media_id, "r": release_id},
+            {"m": media_id, "f": release.finder_id, "r": release.release_id},
         ).one()
         faces = allocate_ids(session, "face", len(seen))
         ids = allocate_ids(session, "appearance", len(seen))
-        key = (analysis_id, media_id, release_id)
+        key = (analysis_id, media_id, release.trunk_id)
         rows = []
         for n, one in enumerate(seen):
             x, y = one.place * 2 * SIDE_PIXELS + self.random.uniform(0, jitter, 2)
             at = one.at_seconds + self.random.uniform(0, 0.4 if jitter else 0)
             box = (x, y, x + SIDE_PIXELS, y + SIDE_PIXELS)
-            rows.append((faces[n], *key, unit_id, n, at, *box, [0.0] * 10, 0.9, one.quality, ids[n]))
-        columns = ("face_id", "analysis_id", "media_id", "release_id", "unit_id", "frame_index", "at_seconds", "x1",
-                   "y1", "x2", "y2", "landmarks", "detection_score", "quality", "appearance_id")  # fmt: skip
-        columns_of = ("appearance_id", "analysis_id", "media_id", "release_id", "ordinal", "start_seconds",
+            rows.append((faces[n], analysis_id, unit_id, n, at, *box, bytes(20), 0.9, one.quality))
+        columns = ("face_id", "analysis_id", "unit_id", "frame_index", "at_seconds", "x1", "y1", "x2", "y2",
+                   "landmarks", "detection_score", "quality")  # fmt: skip
+        columns_of = ("appearance_id", "analysis_id", "media_id", "trunk_id", "ordinal", "start_seconds",
                       "end_seconds", "face_count", "best_face_id", "quality", "embedding")  # fmt: skip
-        times = [(row[6], row[6] + 1.0) for row in rows]
+        times = [(row[4], row[4] + 1.0) for row in rows]
         copy_rows(
             session,
             "appearance",
@@ -206,13 +249,15 @@ class Crowd:
             [(ids[n], *key, n, *times[n], 1, faces[n], one.quality, one.embedding) for n, one in enumerate(seen)],
         )
         copy_rows(session, "face", columns, rows)
+        placed = [(faces[n], release.trunk_id, ids[n], one.embedding) for n, one in enumerate(seen)]
+        copy_rows(session, "face_embedding", ("face_id", "trunk_id", "appearance_id", "embedding"), placed)
 
     def who(self) -> dict[tuple[int, int], int]:
         """The person of every appearance that counts, by file and number in it."""
         rows = self.session.execute(
             text("""SELECT media_id, ordinal, person_id FROM appearance JOIN analysis USING (analysis_id, media_id)
-                    WHERE is_current AND analysis.release_id = :r ORDER BY 1, 2"""),
-            {"r": self.release_id},
+                    WHERE is_current AND finder_id = :f AND trunk_id = :t ORDER BY 1, 2"""),
+            {"f": self.release.finder_id, "t": self.release.trunk_id},
         )
         return {(row.media_id, row.ordinal): row.person_id for row in rows}
 
@@ -234,4 +279,4 @@ class Crowd:
 @pytest.fixture
 def crowd(archive: Archive) -> Iterator[Crowd]:
     with archive.sessions() as session:
-        yield Crowd.of(session, archive.release_id)
+        yield Crowd.of(session, archive.ids)
