@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
-ColumnType = Literal["bigint", "integer", "real", "double precision", "boolean", "vector"]
+ColumnType = Literal[
+    "bigint", "integer", "smallint", "real", "double precision", "boolean", "vector", "halfvec"
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,24 +30,35 @@ class Reals:
     length: int
 
 
+@dataclass(frozen=True, slots=True)
+class Codes:
+    """A column of bytea with the same count of 16-bit codes in every row (``db.bulk.codes``), none of them null."""
+
+    length: int
+    """Codes of a row, two bytes each."""
+
+
+AnyType = ColumnType | Reals | Codes
+
 BLOCK_ROWS = 50_000  # rows in one block: 28 MB with an embedding
 
-# Source: PostgreSQL's documentation of COPY (binary format), its array_send, and pgvector's vector_send: int16
-# dimension, int16 unused.
+# Source: PostgreSQL's documentation of COPY (binary format), its array_send, and pgvector's vector_send and
+# halfvec_send: int16 dimension, int16 unused, float4 or float2 each.
 _HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
 _WIRE: Mapping[ColumnType, str] = {
-    "bigint": ">i8", "integer": ">i4", "real": ">f4", "double precision": ">f8", "boolean": "?",
+    "bigint": ">i8", "integer": ">i4", "smallint": ">i2", "real": ">f4", "double precision": ">f8", "boolean": "?",
 }  # fmt: skip
 _NATIVE: Mapping[ColumnType, str] = {
-    "bigint": "<i8", "integer": "<i4", "real": "<f4", "double precision": "<f8", "boolean": "?",
+    "bigint": "<i8", "integer": "<i4", "smallint": "<i2", "real": "<f4", "double precision": "<f8", "boolean": "?",
 }  # fmt: skip
+_VECTORS: Mapping[ColumnType, str] = {"vector": ">f4", "halfvec": ">f2"}
 
 
 def read_blocks(
     session: Session,
     query: str,
-    columns: Mapping[str, ColumnType | Reals],
+    columns: Mapping[str, AnyType],
     parameters: Mapping[str, object] | None = None,
 ) -> Iterator[NDArray[Any]]:
     """Read the rows of a query, block by block.
@@ -57,8 +70,9 @@ def read_blocks(
         parameters: values by name.
 
     Yields:
-        Structured arrays with a field for each column, some BLOCK_ROWS rows; ``vector`` is (N, 128) float32, and
-        `Reals` are (N, length) float32. A query that finds nothing gives one empty array.
+        Structured arrays with a field for each column, some BLOCK_ROWS rows; ``vector`` and ``halfvec`` are
+        (N, 128) float32, `Reals` (N, length) float32 and `Codes` (N, length) uint16. A query that finds nothing gives
+        one empty array.
 
     Raises:
         ValueError: a column is null, or a vector or an array has another length.
@@ -76,7 +90,7 @@ def read_blocks(
 def read_rows(
     session: Session,
     query: str,
-    columns: Mapping[str, ColumnType | Reals],
+    columns: Mapping[str, AnyType],
     parameters: Mapping[str, object] | None = None,
 ) -> NDArray[Any]:
     """Read the rows of a query at once; as `read_blocks`."""
@@ -84,7 +98,7 @@ def read_rows(
 
 
 def write_rows(
-    session: Session, table: str, columns: Mapping[str, ColumnType], rows: Mapping[str, NDArray[Any]]
+    session: Session, table: str, columns: Mapping[str, ColumnType | Codes], rows: Mapping[str, NDArray[Any]]
 ) -> None:
     """Append rows to a table.
 
@@ -92,7 +106,7 @@ def write_rows(
         session: an open session; the rows belong to its transaction.
         table: its name, as SQL writes it.
         columns: names and types.
-        rows: by name, (N,) or, of a vector, (N, 128).
+        rows: by name, (N,) or, of vectors, (N, 128) and, of `Codes`, (N, length).
 
     Raises:
         sqlalchemy.exc.DBAPIError: as from any other statement of the session.
@@ -101,7 +115,7 @@ def write_rows(
     wire["columns"] = len(columns)
     for name, kind in columns.items():
         wire[f"{name}:size"] = wire.dtype[name].itemsize
-        if kind == "vector":
+        if kind in _VECTORS:
             wire[name]["dimension"] = EMBEDDING_DIMENSION
             wire[name]["values"] = rows[name]
         else:
@@ -116,35 +130,40 @@ def write_rows(
         raise _as_sqlalchemy(session, table, err) from err
 
 
-def wire_format(columns: Mapping[str, ColumnType | Reals]) -> np.dtype[np.void]:
+def wire_format(columns: Mapping[str, AnyType]) -> np.dtype[np.void]:
     """Return the layout of a row in PostgreSQL's binary COPY: the number of columns, then each with its size."""
-    fields: list[tuple[str, Any]] = [("columns", ">i2")]
+    fields: list[Any] = [("columns", ">i2")]
     for name, kind in columns.items():
-        fields += [(f"{name}:size", ">i4"), (name, _wire_of(kind))]
+        wire = _wire_of(kind)
+        fields += [(f"{name}:size", ">i4"), (name, *wire) if isinstance(wire, tuple) else (name, wire)]
     return np.dtype(fields)
 
 
-def _wire_of(kind: ColumnType | Reals) -> Any:
+def _wire_of(kind: AnyType) -> Any:
     if isinstance(kind, Reals):
         element = [("size", ">i4"), ("value", ">f4")]
         head = [(name, ">i4") for name in ("dimensions", "has_nulls", "type", "length", "first")]
         return [*head, ("elements", element, (kind.length,))]
+    if isinstance(kind, Codes):
+        return ">u2", (kind.length,)
     return _WIRE.get(kind) or [
-        ("dimension", ">i2"), ("unused", ">i2"), ("values", ">f4", (EMBEDDING_DIMENSION,)),
+        ("dimension", ">i2"), ("unused", ">i2"), ("values", _VECTORS[kind], (EMBEDDING_DIMENSION,)),
     ]  # fmt: skip
 
 
-def _row_type(columns: Mapping[str, ColumnType | Reals]) -> np.dtype[np.void]:
+def _row_type(columns: Mapping[str, AnyType]) -> np.dtype[np.void]:
     return np.dtype([(name, *_native_of(kind)) for name, kind in columns.items()])
 
 
-def _native_of(kind: ColumnType | Reals) -> tuple[Any, ...]:
+def _native_of(kind: AnyType) -> tuple[Any, ...]:
     if isinstance(kind, Reals):
         return "<f4", (kind.length,)
+    if isinstance(kind, Codes):
+        return "<u2", (kind.length,)
     return (_NATIVE[kind],) if kind in _NATIVE else ("<f4", (EMBEDDING_DIMENSION,))
 
 
-def _native(wire: NDArray[Any], columns: Mapping[str, ColumnType | Reals]) -> NDArray[Any]:
+def _native(wire: NDArray[Any], columns: Mapping[str, AnyType]) -> NDArray[Any]:
     rows = np.empty(len(wire), _row_type(columns))
     for name, kind in columns.items():
         if (wire[f"{name}:size"] != wire.dtype[name].itemsize).any():
@@ -152,7 +171,7 @@ def _native(wire: NDArray[Any], columns: Mapping[str, ColumnType | Reals]) -> ND
         if isinstance(kind, Reals):
             rows[name] = wire[name]["elements"]["value"]
         else:
-            rows[name] = wire[name]["values"] if kind == "vector" else wire[name]
+            rows[name] = wire[name]["values"] if kind in _VECTORS else wire[name]
     return rows
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import psycopg
-from pgvector import Vector
+from pgvector import HalfVector, Vector
+from pgvector.psycopg.halfvec import HalfVectorBinaryDumper
 from pgvector.psycopg.vector import VectorBinaryDumper
+from pgvector.sqlalchemy import HALFVEC
 from pgvector.sqlalchemy import Vector as VectorType
 from psycopg import sql
 from psycopg.types import TypeInfo
@@ -24,7 +26,11 @@ if TYPE_CHECKING:
     from sqlalchemy import Column, Connection, Dialect, Table
     from sqlalchemy.orm import Session
 
-_VECTOR_INFO = "facet.vector"
+# Types of pgvector by their names: the type of a column, the value that is copied, and its binary form.
+_VECTOR_TYPES = {
+    "vector": (VectorType, Vector, VectorBinaryDumper),
+    "halfvec": (HALFVEC, HalfVector, HalfVectorBinaryDumper),
+}
 
 
 def allocate_ids(session: Session, table: str, count: int) -> list[int]:
@@ -52,8 +58,8 @@ def copy_rows(session: Session, table: str, columns: Sequence[str], rows: Iterab
         session: an open session; the rows belong to its transaction.
         table: name of the table, such as ``face``.
         columns: names of the columns, in the order of each row's values.
-        rows: values by type of column: lists of floats for arrays, NumPy arrays (128,) float32 for embeddings, dicts or
-            JSON text for jsonb, None for null.
+        rows: values by type of column: lists of floats for arrays, NumPy arrays (128,) float32 for embeddings (in 16
+            bits a number, too), bytes for codes (``db.bulk.codes``), dicts or JSON text for jsonb, None for null.
 
     Returns:
         The count of appended rows.
@@ -78,8 +84,8 @@ def _copy(connection: Connection, statement: sql.Composed, types: list[str], row
     driver = connection.connection.driver_connection
     assert isinstance(driver, psycopg.Connection)  # noqa: S101 - make_engine sets no other driver
     with driver.cursor() as cursor:
-        if "vector" in types:
-            _register_vector(cursor, connection)
+        for name in _VECTOR_TYPES.keys() & set(types):
+            _register_vector(cursor, connection, name)
         with cursor.copy(statement) as copy:
             copy.set_types(types)
             for row in rows:
@@ -87,16 +93,17 @@ def _copy(connection: Connection, statement: sql.Composed, types: list[str], row
         return cursor.rowcount
 
 
-def _register_vector(cursor: psycopg.Cursor[Any], connection: Connection) -> None:
-    """Register the vector type for one cursor; the connection returns vectors as before."""
-    info = connection.info.get(_VECTOR_INFO)
+def _register_vector(cursor: psycopg.Cursor[Any], connection: Connection, name: str) -> None:
+    """Register a vector type for one cursor; the connection returns vectors as before."""
+    key = f"facet.{name}"
+    info = connection.info.get(key)
     if info is None:
-        driver = cursor.connection
-        info = connection.info[_VECTOR_INFO] = TypeInfo.fetch(driver, "vector")
+        info = connection.info[key] = TypeInfo.fetch(cursor.connection, name)
     if info is None:
-        raise psycopg.ProgrammingError("type vector not found; expected the extension pgvector")
+        raise psycopg.ProgrammingError(f"type {name} not found; expected the extension pgvector, 0.7 or newer")
     info.register(cursor)
-    cursor.adapters.register_dumper(Vector, type("VectorDumper", (VectorBinaryDumper,), {"oid": info.oid}))
+    _, value, dumper = _VECTOR_TYPES[name]
+    cursor.adapters.register_dumper(value, type("VectorDumper", (dumper,), {"oid": info.oid}))
 
 
 def _table(name: str) -> Table:
@@ -104,7 +111,8 @@ def _table(name: str) -> Table:
 
 
 def _type_name(column: Column[Any], dialect: Dialect) -> str:
-    return "vector" if isinstance(column.type, VectorType) else column.type.compile(dialect).lower()
+    names = [name for name, (kind, _, _) in _VECTOR_TYPES.items() if isinstance(column.type, kind)]
+    return names[0] if names else column.type.compile(dialect).lower()
 
 
 def _json(value: Any) -> Jsonb:
@@ -115,7 +123,7 @@ def _as_is(value: str) -> str:
     return value
 
 
-_CONVERTERS: dict[type, Callable[[Any], Any]] = {JSONB: _json, VectorType: Vector}
+_CONVERTERS: dict[type, Callable[[Any], Any]] = {JSONB: _json, VectorType: Vector, HALFVEC: HalfVector}
 
 
 def _converts(column: Column[Any]) -> bool:

@@ -102,14 +102,16 @@ class PersonReading(Base):
     votes: Mapped[JsonObject]
 
 
-# Written by triggers: people that are not counted yet. With an appearance that was added to the person; null where
-# appearances were lost or changed. No key: two transactions that note one person must not wait for each other.
+# Written by triggers: people that are not counted yet under a trunk. With an appearance that was added to the person;
+# null where appearances were lost or changed. With a reading where only the answer of that reading was added, lost or
+# changed. No key: two transactions that note one person must not wait for each other.
 PERSON_CHANGE = Table(
     "person_change",
     Base.metadata,
     Column("person_id", BigInteger, nullable=False),
+    Column("trunk_id", SmallInteger, nullable=False),
     Column("appearance_id", BigInteger),
-    Column("trunk_id", SmallInteger),
+    Column("reading_id", SmallInteger),
 )
 
 

@@ -26,7 +26,7 @@ class Layer(Base):
         CheckConstraint(one_of("kind", get_args(LayerKind)), "kind"),
         CheckConstraint("(kind = 'finder') = (parent_id IS NULL)", "parent"),
         CheckConstraint("(kind IN ('head', 'reading')) = (task IS NOT NULL)", "task"),
-        CheckConstraint("(kind IN ('head', 'reading')) = (labels IS NOT NULL)", "labels"),
+        CheckConstraint("(kind = 'head') = (labels IS NOT NULL)", "labels"),
         Index("ix_layer_parent_id", "parent_id"),
     )
 
@@ -35,8 +35,9 @@ class Layer(Base):
     parent_id: Mapped[int | None] = mapped_column(SmallInteger, ForeignKey("facet.layer.layer_id"))
     kind: Mapped[LayerKind] = mapped_column(Text)
     fingerprint: Mapped[str] = mapped_column(unique=True)
-    # Of heads and readings: gender, age, ..., and the names of the outputs in their order.
+    # Of heads and readings: gender, age, ...
     task: Mapped[str | None]
+    # Of heads: the names of the outputs, in their order.
     labels: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     # What the manifest says of it: of a reading kind, temperature, abstain and thresholds.
     spec: Mapped[JsonObject]
@@ -58,6 +59,8 @@ class Release(Base):
     metrics: Mapped[JsonObject]
     manifest: Mapped[JsonObject]
     active: Mapped[bool] = mapped_column(server_default=text("false"))
+    # 'candidate': the release that is prepared to become the active one.
+    alias: Mapped[str | None] = mapped_column(unique=True)
     finder_id: Mapped[int] = mapped_column(SmallInteger, ForeignKey("facet.layer.layer_id"))
     trunk_id: Mapped[int] = mapped_column(SmallInteger, ForeignKey("facet.layer.layer_id"))
     # Set when it was retired: no worker serves it, and its results are refused.

@@ -52,6 +52,8 @@ _GRANTS = (
     f"GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {SCHEMA} TO {WORKER}",
     f"GRANT USAGE, SELECT ON ALL SEQUENCES IN SCHEMA {SCHEMA} TO {WORKER}",
     f"REVOKE INSERT, UPDATE, DELETE ON {SCHEMA}.alembic_version FROM {WORKER}",
+    # Views call functions as the user who reads them.
+    f"GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA {SCHEMA} TO {READER}, {WORKER}",
 )
 
 _HAS_SEARCH_PATH = """
@@ -96,6 +98,9 @@ _UNREADABLE = f"""
 SELECT view FROM unnest(cast(:views AS text[])) AS view
 WHERE NOT has_schema_privilege('{READER}', '{SCHEMA}', 'USAGE')
     OR NOT has_table_privilege('{READER}', format('{SCHEMA}.%I', view), 'SELECT')
+UNION ALL
+SELECT p.proname FROM pg_proc AS p
+WHERE p.pronamespace = '{SCHEMA}'::regnamespace AND NOT has_function_privilege('{READER}', p.oid, 'EXECUTE')
 """  # noqa: S608 - constant names
 _UNWRITABLE = f"""
 SELECT c.relname FROM pg_class AS c

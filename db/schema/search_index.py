@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 INDEX = "ix_appearance_embedding"
 NEIGHBOURS = 16  # links of each row on each level: pgvector's default
 BUILD_CANDIDATES = 128  # rows read to link a new one: twice pgvector's default, for recall (docs/measured/search.md)
-BUILD_MEMORY = "1GB"  # a million rows need 0.8 GB; with less the build is many times slower
+BUILD_MEMORY = "1GB"  # a million rows need 0.6 GB; with less the build is many times slower
 
 # Returns whether a complete index exists.
 INDEX_READY = f"""
@@ -70,6 +70,6 @@ def _create(connection: Connection) -> str:
         text("SELECT nspname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'vector'")
     ).scalar_one()
     return (
-        f"CREATE INDEX CONCURRENTLY {INDEX} ON {SCHEMA}.appearance USING hnsw (embedding {schema}.vector_ip_ops) "
+        f"CREATE INDEX CONCURRENTLY {INDEX} ON {SCHEMA}.appearance USING hnsw (embedding {schema}.halfvec_ip_ops) "
         f"WITH (m = {NEIGHBOURS}, ef_construction = {BUILD_CANDIDATES})"
     )

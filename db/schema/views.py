@@ -20,8 +20,15 @@ from db.schema.roles import grant_roles
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-VIEWS = ("releases", "media", "jobs", "faces", "appearances", "people", "corrections", "predictions")
-INTERNAL_VIEWS = ("person_share", "person_recount")  # parts of the others, which only the program may read
+VIEWS = (
+    "releases", "media", "jobs", "faces", "face_attributes", "appearances", "people", "corrections", "predictions",
+)  # fmt: skip
+# Parts of the others, which only the program may read.
+INTERNAL_VIEWS = (
+    "active_reading", "reading_key", "person_share", "person_vote", "person_recount", "person_reading_recount",
+)  # fmt: skip
+# What the views decode codes with; whoever may read a view has to be allowed to execute its functions.
+FUNCTIONS = ("decode_landmarks", "decode_logit", "decode_probability", "decode_attributes", "decode_probabilities")
 REPLACED_TOO_MUCH = "42P16"  # PostgreSQL's code for a view whose columns would be dropped or change their type
 _SQL_FILE = Path(__file__).with_name("views.sql")
 
@@ -59,13 +66,15 @@ def create_views(connection: Connection) -> None:
 
 
 def drop_views(connection: Connection) -> None:
-    """Drop all views; a migration that changes one of their columns calls this first.
+    """Drop all views and their functions; a migration that changes one of their columns calls this first.
 
     Args:
         connection: an open connection; the caller commits.
     """
     views = ", ".join(f"{SCHEMA}.{view}" for view in (*VIEWS, *INTERNAL_VIEWS))
     connection.exec_driver_sql(f"DROP VIEW IF EXISTS {views}")
+    for function in reversed(FUNCTIONS):
+        connection.exec_driver_sql(f"DROP FUNCTION IF EXISTS {SCHEMA}.{function}")
 
 
 def views_are_current(connection: Connection) -> bool:

@@ -2,6 +2,104 @@
 -- Predictions are joined one head at a time on their whole key, so that PostgreSQL drops the join of every head that a
 -- query does not ask for, and turns the others into plain joins when it filters on them.
 
+-- Codes of scores and landmarks, as db/bulk/codes.py writes them: 16 bits each, big-endian. These functions read the
+-- tables of nobody, so that every role may call them.
+CREATE OR REPLACE FUNCTION facet.decode_landmarks(codes bytea, x1 real, y1 real, x2 real, y2 real) RETURNS real[]
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN ARRAY[
+    (x1 + (get_byte(codes, 0) * 256 + get_byte(codes, 1) - 16384) / 16384.0::double precision
+        * CASE WHEN x2 > x1 THEN x2::double precision - x1 ELSE 1 END)::real,
+    (y1 + (get_byte(codes, 2) * 256 + get_byte(codes, 3) - 16384) / 16384.0::double precision
+        * CASE WHEN y2 > y1 THEN y2::double precision - y1 ELSE 1 END)::real,
+    (x1 + (get_byte(codes, 4) * 256 + get_byte(codes, 5) - 16384) / 16384.0::double precision
+        * CASE WHEN x2 > x1 THEN x2::double precision - x1 ELSE 1 END)::real,
+    (y1 + (get_byte(codes, 6) * 256 + get_byte(codes, 7) - 16384) / 16384.0::double precision
+        * CASE WHEN y2 > y1 THEN y2::double precision - y1 ELSE 1 END)::real,
+    (x1 + (get_byte(codes, 8) * 256 + get_byte(codes, 9) - 16384) / 16384.0::double precision
+        * CASE WHEN x2 > x1 THEN x2::double precision - x1 ELSE 1 END)::real,
+    (y1 + (get_byte(codes, 10) * 256 + get_byte(codes, 11) - 16384) / 16384.0::double precision
+        * CASE WHEN y2 > y1 THEN y2::double precision - y1 ELSE 1 END)::real,
+    (x1 + (get_byte(codes, 12) * 256 + get_byte(codes, 13) - 16384) / 16384.0::double precision
+        * CASE WHEN x2 > x1 THEN x2::double precision - x1 ELSE 1 END)::real,
+    (y1 + (get_byte(codes, 14) * 256 + get_byte(codes, 15) - 16384) / 16384.0::double precision
+        * CASE WHEN y2 > y1 THEN y2::double precision - y1 ELSE 1 END)::real,
+    (x1 + (get_byte(codes, 16) * 256 + get_byte(codes, 17) - 16384) / 16384.0::double precision
+        * CASE WHEN x2 > x1 THEN x2::double precision - x1 ELSE 1 END)::real,
+    (y1 + (get_byte(codes, 18) * 256 + get_byte(codes, 19) - 16384) / 16384.0::double precision
+        * CASE WHEN y2 > y1 THEN y2::double precision - y1 ELSE 1 END)::real
+];
+
+-- The logit of one label of a multilabel head, by its place from 0.
+CREATE OR REPLACE FUNCTION facet.decode_logit(codes bytea, place integer) RETURNS double precision
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN (get_byte(codes, 2 * place) * 256 + get_byte(codes, 2 * place + 1) - 32768) / 1024.0::double precision;
+
+-- Of a logit, rounded to four decimals.
+CREATE OR REPLACE FUNCTION facet.decode_probability(logit double precision, temperature double precision)
+RETURNS double precision
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+RETURN round(10000 / (1 + exp(least(greatest(-logit / temperature, -700), 700)))) / 10000;
+
+CREATE OR REPLACE FUNCTION facet.decode_attributes(codes bytea, labels text[], temperature double precision)
+RETURNS jsonb
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN (
+    SELECT jsonb_object_agg(
+        l.label, facet.decode_probability(facet.decode_logit(codes, l.place::integer - 1), temperature)
+    )
+    FROM unnest(labels) WITH ORDINALITY AS l (label, place)
+);
+
+CREATE OR REPLACE FUNCTION facet.decode_probabilities(codes bytea, kind text, temperature double precision)
+RETURNS real[]
+LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+RETURN CASE kind
+    WHEN 'multilabel' THEN (
+        SELECT array_agg(
+            (1 / (1 + exp(least(greatest(-facet.decode_logit(codes, p.place) / temperature, -700), 700))))::real
+            ORDER BY p.place
+        )
+        FROM generate_series(0, octet_length(codes) / 2 - 1) AS p (place)
+    )
+    ELSE (
+        SELECT array_agg((e.weight / e.total)::real ORDER BY e.place)
+        FROM (
+            SELECT w.place, w.weight, sum(w.weight) OVER () AS total
+            FROM (
+                SELECT
+                    p.place,
+                    exp(greatest(
+                        (get_byte(codes, 2 * p.place) * 256 + get_byte(codes, 2 * p.place + 1))
+                        / -2048.0::double precision / temperature, -700
+                    )) AS weight
+                FROM generate_series(0, octet_length(codes) / 2 - 1) AS p (place)
+            ) AS w
+        ) AS e
+    )
+END;
+
+
+-- The reading of each task that the active release has. Not for users.
+CREATE OR REPLACE VIEW facet.active_reading AS
+SELECT c.task, c.reading_id, c.head_id
+FROM facet.release AS r
+JOIN facet.release_reading AS c USING (release_id)
+WHERE r.active;
+
+
+-- What is needed to decode the scores of a reading. Not for users.
+CREATE OR REPLACE VIEW facet.reading_key AS
+SELECT
+    g.layer_id AS reading_id,
+    h.layer_id AS head_id,
+    h.labels,
+    g.spec ->> 'kind' AS kind,
+    coalesce((g.spec ->> 'temperature')::double precision, 1) AS temperature
+FROM facet.layer AS g
+JOIN facet.layer AS h ON h.layer_id = g.parent_id
+WHERE g.kind = 'reading';
+
+
 CREATE OR REPLACE VIEW facet.releases AS
 SELECT
     r.name AS release,
@@ -12,10 +110,12 @@ SELECT
     r.metrics,
     r.release_id,
     r.fingerprint,
-    r.manifest
+    r.manifest,
+    r.alias,
+    r.retired_at
 FROM facet.release AS r;
 
-COMMENT ON VIEW facet.releases IS 'A model release: the maker that every derived row names.';
+COMMENT ON VIEW facet.releases IS 'A model release: a choice of the layers that derived rows name.';
 COMMENT ON COLUMN facet.releases.release IS 'Name of the release.';
 COMMENT ON COLUMN facet.releases.active IS 'True for the one release that faces, appearances and people show.';
 COMMENT ON COLUMN facet.releases.weights_sha256 IS 'SHA-256 over all weight files.';
@@ -25,10 +125,12 @@ COMMENT ON COLUMN facet.releases.metrics IS 'Measured quality of its heads, as i
 COMMENT ON COLUMN facet.releases.release_id IS 'Number of the release in this database.';
 COMMENT ON COLUMN facet.releases.fingerprint IS 'Hash of weights, preprocessing and code: equal only for equal results.';
 COMMENT ON COLUMN facet.releases.manifest IS 'All that it says of itself: detector, trunk, branches, data, licences, hashes.';
+COMMENT ON COLUMN facet.releases.alias IS 'candidate: the release that is prepared to become the active one.';
+COMMENT ON COLUMN facet.releases.retired_at IS 'When it was retired: no worker serves it; null while it is in use.';
 
 
--- The analysis that speaks for a file: of the active release if there is one, the current sampling first, then the newest.
--- The file's own reason counts where there is none: it was refused, and never analysed.
+-- The analysis that speaks for a file: under the finder of the active release, the current sampling first, then the
+-- newest. The file's own reason counts where it was refused, and never analysed.
 -- It is joined on its key, so that a query for nothing but uri, the commonest use of this view, does not look for it.
 CREATE OR REPLACE VIEW facet.media AS
 SELECT
@@ -41,7 +143,11 @@ SELECT
     m.duration_seconds,
     m.frames_per_second,
     coalesce(a.state, CASE WHEN m.reason IS NOT NULL THEN 'rejected' ELSE 'pending' END) AS status,
-    CASE WHEN a.analysis_id IS NULL THEN m.reason ELSE a.reason END AS reason,
+    CASE
+        WHEN a.analysis_id IS NULL
+            THEN coalesce(m.reason, 'other_release: the active release lacks it; facet reprocess fills it in')
+        ELSE a.reason
+    END AS reason,
     m.submitted_at,
     CASE WHEN a.analysis_id IS NULL AND m.reason IS NOT NULL THEN m.submitted_at ELSE a.finished_at END AS finished_at,
     m.format,
@@ -64,13 +170,13 @@ FROM facet.media_file AS m
 LEFT JOIN facet.analysis AS a ON a.analysis_id = (
     SELECT b.analysis_id
     FROM facet.analysis AS b
-    JOIN facet.release AS r USING (release_id)
-    WHERE b.media_id = m.media_id
-    ORDER BY r.active DESC, b.is_current DESC, b.analysis_id DESC
+    WHERE b.media_id = m.media_id AND b.finder_id = (SELECT r.finder_id FROM facet.release AS r WHERE r.active)
+    ORDER BY b.is_current DESC, b.analysis_id DESC
     LIMIT 1
 );
 
-COMMENT ON VIEW facet.media IS 'A file, known by its bytes: submitted twice, it is one row.';
+COMMENT ON VIEW facet.media IS
+    'A file, known by its bytes: submitted twice, it is one row. Its results are those under the active release.';
 COMMENT ON COLUMN facet.media.media_id IS 'Number of the file.';
 COMMENT ON COLUMN facet.media.sha256 IS 'SHA-256 of its bytes; null when they could not be read.';
 COMMENT ON COLUMN facet.media.uri IS 'Where it was found first; a member of an archive is archive.zip!/member.jpg.';
@@ -80,7 +186,8 @@ COMMENT ON COLUMN facet.media.height IS 'Pixels of its first picture, upright; f
 COMMENT ON COLUMN facet.media.duration_seconds IS 'Length; null for a still and where the container does not say.';
 COMMENT ON COLUMN facet.media.frames_per_second IS 'Frame rate of the file (not of the sampling); null for a still.';
 COMMENT ON COLUMN facet.media.status IS 'pending, done, rejected (see reason), quarantined (it kept killing its worker) or cancelled.';
-COMMENT ON COLUMN facet.media.reason IS 'Why it was rejected or quarantined, as code: message.';
+COMMENT ON COLUMN facet.media.reason IS
+    'Why it was rejected or quarantined, or that it is pending because only other releases have it, as code: message.';
 COMMENT ON COLUMN facet.media.submitted_at IS 'When it was submitted first.';
 COMMENT ON COLUMN facet.media.finished_at IS 'When its analysis ended; null while pending.';
 COMMENT ON COLUMN facet.media.format IS 'Container or still format: jpeg, heic, mp4, matroska, ...';
@@ -113,7 +220,8 @@ SELECT
     j.erased_done + j.erased_rejected + j.erased_quarantined AS erased,
     j.submitted_at + make_interval(days => j.keep_days) AS keep_until,
     coalesce(i.cancelled, 0) AS cancelled,
-    w.submission
+    w.submission,
+    coalesce(i.lacking, 0) AS lacking
 FROM facet.job AS j
 CROSS JOIN LATERAL (
     SELECT
@@ -131,7 +239,8 @@ LEFT JOIN (
         count(*) FILTER (WHERE s.state = 'quarantined') AS quarantined,
         count(*) FILTER (WHERE s.state = 'pending') AS pending,
         count(*) FILTER (WHERE s.state = 'cancelled') AS cancelled,
-        max(s.finished_at) AS finished_at
+        max(s.finished_at) AS finished_at,
+        count(*) FILTER (WHERE s.is_lacking) AS lacking
     FROM (
         SELECT
             item.job_id,
@@ -144,7 +253,14 @@ LEFT JOIN (
                 WHEN a.state IS NULL THEN c.submitted_at
                 WHEN a.state IN ('pending', 'cancelled') THEN c.cancelled_at
                 ELSE a.finished_at
-            END AS finished_at
+            END AS finished_at,
+            -- The lookup is made for files of other releases alone.
+            a.state = 'done' AND a.finder_id <> (SELECT r.finder_id FROM facet.release AS r WHERE r.active)
+            AND NOT EXISTS (
+                SELECT FROM facet.analysis AS n
+                WHERE n.media_id = item.media_id AND n.is_current
+                    AND n.finder_id = (SELECT r.finder_id FROM facet.release AS r WHERE r.active)
+            ) AS is_lacking
         FROM facet.job_item AS item
         JOIN facet.job AS c USING (job_id)
         LEFT JOIN facet.analysis AS a USING (analysis_id)
@@ -170,13 +286,17 @@ COMMENT ON COLUMN facet.jobs.keep_until IS
 COMMENT ON COLUMN facet.jobs.cancelled IS 'Files that were not analysed because the job was cancelled.';
 COMMENT ON COLUMN facet.jobs.submission IS
     'open (files are still being read), ended, or broken: stopped, failed or silent for an hour, so files may be missing.';
+COMMENT ON COLUMN facet.jobs.lacking IS
+    'Of the done files, those that the active release lacks: another release analysed them; facet reprocess fills them in.';
 
 
+-- The columns of the active reading that decode a head's scores are looked up once for a query. Scores stand in one
+-- row per face and head; where the row of the active reading has none, another reading of the head does.
 CREATE OR REPLACE VIEW facet.faces AS
 SELECT
     f.face_id,
-    f.media_id,
-    f.appearance_id,
+    a.media_id,
+    e.appearance_id,
     p.person_id,
     f.frame_index,
     f.at_seconds,
@@ -196,26 +316,55 @@ SELECT
     ethnicity.confidence AS ethnicity_confidence,
     emotion.label AS emotion,
     emotion.confidence AS emotion_confidence,
-    attributes.attributes,
-    f.embedding,
+    facet.decode_attributes(
+        coalesce(attributes.scores, (
+            SELECT o.scores
+            FROM facet.prediction AS o
+            JOIN facet.layer AS l ON l.layer_id = o.reading_id
+            WHERE o.face_id = attributes.face_id AND o.scores IS NOT NULL
+                AND l.parent_id = (SELECT g.parent_id FROM facet.layer AS g WHERE g.layer_id = attributes.reading_id)
+            LIMIT 1
+        )),
+        (
+            SELECT k.labels
+            FROM facet.active_reading AS c
+            JOIN facet.reading_key AS k USING (reading_id)
+            WHERE c.task = 'attributes'
+        ),
+        (
+            SELECT k.temperature
+            FROM facet.active_reading AS c
+            JOIN facet.reading_key AS k USING (reading_id)
+            WHERE c.task = 'attributes'
+        )
+    ) AS attributes,
+    e.embedding::vector(128) AS embedding,
     r.name AS release,
-    f.landmarks,
-    f.face_no,
-    f.crop_uri,
-    f.crop_index,
+    facet.decode_landmarks(f.landmarks, f.x1, f.y1, f.x2, f.y2) AS landmarks,
+    f.face_no::integer AS face_no,
+    s.uri AS crop_uri,
+    CASE WHEN s.uri IS NOT NULL THEN f.crop_index END::bigint AS crop_index,
     coalesce(f.frame_width, m.width)::integer AS frame_width,
     coalesce(f.frame_height, m.height)::integer AS frame_height,
     coalesce(f.hold_seconds, a.sample_interval_seconds, 0) AS hold_seconds
 FROM facet.face AS f
-JOIN facet.release AS r ON r.release_id = f.release_id AND r.active
 JOIN facet.analysis AS a ON a.analysis_id = f.analysis_id AND a.is_current
-LEFT JOIN facet.media_file AS m ON m.media_id = f.media_id
-LEFT JOIN facet.appearance AS p ON p.appearance_id = f.appearance_id
-LEFT JOIN facet.prediction AS age ON age.face_id = f.face_id AND age.head = 'age'
-LEFT JOIN facet.prediction AS gender ON gender.face_id = f.face_id AND gender.head = 'gender'
-LEFT JOIN facet.prediction AS ethnicity ON ethnicity.face_id = f.face_id AND ethnicity.head = 'ethnicity'
-LEFT JOIN facet.prediction AS emotion ON emotion.face_id = f.face_id AND emotion.head = 'emotion'
-LEFT JOIN facet.prediction AS attributes ON attributes.face_id = f.face_id AND attributes.head = 'attributes';
+JOIN facet.release AS r ON r.finder_id = a.finder_id AND r.active
+LEFT JOIN facet.media_file AS m ON m.media_id = a.media_id
+LEFT JOIN facet.crop_strip AS s ON s.unit_id = f.unit_id AND s.strip_no = f.strip_no
+LEFT JOIN facet.face_embedding AS e ON e.face_id = f.face_id
+    AND e.trunk_id = (SELECT t.trunk_id FROM facet.release AS t WHERE t.active)
+LEFT JOIN facet.appearance AS p ON p.appearance_id = e.appearance_id
+LEFT JOIN facet.prediction AS age ON age.face_id = f.face_id
+    AND age.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'age')
+LEFT JOIN facet.prediction AS gender ON gender.face_id = f.face_id
+    AND gender.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'gender')
+LEFT JOIN facet.prediction AS ethnicity ON ethnicity.face_id = f.face_id
+    AND ethnicity.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'ethnicity')
+LEFT JOIN facet.prediction AS emotion ON emotion.face_id = f.face_id
+    AND emotion.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'emotion')
+LEFT JOIN facet.prediction AS attributes ON attributes.face_id = f.face_id
+    AND attributes.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'attributes');
 
 COMMENT ON VIEW facet.faces IS
     'A face in a frame, under the active release: every detection, the dropped ones with their reason.';
@@ -259,6 +408,45 @@ COMMENT ON COLUMN facet.faces.hold_seconds IS
     'Time that its frame stands for: until the next frame that was looked at, or to the end of the film; 0 for a still.';
 
 
+-- One attribute of all faces is read without building JSON.
+CREATE OR REPLACE VIEW facet.face_attributes AS
+SELECT
+    f.face_id,
+    a.media_id,
+    k.label AS attribute,
+    facet.decode_probability(
+        facet.decode_logit(
+            coalesce(q.scores, (
+                SELECT o.scores
+                FROM facet.prediction AS o
+                JOIN facet.layer AS l ON l.layer_id = o.reading_id
+                WHERE o.face_id = q.face_id AND o.scores IS NOT NULL
+                    AND l.parent_id = (SELECT g.parent_id FROM facet.layer AS g WHERE g.layer_id = q.reading_id)
+                LIMIT 1
+            )),
+            k.place
+        ),
+        k.temperature
+    )::real AS probability
+FROM (
+    SELECT c.reading_id, d.temperature, l.label, l.place::integer - 1 AS place
+    FROM facet.active_reading AS c
+    JOIN facet.reading_key AS d USING (reading_id)
+    CROSS JOIN LATERAL unnest(d.labels) WITH ORDINALITY AS l (label, place)
+    WHERE c.task = 'attributes'
+) AS k
+JOIN facet.prediction AS q ON q.reading_id = k.reading_id
+JOIN facet.face AS f ON f.face_id = q.face_id
+JOIN facet.analysis AS a ON a.analysis_id = f.analysis_id AND a.is_current;
+
+COMMENT ON VIEW facet.face_attributes IS
+    'One facial attribute of one face, under the active release: faces.attributes as rows, and faster for one attribute.';
+COMMENT ON COLUMN facet.face_attributes.face_id IS 'The face.';
+COMMENT ON COLUMN facet.face_attributes.media_id IS 'The file.';
+COMMENT ON COLUMN facet.face_attributes.attribute IS 'Name of the attribute: Eyeglasses, Smiling, ...';
+COMMENT ON COLUMN facet.face_attributes.probability IS 'Its probability, 0 to 1.';
+
+
 CREATE OR REPLACE VIEW facet.appearances AS
 SELECT
     p.appearance_id,
@@ -268,27 +456,46 @@ SELECT
     p.end_seconds,
     p.face_count,
     p.best_face_id,
-    p.age,
-    p.age_low,
-    p.age_high,
-    p.gender,
-    p.gender_confidence,
-    p.ethnicity,
-    p.ethnicity_confidence,
-    p.emotion,
-    p.emotion_confidence,
-    p.emotions,
-    p.attributes,
+    age.value AS age,
+    age.low AS age_low,
+    age.high AS age_high,
+    gender.label AS gender,
+    gender.confidence AS gender_confidence,
+    ethnicity.label AS ethnicity,
+    ethnicity.confidence AS ethnicity_confidence,
+    emotion.label AS emotion,
+    emotion.confidence AS emotion_confidence,
+    emotion.shares AS emotions,
+    facet.decode_attributes(
+        attributes.scores,
+        (
+            SELECT k.labels
+            FROM facet.active_reading AS c
+            JOIN facet.reading_key AS k USING (reading_id)
+            WHERE c.task = 'attributes'
+        ),
+        1
+    ) AS attributes,
     r.name AS release,
     coalesce(
         p.screen_seconds, p.end_seconds - p.start_seconds + coalesce(a.sample_interval_seconds, 0)
     ) AS screen_seconds,
     p.quality,
-    p.embedding,
+    p.embedding::vector(128) AS embedding,
     p.ordinal
 FROM facet.appearance AS p
-JOIN facet.release AS r ON r.release_id = p.release_id AND r.active
-JOIN facet.analysis AS a ON a.analysis_id = p.analysis_id AND a.is_current;
+JOIN facet.release AS r ON r.trunk_id = p.trunk_id AND r.active
+JOIN facet.analysis AS a ON a.analysis_id = p.analysis_id AND a.is_current
+LEFT JOIN facet.appearance_prediction AS age ON age.appearance_id = p.appearance_id
+    AND age.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'age')
+LEFT JOIN facet.appearance_prediction AS gender ON gender.appearance_id = p.appearance_id
+    AND gender.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'gender')
+LEFT JOIN facet.appearance_prediction AS ethnicity ON ethnicity.appearance_id = p.appearance_id
+    AND ethnicity.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'ethnicity')
+LEFT JOIN facet.appearance_prediction AS emotion ON emotion.appearance_id = p.appearance_id
+    AND emotion.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'emotion')
+LEFT JOIN facet.appearance_prediction AS attributes ON attributes.appearance_id = p.appearance_id
+    AND attributes.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'attributes');
 
 COMMENT ON VIEW facet.appearances IS 'A person in view, from when to when, under the active release.';
 COMMENT ON COLUMN facet.appearances.appearance_id IS 'Number of the appearance.';
@@ -318,11 +525,11 @@ COMMENT ON COLUMN facet.appearances.embedding IS 'Identity over its faces as a v
 COMMENT ON COLUMN facet.appearances.ordinal IS 'Number of the appearance in its file, from 0.';
 
 
--- What an appearance adds to its person. It counts by its faces and how much they show: twenty clear faces outweigh one
--- blurred one. Exact decimals, so that the order in which they are added changes nothing. Not for users.
+-- What an appearance adds to its person under a trunk. Not for users.
 CREATE OR REPLACE VIEW facet.person_share AS
 SELECT
     s.person_id,
+    s.trunk_id,
     s.appearance_id,
     s.media_id,
     s.face_count,
@@ -330,63 +537,67 @@ SELECT
     s.best_face_id,
     coalesce(
         s.screen_seconds, s.end_seconds - s.start_seconds + coalesce(a.sample_interval_seconds, 0)
-    )::numeric AS screen_seconds,
-    s.age::numeric * s.face_count * least(greatest(s.quality, 0.01), 1)::numeric AS age_sum,
-    CASE WHEN s.age IS NOT NULL THEN s.face_count * least(greatest(s.quality, 0.01), 1)::numeric END AS age_weight,
-    s.gender,
-    s.face_count * least(greatest(s.quality, 0.01), 1)::numeric
-        * least(coalesce(s.gender_confidence, 1), 1)::numeric AS gender_votes,
-    s.ethnicity,
-    s.face_count * least(greatest(s.quality, 0.01), 1)::numeric
-        * least(coalesce(s.ethnicity_confidence, 1), 1)::numeric AS ethnicity_votes
+    )::numeric AS screen_seconds
 FROM facet.appearance AS s
 JOIN facet.analysis AS a USING (analysis_id)
 WHERE s.person_id IS NOT NULL AND a.is_current;
 
 
--- Totals of a person, counted from its appearances. Not for users.
-CREATE OR REPLACE VIEW facet.person_recount AS
+-- What an appearance adds to its person under a reading. It counts by its faces and how much they show: twenty clear
+-- faces outweigh one blurred one. Exact decimals, so that the order in which they are added changes nothing. Not for
+-- users.
+CREATE OR REPLACE VIEW facet.person_vote AS
 SELECT
-    p.person_id,
-    p.release_id,
-    t.*,
-    gender.label AS gender,
-    coalesce(gender.votes, '{}') AS gender_votes,
-    ethnicity.label AS ethnicity,
-    coalesce(ethnicity.votes, '{}') AS ethnicity_votes
+    s.person_id,
+    s.trunk_id,
+    s.appearance_id,
+    q.reading_id,
+    q.value::numeric * s.face_count * least(greatest(s.quality, 0.01), 1)::numeric AS value_sum,
+    CASE WHEN q.value IS NOT NULL THEN s.face_count * least(greatest(s.quality, 0.01), 1)::numeric END AS value_weight,
+    q.label,
+    s.face_count * least(greatest(s.quality, 0.01), 1)::numeric * least(coalesce(q.confidence, 1), 1)::numeric AS votes
+FROM facet.appearance AS s
+JOIN facet.analysis AS a USING (analysis_id)
+JOIN facet.appearance_prediction AS q USING (appearance_id)
+JOIN facet.layer AS g ON g.layer_id = q.reading_id
+WHERE s.person_id IS NOT NULL AND a.is_current AND g.task IN ('age', 'gender', 'ethnicity');
+
+
+-- Totals of a person under each trunk, counted from its appearances. Not for users.
+CREATE OR REPLACE VIEW facet.person_recount AS
+SELECT p.person_id, l.layer_id AS trunk_id, t.*
 FROM facet.person AS p
+JOIN facet.layer AS l ON l.kind = 'trunk'
 CROSS JOIN LATERAL (
     SELECT
         count(*) AS appearance_count,
         count(DISTINCT s.media_id) AS media_count,
         coalesce(sum(s.face_count), 0) AS face_count,
         coalesce(sum(s.screen_seconds), 0) AS screen_seconds,
-        sum(s.age_sum) AS age_sum,
-        sum(s.age_weight) AS age_weight,
         max(s.quality) AS best_quality,
         (array_agg(s.appearance_id ORDER BY s.quality DESC, s.appearance_id))[1] AS best_appearance_id,
         (array_agg(s.best_face_id ORDER BY s.quality DESC, s.appearance_id))[1] AS best_face_id
     FROM facet.person_share AS s
-    WHERE s.person_id = p.person_id
-) AS t
-LEFT JOIN LATERAL (
-    SELECT (array_agg(g.label ORDER BY g.votes DESC, g.label))[1] AS label, jsonb_object_agg(g.label, g.votes) AS votes
-    FROM (
-        SELECT s.gender AS label, sum(s.gender_votes) AS votes
-        FROM facet.person_share AS s
-        WHERE s.person_id = p.person_id AND s.gender IS NOT NULL
-        GROUP BY s.gender
-    ) AS g
-) AS gender ON true
-LEFT JOIN LATERAL (
-    SELECT (array_agg(e.label ORDER BY e.votes DESC, e.label))[1] AS label, jsonb_object_agg(e.label, e.votes) AS votes
-    FROM (
-        SELECT s.ethnicity AS label, sum(s.ethnicity_votes) AS votes
-        FROM facet.person_share AS s
-        WHERE s.person_id = p.person_id AND s.ethnicity IS NOT NULL
-        GROUP BY s.ethnicity
-    ) AS e
-) AS ethnicity ON true;
+    WHERE s.person_id = p.person_id AND s.trunk_id = l.layer_id
+) AS t;
+
+
+-- Mean or elected label of a person under each reading, counted from its appearances. Not for users.
+CREATE OR REPLACE VIEW facet.person_reading_recount AS
+SELECT
+    v.person_id,
+    v.reading_id,
+    sum(v.value_sum) AS value_sum,
+    sum(v.value_weight) AS value_weight,
+    (array_agg(v.label ORDER BY v.votes DESC, v.label) FILTER (WHERE v.label IS NOT NULL))[1] AS label,
+    coalesce(jsonb_object_agg(v.label, v.votes) FILTER (WHERE v.label IS NOT NULL), '{}') AS votes
+FROM (
+    SELECT s.person_id, s.reading_id, s.label, sum(s.votes) AS votes, sum(s.value_sum) AS value_sum,
+        sum(s.value_weight) AS value_weight
+    FROM facet.person_vote AS s
+    GROUP BY s.person_id, s.reading_id, s.label
+) AS v
+GROUP BY v.person_id, v.reading_id;
 
 
 -- Totals are kept (db/schema/totals.py); the few people whose appearances changed since are counted here. They are left
@@ -399,17 +610,27 @@ SELECT
     t.media_count,
     t.face_count,
     t.best_face_id,
-    (t.age_sum / t.age_weight)::real AS age,
-    t.gender,
-    t.ethnicity,
+    (age.value_sum / age.value_weight)::real AS age,
+    gender.label AS gender,
+    ethnicity.label AS ethnicity,
     r.name AS release,
     t.screen_seconds::double precision AS screen_seconds,
     p.created_at
 FROM facet.person_total AS t
-JOIN facet.release AS r ON r.release_id = t.release_id AND r.active
+JOIN facet.release AS r ON r.trunk_id = t.trunk_id AND r.active
 JOIN facet.person AS p ON p.person_id = t.person_id
+LEFT JOIN facet.person_reading AS age ON age.person_id = t.person_id
+    AND age.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'age')
+LEFT JOIN facet.person_reading AS gender ON gender.person_id = t.person_id
+    AND gender.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'gender')
+LEFT JOIN facet.person_reading AS ethnicity ON ethnicity.person_id = t.person_id
+    AND ethnicity.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'ethnicity')
 WHERE t.appearance_count > 0
-    AND t.person_id NOT IN (SELECT n.person_id FROM facet.person_change AS n)
+    AND t.person_id NOT IN (
+        SELECT n.person_id
+        FROM facet.person_change AS n
+        WHERE n.trunk_id = (SELECT u.trunk_id FROM facet.release AS u WHERE u.active)
+    )
 UNION ALL
 SELECT
     t.person_id,
@@ -418,16 +639,40 @@ SELECT
     t.media_count,
     t.face_count,
     t.best_face_id,
-    (t.age_sum / t.age_weight)::real AS age,
-    t.gender,
-    t.ethnicity,
+    (age.value_sum / age.value_weight)::real AS age,
+    gender.label AS gender,
+    ethnicity.label AS ethnicity,
     r.name AS release,
     t.screen_seconds::double precision AS screen_seconds,
     p.created_at
-FROM (SELECT DISTINCT n.person_id FROM facet.person_change AS n) AS changed
-JOIN facet.person AS p USING (person_id)
-JOIN facet.release AS r ON r.release_id = p.release_id AND r.active
-JOIN facet.person_recount AS t USING (person_id)
+FROM (SELECT DISTINCT n.person_id, n.trunk_id FROM facet.person_change AS n) AS changed
+JOIN facet.release AS r ON r.trunk_id = changed.trunk_id AND r.active
+JOIN facet.person AS p ON p.person_id = changed.person_id
+JOIN facet.person_recount AS t ON t.person_id = changed.person_id AND t.trunk_id = changed.trunk_id
+LEFT JOIN LATERAL (
+    SELECT sum(v.value_sum) AS value_sum, sum(v.value_weight) AS value_weight
+    FROM facet.person_vote AS v
+    WHERE v.person_id = changed.person_id
+        AND v.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'age')
+) AS age ON true
+LEFT JOIN LATERAL (
+    SELECT v.label
+    FROM facet.person_vote AS v
+    WHERE v.person_id = changed.person_id AND v.label IS NOT NULL
+        AND v.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'gender')
+    GROUP BY v.label
+    ORDER BY sum(v.votes) DESC, v.label
+    LIMIT 1
+) AS gender ON true
+LEFT JOIN LATERAL (
+    SELECT v.label
+    FROM facet.person_vote AS v
+    WHERE v.person_id = changed.person_id AND v.label IS NOT NULL
+        AND v.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'ethnicity')
+    GROUP BY v.label
+    ORDER BY sum(v.votes) DESC, v.label
+    LIMIT 1
+) AS ethnicity ON true
 WHERE t.appearance_count > 0;
 
 COMMENT ON VIEW facet.people IS 'An identity cluster: one person over all files, under the active release.';
@@ -491,21 +736,43 @@ COMMENT ON COLUMN facet.corrections.release IS 'The release whose people it was 
 CREATE OR REPLACE VIEW facet.predictions AS
 SELECT
     q.face_id,
-    q.head,
+    c.task AS head,
     q.label,
     q.value,
     q.low,
     q.high,
     q.confidence,
-    q.probabilities,
-    q.attributes,
+    facet.decode_probabilities(
+        coalesce(q.scores, (
+            SELECT o.scores
+            FROM facet.prediction AS o
+            JOIN facet.layer AS l ON l.layer_id = o.reading_id
+            WHERE o.face_id = q.face_id AND o.scores IS NOT NULL
+                AND l.parent_id = (SELECT g.parent_id FROM facet.layer AS g WHERE g.layer_id = q.reading_id)
+            LIMIT 1
+        )),
+        k.kind,
+        k.temperature
+    ) AS probabilities,
+    CASE WHEN k.kind = 'multilabel' THEN facet.decode_attributes(
+        coalesce(q.scores, (
+            SELECT o.scores
+            FROM facet.prediction AS o
+            JOIN facet.layer AS l ON l.layer_id = o.reading_id
+            WHERE o.face_id = q.face_id AND o.scores IS NOT NULL
+                AND l.parent_id = (SELECT g.parent_id FROM facet.layer AS g WHERE g.layer_id = q.reading_id)
+            LIMIT 1
+        )),
+        k.labels,
+        k.temperature
+    ) END AS attributes,
     r.name AS release,
-    jsonb_path_query_first(
-        r.manifest, '$.branches[*] ? (@.task == $head).labels', jsonb_build_object('head', q.head)
-    ) AS labels
+    to_jsonb(k.labels) AS labels
 FROM facet.prediction AS q
-JOIN facet.face AS f USING (face_id)
-JOIN facet.release AS r ON r.release_id = f.release_id AND r.active
+JOIN facet.release_reading AS c ON c.reading_id = q.reading_id
+JOIN facet.release AS r ON r.release_id = c.release_id AND r.active
+JOIN facet.reading_key AS k ON k.reading_id = q.reading_id
+JOIN facet.face AS f ON f.face_id = q.face_id
 JOIN facet.analysis AS a ON a.analysis_id = f.analysis_id AND a.is_current;
 
 COMMENT ON VIEW facet.predictions IS 'What one head says of one face, under the active release, with all probabilities.';

@@ -74,7 +74,7 @@ SELECT DISTINCT last_error FROM unit WHERE state = 'pending' AND last_error LIKE
 
 _UNIDENTIFIED = text("""
 SELECT count(*) OVER () AS files, uri, coalesce(identify_error, 'unknown') AS error
-FROM analysis JOIN release USING (release_id) JOIN media_file USING (media_id)
+FROM analysis JOIN release USING (finder_id) JOIN media_file USING (media_id)
 WHERE identify_attempts >= :attempts AND is_current AND active
 ORDER BY analysis_id LIMIT 1
 """)
