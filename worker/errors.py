@@ -4,6 +4,7 @@ FacetError                 base; its text is one line: what was found, what was 
 ├── UsageError             the command was used wrongly: exit status 2
 ├── RetryableError         database, broker or disk is unreachable or full: try again later, lose nothing
 ├── LeaseLostError         another worker holds the unit, or it has ended: drop the result, continue
+│   └── ReleaseRetiredError the release of the unit was retired meanwhile
 └── MediaError             this file cannot be analysed: record the reason, go on with the next
     ├── MediaRejected      the file is at fault (corrupt, unsupported, over a limit)
     │   └── MediaChanged   it holds other bytes than were submitted: drop all that is known of it
@@ -36,6 +37,10 @@ class RetryableError(FacetError):
 
 class LeaseLostError(FacetError):
     """Another worker holds the unit, or it was ended or cancelled: the result of this attempt is dropped."""
+
+
+class ReleaseRetiredError(LeaseLostError):
+    """The release of the unit was retired: the result of this attempt is dropped, like all its rows."""
 
 
 def described(error: BaseException) -> str:

@@ -84,12 +84,12 @@ class Worker:
         self._heads = releases.head_specs(release)
         self._owner = make_owner()
         with self._sessions.begin() as session:
-            self.release_id = releases.register_release(session, release)
+            self.ids = releases.register_release(session, release.manifest)
         self._unreturned: list[ledger.LeasedUnit] = []
         self._trim_at = 0.0
         self.unreachable = UnreachablePlaces()
         self._sources = open_sources(settings, self._sessions)
-        self.identifier = Identifier(self._sessions, self.release_id)
+        self.identifier = Identifier(self._sessions, self.ids.trunk_id)
         threads = settings.threads or os.cpu_count() or 1
         torch.set_num_threads(max(1, threads // LANES))
 
@@ -133,7 +133,7 @@ class Worker:
             lease = self._lease()
             given_up = run_transaction(self._sessions, "quarantine", lambda s: ledger.quarantine_exhausted(s, lease))
             with self._sessions() as session:
-                forgotten = analyses.read_unsettled(session, self.release_id)
+                forgotten = analyses.read_unsettled(session, self.ids.release_id)
             for analysis_id in forgotten:
                 run_transaction(self._sessions, "end", partial(analyses.end_analysis, analysis_id=analysis_id))
             given_up += forgotten
@@ -144,7 +144,7 @@ class Worker:
     def _lease(self) -> ledger.Lease:
         return ledger.Lease(
             owner=self._owner,
-            release_id=self.release_id,
+            release_id=self.ids.release_id,
             seconds=self._settings.lease_seconds,
             max_attempts=self._settings.max_attempts,
         )
@@ -167,7 +167,7 @@ class Worker:
 
         with LeaseHolder(self._sessions, self._lease(), seconds, self.unreachable, self._unreturned) as leases:
             crops = CropStore(settings.crops)
-            context = WriterContext(self._sessions, leases, crops, self.release_id, self._heads, settings.max_attempts)
+            context = WriterContext(self._sessions, leases, crops, self.ids, self._heads, settings.max_attempts)
             with Writer(context) as writer, Finisher(context) as finisher:
                 Pipeline(self._release, leases, writer, finisher, options).run(stop, tick)
         with self._sessions.begin() as session:

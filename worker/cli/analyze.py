@@ -139,7 +139,7 @@ def _run(config: Settings, request: _JobRequest, stop: threading.Event) -> Summa
             worker = _make_worker(config, database)
         submission = Submission(
             name=request.name,
-            release_id=worker.release_id,
+            release=worker.ids,
             frames_per_second=request.fps,
             unit_seconds=config.unit_seconds,
             keep_days=request.keep_days,
@@ -162,8 +162,8 @@ def _warn_if_hidden(session: Session, worker: Worker) -> None:
     """Warn where the views show another release, as they do after an upgrade until it is activated."""
     from worker.ledger.releases import active_release
 
-    active_id, active_name = active_release(session)
-    if active_id != worker.release_id:
+    active, active_name = active_release(session)
+    if active.release_id != worker.ids.release_id:
         echo(
             f"the views show release {active_name}, and these results are of another one; choose with "
             "`facet releases list` and `facet releases activate`",

@@ -74,10 +74,10 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command are its argumen
     wakeups = Wakeups(make_app(config))
     with open_database(config) as database:
         with database.sessions.begin() as session:
-            release_id = register_release(session, load(config))
+            release = register_release(session, load(config).manifest)
         submission = Submission(
             name=name or job_name(paths),
-            release_id=release_id,
+            release=release,
             frames_per_second=None if every_frame else fps,
             priority=priority,
             unit_seconds=config.unit_seconds,

@@ -89,9 +89,9 @@ def _has_work(database: Database, worker: Worker) -> bool:
     """Whether a unit waits that this worker may be able to read; units of other releases are left to other workers."""
     places = worker.unreachable.places()
     with database.sessions.begin() as session:
-        if not worker.unreachable.search.is_vain(places) and has_fresh(session, worker.release_id):
+        if not worker.unreachable.search.is_vain(places) and has_fresh(session, worker.ids.release_id):
             return True
-        return has_rested_suspect(session, worker.release_id, places)
+        return has_rested_suspect(session, worker.ids.release_id, places)
 
 
 class Upkeep:
@@ -149,9 +149,9 @@ class Upkeep:
 
         with open_database(self._config) as database:
             with database.sessions.begin() as session:
-                release_id = find_active(session)
-            if release_id is not None:
-                done = regroup_people(database.sessions, release_id, alarm_of(self._config))
+                active = find_active(session)
+            if active is not None:
+                done = regroup_people(database.sessions, active.trunk_id, alarm_of(self._config))
                 facts = {"action": "regrouped", "changed": done.changed, "proposal_id": done.proposal_id}
                 logger.info("people were regrouped", extra=facts)
                 if done.proposal_id is not None:

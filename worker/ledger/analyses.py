@@ -31,7 +31,7 @@ class AnalysisOutcome:
     frames: int = 0
     faces: int = 0
     replaces: bool = False
-    """Another analysis of the file under the same release is the current one."""
+    """Another analysis of the file under the same finder is the current one."""
     is_unfinished: bool = False
     """Its faces are stored, but could not be joined to appearances."""
 
@@ -57,7 +57,7 @@ _FILES = text("SELECT analysis_id, media_id FROM analysis WHERE analysis_id = AN
 
 _PENDING = text("""
     SELECT analysis_id, EXISTS (SELECT FROM analysis o WHERE o.media_id = a.media_id AND o.is_current
-                                AND o.release_id = a.release_id AND o.analysis_id <> a.analysis_id) AS replaces
+                                AND o.finder_id = a.finder_id AND o.analysis_id <> a.analysis_id) AS replaces
     FROM analysis a WHERE analysis_id = ANY(:ids) AND state = 'pending' ORDER BY analysis_id""")
 
 _INSERT_FINISH = text("""
@@ -165,7 +165,7 @@ def read_unsettled(session: Session, release_id: int) -> list[int]:
 _REPLACED = text("""
     UPDATE analysis a SET is_current = false FROM analysis n
     WHERE n.analysis_id = ANY(:ids) AND a.is_current AND a.analysis_id <> n.analysis_id
-      AND (a.media_id, a.release_id) = (n.media_id, n.release_id)""")
+      AND (a.media_id, a.finder_id) = (n.media_id, n.finder_id)""")
 
 _CLOSED = text("""
     UPDATE analysis a SET state = o.state, reason = o.reason, finished_at = now(), is_current = o.is_current,

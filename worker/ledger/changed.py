@@ -36,6 +36,8 @@ _RETRY = text("""
       AND split_part(a.reason, ':', 1) = ANY (:codes)
     RETURNING unit.unit_id""")
 
+_FORGET_CROPS = text("DELETE FROM crop_strip USING unit WHERE analysis_id = :id AND crop_strip.unit_id = unit.unit_id")
+
 _REOPEN = text("UPDATE analysis SET state = 'pending', reason = NULL, finished_at = NULL WHERE analysis_id = :id")
 
 
@@ -58,6 +60,7 @@ def reject_changed(session: Session, unit: LeasedUnit, error: MediaChanged) -> N
         raise LeaseLostError(f"unit {unit.unit_id} is no longer held under token {unit.token}; its end is dropped")
     session.execute(_REJECT, key | {"own": unit.unit_id, "reason": error.reason})
     session.execute(text("DELETE FROM face WHERE analysis_id = :id"), key)
+    session.execute(_FORGET_CROPS, key)
     session.execute(text("DELETE FROM scene_cut WHERE analysis_id = :id"), key)
 
 

@@ -21,40 +21,40 @@ MAX_ATTEMPTS = 3
 _COUNT = text("""
     UPDATE analysis SET identify_attempts = identify_attempts + 1, identify_error = :error
     WHERE analysis_id IN (
-        SELECT analysis_id FROM analysis, release r
-        WHERE r.release_id = :release_id AND analysis_id = ANY (r.identifying)
+        SELECT analysis_id FROM analysis, trunk_state s
+        WHERE s.trunk_id = :trunk_id AND analysis_id = ANY (s.identifying)
         ORDER BY analysis_id FOR NO KEY UPDATE OF analysis)
     RETURNING 1""")
-_CLEAR = text("UPDATE release SET identifying = NULL WHERE release_id = :release_id AND identifying IS NOT NULL")
+_CLEAR = text("UPDATE trunk_state SET identifying = NULL WHERE trunk_id = :trunk_id AND identifying IS NOT NULL")
 _SUCCEED = text("""
     UPDATE analysis SET identify_attempts = 0, identify_error = NULL
     WHERE analysis_id = ANY(:ids) AND identify_attempts > 0""")
 
 
-def begin(sessions: sessionmaker[Session], release_id: int, analyses: Collection[int]) -> None:
+def begin(sessions: sessionmaker[Session], trunk_id: int, analyses: Collection[int]) -> None:
     """Record the begin of a batch; the caller holds the lock of people in another transaction."""
     with sessions.begin() as session:
         session.execute(
-            text("UPDATE release SET identifying = :ids WHERE release_id = :release_id"),
-            {"ids": sorted(analyses), "release_id": release_id},
+            text("UPDATE trunk_state SET identifying = :ids WHERE trunk_id = :trunk_id"),
+            {"ids": sorted(analyses), "trunk_id": trunk_id},
         )
 
 
-def count_failure(sessions: sessionmaker[Session], release_id: int, error: str) -> int:
+def count_failure(sessions: sessionmaker[Session], trunk_id: int, error: str) -> int:
     """Count a failed attempt for the analyses of the batch that was begun; return how many they are.
 
     The caller holds the lock of people in another transaction, or made the attempt itself.
     """
     with sessions.begin() as session:
-        failed = len(session.execute(_COUNT, {"release_id": release_id, "error": error}).all())
-        session.execute(_CLEAR, {"release_id": release_id})
+        failed = len(session.execute(_COUNT, {"trunk_id": trunk_id, "error": error}).all())
+        session.execute(_CLEAR, {"trunk_id": trunk_id})
     return failed
 
 
-def is_broken_off(session: Session, release_id: int) -> bool:
+def is_broken_off(session: Session, trunk_id: int) -> bool:
     """Whether a batch was begun and broken off; the caller holds the lock of people, so none works on it."""
-    statement = text("SELECT identifying IS NOT NULL FROM release WHERE release_id = :release_id")
-    return bool(session.execute(statement, {"release_id": release_id}).scalar_one())
+    statement = text("SELECT identifying IS NOT NULL FROM trunk_state WHERE trunk_id = :trunk_id")
+    return bool(session.execute(statement, {"trunk_id": trunk_id}).scalar_one())
 
 
 def succeed(session: Session, analyses: Collection[int]) -> None:
@@ -62,15 +62,16 @@ def succeed(session: Session, analyses: Collection[int]) -> None:
     session.execute(_SUCCEED, {"ids": sorted(analyses)})
 
 
-def end(session: Session, release_id: int) -> None:
+def end(session: Session, trunk_id: int) -> None:
     """Record the end of the batch, in its transaction."""
-    session.execute(_CLEAR, {"release_id": release_id})
+    session.execute(_CLEAR, {"trunk_id": trunk_id})
 
 
-def retry_skipped(session: Session, release_id: int) -> None:
+def retry_skipped(session: Session, trunk_id: int) -> None:
     """Requeue analyses that were skipped for identification."""
     statement = text("""
         UPDATE analysis SET identify_attempts = 0 WHERE analysis_id IN (
-            SELECT analysis_id FROM analysis WHERE release_id = :release_id AND identify_attempts > 0
+            SELECT analysis_id FROM analysis
+            WHERE finder_id = (SELECT parent_id FROM layer WHERE layer_id = :trunk_id) AND identify_attempts > 0
             ORDER BY analysis_id FOR NO KEY UPDATE)""")
-    session.execute(statement, {"release_id": release_id})
+    session.execute(statement, {"trunk_id": trunk_id})

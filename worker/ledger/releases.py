@@ -164,19 +164,18 @@ def _insert(session: Session, manifest: Manifest) -> int:
 def _insert_layers(session: Session, layers: ReleaseLayers) -> dict[str, int]:
     """Insert the layers that are new; return the number of each by its fingerprint."""
     for entry in layers.entries:
-        session.execute(_INSERT_LAYER, _layer(entry, layers))
+        session.execute(_INSERT_LAYER, _layer(entry))
     found = session.execute(_LAYERS, {"fingerprints": [entry.fingerprint for entry in layers.entries]})
     return {row.fingerprint: int(row.layer_id) for row in found}
 
 
-def _layer(entry: LayerEntry, layers: ReleaseLayers) -> dict[str, object]:
-    labels = None if entry.task is None else list(layers.heads[entry.task].labels or ())
+def _layer(entry: LayerEntry) -> dict[str, object]:
     return {
         "kind": entry.kind,
         "fingerprint": entry.fingerprint,
         "parent": entry.parent,
         "task": entry.task,
-        "labels": labels,
+        "labels": None if entry.labels is None else list(entry.labels),
         "spec": json.dumps(entry.spec),
     }
 
@@ -272,5 +271,5 @@ def read_releases(session: Session) -> list[ListedRelease]:
 
 
 def head_specs(release: Release) -> dict[str, HeadSpec]:
-    """Return labels and thresholds of the heads that are switched on."""
-    return {task: HeadSpec(release.labels(task), release.threshold(task)) for task in release.heads}
+    """Return the heads that are switched on."""
+    return {task: HeadSpec(release.spec(task)) for task in release.heads}

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import text
 
-from worker.errors import LeaseLostError
+from worker.errors import LeaseLostError, ReleaseRetiredError
 from worker.ledger.due import EXPIRED, FRESH, READABLE, SUSPECT
 from worker.ledger.waiting import WindowSearch
 
@@ -84,7 +84,8 @@ def _lease_statement(due: str) -> TextClause:
     return text(f"""
     WITH due AS (
         SELECT u.unit_id FROM unit u JOIN analysis a USING (analysis_id)
-        WHERE u.release_id = :release_id AND a.state = 'pending' AND {due}
+        WHERE u.release_id = :release_id AND a.state = 'pending' AND {due} AND EXISTS (
+              SELECT FROM release WHERE release_id = :release_id AND retired_at IS NULL)
           AND u.unit_id <> ALL (cast(:held AS bigint[])) AND u.stage = ANY (cast(:stages AS text[]))
         ORDER BY u.priority DESC, u.turn, u.unit_id
         LIMIT :limit FOR UPDATE OF u SKIP LOCKED)
@@ -203,22 +204,40 @@ class Effort:
     """JSON: time spent in each stage."""
 
 
+# FOR SHARE: the release cannot be retired before the transaction that stores these rows has ended.
+_FINISH = text("""
+    UPDATE unit SET state = :state, last_error = :note, finished_at = now(), lease_until = NULL,
+        frame_count = :frames, face_count = :faces, stage_seconds = cast(:seconds AS jsonb)
+    WHERE unit_id = :unit_id AND token = :token AND state = 'leased' AND EXISTS (
+        SELECT FROM release r WHERE r.release_id = unit.release_id AND r.retired_at IS NULL FOR SHARE)
+    RETURNING 1""")
+_RETIRED = text("""
+    SELECT r.name FROM unit u JOIN release r USING (release_id)
+    WHERE u.unit_id = :unit_id AND r.retired_at IS NOT NULL""")
+
+
 def finish_unit(
     session: Session, unit: LeasedUnit, outcome: Outcome, note: str | None = None, effort: Effort | None = None
 ) -> None:
     """Write the outcome of a unit, if this worker still holds it.
 
     Raises:
-        LeaseLostError: another worker holds or ended the unit; nothing is written.
+        LeaseLostError: another worker holds or ended the unit, or (`ReleaseRetiredError`) its release was retired;
+            nothing is written.
     """
-    statement = text("""UPDATE unit SET state = :state, last_error = :note, finished_at = now(), lease_until = NULL,
-                            frame_count = :frames, face_count = :faces, stage_seconds = cast(:seconds AS jsonb)
-                        WHERE unit_id = :unit_id AND token = :token AND state = 'leased' RETURNING 1""")
     done = effort or Effort()
     parameters = {"state": outcome, "note": note, "unit_id": unit.unit_id, "token": unit.token}
     parameters |= {"frames": done.frames, "faces": done.faces, "seconds": done.stage_seconds}
-    if session.execute(statement, parameters).first() is None:
-        raise LeaseLostError(f"unit {unit.unit_id} is no longer held under token {unit.token}; its result is dropped")
+    if session.execute(_FINISH, parameters).first() is None:
+        raise _lost(session, unit, "result")
+
+
+def _lost(session: Session, unit: LeasedUnit, what: str) -> LeaseLostError:
+    """Return the error of a unit whose outcome cannot be written."""
+    retired = session.execute(_RETIRED, {"unit_id": unit.unit_id}).scalar()
+    if retired is not None:
+        return ReleaseRetiredError(f"release {retired} of unit {unit.unit_id} was retired; its {what} is dropped")
+    return LeaseLostError(f"unit {unit.unit_id} is no longer held under token {unit.token}; its {what} is dropped")
 
 
 def fail_unit(session: Session, unit: LeasedUnit, error: str, max_attempts: int) -> bool:
@@ -236,7 +255,7 @@ def fail_unit(session: Session, unit: LeasedUnit, error: str, max_attempts: int)
     backoff = BACKOFF_SECONDS * 2 ** (unit.attempts - 1)
     parameters = {"error": error, "backoff": backoff, "unit_id": unit.unit_id, "token": unit.token}
     if session.execute(statement, parameters).first() is None:
-        raise LeaseLostError(f"unit {unit.unit_id} is no longer held under token {unit.token}; its failure is dropped")
+        raise _lost(session, unit, "failure")
     return False
 
 

@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from sqlalchemy import text
 
 from db.base import EMBEDDING_DIMENSION
-from db.bulk.arrays import Reals, read_rows
+from db.bulk.arrays import Codes, read_rows
+from models.readings import reread
 from worker.analysis.tracking.joining import Shots
 from worker.analysis.tracking.track import TrackInput
 from worker.types import HeadRows
@@ -20,7 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from sqlalchemy.orm import Session
 
-    from db.bulk.arrays import ColumnType
+    from db.bulk.arrays import AnyType, ColumnType
+    from worker.ledger.releases import ReleaseIds
     from worker.types import HeadSpec
 
 BLOCK_FACES = 4096  # some 10 MB with embeddings and heads; a frame with more of them is read whole
@@ -29,21 +32,32 @@ HEADS = ("gender", "age", "ethnicity", "emotion", "attributes")  # tasks that ap
 _FACE: Mapping[str, ColumnType] = {
     "face_id": "bigint", "frame_index": "bigint", "at_seconds": "double precision",
     "x1": "real", "y1": "real", "x2": "real", "y2": "real", "detection_score": "real", "quality": "real",
-    "hold_seconds": "double precision", "kept": "boolean", "embedding": "vector",
+    "hold_seconds": "double precision", "kept": "boolean", "embedding": "halfvec",
 }  # fmt: skip
 # The order is that of an index: a block reads its own rows, however many there are. Frames of one file may differ in
 # size: boxes are compared as parts of their frames.
 _FACES = """
-    SELECT face_id, frame_index::bigint, at_seconds, (x1 * x)::real, (y1 * y)::real, (x2 * x)::real, (y2 * y)::real,
-           detection_score, quality, coalesce(hold_seconds, 'NaN'), embedding IS NOT NULL,
-           coalesce(embedding, array_fill(0::real, ARRAY[%(dimension)s])::vector)
-    FROM facet.face AS f JOIN facet.media_file AS m USING (media_id)
+    SELECT f.face_id, frame_index::bigint, at_seconds, (x1 * x)::real, (y1 * y)::real, (x2 * x)::real, (y2 * y)::real,
+           detection_score, quality, coalesce(hold_seconds::double precision, 'NaN'), e.embedding IS NOT NULL,
+           coalesce(e.embedding, array_fill(0::real, ARRAY[%(dimension)s])::halfvec)
+    FROM facet.face AS f JOIN facet.analysis USING (analysis_id) JOIN facet.media_file AS m USING (media_id)
+    LEFT JOIN facet.face_embedding AS e ON e.face_id = f.face_id AND e.trunk_id = %(trunk_id)s
     CROSS JOIN LATERAL (SELECT coalesce(m.width / frame_width::real, 1) AS x,
                                coalesce(m.height / frame_height::real, 1) AS y) AS scale
     WHERE analysis_id = %(analysis_id)s AND frame_index >= %(first)s
     ORDER BY f.frame_index, f.face_no LIMIT %(limit)s"""
-_PREDICTIONS = """
-    SELECT face_id, {columns} FROM facet.prediction WHERE face_id = ANY(%(faces)s::bigint[]) AND head = %(head)s"""
+_NUMBERS = """
+    SELECT face_id, value, low, high FROM facet.prediction
+    WHERE face_id = ANY(%(faces)s::bigint[]) AND reading_id = %(reading)s"""
+# Scores stand in one row of a face and head, whichever reading of the head it belongs to.
+_SCORES = """
+    SELECT face_id, coalesce(scores, (
+        SELECT o.scores FROM facet.prediction AS o
+        WHERE o.face_id = p.face_id AND o.scores IS NOT NULL AND o.reading_id IN (
+            SELECT layer_id FROM facet.layer
+            WHERE parent_id = (SELECT parent_id FROM facet.layer WHERE layer_id = %(reading)s))
+        LIMIT 1))
+    FROM facet.prediction AS p WHERE face_id = ANY(%(faces)s::bigint[]) AND reading_id = %(reading)s"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,18 +79,21 @@ def read_shots(session: Session, analysis_id: int) -> Shots:
     return Shots(cuts_seconds=cuts.all(), sample_interval_seconds=interval.scalar())
 
 
-def read_face_blocks(session: Session, analysis_id: int, specs: Mapping[str, HeadSpec]) -> Iterator[FaceBlock]:
+def read_face_blocks(
+    session: Session, analysis_id: int, release: ReleaseIds, specs: Mapping[str, HeadSpec]
+) -> Iterator[FaceBlock]:
     """Yield the faces of an analysis, about BLOCK_FACES at a time.
 
     Args:
         session: an open session; other statements may run between two blocks.
         analysis_id: the analysis.
+        release: whose embeddings and predictions are read.
         specs: by task, the heads of the release.
     """
     first, limit = 0, BLOCK_FACES
     while True:
-        key = {"analysis_id": analysis_id, "first": first, "limit": limit, "dimension": EMBEDDING_DIMENSION}
-        rows = read_rows(session, _FACES, _FACE, key)
+        key = {"analysis_id": analysis_id, "first": first, "limit": limit, "trunk_id": release.trunk_id}
+        rows = read_rows(session, _FACES, _FACE, key | {"dimension": EMBEDDING_DIMENSION})
         whole = rows
         if len(rows) == limit:  # the last frame may continue behind them
             whole = rows[rows["frame_index"] < rows["frame_index"][-1]]
@@ -84,7 +101,7 @@ def read_face_blocks(session: Session, analysis_id: int, specs: Mapping[str, Hea
                 limit *= 2
                 continue
         if len(whole):
-            yield FaceBlock(whole["face_id"].copy(), _track_input(whole), _read_heads(session, whole, specs))
+            yield FaceBlock(whole["face_id"].copy(), _track_input(whole), _read_heads(session, whole, release, specs))
         if len(rows) < limit:
             return
         first, limit = int(rows["frame_index"][-1]), BLOCK_FACES
@@ -103,30 +120,36 @@ def _track_input(rows: NDArray[np.void]) -> TrackInput:
     )
 
 
-def _read_heads(session: Session, rows: NDArray[np.void], specs: Mapping[str, HeadSpec]) -> dict[str, HeadRows]:
+def _read_heads(
+    session: Session, rows: NDArray[np.void], release: ReleaseIds, specs: Mapping[str, HeadSpec]
+) -> dict[str, HeadRows]:
     kept = rows["face_id"][rows["kept"]].tolist()
     heads = {}
     for task in HEADS:
         if task in specs and kept:
-            numeric = task == "age"
-            columns: dict[str, ColumnType | Reals] = {"face_id": "bigint"}
-            columns |= dict.fromkeys(_NUMBERS, "real") if numeric else {"probabilities": Reals(len(specs[task].labels))}
-            query = _PREDICTIONS.format(columns=", ".join(list(columns)[1:]))
-            found = read_rows(session, query, columns, {"faces": kept, "head": task})
-            heads[task] = _head_rows(rows["face_id"], found, specs[task].labels, numeric=numeric)
+            key = {"faces": kept, "reading": release.readings[task]}
+            read = _read_numbers if task == "age" else _read_labels
+            heads[task] = read(session, rows["face_id"], key, specs[task])
     return heads
 
 
-_NUMBERS: tuple[str, ...] = ("value", "low", "high")
+def _read_numbers(session: Session, faces: NDArray[np.int64], key: Mapping[str, object], _: HeadSpec) -> HeadRows:
+    columns: dict[str, AnyType] = {"face_id": "bigint", "value": "real", "low": "real", "high": "real"}
+    found = read_rows(session, _NUMBERS, columns, key)
+    numbers = np.full((3, len(faces)), np.nan, np.float32)
+    numbers[:, _places(faces, found)] = [found[name] for name in ("value", "low", "high")]
+    return HeadRows((), np.zeros((len(faces), 0), np.float32), *numbers)
 
 
-def _head_rows(faces: NDArray[np.int64], found: NDArray[Any], labels: tuple[str, ...], *, numeric: bool) -> HeadRows:
+def _read_labels(session: Session, faces: NDArray[np.int64], key: Mapping[str, object], spec: HeadSpec) -> HeadRows:
+    found = read_rows(session, _SCORES, {"face_id": "bigint", "scores": Codes(len(spec.labels))}, key)
+    output = reread(spec.branch, torch.from_numpy(found["scores"].astype(np.int32)))
+    probabilities = np.full((len(faces), len(spec.labels)), np.nan, np.float32)
+    probabilities[_places(faces, found)] = output.probabilities.numpy()
+    return HeadRows(spec.labels, probabilities)
+
+
+def _places(faces: NDArray[np.int64], found: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the row of each found face."""
     order = np.argsort(faces)
-    place = order[np.searchsorted(faces, found["face_id"], sorter=order)]
-    if numeric:
-        numbers = np.full((3, len(faces)), np.nan, np.float32)
-        numbers[:, place] = [found[name] for name in _NUMBERS]
-        return HeadRows((), np.zeros((len(faces), 0), np.float32), *numbers)
-    probabilities = np.full((len(faces), len(labels)), np.nan, np.float32)
-    probabilities[place] = found["probabilities"]
-    return HeadRows(labels, probabilities)
+    return order[np.searchsorted(faces, found["face_id"], sorter=order)]

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from sqlalchemy import text
 
 from db.bulk.rows import allocate_ids
-from worker.analysis.store.appearance_rows import Owner, assign_faces, insert_appearances
+from worker.analysis.store.appearance_rows import NewAppearance, Owner, assign_faces, insert_appearances
 from worker.analysis.store.face_blocks import read_face_blocks, read_shots
-from worker.analysis.store.rows import store_unit
 from worker.analysis.tracking.joining import Joiner
 from worker.errors import LeaseLostError
 from worker.ledger import analyses
@@ -30,21 +28,25 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from worker.analysis.results import UnitResult
     from worker.analysis.tracking.appearances import Appearance
-    from worker.analysis.tracking.joining import Joined
+    from worker.ledger.releases import ReleaseIds
     from worker.ledger.units import LeasedUnit
     from worker.types import HeadSpec
 
 
 def finish_leased(
-    session: Session, unit: LeasedUnit, heads: Mapping[str, HeadSpec], check: Callable[[], None] = lambda: None
+    session: Session,
+    unit: LeasedUnit,
+    release: ReleaseIds,
+    heads: Mapping[str, HeadSpec],
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Join the faces of an analysis whose finish unit this worker holds, and close it.
 
     Args:
         session: a transaction of its own; it locks no row that another worker waits for until all is written.
         unit: the unit.
+        release: of the unit.
         heads: by task, the heads of the release.
         check: called for each block of faces; raises to abort.
 
@@ -59,7 +61,7 @@ def finish_leased(
             raise LeaseLostError(f"unit {unit.unit_id} is no longer held under token {unit.token}")
 
     keep_analysis(session, unit)  # otherwise an erasure that has begun would wait for the faces written here
-    build_appearances(session, unit.analysis_id, heads, check_lease)
+    build_appearances(session, unit.analysis_id, release, heads, check_lease)
     check_lease()
     lock_work(session, [unit])
     seconds = json.dumps({"finish": round(time.monotonic() - started, 4)})
@@ -67,31 +69,24 @@ def finish_leased(
     analyses.end_analysis(session, unit.analysis_id)
 
 
-def store_whole(session: Session, result: UnitResult, release_id: int, joined: Joined) -> None:
-    """Write a unit that is a whole analysis together with its appearances, each row once.
-
-    Raises:
-        LeaseLostError: another worker holds or ended the unit; nothing is written.
-    """
-    ids = allocate_ids(session, "appearance", len(joined.complete))
-    faces = store_unit(session, result, release_id, [ids[n] if n >= 0 else None for n in joined.numbers.tolist()])
-    found = [replace(appearance, best_face=faces[appearance.best_face]) for appearance in joined.complete]
-    insert_appearances(session, Owner(result.unit.analysis_id, result.unit.media_id, release_id), ids, found)
-
-
 def build_appearances(
-    session: Session, analysis_id: int, specs: Mapping[str, HeadSpec], check: Callable[[], None] = lambda: None
+    session: Session,
+    analysis_id: int,
+    release: ReleaseIds,
+    specs: Mapping[str, HeadSpec],
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Join the stored faces of an analysis to appearances, in the caller's transaction."""
     owner = session.execute(
-        text("SELECT analysis_id, media_id, release_id FROM analysis WHERE analysis_id = :id"), {"id": analysis_id}
+        text("SELECT analysis_id, media_id FROM analysis WHERE analysis_id = :id"), {"id": analysis_id}
     ).one()
     joiner = Joiner(read_shots(session, analysis_id), specs)
-    writing = _Writing(session, Owner(*owner))
-    for block in read_face_blocks(session, analysis_id, specs):
+    writing = _Writing(session, Owner(*owner), release)
+    for block in read_face_blocks(session, analysis_id, release, specs):
         joined = joiner.add(block.ids, block.faces, block.heads)
         check()
-        assign_faces(session, block.ids, writing.ids_of(joined.numbers))
+        numbers = writing.ids_of(joined.numbers)
+        assign_faces(session, release.trunk_id, block.ids, numbers, block.faces.has_embedding)
         writing.insert(joined.complete)
     writing.insert(joiner.close())
 
@@ -99,8 +94,8 @@ def build_appearances(
 class _Writing:
     """Writes the appearances of one analysis while their faces are read."""
 
-    def __init__(self, session: Session, owner: Owner) -> None:
-        self._session, self._owner = session, owner
+    def __init__(self, session: Session, owner: Owner, release: ReleaseIds) -> None:
+        self._session, self._owner, self._release = session, owner, release
         self._count = 0
         self._open: dict[int, int] = {}
 
@@ -116,5 +111,8 @@ class _Writing:
 
     def insert(self, appearances: Sequence[Appearance]) -> None:
         """Write complete appearances."""
-        ids = [self._open.pop(appearance.number) for appearance in appearances]
-        insert_appearances(self._session, self._owner, ids, appearances)
+        new = [
+            NewAppearance(self._open.pop(appearance.number), self._owner, appearance, appearance.best_face)
+            for appearance in appearances
+        ]
+        insert_appearances(self._session, self._release, new)

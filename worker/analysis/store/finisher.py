@@ -95,10 +95,10 @@ class Finisher:
         metrics.count_seconds("finish", spent)
 
     def _finish(self, unit: LeasedUnit) -> None:
-        outcome = "done"
+        outcome, context = "done", self._context
         try:
-            work = partial(finish_leased, unit=unit, heads=self._context.heads, check=self._check)
-            run_transaction(self._context.sessions, "finish", work)
+            work = partial(finish_leased, unit=unit, release=context.release, heads=context.heads, check=self._check)
+            run_transaction(context.sessions, "finish", work)
         except LeaseLostError:
             outcome = "lost"
         except (_Stopped, RetryableError):

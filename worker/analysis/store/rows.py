@@ -1,68 +1,38 @@
-"""Store stage: a unit's faces, predictions and state in one transaction, all or nothing."""
+"""Store stage: the outcome of a unit, in one transaction with its rows, all or nothing."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING
 
-import numpy as np
 from sqlalchemy import text
 
-from db.bulk.rows import allocate_ids, copy_rows
+from db.bulk.rows import copy_rows
 from worker.ledger import units as ledger
-from worker.storage.crops import strip_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
     from sqlalchemy.orm import Session
 
-    from worker.analysis.results import StoredFaces, UnitResult
-    from worker.ledger.units import LeasedUnit
-    from worker.types import HeadRows
-
-FACE_COLUMNS = (
-    "face_id", "analysis_id", "unit_id", "media_id", "release_id", "frame_index", "at_seconds", "face_no",
-    "frame_width", "frame_height", "hold_seconds", "x1", "y1", "x2", "y2", "landmarks", "detection_score", "quality",
-    "dropped_reason", "crop_uri", "crop_index", "embedding", "appearance_id",
-)  # fmt: skip
-PREDICTION_COLUMNS = (
-    "face_id", "head", "release_id", "label", "value", "low", "high", "confidence", "probabilities", "attributes",
-)  # fmt: skip
-MULTI_LABEL_HEADS = frozenset({"attributes"})
+    from worker.analysis.results import UnitResult
 
 
-def strip_name(unit: LeasedUnit, strip: int) -> str:
-    """Return the name of a strip of crops; it holds the token, so that a lost lease overwrites nothing stored."""
-    return f"{strip_folder(unit.sha256, unit.analysis_id)}/{unit.ordinal}-{unit.token}-{strip}.png"
-
-
-def store_unit(
-    session: Session, result: UnitResult, release_id: int, appearances: Sequence[int | None] | None = None
-) -> list[int]:
-    """Write a complete unit.
-
-    Args:
-        session: an open session.
-        result: N faces.
-        release_id: the release that detected them.
-        appearances: (N,) ``appearance_id`` of each face; None where they are not known yet.
-
-    Returns:
-        (N,) ``face_id`` of each.
+def end_unit(session: Session, result: UnitResult) -> None:
+    """Write the outcome of a complete unit, without its faces.
 
     Raises:
         LeaseLostError: another worker holds or ended the unit; nothing is written.
     """
-    unit = result.unit
-    outcome: ledger.Outcome = "rejected" if result.error is not None and not result.frame_count else "done"
-    ledger.finish_unit(session, unit, outcome, _note(result), _effort(result))
+    outcome: ledger.Outcome = "rejected" if is_rejected(result) else "done"
+    ledger.finish_unit(session, result.unit, outcome, _note(result), _effort(result))
     _store_info(session, result)
     if outcome == "done":
         _store_notes(session, result)
         _store_cuts(session, result)
-        return _store_faces(session, result, release_id, appearances or [None] * result.face_count)
-    return []
+
+
+def is_rejected(result: UnitResult) -> bool:
+    """Whether nothing of the unit could be read, so that it has no rows."""
+    return result.error is not None and not result.frame_count
 
 
 def _note(result: UnitResult) -> str | None:
@@ -109,74 +79,3 @@ def _store_cuts(session: Session, result: UnitResult) -> None:
     rows = [(unit.analysis_id, unit.unit_id, at) for at in result.cuts_seconds]
     if rows:
         copy_rows(session, "scene_cut", ("analysis_id", "unit_id", "at_seconds"), rows)
-
-
-def _store_faces(session: Session, result: UnitResult, release_id: int, appearances: Sequence[int | None]) -> list[int]:
-    if not result.faces:
-        return []
-    ids = allocate_ids(session, "face", result.face_count)
-    numbers = _face_numbers(np.concatenate([faces.frame_index for faces in result.faces]))
-    rows = _face_rows(result, release_id, ids, numbers)
-    placed = ((*row, appearance) for row, appearance in zip(rows, appearances, strict=True))
-    copy_rows(session, "face", FACE_COLUMNS, placed)
-    copy_rows(session, "prediction", PREDICTION_COLUMNS, _prediction_rows(result.faces, release_id, ids))
-    return ids
-
-
-def _face_numbers(frame_index: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[int]:
-    """Number the faces of each frame from 0; rows are ordered by frame."""
-    _, first, inverse = np.unique(frame_index, return_index=True, return_inverse=True)
-    return [int(number) for number in np.arange(len(frame_index)) - first[inverse]]
-
-
-def _face_rows(
-    result: UnitResult, release_id: int, ids: Sequence[int], numbers: Sequence[int]
-) -> Iterator[tuple[object, ...]]:
-    unit = result.unit
-    row = 0
-    for faces in result.faces:
-        for i in range(len(faces)):
-            has_crop = faces.crop_strip is not None and faces.crop_strip[i] >= 0
-            yield (
-                ids[row],
-                unit.analysis_id,
-                unit.unit_id,
-                unit.media_id,
-                release_id,
-                int(faces.frame_index[i]),
-                float(faces.at_seconds[i]),
-                numbers[row],
-                *(faces.frame_size or (None, None)),
-                None if faces.hold_seconds is None else float(faces.hold_seconds[i]),
-                *(float(edge) for edge in faces.boxes[i]),
-                [float(part) for part in faces.landmarks[i].ravel()],
-                float(faces.scores[i]),
-                float(faces.quality[i]),
-                faces.dropped[i],
-                strip_name(unit, int(faces.crop_strip[i])) if has_crop and faces.crop_strip is not None else None,
-                int(faces.crop_index[i]) if has_crop and faces.crop_index is not None else None,
-                faces.embeddings[i] if faces.embeddings is not None and faces.dropped[i] is None else None,
-            )
-            row += 1
-
-
-def _prediction_rows(parts: Sequence[StoredFaces], release_id: int, ids: Sequence[int]) -> Iterator[tuple[object, ...]]:
-    offset = 0
-    for faces in parts:
-        for task, head in faces.heads.items():
-            for i in faces.kept:
-                yield (ids[offset + int(i)], task, release_id, *_prediction(task, head, int(i)))
-        offset += len(faces)
-
-
-def _prediction(task: str, head: HeadRows, row: int) -> tuple[object, ...]:
-    """Return label, value, low, high, confidence, probabilities and attributes of one face under one head."""
-    probabilities = [float(p) for p in head.probabilities[row]]
-    if task in MULTI_LABEL_HEADS:
-        attributes = {label: round(p, 4) for label, p in zip(head.labels, probabilities, strict=True)}
-        return (None, None, None, None, None, probabilities, json.dumps(attributes))
-    if head.value is not None and head.low is not None and head.high is not None:
-        return (None, float(head.value[row]), float(head.low[row]), float(head.high[row]), None, probabilities, None)
-    best = int(np.argmax(head.probabilities[row]))
-    unknown = head.abstains is not None and bool(head.abstains[row])
-    return ("unknown" if unknown else head.labels[best], None, None, None, probabilities[best], probabilities, None)

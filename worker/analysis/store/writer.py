@@ -14,8 +14,8 @@ from sqlalchemy.exc import DBAPIError
 
 from worker import metrics
 from worker.analysis.results import UnitResult
-from worker.analysis.store.finish import store_whole
-from worker.analysis.store.rows import store_unit, strip_name
+from worker.analysis.store.face_rows import CompleteUnit, store_rows, strip_name
+from worker.analysis.store.rows import end_unit
 from worker.analysis.tracking.joining import MAX_UNIT_FACES, join_unit
 from worker.errors import AttemptFailed, FinishFailed, LeaseLostError, MediaChanged, MediaUnreachable, described
 from worker.ledger import analyses
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
     from worker.analysis.tracking.joining import Joined
     from worker.ledger.leases import LeaseHolder
+    from worker.ledger.releases import ReleaseIds
     from worker.ledger.units import LeasedUnit
     from worker.storage.crops import CropStore
     from worker.types import HeadSpec
@@ -76,7 +77,7 @@ class WriterContext:
     sessions: sessionmaker[Session]
     leases: LeaseHolder
     crops: CropStore
-    release_id: int
+    release: ReleaseIds
     heads: Mapping[str, HeadSpec]
     max_attempts: int
 
@@ -188,8 +189,8 @@ class Writer:
                     complete.append(item)
                 else:
                     failed.append(replace(item, error=error))
-        self._record(complete, self._store_one)
-        self._record(failed, self._fail_one)
+        self._record(complete, self._store)
+        self._record(failed, self._fail)
 
     def _join(self, result: UnitResult) -> FinishFailed | None:
         """Build the appearances of a unit that is a whole analysis; returns the error where that fails."""
@@ -217,7 +218,9 @@ class Writer:
         if strip is not None:
             self._context.crops.write(strip_name(unit, strip.number), np.concatenate(strip.crops))
 
-    def _record(self, results: Sequence[UnitResult], write: Callable[[Session, UnitResult], None]) -> None:
+    def _record(
+        self, results: Sequence[UnitResult], write: Callable[[Session, Sequence[UnitResult]], list[bool]]
+    ) -> None:
         if not results:
             return
         results = sorted(results, key=lambda result: (result.unit.media_id, result.unit.unit_id))
@@ -225,7 +228,7 @@ class Writer:
 
         def record(session: Session) -> list[bool]:
             lock_work(session, [result.unit for result in results], changed)
-            ours = [self._guarded(session, result, write) for result in results]
+            ours = write(session, results)
             held = [result.unit for result, is_ours in zip(results, ours, strict=True) if is_ours]
             analyses.end_analyses(session, {unit.analysis_id: unit.unit_id in self._joined for unit in held})
             return ours
@@ -255,12 +258,17 @@ class Writer:
             metrics.count_unit("rejected" if rejected else "done", reason)
             metrics.count_work(result.frame_count, result.face_count, result.stage_seconds)
 
-    def _store_one(self, session: Session, result: UnitResult) -> None:
-        joined = self._joined.get(result.unit.unit_id)
-        if joined is None:
-            store_unit(session, result, self._context.release_id)
-        else:
-            store_whole(session, result, self._context.release_id, joined)
+    def _store(self, session: Session, results: Sequence[UnitResult]) -> list[bool]:
+        """Write complete units, the outcome of each first; return which of them were still held."""
+        ours = [self._guarded(session, result, end_unit) for result in results]
+        held = [result for result, is_ours in zip(results, ours, strict=True) if is_ours]
+        units = [CompleteUnit(result, self._joined.get(result.unit.unit_id)) for result in held]
+        store_rows(session, units, self._context.release)
+        return ours
+
+    def _fail(self, session: Session, results: Sequence[UnitResult]) -> list[bool]:
+        """Write failed attempts; return which of them were still held."""
+        return [self._guarded(session, result, self._fail_one) for result in results]
 
     def _fail_one(self, session: Session, result: UnitResult) -> None:
         if isinstance(result.error, MediaUnreachable):

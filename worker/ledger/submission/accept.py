@@ -55,11 +55,11 @@ _INSERT_REFUSAL = text("""
 
 _KNOWN_ANALYSES = text("""
     SELECT analysis_id, media_id, sampling, state, reason FROM analysis
-    WHERE release_id = :release_id AND media_id = ANY(:ids)
+    WHERE finder_id = :finder_id AND media_id = ANY(:ids)
     ORDER BY is_current DESC, state = 'done' DESC, state = 'pending' DESC, analysis_id""")
 _INSERT_ANALYSIS = text("""
-    INSERT INTO analysis (media_id, release_id, sampling, sample_interval_seconds, state, reason, finished_at)
-    VALUES (:media_id, :release_id, :sampling, :interval, :state, :reason,
+    INSERT INTO analysis (media_id, finder_id, sampling, sample_interval_seconds, state, reason, finished_at)
+    VALUES (:media_id, :finder_id, :sampling, :interval, :state, :reason,
             CASE WHEN :state = 'rejected' THEN now() END)
     RETURNING analysis_id""")
 
@@ -169,7 +169,7 @@ def _join_analyses(session: Session, files: Mapping[str, _File], writing: Writin
     """Find the analyses that files join, and lock those of their rows that will change."""
     known = {file.media_id: key for key, file in files.items() if file.media_id is not None and not file.refusal}
     submission = writing.submission
-    rows = session.execute(_KNOWN_ANALYSES, {"release_id": submission.release_id, "ids": list(known)}).all()
+    rows = session.execute(_KNOWN_ANALYSES, {"finder_id": submission.release.finder_id, "ids": list(known)}).all()
     joined = dict(files)
     for row in rows:
         file = joined[known[row.media_id]]
@@ -253,7 +253,7 @@ def _insert_analysis(session: Session, file: _File, writing: Writing) -> int:
     is_image = file.item.kind == "image"
     values = {
         "media_id": file.media_id,
-        "release_id": writing.submission.release_id,
+        "finder_id": writing.submission.release.finder_id,
         "sampling": OF_IMAGES if is_image else writing.submission.sampling,
         "interval": None if fps is None or is_image else 1 / fps,
         "state": "rejected" if file.is_sealed else "pending",
@@ -279,7 +279,7 @@ def _insert_units(session: Session, analysis_id: int, file: _File, writing: Writ
     ranges = file.plan if isinstance(file.plan, list) else []
     values = {
         "id": analysis_id,
-        "release_id": writing.submission.release_id,
+        "release_id": writing.submission.release.release_id,
         "starts": [one.start_seconds for one in ranges],
         "ends": [one.end_seconds for one in ranges],
         "turns": writing.queue.assign(len(ranges), file.item.kind),

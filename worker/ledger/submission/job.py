@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from worker.ledger.submission.fair_queue import FairQueue
 
 if TYPE_CHECKING:
+    from worker.ledger.releases import ReleaseIds
     from worker.types import Prober
 
 
@@ -16,7 +17,7 @@ class Submission:
     """Options of a job."""
 
     name: str
-    release_id: int
+    release: ReleaseIds
     frames_per_second: float | None
     """Sampling; None for every frame."""
     unit_seconds: float
@@ -33,7 +34,7 @@ class Submission:
 
     def fair_queue(self) -> FairQueue:
         """Return the fair queue of its units."""
-        return FairQueue(self.release_id, self.priority, self.frames_per_second, self.unit_seconds)
+        return FairQueue(self.release.release_id, self.priority, self.frames_per_second, self.unit_seconds)
 
 
 @dataclass(slots=True)

@@ -96,7 +96,11 @@ def _end(sessions: sessionmaker[Session], job_id: int, how: str) -> None:
 def _insert_job(session: Session, submission: Submission) -> int:
     statement = text("""INSERT INTO job (name, options, keep_days, submission, written_at)
                         VALUES (:name, cast(:options AS jsonb), :keep_days, 'open', now()) RETURNING job_id""")
-    asked = {"sampling": submission.sampling, "release_id": submission.release_id, "priority": submission.priority}
+    asked = {
+        "sampling": submission.sampling,
+        "release_id": submission.release.release_id,
+        "priority": submission.priority,
+    }
     options = json.dumps(asked)
     parameters = {"name": submission.name, "options": options, "keep_days": submission.keep_days}
     return int(session.execute(statement, parameters).scalar_one())
@@ -134,10 +138,10 @@ def _write(sessions: sessionmaker[Session], batch: list[FoundFile | RefusedFile]
 def _plan(sessions: sessionmaker[Session], found: list[FoundFile], submission: Submission, decoder: Prober) -> Plans:
     """Cut new videos into ranges, before any row is locked: opening a hostile file may take a minute."""
     statement = text("""SELECT sha256 FROM media_file JOIN analysis USING (media_id)
-                        WHERE release_id = :release_id AND sampling = :sampling AND sha256 = ANY(:hashes)""")
+                        WHERE finder_id = :finder_id AND sampling = :sampling AND sha256 = ANY(:hashes)""")
     videos = {item.sha256: item for item in found if item.kind == "video"}
     parameters = {
-        "release_id": submission.release_id,
+        "finder_id": submission.release.finder_id,
         "sampling": submission.sampling,
         "hashes": list(videos),
     }

@@ -43,11 +43,12 @@ _HASH = text("SELECT sha256 FROM analysis JOIN media_file USING (media_id) WHERE
 _KNOWN = text("""SELECT analysis_id, sha256 FROM analysis JOIN media_file USING (media_id)
                  WHERE analysis_id = ANY(:ids)""")
 _IN_FLIGHT = text("SELECT analysis_id, ordinal, token FROM unit WHERE analysis_id = ANY(:ids) AND state = 'leased'")
-_NAMED = text("SELECT DISTINCT crop_uri FROM face WHERE analysis_id = ANY(:ids) AND crop_uri IS NOT NULL")
+_NAMED = text("SELECT uri FROM crop_strip JOIN unit USING (unit_id) WHERE analysis_id = ANY(:ids)")
 _NAMED_BELOW = text("""
-    SELECT DISTINCT crop_uri FROM media_file JOIN analysis USING (media_id) JOIN face USING (analysis_id)
-    WHERE sha256 >= :prefix AND sha256 < :prefix || 'g' AND crop_uri IS NOT NULL""")
-_STILL_NAMED = text("SELECT EXISTS (SELECT FROM face WHERE analysis_id = :id AND crop_uri = :name)")
+    SELECT c.uri FROM media_file JOIN analysis USING (media_id) JOIN unit USING (analysis_id)
+    JOIN crop_strip c USING (unit_id)
+    WHERE sha256 >= :prefix AND sha256 < :prefix || 'g'""")
+_STILL_NAMED = text("SELECT EXISTS (SELECT FROM crop_strip WHERE uri = :name)")
 
 _BEGIN = text("""
     INSERT INTO crop_walk AS w (url) VALUES (:url)
@@ -156,8 +157,7 @@ def find_orphans(sessions: sessionmaker[Session], store: CropStore) -> CropAudit
 
 
 def _is_named(session: Session, name: str) -> bool:
-    analysis = name.split("/")[2]
-    return bool(session.execute(_STILL_NAMED, {"id": int(analysis), "name": name}).scalar_one())
+    return bool(session.execute(_STILL_NAMED, {"name": name}).scalar_one())
 
 
 @dataclass(slots=True)

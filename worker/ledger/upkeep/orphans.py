@@ -74,7 +74,7 @@ def _find(session: Session, store: CropStore, analysis_id: int) -> list[str]:
     strips = [(name, found) for name in store.find(strip_folder(sha256, analysis_id)) if (found := _STRIP.search(name))]
     units = text("SELECT ordinal, token FROM unit WHERE analysis_id = :id AND state = 'leased'")
     in_flight = {(row.ordinal, row.token) for row in session.execute(units, key)}
-    rows = text("SELECT DISTINCT crop_uri FROM face WHERE analysis_id = :id AND crop_uri IS NOT NULL")
+    rows = text("SELECT uri FROM crop_strip JOIN unit USING (unit_id) WHERE analysis_id = :id")
     named = set(session.scalars(rows, key))
     return [
         name
