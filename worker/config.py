@@ -37,12 +37,14 @@ class Settings(BaseSettings):
     """Redis for ``facet submit`` and ``facet worker``, ``redis://host:6379/0``."""
     crops_url: str | None = None
     """Folder or object storage (fsspec URL) for aligned crops; unset: ``crops`` under home."""
+    releases_url: str | None = None
+    """Folder or object storage (fsspec URL) of registered releases, for all hosts; unset: ``releases`` under home."""
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` shares several GPUs out among a worker's processes."""
     threads: int | None = Field(default=None, ge=1)
     """Processor threads of detection and network together; unset: all cores, shared by a worker's processes."""
     release: Path | None = None
-    """Folder of a model release; unset: the one that is shipped."""
+    """Folder of the one model release to serve and to submit under; unset: all that have work, and the active one."""
     heads: Annotated[frozenset[str] | None, NoDecode] = None
     """Comma-separated tasks that may be computed (``gender,age``; ``none`` for identity only); unset: all."""
     media_roots: Annotated[tuple[str, ...], NoDecode] = ()
@@ -105,6 +107,16 @@ class Settings(BaseSettings):
     def crops(self) -> str:
         """Address of the crop store."""
         return self.crops_url or str(self.home / "crops")
+
+    @property
+    def releases(self) -> str:
+        """Address of the release store."""
+        return self.releases_url or str(self.home / "releases")
+
+    @property
+    def release_cache(self) -> Path:
+        """Folder of releases that were fetched from the release store."""
+        return self.home / "release-cache"
 
     @property
     def staging(self) -> Path:

@@ -4,11 +4,15 @@ import hashlib
 
 import pytest
 
+from models.manifest import FILE, TRUNK_FILE
+from models.release import DEFAULT
 from worker.analysis.decode_pool import DecodePool, UnitDecoded, UnitFrame
-from worker.errors import MediaUnreachable, UsageError
+from worker.errors import FacetError, MediaUnreachable, RetryableError, UsageError
 from worker.ingest import FoundFile, IngestOptions, check_arguments, discover
 from worker.ledger.units import LeasedUnit
 from worker.storage.fetch_cache import FetchCache
+from worker.storage.release_cache import ReleaseCache
+from worker.storage.release_store import ReleaseStore
 from worker.storage.sources import Sources
 from worker.types import DecodeLimits
 
@@ -103,3 +107,32 @@ def test_wrong_buckets_are_said_before_anything_is_started(s3):
         check_arguments(["s3://nowhere/at/all"])
     with pytest.raises(UsageError, match="names nothing"):
         check_arguments([f"s3://{BUCKET}/nothing"])
+
+
+def test_releases_are_kept_in_a_bucket(s3, tmp_path):
+    store = ReleaseStore(f"s3://{BUCKET}/releases")
+    assert store.names() == []
+    name = store.put(DEFAULT)
+    assert store.names() == [name]
+    shipped = {path.name: path.read_bytes() for path in DEFAULT.iterdir()}
+    assert store.count_bytes(name) == sum(map(len, shipped.values()))
+    with ReleaseCache(tmp_path / "cache", store).open(name) as folder:
+        assert {path.name: path.read_bytes() for path in folder.iterdir()} == shipped
+
+    s3.put_object(Bucket=BUCKET, Key=f"releases/{name}/{TRUNK_FILE}", Body=shipped[TRUNK_FILE][:-1] + b"x")
+    with pytest.raises(FacetError, match=r"trunk.safetensors has other bytes"):
+        store.download(name, tmp_path / "copy")
+    s3.delete_object(Bucket=BUCKET, Key=f"releases/{name}/{FILE}")  # as in an upload that was broken off
+    assert store.names() == []
+    store.put(DEFAULT)
+    s3.delete_object(Bucket=BUCKET, Key=f"releases/{name}/{TRUNK_FILE}")
+    with pytest.raises(FacetError, match=r"holds no .*trunk.safetensors"):
+        store.download(name, tmp_path / "copy")
+    store.remove(name)
+    assert s3.list_objects_v2(Bucket=BUCKET).get("Contents", []) == []
+
+
+def test_a_bucket_that_is_away_is_worth_another_try(s3, tmp_path):
+    store = ReleaseStore("s3://another/releases")
+    with pytest.raises(RetryableError, match="FACET_RELEASES_URL"):
+        store.put(DEFAULT)
