@@ -322,7 +322,9 @@ SELECT
             FROM facet.prediction AS o
             JOIN facet.layer AS l ON l.layer_id = o.reading_id
             WHERE o.face_id = attributes.face_id AND o.scores IS NOT NULL
-                AND l.parent_id = (SELECT g.parent_id FROM facet.layer AS g WHERE g.layer_id = attributes.reading_id)
+                AND l.parent_id = (
+                    SELECT c.head_id FROM facet.active_reading AS c WHERE c.task = 'attributes'
+                )
             LIMIT 1
         )),
         (
@@ -408,28 +410,27 @@ COMMENT ON COLUMN facet.faces.hold_seconds IS
     'Time that its frame stands for: until the next frame that was looked at, or to the end of the film; 0 for a still.';
 
 
--- One attribute of all faces is read without building JSON.
+-- One attribute of all faces is read without building JSON. The first branch is inlined, which the second cannot be.
 CREATE OR REPLACE VIEW facet.face_attributes AS
 SELECT
     f.face_id,
     a.media_id,
     k.label AS attribute,
     facet.decode_probability(
-        facet.decode_logit(
-            coalesce(q.scores, (
+        CASE
+            WHEN q.scores IS NOT NULL THEN facet.decode_logit(q.scores, k.place)
+            ELSE facet.decode_logit((
                 SELECT o.scores
                 FROM facet.prediction AS o
                 JOIN facet.layer AS l ON l.layer_id = o.reading_id
-                WHERE o.face_id = q.face_id AND o.scores IS NOT NULL
-                    AND l.parent_id = (SELECT g.parent_id FROM facet.layer AS g WHERE g.layer_id = q.reading_id)
+                WHERE o.face_id = q.face_id AND o.scores IS NOT NULL AND l.parent_id = k.head_id
                 LIMIT 1
-            )),
-            k.place
-        ),
+            ), k.place)
+        END,
         k.temperature
     )::real AS probability
 FROM (
-    SELECT c.reading_id, d.temperature, l.label, l.place::integer - 1 AS place
+    SELECT c.reading_id, c.head_id, d.temperature, l.label, l.place::integer - 1 AS place
     FROM facet.active_reading AS c
     JOIN facet.reading_key AS d USING (reading_id)
     CROSS JOIN LATERAL unnest(d.labels) WITH ORDINALITY AS l (label, place)
@@ -748,7 +749,7 @@ SELECT
             FROM facet.prediction AS o
             JOIN facet.layer AS l ON l.layer_id = o.reading_id
             WHERE o.face_id = q.face_id AND o.scores IS NOT NULL
-                AND l.parent_id = (SELECT g.parent_id FROM facet.layer AS g WHERE g.layer_id = q.reading_id)
+                AND l.parent_id = c.head_id
             LIMIT 1
         )),
         k.kind,
@@ -760,7 +761,7 @@ SELECT
             FROM facet.prediction AS o
             JOIN facet.layer AS l ON l.layer_id = o.reading_id
             WHERE o.face_id = q.face_id AND o.scores IS NOT NULL
-                AND l.parent_id = (SELECT g.parent_id FROM facet.layer AS g WHERE g.layer_id = q.reading_id)
+                AND l.parent_id = c.head_id
             LIMIT 1
         )),
         k.labels,

@@ -9,12 +9,36 @@ import pytest
 from sqlalchemy import text
 
 from db.base import Base
+from db.bulk import codes
 from db.bulk.rows import allocate_ids, copy_rows
 from db.engine import make_engine, session_factory
-from db.schema.tables import Analysis, Appearance, Correction, Job, JobItem, MediaFile, Person, Release, Unit
+from db.schema.tables import (
+    Analysis,
+    Appearance,
+    AppearancePrediction,
+    Correction,
+    Job,
+    JobItem,
+    Layer,
+    MediaFile,
+    Person,
+    PersonEmbedding,
+    Release,
+    ReleaseReading,
+    Unit,
+)
 
 EMOTIONS = ("neutral", "happiness", "sadness")
-BRANCHES = [{"task": "gender", "labels": ["female", "male"]}, {"task": "emotion", "labels": list(EMOTIONS)}]
+# task, kind, labels, temperature
+HEADS = (
+    ("age", "age", ("20", "21"), 1.0),
+    ("gender", "softmax", ("female", "male"), 2.0),
+    ("ethnicity", "softmax", ("a", "b", "c"), 1.0),
+    ("emotion", "softmax", EMOTIONS, 0.5),
+    ("attributes", "multilabel", ("Smiling", "Eyeglasses"), 4.0),
+)
+
+LANDMARKS = np.arange(10.0).reshape(1, 5, 2)
 
 # file, person or None, gender, age of the first face, start and end in seconds
 APPEARANCES = (
@@ -41,18 +65,15 @@ class Archive:
         self.random = np.random.default_rng(7)
         self.people = {}
         self.faces = np.zeros(0)
-        self.old = self.add(Release(fingerprint="0", name="old", weights_sha256="0" * 64, code_version="1"))
-        self.release = self.add(
-            Release(
-                fingerprint="1",
-                name="new",
-                weights_sha256="1" * 64,
-                code_version="2",
-                active=True,
-                metrics={"age": {"mean_absolute_error_years": 5.5}},
-                manifest={"branches": BRANCHES},
-            )
-        )
+        self.old = self.make_release("old")
+        self.release = self.make_release("new", active=True, metrics={"age": {"mean_absolute_error_years": 5.5}})
+        self.readings = {
+            row.task: row.reading_id
+            for row in session.query(ReleaseReading).filter_by(release_id=self.release.release_id)
+        }
+        for task in ("age", "gender"):  # read with other thresholds
+            head = session.query(Layer).filter_by(fingerprint=f"head new {task}").one()
+            self.layer("reading", f"later {task}", head.layer_id, task=task)
         self.job = self.add(Job(name="archive"))
         self.items = 0
 
@@ -61,9 +82,31 @@ class Archive:
         self.session.flush()
         return row
 
+    def layer(self, kind, name, parent=None, **facts):
+        row = Layer(kind=kind, fingerprint=f"{kind} {name}", parent_id=parent, **facts)
+        return self.add(row).layer_id
+
+    def make_release(self, name, **facts):
+        finder = self.layer("finder", name)
+        trunk = self.layer("trunk", name, finder)
+        release = self.add(
+            Release(
+                fingerprint=name, name=name, weights_sha256="1" * 64, code_version="2", finder_id=finder,
+                trunk_id=trunk, **facts
+            )
+        )  # fmt: skip
+        for task, kind, labels, temperature in HEADS:
+            head = self.layer("head", f"{name} {task}", trunk, task=task, labels=list(labels))
+            spec = {"kind": kind, "temperature": temperature}
+            reading = self.layer("reading", f"{name} {task}", head, task=task, spec=spec)
+            self.add(ReleaseReading(release_id=release.release_id, task=task, head_id=head, reading_id=reading))
+        return release
+
     def person(self, name):
         if name is not None and name not in self.people:
-            self.people[name] = self.add(Person(name=name, release_id=self.release.release_id))
+            self.people[name] = self.add(Person(name=name))
+            key = {"person_id": self.people[name].person_id, "trunk_id": self.release.trunk_id}
+            self.add(PersonEmbedding(**key))
         return self.people.get(name)
 
     def file(self, uri, state, reason=None):
@@ -73,7 +116,7 @@ class Archive:
         finished = None if state == "pending" else text("now()")
         analysis = Analysis(
             media=media,
-            release=self.release,
+            finder_id=self.release.finder_id,
             sampling="2/s",
             state=state,
             reason=reason,
@@ -84,7 +127,9 @@ class Archive:
         )
         self.add(analysis)
         unit_state = "pending" if state == "pending" else state
-        unit = self.add(Unit(analysis=analysis, state=unit_state, finished_at=finished))
+        unit = self.add(
+            Unit(analysis=analysis, release_id=self.release.release_id, state=unit_state, finished_at=finished)
+        )
         self.item(uri, media, analysis)
         return unit
 
@@ -107,40 +152,45 @@ class Archive:
             Appearance(
                 analysis_id=analysis.analysis_id,
                 media_id=analysis.media_id,
-                release_id=analysis.release_id,
+                trunk_id=self.release.trunk_id,
                 ordinal=ordinal,
                 start_seconds=start,
                 end_seconds=end,
                 face_count=len(times),
-                age=age,
-                gender=gender,
-                gender_confidence=0.55 if gender == "unknown" else 0.9,
-                ethnicity="unknown",
-                ethnicity_confidence=0.4,
-                emotion="happiness",
-                emotion_confidence=0.6,
-                emotions={"neutral": 0.3, "happiness": 0.6, "sadness": 0.1},
-                attributes={"Eyeglasses": 0.2},
                 quality=0.5,
                 embedding=self.embedding(name),
                 person_id=person.person_id if person else None,
             )
         )
+        self.answers(appearance, gender, age)
         faces = [self.face(unit, appearance, place, at) for place, at in enumerate(times)]
         for face_id, at in zip(faces, times, strict=True):
             self.predictions(face_id, gender, age, at)
         appearance.best_face_id = faces[0]
         analysis.face_count += len(faces)
 
+    def answers(self, appearance, gender, age):
+        emotions = {"neutral": 0.3, "happiness": 0.6, "sadness": 0.1}
+        [glasses] = codes.to_bytes(codes.encode_probabilities(np.array([[0.1, 0.2]])))
+        found = {
+            "age": {"value": age},
+            "gender": {"label": gender, "confidence": 0.55 if gender == "unknown" else 0.9},
+            "ethnicity": {"label": "unknown", "confidence": 0.4},
+            "emotion": {"label": "happiness", "confidence": 0.6, "shares": emotions},
+            "attributes": {"scores": glasses},
+        }
+        for task, answer in found.items():
+            key = {"appearance_id": appearance.appearance_id, "reading_id": self.readings[task]}
+            self.add(AppearancePrediction(**key, **answer))
+
     def face(self, unit, appearance, place, at, dropped=None):
         (face_id,) = allocate_ids(self.session, "face", 1)
         analysis = unit.analysis
+        box = np.array([[1.0, 2.0, 60.0 + place, 80.0]])
         row = {
             "face_id": face_id,
             "analysis_id": analysis.analysis_id,
             "unit_id": unit.unit_id,
-            "media_id": analysis.media_id,
-            "release_id": analysis.release_id,
             "frame_index": int(at * 25),
             "at_seconds": float(at),
             "face_no": appearance.ordinal if appearance else 99,
@@ -148,40 +198,38 @@ class Archive:
             "y1": 2.0,
             "x2": 60.0 + place,
             "y2": 80.0,
-            "landmarks": [float(part) for part in range(10)],
+            "landmarks": codes.to_bytes(codes.encode_landmarks(LANDMARKS, box))[0],
             "detection_score": 0.9,
             "quality": 0.5,
             "dropped_reason": dropped,
-            "appearance_id": appearance.appearance_id if appearance else None,
-            "embedding": None if dropped else self.embedding(appearance.person_id),
         }
         copy_rows(self.session, "face", list(row), [list(row.values())])
+        if appearance:
+            columns = ("face_id", "trunk_id", "appearance_id", "embedding")
+            embedding = self.embedding(appearance.person_id)
+            key = (face_id, self.release.trunk_id, appearance.appearance_id)
+            copy_rows(self.session, "face_embedding", columns, [(*key, embedding)])
         return face_id
 
     def predictions(self, face_id, gender, age, at):
-        release = self.release.release_id
-        columns = ("face_id", "head", "release_id", "label", "value", "low", "high", "confidence", "probabilities")
         sure = 0.55 if gender == "unknown" else 0.9
         happy = min(0.4 + at / 10, 0.9)
         emotions = [0.9 - happy, happy, 0.1]
-        rows = [
-            (face_id, "age", release, None, age + at, age - 5, age + 5, None, [0.5, 0.5]),
-            (face_id, "gender", release, gender, None, None, None, sure, [sure, 1 - sure]),
-            (
-                face_id,
-                "emotion",
-                release,
-                EMOTIONS[int(np.argmax(emotions))],
-                None,
-                None,
-                None,
-                max(emotions),
-                emotions,
-            ),
-        ]
-        copy_rows(self.session, "prediction", columns, rows)
-        attributes = (face_id, "attributes", release, {"Eyeglasses": 0.2 + at / 10})
-        copy_rows(self.session, "prediction", ("face_id", "head", "release_id", "attributes"), [attributes])
+        self.prediction(face_id, "age", [0.5, 0.5], value=age + at, low=age - 5, high=age + 5)
+        self.prediction(face_id, "gender", [sure, 1 - sure], label=gender, confidence=sure)
+        best = EMOTIONS[int(np.argmax(emotions))]
+        self.prediction(face_id, "emotion", emotions, label=best, confidence=max(emotions))
+        self.prediction(face_id, "attributes", [0.1, 0.2 + at / 10])
+
+    def prediction(self, face_id, task, probabilities, **answer):
+        _, kind, _, temperature = next(head for head in HEADS if head[0] == task)
+        p = np.clip(np.array([probabilities]), 0, 1)
+        with np.errstate(divide="ignore"):
+            logits = temperature * (np.log(p / (1 - p)) if kind == "multilabel" else np.log(p))
+        encode = codes.encode_multilabel if kind == "multilabel" else codes.encode_softmax
+        [scores] = codes.to_bytes(encode(logits))
+        row = {"face_id": face_id, "reading_id": self.readings[task], "scores": scores, **answer}
+        copy_rows(self.session, "prediction", list(row), [list(row.values())])
 
 
 def write_archive(session):
@@ -196,7 +244,9 @@ def write_archive(session):
     archive.file(QUARANTINED[0], "quarantined", QUARANTINED[1])
     archive.file(WAITING, "pending")
     ada = archive.person("Ada")
-    said = Correction(release_id=ada.release_id, kind="name", name="Ada", people=[ada.person_id], reason="a caption")
+    said = Correction(
+        release_id=archive.release.release_id, kind="name", name="Ada", people=[ada.person_id], reason="a caption"
+    )
     archive.add(said)
     refused = archive.add(MediaFile(uri=REFUSED[0], reason=REFUSED[1]))
     archive.item(REFUSED[0], refused)

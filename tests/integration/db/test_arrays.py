@@ -8,15 +8,15 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from db.bulk import arrays
-from db.bulk.arrays import Reals, read_blocks, read_rows, write_rows
+from db.bulk import arrays, codes
+from db.bulk.arrays import Codes, Reals, read_blocks, read_rows, write_rows
 from db.engine import make_engine
 
 KINDS = {
     "number": "bigint", "small": "integer", "share": "real", "at": "double precision", "sure": "boolean",
-    "look": "vector",
+    "look": "vector", "half": "halfvec", "tiny": "smallint", "codes": Codes(7),
 }  # fmt: skip
-ASKED = "SELECT number, small, share, at, sure, look FROM pg_temp.things WHERE number >= %(least)s ORDER BY number"
+ASKED = f"SELECT {', '.join(KINDS)} FROM pg_temp.things WHERE number >= %(least)s ORDER BY number"
 
 
 @pytest.fixture
@@ -25,7 +25,8 @@ def session(database_url):
     with Session(engine) as session:
         session.execute(
             text("""CREATE TEMPORARY TABLE things (number bigint, small integer, share real, at double precision,
-                                                   sure boolean, look vector(128))""")
+                                                   sure boolean, look vector(128), half halfvec(128), tiny smallint,
+                                                   codes bytea)""")
         )
         yield session
         session.rollback()
@@ -41,6 +42,9 @@ def things(count):
         "at": random.random(count),
         "sure": random.random(count) < 0.5,
         "look": random.standard_normal((count, 128)).astype(np.float32),
+        "half": random.standard_normal((count, 128)).astype(np.float16),
+        "tiny": np.arange(count) * -11,
+        "codes": random.integers(0, 65536, (count, 7)).astype(np.uint16),
     }
 
 
@@ -64,6 +68,16 @@ def test_arrays_of_one_length_are_read(session, length):
     assert found["shares"].tolist() == [[n] * length for n in (1, 2, 3)]
     with pytest.raises(ValueError, match="another length"):
         read_rows(session, query, {"n": "integer", "shares": Reals(length + 1)})
+
+
+def test_codes_are_big_endian_bytes(session):
+    written = things(3)
+    write_rows(session, "pg_temp.things", KINDS, written)
+    stored = session.scalars(text("SELECT codes FROM pg_temp.things ORDER BY number")).all()
+    assert np.array_equal(codes.from_bytes(stored, 7), written["codes"])
+    assert codes.to_bytes(written["codes"]) == stored
+    halves = session.scalars(text("SELECT half::vector FROM pg_temp.things ORDER BY number")).all()
+    assert np.allclose([[float(x) for x in one[1:-1].split(",")] for one in halves], written["half"], atol=1e-6)
 
 
 def test_parameters_choose_and_sql_sees_the_same(session):

@@ -7,7 +7,21 @@ from sqlalchemy.exc import IntegrityError
 
 from db.bulk.rows import allocate_ids, copy_rows
 from db.engine import make_engine, session_factory
-from db.schema.tables import Analysis, Appearance, Face, MediaFile, Prediction, Release, SceneCut, Unit
+from db.schema.tables import (
+    Analysis,
+    Appearance,
+    Face,
+    FaceEmbedding,
+    Layer,
+    MediaFile,
+    PersonEmbedding,
+    Prediction,
+    Release,
+    SceneCut,
+    Unit,
+)  # fmt: skip
+
+FINDER, TRUNK, HEAD, READING = 1, 2, 3, 4
 
 
 @pytest.fixture
@@ -20,33 +34,39 @@ def session(clean_database):
 
 @pytest.fixture
 def unit(session):
-    release = Release(fingerprint="f", name="first", weights_sha256="0" * 64, code_version="1")
+    for number, kind, facts in (
+        (FINDER, "finder", {}),
+        (TRUNK, "trunk", {}),
+        (HEAD, "head", {"task": "gender", "labels": ["female", "male"]}),
+        (READING, "reading", {"task": "gender"}),
+    ):
+        parent = number - 1 or None
+        session.add(Layer(layer_id=number, parent_id=parent, kind=kind, fingerprint=kind, **facts))
+        session.flush()
+    makers = {"finder_id": FINDER, "trunk_id": TRUNK}
+    release = Release(fingerprint="f", name="first", weights_sha256="0" * 64, code_version="1", **makers)
     media = MediaFile(sha256="a" * 64, uri="/a.jpg", location="/a.jpg", kind="image")
     session.add_all([release, media])
     session.flush()
-    unit = Unit(analysis=Analysis(media=media, release=release, sampling="2/s"))
+    unit = Unit(analysis=Analysis(media=media, finder_id=FINDER, sampling="2/s"), release_id=release.release_id)
     session.add(unit)
     session.flush()
     return unit
 
 
-def face_row(unit, face_id, embedding=None, **changes):
+def face_row(unit, face_id, **changes):
     values = {
         "face_id": face_id,
         "analysis_id": unit.analysis_id,
         "unit_id": unit.unit_id,
-        "media_id": unit.analysis.media_id,
-        "release_id": unit.analysis.release_id,
         "frame_index": face_id,
         "x1": 1.5,
         "y1": 2.5,
         "x2": 3.5,
         "y2": 4.5,
-        "landmarks": [float(part) for part in range(10)],
+        "landmarks": bytes(range(20)),
         "detection_score": 0.75,
         "quality": 0.5,
-        "appearance_id": None,
-        "embedding": embedding,
     }
     return values | changes
 
@@ -64,48 +84,67 @@ def test_ids_are_taken_once(session):
 
 
 def test_values_come_back(session, unit):
-    embedding = np.arange(128, dtype=np.float32) / 7
-    assert copy_faces(session, face_row(unit, 11, embedding), face_row(unit, 12)) == 2
-    columns = ("face_id", "head", "release_id", "label", "value", "confidence", "probabilities", "attributes")
-    release_id = unit.analysis.release_id
+    embedding = np.linspace(-1, 1, 128, dtype=np.float32)
+    assert copy_faces(session, face_row(unit, 11), face_row(unit, 12)) == 2
+    copy_rows(session, "face_embedding", ("face_id", "trunk_id", "embedding"), [(11, TRUNK, embedding)])
+    columns = ("face_id", "reading_id", "label", "value", "confidence", "scores")
     copy_rows(
         session,
         "prediction",
         columns,
-        [
-            (11, "gender", release_id, "female", None, 0.75, [0.75, 0.25], None),
-            (11, "attributes", release_id, None, None, None, None, '{"smile": 0.5}'),
-            (11, "age", release_id, None, 33.5, None, None, {"as": "dict"}),
-        ],
+        [(11, READING, "female", None, 0.75, b"\x01\x02\x03\x04"), (12, READING, None, 33.5, None, None)],
     )
     copy_rows(session, "scene_cut", ("analysis_id", "unit_id", "at_seconds"), [(unit.analysis_id, unit.unit_id, 0.1)])
     face = session.get(Face, 11)
     assert (face.x1, face.y1, face.x2, face.y2) == (1.5, 2.5, 3.5, 4.5)
-    assert face.landmarks == list(range(10))
-    np.testing.assert_array_equal(np.asarray(face.embedding, np.float32), embedding)
-    assert session.get(Face, 12).embedding is None
-    assert session.get(Prediction, (11, "gender")).probabilities == [0.75, 0.25]
-    assert session.get(Prediction, (11, "attributes")).attributes == {"smile": 0.5}
-    assert session.get(Prediction, (11, "age")).attributes == {"as": "dict"}
+    assert face.landmarks == bytes(range(20))
+    found = session.get(FaceEmbedding, (11, TRUNK)).embedding
+    np.testing.assert_array_equal(np.asarray(found, np.float16), embedding.astype(np.float16))
+    assert session.get(Prediction, (11, READING)).scores == b"\x01\x02\x03\x04"
+    assert session.get(Prediction, (12, READING)).scores is None
     assert session.scalars(select(SceneCut.at_seconds)).all() == [0.1]
 
 
+def test_vectors_of_both_widths_and_json_come_back(session, unit):
+    session.execute(text("INSERT INTO person (person_id) VALUES (1)"))
+    embedding = np.arange(128, dtype=np.float32) / 7
+    copy_rows(session, "person_embedding", ("person_id", "trunk_id", "embedding_sum"), [(1, TRUNK, embedding)])
+    found = session.get(PersonEmbedding, (1, TRUNK)).embedding_sum
+    np.testing.assert_array_equal(np.asarray(found, np.float32), embedding)
+    analysis = unit.analysis
+    columns = ("appearance_id", "analysis_id", "media_id", "trunk_id", "start_seconds", "end_seconds", "face_count")
+    owner = (analysis.analysis_id, analysis.media_id, TRUNK)
+    copy_rows(session, "appearance", (*columns, "quality", "embedding"), [(21, *owner, 0.0, 1.0, 2, 0.5, embedding)])
+    copy_rows(
+        session,
+        "appearance_prediction",
+        ("appearance_id", "reading_id", "shares"),
+        [(21, READING, {"as": "dict"})],
+    )
+    assert session.scalar(text("SELECT shares ->> 'as' FROM appearance_prediction")) == "dict"
+    copy_rows(session, "appearance_prediction", ("appearance_id", "reading_id", "shares"), [(21, HEAD, '{"a": 1}')])
+    assert session.scalar(text("SELECT (shares ->> 'a')::int FROM appearance_prediction WHERE reading_id = 3")) == 1
+    assert session.get(Appearance, 21).embedding[7] == 1.0
+
+
 def test_copying_vectors_does_not_change_how_the_connection_reads_them(session, unit):
-    copy_faces(session, face_row(unit, 11, np.zeros(128, np.float32)))
-    assert isinstance(session.scalar(text("SELECT embedding FROM face")), str)
+    copy_faces(session, face_row(unit, 11))
+    copy_rows(session, "face_embedding", ("face_id", "trunk_id", "embedding"), [(11, TRUNK, np.zeros(128, np.float32))])
+    assert isinstance(session.scalar(text("SELECT embedding FROM face_embedding")), str)
 
 
 def test_faces_and_appearances_may_come_in_either_order(session, unit):
-    copy_faces(session, face_row(unit, 11, appearance_id=21))
-    owner = (unit.analysis_id, unit.analysis.media_id, unit.analysis.release_id)
-    columns = ("appearance_id", "analysis_id", "media_id", "release_id", "start_seconds", "end_seconds", "face_count")
+    copy_faces(session, face_row(unit, 11))
+    copy_rows(session, "face_embedding", ("face_id", "trunk_id", "appearance_id"), [(11, TRUNK, 21)])
+    owner = (unit.analysis_id, unit.analysis.media_id, TRUNK)
+    columns = ("appearance_id", "analysis_id", "media_id", "trunk_id", "start_seconds", "end_seconds", "face_count")
     copy_rows(session, "appearance", (*columns, "best_face_id", "quality"), [(21, *owner, 0.0, 0.0, 1, 11, 0.5)])
     session.commit()
     assert session.get(Appearance, 21).best_face_id == 11
 
 
 def test_no_row_is_fine(session):
-    assert copy_rows(session, "person", ("person_id", "release_id"), []) == 0
+    assert copy_rows(session, "person", ("person_id", "name"), []) == 0
 
 
 @pytest.mark.parametrize(
@@ -113,10 +152,10 @@ def test_no_row_is_fine(session):
     [
         {"detection_score": float("nan")},
         {"quality": 1.5},
-        {"landmarks": [0.0] * 9},
+        {"landmarks": bytes(18)},
         {"x1": 9.0},
-        {"release_id": 999},
-        {"media_id": 999},
+        {"analysis_id": 999},
+        {"strip_no": 1},
     ],
 )
 def test_impossible_rows_are_refused_like_any_statement(session, unit, changes):
