@@ -25,17 +25,15 @@ _MEDIA = "SELECT media_id, kind, location, uri, sha256, byte_size, stamp FROM me
 _BY_ID = text(_MEDIA + "WHERE media_id = :id AND kind IS NOT NULL")
 _BY_HASH = text(_MEDIA + "WHERE sha256 = :sha256 AND kind IS NOT NULL")
 _ANALYSED = text("""
-    SELECT EXISTS (SELECT FROM analysis JOIN release USING (release_id)
+    SELECT EXISTS (SELECT FROM analysis JOIN release USING (finder_id)
                    WHERE media_id = :id AND release.active AND analysis.is_current)""")
 _APPEARANCES = text("""
     SELECT a.appearance_id, a.person_id, p.name, a.age, a.gender, a.emotion FROM appearances a
     LEFT JOIN person p USING (person_id) WHERE a.media_id = :id ORDER BY a.ordinal""")
 _FACES = text("""
-    SELECT f.appearance_id, f.at_seconds, f.x1, f.y1, f.x2, f.y2,
-           coalesce(f.frame_width, m.width) AS width, coalesce(f.frame_height, m.height) AS height
-    FROM face f JOIN appearances a USING (appearance_id) JOIN media_file m ON m.media_id = f.media_id
-    WHERE a.media_id = :id
-    ORDER BY f.appearance_id, f.at_seconds, f.quality DESC""")
+    SELECT appearance_id, at_seconds, x1, y1, x2, y2, frame_width AS width, frame_height AS height
+    FROM faces WHERE media_id = :id AND appearance_id IS NOT NULL
+    ORDER BY appearance_id, at_seconds, quality DESC""")
 
 
 @dataclass(frozen=True, slots=True)

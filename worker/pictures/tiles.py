@@ -26,34 +26,36 @@ CROP_SIZE = 112  # pixels; aligned crops are squares of this side
 
 _NO_CROP = np.full((CROP_SIZE, CROP_SIZE, 3), 200, np.uint8)  # plain grey, where the crop store no longer has the face
 
+# A crop is gone where its strip has no row.
+_WITH_CROP = "face_embedding e JOIN face f USING (face_id) JOIN crop_strip s USING (unit_id, strip_no)"
 # People by the number of their appearances, each with the best face first. The appearances are selected before their
 # crops are looked up, one by one.
-_QUERY = text("""
+_QUERY = text(f"""
     WITH chosen AS (
         SELECT a.*, p.name, p.appearance_count
         FROM appearances a LEFT JOIN people p ON p.person_id = a.person_id
         WHERE (cast(:person AS bigint) IS NULL OR a.person_id = :person)
           AND (cast(:job AS bigint) IS NULL OR a.media_id IN (SELECT media_id FROM job_item WHERE job_id = :job))
-          AND EXISTS (SELECT FROM face WHERE face.appearance_id = a.appearance_id AND crop_uri IS NOT NULL)
+          AND EXISTS (SELECT FROM {_WITH_CROP} WHERE e.appearance_id = a.appearance_id)
         ORDER BY p.appearance_count DESC NULLS LAST, a.person_id, a.quality DESC, a.appearance_id
         LIMIT :limit
     )
     SELECT a.person_id, a.name, a.appearance_count, a.quality, a.gender, a.gender_confidence, a.age, a.age_low,
            a.age_high, a.emotion, a.emotion_confidence, a.ethnicity, a.ethnicity_confidence, a.start_seconds,
-           m.kind, m.uri, f.crop_uri, f.crop_index
+           m.kind, m.uri, best.crop_uri, best.crop_index
     FROM chosen a
     JOIN LATERAL (
-        SELECT crop_uri, crop_index FROM face WHERE face.appearance_id = a.appearance_id AND crop_uri IS NOT NULL
-        ORDER BY face_id = a.best_face_id DESC, quality DESC, face_id LIMIT 1
-    ) f ON true
+        SELECT s.uri AS crop_uri, f.crop_index FROM {_WITH_CROP} WHERE e.appearance_id = a.appearance_id
+        ORDER BY f.face_id = a.best_face_id DESC, f.quality DESC, f.face_id LIMIT 1
+    ) best ON true
     JOIN media m ON m.media_id = a.media_id
-    ORDER BY a.appearance_count DESC NULLS LAST, a.person_id, a.quality DESC, a.appearance_id""")
+    ORDER BY a.appearance_count DESC NULLS LAST, a.person_id, a.quality DESC, a.appearance_id""")  # noqa: S608 - the constant above
 
-_CROPS = text("""
-    SELECT DISTINCT ON (a.appearance_id) a.appearance_id, f.crop_uri, f.crop_index
-    FROM appearances a JOIN face f ON f.appearance_id = a.appearance_id AND f.crop_uri IS NOT NULL
+_CROPS = text(f"""
+    SELECT DISTINCT ON (a.appearance_id) a.appearance_id, s.uri AS crop_uri, f.crop_index
+    FROM appearances a JOIN ({_WITH_CROP}) ON e.appearance_id = a.appearance_id
     WHERE a.appearance_id = ANY(:appearances)
-    ORDER BY a.appearance_id, f.face_id = a.best_face_id DESC, f.quality DESC, f.face_id""")
+    ORDER BY a.appearance_id, f.face_id = a.best_face_id DESC, f.quality DESC, f.face_id""")  # noqa: S608 - a constant
 
 _BEST = text("""
     SELECT DISTINCT ON (person_id) person_id, appearance_id FROM appearances

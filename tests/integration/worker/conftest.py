@@ -15,6 +15,8 @@ from db.bulk.rows import allocate_ids, copy_rows
 from db.engine import make_engine, session_factory
 from models.branches import BranchSpec
 from models.manifest import DETECTOR_FILE, TRUNK_FILE, Manifest, branch_file
+from worker.analysis.store.face_rows import CompleteUnit, store_rows
+from worker.analysis.store.rows import end_unit
 from worker.ingest import FoundFile
 from worker.ledger.releases import register_release
 from worker.ledger.submission.job import Submission, SubmitCounts
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session, sessionmaker
 
+    from worker.analysis.results import UnitResult
+    from worker.analysis.tracking.joining import Joined
     from worker.ledger.releases import ReleaseIds
 
 HEADS = (
@@ -65,6 +69,8 @@ class Archive:
     ids: ReleaseIds
     job_id: int
     items: int = 0
+
+    manifest = staticmethod(made_manifest)
 
     @property
     def release_id(self) -> int:
@@ -114,6 +120,11 @@ class Archive:
 
     def lease(self, owner: str = "one", *, seconds: float = 60.0, max_attempts: int = 3) -> Lease:
         return Lease(owner=owner, release_id=self.ids.release_id, seconds=seconds, max_attempts=max_attempts)
+
+    def store(self, session: Session, result: UnitResult, joined: Joined | None = None) -> list[int]:
+        """Store a leased unit as the writer does; returns the numbers of its faces."""
+        end_unit(session, result)
+        return store_rows(session, [CompleteUnit(result, joined)], self.ids)
 
     def job(self) -> dict[str, int]:
         """Read the job's sums from the view that users read."""

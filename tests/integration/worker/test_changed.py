@@ -105,7 +105,7 @@ class Desk:
 
     def submit(self, *paths, before_probe=lambda: None, unit_seconds=SECONDS / 4 / 25):  # two frames a unit
         archive = self.archive
-        wanted = Submission(name="s", release_id=archive.release_id, frames_per_second=1.0, unit_seconds=unit_seconds)
+        wanted = Submission(name="s", release=archive.ids, frames_per_second=1.0, unit_seconds=unit_seconds)
         found = list(discover([str(path) for path in paths], IngestOptions(), self.staging))
         prober = FileProber(self.decoder, Sources())
         items = list(prober.remember(found))
@@ -116,7 +116,7 @@ class Desk:
     def work(self, limit=99):
         archive = self.archive
         with LeaseHolder(archive.sessions, archive.lease("one")) as leases:
-            context = WriterContext(archive.sessions, leases, CropStore("memory://crops"), archive.release_id, {}, 3)
+            context = WriterContext(archive.sessions, leases, CropStore("memory://crops"), archive.ids, {}, 3)
             with Writer(context) as writer:
                 units = leases.take(limit, videos=limit)
                 for unit in units:
@@ -327,7 +327,7 @@ def test_faces_of_other_bytes_are_not_stored(clean_database, tmp_path, decoder):
     config = Settings(home=tmp_path / "home", database_url=clean_database, decoders=1)
     with open_database(config) as database:
         worker = Worker(config, database, load(config))
-        wanted = Submission(name="s", release_id=worker.release_id, frames_per_second=2.0, unit_seconds=60.0)
+        wanted = Submission(name="s", release=worker.ids, frames_per_second=2.0, unit_seconds=60.0)
 
         def analyse(change):
             submit(database.sessions, discover([str(path)], IngestOptions(), tmp_path / "staging"), wanted, decoder)

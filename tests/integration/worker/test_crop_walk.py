@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from worker.analysis.store.rows import strip_name
+from worker.analysis.store.face_rows import strip_name
 from worker.errors import RetryableError
 from worker.ledger import units as ledger
 from worker.ledger.submission import cancel
@@ -38,10 +38,8 @@ def write(store, unit, strip=0):
 def name(archive, unit, strip):
     with archive.sessions.begin() as session:
         session.execute(
-            text("""INSERT INTO face (analysis_id, unit_id, media_id, release_id, at_seconds, x1, y1, x2, y2, landmarks,
-                                      detection_score, quality, crop_uri, crop_index)
-                    VALUES (:a, :u, :m, :r, 0, 0, 0, 1, 1, array_fill(0::real, ARRAY[10]), 1, 1, :name, 0)"""),
-            {"a": unit.analysis_id, "u": unit.unit_id, "m": unit.media_id, "r": archive.release_id, "name": strip},
+            text("INSERT INTO crop_strip (unit_id, strip_no, uri) SELECT :u, count(*), :uri FROM crop_strip"),
+            {"u": unit.unit_id, "uri": strip},
         )
 
 

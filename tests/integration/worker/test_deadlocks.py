@@ -6,11 +6,12 @@ import random
 import threading
 from contextlib import suppress
 from functools import partial
-from types import SimpleNamespace
 
 import numpy as np
 from sqlalchemy import text
 
+from db.bulk.codes import encode_softmax
+from models.branches import BranchSpec
 from worker.analysis.results import StoredFaces, UnitResult
 from worker.analysis.store.finisher import Finisher
 from worker.analysis.store.writer import Writer, WriterContext
@@ -21,13 +22,15 @@ from worker.storage.crops import CropStore
 from worker.types import HeadRows, HeadSpec
 
 WORKERS, FILMS, UNITS, FACES = 4, 3, 20, 40
-HEADS = {"gender": HeadSpec(("female", "male"), 0.5)}
+GENDER = BranchSpec(task="gender", kind="softmax", labels=("female", "male"), depths=("embedding",), abstain=0.5)
+HEADS = {"gender": HeadSpec(GENDER)}
 
 
 def faces(ordinal):
     rng = np.random.default_rng(ordinal)
     embeddings = rng.normal(size=(FACES, 128)).astype(np.float32)
-    shares = rng.random((FACES, 2)).astype(np.float32)
+    shares = rng.random((FACES, 2)).astype(np.float32) + 0.01
+    shares /= shares.sum(1, keepdims=True)
     return StoredFaces(
         frame_index=ordinal * 1000 + np.arange(FACES),
         at_seconds=ordinal * 60.0 + np.arange(FACES) * 0.5,
@@ -37,7 +40,7 @@ def faces(ordinal):
         quality=np.full(FACES, 0.8, np.float32),
         dropped=(None,) * FACES,
         embeddings=embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True),
-        heads={"gender": HeadRows(HEADS["gender"].labels, shares / shares.sum(1, keepdims=True))},
+        heads={"gender": HeadRows(GENDER.labels, shares, codes=encode_softmax(np.log(shares)))},
     )
 
 
@@ -54,7 +57,7 @@ def store_all(archive, name, start, errors):
     start.wait()
     try:
         with LeaseHolder(archive.sessions, archive.lease(name)) as leases:
-            context = WriterContext(archive.sessions, leases, CropStore(""), archive.release_id, HEADS, 3)
+            context = WriterContext(archive.sessions, leases, CropStore(""), archive.ids, HEADS, 3)
             with Writer(context) as writer, Finisher(context) as finisher:
                 while finisher.is_busy or (units := leases.take(6)):
                     if finisher.is_busy:
@@ -89,12 +92,6 @@ def test_workers_that_share_films_never_deadlock(archive):
         assert ended == [("done", FILMS * (UNITS + 1), FILMS * (UNITS + 1))]
         assert session.execute(text("SELECT count(*) FROM face")).scalar_one() == FILMS * UNITS * FACES
         assert session.scalars(text("SELECT is_current FROM analysis")).all() == [True] * FILMS
-
-
-def make_release(name):
-    """Return those parts of a release that its registration reads."""
-    manifest = SimpleNamespace(metrics={}, to_json=lambda: "{}")
-    return SimpleNamespace(fingerprint=name, name=name, weights_sha256="0" * 64, manifest=manifest)
 
 
 def together(*work):
@@ -139,10 +136,11 @@ def test_two_samplings_of_a_file_that_end_at_once_leave_one_current(archive):
 
 
 def test_releases_that_are_activated_and_registered_at_once(archive):
-    made = [make_release(f"made-{number}") for number in range(4)]
+    parts = ({"detector": "new"}, {"trunk": "new"}, {"age": "new"}, {"trunk": "new", "age": "newer"})
+    made = [archive.manifest(f"made-{number}", **part) for number, part in enumerate(parts)]
     with archive.sessions.begin() as session:
-        for release in made[:2]:
-            releases.register_release(session, release)
+        for manifest in made[:2]:
+            releases.register_release(session, manifest)
     slow = text("SELECT pg_sleep(0.02)")
 
     def activate(name):
@@ -150,13 +148,13 @@ def test_releases_that_are_activated_and_registered_at_once(archive):
             releases.activate(session, name)
             session.execute(slow)
 
-    def register(release):
+    def register(manifest):
         with archive.sessions.begin() as session:
-            releases.register_release(session, release)
+            releases.register_release(session, manifest)
             session.execute(slow)
 
     names = ("made-0", "made-1", "test") * 2
-    calls = [partial(activate, name) for name in names] + [partial(register, release) for release in made[2:]]
+    calls = [partial(activate, name) for name in names] + [partial(register, manifest) for manifest in made[2:]]
     assert together(*calls) == []
     with archive.sessions.begin() as session:
         assert session.execute(text("SELECT count(*) FILTER (WHERE active), count(*) FROM release")).one() == (1, 5)

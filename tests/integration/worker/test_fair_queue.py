@@ -108,17 +108,13 @@ def test_a_suspect_does_not_hold_the_clock_back(archive):
 
 
 def test_units_of_another_release_are_not_even_looked_at(archive):
-    with archive.sessions.begin() as session:
-        other = session.execute(
-            text("""INSERT INTO release (fingerprint, name, weights_sha256, code_version, metrics, manifest)
-                    VALUES ('g', 'other', '', '', '{}', '{}') RETURNING release_id""")
-        ).scalar_one()
-    archive.submit(archive.files(0, 400), release_id=other, priority=5)
+    other = archive.register("other", gender="retrained")
+    archive.submit(archive.files(0, 400), release=other, priority=5)
     archive.submit(archive.files(1000, 3))
     with archive.sessions.begin() as session:
         assert session.scalars(text("SELECT DISTINCT release_id FROM unit ORDER BY 1")).all() == [
             archive.release_id,
-            other,
+            other.release_id,
         ]
         # In a table as small as this one PostgreSQL would rather read all of it.
         session.execute(text("SET LOCAL enable_seqscan = off"))

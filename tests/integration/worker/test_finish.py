@@ -10,13 +10,15 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+import torch
 from sqlalchemy import text
 
+from models.branches import BranchSpec
+from models.readings import interpret
 from worker.analysis.results import DetectedFaces, UnitResult
 from worker.analysis.store import face_blocks, finish
-from worker.analysis.store.finish import build_appearances, store_whole
+from worker.analysis.store.finish import build_appearances
 from worker.analysis.store.finisher import Finisher
-from worker.analysis.store.rows import store_unit
 from worker.analysis.store.writer import Writer, WriterContext
 from worker.analysis.tracking.joining import join_unit
 from worker.errors import LeaseLostError
@@ -27,20 +29,35 @@ from worker.ledger.submission import cancel
 from worker.storage.crops import CropStore
 from worker.types import HeadRows, HeadSpec, MediaInfo
 
-HEADS = {
-    "age": HeadSpec(tuple(map(str, range(5))), 0.0),
-    "gender": HeadSpec(("female", "male"), 0.6),
-    "emotion": HeadSpec(("joy", "anger", "calm"), 0.0),
-    "attributes": HeadSpec(("hat", "glasses", "beard", "scarf"), 0.0),
-}
+BRANCHES = (
+    BranchSpec(task="age", kind="age", labels=tuple(map(str, range(5))), depths=("embedding",)),
+    BranchSpec(task="gender", kind="softmax", labels=("female", "male"), depths=("embedding",), abstain=0.6),
+    BranchSpec(task="emotion", kind="softmax", labels=("joy", "anger", "calm"), depths=("embedding",), temperature=1.3),
+    BranchSpec(
+        task="attributes", kind="multilabel", labels=("hat", "glasses", "beard", "scarf"), depths=("embedding",)
+    ),
+)
+HEADS = {branch.task: HeadSpec(branch) for branch in BRANCHES}
 SHOWN = """
-    SELECT p.ordinal, p.start_seconds, p.end_seconds, p.face_count, f.frame_index, f.face_no, p.quality, p.age,
-           p.age_low, p.age_high, p.gender, p.gender_confidence, p.emotion, p.emotion_confidence, p.emotions,
-           p.attributes, p.ethnicity, cast(p.embedding AS real[]) AS embedding
-    FROM appearance p JOIN face f ON f.face_id = p.best_face_id WHERE p.analysis_id = :id ORDER BY p.ordinal"""
+    SELECT p.ordinal, p.start_seconds, p.end_seconds, p.face_count, f.frame_index, f.face_no, p.quality,
+           cast(p.embedding AS real[]) AS embedding, l.task, o.label, o.confidence, o.value, o.low, o.high, o.shares,
+           decode_probabilities(o.scores, 'multilabel', 1) AS attributes
+    FROM appearance p JOIN face f ON f.face_id = p.best_face_id
+    JOIN appearance_prediction o USING (appearance_id) JOIN layer l ON l.layer_id = o.reading_id
+    WHERE p.analysis_id = :id ORDER BY p.ordinal, l.task"""
 MEMBERS = """
-    SELECT f.frame_index, f.face_no, p.ordinal FROM face f LEFT JOIN appearance p USING (appearance_id)
+    SELECT f.frame_index, f.face_no, p.ordinal FROM face f LEFT JOIN face_embedding e USING (face_id)
+    LEFT JOIN appearance p USING (appearance_id)
     WHERE f.analysis_id = :id ORDER BY 1, 2"""
+
+
+def answers(branch, logits):
+    """Return what a head says of some faces."""
+    output = interpret(branch, torch.from_numpy(logits).float())
+    numbers = [None if part is None else part.numpy() for part in (output.value, output.low, output.high)]
+    abstains = None if output.abstains is None else output.abstains.numpy()
+    codes = output.codes.numpy().astype(np.uint16)
+    return HeadRows(branch.labels, output.probabilities.numpy(), *numbers, abstains, codes)
 
 
 def filled(unit, frames, people=3, *, fps=2.0, at=0, seed=0):
@@ -64,11 +81,9 @@ def filled(unit, frames, people=3, *, fps=2.0, at=0, seed=0):
             frame_size=(640, 360),
         )
         heads = {}
-        for task, spec in HEADS.items():
-            spread = rng.dirichlet(np.ones(len(spec.labels)), count).astype(np.float32)
-            ages = 40 + 9 * rng.random(count).astype(np.float32)
-            heads[task] = HeadRows(spec.labels, spread, *([ages, ages - 5, ages + 6] if task == "age" else []))
-        parts.append(faces.inferred(embeddings.astype(np.float32), heads).stored(0, 0))
+        for branch in BRANCHES:
+            heads[branch.task] = answers(branch, rng.normal(size=(count, len(branch.labels))))
+        parts.append(faces.inferred(embeddings.astype(np.float16).astype(np.float32), heads).stored(0, 0))
     info = MediaInfo(kind=unit.kind, format="made", width=640, height=360)
     cuts = tuple(n / fps for n in range(at, at + frames) if n % 10 == 0 and n)
     return UnitResult(unit=unit, info=info, frame_count=frames, cuts_seconds=cuts, faces=tuple(parts))
@@ -96,13 +111,13 @@ def test_a_unit_that_is_a_whole_analysis_gives_what_stored_faces_give(archive):
     (first,), (second,) = leased(archive), leased(archive)
     assert first.is_whole
     with archive.sessions.begin() as session:
-        store_unit(session, filled(first, 33), archive.release_id)
-        build_appearances(session, first.analysis_id, HEADS)
+        archive.store(session, filled(first, 33))
+        build_appearances(session, first.analysis_id, archive.ids, HEADS)
         result = filled(second, 33)
-        store_whole(session, result, archive.release_id, join_unit(result, HEADS))
+        archive.store(session, result, join_unit(result, HEADS))
         shown = [session.execute(text(SHOWN), {"id": unit.analysis_id}).all() for unit in (first, second)]
         members = [session.execute(text(MEMBERS), {"id": unit.analysis_id}).all() for unit in (first, second)]
-    assert len(shown[0]) >= 9
+    assert len(shown[0]) >= 9 * len(HEADS)
     assert_same(*shown)
     assert_same(*members)
     assert {row.ordinal for row in members[0]} >= {0, 1, 2}
@@ -117,8 +132,8 @@ def test_blocks_cut_no_appearance(archive, monkeypatch, block):
         assert not any(unit.is_whole for unit in units)
         with archive.sessions.begin() as session:
             for unit in units[::-1]:
-                store_unit(session, filled(unit, 17, at=17 * unit.ordinal), archive.release_id)
-            build_appearances(session, units[0].analysis_id, HEADS)
+                archive.store(session, filled(unit, 17, at=17 * unit.ordinal))
+            build_appearances(session, units[0].analysis_id, archive.ids, HEADS)
             shown.append(session.execute(text(SHOWN), {"id": units[0].analysis_id}).all())
             members.append(session.execute(text(MEMBERS), {"id": units[0].analysis_id}).all())
     assert_same(*shown)
@@ -131,11 +146,11 @@ def test_memory_does_not_grow_with_the_video(archive, monkeypatch):
     for frames in (150, 600):
         (unit,) = leased(archive)
         with archive.sessions.begin() as session:
-            store_unit(session, filled(unit, frames), archive.release_id)
+            archive.store(session, filled(unit, frames))
         with archive.sessions.begin() as session:
             session.execute(text("SELECT 1"))
             tracemalloc.start()
-            build_appearances(session, unit.analysis_id, HEADS)
+            build_appearances(session, unit.analysis_id, archive.ids, HEADS)
             peaks.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
     assert peaks[1] < 1.3 * peaks[0], peaks
@@ -144,10 +159,11 @@ def test_memory_does_not_grow_with_the_video(archive, monkeypatch):
 def test_a_block_reads_its_own_faces_only(archive):
     (unit,) = leased(archive)
     with archive.sessions.begin() as session:
-        store_unit(session, filled(unit, 200), archive.release_id)
+        archive.store(session, filled(unit, 200))
         # In a table as small as this one PostgreSQL would rather read and sort all of it.
         session.execute(text("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off"))
         bounds = {"analysis_id": unit.analysis_id, "first": 7, "limit": 20, "dimension": 128}
+        bounds["trunk_id"] = archive.ids.trunk_id
         plan = session.connection().connection.cursor().execute(f"EXPLAIN {face_blocks._FACES}", bounds).fetchall()
     told = "\n".join(line for (line,) in plan)
     assert "using uq_face_analysis_id_frame_index_face_no" in told
@@ -158,10 +174,10 @@ def test_every_face_of_an_image_is_written_once(archive):
     (unit,) = leased(archive, kind="image")
     result = filled(unit, 1)
     with archive.sessions.begin() as session:
-        store_whole(session, result, archive.release_id, join_unit(result, HEADS))
+        archive.store(session, result, join_unit(result, HEADS))
         end_analysis(session, unit.analysis_id, is_joined=True)
     with archive.sessions.begin() as session:
-        rows = session.execute(text("SELECT ctid::text, appearance_id FROM face ORDER BY face_id")).all()
+        rows = session.execute(text("SELECT ctid::text, appearance_id FROM face_embedding ORDER BY face_id")).all()
         state = session.execute(text("SELECT state, is_current FROM analysis")).one()
     places = [tuple(map(int, row.ctid.strip("()").split(","))) for row in rows]
     assert all(later[1] == sooner[1] + 1 for sooner, later in pairwise(places))
@@ -175,7 +191,7 @@ def analysed(archive, units=2):
     ranges = leased(archive, units)
     with archive.sessions.begin() as session:
         for unit in ranges:
-            store_unit(session, filled(unit, 12, at=12 * unit.ordinal), archive.release_id)
+            archive.store(session, filled(unit, 12, at=12 * unit.ordinal))
             end_analysis(session, unit.analysis_id)
     return ranges[0].analysis_id
 
@@ -184,7 +200,7 @@ def analysed(archive, units=2):
 def at_work(archive, owner="one"):
     """A worker without a network."""
     with LeaseHolder(archive.sessions, archive.lease(owner)) as leases:
-        context = WriterContext(archive.sessions, leases, CropStore("memory://crops"), archive.release_id, HEADS, 3)
+        context = WriterContext(archive.sessions, leases, CropStore("memory://crops"), archive.ids, HEADS, 3)
         with Writer(context) as writer, Finisher(context) as finisher:
             yield leases, writer, finisher
 
@@ -301,15 +317,15 @@ def test_an_unfinished_analysis_takes_no_others_place(archive, monkeypatch):
     archive.items -= 1
     with archive.sessions.begin() as session:
         second = session.execute(
-            text("""INSERT INTO analysis (media_id, release_id, sampling)
-                    SELECT media_id, release_id, '2/s' FROM analysis RETURNING analysis_id""")
+            text("""INSERT INTO analysis (media_id, finder_id, sampling)
+                    SELECT media_id, finder_id, '2/s' FROM analysis RETURNING analysis_id""")
         ).scalar_one()
         session.execute(
             text("INSERT INTO unit (analysis_id, release_id, ordinal) SELECT :a, :r, n FROM generate_series(0, 1) n"),
             {"a": second, "r": archive.release_id},
         )
         for unit in ledger.lease_units(session, archive.lease(), 5):
-            store_unit(session, filled(unit, 12, at=12 * unit.ordinal), archive.release_id)
+            archive.store(session, filled(unit, 12, at=12 * unit.ordinal))
             end_analysis(session, second)
     with monkeypatch.context() as patch:
         patch.setattr(finish, "build_appearances", lambda *_: 1 / 0)
@@ -353,10 +369,11 @@ def test_whoever_lost_a_finish_unit_stores_nothing(archive):
         (slow,) = ledger.lease_units(session, archive.lease("slow"), 1)
     archive.expire_leases()
     with archive.sessions.begin() as session:
-        finish.finish_leased(session, *ledger.lease_units(session, archive.lease("quick"), 1, suspects=True), HEADS)
+        (quick,) = ledger.lease_units(session, archive.lease("quick"), 1, suspects=True)
+        finish.finish_leased(session, quick, archive.ids, HEADS)
     before = ask(archive, "SELECT appearance_id FROM appearance ORDER BY 1")
     with archive.sessions() as session, pytest.raises(LeaseLostError):
-        finish.finish_leased(session, slow, HEADS)
+        finish.finish_leased(session, slow, archive.ids, HEADS)
     assert ask(archive, "SELECT appearance_id FROM appearance ORDER BY 1") == before
 
 

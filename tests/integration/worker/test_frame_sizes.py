@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
+from models.branches import BranchSpec
 from worker.analysis.results import StoredFaces, UnitResult
-from worker.analysis.store.finish import build_appearances, store_whole
-from worker.analysis.store.rows import store_unit
+from worker.analysis.store.finish import build_appearances
 from worker.analysis.tracking.joining import join_unit
 from worker.ledger.analyses import end_analysis
 from worker.ledger.leases import LeaseHolder
@@ -18,6 +18,7 @@ from worker.pictures.subjects import load_subjects
 from worker.types import HeadRows, HeadSpec, MediaInfo
 
 INFO = MediaInfo(kind="video", format="mpegts", width=640, height=360, duration_seconds=4.0)
+AGE = BranchSpec(task="age", kind="age", labels=("20", "21"), depths=("embedding",))
 SOMEBODY = np.eye(1, 128, dtype=np.float32)
 
 
@@ -43,10 +44,10 @@ def finished(archive, faces, *, whole=False):
         (unit,) = leases.take(1)
         result = UnitResult(unit=unit, info=INFO, frame_count=len(faces), faces=tuple(faces))
         if whole:
-            store_whole(session, result, archive.release_id, join_unit(result, {}))
+            archive.store(session, result, join_unit(result, {}))
         else:
-            store_unit(session, result, archive.release_id)
-            build_appearances(session, analysis_id, {})
+            archive.store(session, result)
+            build_appearances(session, analysis_id, archive.ids, {})
         end_analysis(session, analysis_id, is_joined=True)
     return archive.sessions
 
@@ -85,7 +86,7 @@ def joined(archive, frames):
     archive.add(kind="video")
     with LeaseHolder(archive.sessions, archive.lease()) as leases:
         (unit,) = leases.take(1)
-        return join_unit(UnitResult(unit=unit, info=INFO, faces=tuple(found)), {"age": HeadSpec((), 0.0)})
+        return join_unit(UnitResult(unit=unit, info=INFO, faces=tuple(found)), {"age": HeadSpec(AGE)})
 
 
 @pytest.mark.parametrize("order", [[2, 3, 0, 1], [1, 3, 0, 2], [3, 2, 1, 0]])

@@ -47,7 +47,7 @@ def test_a_file_that_kills_three_children_is_quarantined_while_the_worker_lives(
     folder.mkdir()
     for number, name in enumerate(("a.png", "evil.png", "z.png")):
         Image.new("RGB", (32 + number, 32)).save(folder / name)
-    submission = Submission(name="mixed", release_id=analyst.release_id, frames_per_second=2.0, unit_seconds=60.0)
+    submission = Submission(name="mixed", release=analyst.ids, frames_per_second=2.0, unit_seconds=60.0)
     submit_paths(config, database, [str(folder)], submission)
     with caplog.at_level(logging.WARNING):
         for _ in range(20):

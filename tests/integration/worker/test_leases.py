@@ -139,10 +139,10 @@ def test_a_lease_that_was_rolled_back_is_not_returned_from_another(archive):
 
 def test_a_library_that_asks_to_exit_is_an_error_of_its_unit(archive, monkeypatch):
     archive.add()
-    monkeypatch.setattr("worker.analysis.store.writer.store_unit", lambda *_: sys.exit(3))
+    monkeypatch.setattr("worker.analysis.store.writer.end_unit", lambda *_: sys.exit(3))
 
     def writer_of(leases):
-        return Writer(WriterContext(archive.sessions, leases, CropStore(""), archive.release_id, {}, 3))
+        return Writer(WriterContext(archive.sessions, leases, CropStore(""), archive.ids, {}, 3))
 
     def store():
         with LeaseHolder(archive.sessions, archive.lease()) as leases, writer_of(leases) as writer:

@@ -11,7 +11,6 @@ from sqlalchemy import text
 from worker.analysis.flight import MAX_NOTES, UnitInFlight
 from worker.analysis.results import UnitResult
 from worker.analysis.runner import Worker, load
-from worker.analysis.store.rows import store_unit
 from worker.cli.analyze import show, submit_paths
 from worker.config import Settings
 from worker.ledger.leases import LeaseHolder
@@ -40,7 +39,7 @@ def test_a_note_of_the_decoder_reaches_the_view_and_the_summary(clean_database, 
     config = Settings(home=tmp_path / "home", database_url=clean_database, decoders=1)
     with open_database(config) as database:
         worker = Worker(config, database, load(config))
-        submission = Submission(name="a", release_id=worker.release_id, frames_per_second=2.0, unit_seconds=60.0)
+        submission = Submission(name="a", release=worker.ids, frames_per_second=2.0, unit_seconds=60.0)
         submit_paths(config, database, [str(path)], submission)
         worker.drain(threading.Event())
         assert media(database.sessions) == [(str(path), ["page 2 of 2 was not analysed"])]
@@ -62,7 +61,7 @@ def test_notes_of_all_units_are_listed_once_in_the_order_of_the_file(archive, re
         with archive.sessions.begin() as session:
             for unit in units:
                 given = notes[unit.ordinal] if unit.kind == "video" else []
-                store_unit(session, UnitResult(unit=unit, frame_count=1, notes=tuple(given)), archive.release_id)
+                archive.store(session, UnitResult(unit=unit, frame_count=1, notes=tuple(given)))
     assert [row.notes for row in media(archive.sessions)] == [["b", "a", "c"], None]
     with archive.sessions.begin() as session:
         assert summarise_job(session, archive.job_id).notes == [FileNote("/media/1", note) for note in ("b", "a", "c")]

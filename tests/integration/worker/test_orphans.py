@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from worker.analysis.results import UnitResult
-from worker.analysis.store.rows import strip_name
+from worker.analysis.store.face_rows import strip_name
 from worker.analysis.store.writer import Writer, WriterContext
 from worker.errors import DecoderCrashed
 from worker.ledger import units as ledger
@@ -29,7 +29,7 @@ def store(tmp_path):
 @pytest.fixture
 def writer(archive, store):
     leases = SimpleNamespace(drop=lambda unit: None)
-    with Writer(WriterContext(archive.sessions, leases, store, archive.release_id, {}, 3)) as writer:
+    with Writer(WriterContext(archive.sessions, leases, store, archive.ids, {}, 3)) as writer:
         yield writer
 
 
@@ -52,10 +52,8 @@ def listed(store):
 def name_in_a_row(archive, unit, name):
     with archive.sessions.begin() as session:
         session.execute(
-            text("""INSERT INTO face (analysis_id, unit_id, media_id, release_id, at_seconds, x1, y1, x2, y2, landmarks,
-                                      detection_score, quality, crop_uri, crop_index)
-                    VALUES (:a, :u, :m, :r, 0, 0, 0, 1, 1, array_fill(0::real, ARRAY[10]), 1, 1, :name, 0)"""),
-            {"a": unit.analysis_id, "u": unit.unit_id, "m": unit.media_id, "r": archive.release_id, "name": name},
+            text("INSERT INTO crop_strip (unit_id, strip_no, uri) SELECT :u, count(*), :uri FROM crop_strip"),
+            {"u": unit.unit_id, "uri": name},
         )
 
 

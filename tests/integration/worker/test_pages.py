@@ -35,7 +35,7 @@ def test_people_of_all_pages_are_found_and_known_again(clean_database, tmp_path,
     config = Settings(home=tmp_path / "home", database_url=clean_database, decoders=1)
     with open_database(config) as database:
         worker = Worker(config, database, load(config))
-        submission = Submission(name="a", release_id=worker.release_id, frames_per_second=0.1, unit_seconds=60.0)
+        submission = Submission(name="a", release=worker.ids, frames_per_second=0.1, unit_seconds=60.0)
         job_id = submit_paths(config, database, paths, submission)
         worker.drain(threading.Event())
         worker.identifier.finish()

@@ -44,7 +44,7 @@ def analyse(archive, store, spoil=lambda unit: None, dropped=None):
     with LeaseHolder(archive.sessions, archive.lease()) as leases:
         (unit,) = leases.take(1)
         spoil(unit)
-        with Writer(WriterContext(archive.sessions, leases, store, archive.release_id, {}, 3)) as writer:
+        with Writer(WriterContext(archive.sessions, leases, store, archive.ids, {}, 3)) as writer:
             writer.add_crops(unit, 0, np.zeros((1, 16, 16, 3), np.uint8))
             writer.store(UnitResult(unit=unit, frame_count=1, faces=(one_face(dropped),)))
             writer.wait()

@@ -39,7 +39,7 @@ CORRUPT = MediaRejected("corrupt", "no frame can be read")
 
 
 def send(archive, items, error=None, stopped=lambda: False, **options):
-    wanted = {"name": "made", "release_id": archive.release_id, "frames_per_second": 2.0, "unit_seconds": 60.0}
+    wanted = {"name": "made", "release": archive.ids, "frames_per_second": 2.0, "unit_seconds": 60.0}
     submission = Submission(**wanted | options)
     return submit(archive.sessions, items, submission, Prober(error), stopped=stopped)
 
@@ -161,23 +161,32 @@ def test_images_that_were_analysed_at_a_rate_are_known(archive):
     with archive.sessions.begin() as session:  # as a program of before wrote them: one analysis for each rate
         session.execute(text("UPDATE analysis SET sampling = '2/s'"))
         session.execute(
-            text("""INSERT INTO analysis (media_id, release_id, sampling, state, reason, finished_at)
-                    VALUES (1, :release, '1/s', 'cancelled', 'cancelled: made', now())"""),
-            {"release": archive.release_id},
+            text("""INSERT INTO analysis (media_id, finder_id, sampling, state, reason, finished_at)
+                    VALUES (1, :finder, '1/s', 'cancelled', 'cancelled: made', now())"""),
+            {"finder": archive.ids.finder_id},
         )
     assert send(archive, [photo], frames_per_second=1.0).known == 1
     assert ask(archive, "SELECT analysis_id FROM job_item ORDER BY job_id") == [(1,), (1,)]
 
 
-def test_an_image_under_another_release_is_analysed(archive):
+def test_an_image_under_another_finder_is_analysed(archive):
     photos = list(archive.files(1, 2))
     send(archive, photos)
-    with archive.sessions.begin() as session:
-        other = session.execute(
-            text("""INSERT INTO release (fingerprint, name, weights_sha256, code_version, metrics, manifest)
-                    VALUES ('g', 'other', repeat('0', 64), '0', '{}', '{}') RETURNING release_id""")
-        ).scalar_one()
-    assert send(archive, photos, release_id=other).units == 2
+    assert send(archive, photos, release=archive.register("other", detector="retrained")).units == 2
+    assert ask(archive, "SELECT count(*), count(DISTINCT finder_id) FROM analysis") == [(4, 2)]
+
+
+@pytest.mark.parametrize("part", ["trunk", "gender"])
+def test_a_file_is_searched_once_for_all_releases_with_a_finder(archive, part):
+    film, photo = next(archive.files(1, 1, "video")), next(archive.files(1, 1))
+    first = send(archive, [film, photo])
+    other = archive.register("other", **{part: "retrained"})
+    assert other.finder_id == archive.ids.finder_id
+    again = send(archive, [film, photo], release=other)
+    assert (again.units, again.known) == (0, 2)
+    assert ask(archive, "SELECT DISTINCT release_id FROM unit") == [(archive.release_id,)]
+    work(archive)
+    assert sums(archive, again.job_id) == sums(archive, first.job_id)
 
 
 def test_one_file_many_times_in_a_batch(archive):

@@ -8,7 +8,6 @@ from sqlalchemy import text
 
 from worker.analysis.results import StoredFaces, UnitResult
 from worker.analysis.store.finish import build_appearances
-from worker.analysis.store.rows import store_unit
 from worker.ledger.analyses import end_analysis
 from worker.ledger.leases import LeaseHolder
 
@@ -37,8 +36,8 @@ def appearances(archive, faces, step, cuts=()):
         (unit,) = leases.take(1)
         found = tuple(face(number, *one) for number, one in enumerate(faces))
         result = UnitResult(unit=unit, frame_count=len(faces), faces=found, cuts_seconds=tuple(cuts))
-        store_unit(session, result, archive.release_id)
-        build_appearances(session, analysis_id, {})
+        archive.store(session, result)
+        build_appearances(session, analysis_id, archive.ids, {})
         end_analysis(session, analysis_id, is_joined=True)
         columns = "start_seconds, end_seconds, screen_seconds"
         rows = session.execute(text(f"SELECT {columns} FROM appearances ORDER BY ordinal")).all()

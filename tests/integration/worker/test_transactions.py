@@ -79,7 +79,7 @@ def test_a_writer_that_met_a_deadlock_goes_on(archive, counted):
     archive.add()
     with (
         LeaseHolder(archive.sessions, archive.lease()) as leases,
-        Writer(WriterContext(archive.sessions, leases, CropStore(""), archive.release_id, {}, 3)) as writer,
+        Writer(WriterContext(archive.sessions, leases, CropStore(""), archive.ids, {}, 3)) as writer,
     ):
         (unit,) = leases.take(1)
         with Stranger(archive):

@@ -46,7 +46,7 @@ def work(archive, unreachable, name="one"):
     """Do with units as a worker does, without analysing frames."""
     seen = []
     with LeaseHolder(archive.sessions, archive.lease(name), unreachable=unreachable) as leases:
-        context = WriterContext(archive.sessions, leases, CropStore("memory://crops"), archive.release_id, {}, 3)
+        context = WriterContext(archive.sessions, leases, CropStore("memory://crops"), archive.ids, {}, 3)
         pool = DecodePool(1, DecodeLimits(), 1 << 20)
         try:
             with Writer(context) as writer:

@@ -138,7 +138,8 @@ def _labels(given: Sequence[tuple[int, Verdict]]) -> Block:
 
 
 def _emotions(given: Sequence[tuple[int, Verdict, Mapping[str, float]]]) -> Block:
-    shares = [json.dumps({label: round(share, 4) for label, share in one.items()}) for _, _, one in given]
+    rounded = [{label: round(share, 4) for label, share in one.items()} for _, _, one in given]
+    shares: list[str | None] = [json.dumps(one) for one in rounded]
     count, columns = _labels([(key, verdict) for key, verdict, _ in given])
     return count, {**columns, "shares": shares}
 

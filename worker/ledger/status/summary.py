@@ -75,7 +75,9 @@ def summarise_job(session: Session, job_id: int) -> Summary:
     ).one()
     counts = session.execute(
         text("""WITH mine AS (SELECT DISTINCT analysis_id FROM job_item WHERE job_id = :id),
-                     seen AS (SELECT * FROM appearance JOIN mine USING (analysis_id))
+                     trunks AS (SELECT DISTINCT analysis_id, trunk_id FROM mine JOIN unit USING (analysis_id)
+                                JOIN release USING (release_id)),
+                     seen AS (SELECT * FROM appearance JOIN trunks USING (analysis_id, trunk_id))
                 SELECT (SELECT coalesce(sum(frame_count), 0) FROM analysis JOIN mine USING (analysis_id)) AS frames,
                        (SELECT coalesce(sum(face_count), 0) FROM analysis JOIN mine USING (analysis_id)) AS faces,
                        (SELECT count(*) FROM seen) AS appearances,

@@ -47,16 +47,16 @@ def work(archive, *, shuffle=lambda units: None, spoil=lambda unit: None, limit=
     """Lease units and store them, or book what ``spoil`` gives for them as their failure."""
     with (
         LeaseHolder(archive.sessions, archive.lease()) as leases,
-        Writer(
-            WriterContext(archive.sessions, leases, CropStore("memory://locks"), archive.release_id, {}, 3)
-        ) as writer,
+        Writer(WriterContext(archive.sessions, leases, CropStore("memory://locks"), archive.ids, {}, 3)) as writer,
     ):
         while units := leases.take(limit):
             shuffle(units)
             for unit in units:
                 error = spoil(unit)
                 if unit.stage == "finish":
-                    run_transaction(archive.sessions, "finish", partial(finish_leased, unit=unit, heads={}))
+                    run_transaction(
+                        archive.sessions, "finish", partial(finish_leased, unit=unit, release=archive.ids, heads={})
+                    )
                     leases.drop(unit)
                 elif error is None:
                     writer.store(UnitResult(unit=unit, frame_count=1, faces=(face(unit),)))
