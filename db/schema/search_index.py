@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from db.base import SCHEMA
+from db.base import EMBEDDING_DIMENSION, SCHEMA
 from db.engine import make_engine
 
 if TYPE_CHECKING:
@@ -65,11 +65,15 @@ def drop_index(url: str) -> None:
 
 
 def _create(connection: Connection) -> str:
-    """Return the statement; the operator class is in the schema of the extension."""
+    """Return the statement, over the expression that the view ``appearances`` shows.
+
+    The type and the operator class are in the schema of the extension.
+    """
     schema = connection.execute(
         text("SELECT nspname FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace WHERE extname = 'vector'")
     ).scalar_one()
     return (
-        f"CREATE INDEX CONCURRENTLY {INDEX} ON {SCHEMA}.appearance USING hnsw (embedding {schema}.halfvec_ip_ops) "
+        f"CREATE INDEX CONCURRENTLY {INDEX} ON {SCHEMA}.appearance "
+        f"USING hnsw ((embedding::{schema}.vector({EMBEDDING_DIMENSION})) {schema}.vector_ip_ops) "
         f"WITH (m = {NEIGHBOURS}, ef_construction = {BUILD_CANDIDATES})"
     )

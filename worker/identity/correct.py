@@ -88,8 +88,8 @@ def name_person(session: Session, person_id: int, name: str, *, reason: str | No
     if not name:
         raise UsageError("the name is empty; expected what the person is called")
     gallery = _begin(session)
-    members = _members(session, gallery.release_id, person_id)
-    correction_id = _insert(session, gallery, _NewCorrection("name", person_id, name, reason))
+    members = _members(session, gallery.trunk_id, person_id)
+    correction_id = _insert(session, _NewCorrection("name", person_id, name, reason))
     write_anchors(session, correction_id, members, members[:0])
     _close(session, gallery, correction_id)
     return correction_id
@@ -105,14 +105,14 @@ def merge_people(session: Session, person_ids: Sequence[int], *, reason: str | N
     if len(person_ids) < 2:
         raise UsageError("fewer than two people were given; expected the one that stays and those that join it")
     gallery = _begin(session)
-    members = [_members(session, gallery.release_id, person_id) for person_id in person_ids]
+    members = [_members(session, gallery.trunk_id, person_id) for person_id in person_ids]
     keep = person_ids[0]
     new = _NewCorrection("merge", keep, _first_name(session, person_ids), reason)
-    correction_id = _insert(session, gallery, new)
+    correction_id = _insert(session, new)
     write_anchors(session, correction_id, np.concatenate(members), members[0][:0])
     joined = np.concatenate(members[1:])
     move_appearances(session, joined, np.full(len(joined), keep))
-    refresh_people(session, np.array(person_ids, np.int64))
+    refresh_people(session, gallery.trunk_id, np.array(person_ids, np.int64))
     _close(session, gallery, correction_id)
     return correction_id
 
@@ -126,15 +126,15 @@ def split_person(
         UsageError: there is no such person, or these are not some of its appearances.
     """
     gallery = _begin(session)
-    sides = _sides(session, gallery.release_id, person_id, appearances)
-    correction_id = _insert(session, gallery, _NewCorrection("split", person_id, None, reason))
+    sides = _sides(session, gallery.trunk_id, person_id, appearances)
+    correction_id = _insert(session, _NewCorrection("split", person_id, None, reason))
     write_anchors(session, correction_id, sides.subject, sides.rest)
     (new,) = allocate_ids(session, "person", 1)
     moving = read_appearances(session, sides.subject)
     made = GalleryPeople.of(np.full(len(moving), new), moving.embeddings, moving.quality)
-    insert_people(session, gallery.release_id, made)
+    insert_people(session, gallery.trunk_id, made)
     move_appearances(session, sides.subject, np.full(len(sides.subject), new))
-    refresh_people(session, np.array([person_id], np.int64))
+    refresh_people(session, gallery.trunk_id, np.array([person_id], np.int64))
     _claim(session, correction_id, made.person)
     _close(session, gallery, correction_id)
     return SplitResult(correction_id, new)
@@ -147,14 +147,14 @@ def not_person(session: Session, person_id: int, appearances: Sequence[int], *, 
         UsageError: there is no such person, or these are not some of its appearances.
     """
     gallery = _begin(session)
-    sides = _sides(session, gallery.release_id, person_id, appearances)
+    sides = _sides(session, gallery.trunk_id, person_id, appearances)
     subject, rest = sides.subject, sides.rest
     if len(subject) * len(rest) > MAX_PAIRS:
         raise UsageError(
             f"{len(subject)} of {len(subject) + len(rest)} appearances are too many at once; expected at "
             f"most {MAX_PAIRS // len(rest)}: make them a person of their own with `facet people split`"
         )
-    correction_id = _insert(session, gallery, _NewCorrection("not", person_id, None, reason))
+    correction_id = _insert(session, _NewCorrection("not", person_id, None, reason))
     write_anchors(session, correction_id, subject, rest)
     placement = place(session, gallery, read_appearances(session, subject), _corrections(session, gallery))
     _claim(session, correction_id, placement.made)
@@ -172,17 +172,17 @@ def undo_correction(session: Session, correction_id: int | None = None, *, reaso
     Raises:
         UsageError: there is no such correction, it was undone before, or a later one concerns the same people.
     """
-    gallery = _begin(session)
+    _begin(session)
     found = _find(session, correction_id)
-    _refuse_if_built_upon(session, found.release_id, found.correction_id)
-    moves = read_moves(session, found.release_id, found.correction_id)
+    _refuse_if_built_upon(session, found.trunk_id, found.correction_id)
+    moves = {trunk_id: read_moves(session, trunk_id, found.correction_id) for trunk_id in _trunks(session)}
     session.execute(
         text("UPDATE correction SET undone_at = clock_timestamp(), undo_reason = :reason WHERE correction_id = :id"),
         {"id": found.correction_id, "reason": reason},
     )
-    _move_back(session, moves)
-    for release_id in {gallery.release_id, found.release_id}:
-        affected = Gallery(release_id)
+    for trunk_id, moved in moves.items():
+        _move_back(session, trunk_id, moved)
+        affected = Gallery(trunk_id)
         enforce(session, affected, _corrections(session, affected))
     _delete_made(session, found.correction_id)
     count_people(session)
@@ -192,26 +192,26 @@ def undo_correction(session: Session, correction_id: int | None = None, *, reaso
 def _begin(session: Session) -> Gallery:
     """Take the lock of people, and identify files that were analysed again."""
     lock_people(session)
-    gallery = Gallery(active_release(session)[0])
+    gallery = Gallery(active_release(session)[0].trunk_id)
     catch_up(session, gallery)
     return gallery
 
 
-def _members(session: Session, release_id: int, person_id: int) -> Ids:
+def _members(session: Session, trunk_id: int, person_id: int) -> Ids:
     found = session.scalars(
         text("""SELECT appearance_id FROM appearance s JOIN analysis a USING (analysis_id)
-                WHERE s.person_id = :person_id AND s.release_id = :release_id AND a.is_current
+                WHERE s.person_id = :person_id AND s.trunk_id = :trunk_id AND a.is_current
                 ORDER BY appearance_id"""),
-        {"person_id": person_id, "release_id": release_id},
+        {"person_id": person_id, "trunk_id": trunk_id},
     ).all()
     if not found:
         raise UsageError(f"there is no person {person_id}; see `facet people list`")
     return np.array(found, np.int64)
 
 
-def _sides(session: Session, release_id: int, person_id: int, appearances: Sequence[int]) -> _Sides:
+def _sides(session: Session, trunk_id: int, person_id: int, appearances: Sequence[int]) -> _Sides:
     """Check the appearances that were given, and return them and the rest of the person."""
-    members = _members(session, release_id, person_id)
+    members = _members(session, trunk_id, person_id)
     subject = np.unique(np.array(appearances, np.int64))
     strangers = np.setdiff1d(subject, members).tolist()
     if strangers or not len(subject):
@@ -232,17 +232,12 @@ def _first_name(session: Session, person_ids: Sequence[int]) -> str | None:
     return next((names[person_id] for person_id in person_ids if person_id in names), None)
 
 
-def _insert(session: Session, gallery: Gallery, new: _NewCorrection) -> int:
+def _insert(session: Session, new: _NewCorrection) -> int:
     statement = text("""INSERT INTO correction (release_id, kind, name, reason, people, created_at)
-                        VALUES (:release_id, :kind, :name, :reason, ARRAY[cast(:person AS bigint)], clock_timestamp())
+                        SELECT release_id, :kind, :name, :reason, ARRAY[cast(:person AS bigint)], clock_timestamp()
+                        FROM release WHERE active
                         RETURNING correction_id""")
-    facts = {
-        "release_id": gallery.release_id,
-        "kind": new.kind,
-        "name": new.name,
-        "reason": new.reason,
-        "person": new.person_id,
-    }
+    facts = {"kind": new.kind, "name": new.name, "reason": new.reason, "person": new.person_id}
     return int(session.execute(statement, facts).scalar_one())
 
 
@@ -253,7 +248,7 @@ def _claim(session: Session, correction_id: int, made: Ids) -> None:
 
 
 def _corrections(session: Session, gallery: Gallery) -> ReplayedCorrections:
-    return replay(read_corrections(session, gallery.release_id))
+    return replay(read_corrections(session, gallery.trunk_id))
 
 
 def _close(session: Session, gallery: Gallery, correction_id: int) -> None:
@@ -275,10 +270,15 @@ def _close(session: Session, gallery: Gallery, correction_id: int) -> None:
     count_people(session)
 
 
+def _trunks(session: Session) -> list[int]:
+    """Return all trunks: an undone correction is taken back under each, wherever its places are found."""
+    return list(session.scalars(text("SELECT layer_id FROM layer WHERE kind = 'trunk' ORDER BY layer_id")))
+
+
 def _find(session: Session, correction_id: int | None) -> Row[tuple[int, int, datetime]]:
-    """Read the correction to undo: the one given, or the latest active one."""
+    """Read the correction to undo, with the trunk under which it was made: the one given, or the latest active one."""
     found = session.execute(
-        text("""SELECT correction_id, release_id, undone_at FROM correction
+        text("""SELECT correction_id, trunk_id, undone_at FROM correction JOIN release USING (release_id)
                 WHERE correction_id = coalesce(:id, (SELECT max(correction_id) FROM correction
                                                      WHERE undone_at IS NULL))"""),
         {"id": correction_id},
@@ -291,14 +291,14 @@ def _find(session: Session, correction_id: int | None) -> Row[tuple[int, int, da
     return found
 
 
-def _refuse_if_built_upon(session: Session, release_id: int, correction_id: int) -> None:
+def _refuse_if_built_upon(session: Session, trunk_id: int, correction_id: int) -> None:
     later = session.scalars(
         text("""SELECT d.correction_id FROM correction c JOIN correction d ON d.correction_id > c.correction_id
                 WHERE c.correction_id = :id AND d.undone_at IS NULL
                   AND d.people && array_remove(c.people, cast(:erased AS bigint))"""),
         {"id": correction_id, "erased": ERASED},
     ).all()
-    active = {one.correction_id: one for one in read_corrections(session, release_id)}
+    active = {one.correction_id: one for one in read_corrections(session, trunk_id)}
     own = active[correction_id].appearances
     same = [number for number, one in active.items() if number > correction_id and np.isin(one.appearances, own).any()]
     if first := sorted({*later, *same}, reverse=True):
@@ -308,8 +308,8 @@ def _refuse_if_built_upon(session: Session, release_id: int, correction_id: int)
         )
 
 
-def _move_back(session: Session, moves: Moves) -> None:
-    """Return appearances that are still where a correction put them to the person that they had, if it still exists."""
+def _move_back(session: Session, trunk_id: int, moves: Moves) -> None:
+    """Return appearances that are still where a correction put them to the person they had, if it still exists."""
     unique, rows = np.unique(moves.appearance, return_inverse=True)
     now = people_of(session, unique)[rows]
     alive = session.scalars(
@@ -318,7 +318,7 @@ def _move_back(session: Session, moves: Moves) -> None:
     moved = moves[(moves.before != moves.after) & (now == moves.after) & np.isin(moves.before, alive)]
     if len(moved):
         move_appearances(session, moved.appearance, moved.before)
-        refresh_people(session, np.concatenate([moved.before, moved.after]))
+        refresh_people(session, trunk_id, np.concatenate([moved.before, moved.after]))
 
 
 def _delete_made(session: Session, correction_id: int) -> None:

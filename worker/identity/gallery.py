@@ -1,8 +1,9 @@
-"""The gallery: the people of a release, summed up in the database and held in memory by each worker that identifies.
+"""The gallery: the people of a trunk, summed up in the database and held in memory by each worker that identifies.
 
-A person's row keeps the weighted sum of its appearances' embeddings, so that a new appearance is compared with one
-vector for each person. Every change takes a new revision from a sequence. All changes are made under one lock, so a
-worker that has read up to a revision finds later changes above it.
+A person is the same under all trunks. Its row of a trunk (``person_embedding``) keeps the weighted sum of the
+embeddings of its appearances under that trunk. So a new appearance is compared with one vector for each person, and
+never with an embedding of another trunk. Every change takes a new revision from a sequence. All changes are made under
+one lock, so a worker that has read up to a revision finds later changes above it.
 """
 
 from __future__ import annotations
@@ -31,13 +32,24 @@ IDENTIFY_LOCK = 0x70656F70  # "peop": two workers that met the same new person a
 _SUMS: Mapping[str, ColumnType] = {
     "person_id": "bigint", "embedding_sum": "vector", "embedding_weight": "real", "is_good": "boolean",
 }  # fmt: skip
-_MEMBERS: Mapping[str, ColumnType] = {"person_id": "bigint", "quality": "real", "embedding": "vector"}
+_MEMBER_TYPES: Mapping[str, ColumnType] = {"person_id": "bigint", "quality": "real", "embedding": "vector"}
+_MEMBERS = """
+    SELECT s.person_id, s.quality, s.embedding::vector FROM facet.appearance s JOIN facet.analysis a USING (analysis_id)
+    WHERE s.person_id = ANY(%(people)s) AND s.trunk_id = %(trunk_id)s AND a.is_current AND s.embedding IS NOT NULL
+    ORDER BY s.appearance_id"""
 _NEWER = (
-    "SELECT person_id, embedding_sum, embedding_weight, is_good FROM facet.person "
-    "WHERE release_id = %(release_id)s AND revision > %(revision)s"
+    "SELECT person_id, embedding_sum, embedding_weight, is_good FROM facet.person_embedding "
+    "WHERE trunk_id = %(trunk_id)s AND revision > %(revision)s"
 )
 _STAGE = """CREATE TEMPORARY TABLE IF NOT EXISTS person_sum (
     person_id bigint, embedding_sum vector, embedding_weight real, is_good boolean) ON COMMIT DELETE ROWS"""
+# The join leaves out people who are gone: a sum may be written for one that an erasure deleted before.
+_STORE = text("""
+    INSERT INTO person_embedding (person_id, trunk_id, embedding_sum, embedding_weight, is_good, revision)
+    SELECT s.person_id, :trunk_id, s.embedding_sum, s.embedding_weight, s.is_good, r.number
+    FROM pg_temp.person_sum s JOIN person USING (person_id), (SELECT nextval('facet.person_revision') AS number) r
+    ON CONFLICT (person_id, trunk_id) DO UPDATE SET embedding_sum = excluded.embedding_sum,
+        embedding_weight = excluded.embedding_weight, is_good = excluded.is_good, revision = excluded.revision""")
 
 
 def lock_people(session: Session) -> None:
@@ -51,10 +63,10 @@ def try_lock_people(session: Session) -> bool:
 
 
 class Gallery:
-    """The people of one release in memory, refreshed by their revisions."""
+    """The people of one trunk in memory, refreshed by their revisions."""
 
-    def __init__(self, release_id: int) -> None:
-        self.release_id = release_id
+    def __init__(self, trunk_id: int) -> None:
+        self.trunk_id = trunk_id
         self._revision = 0
         self._erased = 0
         self._count = 0
@@ -68,8 +80,8 @@ class Gallery:
 
     def forget_erased(self, session: Session) -> None:
         """Drop all people if any was erased since the last call: memory must not outlive an erasure for long."""
-        statement = text("SELECT people_erased FROM release WHERE release_id = :release_id")
-        erased = int(session.execute(statement, {"release_id": self.release_id}).scalar_one())
+        statement = text("SELECT people_erased FROM trunk_state WHERE trunk_id = :trunk_id")
+        erased = int(session.execute(statement, {"trunk_id": self.trunk_id}).scalar() or 0)
         if erased > self._revision:
             self.forget()
         self._erased = erased
@@ -82,9 +94,9 @@ class Gallery:
             zero vector, which resembles no other.
         """
         self.forget_erased(session)
-        newest = max(_newest(session, self.release_id), self._erased)
+        newest = max(_newest(session, self.trunk_id), self._erased)
         if newest > self._revision:
-            bounds = {"release_id": self.release_id, "revision": self._revision}
+            bounds = {"trunk_id": self.trunk_id, "revision": self._revision}
             for block in read_blocks(session, _NEWER, _SUMS, bounds):
                 self._take(block)
             self._revision = newest
@@ -116,38 +128,34 @@ class Gallery:
             self._people = GalleryPeople.cat([self._people, unseen_people(np.zeros(room, np.int64))])
 
 
-def _newest(session: Session, release_id: int) -> int:
+def _newest(session: Session, trunk_id: int) -> int:
     """Return the latest revision, after summing up people that an earlier version of the program made without sums."""
-    bounds = text("SELECT coalesce(max(revision), 0), min(revision) FROM person WHERE release_id = :release_id")
-    newest, oldest = session.execute(bounds, {"release_id": release_id}).one()
+    own = {"trunk_id": trunk_id}
+    bounds = text("SELECT coalesce(max(revision), 0), min(revision) FROM person_embedding WHERE trunk_id = :trunk_id")
+    newest, oldest = session.execute(bounds, own).one()
     if oldest == 0:
-        unsummed = text("SELECT person_id FROM person WHERE release_id = :release_id AND revision = 0")
-        people = session.scalars(unsummed, {"release_id": release_id}).all()
-        refresh_people(session, np.array(people, np.int64))
-        return _newest(session, release_id)
+        unsummed = text("SELECT person_id FROM person_embedding WHERE trunk_id = :trunk_id AND revision = 0")
+        people = session.scalars(unsummed, own).all()
+        refresh_people(session, trunk_id, np.array(people, np.int64))
+        return _newest(session, trunk_id)
     return int(newest)
 
 
-def refresh_people(session: Session, person_ids: Ids) -> None:
+def refresh_people(session: Session, trunk_id: int, person_ids: Ids) -> None:
     """Sum up people again from their appearances, in the transaction that takes appearances from them.
 
     Args:
         session: an open session; the lock of people is taken, if it is not held already.
+        trunk_id: trunk of the appearances; the sums of other trunks stay.
         person_ids: (P,) people whose appearances changed; repeated ids, -1 and people who are gone are ignored.
     """
     lock_people(session)
     wanted = np.unique(person_ids[person_ids >= 0])
     if not len(wanted):
         return
-    members = read_rows(
-        session,
-        """SELECT person_id, quality, embedding FROM facet.appearance JOIN facet.analysis USING (analysis_id)
-            WHERE person_id = ANY(%(people)s) AND is_current AND embedding IS NOT NULL ORDER BY appearance_id""",
-        _MEMBERS,
-        {"people": wanted.tolist()},
-    )
+    members = read_rows(session, _MEMBERS, _MEMBER_TYPES, {"people": wanted.tolist(), "trunk_id": trunk_id})
     people = GalleryPeople.of(members["person_id"], members["embedding"], members["quality"])
-    store_sums(session, GalleryPeople.cat([people, unseen_people(np.setdiff1d(wanted, people.person))]))
+    store_sums(session, trunk_id, GalleryPeople.cat([people, unseen_people(np.setdiff1d(wanted, people.person))]))
 
 
 def unseen_people(person_ids: Ids) -> GalleryPeople:
@@ -184,27 +192,22 @@ def sum_up(before: GalleryPeople, more: GalleryPeople) -> GalleryPeople:
     return GalleryPeople(person=more.person, sums=sums, weights=weights, good=good)
 
 
-def store_sums(session: Session, people: GalleryPeople) -> None:
-    """Write the sums of people under a new revision; the caller holds the lock of people."""
+def store_sums(session: Session, trunk_id: int, people: GalleryPeople) -> None:
+    """Write the sums of people under a trunk and a new revision; the caller holds the lock of people.
+
+    A person who is not in the gallery of this trunk yet, only in that of another one, is added to it.
+    """
     session.execute(text(_STAGE))
     session.execute(text("DELETE FROM pg_temp.person_sum"))
     write_rows(session, "pg_temp.person_sum", _SUMS, _columns(people))
-    session.execute(
-        text("""UPDATE person SET embedding_sum = s.embedding_sum, embedding_weight = s.embedding_weight,
-                        is_good = s.is_good, revision = r.number
-                 FROM pg_temp.person_sum s, (SELECT nextval('facet.person_revision') AS number) r
-                 WHERE person.person_id = s.person_id""")
-    )
+    session.execute(_STORE, {"trunk_id": trunk_id})
 
 
-def insert_people(session: Session, release_id: int, people: GalleryPeople) -> None:
-    """Insert people with their sums under a new revision; the caller holds the lock of people and allocated the ids."""
-    if not len(people):
-        return
-    revision = session.execute(text("SELECT nextval('facet.person_revision')")).scalar_one()
-    columns: dict[str, ColumnType] = {**_SUMS, "release_id": "bigint", "revision": "bigint"}
-    numbers = {"release_id": np.full(len(people), release_id), "revision": np.full(len(people), revision)}
-    write_rows(session, "facet.person", columns, _columns(people) | numbers)
+def insert_people(session: Session, trunk_id: int, people: GalleryPeople) -> None:
+    """Insert people with their sums under a trunk; the caller holds the lock of people and allocated the ids."""
+    if len(people):
+        write_rows(session, "facet.person", {"person_id": "bigint"}, {"person_id": people.person})
+        store_sums(session, trunk_id, people)
 
 
 def _columns(people: GalleryPeople) -> dict[str, NDArray[Any]]:

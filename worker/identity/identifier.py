@@ -13,6 +13,7 @@ from sqlalchemy import text
 from db.bulk.arrays import read_rows
 from db.schema.totals import count_people
 from worker.errors import FacetError, described
+from worker.identity.carry_over import carried_people
 from worker.identity.corrections.anchors import has_anchors, read_corrections
 from worker.identity.corrections.conflicts import find_violations
 from worker.identity.corrections.name_assignment import people_of, store_names
@@ -22,7 +23,7 @@ from worker.identity.placing import place
 from worker.identity.stored_appearances import COLUMN_TYPES, COLUMNS, StoredAppearances, read_appearances
 from worker.ledger import identify_attempts
 from worker.ledger.identify_attempts import MAX_ATTEMPTS
-from worker.ledger.releases import activate, active_release
+from worker.ledger.releases import activate, active_release, find_active
 from worker.storage.database import is_unreachable
 from worker.storage.transactions import Result, retry_conflicts
 
@@ -46,7 +47,7 @@ MIN_PAUSE_SECONDS = 2.0
 _PENDING_TYPES: Mapping[str, ColumnType] = {**COLUMN_TYPES, "analysis_id": "bigint"}
 _PENDING = f"""
     SELECT {COLUMNS}, s.analysis_id FROM facet.appearance s JOIN facet.analysis a USING (analysis_id)
-    WHERE s.release_id = %(release_id)s AND s.person_id IS NULL AND s.embedding IS NOT NULL AND a.is_current
+    WHERE s.trunk_id = %(trunk_id)s AND s.person_id IS NULL AND s.embedding IS NOT NULL AND a.is_current
       AND a.identify_attempts = 0
     ORDER BY s.appearance_id LIMIT %(limit)s"""  # noqa: S608 - constant columns
 # Of the analyses at which identification failed before, one at a time, and fewer of its appearances at each attempt.
@@ -54,22 +55,26 @@ _PENDING_SUSPECT = f"""
     SELECT {COLUMNS}, s.analysis_id
     FROM (
         SELECT a.analysis_id, %(limit)s >> a.identify_attempts AS few FROM facet.analysis a
-        WHERE a.release_id = %(release_id)s AND a.is_current AND a.identify_attempts BETWEEN 1 AND {MAX_ATTEMPTS - 1}
-          AND EXISTS (SELECT FROM facet.appearance w WHERE w.analysis_id = a.analysis_id AND w.person_id IS NULL
-                      AND w.embedding IS NOT NULL)
+        WHERE a.finder_id = (SELECT parent_id FROM facet.layer WHERE layer_id = %(trunk_id)s) AND a.is_current
+          AND a.identify_attempts BETWEEN 1 AND {MAX_ATTEMPTS - 1}
+          AND EXISTS (SELECT FROM facet.appearance w WHERE w.analysis_id = a.analysis_id
+                      AND w.trunk_id = %(trunk_id)s AND w.person_id IS NULL AND w.embedding IS NOT NULL)
         ORDER BY a.identify_attempts, a.analysis_id LIMIT 1) alone
     CROSS JOIN LATERAL (
         SELECT * FROM facet.appearance t
-        WHERE t.analysis_id = alone.analysis_id AND t.person_id IS NULL AND t.embedding IS NOT NULL
+        WHERE t.analysis_id = alone.analysis_id AND t.trunk_id = %(trunk_id)s
+          AND t.person_id IS NULL AND t.embedding IS NOT NULL
         ORDER BY t.ordinal LIMIT alone.few) s
     ORDER BY s.appearance_id"""  # noqa: S608 - constant columns
-# Analyses whose file has another current one by now; they count until the appearances of that one have their people.
+# Analyses whose file has another current one by now; they count until the appearances of that one have their people,
+# under every trunk.
 # Locked ones are left for the next time: this transaction has changed people, so it must not wait for an analysis.
 _SUPERSEDED = text("""
     SELECT a.analysis_id, a.media_id FROM analysis a
-    WHERE a.release_id = :release_id AND a.state = 'done' AND NOT a.is_current AND NOT a.retired AND NOT EXISTS (
+    WHERE a.finder_id = (SELECT parent_id FROM layer WHERE layer_id = :trunk_id)
+      AND a.state = 'done' AND NOT a.is_current AND NOT a.retired AND NOT EXISTS (
         SELECT FROM analysis b JOIN appearance s USING (analysis_id)
-        WHERE b.media_id = a.media_id AND b.release_id = a.release_id AND b.is_current
+        WHERE b.media_id = a.media_id AND b.finder_id = a.finder_id AND b.is_current
           AND s.person_id IS NULL AND s.embedding IS NOT NULL)
     FOR NO KEY UPDATE OF a SKIP LOCKED""")
 
@@ -87,10 +92,9 @@ class _Batch:
 class Identifier:
     """Identifies pending appearances: a batch now and then while work goes on, and all of them at its end."""
 
-    def __init__(self, sessions: sessionmaker[Session], release_id: int) -> None:
+    def __init__(self, sessions: sessionmaker[Session], trunk_id: int) -> None:
         self._sessions = sessions
-        self._release_id = release_id
-        self._gallery = Gallery(release_id)
+        self._gallery = Gallery(trunk_id)
         self._next_at = time.monotonic() + MIN_PAUSE_SECONDS
 
     def tick(self) -> None:
@@ -128,7 +132,7 @@ def identify_once(
 
     Args:
         sessions: of the database.
-        gallery: the people of the release.
+        gallery: the people of the trunk.
         lock: takes the lock of people; where it returns False, nothing is done.
 
     Returns:
@@ -138,19 +142,19 @@ def identify_once(
         sqlalchemy.exc.DBAPIError: the database is away.
         RetryableError: every attempt ended in a deadlock.
     """
-    release_id = gallery.release_id
+    trunk_id = gallery.trunk_id
     begun: list[int] = []
 
     def begin(analyses: Collection[int]) -> None:
         begun.extend(analyses)
-        identify_attempts.begin(sessions, release_id, analyses)
+        identify_attempts.begin(sessions, trunk_id, analyses)
 
     def identify(session: Session) -> int:
         if lock(session) is False:
             return 0
-        if not begun and identify_attempts.is_broken_off(session, release_id):
+        if not begun and identify_attempts.is_broken_off(session, trunk_id):
             identify_attempts.count_failure(
-                sessions, release_id, "worker_died: a worker died or stalled while it was at it"
+                sessions, trunk_id, "worker_died: a worker died or stalled while it was at it"
             )
         return identify_pending(session, gallery, begin)
 
@@ -160,7 +164,7 @@ def identify_once(
         if is_unreachable(err) or isinstance(err, FacetError):
             raise
         error = described(err)
-        if not begun or not identify_attempts.count_failure(sessions, release_id, error):
+        if not begun or not identify_attempts.count_failure(sessions, trunk_id, error):
             raise
         logger.warning("identification failed and is tried again: %s", error, extra={"action": "identify_failed"})
         return None
@@ -200,7 +204,7 @@ def identify_pending(
 
     Args:
         session: an open session.
-        gallery: the people of the release.
+        gallery: the people of the trunk.
         begin: called with the analyses of the batch before it is placed.
         suspects: whether analyses at which identification failed before are included.
 
@@ -208,23 +212,24 @@ def identify_pending(
         Size of the batch: at most BATCH_APPEARANCES, 0 where none is pending.
     """
     gallery.forget_erased(session)
-    batch = _read_batch(session, gallery.release_id, suspects=suspects)
+    batch = _read_batch(session, gallery.trunk_id, suspects=suspects)
     appearances = batch.appearances
     if len(appearances):
         begin(batch.analyses)
         identify_attempts.succeed(session, batch.analyses)
-        corrections = corrections_in(session, gallery.release_id, appearances.media)
-        place(session, gallery, appearances, corrections)
+        corrections = corrections_in(session, gallery.trunk_id, appearances.media)
+        carried = carried_people(session, gallery.trunk_id, appearances)
+        place(session, gallery, appearances, corrections, carried)
         enforce(session, gallery, corrections)
     retire_superseded(session, gallery)
     count_people(session)
     if len(appearances):
-        identify_attempts.end(session, gallery.release_id)
+        identify_attempts.end(session, gallery.trunk_id)
     return len(appearances)
 
 
-def _read_batch(session: Session, release_id: int, *, suspects: bool) -> _Batch:
-    bounds = {"release_id": release_id, "limit": BATCH_APPEARANCES}
+def _read_batch(session: Session, trunk_id: int, *, suspects: bool) -> _Batch:
+    bounds = {"trunk_id": trunk_id, "limit": BATCH_APPEARANCES}
     rows = read_rows(session, _PENDING, _PENDING_TYPES, bounds)
     if not len(rows) and suspects:
         rows = read_rows(session, _PENDING_SUSPECT, _PENDING_TYPES, bounds)
@@ -236,9 +241,11 @@ def catch_up(session: Session, gallery: Gallery) -> None:
 
     A correction is applied after the new appearances of such files have taken the place of the old ones.
     """
-    statement = text("""SELECT EXISTS (SELECT FROM analysis WHERE release_id = :release_id AND state = 'done'
-                        AND NOT is_current AND NOT retired)""")
-    while session.execute(statement, {"release_id": gallery.release_id}).scalar_one():
+    statement = text("""
+        SELECT EXISTS (SELECT FROM analysis
+                       WHERE finder_id = (SELECT parent_id FROM layer WHERE layer_id = :trunk_id)
+                         AND state = 'done' AND NOT is_current AND NOT retired)""")
+    while session.execute(statement, {"trunk_id": gallery.trunk_id}).scalar_one():
         if not identify_pending(session, gallery, suspects=False):
             return
 
@@ -255,20 +262,23 @@ def show_release(session: Session, wanted: str) -> str:
     """
     lock_people(session)
     name = activate(session, wanted)
-    gallery = Gallery(active_release(session)[0])
+    gallery = Gallery(active_release(session)[0].trunk_id)
     catch_up(session, gallery)
-    enforce(session, gallery, replay(read_corrections(session, gallery.release_id)))
+    enforce(session, gallery, replay(read_corrections(session, gallery.trunk_id)))
     count_people(session)
     return name
 
 
-def corrections_in(session: Session, release_id: int, media: Ids) -> ReplayedCorrections | None:
+def corrections_in(session: Session, trunk_id: int, media: Ids) -> ReplayedCorrections | None:
     """Return the active corrections, or None where none has an anchor in some files."""
-    return replay(read_corrections(session, release_id)) if has_anchors(session, media) else None
+    return replay(read_corrections(session, trunk_id)) if has_anchors(session, media) else None
 
 
 def enforce(session: Session, gallery: Gallery, corrections: ReplayedCorrections | None) -> None:
-    """Reassign appearances that violate a correction, then restore names."""
+    """Reassign appearances that violate a correction, then restore names.
+
+    A person has one name under all trunks: it follows the appearances that the views show.
+    """
     if corrections is None:
         return
     person = people_of(session, corrections.appearance)
@@ -276,20 +286,21 @@ def enforce(session: Session, gallery: Gallery, corrections: ReplayedCorrections
     if len(violating):
         place(session, gallery, read_appearances(session, violating), corrections)
         person = people_of(session, corrections.appearance)
-    store_names(session, gallery.release_id, corrections, person)
+    active = find_active(session)
+    if active is not None and active.trunk_id == gallery.trunk_id:
+        store_names(session, corrections, person)
 
 
 def retire_superseded(session: Session, gallery: Gallery) -> None:
     """Retire earlier analyses of a file, once the appearances of its current one have their people."""
-    superseded = session.execute(_SUPERSEDED, {"release_id": gallery.release_id}).all()
+    superseded = session.execute(_SUPERSEDED, {"trunk_id": gallery.trunk_id}).all()
     if not superseded:
         return
     analyses = [row.analysis_id for row in superseded]
     session.execute(text("UPDATE analysis SET retired = true WHERE analysis_id = ANY(:ids)"), {"ids": analyses})
-    people = session.scalars(
-        text("SELECT DISTINCT person_id FROM appearance WHERE analysis_id = ANY(:ids) AND person_id IS NOT NULL"),
-        {"ids": analyses},
-    ).all()
-    refresh_people(session, np.array(people, np.int64))
+    lost = text("""SELECT trunk_id, array_agg(DISTINCT person_id) AS people FROM appearance
+                   WHERE analysis_id = ANY(:ids) AND person_id IS NOT NULL GROUP BY trunk_id ORDER BY trunk_id""")
+    for row in session.execute(lost, {"ids": analyses}).all():
+        refresh_people(session, row.trunk_id, np.array(row.people, np.int64))
     media = np.array([row.media_id for row in superseded], np.int64)
-    enforce(session, gallery, corrections_in(session, gallery.release_id, media))
+    enforce(session, gallery, corrections_in(session, gallery.trunk_id, media))

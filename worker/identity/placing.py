@@ -11,6 +11,7 @@ from sqlalchemy import text
 from db.base import EMBEDDING_DIMENSION
 from db.bulk.arrays import read_rows
 from db.bulk.rows import allocate_ids
+from worker.identity.carry_over import with_carried
 from worker.identity.corrections.conflicts import constraints_for
 from worker.identity.corrections.name_assignment import people_of
 from worker.identity.gallery import insert_people, refresh_people, store_sums, sum_up
@@ -31,11 +32,11 @@ if TYPE_CHECKING:
 
 _IN_VIEW = """
     SELECT s.appearance_id, s.person_id, s.media_id, s.start_seconds, s.end_seconds, s.quality,
-           coalesce(s.embedding, array_fill(0::real, ARRAY[%(dimension)s])::vector)
+           coalesce(s.embedding::vector, array_fill(0::real, ARRAY[%(dimension)s])::vector)
     FROM unnest(%(media)s::bigint[], %(first)s::float8[], %(last)s::float8[]) AS span (media_id, first, last)
     JOIN facet.appearance s ON s.media_id = span.media_id AND s.start_seconds <= last AND s.end_seconds >= first
     JOIN facet.analysis a USING (analysis_id)
-    WHERE s.release_id = %(release_id)s AND s.person_id IS NOT NULL AND a.is_current"""
+    WHERE s.trunk_id = %(trunk_id)s AND s.person_id IS NOT NULL AND a.is_current"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,29 +50,36 @@ class Placement:
 
 
 def place(
-    session: Session, gallery: Gallery, appearances: StoredAppearances, corrections: ReplayedCorrections | None
+    session: Session,
+    gallery: Gallery,
+    appearances: StoredAppearances,
+    corrections: ReplayedCorrections | None,
+    carried: Ids | None = None,
 ) -> Placement:
     """Assign appearances to people, as if they were new; the caller holds the lock of people.
 
     Args:
         session: an open session.
-        gallery: the people of the release.
+        gallery: the people of the trunk of these appearances.
         appearances: N appearances; they leave the person that they have, unless it is the best again.
         corrections: the active corrections; None where no correction concerns these appearances.
+        carried: (N,) people that they have under another trunk, -1 for none.
     """
     constraints = _constraints(session, appearances, corrections)
+    if carried is not None:
+        constraints = with_carried(constraints, carried)
     assignment = _assign(session, gallery, appearances, constraints)
     placement = _allocate(session, assignment)
     sums = GalleryPeople.of(placement.person, appearances.embeddings, appearances.quality)
     is_new = np.isin(sums.person, placement.made)
-    insert_people(session, gallery.release_id, sums[is_new])
+    insert_people(session, gallery.trunk_id, sums[is_new])
     move_appearances(session, appearances.appearance, placement.person)
     if (appearances.person >= 0).any():  # the people that they leave have to be summed up again
-        refresh_people(session, np.concatenate([appearances.person, placement.person]))
+        refresh_people(session, gallery.trunk_id, np.concatenate([appearances.person, placement.person]))
     else:
         more = sums[~is_new]
-        store_sums(session, sum_up(gallery.find(more.person), more))
-        _store_merge_candidates(session, assignment.merge_candidates)
+        store_sums(session, gallery.trunk_id, sum_up(gallery.find(more.person), more))
+        _store_merge_candidates(session, gallery.trunk_id, assignment.merge_candidates)
     return placement
 
 
@@ -97,7 +105,7 @@ def _constraints(
 
 def _assign(session: Session, gallery: Gallery, appearances: StoredAppearances, constraints: Constraints) -> Assignment:
     """Assign against the gallery; read it again where a chosen person is no longer in the database."""
-    sightings = _sightings(session, gallery.release_id, appearances)
+    sightings = _sightings(session, gallery.trunk_id, appearances)
     while True:
         people = gallery.refresh(session)
         found = assign(appearances, [people], sightings=sightings, constraints=constraints)
@@ -108,14 +116,14 @@ def _assign(session: Session, gallery: Gallery, appearances: StoredAppearances, 
         gallery.forget()
 
 
-def _sightings(session: Session, release_id: int, appearances: StoredAppearances) -> Sightings:
+def _sightings(session: Session, trunk_id: int, appearances: StoredAppearances) -> Sightings:
     """Read the sightings of other appearances in the same files, between the first and last time of these."""
     media, file = np.unique(appearances.media, return_inverse=True)
     first, last = np.full(len(media), np.inf), np.full(len(media), -np.inf)
     np.minimum.at(first, file, appearances.start_seconds)
     np.maximum.at(last, file, appearances.end_seconds)
     spans = {"media": media.tolist(), "first": first.tolist(), "last": last.tolist()}
-    bounds = spans | {"release_id": release_id, "dimension": EMBEDDING_DIMENSION}
+    bounds = spans | {"trunk_id": trunk_id, "dimension": EMBEDDING_DIMENSION}
     seen = StoredAppearances.from_rows(read_rows(session, _IN_VIEW, COLUMN_TYPES, bounds))
     seen = seen[~np.isin(seen.appearance, appearances.appearance)]
     return Sightings(
@@ -138,11 +146,12 @@ def _allocate(session: Session, assignment: Assignment) -> Placement:
     return Placement(person, made)
 
 
-def _store_merge_candidates(session: Session, pairs: Ids) -> None:
+def _store_merge_candidates(session: Session, trunk_id: int, pairs: Ids) -> None:
     if not len(pairs):
         return
     session.execute(
-        text("""INSERT INTO person_alike (first_person_id, second_person_id)
-                SELECT * FROM unnest(cast(:first AS bigint[]), cast(:second AS bigint[])) ON CONFLICT DO NOTHING"""),
-        {"first": pairs[:, 0].tolist(), "second": pairs[:, 1].tolist()},
+        text("""INSERT INTO person_alike (first_person_id, second_person_id, trunk_id)
+                SELECT p.*, :trunk_id FROM unnest(cast(:first AS bigint[]), cast(:second AS bigint[])) AS p
+                ON CONFLICT DO NOTHING"""),
+        {"first": pairs[:, 0].tolist(), "second": pairs[:, 1].tolist(), "trunk_id": trunk_id},
     )

@@ -14,7 +14,6 @@ from worker.errors import UsageError
 from worker.identity.gallery import Gallery, lock_people
 from worker.identity.identifier import change_people, identify_all
 from worker.identity.regroup import Regrouping, apply, compute, is_current, leave_out_changed, take_snapshot
-from worker.ledger.releases import active_release
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,6 +28,11 @@ if TYPE_CHECKING:
 _CHANGES: Mapping[str, ColumnType] = {
     "appearance_id": "bigint", "from_person_id": "bigint", "to_person_id": "bigint", "newcomer": "bigint",
 }  # fmt: skip
+_RELEASE = """(SELECT r.name FROM release r WHERE r.trunk_id = g.trunk_id
+               ORDER BY r.active DESC, r.release_id DESC LIMIT 1) AS release"""
+_OPEN = text(f"""
+    SELECT g.*, {_RELEASE} FROM regroup_proposal g WHERE g.state = 'open'
+    ORDER BY g.trunk_id = (SELECT trunk_id FROM release WHERE active) DESC NULLS LAST, g.proposal_id DESC""")  # noqa: S608 - a constant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +69,8 @@ class OpenProposal:
     """A regrouping that waits for a human."""
 
     proposal_id: int
+    release: str
+    """Name of the release whose people it would change: the active one if it has the trunk, else the latest."""
     created_at: datetime
     reason: str
     appearance_count: int
@@ -75,23 +81,23 @@ class OpenProposal:
     """The largest changes."""
 
 
-def regroup_people(sessions: sessionmaker[Session], release_id: int, alarm: Alarm, *, force: bool = False) -> Regrouped:
-    """Group all appearances of a release from scratch; a result beyond the alarm is stored as a proposal.
+def regroup_people(sessions: sessionmaker[Session], trunk_id: int, alarm: Alarm, *, force: bool = False) -> Regrouped:
+    """Group all appearances of a trunk from scratch; a result beyond the alarm is stored as a proposal.
 
     People who were changed while it was computed are left as they are; the rest is applied.
 
     Args:
         sessions: of the database.
-        release_id: the release.
+        trunk_id: the trunk.
         alarm: limits of what is applied at once.
         force: apply the result whatever the alarm says.
     """
     started = time.monotonic()
-    gallery = Gallery(release_id)
+    gallery = Gallery(trunk_id)
     identify_all(sessions, gallery)
     with sessions() as session:
         session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-        snapshot = take_snapshot(session, release_id)
+        snapshot = take_snapshot(session, trunk_id)
     regrouping = compute(snapshot)
 
     def conclude(session: Session) -> Regrouped:
@@ -109,7 +115,7 @@ def _conclude(
     proposal_id = None
     if reason is None:
         apply(session, gallery, regrouping)
-        _close(session, regrouping.release_id, "discarded")
+        _close(session, regrouping.trunk_id, "discarded")
     else:
         proposal_id = _store(session, regrouping, reason)
     return Regrouped(
@@ -123,28 +129,28 @@ def _conclude(
     )
 
 
-def _close(session: Session, release_id: int, state: str) -> None:
-    """Settle the open proposal, if there is one. At most one is open, since a newer one takes its place.
+def _close(session: Session, trunk_id: int, state: str) -> None:
+    """Settle the open proposal of a trunk, if there is one. At most one is open, since a newer one takes its place.
 
     Its changes are deleted: it can never be applied again, and at ten million appearances there may be a million.
     """
     settled = session.scalars(
         text("""UPDATE regroup_proposal SET state = :state, settled_at = clock_timestamp()
-                WHERE release_id = :release_id AND state = 'open' RETURNING proposal_id"""),
-        {"release_id": release_id, "state": state},
+                WHERE trunk_id = :trunk_id AND state = 'open' RETURNING proposal_id"""),
+        {"trunk_id": trunk_id, "state": state},
     ).all()
     session.execute(text("DELETE FROM regroup_change WHERE proposal_id = ANY(:ids)"), {"ids": list(settled)})
 
 
 def _store(session: Session, regrouping: Regrouping, reason: str) -> int:
-    _close(session, regrouping.release_id, "discarded")
+    _close(session, regrouping.trunk_id, "discarded")
     proposal_id = session.execute(
-        text("""INSERT INTO regroup_proposal (release_id, reason, fingerprint, last_appearance_id, appearance_count,
+        text("""INSERT INTO regroup_proposal (trunk_id, reason, fingerprint, last_appearance_id, appearance_count,
                                               changed_count, people_before, people_after)
-                VALUES (:release_id, :reason, :fingerprint, :last, :count, :changed, :before, :after)
+                VALUES (:trunk_id, :reason, :fingerprint, :last, :count, :changed, :before, :after)
                 RETURNING proposal_id"""),
         {
-            "release_id": regrouping.release_id,
+            "trunk_id": regrouping.trunk_id,
             "reason": reason,
             "fingerprint": regrouping.fingerprint,
             "last": regrouping.last_appearance_id,
@@ -181,7 +187,7 @@ def apply_proposal(session: Session, proposal_id: int) -> OpenProposal:
         {"id": proposal_id},
     )
     regrouping = Regrouping(
-        release_id=row.release_id,
+        trunk_id=row.trunk_id,
         appearance=changes["appearance_id"],
         before=changes["from_person_id"],
         after=changes["to_person_id"],
@@ -198,8 +204,8 @@ def apply_proposal(session: Session, proposal_id: int) -> OpenProposal:
             "run `facet people regroup` for a new one"
         )
     shown = _proposal(session, row)
-    apply(session, Gallery(row.release_id), regrouping)
-    _close(session, row.release_id, "applied")
+    apply(session, Gallery(row.trunk_id), regrouping)
+    _close(session, row.trunk_id, "applied")
     return shown
 
 
@@ -209,23 +215,19 @@ def discard_proposal(session: Session, proposal_id: int) -> None:
     Raises:
         UsageError: no open proposal has this number.
     """
-    _close(session, _open(session, proposal_id).release_id, "discarded")
+    _close(session, _open(session, proposal_id).trunk_id, "discarded")
 
 
 def read_proposals(session: Session) -> list[OpenProposal]:
-    """Read the open proposals of the active release: at most one."""
-    if session.execute(text("SELECT NOT EXISTS (SELECT FROM release WHERE active)")).scalar_one():
-        return []
-    release_id, _ = active_release(session)
-    rows = session.execute(
-        text("SELECT * FROM regroup_proposal WHERE release_id = :release_id AND state = 'open'"),
-        {"release_id": release_id},
-    ).all()
-    return [_proposal(session, row) for row in rows]
+    """Read the open proposals, at most one a trunk: that of the active release's trunk first, then the latest."""
+    return [_proposal(session, row) for row in session.execute(_OPEN)]
 
 
 def _open(session: Session, proposal_id: int) -> Row[tuple[object, ...]]:
-    statement = text("SELECT * FROM regroup_proposal WHERE proposal_id = :id AND state = 'open' FOR NO KEY UPDATE")
+    statement = text(
+        f"SELECT *, {_RELEASE} FROM regroup_proposal g WHERE proposal_id = :id AND state = 'open' "  # noqa: S608 - a constant
+        "FOR NO KEY UPDATE OF g"
+    )
     row = session.execute(statement, {"id": proposal_id}).first()
     if row is None:
         raise UsageError(f"there is no open proposal {proposal_id}; see `facet people proposals`")
@@ -245,6 +247,7 @@ def _proposal(session: Session, row: Row[tuple[object, ...]]) -> OpenProposal:
     )
     return OpenProposal(
         proposal_id=row.proposal_id,
+        release=row.release,
         created_at=row.created_at,
         reason=row.reason,
         appearance_count=row.appearance_count,

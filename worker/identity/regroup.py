@@ -42,18 +42,18 @@ if TYPE_CHECKING:
 
 _ALL = f"""
     SELECT {COLUMNS} FROM facet.appearance s JOIN facet.analysis a USING (analysis_id)
-    WHERE s.release_id = %(release_id)s AND a.is_current AND s.person_id IS NOT NULL AND s.embedding IS NOT NULL
+    WHERE s.trunk_id = %(trunk_id)s AND a.is_current AND s.person_id IS NOT NULL AND s.embedding IS NOT NULL
     ORDER BY s.appearance_id"""  # noqa: S608 - constant columns
 _MEMBERSHIP_TYPES: Mapping[str, ColumnType] = {"appearance_id": "bigint", "person_id": "bigint"}
 _MEMBERSHIPS = """
     SELECT s.appearance_id, s.person_id FROM facet.appearance s JOIN facet.analysis a USING (analysis_id)
-    WHERE s.release_id = %(release_id)s AND a.is_current AND s.person_id IS NOT NULL AND s.embedding IS NOT NULL
+    WHERE s.trunk_id = %(trunk_id)s AND a.is_current AND s.person_id IS NOT NULL AND s.embedding IS NOT NULL
     ORDER BY s.appearance_id"""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Memberships(ArrayColumns):
-    """The person of each appearance of the current analyses of a release."""
+    """The person of each appearance of the current analyses under a trunk."""
 
     appearance: Ids
     """(N,) ids, ascending."""
@@ -68,7 +68,7 @@ class Memberships(ArrayColumns):
 class Regrouping:
     """The changes that a regrouping would make, and the state that they are computed from."""
 
-    release_id: int
+    trunk_id: int
     appearance: Ids
     """(C,) appearances that would change their person."""
     before: Ids
@@ -115,9 +115,9 @@ def alarm_of(settings: Settings) -> Alarm:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """All appearances of a release at one moment."""
+    """All appearances of a trunk at one moment."""
 
-    release_id: int
+    trunk_id: int
     appearances: StoredAppearances
     """N appearances that have a person, in order of id."""
     corrections: ReplayedCorrections
@@ -125,12 +125,12 @@ class Snapshot:
     """Hash of memberships and corrections."""
 
 
-def take_snapshot(session: Session, release_id: int) -> Snapshot:
+def take_snapshot(session: Session, trunk_id: int) -> Snapshot:
     """Read all appearances; the session's transaction must be REPEATABLE READ, or hold the lock of people."""
-    blocks = read_blocks(session, _ALL, COLUMN_TYPES, {"release_id": release_id})
+    blocks = read_blocks(session, _ALL, COLUMN_TYPES, {"trunk_id": trunk_id})
     appearances = StoredAppearances.cat([StoredAppearances.from_rows(rows) for rows in blocks])
     fingerprint = _fingerprint(session, Memberships(appearances.appearance, appearances.person))
-    return Snapshot(release_id, appearances, replay(read_corrections(session, release_id)), fingerprint)
+    return Snapshot(trunk_id, appearances, replay(read_corrections(session, trunk_id)), fingerprint)
 
 
 def compute(snapshot: Snapshot) -> Regrouping:
@@ -144,7 +144,7 @@ def compute(snapshot: Snapshot) -> Regrouping:
     newcomer = np.full(len(heirs), -1, np.int64)
     newcomer[made] = np.arange(len(made))
     return Regrouping(
-        release_id=snapshot.release_id,
+        trunk_id=snapshot.trunk_id,
         appearance=appearance[changed],
         before=previous[changed],
         after=after[changed],
@@ -200,9 +200,9 @@ def apply(session: Session, gallery: Gallery, regrouping: Regrouping) -> None:
     people = _make_people(session, regrouping)
     if len(regrouping):
         move_appearances(session, regrouping.appearance, people)
-        refresh_people(session, np.concatenate([regrouping.before, people]))
-    corrections = replay(read_corrections(session, regrouping.release_id))
-    appearances = _read_all_memberships(session, regrouping.release_id).appearance
+        refresh_people(session, regrouping.trunk_id, np.concatenate([regrouping.before, people]))
+    corrections = replay(read_corrections(session, regrouping.trunk_id))
+    appearances = _read_all_memberships(session, regrouping.trunk_id).appearance
     later = appearances[appearances > regrouping.last_appearance_id]
     if len(later) and len(regrouping):
         place(session, gallery, read_appearances(session, later), corrections)
@@ -214,7 +214,7 @@ def _make_people(session: Session, regrouping: Regrouping) -> Ids:
     """Insert the new people of a regrouping; returns the (C,) person of each appearance that changes."""
     count = int(regrouping.newcomer.max(initial=-1)) + 1
     ids = np.array(allocate_ids(session, "person", count), np.int64)
-    insert_people(session, regrouping.release_id, unseen_people(ids))
+    insert_people(session, regrouping.trunk_id, unseen_people(ids))
     new = regrouping.newcomer >= 0
     people = regrouping.after.copy()
     people[new] = ids[regrouping.newcomer[new]]
@@ -223,12 +223,12 @@ def _make_people(session: Session, regrouping: Regrouping) -> Ids:
 
 def _read_memberships(session: Session, regrouping: Regrouping) -> Memberships:
     """Read the memberships of the appearances that a regrouping may know."""
-    found = _read_all_memberships(session, regrouping.release_id)
+    found = _read_all_memberships(session, regrouping.trunk_id)
     return found[found.appearance <= regrouping.last_appearance_id]
 
 
-def _read_all_memberships(session: Session, release_id: int) -> Memberships:
-    rows = read_rows(session, _MEMBERSHIPS, _MEMBERSHIP_TYPES, {"release_id": release_id})
+def _read_all_memberships(session: Session, trunk_id: int) -> Memberships:
+    rows = read_rows(session, _MEMBERSHIPS, _MEMBERSHIP_TYPES, {"trunk_id": trunk_id})
     return Memberships(rows["appearance_id"], rows["person_id"])
 
 

@@ -24,8 +24,9 @@ COLUMN_TYPES: Mapping[str, ColumnType] = {
     "appearance_id": "bigint", "person_id": "bigint", "media_id": "bigint", "start_seconds": "double precision",
     "end_seconds": "double precision", "quality": "real", "embedding": "vector",
 }  # fmt: skip
-COLUMNS = (
-    "s.appearance_id, coalesce(s.person_id, -1), s.media_id, s.start_seconds, s.end_seconds, s.quality, s.embedding"
+COLUMNS = (  # embeddings are stored in 16 bits a number
+    "s.appearance_id, coalesce(s.person_id, -1), s.media_id, s.start_seconds, s.end_seconds, s.quality, "
+    "s.embedding::vector"
 )
 _BY_ID = f"""
     SELECT {COLUMNS} FROM facet.appearance s

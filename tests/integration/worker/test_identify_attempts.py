@@ -25,10 +25,10 @@ def spoil(monkeypatch, media, error):
     """Make identification fail at some files."""
     place = people.place
 
-    def place_or_fail(session, gallery, appearances, corrections):
+    def place_or_fail(session, gallery, appearances, *more):
         if np.isin(appearances.media, media).any():
             raise error
-        return place(session, gallery, appearances, corrections)
+        return place(session, gallery, appearances, *more)
 
     monkeypatch.setattr(people, "place", place_or_fail)
 
@@ -43,7 +43,7 @@ def test_a_file_at_which_it_fails_is_passed_over_and_all_others_get_people(crowd
     crowd.session.commit()
     with monkeypatch.context() as patch:
         spoil(patch, files[1], error)
-        identifier = Identifier(sessions, crowd.release_id)
+        identifier = Identifier(sessions, crowd.trunk_id)
         assert identifier.finish() == 5
         assert identifier.finish() == 0
     assert without_people(crowd) == [files[1]]
@@ -54,7 +54,7 @@ def test_a_file_at_which_it_fails_is_passed_over_and_all_others_get_people(crowd
     assert type(error).__name__ in told
     crowd.session.commit()
     with sessions.begin() as session:
-        identify_attempts.retry_skipped(session, crowd.release_id)
+        identify_attempts.retry_skipped(session, crowd.trunk_id)
     assert identifier.finish() == 3
     assert without_people(crowd) == []
     assert not [line for line in run_health_checks(crowd.session) if "regroup" in line]
@@ -73,19 +73,19 @@ def test_a_worker_that_is_killed_leaves_a_mark(crowd, sessions, monkeypatch):
         spoil(patch, [bad], Killed())
         for _ in range(3):
             with pytest.raises(Killed):
-                Identifier(sessions, crowd.release_id).finish()
-        assert Identifier(sessions, crowd.release_id).finish() == 0
+                Identifier(sessions, crowd.trunk_id).finish()
+        assert Identifier(sessions, crowd.trunk_id).finish() == 0
     assert without_people(crowd) == [bad]
     crowd.photo(1)
     crowd.session.commit()
-    assert Identifier(sessions, crowd.release_id).finish() == 1
+    assert Identifier(sessions, crowd.trunk_id).finish() == 1
 
 
 def test_an_error_of_no_file_does_not_repeat_for_ever(crowd, sessions, monkeypatch):
     crowd.photo(0)
     crowd.session.commit()
     monkeypatch.setattr(people, "retire_superseded", lambda *_: 1 / 0)
-    identifier = Identifier(sessions, crowd.release_id)
+    identifier = Identifier(sessions, crowd.trunk_id)
     nothing = people._Batch(people.read_appearances(crowd.session, np.zeros(0, np.int64)), [])
     monkeypatch.setattr(people, "_read_batch", lambda *_, **__: nothing)
     with pytest.raises(ZeroDivisionError):
@@ -100,7 +100,7 @@ def test_a_crowd_that_comes_in_pieces_is_the_same_people(crowd, sessions, monkey
     film = crowd.film(*(list(range(8)) * 4))
     photo = crowd.photo(0, 1, 2, 3, 4, 5)
     crowd.session.commit()
-    assert Identifier(sessions, crowd.release_id).finish() == 38
+    assert Identifier(sessions, crowd.trunk_id).finish() == 38
     who = crowd.who()
     assert len(set(who.values())) == 8
     assert all(who[film, n] == who[film, n % 8] for n in range(32))
@@ -110,7 +110,7 @@ def test_a_crowd_that_comes_in_pieces_is_the_same_people(crowd, sessions, monkey
 def test_an_attempt_that_is_rolled_back_counts_no_person_twice(crowd, sessions, monkeypatch):
     crowd.photo(0, 1)
     crowd.session.commit()
-    identifier = Identifier(sessions, crowd.release_id)
+    identifier = Identifier(sessions, crowd.trunk_id)
     identifier.finish()
     crowd.photo(0, 1, 2)
     crowd.session.commit()
@@ -125,7 +125,7 @@ def test_an_attempt_that_is_rolled_back_counts_no_person_twice(crowd, sessions, 
         assert people.identify_once(sessions, identifier._gallery, people.lock_people) is None
     monkeypatch.setattr(people, "retire_superseded", refresh)
     identifier.finish()
-    stored = crowd.session.execute(text("SELECT person_id, embedding_weight FROM person ORDER BY 1")).all()
+    stored = crowd.session.execute(text("SELECT person_id, embedding_weight FROM person_embedding ORDER BY 1")).all()
     assert [round(row.embedding_weight, 4) for row in stored] == [1.6, 1.6, 0.8]
     with sessions() as session:
         held = identifier._gallery.refresh(session)
@@ -138,10 +138,10 @@ def test_regrouping_applies_the_changes_that_still_fit(crowd, sessions, monkeypa
     """Two people are in two pieces each; while that is computed, one of them is corrected."""
     files = [crowd.photo(one) for one in (0, 0, 1, 1, 2)]
     crowd.session.commit()
-    Identifier(sessions, crowd.release_id).finish()
+    Identifier(sessions, crowd.trunk_id).finish()
     ids = {crowd.who()[file, 0] for file in files}
     assert len(ids) == 3
-    split_off = [crowd.session.execute(text("INSERT INTO person (release_id) VALUES (1) RETURNING person_id"))
+    split_off = [crowd.session.execute(text("INSERT INTO person DEFAULT VALUES RETURNING person_id"))
                  .scalar_one() for _ in range(2)]  # fmt: skip
     for file, person in ((files[1], split_off[0]), (files[3], split_off[1])):
         crowd.session.execute(
@@ -162,32 +162,32 @@ def test_regrouping_applies_the_changes_that_still_fit(crowd, sessions, monkeypa
         return found
 
     monkeypatch.setattr(proposals, "compute", compute_during_a_correction)
-    done = regroup_people(sessions, crowd.release_id, NEVER)
+    done = regroup_people(sessions, crowd.trunk_id, NEVER)
     who = crowd.who()
     assert done.changed == 1
     assert who[files[0], 0] == who[files[1], 0]
     assert who[files[2], 0] == who[files[3], 0] == split_off[1]
     monkeypatch.setattr(proposals, "compute", compute)
-    assert regroup_people(sessions, crowd.release_id, NEVER).people_after == 3
+    assert regroup_people(sessions, crowd.trunk_id, NEVER).people_after == 3
 
 
 def test_changes_of_a_settled_proposal_go(crowd, sessions):
     for one in (0, 0, 1, 1):
         crowd.photo(one)
     crowd.session.commit()
-    Identifier(sessions, crowd.release_id).finish()
-    crowd.session.execute(text("INSERT INTO person (release_id) VALUES (1)"))
+    Identifier(sessions, crowd.trunk_id).finish()
+    crowd.session.execute(text("INSERT INTO person DEFAULT VALUES"))
     crowd.session.execute(
         text("UPDATE appearance SET person_id = (SELECT max(person_id) FROM person) WHERE appearance_id = 1")
     )
     crowd.session.commit()
     always = Alarm(share=0.0, floor=0)
     count = text("SELECT proposal_id, count(*) FROM regroup_change GROUP BY 1")
-    first = regroup_people(sessions, crowd.release_id, always).proposal_id
+    first = regroup_people(sessions, crowd.trunk_id, always).proposal_id
     assert crowd.session.execute(count).all() == [(first, 1)]
-    second = regroup_people(sessions, crowd.release_id, always).proposal_id
+    second = regroup_people(sessions, crowd.trunk_id, always).proposal_id
     crowd.session.commit()
     assert crowd.session.execute(count).all() == [(second, 1)]
-    regroup_people(sessions, crowd.release_id, NEVER)
+    regroup_people(sessions, crowd.trunk_id, NEVER)
     crowd.session.commit()
     assert crowd.session.execute(count).all() == []

@@ -13,13 +13,14 @@ from worker.identity.gallery import Gallery, refresh_people
 from worker.identity.identifier import identify_pending, show_release
 
 DUMP = (
-    "SELECT person_id, release_id, name, created_at, embedding_weight, is_good, correction_id FROM person ORDER BY 1",
+    """SELECT person_id, trunk_id, name, created_at, embedding_weight, is_good, correction_id
+       FROM person JOIN person_embedding USING (person_id) ORDER BY 1, 2""",
     "SELECT appearance_id, person_id FROM appearance ORDER BY 1",
 )
 
 
-def identify(crowd, release_id=None):
-    known = Gallery(release_id or crowd.release_id)
+def identify(crowd, release=None):
+    known = Gallery((release or crowd.release).trunk_id)
     while identify_pending(crowd.session, known):
         pass
     crowd.session.flush()
@@ -31,8 +32,8 @@ def dump(crowd):
 
 
 def sums(crowd):
-    rows = crowd.session.execute(text("SELECT cast(embedding_sum AS real[]) FROM person ORDER BY person_id")).scalars()
-    return np.array(list(rows), np.float32)
+    query = text("SELECT cast(embedding_sum AS real[]) FROM person_embedding WHERE trunk_id = :t ORDER BY person_id")
+    return np.array(list(crowd.session.execute(query, {"t": crowd.trunk_id}).scalars()), np.float32)
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def test_people_are_found_and_summed_up(crowd, people):
     assert len(set(people)) == 3
     assert [len(crowd.ids(person)) for person in people] == [5, 5, 5]
     before = sums(crowd)
-    refresh_people(crowd.session, np.array(people))
+    refresh_people(crowd.session, crowd.trunk_id, np.array(people))
     assert np.allclose(before, sums(crowd), atol=1e-5)
 
 
@@ -149,32 +150,26 @@ def test_corrections_survive_another_analysis(crowd, people):
     assert crowd.ids(new) == []
     assert len(crowd.ids(people[2])) == 5
     refreshed = sums(crowd)
-    refresh_people(crowd.session, np.array([*people, new]))
+    refresh_people(crowd.session, crowd.trunk_id, np.array([*people, new]))
     assert np.allclose(refreshed[: len(people)], sums(crowd)[: len(people)], atol=1e-5)
 
 
 def test_corrections_hold_for_another_release(crowd, people):
     correct.merge_people(crowd.session, people[:2])
     correct.name_person(crowd.session, people[0], "Ada")
-    other = crowd.session.execute(
-        text("""INSERT INTO release (fingerprint, name, weights_sha256, code_version)
-                VALUES ('g', 'next', repeat('1', 64), '0') RETURNING release_id""")
-    ).scalar_one()
+    other = crowd.register("next", detector="next")
     for media_id in crowd.files:
-        crowd.analyse(media_id, jitter=12.0, release_id=other)
+        crowd.analyse(media_id, jitter=12.0, release=other)
     identify(crowd, other)
-    crowd.session.execute(text("UPDATE release SET active = false"))
-    crowd.session.execute(text("UPDATE release SET active = true WHERE release_id = :r"), {"r": other})
+    show_release(crowd.session, "next")
     found = crowd.session.execute(text("SELECT name, appearance_count FROM people ORDER BY person_id")).all()
     assert [tuple(row) for row in found] == [("Ada", 10), (None, 5)]
 
 
 def test_corrections_hold_for_a_release_that_was_identified_before_them(crowd, people):
-    next_release = text("""INSERT INTO release (fingerprint, name, weights_sha256, code_version)
-                           VALUES ('g', 'next', repeat('1', 64), '0') RETURNING release_id""")
-    other = crowd.session.execute(next_release).scalar_one()
+    other = crowd.register("next", detector="next")
     for media_id in crowd.files:
-        crowd.analyse(media_id, jitter=12.0, release_id=other)
+        crowd.analyse(media_id, jitter=12.0, release=other)
     identify(crowd, other)
     correct.merge_people(crowd.session, people[:2])
     correct.name_person(crowd.session, people[0], "Ada")
@@ -206,5 +201,5 @@ def test_appearances_that_a_new_analysis_no_longer_finds_leave_the_sums(crowd, p
     crowd.analyse(media_id)
     identify(crowd)
     assert not np.allclose(before, sums(crowd), atol=1e-3)
-    refresh_people(crowd.session, np.array(people))
+    refresh_people(crowd.session, crowd.trunk_id, np.array(people))
     assert len(crowd.ids(people[0])) == 5

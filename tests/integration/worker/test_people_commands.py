@@ -21,7 +21,7 @@ def facet(crowd, clean_database, tmp_path, monkeypatch):
     for _ in range(3):
         crowd.photo(0, 1, 2)
     lock_people(crowd.session)
-    identify_pending(crowd.session, Gallery(crowd.release_id))
+    identify_pending(crowd.session, Gallery(crowd.trunk_id))
     crowd.session.commit()
     monkeypatch.setenv("FACET_DATABASE_URL", clean_database)
     monkeypatch.setenv("FACET_HOME", str(tmp_path))

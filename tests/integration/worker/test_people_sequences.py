@@ -27,7 +27,8 @@ STEPS = 4
 SWEPT_EVERY = 20  # sequences
 TOTALS_EVERY = 5  # sequences after which everybody is counted again
 NAMES = ("Ada", "Bo", "Eve")
-DUMP = """SELECT person_id, name, created_at, is_good, correction_id, NULL FROM person
+DUMP = """SELECT person_id, name, created_at, is_good, correction_id, NULL
+          FROM person JOIN person_embedding USING (person_id)
           UNION ALL SELECT appearance_id, NULL, NULL, NULL, NULL, person_id FROM appearance ORDER BY 1, 6 NULLS FIRST"""
 
 
@@ -159,7 +160,7 @@ class Play:
 
     def regroup(self):
         lock_people(self.session)
-        regrouping = compute(take_snapshot(self.session, self.crowd.release_id))
+        regrouping = compute(take_snapshot(self.session, self.crowd.trunk_id))
         assert is_current(self.session, regrouping)
         apply(self.session, self.known, regrouping)
 
@@ -273,7 +274,7 @@ def test_random_sequences(small_crowd, archive, one_thread):
     """Each sequence starts with the same small archive, and is rolled back at its end."""
     crowd, session = small_crowd, small_crowd.session
     lock_people(session)
-    identify_pending(session, Gallery(crowd.release_id))
+    identify_pending(session, Gallery(crowd.trunk_id))
     session.commit()
     names, weights = list(STEPS_THAT_CAN_HAPPEN), np.array(list(STEPS_THAT_CAN_HAPPEN.values()))
     files = dict(crowd.files)
@@ -282,7 +283,7 @@ def test_random_sequences(small_crowd, archive, one_thread):
             sweep(archive)
         crowd.files = dict(files)
         crowd.random = np.random.default_rng(seed)
-        play = Play(crowd, Gallery(crowd.release_id), np.random.default_rng(seed))
+        play = Play(crowd, Gallery(crowd.trunk_id), np.random.default_rng(seed))
         for step in play.random.choice(names, STEPS, p=weights / weights.sum()):
             try:
                 getattr(play, str(step))()

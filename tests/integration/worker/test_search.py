@@ -21,7 +21,7 @@ from worker.types import MIN_WEIGHT
 PEOPLE, FILES = 30, 150
 STRANGERS = 10  # appearances of nobody yet
 COLUMNS = (
-    "appearance_id", "analysis_id", "media_id", "release_id", "ordinal", "start_seconds", "end_seconds", "face_count",
+    "appearance_id", "analysis_id", "media_id", "trunk_id", "ordinal", "start_seconds", "end_seconds", "face_count",
     "quality", "embedding", "person_id",
 )  # fmt: skip
 
@@ -36,7 +36,8 @@ def made(seed=3):
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     return types.SimpleNamespace(
         person=person,
-        embeddings=embeddings.astype(np.float32),
+        full=embeddings,
+        embeddings=embeddings.astype(np.float16).astype(np.float32),  # as they are stored
         quality=rng.uniform(0.05, 1.0, FILES).astype(np.float32),
         ids=np.arange(1, FILES + 1),
         centres=centres,
@@ -60,8 +61,13 @@ def url(database_url):
 def fill(session):
     manifest = json.dumps({"files": {"trunk.safetensors": SFACE.trunk_sha256}, "branches": []})
     session.execute(
-        text("""INSERT INTO release (fingerprint, name, weights_sha256, code_version, active, metrics, manifest)
-                VALUES ('f', 'test', repeat('0', 64), '0', true, '{}', cast(:manifest AS jsonb))"""),
+        text("""INSERT INTO layer (layer_id, kind, fingerprint, parent_id)
+                VALUES (1, 'finder', 'f', NULL), (2, 'trunk', 't', 1)""")
+    )
+    session.execute(
+        text("""INSERT INTO release (fingerprint, name, weights_sha256, code_version, active, metrics, manifest,
+                                     finder_id, trunk_id)
+                VALUES ('f', 'test', repeat('0', 64), '0', true, '{}', cast(:manifest AS jsonb), 1, 2)"""),
         {"manifest": manifest},
     )
     session.execute(
@@ -71,18 +77,18 @@ def fill(session):
         {"files": FILES},
     )
     session.execute(
-        text("""INSERT INTO analysis (media_id, release_id, sampling, state, is_current, finished_at)
+        text("""INSERT INTO analysis (media_id, finder_id, sampling, state, is_current, finished_at)
                 SELECT n, 1, '2/s', 'done', true, now() FROM generate_series(1, :files) n"""),
         {"files": FILES},
     )
     session.execute(
-        text("""INSERT INTO person (release_id, name)
-                SELECT 1, CASE WHEN n = 5 THEN 'Ada' END FROM generate_series(1, :people) n"""),
+        text("""INSERT INTO person (name)
+                SELECT CASE WHEN n = 5 THEN 'Ada' END FROM generate_series(1, :people) n"""),
         {"people": PEOPLE},
     )
     archive = made()
     rows = (
-        (n, n, n, 1, 0, float(n), n + 1.0, 1, float(archive.quality[n - 1]), archive.embeddings[n - 1], person or None)
+        (n, n, n, 2, 0, float(n), n + 1.0, 1, float(archive.quality[n - 1]), archive.embeddings[n - 1], person or None)
         for n, person in zip(archive.ids.tolist(), archive.person.tolist(), strict=True)
     )
     copy_rows(session, "appearance", COLUMNS, rows)
@@ -162,7 +168,7 @@ def test_with_the_index_people_are_counted_not_their_numbers(url):
     nearest.build_index(url)
     engine = make_engine(url)
     with engine.begin() as connection:
-        connection.execute(text("INSERT INTO person (person_id, release_id) SELECT 9000, release_id FROM release"))
+        connection.execute(text("INSERT INTO person (person_id) VALUES (9000)"))
         connection.execute(text("UPDATE appearance SET person_id = 9000 WHERE appearance_id = :id"), {"id": FILES})
     try:
         searcher, probe = Searcher(url), probe_of(made(), 5)
@@ -173,6 +179,16 @@ def test_with_the_index_people_are_counted_not_their_numbers(url):
         with engine.begin() as connection:
             connection.execute(text("DELETE FROM person WHERE person_id = 9000"))
         engine.dispose()
+
+
+def test_stored_embeddings_change_no_cosine_by_a_thousandth(url):
+    archive = made()
+    probe = probe_of(archive, 5)
+    found = Searcher(url).search(probe, SearchOptions(limit=FILES, exact=True))
+    exact = archive.full @ probe.embedding
+    assert [hit.similarity for hit in found.appearances] == pytest.approx(
+        [exact[hit.appearance_id - 1] for hit in found.appearances], abs=1e-3
+    )
 
 
 def test_the_index_is_really_used(url):

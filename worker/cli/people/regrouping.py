@@ -60,9 +60,9 @@ def _regroup(*, force: bool, as_json: bool) -> None:
     make_home(config.home)
     with open_database(config) as database:
         with database.sessions.begin() as session:
-            release_id, _ = active_release(session)
-            retry_skipped(session, release_id)
-        done = regroup_people(database.sessions, release_id, alarm_of(config), force=force)
+            trunk_id = active_release(session)[0].trunk_id
+            retry_skipped(session, trunk_id)
+        done = regroup_people(database.sessions, trunk_id, alarm_of(config), force=force)
     if as_json:
         print_json(asdict(done))
     else:
@@ -101,7 +101,7 @@ def _discard(number: int, *, as_json: bool) -> None:
 
 
 def proposals(as_json: JsonFlag = False) -> None:
-    """Show the regrouping that waits because it would change much, with its largest changes."""
+    """Show the regroupings that wait because they would change much, with their largest changes."""
     with transaction() as session:
         found = read_proposals(session)
     if as_json:
@@ -116,7 +116,8 @@ def proposals(as_json: JsonFlag = False) -> None:
 def _show(proposal: OpenProposal) -> None:
     columns = ("from", "name", "to", "name", "appearances")
     rows = [(s.from_person_id, s.from_name, s.to_person_id or "new", s.to_name, s.appearances) for s in proposal.shifts]
-    echo(f"proposal {proposal.proposal_id} of {proposal.created_at:%Y-%m-%d %H:%M} UTC: {proposal.reason}")
+    made = f"{proposal.created_at:%Y-%m-%d %H:%M} UTC, release {proposal.release}"
+    echo(f"proposal {proposal.proposal_id} of {made}: {proposal.reason}")
     echo(f"{proposal.people_before} people before, {proposal.people_after} after")
     console().print(table("Largest changes", columns, rows))
 

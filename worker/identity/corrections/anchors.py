@@ -1,8 +1,8 @@
 """Anchors of corrections: places in files, found again whichever analysis of the file is the current one.
 
-Appearances get new ids whenever a file is analysed again, under another release or sampling. So a correction keeps, of
-each appearance that it concerns, the file, the time and the box of its best face. The appearance itself is looked up
-first; if it no longer counts, the face nearest in time whose box overlaps takes its place.
+Appearances have other ids under another trunk, and get new ones whenever a file is analysed again. So a correction
+keeps, of each appearance that it concerns, the file, the time and the box of its best face. The appearance itself is
+looked up first; if it no longer counts, the face nearest in time whose box overlaps takes its place.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _WRITE = text("""
          WITH ORDINALITY AS given (appearance_id, side, place)
     JOIN appearance s USING (appearance_id)
     JOIN face f ON f.face_id = coalesce(s.best_face_id, (
-        SELECT g.face_id FROM face g WHERE g.appearance_id = s.appearance_id
+        SELECT g.face_id FROM face_embedding e JOIN face g USING (face_id) WHERE e.appearance_id = s.appearance_id
         ORDER BY g.quality DESC, g.face_id LIMIT 1))
     """)
 
@@ -52,7 +52,8 @@ _RESOLVED: Mapping[str, ColumnType] = {
     "to_person_id": "bigint",
 }  # fmt: skip
 
-# An anchor whose appearance counts costs one look-up by key; only the others are searched by time and box.
+# An anchor whose appearance counts costs one look-up by key; only the others are searched by time and box, among the
+# faces of the appearances that are in view then.
 _RESOLVE = f"""
     SELECT k.correction_id, k.side::bigint, coalesce(known.appearance_id, found.appearance_id, -1)::bigint,
            k.from_person_id, k.to_person_id
@@ -61,13 +62,15 @@ _RESOLVE = f"""
     LEFT JOIN LATERAL (
         SELECT s.appearance_id
         FROM facet.appearance s JOIN facet.analysis a USING (analysis_id)
-        WHERE s.appearance_id = k.appearance_id AND s.release_id = %(release_id)s AND a.is_current
+        WHERE s.appearance_id = k.appearance_id AND s.trunk_id = %(trunk_id)s AND a.is_current
     ) known ON true
     LEFT JOIN LATERAL (
-        SELECT f.appearance_id
-        FROM facet.analysis a
-        JOIN facet.face f ON f.analysis_id = a.analysis_id AND f.media_id = k.media_id
-        JOIN facet.appearance s ON s.appearance_id = f.appearance_id AND s.embedding IS NOT NULL
+        SELECT s.appearance_id
+        FROM facet.appearance s
+        JOIN facet.analysis a USING (analysis_id)
+        CROSS JOIN LATERAL (SELECT greatest({MAX_SECONDS_OFF}, a.sample_interval_seconds) AS seconds) w
+        JOIN facet.face_embedding e USING (appearance_id)
+        JOIN facet.face f USING (face_id)
         CROSS JOIN LATERAL (
             SELECT greatest(0, least(f.x2, k.x2) - greatest(f.x1, k.x1))
                    * greatest(0, least(f.y2, k.y2) - greatest(f.y1, k.y1)) AS shared
@@ -77,9 +80,9 @@ _RESOLVE = f"""
                    AS overlap
         ) b
         WHERE known.appearance_id IS NULL
-          AND a.media_id = k.media_id AND a.release_id = %(release_id)s AND a.is_current
-          AND f.at_seconds BETWEEN k.at_seconds - greatest({MAX_SECONDS_OFF}, a.sample_interval_seconds)
-                               AND k.at_seconds + greatest({MAX_SECONDS_OFF}, a.sample_interval_seconds)
+          AND s.media_id = k.media_id AND s.trunk_id = %(trunk_id)s AND s.embedding IS NOT NULL AND a.is_current
+          AND s.start_seconds <= k.at_seconds + w.seconds AND s.end_seconds >= k.at_seconds - w.seconds
+          AND f.at_seconds BETWEEN k.at_seconds - w.seconds AND k.at_seconds + w.seconds
           AND b.overlap >= {MIN_OVERLAP}
         ORDER BY abs(f.at_seconds - k.at_seconds), b.overlap DESC, f.face_id
         LIMIT 1
@@ -127,9 +130,9 @@ def has_anchors(session: Session, media: Ids) -> bool:
     return bool(session.execute(statement, {"media": np.unique(media).tolist()}).scalar_one())
 
 
-def read_corrections(session: Session, release_id: int) -> list[ResolvedCorrection]:
-    """Read the active corrections in order of time, their anchors resolved to appearances of a release."""
-    found = read_rows(session, _RESOLVE.format(which=_ACTIVE), _RESOLVED, {"release_id": release_id})
+def read_corrections(session: Session, trunk_id: int) -> list[ResolvedCorrection]:
+    """Read the active corrections in order of time, their anchors resolved to appearances of a trunk."""
+    found = read_rows(session, _RESOLVE.format(which=_ACTIVE), _RESOLVED, {"trunk_id": trunk_id})
     active = session.execute(
         text("SELECT correction_id, kind, name FROM correction WHERE undone_at IS NULL ORDER BY correction_id")
     ).all()
@@ -153,9 +156,9 @@ def _sides(anchors: NDArray[np.void]) -> tuple[Ids, Ids]:
     return np.setdiff1d(first, both), np.setdiff1d(second, both)
 
 
-def read_moves(session: Session, release_id: int, correction_id: int) -> Moves:
-    """Read the effects of one correction, for the anchors where an appearance is found."""
-    bounds = {"release_id": release_id, "correction_id": correction_id}
+def read_moves(session: Session, trunk_id: int, correction_id: int) -> Moves:
+    """Read the effects of one correction, for the anchors where an appearance of a trunk is found."""
+    bounds = {"trunk_id": trunk_id, "correction_id": correction_id}
     found = read_rows(session, _RESOLVE.format(which=_ONE), _RESOLVED, bounds)
     found = found[found["appearance_id"] >= 0]
     return Moves(

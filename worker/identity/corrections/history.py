@@ -60,7 +60,7 @@ def read_history(session: Session, *, limit: int = 50) -> list[PastCorrection]:
     ).all()
     if not rows:
         return []
-    active = read_corrections(session, active_release(session)[0])
+    active = read_corrections(session, active_release(session)[0].trunk_id)
     lost = {correction.correction_id: correction.lost for correction in active}
     return [
         PastCorrection(**{**row._mapping, "people": tuple(row.people)}, lost=lost.get(row.correction_id, 0))  # noqa: SLF001 - the documented way to read a Row by name

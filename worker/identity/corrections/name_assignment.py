@@ -47,14 +47,14 @@ def assign_names(corrections: ReplayedCorrections, person: Ids) -> dict[int, str
     return {int(who): corrections.active[place].name or "" for place, who in enumerate(bearers) if who >= 0}
 
 
-def store_names(session: Session, release_id: int, corrections: ReplayedCorrections, person: Ids) -> None:
+def store_names(session: Session, corrections: ReplayedCorrections, person: Ids) -> None:
     """Write the names of people, and delete them from all others; the caller holds the lock of people.
 
-    A name all of whose anchors are lost for now (their files are being analysed again) stays where it is.
+    A person has one name under all trunks. A name all of whose anchors are lost for now (their files are being analysed
+    again) stays where it is.
 
     Args:
         session: an open session.
-        release_id: release of the people.
         corrections: the active corrections.
         person: (M,) person of each appearance in ``corrections``, -1 for none.
     """
@@ -62,9 +62,8 @@ def store_names(session: Session, release_id: int, corrections: ReplayedCorrecti
     waiting = [one.name for one in corrections.active if one.name and not len(one.subject)]
     session.execute(
         text("""UPDATE person SET name = NULL
-                WHERE release_id = :release_id AND name IS NOT NULL
-                  AND NOT (person_id = ANY(:bearers)) AND NOT (name = ANY(:waiting))"""),
-        {"release_id": release_id, "bearers": list(names), "waiting": waiting},
+                WHERE name IS NOT NULL AND NOT (person_id = ANY(:bearers)) AND NOT (name = ANY(:waiting))"""),
+        {"bearers": list(names), "waiting": waiting},
     )
     session.execute(
         text("""UPDATE person SET name = called.name

@@ -132,7 +132,7 @@ def test_leases_that_end_without_a_word(archive, recorder):
 def test_people_and_releases(archive, recorder, crowd):
     files = [crowd.photo(0, 1, 2), crowd.photo(2, 1, 0), crowd.photo(0, 1), crowd.film(0, 1, 2)]
     crowd.session.commit()
-    identifier = Identifier(archive.sessions, archive.release_id)
+    identifier = Identifier(archive.sessions, archive.ids.trunk_id)
     with recorder:
         identifier.finish()
     crowd.analyse(files[1], jitter=5.0)
@@ -150,10 +150,10 @@ def test_people_and_releases(archive, recorder, crowd):
         ):
             run_transaction(archive.sessions, "correct", change)
             crowd.session.commit()
-        waiting = proposals.regroup_people(archive.sessions, archive.release_id, Alarm(share=0.0, floor=0))
+        waiting = proposals.regroup_people(archive.sessions, archive.ids.trunk_id, Alarm(share=0.0, floor=0))
         if waiting.proposal_id is not None:
             run_transaction(archive.sessions, "r", lambda s: proposals.apply_proposal(s, waiting.proposal_id))
-        proposals.regroup_people(archive.sessions, archive.release_id, Alarm(share=1.0, floor=0))
+        proposals.regroup_people(archive.sessions, archive.ids.trunk_id, Alarm(share=1.0, floor=0))
         run_transaction(archive.sessions, "activate", lambda session: show_release(session, "test"))
     assert recorder.faults == []
     assert {"person", "appearance", "analysis"} <= set(recorder.taken)
@@ -163,7 +163,7 @@ def test_erasure(archive, recorder, crowd, tmp_path):
     files = [crowd.photo(0, 1), crowd.photo(1, 2), crowd.film(0, 1, 2)]
     crowd.session.commit()
     archive.submit(archive.files(1, 3, "video"), unit_seconds=100.0, keep_days=1)
-    Identifier(archive.sessions, archive.release_id).finish()
+    Identifier(archive.sessions, archive.ids.trunk_id).finish()
     with archive.sessions.begin() as session:
         session.execute(text("UPDATE job SET submitted_at = now() - interval '2 days'"))
     eraser = Eraser(archive.sessions, Stores(CropStore(str(tmp_path / "crops")), tmp_path / "staging"))
