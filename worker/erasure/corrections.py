@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 # A name was given to a person, not to a file. Where all its anchors go and the person stays, with appearances that came
-# later, the name is anchored to the clearest of these from now on. Several people may have one name, under one release
-# or several, so the name selects only candidates.
+# later, the name is anchored to the clearest of these from now on. Several people may have one name,
+# so the name selects only candidates.
 _LAST_ANCHORS = text("""
-    SELECT c.correction_id, p.release_id, array_agg(p.person_id) AS people
+    SELECT c.correction_id, array_agg(p.person_id) AS people
     FROM correction c JOIN target_correction ON id = c.correction_id
     JOIN person p ON p.name = c.name JOIN target_person d ON d.id = p.person_id
     WHERE c.undone_at IS NULL
@@ -32,7 +32,11 @@ _LAST_ANCHORS = text("""
         WHERE k.correction_id = c.correction_id AND k.side = 0
           AND NOT EXISTS (SELECT FROM target_anchor d
                           WHERE d.correction_id = k.correction_id AND d.anchor_no = k.anchor_no))
-    GROUP BY c.correction_id, p.release_id ORDER BY c.correction_id, p.release_id""")
+    GROUP BY c.correction_id ORDER BY c.correction_id""")
+# Names follow the appearances of the trunk that the views show.
+_TRUNKS = text("""
+    SELECT layer_id FROM layer WHERE kind = 'trunk'
+    ORDER BY layer_id = (SELECT trunk_id FROM release WHERE active) DESC NULLS LAST, layer_id DESC""")
 
 _KEEP_NAME = text("""
     INSERT INTO correction_anchor (correction_id, anchor_no, side, media_id, at_seconds, x1, y1, x2, y2, appearance_id,
@@ -45,7 +49,8 @@ _KEEP_NAME = text("""
         FROM appearance s JOIN analysis a USING (analysis_id)
         WHERE s.person_id = :person_id AND a.is_current
           AND s.appearance_id NOT IN (SELECT id FROM target_appearance)
-        ORDER BY s.quality DESC, s.appearance_id LIMIT 1) best
+        ORDER BY s.trunk_id = (SELECT trunk_id FROM release WHERE active) DESC NULLS LAST, s.quality DESC,
+                 s.appearance_id LIMIT 1) best
     JOIN face f ON f.face_id = best.best_face_id""")
 
 _WITHOUT_ANCHOR = text("""
@@ -68,15 +73,18 @@ _ANONYMISED = text("""
 
 def keep_names(session: Session) -> None:
     """Anchor names to appearances that stay; call it before any row is deleted."""
-    for last in session.execute(_LAST_ANCHORS).all():
-        bearer = _bearer(session, last.release_id, last.correction_id, last.people)
+    found = session.execute(_LAST_ANCHORS).all()
+    trunks = session.scalars(_TRUNKS).all() if found else []
+    for last in found:
+        bearers = (_bearer(session, trunk_id, last.correction_id, last.people) for trunk_id in trunks)
+        bearer = next((person for person in bearers if person is not None), None)
         if bearer is not None:
             session.execute(_KEEP_NAME, {"correction_id": last.correction_id, "person_id": bearer})
 
 
-def _bearer(session: Session, release_id: int, correction_id: int, people: Sequence[int]) -> int | None:
+def _bearer(session: Session, trunk_id: int, correction_id: int, people: Sequence[int]) -> int | None:
     """Return which of some people has most of the appearances that a correction named, None where none has any."""
-    moves = read_moves(session, release_id, correction_id)
+    moves = read_moves(session, trunk_id, correction_id)
     named = people_of(session, np.unique(moves.appearance[moves.side == 0]))
     counts = Counter(person for person in named.tolist() if person in set(people))
     return min(counts, key=lambda person: (-counts[person], person), default=None)

@@ -22,7 +22,15 @@ from worker.erasure.files import find_files, note_files, read_entries
 from worker.erasure.find import find_media, find_person, still_due
 from worker.erasure.receipt import ErasedFile, Receipt
 from worker.erasure.removal import Remover
-from worker.erasure.rows import count_jobs, delete, delete_people, find_emptied_people, refresh_remaining, seal
+from worker.erasure.rows import (
+    count_jobs,
+    delete,
+    delete_people,
+    find_emptied_people,
+    mend_appearances,
+    refresh_remaining,
+    seal,
+)
 from worker.erasure.targets import select_media, select_person
 from worker.errors import RetryableError
 from worker.identity.gallery import lock_people
@@ -78,12 +86,12 @@ class Eraser:
         """
 
         def select(session: Session) -> None:
-            find_person(session, person_id)
-            select_person(session, person_id)
+            select_person(session, person_id, find_person(session, person_id)[0])
 
         with self.sessions() as session:
-            release_id = find_person(session, person_id)
-        Identifier(self.sessions, release_id).finish()  # pending appearances may belong to this person
+            trunks = find_person(session, person_id)
+        for trunk_id in trunks:
+            Identifier(self.sessions, trunk_id).finish()  # pending appearances may belong to this person
         return self._erase(f"person {person_id}", select)
 
     def erase_due(self, seconds: float = float("inf"), *, again: bool = True) -> Iterator[Receipt]:
@@ -161,6 +169,7 @@ def _delete_rows(session: Session, asked: str, *, dry_run: bool) -> Receipt:
     keep_names(session)
     count_jobs(session)
     rows = Counter(delete(session))
+    mend_appearances(session)
     if sealed:
         seal(session)
     people = find_emptied_people(session)

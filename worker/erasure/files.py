@@ -34,7 +34,7 @@ _NOTES = (
     # one may still be running.
     """INSERT INTO file_removal (kind, path, is_named, again_until)
         SELECT 'crops', left(m.sha256, 2) || '/' || m.sha256 || '/' || a.analysis_id,
-               EXISTS (SELECT FROM face f WHERE f.analysis_id = a.analysis_id AND f.crop_uri IS NOT NULL),
+               EXISTS (SELECT FROM crop_strip JOIN unit u USING (unit_id) WHERE u.analysis_id = a.analysis_id),
                CASE WHEN EXISTS (SELECT FROM unit u WHERE u.analysis_id = a.analysis_id
                                  AND (u.state = 'leased' OR u.token > 1))
                     THEN now() + make_interval(hours => :hours) END
@@ -45,12 +45,12 @@ _NOTES = (
        WITH losing AS MATERIALIZED (
            SELECT DISTINCT analysis_id FROM face JOIN target_face ON id = face_id
            WHERE analysis_id NOT IN (SELECT id FROM target_analysis))
-       SELECT 'strip', f.crop_uri, true, CASE WHEN count(*) = count(d.id) THEN '{}'
+       SELECT 'strip', c.uri, true, CASE WHEN count(*) = count(d.id) THEN '{}'
                                         ELSE array_agg(f.crop_index ORDER BY f.crop_index)
                                              FILTER (WHERE d.id IS NOT NULL) END
-       FROM losing JOIN face f USING (analysis_id) LEFT JOIN target_face d ON d.id = f.face_id
-       WHERE f.crop_uri IS NOT NULL
-       GROUP BY f.crop_uri HAVING count(d.id) > 0 RETURNING removal_id""",
+       FROM losing JOIN face f USING (analysis_id) JOIN crop_strip c USING (unit_id, strip_no)
+       LEFT JOIN target_face d ON d.id = f.face_id
+       GROUP BY c.uri HAVING count(d.id) > 0 RETURNING removal_id""",
 )
 # Every analysis of a file that loses a person: strips that no row names may show the person too.
 _CHECKS = text("""

@@ -40,6 +40,10 @@ _STILL_DUE = text(f"""
       AND j.keep_days IS NOT NULL AND j.submitted_at + make_interval(days => j.keep_days) <= now()
       AND {_NOT_KEPT}""")  # noqa: S608 - a constant
 
+_TRUNKS = text("""
+    SELECT trunk_id FROM appearance WHERE person_id = :id GROUP BY trunk_id
+    ORDER BY trunk_id = (SELECT trunk_id FROM release WHERE active) DESC NULLS LAST, trunk_id DESC""")
+
 
 def find_media(session: Session, wanted: str) -> int:
     """Find a file by its number, the SHA-256 of its bytes or a path that it was found at; returns its number.
@@ -64,18 +68,16 @@ def find_media(session: Session, wanted: str) -> int:
     return int(found[0])
 
 
-def find_person(session: Session, person_id: int) -> int:
-    """Check that a person exists; returns its release.
+def find_person(session: Session, person_id: int) -> tuple[int, ...]:
+    """Check that a person exists; returns the trunks under which it has appearances, that of the views first.
 
     Raises:
         UsageError: there is no such person, or none of its appearances is left.
     """
-    statement = text("""SELECT release_id FROM person p WHERE person_id = :id
-                        AND EXISTS (SELECT FROM appearance s WHERE s.person_id = p.person_id)""")
-    release_id = session.execute(statement, {"id": person_id}).scalar()
-    if release_id is None:
+    trunks = tuple(int(trunk_id) for trunk_id in session.scalars(_TRUNKS, {"id": person_id}))
+    if not trunks:
         raise UsageError(f"there is no person {person_id}; see `facet people list`")
-    return int(release_id)
+    return trunks
 
 
 def find_due(

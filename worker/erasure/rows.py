@@ -10,6 +10,7 @@ from sqlalchemy import text
 from worker.identity.corrections.anchors import ERASED
 from worker.identity.gallery import refresh_people
 from worker.ledger.submission.accept import SEALED
+from worker.types import MIN_WEIGHT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -38,11 +39,23 @@ _COUNT_ITEMS = text("""
 # Children first, so that every row is counted under its table and none is deleted by a cascade.
 _DELETES: Mapping[str, str] = {
     "prediction": "DELETE FROM prediction USING target_face WHERE face_id = id",
+    # Of all trunks; and of a face that stays although its appearance goes, what it had of that.
+    "face_embedding": """DELETE FROM face_embedding e
+                         WHERE face_id IN (SELECT id FROM target_face)
+                            OR embedding IS NULL AND appearance_id IN (SELECT id FROM target_appearance)""",
+    "appearance_prediction": "DELETE FROM appearance_prediction USING target_appearance WHERE appearance_id = id",
     "regroup_change": "DELETE FROM regroup_change USING target_appearance WHERE appearance_id = id",
     "correction_anchor": """DELETE FROM correction_anchor k USING target_anchor d
                             WHERE k.correction_id = d.correction_id AND k.anchor_no = d.anchor_no""",
     "appearance": "DELETE FROM appearance USING target_appearance WHERE appearance_id = id",
     "face": "DELETE FROM face USING target_face WHERE face_id = id",
+    # Strips without a crop of others are removed whole.
+    "crop_strip": """DELETE FROM crop_strip c USING unit u JOIN analysis a USING (analysis_id)
+                     WHERE u.unit_id = c.unit_id
+                       AND (a.analysis_id IN (SELECT id FROM target_analysis)
+                            OR a.media_id IN (SELECT id FROM target_sealed)
+                               AND NOT EXISTS (SELECT FROM face f
+                                               WHERE f.unit_id = c.unit_id AND f.strip_no = c.strip_no))""",
     "scene_cut": "DELETE FROM scene_cut USING target_analysis WHERE analysis_id = id",
     "crop_check": "DELETE FROM crop_check USING target_analysis WHERE analysis_id = id",
     "erasure_failure": "DELETE FROM erasure_failure USING target_media WHERE media_id = id",
@@ -66,7 +79,22 @@ _RECOUNT = (
        FROM target_sealed WHERE a.media_id = id AND a.finished_at IS NOT NULL""",
 )
 
-# People who lost appearances and have none left, in any analysis and release; and people whom a correction had emptied
+# Under a trunk that took other faces together than the deciding one, an appearance of another person may lose a few
+# faces. It is computed again from those that are left, but for its answers.
+_MEND = text(f"""
+    UPDATE appearance s SET face_count = n.faces, best_face_id = n.best, quality = n.quality, embedding = n.embedding
+    FROM (
+        SELECT e.appearance_id, count(*) AS faces,
+               (array_agg(f.face_id ORDER BY f.quality DESC, f.face_id) FILTER (WHERE kept))[1] AS best,
+               max(f.quality) FILTER (WHERE kept) AS quality,
+               l2_normalize(sum(e.embedding::vector * array_fill(greatest(f.quality, {MIN_WEIGHT})::real,
+                            ARRAY[vector_dims(e.embedding)])::vector) FILTER (WHERE kept))::halfvec AS embedding
+        FROM target_shrunk t JOIN face_embedding e ON e.appearance_id = t.id JOIN face f USING (face_id)
+        CROSS JOIN LATERAL (SELECT e.embedding IS NOT NULL AS kept) k
+        GROUP BY e.appearance_id) n
+    WHERE s.appearance_id = n.appearance_id""")  # noqa: S608 - a constant
+
+# People who lost appearances and have none left, in any analysis and trunk; and people whom a correction had emptied
 # before, if no anchor is left to which an undo could bring them back.
 _EMPTIED = text("""
     WITH corrected AS MATERIALIZED (
@@ -82,14 +110,21 @@ _EMPTIED = text("""
     ORDER BY p.person_id""")
 
 _NOTIFY = """
-    UPDATE release SET people_erased = r.number FROM (SELECT nextval('facet.person_revision') AS number) r
-    WHERE release_id IN (SELECT release_id FROM person WHERE person_id = ANY(:gone))"""
+    INSERT INTO trunk_state (trunk_id, people_erased)
+    SELECT trunk_id, nextval('facet.person_revision') FROM person_embedding
+    WHERE person_id = ANY(:gone) GROUP BY trunk_id
+    ON CONFLICT (trunk_id) DO UPDATE SET people_erased = excluded.people_erased"""
+_REMAINING = text("""
+    SELECT trunk_id, array_agg(person_id) AS people FROM person_embedding JOIN target_person ON id = person_id
+    WHERE person_id <> ALL(:gone) GROUP BY trunk_id ORDER BY trunk_id""")
 
 # A proposal that names an erased person no longer fits anyway.
 _DELETE_PEOPLE: Mapping[str, str] = {
     "regroup_change": "DELETE FROM regroup_change WHERE from_person_id = ANY(:gone) OR to_person_id = ANY(:gone)",
     "person_alike": "DELETE FROM person_alike WHERE first_person_id = ANY(:gone) OR second_person_id = ANY(:gone)",
     "person_total": "DELETE FROM person_total WHERE person_id = ANY(:gone)",
+    "person_reading": "DELETE FROM person_reading WHERE person_id = ANY(:gone)",
+    "person_embedding": "DELETE FROM person_embedding WHERE person_id = ANY(:gone)",
     "person": "DELETE FROM person WHERE person_id = ANY(:gone)",
 }
 
@@ -115,6 +150,11 @@ def delete(session: Session) -> dict[str, int]:
     return {table: _changed(session, statement) for table, statement in _DELETES.items()}
 
 
+def mend_appearances(session: Session) -> None:
+    """Compute appearances that lost some of their faces and stay again; call it after `delete`."""
+    session.execute(_MEND)
+
+
 def seal(session: Session) -> None:
     """Seal files that stay against further analyses, end running ones, and count their faces again."""
     for statement in _SEAL:
@@ -129,15 +169,15 @@ def find_emptied_people(session: Session) -> tuple[int, ...]:
 
 
 def refresh_remaining(session: Session, gone: Sequence[int]) -> None:
-    """Sum up again the people who lost appearances and are left."""
-    statement = text("SELECT id FROM target_person WHERE id <> ALL(:gone)")
-    refresh_people(session, np.array(session.scalars(statement, {"gone": list(gone)}).all(), np.int64))
+    """Sum up again the people who lost appearances and are left, under every trunk."""
+    for row in session.execute(_REMAINING, {"gone": list(gone)}).all():
+        refresh_people(session, row.trunk_id, np.array(row.people, np.int64))
 
 
 def delete_people(session: Session, gone: Sequence[int]) -> dict[str, int]:
     """Delete people without an appearance left, and their numbers everywhere; returns the number of rows by table.
 
-    Workers that hold the gallery in memory find a newer ``people_erased`` at their release, and read it again.
+    Workers that hold the gallery in memory find a newer ``people_erased`` at their trunk, and read it again.
     """
     people = {"gone": list(gone), "erased": ERASED}
     if gone:

@@ -113,7 +113,7 @@ class House:
         return np.random.default_rng(media_id).integers(1, 255, (count, CROP, CROP, 3), np.uint8)
 
     def identify(self) -> None:
-        known = Gallery(self.crowd.release_id)
+        known = Gallery(self.crowd.trunk_id)
         while identify_pending(self.session, known):
             pass
         self.session.commit()

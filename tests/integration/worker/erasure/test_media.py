@@ -65,7 +65,7 @@ def test_a_file_goes_from_every_table_and_every_store(house, eraser, people):
 def test_other_people_of_the_file_lose_only_what_was_in_it(house, eraser, people):
     together = sorted(house.crowd.files)[-2]
     session = house.session
-    held = Gallery(house.crowd.release_id)
+    held = Gallery(house.crowd.trunk_id)
     held.refresh(session)
     before = {row.person_id: row for row in session.execute(text("SELECT person_id, appearance_count FROM people"))}
     eraser.erase_media([str(together)])
@@ -73,14 +73,14 @@ def test_other_people_of_the_file_lose_only_what_was_in_it(house, eraser, people
     assert {who: before[who].appearance_count - after[who].appearance_count for who in after} == {
         people[0]: 1, people[1]: 1, people[2]: 1, people[3]: 0,
     }  # fmt: skip
-    fresh = Gallery(house.crowd.release_id)
+    fresh = Gallery(house.crowd.trunk_id)
     one, other = held.refresh(session), fresh.refresh(session)
     assert np.array_equal(np.sort(one.person), np.sort(other.person))
     assert np.allclose(one.sums[np.argsort(one.person)], other.sums[np.argsort(other.person)])
 
 
 def test_a_gallery_in_memory_drops_erased_people(house, eraser, people):
-    held = Gallery(house.crowd.release_id)
+    held = Gallery(house.crowd.trunk_id)
     assert people[3] in held.refresh(house.session).person
     eraser.erase_media([str(max(house.crowd.files))])
     house.session.commit()
