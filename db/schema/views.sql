@@ -788,3 +788,162 @@ COMMENT ON COLUMN facet.predictions.probabilities IS 'Of each label, in the orde
 COMMENT ON COLUMN facet.predictions.attributes IS 'Of the head attributes: {name: probability}.';
 COMMENT ON COLUMN facet.predictions.release IS 'The release that made the row.';
 COMMENT ON COLUMN facet.predictions.labels IS 'Array of the head''s labels.';
+
+
+-- All releases side by side, the retired ones apart.
+CREATE OR REPLACE VIEW facet.release_predictions AS
+SELECT
+    r.name AS release,
+    r.active,
+    q.face_id,
+    c.task AS head,
+    q.label,
+    q.value,
+    q.low,
+    q.high,
+    q.confidence,
+    r.release_id
+FROM facet.release AS r
+JOIN facet.release_reading AS c USING (release_id)
+JOIN facet.prediction AS q ON q.reading_id = c.reading_id
+WHERE r.retired_at IS NULL;
+
+COMMENT ON VIEW facet.release_predictions IS
+    'What one head says of one face under each release that is not retired; equal where releases share the reading.';
+COMMENT ON COLUMN facet.release_predictions.release IS 'Name of the release.';
+COMMENT ON COLUMN facet.release_predictions.active IS 'Whether it is the release that the other views show.';
+COMMENT ON COLUMN facet.release_predictions.face_id IS 'The face; the same number under all releases with one finder.';
+COMMENT ON COLUMN facet.release_predictions.head IS 'age, gender, ethnicity, emotion, emotion7 or attributes.';
+COMMENT ON COLUMN facet.release_predictions.label IS 'The answer; unknown when the head abstains; null for age and attributes.';
+COMMENT ON COLUMN facet.release_predictions.value IS 'The answer of a numeric head: age in years.';
+COMMENT ON COLUMN facet.release_predictions.low IS 'Lower end of the central 80 % interval of the value.';
+COMMENT ON COLUMN facet.release_predictions.high IS 'Upper end of the central 80 % interval of the value.';
+COMMENT ON COLUMN facet.release_predictions.confidence IS 'Probability of the likeliest label, 0 to 1.';
+COMMENT ON COLUMN facet.release_predictions.release_id IS 'Number of the release.';
+
+
+-- Only releases with the finder of the active one: under another finder a face has another number, and
+-- `facet releases diff` pairs faces by their boxes. A head that both share is left out: nothing changes.
+CREATE OR REPLACE VIEW facet.release_changes AS
+SELECT
+    r.name AS release,
+    b.face_id,
+    c.task AS head,
+    CASE
+        WHEN n.face_id IS NULL THEN 'missing'
+        WHEN b.label IS DISTINCT FROM n.label OR abs(n.value - b.value) >= 1 THEN 'changed'
+        ELSE 'unchanged'
+    END AS change,
+    b.label AS label_before,
+    n.label AS label_after,
+    b.value AS value_before,
+    n.value AS value_after,
+    n.value - b.value AS shift,
+    b.confidence AS confidence_before,
+    n.confidence AS confidence_after,
+    r.release_id
+FROM facet.release AS o
+JOIN facet.release_reading AS d ON d.release_id = o.release_id
+JOIN facet.release AS r ON r.finder_id = o.finder_id AND NOT r.active AND r.retired_at IS NULL
+JOIN facet.release_reading AS c ON c.release_id = r.release_id AND c.task = d.task AND c.reading_id <> d.reading_id
+JOIN facet.prediction AS b ON b.reading_id = d.reading_id
+JOIN facet.face AS f ON f.face_id = b.face_id
+JOIN facet.analysis AS a ON a.analysis_id = f.analysis_id AND a.is_current
+LEFT JOIN facet.prediction AS n ON n.face_id = b.face_id AND n.reading_id = c.reading_id
+WHERE o.active;
+
+COMMENT ON VIEW facet.release_changes IS
+    'Answers of the active release beside those of each other release with the same finder, for heads that differ.';
+COMMENT ON COLUMN facet.release_changes.release IS 'Name of the other release.';
+COMMENT ON COLUMN facet.release_changes.face_id IS 'The face.';
+COMMENT ON COLUMN facet.release_changes.head IS 'age, gender, ethnicity, emotion, emotion7 or attributes.';
+COMMENT ON COLUMN facet.release_changes.change IS
+    'unchanged, changed (another label, or a value that differs by 1 or more) or missing: the other release has no answer yet.';
+COMMENT ON COLUMN facet.release_changes.label_before IS 'The label under the active release.';
+COMMENT ON COLUMN facet.release_changes.label_after IS 'The label under the other release.';
+COMMENT ON COLUMN facet.release_changes.value_before IS 'The value under the active release.';
+COMMENT ON COLUMN facet.release_changes.value_after IS 'The value under the other release.';
+COMMENT ON COLUMN facet.release_changes.shift IS 'The value after minus the value before.';
+COMMENT ON COLUMN facet.release_changes.confidence_before IS 'The confidence under the active release.';
+COMMENT ON COLUMN facet.release_changes.confidence_after IS 'The confidence under the other release.';
+COMMENT ON COLUMN facet.release_changes.release_id IS 'Number of the other release.';
+
+
+-- Groups are those of the active release. Intervals: Wilson's of the share, a normal one of the mean.
+CREATE OR REPLACE VIEW facet.release_drift AS
+SELECT
+    g.release,
+    g.head,
+    g.gender,
+    g.ethnicity,
+    g.age_from,
+    g.quality_from,
+    g.faces,
+    g.changed,
+    g.share,
+    greatest((g.share + g.z / 2 - g.half) / (1 + g.z), 0) AS share_low,
+    least((g.share + g.z / 2 + g.half) / (1 + g.z), 1) AS share_high,
+    g.shift,
+    g.shift - 1.959964 * g.deviation / sqrt(g.values) AS shift_low,
+    g.shift + 1.959964 * g.deviation / sqrt(g.values) AS shift_high,
+    g.release_id
+FROM (
+    SELECT
+        s.*,
+        s.changed::double precision / s.faces AS share,
+        3.841459 / s.faces AS z,
+        sqrt(
+            3.841459 * s.changed * (s.faces - s.changed) / s.faces::double precision ^ 3
+            + (3.841459 / s.faces) ^ 2 / 4
+        ) AS half
+    FROM (
+        SELECT
+            k.release,
+            k.release_id,
+            k.head,
+            gender.label AS gender,
+            ethnicity.label AS ethnicity,
+            CASE
+                WHEN age.value < 3 THEN 0
+                WHEN age.value < 10 THEN 3
+                WHEN age.value IS NOT NULL THEN least(floor(age.value / 10) * 10, 70)
+            END::integer AS age_from,
+            (least(floor(f.quality * 4), 3) / 4)::real AS quality_from,
+            count(*) AS faces,
+            count(*) FILTER (WHERE k.change = 'changed') AS changed,
+            count(k.shift) AS values,
+            avg(k.shift)::double precision AS shift,
+            coalesce(stddev_samp(k.shift), 0)::double precision AS deviation
+        FROM facet.release_changes AS k
+        JOIN facet.face AS f USING (face_id)
+        LEFT JOIN facet.prediction AS gender ON gender.face_id = k.face_id AND gender.reading_id = (
+            SELECT x.reading_id FROM facet.active_reading AS x WHERE x.task = 'gender'
+        )
+        LEFT JOIN facet.prediction AS ethnicity ON ethnicity.face_id = k.face_id AND ethnicity.reading_id = (
+            SELECT x.reading_id FROM facet.active_reading AS x WHERE x.task = 'ethnicity'
+        )
+        LEFT JOIN facet.prediction AS age ON age.face_id = k.face_id AND age.reading_id = (
+            SELECT x.reading_id FROM facet.active_reading AS x WHERE x.task = 'age'
+        )
+        WHERE k.change <> 'missing'
+        GROUP BY k.release, k.release_id, k.head, gender.label, ethnicity.label, age_from, quality_from
+    ) AS s
+) AS g;
+
+COMMENT ON VIEW facet.release_drift IS
+    'How much the answers of a head change under another release, by gender x ethnicity x age band x quality of the active one.';
+COMMENT ON COLUMN facet.release_drift.release IS 'Name of the other release.';
+COMMENT ON COLUMN facet.release_drift.head IS 'A head in which it differs from the active release.';
+COMMENT ON COLUMN facet.release_drift.gender IS 'The gender under the active release; null where it has none.';
+COMMENT ON COLUMN facet.release_drift.ethnicity IS 'The ethnicity under the active release; null where it has none.';
+COMMENT ON COLUMN facet.release_drift.age_from IS 'First year of the age band (0, 3, 10, 20, ... 70); null without an age.';
+COMMENT ON COLUMN facet.release_drift.quality_from IS 'Lower end of the band of quality: 0, 0.25, 0.5 or 0.75.';
+COMMENT ON COLUMN facet.release_drift.faces IS 'Faces with an answer under both releases.';
+COMMENT ON COLUMN facet.release_drift.changed IS 'Faces whose answer changed.';
+COMMENT ON COLUMN facet.release_drift.share IS 'Share of the faces whose answer changed.';
+COMMENT ON COLUMN facet.release_drift.share_low IS 'Lower end of its 95 % interval.';
+COMMENT ON COLUMN facet.release_drift.share_high IS 'Upper end of its 95 % interval.';
+COMMENT ON COLUMN facet.release_drift.shift IS 'Mean shift of the value; null for a head of labels.';
+COMMENT ON COLUMN facet.release_drift.shift_low IS 'Lower end of its 95 % interval.';
+COMMENT ON COLUMN facet.release_drift.shift_high IS 'Upper end of its 95 % interval.';
+COMMENT ON COLUMN facet.release_drift.release_id IS 'Number of the other release.';

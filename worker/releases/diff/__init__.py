@@ -1,0 +1,1 @@
+"""What changes for the archive with another release: counts, tables, groups, people, corrections, questions."""

@@ -1,0 +1,96 @@
+"""Changes of attributes, which have a probability each instead of one label."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sqlalchemy import text
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from worker.ledger.releases import ReleaseIds
+
+PRESENT = 0.5  # probability from which an attribute counts as present
+
+_KEYS = text("""
+    SELECT reading_id, head_id, labels, temperature FROM facet.reading_key
+    WHERE reading_id IN (:before, :after) AND kind = 'multilabel'""")
+# Scores stand in one row for each face and head, under whichever reading came first.
+_SCORES = """
+    (SELECT q.scores FROM facet.prediction AS q JOIN facet.reading_key AS k USING (reading_id)
+     WHERE q.face_id = {face} AND k.head_id = :{head} AND q.scores IS NOT NULL LIMIT 1)"""
+_LOGIT = "facet.decode_logit({scores}, :{place})"
+_CHANGES = text(f"""
+    SELECT count(*) AS faces, avg(after - before) AS shift,
+           count(*) FILTER (WHERE before < {PRESENT} AND after >= {PRESENT}) AS gained,
+           count(*) FILTER (WHERE before >= {PRESENT} AND after < {PRESENT}) AS lost
+    FROM (
+        SELECT facet.decode_probability({_LOGIT.format(scores="s.before", place="place_before")}, :t_before) AS before,
+               facet.decode_probability({_LOGIT.format(scores="s.after", place="place_after")}, :t_after) AS after
+        FROM scored AS s) AS p""")  # noqa: S608 - constants
+_ANY = text("""
+    SELECT count(*) FROM scored AS s
+    WHERE EXISTS (
+        SELECT FROM unnest(cast(:old AS integer[]), cast(:new AS integer[])) AS place (old, new)
+        WHERE (facet.decode_logit(s.before, place.old) >= 0) <> (facet.decode_logit(s.after, place.new) >= 0))""")
+_MAKE = text(f"""
+    CREATE TEMPORARY TABLE scored ON COMMIT DROP AS
+    SELECT {_SCORES.format(face="p.before_id", head="head_before")} AS before,
+           {_SCORES.format(face="p.after_id", head="head_after")} AS after
+    FROM face_pair AS p
+    WHERE EXISTS (SELECT FROM facet.prediction WHERE face_id = p.before_id AND reading_id = :before)
+      AND EXISTS (SELECT FROM facet.prediction WHERE face_id = p.after_id AND reading_id = :after)""")  # noqa: S608
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttributeChange:
+    """One attribute under both releases."""
+
+    attribute: str
+    faces: int
+    """With scores under both."""
+    shift: float
+    """Mean change of its probability."""
+    gained: int
+    """Faces that have it under the new release alone."""
+    lost: int
+    """Faces that had it under the old release alone."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttributeChanges:
+    """The attributes that both releases know."""
+
+    head: str
+    changed: int
+    """Faces that gained or lost at least one of them."""
+    attributes: tuple[AttributeChange, ...]
+    """Those that most faces gained or lost first."""
+
+
+def attribute_changes(session: Session, head: str, before: ReleaseIds, after: ReleaseIds) -> AttributeChanges | None:
+    """Compare a head of attributes over the pairs of ``make_pairs``; None for a head of another kind."""
+    readings = {"before": before.readings.get(head), "after": after.readings.get(head)}
+    keys = {row.reading_id: row for row in session.execute(_KEYS, readings)}
+    old, new = keys.get(readings["before"]), keys.get(readings["after"])
+    if old is None or new is None:
+        return None
+    session.execute(text("DROP TABLE IF EXISTS pg_temp.scored"))
+    session.execute(_MAKE, readings | {"head_before": old.head_id, "head_after": new.head_id})
+    divisors = {"t_before": old.temperature, "t_after": new.temperature}
+    places = {each: (old.labels.index(each), new.labels.index(each)) for each in old.labels if each in new.labels}
+    both = {"old": [place for place, _ in places.values()], "new": [place for _, place in places.values()]}
+    found = [_change(session, label, *pair, divisors) for label, pair in places.items()]
+    return AttributeChanges(
+        head=head,
+        changed=int(session.execute(_ANY, both).scalar_one()),
+        attributes=tuple(sorted(found, key=lambda one: -(one.gained + one.lost))),
+    )
+
+
+def _change(session: Session, label: str, old: int, new: int, divisors: dict[str, float]) -> AttributeChange:
+    row = session.execute(_CHANGES, {"place_before": old, "place_after": new} | divisors).one()
+    shift = float(row.shift or 0)
+    return AttributeChange(attribute=label, faces=row.faces, shift=shift, gained=row.gained, lost=row.lost)

@@ -1,0 +1,145 @@
+"""The gate: may the views switch to a release? Every check says what it found and what it expects."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import text
+
+from worker.releases.diff.changes import head_changes
+from worker.releases.diff.drift import drift
+from worker.releases.diff.pairs import make_pairs
+from worker.releases.diff.people import correction_changes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from sqlalchemy.orm import Session
+
+    from worker.ledger.releases import ReleaseIds
+    from worker.releases.diff.drift import GroupDrift
+
+_MANIFESTS = text("SELECT release_id, manifest FROM facet.release WHERE release_id IN (:before, :after)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Limits of a switch."""
+
+    coverage: float = 0.999
+    """Least share of the old release's faces that have every answer of the new one."""
+    changed: float = 0.1
+    """Greatest share of a group's faces whose label may change."""
+    shift: float = 2.0
+    """Greatest mean shift of a numeric answer in a group: years."""
+    faces: int = 100
+    """Groups with fewer faces are not judged."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One condition of a switch."""
+
+    name: str
+    ok: bool
+    found: str
+    """What was found, beside what is expected."""
+
+
+@dataclass(frozen=True, slots=True)
+class GateResult:
+    """The outcome of the gate."""
+
+    checks: tuple[Check, ...]
+
+    @property
+    def is_open(self) -> bool:
+        """Whether every check holds."""
+        return all(check.ok for check in self.checks)
+
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """What is in the way, a sentence each."""
+        return tuple(f"{check.name}: {check.found}" for check in self.checks if not check.ok)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the value that the history of releases keeps."""
+        return {"open": self.is_open, "checks": [asdict(check) for check in self.checks]}
+
+
+def examine(session: Session, before: ReleaseIds, after: ReleaseIds, limits: Limits | None = None) -> GateResult:
+    """Judge a switch from one release to another.
+
+    Args:
+        session: a transaction that may create temporary tables.
+        before: the active release.
+        after: the one to switch to.
+        limits: of drift and coverage.
+    """
+    bounds = limits or Limits()
+    faces = make_pairs(session, before, after)
+    tasks = sorted(after.readings)
+    heads = [head_changes(session, task, before, after) for task in tasks]
+    missing = max((head.missing for head in heads), default=0)
+    differing = [head.head for head in heads if not head.is_shared]
+    groups = [one for task in differing for one in drift(session, task, before, after)]
+    waiting = correction_changes(session, before, after).waiting
+    return GateResult(
+        (
+            _coverage(faces.compared - missing, faces.before, bounds),
+            Check(
+                name="corrections",
+                ok=not waiting,
+                found=f"{len(waiting)} would find no place ({', '.join(map(str, waiting[:5]))}), 0 may"
+                if waiting
+                else "all find their places",
+            ),
+            _drift(groups, bounds),
+            _verdict(session, before, after),
+        )
+    )
+
+
+def _coverage(covered: int, faces: int, bounds: Limits) -> Check:
+    share = covered / faces if faces else 1.0
+    found = f"{covered:,} of {faces:,} faces ({share:.2%}) have all answers, at least {bounds.coverage:.1%} must"
+    return Check(name="coverage", ok=share >= bounds.coverage, found=found)
+
+
+def _drift(groups: Iterable[GroupDrift], bounds: Limits) -> Check:
+    """Judge each group by the end of its interval that is nearer to no change."""
+    judged = [one for one in groups if one.faces >= bounds.faces]
+    beyond = [_beyond(one, bounds) for one in judged]
+    found = [one for one in beyond if one]
+    if not found:
+        return Check(name="drift", ok=True, found=f"within the limits in all of {len(judged)} groups and heads")
+    more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
+    return Check(name="drift", ok=False, found="; ".join(found[:3]) + more)
+
+
+def _beyond(one: GroupDrift, bounds: Limits) -> str:
+    if one.shift is None:
+        if one.changed.low <= bounds.changed:
+            return ""
+        return f"{one.head}, {one.group}: {one.changed.value:.1%} of labels change, {bounds.changed:.0%} may"
+    nearest = max(one.shift.low, -one.shift.high)
+    if nearest <= bounds.shift:
+        return ""
+    return f"{one.head}, {one.group}: shifts by {one.shift.value:+.1f} in the mean, {bounds.shift:g} may"
+
+
+def _verdict(session: Session, before: ReleaseIds, after: ReleaseIds) -> Check:
+    """Judge the comparison on labelled faces that training wrote into the release."""
+    rows = session.execute(_MANIFESTS, {"before": before.release_id, "after": after.release_id})
+    manifests = {row.release_id: row.manifest for row in rows}
+    verdict = manifests[after.release_id].get("verdict")
+    if verdict is None:
+        return Check(
+            name="verdict", ok=False, found="none; `facet-train train` and `facet-train export --data` write one"
+        )
+    if not verdict["judged"]:
+        return Check(name="verdict", ok=False, found="no group had enough labelled faces to be judged")
+    if verdict["worse"]:
+        return Check(name="verdict", ok=False, found=f"worse than {verdict['base']}: {'; '.join(verdict['worse'][:3])}")
+    return Check(name="verdict", ok=True, found=f"worse than {verdict['base']} in none of {verdict['judged']}")
