@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from worker.releases.diff.changes import head_changes
+from worker.releases.diff.coverage import uncovered
 from worker.releases.diff.drift import drift
 from worker.releases.diff.pairs import make_pairs
 from worker.releases.diff.people import correction_changes
@@ -79,15 +79,12 @@ def examine(session: Session, before: ReleaseIds, after: ReleaseIds, limits: Lim
     """
     bounds = limits or Limits()
     faces = make_pairs(session, before, after)
-    tasks = sorted(after.readings)
-    heads = [head_changes(session, task, before, after) for task in tasks]
-    missing = max((head.missing for head in heads), default=0)
-    differing = [head.head for head in heads if not head.is_shared]
+    differing = [task for task, reading in sorted(after.readings.items()) if before.readings.get(task) != reading]
     groups = [one for task in differing for one in drift(session, task, before, after)]
     waiting = correction_changes(session, before, after).waiting
     return GateResult(
         (
-            _coverage(faces.compared - missing, faces.before, bounds),
+            _coverage(faces.compared - uncovered(session, before, after), faces.before, bounds),
             Check(
                 name="corrections",
                 ok=not waiting,

@@ -19,6 +19,8 @@ ANSWERS = f"""
     SELECT p.*, b.face_id IS NOT NULL AS had, a.face_id IS NOT NULL AS has, b.label AS label_before,
            a.label AS label_after, a.value - b.value AS shift, b.value AS value_before, a.value AS value_after,
            b.confidence AS confidence_before, a.confidence AS confidence_after,
+           p.before_id IS NOT NULL AND p.after_id IS NOT NULL AND a.face_id IS NULL
+               AND (b.face_id IS NOT NULL OR cast(:before AS smallint) IS NULL) AS lacks,
            coalesce(b.label IS DISTINCT FROM a.label OR abs(a.value - b.value) >= {VALUE_STEP}, false) AS differs
     FROM face_pair AS p
     LEFT JOIN facet.prediction AS b ON b.face_id = p.before_id AND b.reading_id = :before
@@ -28,7 +30,7 @@ _COUNTS = text(f"""
            count(*) FILTER (WHERE had AND has AND differs) AS changed,
            count(*) FILTER (WHERE NOT had AND has) AS new,
            count(*) FILTER (WHERE had AND after_id IS NULL) AS vanished,
-           count(*) FILTER (WHERE after_id IS NOT NULL AND before_id IS NOT NULL AND NOT has) AS missing,
+           count(*) FILTER (WHERE lacks) AS missing,
            count(*) FILTER (WHERE shift IS NOT NULL) AS values, avg(shift) AS mean, stddev_samp(shift) AS deviation,
            percentile_cont(ARRAY[0.05, 0.5, 0.95]) WITHIN GROUP (ORDER BY shift) AS quantiles
     FROM ({ANSWERS}) AS answer""")  # noqa: S608 - the constant above
@@ -73,7 +75,7 @@ class HeadChanges:
     vanished: int
     """The face is not found any more."""
     missing: int
-    """The new release has the face and not yet the answer."""
+    """The new release has the face and not the answer, though the old one has it or does not know the head."""
     shift: Shift | None
     """Of a numeric head."""
     table: tuple[LabelPair, ...]

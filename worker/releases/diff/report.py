@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from worker.releases.diff.attributes import attribute_changes
 from worker.releases.diff.changes import head_changes
+from worker.releases.diff.coverage import uncovered
 from worker.releases.diff.drift import drift
 from worker.releases.diff.movers import biggest_movers
 from worker.releases.diff.pairs import make_pairs
@@ -47,11 +48,13 @@ class ReleaseDiff:
     corrections: CorrectionChanges
     questions: tuple[QuestionChange, ...]
 
+    uncovered: int
+    """Faces of the old release in files that both have analysed, which lack something under the new one."""
+
     @property
     def covered(self) -> float:
-        """Share of the old release's faces that have every answer of the new one, or that its finder dropped."""
-        missing = max((head.missing for head in self.heads), default=0)
-        return (self.faces.compared - missing) / self.faces.before if self.faces.before else 1.0
+        """Share of the old release's faces that have everything of the new one, or that its finder does not find."""
+        return (self.faces.compared - self.uncovered) / self.faces.before if self.faces.before else 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,7 @@ def read_diff(sessions: sessionmaker[Session], before: NamedRelease, after: Name
             movers=tuple(one for task in differing for one in biggest_movers(session, task, old, new)),
             people=people_changes(session, old, new),
             corrections=correction_changes(session, old, new),
+            uncovered=uncovered(session, old, new),
             questions=tuple(question_changes(sessions, old, new)),
         )
         session.rollback()
