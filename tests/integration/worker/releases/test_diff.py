@@ -247,3 +247,41 @@ def test_the_gate_refuses_a_head_that_drifts_in_one_group(answers):
     assert "ethnicity a: 20.0% of labels change" in drift.found
     assert "ethnicity b" not in drift.found
     assert next(check for check in gate(answers, new, Limits(changed=0.2)).checks if check.name == "drift").ok
+
+
+def test_the_views_say_what_the_comparison_says(answers):
+    old, new = answers.archive.ids, answers.archive.register("new", gender="retrained", age="retrained")
+    answers.write(old, "gender", answers.labels("gender"))
+    answers.write(new, "gender", answers.labels("gender", FACES - 50), answers.faces[50:])
+    answers.write(old, "ethnicity", answers.labels("ethnicity"))
+    ages = answers.random.uniform(0, 90, FACES)
+    answers.write(old, "age", ages)
+    answers.write(new, "age", ages + answers.random.normal(0, 3, FACES))
+    found = answers.diff(new)
+    with answers.archive.sessions() as session:
+        counts = dict(
+            session.execute(text("SELECT head || ' ' || change, count(*) FROM facet.release_changes GROUP BY 1")).all()
+        )
+        groups = session.execute(text("SELECT * FROM facet.release_drift")).all()
+        named = session.execute(text("SELECT release, count(*) FROM facet.release_predictions GROUP BY 1")).all()
+    for one in found.heads:
+        if one.head in {"gender", "age"}:
+            expected = {"changed": one.changed, "unchanged": one.unchanged, "missing": one.missing}
+            assert {change: counts.get(f"{one.head} {change}", 0) for change in expected} == expected
+    assert not any(name.startswith("ethnicity") for name in counts), "both have the same reading"
+    assert dict(named) == {"test": 3 * FACES, "new": 3 * FACES - 50}
+    bands = {0: "0 to 3", 3: "3 to 10", 70: "70 and more"} | {n: f"{n} to {n + 10}" for n in range(10, 70, 10)}
+    qualities = {0.0: "0 to 0.25", 0.25: "0.25 to 0.5", 0.5: "0.5 to 0.75", 0.75: "0.75 and more"}
+    cells = {(one.head, one.group): one for one in found.drift}
+    assert len(groups) > 100
+    for row in groups:
+        age, quality = bands[row.age_from], qualities[row.quality_from]
+        group = f"gender {row.gender}, ethnicity {row.ethnicity}, age {age}, quality {quality}"
+        one = cells[row.head, group]
+        assert row.faces == one.faces
+        assert (row.share, row.share_low, row.share_high) == pytest.approx(
+            (one.changed.value, one.changed.low, one.changed.high), abs=1e-6
+        )
+        if one.shift is not None:
+            shift = (row.shift, row.shift_low, row.shift_high)
+            assert shift == pytest.approx((one.shift.value, one.shift.low, one.shift.high), abs=1e-4)
