@@ -884,8 +884,8 @@ SELECT
     greatest((g.share + g.z / 2 - g.half) / (1 + g.z), 0) AS share_low,
     least((g.share + g.z / 2 + g.half) / (1 + g.z), 1) AS share_high,
     g.shift,
-    g.shift - 1.959964 * g.deviation / sqrt(g.values) AS shift_low,
-    g.shift + 1.959964 * g.deviation / sqrt(g.values) AS shift_high,
+    g.shift - 1.959964 * g.deviation / sqrt(nullif(g.values, 0)) AS shift_low,
+    g.shift + 1.959964 * g.deviation / sqrt(nullif(g.values, 0)) AS shift_high,
     g.release_id
 FROM (
     SELECT
