@@ -257,28 +257,56 @@ class Crowd:
             session,
             "appearance",
             columns_of,
-            [(ids[n], *key, n, *times[n], 1, faces[n], one.quality, one.embedding) for n, one in enumerate(seen)],
+            [
+                (ids[n], *key, n, *times[n], 1, faces[n], one.quality, self.turned(one, release))
+                for n, one in enumerate(seen)
+            ],
         )
         copy_rows(session, "face", columns, rows)
-        placed = [(faces[n], release.trunk_id, ids[n], one.embedding) for n, one in enumerate(seen)]
+        placed = [(faces[n], release.trunk_id, ids[n], self.turned(one, release)) for n, one in enumerate(seen)]
         copy_rows(session, "face_embedding", ("face_id", "trunk_id", "appearance_id", "embedding"), placed)
 
-    def who(self) -> dict[tuple[int, int], int]:
-        """The person of every appearance that counts, by file and number in it."""
+    def embed(self, media_id: int, release: ReleaseIds) -> None:
+        """Embed the faces of a file under the trunk of another release with the same finder; each is an appearance."""
+        session, seen = self.session, self.files[media_id]
+        found = session.execute(
+            text("""SELECT face_id, analysis_id, at_seconds FROM face JOIN analysis USING (analysis_id)
+                    WHERE media_id = :m AND finder_id = :f AND is_current ORDER BY frame_index"""),
+            {"m": media_id, "f": release.finder_id},
+        ).all()
+        ids = allocate_ids(session, "appearance", len(seen))
+        columns = ("appearance_id", "analysis_id", "media_id", "trunk_id", "ordinal", "start_seconds", "end_seconds",
+                   "face_count", "best_face_id", "quality", "embedding")  # fmt: skip
+        rows = [
+            (ids[n], face.analysis_id, media_id, release.trunk_id, n, face.at_seconds, face.at_seconds + 1.0, 1,
+             face.face_id, one.quality, self.turned(one, release))
+            for n, (one, face) in enumerate(zip(seen, found, strict=True))
+        ]  # fmt: skip
+        copy_rows(session, "appearance", columns, rows)
+        placed = [(face.face_id, release.trunk_id, ids[n], rows[n][-1]) for n, face in enumerate(found)]
+        copy_rows(session, "face_embedding", ("face_id", "trunk_id", "appearance_id", "embedding"), placed)
+
+    def turned(self, seen: Seen, release: ReleaseIds) -> np.ndarray:
+        """The embedding of a face under the trunk of a release: those of two trunks say nothing of each other."""
+        return np.roll(seen.embedding, 7 * (release.trunk_id - self.trunk_id))
+
+    def who(self, release: ReleaseIds | None = None) -> dict[tuple[int, int], int]:
+        """The person of every appearance that counts under a release, by file and number in it."""
+        release = release or self.release
         rows = self.session.execute(
             text("""SELECT media_id, ordinal, person_id FROM appearance JOIN analysis USING (analysis_id, media_id)
                     WHERE is_current AND finder_id = :f AND trunk_id = :t ORDER BY 1, 2"""),
-            {"f": self.release.finder_id, "t": self.release.trunk_id},
+            {"f": release.finder_id, "t": release.trunk_id},
         )
         return {(row.media_id, row.ordinal): row.person_id for row in rows}
 
-    def ids(self, person_id: int) -> list[int]:
-        """The appearances of a person that count."""
+    def ids(self, person_id: int, release: ReleaseIds | None = None) -> list[int]:
+        """The appearances of a person that count under a release."""
         return list(
             self.session.scalars(
                 text("""SELECT appearance_id FROM appearance JOIN analysis USING (analysis_id)
-                        WHERE is_current AND person_id = :p ORDER BY 1"""),
-                {"p": person_id},
+                        WHERE is_current AND person_id = :p AND trunk_id = :t ORDER BY 1"""),
+                {"p": person_id, "t": (release or self.release).trunk_id},
             )
         )
 

@@ -45,7 +45,7 @@ class House:
         """Numbers of the rows that hang on a file, by table."""
         found = {"media_file": {media_id}}
         for name in ("analysis", "face", "appearance", "unit"):
-            table = f"{name} JOIN analysis USING (analysis_id)" if name == "unit" else name
+            table = f"{name} JOIN analysis USING (analysis_id)" if name in ("unit", "face") else name
             query = text(f"SELECT {KEYS[name]} FROM {table} WHERE media_id = :m")
             found[name] = set(self.session.scalars(query, {"m": media_id}))
         return found
@@ -75,13 +75,14 @@ class House:
     def film(self, *people: int) -> int:
         return self.furnish(self.crowd.film(*people))
 
-    def furnish(self, media_id: int) -> int:
+    def furnish(self, media_id: int, release=None) -> int:
         """Add the rows that earlier stages write beside faces and appearances."""
         self.items += 1
+        release = release or self.crowd.release
         analysis, unit, sha = self.session.execute(
             text("""SELECT analysis_id, unit_id, sha256 FROM unit JOIN analysis USING (analysis_id)
-                    JOIN media_file USING (media_id) WHERE media_id = :m ORDER BY 1 DESC LIMIT 1"""),
-            {"m": media_id},
+                    JOIN media_file USING (media_id) WHERE media_id = :m AND finder_id = :f ORDER BY 1 DESC LIMIT 1"""),
+            {"m": media_id, "f": release.finder_id},
         ).one()
         name = f"{sha[:2]}/{sha}/{analysis}/0-0.png"
         values = {
@@ -93,9 +94,8 @@ class House:
             "j": self.job_id,
         }
         for statement in (
-            "UPDATE face SET crop_uri = :name, crop_index = frame_index WHERE analysis_id = :analysis",
-            """INSERT INTO prediction (face_id, head, release_id, value)
-               SELECT face_id, 'age', release_id, 40 FROM face WHERE analysis_id = :analysis""",
+            "INSERT INTO crop_strip (unit_id, strip_no, uri) VALUES (:unit, 0, :name)",
+            "UPDATE face SET strip_no = 0, crop_index = frame_index WHERE analysis_id = :analysis",
             "INSERT INTO scene_cut (analysis_id, unit_id, at_seconds) VALUES (:analysis, :unit, 1)",
             """INSERT INTO job_item (job_id, item_no, uri, media_id, analysis_id)
                SELECT :j, :n, uri, media_id, :analysis FROM media_file WHERE media_id = :media""",
@@ -104,16 +104,30 @@ class House:
                WHERE analysis_id = :analysis""",
         ):
             self.session.execute(text(statement), values)
+        self.predict(media_id, release)
         count = len(self.crowd.files[media_id])
         self.stores.crops.write(name, self.pixels(media_id, count))
         return media_id
+
+    def predict(self, media_id: int, release) -> None:
+        """Add an age to the faces and appearances of a file under the reading of a release."""
+        values = {"m": media_id, "age": release.readings["age"], "f": release.finder_id, "t": release.trunk_id}
+        for statement in (
+            """INSERT INTO prediction (face_id, reading_id, value)
+               SELECT face_id, :age, 40 FROM face JOIN analysis USING (analysis_id)
+               WHERE media_id = :m AND finder_id = :f AND is_current""",
+            """INSERT INTO appearance_prediction (appearance_id, reading_id, value)
+               SELECT appearance_id, :age, 40 FROM appearance JOIN analysis USING (analysis_id, media_id)
+               WHERE media_id = :m AND finder_id = :f AND trunk_id = :t AND is_current""",
+        ):
+            self.session.execute(text(statement), {key: values[key] for key in values if f":{key}" in statement})
 
     @staticmethod
     def pixels(media_id: int, count: int) -> np.ndarray:
         return np.random.default_rng(media_id).integers(1, 255, (count, CROP, CROP, 3), np.uint8)
 
-    def identify(self) -> None:
-        known = Gallery(self.crowd.trunk_id)
+    def identify(self, release=None) -> None:
+        known = Gallery((release or self.crowd.release).trunk_id)
         while identify_pending(self.session, known):
             pass
         self.session.commit()

@@ -29,7 +29,7 @@ def test_a_person_goes_and_the_others_of_the_files_stay(house, eraser, people, c
         "appearance": set(house.crowd.ids(people[0])),
         "face": set(
             session.scalars(
-                text("SELECT face_id FROM face JOIN appearance USING (appearance_id) WHERE person_id = :p"),
+                text("SELECT face_id FROM face_embedding JOIN appearance USING (appearance_id) WHERE person_id = :p"),
                 {"p": people[0]},
             )
         ),
@@ -42,7 +42,8 @@ def test_a_person_goes_and_the_others_of_the_files_stay(house, eraser, people, c
     after = house.everything()
     assert house.mentions(doomed) == []
     assert not any("Ada" in row for rows in after.values() for row in rows)
-    for table in ("face", "appearance", "prediction", "person", "scene_cut", "job_item"):
+    for table in ("face", "face_embedding", "appearance", "appearance_prediction", "prediction", "person", "crop_strip",
+                  "scene_cut", "job_item"):  # fmt: skip
         assert after[table] <= before[table], table
     gone = {table: len(before[table]) - len(after[table]) for table in before if len(before[table]) > len(after[table])}
     assert receipt.rows == gone
@@ -85,26 +86,25 @@ def test_no_search_finds_an_erased_person(house, eraser, people, clean_database,
 @pytest.mark.parametrize("shift", [0.0, 5.0])  # an earlier version counted time from the first picture
 def test_other_analyses_of_the_same_files_lose_the_person_too(house, eraser, people, shift):
     session, together = house.session, sorted(house.crowd.files)[-2]
-    other = session.execute(
-        text("""INSERT INTO release (fingerprint, name, weights_sha256, code_version, metrics, manifest)
-                VALUES ('g', 'other', repeat('1', 64), '0', '{}', '{}') RETURNING release_id""")
-    ).scalar_one()
-    house.crowd.analyse(together, release_id=other, jitter=10)
-    moved = text("UPDATE face SET at_seconds = at_seconds + :shift WHERE release_id = :r")
-    session.execute(moved, {"shift": shift, "r": other})
+    other = house.crowd.register(detector="other")
+    house.crowd.analyse(together, release=other, jitter=10)
+    moved = text("""UPDATE face SET at_seconds = at_seconds + :shift
+                    WHERE analysis_id IN (SELECT analysis_id FROM analysis WHERE finder_id = :f)""")
+    session.execute(moved, {"shift": shift, "f": other.finder_id})
     house.crowd.analyse(together, jitter=10)
     house.identify()
     running = session.execute(
-        text(
-            """INSERT INTO analysis (media_id, release_id, sampling) VALUES (:m, :r, 'every') RETURNING analysis_id"""
-        ),
-        {"m": together, "r": other},
+        text("""INSERT INTO analysis (media_id, finder_id, sampling) VALUES (:m, :f, 'every') RETURNING analysis_id"""),
+        {"m": together, "f": other.finder_id},
     ).scalar_one()
-    session.execute(text("INSERT INTO unit (analysis_id, release_id) VALUES (:a, :r)"), {"a": running, "r": other})
+    session.execute(
+        text("INSERT INTO unit (analysis_id, release_id) VALUES (:a, :r)"), {"a": running, "r": other.release_id}
+    )
     session.commit()
-    assert session.execute(text("SELECT count(*) FROM face WHERE media_id = :m"), {"m": together}).scalar_one() == 9
+    places = text("SELECT x1 FROM face JOIN analysis USING (analysis_id) WHERE media_id = :m")
+    assert len(session.scalars(places, {"m": together}).all()) == 9
     eraser.erase_person(people[0])
-    left = session.execute(text("SELECT x1 FROM face WHERE media_id = :m"), {"m": together}).scalars().all()
+    left = session.scalars(places, {"m": together}).all()
     assert len(left) == 6
     assert min(left) > 150  # the person stood at the left edge
     state, reason = session.execute(
@@ -136,18 +136,17 @@ def test_the_worker_role_may_erase_and_the_reader_may_not(house, archive, people
 def test_the_faces_of_a_cancelled_analysis_go_with_the_person(house, eraser, people):
     session, together = house.session, sorted(house.crowd.files)[-2]
     stopped, unit = session.execute(
-        text("""WITH a AS (INSERT INTO analysis (media_id, release_id, sampling, state, reason, finished_at)
-                           VALUES (:m, :r, 'every', 'cancelled', 'cancelled: job 1', now()) RETURNING analysis_id),
+        text("""WITH a AS (INSERT INTO analysis (media_id, finder_id, sampling, state, reason, finished_at)
+                           VALUES (:m, :f, 'every', 'cancelled', 'cancelled: job 1', now()) RETURNING analysis_id),
                      u AS (INSERT INTO unit (analysis_id, release_id, state) SELECT analysis_id, :r, 'done' FROM a
                            RETURNING analysis_id, unit_id)
                 SELECT analysis_id, unit_id FROM u"""),
-        {"m": together, "r": house.crowd.release_id},
+        {"m": together, "r": house.crowd.release_id, "f": house.crowd.release.finder_id},
     ).one()
     session.execute(
-        text("""INSERT INTO face (analysis_id, unit_id, media_id, release_id, at_seconds, x1, y1, x2, y2, landmarks,
-                                  detection_score, quality)
-                VALUES (:a, :u, :m, :r, 99, 0, 0, 1, 1, array_fill(0::real, ARRAY[10]), 1, 1)"""),
-        {"a": stopped, "u": unit, "m": together, "r": house.crowd.release_id},
+        text("""INSERT INTO face (analysis_id, unit_id, at_seconds, x1, y1, x2, y2, landmarks, detection_score, quality)
+                VALUES (:a, :u, 99, 0, 0, 1, 1, decode(repeat('00', 20), 'hex'), 1, 1)"""),
+        {"a": stopped, "u": unit},
     )
     session.commit()
     eraser.erase_person(people[0])

@@ -1,0 +1,186 @@
+"""Erasure in an archive of several releases: two finders, three trunks, two readings of one head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+
+from db.schema.totals import find_differences
+from worker.identity.gallery import Gallery
+from worker.identity.identifier import identify_pending
+from worker.ledger.releases import register_release
+
+READ = (
+    "SELECT appearance_id, face_count, best_face_id, embedding::vector::real[] FROM appearance WHERE appearance_id = :a"
+)
+
+
+@dataclass
+class Layers:
+    """The releases beside that of the crowd."""
+
+    embedded: object
+    """With its finder and another trunk."""
+    found: object
+    """With a finder and a trunk of its own."""
+    read: object
+    """With its finder, its trunk and its heads, one of which it reads otherwise."""
+
+    @property
+    def trunks(self):
+        return (self.embedded, self.found)
+
+
+@pytest.fixture
+def layers(house, archive):
+    manifest = archive.manifest("reads otherwise")
+    heads = tuple(replace(head, temperature=1.5) if head.task == "age" else head for head in manifest.branches)
+    read = register_release(house.session, replace(manifest, branches=heads))
+    register = house.crowd.register
+    return Layers(register("embeds", trunk="embeds"), register("finds", detector="finds"), read)
+
+
+@pytest.fixture
+def everywhere(house, people, layers):
+    """All files of three people and a fourth, under all releases; the four people."""
+    for media in house.crowd.files:
+        house.predict(media, layers.read)
+        house.crowd.embed(media, layers.embedded)
+        house.predict(media, layers.embedded)
+        house.crowd.analyse(media, release=layers.found, jitter=10)
+        house.furnish(media, layers.found)
+    for release in layers.trunks:
+        house.identify(release)
+    return people
+
+
+def of_person(house, person):
+    """The numbers of the rows of a person under all layers."""
+    ids = "SELECT appearance_id FROM appearance WHERE person_id = :p"
+    faces = f"SELECT DISTINCT face_id FROM face_embedding WHERE appearance_id IN ({ids})"
+    found = {name: set(house.session.scalars(text(query), {"p": person})) for name, query in
+             (("appearance", ids), ("face", faces))}  # fmt: skip
+    return found | {"person": {person}}
+
+
+def galleries(house, layers):
+    return [Gallery(one.trunk_id).refresh(house.session) for one in (house.crowd.release, *layers.trunks)]
+
+
+def test_layers_are_what_they_are_called(house, layers):
+    own = house.crowd.release
+    assert layers.embedded.finder_id == own.finder_id != layers.found.finder_id
+    assert len({own.trunk_id, layers.embedded.trunk_id, layers.found.trunk_id}) == 3
+    assert (layers.read.trunk_id, layers.read.readings["gender"]) == (own.trunk_id, own.readings["gender"])
+    assert layers.read.readings["age"] != own.readings["age"]
+
+
+def test_a_person_goes_under_every_layer(house, eraser, everywhere, layers):
+    gone, session = everywhere[0], house.session
+    for release in layers.trunks:
+        assert house.crowd.who(release) == house.crowd.who()
+    doomed, before, strips = of_person(house, gone), house.everything(), house.strips()
+    assert {name: len(numbers) for name, numbers in doomed.items()} == {"appearance": 12, "face": 8, "person": 1}
+    held = [Gallery(one.trunk_id) for one in (house.crowd.release, *layers.trunks)]
+    assert all(gone in one.refresh(session).person for one in held)
+    session.commit()
+
+    receipt = eraser.erase_person(gone)
+
+    after = house.everything()
+    assert house.mentions(doomed) == []
+    lost = {table: len(before[table]) - len(after[table]) for table in before if len(before[table]) > len(after[table])}
+    assert receipt.rows == lost
+    # Of four photos with a face each: two readings, those of two trunks, and another finder's.
+    assert (lost["prediction"], lost["face_embedding"], lost["face"]) == (4 * 4, 4 * 3, 4 * 2)
+    assert (lost["appearance_prediction"], lost["crop_strip"]) == (4 * 4, 3 * 2)
+    for table in ("layer", "release", "release_reading", "release_history"):
+        assert after[table] == before[table]
+    for table in ("face", "face_embedding", "prediction", "appearance", "appearance_prediction", "crop_strip"):
+        assert after[table] <= before[table], table
+    assert len(receipt.files.blanked) == 2
+    assert house.strips() == strips - set(receipt.files.crops)
+    for one in held:
+        identify_pending(session, one)
+        assert len(one._people) == 0, "memory is empty until the next refresh"
+    for one in galleries(house, layers):
+        assert set(one.person.tolist()) == set(everywhere[1:])
+    assert find_differences(session) == []
+
+
+def test_a_file_goes_under_every_layer(house, eraser, everywhere, layers):
+    alone, session = max(house.crowd.files), house.session
+    doomed = house.numbers_of(alone) | {"person": {everywhere[3]}}
+    assert {name: len(numbers) for name, numbers in doomed.items()} == {
+        "media_file": 1, "analysis": 2, "face": 2, "appearance": 3, "unit": 2, "person": 1,
+    }  # fmt: skip
+    before = house.everything()
+    session.commit()
+    receipt = eraser.erase_media([str(alone)])
+    after = house.everything()
+    assert house.mentions(doomed) == []
+    lost = {table: len(before[table]) - len(after[table]) for table in before if len(before[table]) > len(after[table])}
+    assert receipt.rows == lost
+    assert lost["crop_strip"] == len(receipt.files.crops) == 2
+    assert after["release_history"] == before["release_history"]
+    assert find_differences(session) == []
+
+
+def test_the_trunk_of_the_views_decides_whose_a_face_is(house, eraser, people, layers):
+    gone, other, session = people[0], people[1], house.session
+    for media in house.crowd.files:
+        house.crowd.embed(media, layers.embedded)
+    house.identify(layers.embedded)
+    shown = house.crowd.who()
+    first, second = (next(media for media, n in shown if shown[media, n] == who) for who in (gone, other))
+    swapped = text("UPDATE appearance SET person_id = :p WHERE media_id = :m AND trunk_id = :t AND ordinal = 0")
+    for media, person in ((first, other), (second, gone)):
+        session.execute(swapped, {"p": person, "m": media, "t": layers.embedded.trunk_id})
+    session.commit()
+
+    receipt = eraser.erase_person(gone)
+
+    assert second not in {file.media_id for file in receipt.sealed}
+    assert first in {file.media_id for file in receipt.sealed}
+    assert house.crowd.who()[second, 0] == other
+    assert (first, 0) not in house.crowd.who(layers.embedded)
+    assert (second, 0) not in house.crowd.who(layers.embedded)
+    left = text("SELECT count(*) FROM face JOIN analysis USING (analysis_id) WHERE media_id = :m")
+    assert [session.execute(left, {"m": media}).scalar_one() for media in (first, second)] == [0, 1]
+
+
+def test_an_appearance_that_loses_a_few_faces_is_computed_again(house, eraser, people, layers):
+    """Under another trunk a face of the person was taken for one of two of somebody else."""
+    session, other = house.session, layers.embedded
+    film = house.film(0, 1, 1)
+    house.identify()
+    house.crowd.embed(film, other)
+    rows = session.execute(
+        text("""SELECT face_id, appearance_id FROM face_embedding JOIN appearance s USING (appearance_id)
+                WHERE media_id = :m AND s.trunk_id = :t ORDER BY ordinal"""),
+        {"m": film, "t": other.trunk_id},
+    ).all()
+    joined = rows[1].appearance_id
+    for statement in (
+        "UPDATE face_embedding SET appearance_id = :a WHERE trunk_id = :t AND face_id = ANY(:faces)",
+        "DELETE FROM appearance WHERE media_id = :m AND trunk_id = :t AND appearance_id <> :a",
+        "UPDATE appearance SET face_count = 3, best_face_id = :best WHERE appearance_id = :a",
+    ):
+        values = {"a": joined, "t": other.trunk_id, "m": film, "faces": [row.face_id for row in rows],
+                  "best": rows[0].face_id}  # fmt: skip
+        session.execute(text(statement), {name: values[name] for name in values if f":{name}" in statement})
+    house.identify(other)
+    session.commit()
+
+    eraser.erase_person(people[0])
+
+    appearance = session.execute(text(READ), {"a": joined}).one()
+    seen = [house.crowd.turned(one, other).astype(np.float16).astype(np.float64) for one in house.crowd.files[film][1:]]
+    mean = np.sum(seen, axis=0)
+    assert (appearance.face_count, appearance.best_face_id) == (2, rows[1].face_id)
+    assert np.array(appearance.embedding) == pytest.approx(mean / np.linalg.norm(mean), abs=1e-3)
+    [person] = Gallery(other.trunk_id).refresh(session).person.tolist()
+    assert person == house.crowd.who(other)[film, 1]
