@@ -1,4 +1,8 @@
-"""The way back from migration 0017: the tables as they were."""
+"""The way back from migration 0017: the tables as they were.
+
+A row of a finder, a trunk or a reading becomes one of a single release: of the active one if it has the layer, else of
+the newest. Rows that only other releases show are lost, and embeddings keep the precision that they have.
+"""
 
 from __future__ import annotations
 
@@ -105,6 +109,119 @@ ALTER TABLE facet.regroup_proposal
 CREATE UNIQUE INDEX uq_regroup_proposal_open ON facet.regroup_proposal (release_id) WHERE state = 'open';
 """
 
+# Labels and temperature of the heads of the releases that rows are given to.
+DECODERS = """
+CREATE TEMPORARY TABLE decoder ON COMMIT DROP AS
+SELECT c.release_id, c.task, c.head_id, c.reading_id, h.labels, g.spec ->> 'kind' AS kind,
+       coalesce((g.spec ->> 'temperature')::float8, 1) AS temperature
+FROM owner AS o
+JOIN facet.release_reading AS c USING (release_id)
+JOIN facet.layer AS h ON h.layer_id = c.head_id
+JOIN facet.layer AS g ON g.layer_id = c.reading_id;
+
+CREATE FUNCTION facet_0017.weights(scores bytea, kind text, temperature float8) RETURNS float8[]
+LANGUAGE sql IMMUTABLE STRICT AS $$
+    SELECT array_agg(
+        CASE kind
+            WHEN 'multilabel' THEN 1 / (1 + exp((32768 - code) / 1024.0 / greatest(temperature, 0.05)))
+            ELSE exp(-code / 2048.0 / greatest(temperature, 0.05))
+        END ORDER BY place)
+    FROM (
+        SELECT place, (get_byte(scores, 2 * place) * 256 + get_byte(scores, 2 * place + 1))::float8 AS code
+        FROM generate_series(0, octet_length(scores) / 2 - 1) AS place
+    ) AS codes
+$$;
+
+CREATE FUNCTION facet_0017.named(labels text[], weights float8[]) RETURNS jsonb LANGUAGE sql IMMUTABLE STRICT AS $$
+    SELECT jsonb_object_agg(label, round(weight * 10000) / 10000) FROM unnest(labels, weights) AS l (label, weight)
+$$;
+"""
+
+RESULTS = """
+INSERT INTO facet.face (
+    face_id, analysis_id, unit_id, media_id, release_id, frame_index, at_seconds, face_no, frame_width, frame_height,
+    hold_seconds, x1, y1, x2, y2, landmarks, detection_score, quality, dropped_reason, appearance_id, crop_uri,
+    crop_index, embedding)
+SELECT f.face_id, f.analysis_id, f.unit_id, a.media_id, a.release_id, f.frame_index, f.at_seconds, f.face_no,
+       f.frame_width, f.frame_height, f.hold_seconds, f.x1, f.y1, f.x2, f.y2,
+       (
+           SELECT array_agg((
+               CASE WHEN mod(p.place, 2) = 0 THEN f.x1 ELSE f.y1 END
+               + (get_byte(f.landmarks, 2 * p.place) * 256 + get_byte(f.landmarks, 2 * p.place + 1) - 16384) / 16384.0
+               * CASE WHEN mod(p.place, 2) = 0 THEN CASE WHEN f.x2 > f.x1 THEN f.x2 - f.x1 ELSE 1 END
+                      ELSE CASE WHEN f.y2 > f.y1 THEN f.y2 - f.y1 ELSE 1 END END)::real ORDER BY p.place)
+           FROM generate_series(0, 9) AS p (place)
+       ),
+       f.detection_score, f.quality, f.dropped_reason, e.appearance_id, s.uri,
+       CASE WHEN s.uri IS NOT NULL THEN f.crop_index END, e.embedding::vector(128)
+FROM facet_0017.face AS f
+JOIN facet.analysis AS a USING (analysis_id)
+JOIN owner AS o USING (release_id)
+LEFT JOIN facet_0017.crop_strip AS s ON s.unit_id = f.unit_id AND s.strip_no = f.strip_no
+LEFT JOIN facet_0017.face_embedding AS e ON e.face_id = f.face_id AND e.trunk_id = o.trunk_id;
+
+INSERT INTO facet.prediction (
+    face_id, head, release_id, label, value, low, high, confidence, probabilities, attributes)
+SELECT q.face_id, d.task, d.release_id, q.label, q.value, q.low, q.high, q.confidence,
+       (SELECT array_agg((w.weight / CASE d.kind WHEN 'multilabel' THEN 1 ELSE t.total END)::real ORDER BY w.place)
+        FROM unnest(s.weights) WITH ORDINALITY AS w (weight, place)
+        CROSS JOIN (SELECT sum(u) AS total FROM unnest(s.weights) AS u) AS t),
+       CASE d.kind WHEN 'multilabel' THEN facet_0017.named(d.labels, s.weights) END
+FROM facet_0017.prediction AS q
+JOIN decoder AS d USING (reading_id)
+CROSS JOIN LATERAL (
+    SELECT facet_0017.weights(coalesce(q.scores, (
+        SELECT n.scores
+        FROM facet_0017.prediction AS n
+        JOIN facet.layer AS l ON l.layer_id = n.reading_id
+        WHERE n.face_id = q.face_id AND n.scores IS NOT NULL AND l.parent_id = d.head_id
+        LIMIT 1
+    )), d.kind, d.temperature) AS weights
+    OFFSET 0
+) AS s;
+
+INSERT INTO facet.appearance (
+    appearance_id, analysis_id, media_id, release_id, ordinal, start_seconds, end_seconds, screen_seconds, face_count,
+    best_face_id, age, age_low, age_high, gender, gender_confidence, ethnicity, ethnicity_confidence, emotion,
+    emotion_confidence, emotions, attributes, quality, embedding, person_id)
+SELECT p.appearance_id, p.analysis_id, p.media_id, o.release_id, p.ordinal, p.start_seconds, p.end_seconds,
+       p.screen_seconds, p.face_count, p.best_face_id, age.value, age.low, age.high, gender.label, gender.confidence,
+       ethnicity.label, ethnicity.confidence, emotion.label, emotion.confidence, emotion.shares,
+       facet_0017.named(attributes.labels, facet_0017.weights(attributes.scores, 'multilabel', 1)), p.quality,
+       p.embedding::vector(128), p.person_id
+FROM facet_0017.appearance AS p
+JOIN facet.analysis AS a USING (analysis_id)
+JOIN owner AS o ON o.release_id = a.release_id AND o.trunk_id = p.trunk_id
+LEFT JOIN (
+    SELECT q.*, d.release_id, d.labels FROM facet_0017.appearance_prediction AS q JOIN decoder AS d USING (reading_id)
+    WHERE d.task = 'age'
+) AS age ON age.appearance_id = p.appearance_id AND age.release_id = o.release_id
+LEFT JOIN (
+    SELECT q.*, d.release_id, d.labels FROM facet_0017.appearance_prediction AS q JOIN decoder AS d USING (reading_id)
+    WHERE d.task = 'gender'
+) AS gender ON gender.appearance_id = p.appearance_id AND gender.release_id = o.release_id
+LEFT JOIN (
+    SELECT q.*, d.release_id, d.labels FROM facet_0017.appearance_prediction AS q JOIN decoder AS d USING (reading_id)
+    WHERE d.task = 'ethnicity'
+) AS ethnicity ON ethnicity.appearance_id = p.appearance_id AND ethnicity.release_id = o.release_id
+LEFT JOIN (
+    SELECT q.*, d.release_id, d.labels FROM facet_0017.appearance_prediction AS q JOIN decoder AS d USING (reading_id)
+    WHERE d.task = 'emotion'
+) AS emotion ON emotion.appearance_id = p.appearance_id AND emotion.release_id = o.release_id
+LEFT JOIN (
+    SELECT q.*, d.release_id, d.labels FROM facet_0017.appearance_prediction AS q JOIN decoder AS d USING (reading_id)
+    WHERE d.task = 'attributes'
+) AS attributes ON attributes.appearance_id = p.appearance_id AND attributes.release_id = o.release_id;
+-- People of other trunks.
+UPDATE facet.appearance AS p
+SET person_id = NULL
+FROM facet.person AS n
+WHERE n.person_id = p.person_id AND n.release_id <> p.release_id;
+
+SELECT setval('facet.face_face_id_seq', nextval('facet_0017.face_face_id_seq'), false),
+       setval('facet.appearance_appearance_id_seq', nextval('facet_0017.appearance_appearance_id_seq'), false);
+"""
+
 ENDS = """
 DELETE FROM facet.regroup_change AS c
 WHERE NOT EXISTS (SELECT FROM facet.appearance AS p WHERE p.appearance_id = c.appearance_id);
@@ -126,6 +243,7 @@ def to_releases(connection: Connection) -> None:
         connection: an open connection; the caller commits.
     """
     for statements in (
-        DROP, ASIDE, LEDGER, PEOPLE, old_tables.RESULTS, old_tables.KEYS, old_tables.FOREIGN_KEYS, ENDS, OLD,
+        DROP, ASIDE, LEDGER, PEOPLE, DECODERS, old_tables.RESULTS, RESULTS, old_tables.KEYS, old_tables.FOREIGN_KEYS,
+        ENDS, OLD,
     ):  # fmt: skip
         connection.exec_driver_sql(statements)

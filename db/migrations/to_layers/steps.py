@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from db.migrations.to_layers import tables
+from db.migrations.to_layers.releases import store_layers
+from db.migrations.to_layers.results import copy_results
 from db.migrations.to_layers.triggers import DROP, NEW
 
 if TYPE_CHECKING:
@@ -91,12 +93,25 @@ ALTER TABLE facet.regroup_proposal
     DROP COLUMN release_id,
     ALTER COLUMN trunk_id SET NOT NULL,
     ADD CONSTRAINT fk_regroup_proposal_trunk_id_layer FOREIGN KEY (trunk_id) REFERENCES facet.layer (layer_id);
+-- Releases without analyses may share a trunk: one proposal of it is open.
+UPDATE facet.regroup_proposal AS p
+SET state = 'discarded', settled_at = now()
+WHERE state = 'open' AND EXISTS (
+    SELECT FROM facet.regroup_proposal AS n
+    WHERE n.trunk_id = p.trunk_id AND n.state = 'open' AND n.proposal_id > p.proposal_id
+);
 CREATE UNIQUE INDEX uq_regroup_proposal_open ON facet.regroup_proposal (trunk_id) WHERE state = 'open';
 
 ALTER TABLE facet.person
     DROP COLUMN release_id, DROP COLUMN embedding_sum, DROP COLUMN embedding_weight, DROP COLUMN is_good,
     DROP COLUMN revision;
 CREATE INDEX ix_person_named ON facet.person (person_id) WHERE name IS NOT NULL;
+"""
+
+# New rows get numbers that no old row had, also not one that was deleted.
+IDS = """
+SELECT setval('facet.face_face_id_seq', nextval('facet_0016.face_face_id_seq'), false),
+       setval('facet.appearance_appearance_id_seq', nextval('facet_0016.appearance_appearance_id_seq'), false);
 """
 
 ENDS = """
@@ -118,7 +133,12 @@ def to_layers(connection: Connection) -> None:
     """
     for statements in (DROP, ASIDE, tables.SMALL_TABLES, RELEASES):
         connection.exec_driver_sql(statements)
-    for statements in (RELEASE_KEYS, LEDGER, PEOPLE, tables.RESULTS, tables.KEYS, tables.FOREIGN_KEYS, ENDS, NEW):
+    store_layers(connection)
+    for statements in (RELEASE_KEYS, LEDGER, PEOPLE, tables.RESULTS):
         connection.exec_driver_sql(statements)
+    copy_results(connection)
+    for statements in (*tables.KEYS.split(";"), *tables.FOREIGN_KEYS.split(";"), IDS, ENDS, NEW):
+        if statements.strip():
+            connection.exec_driver_sql(statements)
     connection.exec_driver_sql(COUNT_ALL)
     connection.exec_driver_sql("DROP SCHEMA facet_0016 CASCADE")
