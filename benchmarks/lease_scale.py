@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
+from made_release import register_made
 from sqlalchemy import text
 
 from db.engine import make_engine, session_factory
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session, sessionmaker
 
+    from worker.ledger.releases import ReleaseIds
+
 LIMIT = 10  # units of one lease: of a worker with four decode children
 LEASES = 300
 
@@ -51,7 +54,7 @@ def main() -> None:
 
 def measure(sessions: sessionmaker[Session], units: int, *, explain: bool) -> None:
     """Print the table."""
-    other, release = (make_release(sessions, name) for name in ("old", "new"))
+    other, release = (register_made(sessions, name) for name in ("old", "new"))
     large = make_job(sessions, release, units)
     tidy(sessions)
     if explain:
@@ -81,61 +84,54 @@ def tidy(sessions: sessionmaker[Session]) -> None:
         connection.execution_options(isolation_level="AUTOCOMMIT").exec_driver_sql("VACUUM ANALYZE")
 
 
-def make_release(sessions: sessionmaker[Session], name: str) -> int:
-    """Write a release."""
-    with sessions.begin() as session:
-        statement = text("""INSERT INTO release (fingerprint, name, weights_sha256, code_version, metrics, manifest)
-                            VALUES (:name, :name, '', '', '{}', '{}') RETURNING release_id""")
-        return int(session.execute(statement, {"name": name}).scalar_one())
-
-
-def make_job(sessions: sessionmaker[Session], release_id: int, units: int) -> int:
+def make_job(sessions: sessionmaker[Session], release: ReleaseIds, units: int) -> int:
     """Write a job of images, as submitting them one by one would."""
     steps = (
         """INSERT INTO media_file (sha256, uri, location, kind)
            SELECT encode(sha256((:release || ' ' || n)::bytea), 'hex'), '/large/' || n, '/large/' || n, 'image'
            FROM generate_series(1, :units) n""",
-        """INSERT INTO analysis (media_id, release_id, sampling) SELECT media_id, :release, '2/s' FROM media_file
+        """INSERT INTO analysis (media_id, finder_id, sampling) SELECT media_id, :finder, '2/s' FROM media_file
            WHERE media_id > (SELECT max(media_id) - :units FROM media_file) ORDER BY media_id""",
         """INSERT INTO unit (analysis_id, release_id, turn)
-           SELECT analysis_id, release_id, row_number() OVER (ORDER BY analysis_id)
-           FROM analysis WHERE release_id = :release""",
+           SELECT analysis_id, :release, row_number() OVER (ORDER BY analysis_id)
+           FROM analysis WHERE finder_id = :finder""",
         """INSERT INTO job_item (job_id, item_no, uri, media_id, analysis_id)
            SELECT :job, row_number() OVER (ORDER BY analysis_id), '', media_id, analysis_id FROM analysis
-           WHERE release_id = :release""",
+           WHERE finder_id = :finder""",
     )
     with sessions.begin() as session:
         statement = text("INSERT INTO job (name, options) VALUES ('large', '{}') RETURNING job_id")
         job_id = int(session.execute(statement).scalar_one())
+        values = {"release": release.release_id, "finder": release.finder_id, "units": units, "job": job_id}
         for step in steps:
-            session.execute(text(step), {"release": release_id, "units": units, "job": job_id})
+            session.execute(text(step), values)
     return job_id
 
 
 _submitted = iter(range(1_000_000_000))
 
 
-def small_job(sessions: sessionmaker[Session], release_id: int) -> None:
+def small_job(sessions: sessionmaker[Session], release: ReleaseIds) -> None:
     """Submit ten images."""
     names = [f"/small/{next(_submitted)}" for _ in range(10)]
     files = [FoundFile(n, Path(n), hashlib.sha256(n.encode()).hexdigest(), "image", "jpeg", 1) for n in names]
-    wanted = Submission(name="small", release_id=release_id, frames_per_second=2.0, unit_seconds=60.0)
+    wanted = Submission(name="small", release=release, frames_per_second=2.0, unit_seconds=60.0)
     submit(sessions, files, wanted, decoder=None)  # type: ignore[arg-type] - images are not opened
 
 
-def lease(sessions: sessionmaker[Session], release_id: int, *, suspects: bool = False) -> list[ledger.LeasedUnit]:
+def lease(sessions: sessionmaker[Session], release: ReleaseIds, *, suspects: bool = False) -> list[ledger.LeasedUnit]:
     """Lease units as a worker does."""
-    wanted = ledger.Lease(owner="bench", release_id=release_id, seconds=3600, max_attempts=3)
+    wanted = ledger.Lease(owner="bench", release_id=release.release_id, seconds=3600, max_attempts=3)
     with sessions.begin() as session:
         return ledger.lease_units(session, wanted, LIMIT, suspects=suspects)
 
 
-def order(sessions: sessionmaker[Session], release_id: int, units: int) -> list[int]:
+def order(sessions: sessionmaker[Session], release: ReleaseIds, units: int) -> list[int]:
     """Return the units that are leased before the files of one more small job."""
-    while any(unit.location.startswith("/small") for unit in lease(sessions, release_id)):
+    while any(unit.location.startswith("/small") for unit in lease(sessions, release)):
         pass
-    small_job(sessions, release_id)
-    leased = [unit.location for _ in range(units // LIMIT) for unit in lease(sessions, release_id)]
+    small_job(sessions, release)
+    leased = [unit.location for _ in range(units // LIMIT) for unit in lease(sessions, release)]
     return [number + 1 for number, location in enumerate(leased) if location.startswith("/small")]
 
 
@@ -168,9 +164,9 @@ def show(what: str, run: Callable[[], object], times: int) -> None:
     print(f"{what} | {statistics.median(spent):.1f} | {spent[int(0.95 * (len(spent) - 1))]:.1f}", flush=True)
 
 
-def print_plan(sessions: sessionmaker[Session], release_id: int) -> None:
+def print_plan(sessions: sessionmaker[Session], release: ReleaseIds) -> None:
     """Print how PostgreSQL finds the next units."""
-    wanted = {"release_id": release_id, "owner": "", "seconds": 1, "limit": LIMIT, "held": []}
+    wanted = {"release_id": release.release_id, "owner": "", "seconds": 1, "limit": LIMIT, "held": []}
     with sessions() as session:
         plan = session.scalars(text(f"EXPLAIN (ANALYZE, BUFFERS) {ledger._LEASE_FRESH.text}"), wanted)  # noqa: SLF001
         print("\n".join(plan))

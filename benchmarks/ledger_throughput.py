@@ -19,24 +19,32 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 import numpy as np
-from lease_scale import LIMIT, make_job, make_release, tidy
+from lease_scale import LIMIT, make_job, tidy
+from made_release import register_made
 from sqlalchemy import text
 
 from db.engine import make_engine, session_factory
 from db.schema.migrate import upgrade
 from db.server.embedded import EmbeddedPostgres
+from models.manifest import read_manifest
+from models.release import DEFAULT
 from worker.analysis.results import StoredFaces, UnitResult
 from worker.analysis.store.writer import Writer, WriterContext
 from worker.ledger.leases import LeaseHolder, make_owner
 from worker.ledger.units import Lease
 from worker.storage.crops import CropStore
+from worker.types import HeadRows
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Barrier
 
     from sqlalchemy.orm import Session, sessionmaker
 
+    from models.branches import BranchSpec
+    from worker.ledger.releases import ReleaseIds
+
 EMBEDDING = 128  # numbers
+BRANCHES = read_manifest(DEFAULT).branches
 GOAL_MS = 5.0  # of wall time per unit
 
 
@@ -45,13 +53,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--units", type=int, default=20_000, help="Stills to lease and store.")
     parser.add_argument("--processes", type=int, default=8, help="Workers at once.")
-    parser.add_argument("--faces", type=int, default=0, help="Faces of a still, with embedding, without predictions.")
+    parser.add_argument("--faces", type=int, default=0, help="Faces of a still, with embeddings.")
+    parser.add_argument("--heads", action="store_true", help="With predictions of the shipped release.")
     wanted = parser.parse_args()
     with TemporaryDirectory(prefix="facet-bench-") as folder, EmbeddedPostgres(Path(folder)) as server:
         upgrade(server.url)
         engine = make_engine(server.url)
         sessions = session_factory(engine)
-        release = make_release(sessions, "measured")
+        release = register_made(sessions, "measured")
         make_job(sessions, release, wanted.units)
         tidy(sessions)
         engine.dispose()  # before the processes are forked: each makes connections of its own
@@ -67,13 +76,11 @@ def main() -> None:
     sys.exit(bool(wrong))
 
 
-def run(url: str, release: int, wanted: argparse.Namespace) -> tuple[float, list[float]]:
+def run(url: str, release: ReleaseIds, wanted: argparse.Namespace) -> tuple[float, list[float]]:
     """Run all processes; returns the seconds from their common start to the last end, and their leases' ms."""
     context = multiprocessing.get_context("fork")
     start, told = context.Barrier(wanted.processes + 1), context.Queue()
-    workers = [
-        context.Process(target=work, args=(url, release, wanted.faces, start, told)) for _ in range(wanted.processes)
-    ]
+    workers = [context.Process(target=work, args=(url, release, wanted, start, told)) for _ in range(wanted.processes)]
     for worker in workers:
         worker.start()
     start.wait()
@@ -85,11 +92,13 @@ def run(url: str, release: int, wanted: argparse.Namespace) -> tuple[float, list
     return seconds, leases
 
 
-def work(url: str, release: int, faces: int, start: Barrier, told: multiprocessing.Queue[list[float]]) -> None:
+def work(
+    url: str, release: ReleaseIds, wanted: argparse.Namespace, start: Barrier, told: multiprocessing.Queue[list[float]]
+) -> None:
     """Lease and store until nothing is due."""
     sessions = session_factory(make_engine(url))
     spent: list[float] = []
-    lease = Lease(owner=make_owner(), release_id=release, seconds=90, max_attempts=3)
+    lease = Lease(owner=make_owner(), release_id=release.release_id, seconds=90, max_attempts=3)
     with sessions.begin() as session:
         session.execute(text("SELECT 1"))
     start.wait()
@@ -104,14 +113,16 @@ def work(url: str, release: int, faces: int, start: Barrier, told: multiprocessi
             if not units:
                 break
             for unit in units:
-                writer.store(UnitResult(unit=unit, frame_count=1, faces=(some_faces(faces),) if faces else ()))
+                faces = (some_faces(wanted.faces, heads=wanted.heads),) if wanted.faces else ()
+                writer.store(UnitResult(unit=unit, frame_count=1, faces=faces))
             writer.wait()  # a worker holds a bounded count of units, too
     told.put(spent)
 
 
-def some_faces(count: int) -> StoredFaces:
+def some_faces(count: int, *, heads: bool = False) -> StoredFaces:
     """Return faces as the model would."""
-    embeddings = np.random.default_rng().normal(size=(count, EMBEDDING)).astype(np.float32)
+    random = np.random.default_rng()
+    embeddings = random.normal(size=(count, EMBEDDING)).astype(np.float32)
     return StoredFaces(
         frame_index=np.zeros(count, np.int64),
         at_seconds=np.zeros(count),
@@ -121,7 +132,18 @@ def some_faces(count: int) -> StoredFaces:
         quality=np.ones(count, np.float32),
         dropped=(None,) * count,
         embeddings=embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True),
+        heads={branch.task: some_answers(branch, count) for branch in BRANCHES} if heads else {},
     )
+
+
+def some_answers(branch: BranchSpec, count: int) -> HeadRows:
+    """Return what a head would say of some faces."""
+    size = (count, len(branch.labels))
+    random = np.random.default_rng()
+    probabilities = random.random(size).astype(np.float32)
+    value, low, high = random.random((3, count)).astype(np.float32) if branch.kind == "age" else (None, None, None)
+    codes = random.integers(0, 65536, size).astype(np.uint16)
+    return HeadRows(branch.labels, probabilities, value, low, high, codes=codes)
 
 
 def check(sessions: sessionmaker[Session], units: int) -> int:

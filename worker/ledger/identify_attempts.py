@@ -53,7 +53,7 @@ def count_failure(sessions: sessionmaker[Session], trunk_id: int, error: str) ->
 
 def is_broken_off(session: Session, trunk_id: int) -> bool:
     """Whether a batch was begun and broken off; the caller holds the lock of people, so none works on it."""
-    statement = text("SELECT identifying IS NOT NULL FROM trunk_state WHERE trunk_id = :trunk_id")
+    statement = text("SELECT EXISTS (SELECT FROM trunk_state WHERE trunk_id = :trunk_id AND identifying IS NOT NULL)")
     return bool(session.execute(statement, {"trunk_id": trunk_id}).scalar_one())
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DataError, OperationalError
 
 from worker.analysis.results import StoredFaces, UnitResult
-from worker.analysis.store.rows import strip_name
+from worker.analysis.store.face_rows import strip_name
 from worker.analysis.store.writer import Writer, WriterContext
 from worker.errors import RetryableError
 from worker.ledger.leases import LeaseHolder
@@ -114,7 +114,7 @@ def test_a_database_that_is_full_is_away(archive, tmp_path, monkeypatch):
     def full(*_):
         raise OperationalError("COPY", {}, DiskFull("could not extend file: No space left on device"))
 
-    monkeypatch.setattr("worker.analysis.store.rows.copy_rows", full)
+    monkeypatch.setattr("worker.analysis.store.face_rows.copy_columns", full)
     with pytest.raises(RetryableError, match="could not extend file"):
         analyse(archive, CropStore(str(tmp_path / "crops")))
     assert units(archive) == [("pending", 0, None, None)]
