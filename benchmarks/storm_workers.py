@@ -24,7 +24,7 @@ from worker.identity.identifier import Identifier
 from worker.ledger import analyses
 from worker.ledger import units as ledger
 from worker.ledger.leases import LeaseHolder, make_owner
-from worker.ledger.unreachable import UnreachablePlaces
+from worker.ledger.unreachable.places import UnreachablePlaces
 from worker.ledger.upkeep.orphans import remove_orphans
 from worker.storage.crops import CropStore
 from worker.storage.transactions import run_transaction

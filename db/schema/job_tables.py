@@ -9,15 +9,23 @@ from sqlalchemy.orm import Mapped, mapped_column, relationship
 from db.base import Base, Count, Created, JsonObject, RowId, one_of
 
 SubmissionState = Literal["open", "ended", "broken"]
+JobKind = Literal["submission", "reprocess"]
+JobSpeed = Literal["low", "normal", "full"]
 
 
 class Job(Base):
-    """A submission."""
+    """A submission of files, or the reprocessing of what a release lacks."""
 
     __tablename__ = "job"
     __table_args__ = (
         CheckConstraint("keep_days > 0", "keep_days"),
         CheckConstraint(one_of("submission", get_args(SubmissionState)), "submission"),
+        CheckConstraint(one_of("kind", get_args(JobKind)), "kind"),
+        CheckConstraint(one_of("speed", get_args(JobSpeed)), "speed"),
+        CheckConstraint("(kind = 'reprocess') = (release_id IS NOT NULL)", "release"),
+        # The few of which no unit is leased, and the few that fill in what a release lacks.
+        Index("ix_job_paused", "job_id", postgresql_where=text("paused_at IS NOT NULL")),
+        Index("ix_job_reprocess", "job_id", postgresql_where=text("kind = 'reprocess' AND finished_at IS NULL")),
         Index("ix_job_kept", "job_id", postgresql_where=text("keep_days IS NOT NULL")),
     )
 
@@ -37,6 +45,13 @@ class Job(Base):
     submission: Mapped[SubmissionState] = mapped_column(Text, server_default=text("'ended'"))
     # Time of the last write of its submission.
     written_at: Mapped[datetime | None]
+    kind: Mapped[JobKind] = mapped_column(Text, server_default=text("'submission'"))
+    # The release whose rows a reprocess job fills in; null for a submission.
+    release_id: Mapped[int | None] = mapped_column(ForeignKey("facet.release.release_id"))
+    # Set while none of its units is leased.
+    paused_at: Mapped[datetime | None]
+    # The share of a worker's time that a reprocess job takes: a quarter, a half, all.
+    speed: Mapped[JobSpeed] = mapped_column(Text, server_default=text("'full'"))
 
     items: Mapped[list["JobItem"]] = relationship(back_populates="job", passive_deletes=True)
 
@@ -61,3 +76,29 @@ class JobItem(Base):
     reason: Mapped[str | None]
 
     job: Mapped[Job] = relationship(back_populates="items")
+
+
+class ReprocessFace(Base):
+    """A face to which a reprocess job is limited; deleted when the job ends."""
+
+    __tablename__ = "reprocess_face"
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("facet.job.job_id", ondelete="CASCADE"), primary_key=True)
+    # No foreign key: it would need an index. A face that is gone is not found.
+    face_id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+
+
+class ReprocessGap(Base):
+    """Faces of an analysis that a reprocess job cannot fill in, with the reason."""
+
+    __tablename__ = "reprocess_gap"
+    __table_args__ = (Index("ix_reprocess_gap_analysis_id", "analysis_id"),)
+
+    job_id: Mapped[int] = mapped_column(ForeignKey("facet.job.job_id", ondelete="CASCADE"), primary_key=True)
+    analysis_id: Mapped[int] = mapped_column(
+        ForeignKey("facet.analysis.analysis_id", ondelete="CASCADE"), primary_key=True
+    )
+    # As code: message.
+    reason: Mapped[str] = mapped_column(primary_key=True)
+    # 1 for a file that would have to be analysed again.
+    face_count: Mapped[int]

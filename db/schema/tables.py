@@ -24,11 +24,11 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from db.base import Base, Count, Created, HalfEmbedding, Json, Real, RowId, one_of
-from db.schema.job_tables import Job, JobItem
+from db.schema.job_tables import Job, JobItem, ReprocessFace, ReprocessGap
 from db.schema.people_tables import (
     Correction,
     CorrectionAnchor,
@@ -41,22 +41,21 @@ from db.schema.people_tables import (
     RegroupProposal,
 )
 from db.schema.release_tables import Layer, Release, ReleaseHistory, ReleaseReading, TrunkState
+from db.schema.unit_table import Unit
 from db.schema.upkeep_tables import CropCheck, CropWalk, ErasureFailure, FileRemoval, UpkeepRun
 
 __all__ = (
     "Analysis", "Appearance", "AppearancePrediction", "Correction", "CorrectionAnchor", "CropCheck", "CropStrip",
     "CropWalk", "ErasureFailure", "Face", "FaceEmbedding", "FileRemoval", "Job", "JobItem", "Layer", "MediaFile",
     "MergeCandidate", "Person", "PersonEmbedding", "PersonReading", "PersonTotal", "Prediction", "RegroupChange",
-    "RegroupProposal", "Release", "ReleaseHistory", "ReleaseReading", "SceneCut", "TrunkState", "Unit", "UpkeepRun",
+    "RegroupProposal", "Release", "ReleaseHistory", "ReleaseReading", "ReprocessFace", "ReprocessGap", "SceneCut",
+    "TrunkState", "Unit", "UpkeepRun",
 )  # fmt: skip
 
 MediaKind = Literal["image", "video"]
 AnalysisState = Literal["pending", "done", "rejected", "quarantined", "cancelled"]
-UnitState = Literal["pending", "leased", "done", "rejected", "quarantined", "cancelled"]
-UnitStage = Literal["analyse", "finish"]
 
 ANALYSIS_STATES: tuple[str, ...] = get_args(AnalysisState)
-UNIT_STATES: tuple[str, ...] = get_args(UnitState)
 
 
 class MediaFile(Base):
@@ -138,69 +137,6 @@ class Analysis(Base):
 
     media: Mapped[MediaFile] = relationship(back_populates="analyses")
     units: Mapped[list["Unit"]] = relationship(back_populates="analysis", passive_deletes=True)
-
-
-class Unit(Base):
-    """The part of an analysis that a worker leases: one image, or one time range of a video."""
-
-    __tablename__ = "unit"
-    __table_args__ = (
-        UniqueConstraint("analysis_id", "ordinal"),
-        # Units that no worker began, in their order; the release first, since a worker serves one.
-        Index(
-            "ix_unit_lease",
-            "release_id",
-            text("priority DESC"),
-            "turn",
-            "unit_id",
-            postgresql_where=text("state = 'pending' AND attempts = 0"),
-        ),
-        # The few that a worker holds or held: suspects and lost leases are found among a million that wait.
-        Index(
-            "ix_unit_tried",
-            "release_id",
-            text("priority DESC"),
-            "turn",
-            "unit_id",
-            postgresql_where=text("state IN ('pending', 'leased') AND attempts > 0"),
-        ),
-        # Finds analyses whose last unit ended before the analysis did.
-        Index("ix_unit_quarantined", "release_id", "analysis_id", postgresql_where=text("state = 'quarantined'")),
-        Index("ix_unit_finished_at", "finished_at", postgresql_where=text("finished_at IS NOT NULL")),
-        CheckConstraint(one_of("state", UNIT_STATES), "state"),
-        CheckConstraint("state <> 'leased' OR (owner IS NOT NULL AND lease_until IS NOT NULL)", "lease"),
-        CheckConstraint("end_seconds > start_seconds", "range"),
-        CheckConstraint(one_of("stage", get_args(UnitStage)), "stage"),
-    )
-
-    unit_id: Mapped[RowId]
-    analysis_id: Mapped[int] = mapped_column(ForeignKey("facet.analysis.analysis_id", ondelete="CASCADE"))
-    # The release whose workers do it, and whose layers its rows belong to.
-    release_id: Mapped[int] = mapped_column(ForeignKey("facet.release.release_id"))
-    ordinal: Mapped[Count]
-    # At most one is 'finish', created when the others have ended: it joins the faces of all of them to appearances.
-    stage: Mapped[UnitStage] = mapped_column(Text, server_default=text("'analyse'"))
-    start_seconds: Mapped[float | None]
-    end_seconds: Mapped[float | None]
-    state: Mapped[UnitState] = mapped_column(Text, server_default=text("'pending'"))
-    priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
-    # Its virtual time: frames of its job before it, from the virtual time of others at submission; lower goes first.
-    turn: Mapped[int] = mapped_column(server_default=text("0"))
-    attempts: Mapped[Count]
-    token: Mapped[int] = mapped_column(server_default=text("0"))
-    owner: Mapped[str | None]
-    lease_until: Mapped[datetime | None]
-    not_before: Mapped[datetime | None]
-    last_error: Mapped[str | None]
-    started_at: Mapped[datetime | None]
-    finished_at: Mapped[datetime | None]
-    frame_count: Mapped[Count]
-    face_count: Mapped[Count]
-    stage_seconds: Mapped[Json | None]
-    # Parts of the file that were not analysed, and results that are doubtful.
-    notes: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
-
-    analysis: Mapped[Analysis] = relationship(back_populates="units")
 
 
 class SceneCut(Base):

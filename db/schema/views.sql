@@ -208,25 +208,34 @@ CREATE OR REPLACE VIEW facet.jobs AS
 SELECT
     j.job_id,
     j.name,
-    coalesce(i.items, 0) + j.erased_done + j.erased_rejected + j.erased_quarantined AS submitted,
-    coalesce(i.done, 0) + j.erased_done AS done,
-    coalesce(i.rejected, 0) + j.erased_rejected AS rejected,
-    coalesce(i.quarantined, 0) + j.erased_quarantined AS quarantined,
-    coalesce(i.pending, 0) AS pending,
+    (
+        coalesce(i.items, 0) + coalesce(b.faces, 0) + coalesce(g.faces, 0)
+        + j.erased_done + j.erased_rejected + j.erased_quarantined
+    )::bigint AS submitted,
+    (coalesce(i.done, 0) + coalesce(b.done, 0) + j.erased_done)::bigint AS done,
+    (coalesce(i.rejected, 0) + coalesce(g.faces, 0) + j.erased_rejected)::bigint AS rejected,
+    (coalesce(i.quarantined, 0) + coalesce(b.quarantined, 0) + j.erased_quarantined)::bigint AS quarantined,
+    (coalesce(i.pending, 0) + coalesce(b.pending, 0))::bigint AS pending,
     j.submitted_at,
     CASE
-        WHEN coalesce(i.pending, 0) = 0 AND w.submission <> 'open' THEN greatest(j.finished_at, i.finished_at, j.written_at)
+        WHEN coalesce(i.pending, 0) + coalesce(b.pending, 0) = 0 AND w.submission <> 'open'
+            THEN greatest(j.finished_at, i.finished_at, j.written_at)
     END AS finished_at,
     j.erased_done + j.erased_rejected + j.erased_quarantined AS erased,
     j.submitted_at + make_interval(days => j.keep_days) AS keep_until,
-    coalesce(i.cancelled, 0) AS cancelled,
+    (coalesce(i.cancelled, 0) + coalesce(b.cancelled, 0))::bigint AS cancelled,
     w.submission,
-    coalesce(i.lacking, 0) AS lacking
+    coalesce(i.lacking, 0) AS lacking,
+    j.kind,
+    r.name AS release,
+    j.paused_at IS NOT NULL AS paused
 FROM facet.job AS j
+LEFT JOIN facet.release AS r ON r.release_id = coalesce(j.release_id, (j.options ->> 'release_id')::bigint)
 CROSS JOIN LATERAL (
     SELECT
         CASE
-            WHEN j.submission = 'open' AND j.written_at < now() - INTERVAL '1 hour' THEN 'broken'
+            WHEN j.kind = 'submission' AND j.submission = 'open' AND j.written_at < now() - INTERVAL '1 hour'
+                THEN 'broken'
             ELSE j.submission
         END AS submission
 ) AS w
@@ -266,14 +275,34 @@ LEFT JOIN (
         LEFT JOIN facet.analysis AS a USING (analysis_id)
     ) AS s
     GROUP BY s.job_id
-) AS i USING (job_id);
+) AS i USING (job_id)
+LEFT JOIN (
+    SELECT
+        u.job_id,
+        sum(u.face_count) AS faces,
+        sum(u.face_count) FILTER (WHERE u.state = 'done') AS done,
+        sum(u.face_count) FILTER (WHERE u.state = 'quarantined') AS quarantined,
+        sum(u.face_count) FILTER (WHERE u.state IN ('pending', 'leased')) AS pending,
+        sum(u.face_count) FILTER (WHERE u.state = 'cancelled') AS cancelled
+    FROM facet.unit AS u
+    WHERE u.job_id IS NOT NULL
+    GROUP BY u.job_id
+) AS b USING (job_id)
+LEFT JOIN (
+    SELECT n.job_id, sum(n.face_count) AS faces
+    FROM facet.reprocess_gap AS n
+    GROUP BY n.job_id
+) AS g USING (job_id);
 
-COMMENT ON VIEW facet.jobs IS 'A submission; submitted = done + rejected + quarantined + cancelled + pending, always.';
+COMMENT ON VIEW facet.jobs IS
+    'A submission or a reprocessing; submitted = done + rejected + quarantined + cancelled + pending, always.';
 COMMENT ON COLUMN facet.jobs.job_id IS 'Number of the job.';
 COMMENT ON COLUMN facet.jobs.name IS 'Name given at submission.';
-COMMENT ON COLUMN facet.jobs.submitted IS 'Files in it; a file met twice counts twice.';
-COMMENT ON COLUMN facet.jobs.done IS 'Files that were analysed.';
-COMMENT ON COLUMN facet.jobs.rejected IS 'Files that cannot be analysed; `facet status` and media.reason say why.';
+COMMENT ON COLUMN facet.jobs.submitted IS
+    'Files in it, a file met twice counts twice; of a reprocessing faces, once for each way, and files analysed again.';
+COMMENT ON COLUMN facet.jobs.done IS 'Files that were analysed; faces that were reprocessed.';
+COMMENT ON COLUMN facet.jobs.rejected IS
+    'Files that cannot be analysed; `facet status` and media.reason say why. Faces without a source to reprocess them.';
 COMMENT ON COLUMN facet.jobs.quarantined IS 'Files set aside because they kept killing their worker.';
 COMMENT ON COLUMN facet.jobs.pending IS 'Files that wait or are being analysed.';
 COMMENT ON COLUMN facet.jobs.submitted_at IS 'When it was submitted.';
@@ -288,6 +317,10 @@ COMMENT ON COLUMN facet.jobs.submission IS
     'open (files are still being read), ended, or broken: stopped, failed or silent for an hour, so files may be missing.';
 COMMENT ON COLUMN facet.jobs.lacking IS
     'Of the done files, those that the active release lacks: another release analysed them; facet reprocess fills them in.';
+COMMENT ON COLUMN facet.jobs.kind IS
+    'submission, or reprocess: it fills in what a release lacks, and counts faces.';
+COMMENT ON COLUMN facet.jobs.release IS 'The release under which its files are analysed or its faces reprocessed.';
+COMMENT ON COLUMN facet.jobs.paused IS 'True while no worker takes its units; `facet jobs resume` lets it go on.';
 
 
 -- The columns of the active reading that decode a head's scores are looked up once for a query. Scores stand in one

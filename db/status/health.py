@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from db.status.jobs import FAILED
+from db.status.paused import BATCH_WANTED, WANTED
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -19,8 +20,12 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 # The first analysis that has not ended is the oldest, except for one that was cancelled and requeued.
-_HEALTH = text("""
-SELECT (SELECT count(*) FROM unit WHERE state = 'pending' AND attempts = 0) AS fresh,
+_HEALTH = text(f"""
+SELECT (SELECT count(*) FROM unit AS u
+        WHERE state = 'pending' AND attempts = 0 AND stage <> 'reprocess' AND {WANTED})
+       + (SELECT count(*) FROM unit AS u
+          WHERE state IN ('pending', 'leased') AND stage = 'reprocess' AND state = 'pending' AND attempts = 0
+            AND {BATCH_WANTED}) AS fresh,
        tried.*,
        (SELECT cast(extract(epoch FROM now() - submitted_at) AS float8) FROM analysis
         WHERE state = 'pending' ORDER BY analysis_id LIMIT 1) AS oldest_seconds,
@@ -33,13 +38,14 @@ FROM (
     FROM unit
     WHERE state IN ('pending', 'leased') AND attempts > 0
 ) AS tried
-""")
+""")  # noqa: S608 - constants
 
 _SUMS = text("""
 SELECT CASE WHEN state = 'pending' AND attempts > 0 THEN 'suspect'
             WHEN state = 'leased' AND lease_until < now() THEN 'abandoned'
             ELSE state END AS state,
-       count(*) AS units, sum(frame_count) AS frames, sum(face_count) AS faces, sum(attempts) AS attempts,
+       count(*) AS units, sum(frame_count) AS frames,
+       coalesce(sum(face_count) FILTER (WHERE stage <> 'reprocess'), 0) AS faces, sum(attempts) AS attempts,
        count(DISTINCT owner) FILTER (WHERE state = 'leased' AND lease_until >= now()) AS workers,
        (SELECT cast(extract(epoch FROM now() - submitted_at) AS float8) FROM analysis
         WHERE state = 'pending' ORDER BY analysis_id LIMIT 1) AS oldest_seconds
@@ -56,12 +62,13 @@ FROM release AS r
 WHERE NOT r.active AND coalesce(
     (
         SELECT true FROM unit AS u
-        WHERE u.release_id = r.release_id AND u.state = 'pending' AND u.attempts = 0
+        WHERE u.release_id = r.release_id AND u.state = 'pending' AND u.attempts = 0 AND u.stage <> 'reprocess'
         ORDER BY u.priority DESC, u.turn LIMIT 1
     ),
     (
         SELECT true FROM unit AS u
         WHERE u.release_id = r.release_id AND u.state IN ('pending', 'leased') AND u.attempts > 0
+          AND u.stage <> 'reprocess'
         ORDER BY u.priority DESC, u.turn LIMIT 1
     )
 )
@@ -123,6 +130,7 @@ class LedgerSums:
     """By state; suspects among waiting units and abandoned among leased ones are states of their own."""
     frames: int
     faces: int
+    """Detected faces; reprocessed ones are not counted again."""
     attempts: int
     workers: int
     """Worker processes that hold a lease."""

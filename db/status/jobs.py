@@ -17,18 +17,21 @@ _LATEST = text("SELECT job_id FROM job ORDER BY job_id DESC LIMIT :limit")
 
 # One job at a time, each by its number: a job of ten files is looked up, one of a million is counted from indexes.
 _JOB = text("""
-SELECT job_id, name, submitted, done, rejected, quarantined, cancelled, pending, submitted_at, finished_at, submission
+SELECT job_id, name, submitted, done, rejected, quarantined, cancelled, pending, submitted_at, finished_at, submission,
+       kind, release, paused
 FROM jobs
 WHERE job_id = :job_id
 """)
 
 # The others read one job, or all: then there is no condition at all, since with one like "or no job was given"
 # PostgreSQL would read every row.
-_OF_JOB = "AND analysis_id IN (SELECT analysis_id FROM job_item WHERE job_id = :job_id)"
+_OF_JOB = """AND u.unit_id IN (
+    SELECT b.unit_id FROM unit AS b WHERE b.job_id = :job_id
+    UNION ALL SELECT p.unit_id FROM job_item AS i JOIN unit AS p USING (analysis_id) WHERE i.job_id = :job_id)"""
 
 _UNITS = """
 SELECT state, count(*) AS units
-FROM unit
+FROM unit AS u
 WHERE true {of_job}
 GROUP BY state
 ORDER BY state
@@ -36,7 +39,7 @@ ORDER BY state
 
 _PACE = """
 SELECT count(*) AS units, coalesce(sum(frame_count), 0) AS frames, coalesce(sum(face_count), 0) AS faces
-FROM unit
+FROM unit AS u
 WHERE finished_at > now() - make_interval(secs => :seconds) {of_job}
 """
 
@@ -60,7 +63,8 @@ LIMIT :limit
 
 
 _TROUBLED = """
-SELECT u.unit_id, m.uri,
+SELECT u.unit_id,
+       coalesce(m.uri, u.way || ' of ' || u.face_count || ' faces from number ' || u.first_id) AS uri,
        CASE WHEN u.state = 'pending' THEN 'failing'
             WHEN u.lease_until < now() THEN 'abandoned'
             ELSE 'slow' END AS trouble,
@@ -68,8 +72,8 @@ SELECT u.unit_id, m.uri,
        CASE WHEN u.state = 'leased' THEN cast(extract(epoch FROM now() - u.started_at) AS float8) END AS leased_seconds,
        u.last_error
 FROM unit AS u
-JOIN analysis AS a USING (analysis_id)
-JOIN media_file AS m USING (media_id)
+LEFT JOIN analysis AS a USING (analysis_id)
+LEFT JOIN media_file AS m USING (media_id)
 WHERE u.state IN ('pending', 'leased') AND u.attempts > 0 AND (
     u.state = 'pending'
     OR u.state = 'leased' AND (u.lease_until < now() OR u.started_at < now() - make_interval(secs => :slow_seconds))
@@ -79,9 +83,15 @@ LIMIT :limit
 """
 
 
+_GAPS = text("""
+SELECT reason, cast(sum(face_count) AS bigint) AS faces, count(DISTINCT analysis_id) AS files
+FROM reprocess_gap WHERE job_id = :job_id GROUP BY reason ORDER BY faces DESC, reason
+""")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobCounts:
-    """A job; submitted = done + rejected + quarantined + cancelled + pending."""
+    """A job, in files or in faces to reprocess; submitted = done + rejected + quarantined + cancelled + pending."""
 
     job_id: int
     name: str
@@ -95,6 +105,11 @@ class JobCounts:
     finished_at: datetime | None
     submission: str
     """open (files are still being read), ended or broken."""
+    kind: str = "submission"
+    """submission or reprocess, which counts faces."""
+    release: str | None = None
+    """The release that analyses its files, or whose lack it fills in."""
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,11 +150,21 @@ class FailedFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """Faces that a reprocess job cannot fill in, for one reason."""
+
+    reason: str
+    faces: int
+    files: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TroubledUnit:
     """A unit that needs attention."""
 
     unit_id: int
     uri: str
+    """Of its file; of a batch its way and faces."""
     trouble: str
     """slow (leased for long), abandoned (its lease expired) or failing (tried before, waits for another attempt)."""
     attempts: int
@@ -194,6 +219,16 @@ def read_failures(session: Session, *, job_id: int | None = None, limit: int = 2
     """
     rows = session.execute(_FAILURES, {"job_id": job_id, "limit": limit})
     return [FailedFile(**row) for row in rows.mappings()]
+
+
+def read_gaps(session: Session, *, job_id: int) -> list[Gap]:
+    """Return the faces that a reprocess job cannot fill in, the most frequent reason first.
+
+    Args:
+        session: an open session.
+        job_id: the job.
+    """
+    return [Gap(**row) for row in session.execute(_GAPS, {"job_id": job_id}).mappings()]
 
 
 def read_troubled_units(

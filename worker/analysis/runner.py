@@ -25,7 +25,7 @@ from worker.identity.identifier import Identifier
 from worker.ledger import analyses, releases
 from worker.ledger import units as ledger
 from worker.ledger.leases import LeaseHolder, make_owner
-from worker.ledger.unreachable import UnreachablePlaces
+from worker.ledger.unreachable.places import UnreachablePlaces
 from worker.ledger.upkeep.orphans import remove_orphans
 from worker.ledger.upkeep.staged_members import open_sources
 from worker.storage.crops import CropStore

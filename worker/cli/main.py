@@ -14,7 +14,9 @@ from sqlalchemy.exc import DBAPIError
 
 from db.errors import DatabaseError
 from models.inference.threads import set_wait_policy
-from worker.cli import admin, analyze, annotate, ask, forget, jobs, search, workers
+from worker.cli import admin, analyze, annotate, ask, forget, search, workers
+from worker.cli.jobs import commands as jobs
+from worker.cli.jobs import pausing
 from worker.cli.people.app import app as people_app
 from worker.errors import FacetError, UsageError
 from worker.masking import MaskingFormatter, masked
@@ -37,6 +39,7 @@ app = typer.Typer(
 )
 for group in (analyze, jobs, workers, ask, search, annotate, forget, admin):
     group.add_commands(app)
+app.add_typer(pausing.app, name="jobs")
 app.add_typer(people_app, name="people")
 app.add_typer(admin.releases, name="releases")
 app.add_typer(admin.database, name="db")

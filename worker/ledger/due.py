@@ -1,8 +1,10 @@
 """Which units are due, and which this host can read: the one place where these conditions are written.
 
 A *fresh* unit was never leased, or was returned untouched. A *suspect* was leased before: its attempt failed, or its
-worker died. A fresh unit is due at once, a suspect after a pause or when its lease has run out. Conditions read a row
-of ``unit`` as ``u``.
+worker died. A fresh unit is due at once, a suspect after a pause or when its lease has run out. No unit is due that
+only paused jobs wait for. Conditions read a row of ``unit`` as ``u``.
+
+Batches of reprocess jobs have an index of their own: workers of any release take them, after the units of analyses.
 """
 
 from __future__ import annotations
@@ -11,16 +13,20 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from db.status.paused import BATCH_WANTED, WANTED
+
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from sqlalchemy.orm import Session
 
-# FRESH and SUSPECT contain the conditions of the partial indexes of ``unit``; without them no index would be used.
-FRESH = "u.state = 'pending' AND u.attempts = 0"
+# FRESH, SUSPECT and BATCH contain the conditions of the partial indexes of ``unit``; without them no index would be
+# used.
+FRESH = "u.state = 'pending' AND u.attempts = 0 AND u.stage <> 'reprocess'"
 RESTED = "u.state = 'pending' AND coalesce(u.not_before, '-infinity') <= now()"  # a suspect whose pause is over
 EXPIRED = "u.state = 'leased' AND u.lease_until < now()"  # its worker died, or was cut off
 SUSPECT = f"u.state IN ('pending', 'leased') AND u.attempts > 0 AND (({RESTED}) OR ({EXPIRED}))"
+BATCH = f"u.stage = 'reprocess' AND u.state IN ('pending', 'leased') AND (({RESTED}) OR ({EXPIRED}))"
 
 FILE_REACHABLE = """NOT EXISTS (
     SELECT FROM media_file AS f, unnest(cast(:unreachable AS text[])) AS place
@@ -29,20 +35,25 @@ FILE_REACHABLE = """NOT EXISTS (
 READABLE = f"(u.stage = 'finish' OR {FILE_REACHABLE})"
 """Condition on a unit ``u`` of an analysis ``a``; a finish unit needs no file."""
 
-# Each half reads the first rows of its index, however many units are done.
+# Each part reads the first rows of its index, however many units are done.
 _COUNT = text(f"""
     SELECT count(*) FROM (
-        (SELECT FROM unit AS u WHERE {FRESH} LIMIT :limit)
+        (SELECT FROM unit AS u WHERE {FRESH} AND {WANTED} LIMIT :limit)
         UNION ALL
-        (SELECT FROM unit AS u WHERE {SUSPECT} LIMIT :limit)
+        (SELECT FROM unit AS u WHERE {SUSPECT} AND u.stage <> 'reprocess' AND {WANTED} LIMIT :limit)
+        UNION ALL
+        (SELECT FROM unit AS u WHERE {BATCH} AND {BATCH_WANTED} LIMIT :limit)
         LIMIT :limit) due""")  # noqa: S608 - the constants above
-_ANY_FRESH = text(f"SELECT EXISTS (SELECT FROM unit AS u WHERE u.release_id = :release_id AND {FRESH})")  # noqa: S608
+_ANY_FRESH = text(f"""
+    SELECT EXISTS (SELECT FROM unit AS u WHERE u.release_id = :release_id AND {FRESH} AND {WANTED})""")  # noqa: S608
 _ANY_RESTED = text(f"""
     SELECT EXISTS (SELECT FROM unit AS u JOIN analysis AS a USING (analysis_id)
-                   WHERE u.release_id = :release_id AND u.attempts > 0 AND {RESTED} AND {READABLE})""")  # noqa: S608
+                   WHERE u.release_id = :release_id AND u.attempts > 0 AND {RESTED} AND {READABLE}
+                     AND {WANTED})""")  # noqa: S608
+_ANY_BATCH = text(f"SELECT EXISTS (SELECT FROM unit AS u WHERE {BATCH} AND {BATCH_WANTED})")  # noqa: S608
 _OPEN = text(f"""
     SELECT count(*) FROM unit AS u JOIN analysis AS a USING (analysis_id)
-    WHERE u.state IN ('pending', 'leased') AND {READABLE}
+    WHERE u.state IN ('pending', 'leased') AND {READABLE} AND {WANTED}
       AND a.analysis_id IN (SELECT analysis_id FROM job_item WHERE job_id = :job_id)""")  # noqa: S608
 
 
@@ -62,6 +73,11 @@ def has_rested_suspect(session: Session, release_id: int, unreachable: Collectio
     return bool(session.execute(_ANY_RESTED, parameters).scalar_one())
 
 
+def has_batch(session: Session) -> bool:
+    """Whether a batch of a reprocess job is due."""
+    return bool(session.execute(_ANY_BATCH).scalar_one())
+
+
 def count_open(session: Session, job_id: int, unreachable: Collection[str] = ()) -> int:
-    """Count the units of a job that have not ended, without those in places that this host cannot read."""
+    """Count the open units of a job's files, without paused ones and those that this host cannot read."""
     return int(session.execute(_OPEN, {"job_id": job_id, "unreachable": list(unreachable)}).scalar_one())

@@ -17,17 +17,20 @@ from sqlalchemy.exc import DBAPIError
 
 from worker.errors import FacetError, LeaseLostError, RetryableError, described
 from worker.ledger import units as ledger
-from worker.ledger.unreachable import UnreachablePlaces
+from worker.ledger.batches import lease_batch
+from worker.ledger.unreachable.places import UnreachablePlaces
 from worker.storage.database import is_unreachable
 from worker.storage.transactions import run_transaction
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from types import TracebackType
 
     from sqlalchemy.orm import Session, sessionmaker
 
     from worker.errors import MediaUnreachable
-    from worker.ledger.units import Lease, LeasedUnit, UnitStage
+    from worker.ledger.batches import Batch
+    from worker.ledger.units import HeldUnit, Lease, LeasedUnit, UnitStage
 
 logger = logging.getLogger(__name__)
 
@@ -58,14 +61,14 @@ class LeaseHolder:
         lease: Lease,
         seconds: float = math.inf,
         unreachable: UnreachablePlaces | None = None,
-        unreturned: list[LeasedUnit] | None = None,
+        unreturned: list[HeldUnit] | None = None,
     ) -> None:
         self._sessions = sessions
         self._until = time.monotonic() + seconds
         self._lease = lease
         self._unreachable = unreachable or UnreachablePlaces()
         self._unreturned = unreturned if unreturned is not None else []
-        self._held: dict[int, LeasedUnit] = {}
+        self._held: dict[int, HeldUnit] = {}
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -132,11 +135,34 @@ class LeaseHolder:
             self._unreachable.search.step_back()
         return [unit for unit in units if unit not in surplus]
 
+    def take_batch(self, jobs: Collection[int] | None = None) -> Batch | None:
+        """Lease a batch of a reprocess job; a suspect is leased only when no other unit is held, and alone.
+
+        Args:
+            jobs: only batches of these jobs; None for all.
+        """
+        with self._lock:
+            held = tuple(self._held)
+            if time.monotonic() >= self._until or any(unit.attempts > 1 for unit in self._held.values()):
+                return None
+        batch = None
+        try:
+            with self._sessions.begin() as session:
+                batch = lease_batch(session, self._lease, held=held, jobs=jobs)
+        except DBAPIError:
+            if batch is not None:
+                self._unreturned.append(batch)  # the answer to COMMIT may be lost while the lease was committed
+            raise
+        if batch is not None:
+            with self._lock:
+                self._held[batch.unit_id] = batch
+        return batch
+
     def avoid(self, unit: LeasedUnit, error: MediaUnreachable) -> None:
         """Take no units for a while from the place where a unit's file should be."""
         self._unreachable.note(unit.unit_id, error)
 
-    def drop(self, unit: LeasedUnit) -> None:
+    def drop(self, unit: HeldUnit) -> None:
         """Forget a unit that ended, here or elsewhere."""
         with self._lock:
             self._held.pop(unit.unit_id, None)
@@ -169,7 +195,7 @@ class LeaseHolder:
                 self._unreturned.extend(units)
             logger.warning("leases not given back", extra={"action": "release_failed", "error": str(err)})
 
-    def _fail(self, session: Session, units: list[LeasedUnit], error: str) -> None:
+    def _fail(self, session: Session, units: list[HeldUnit], error: str) -> None:
         for unit in sorted(units, key=lambda unit: unit.unit_id):
             with suppress(LeaseLostError):
                 ledger.fail_unit(session, unit, error, self._lease.max_attempts)

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import text
 
+from db.status.paused import WANTED
 from worker.errors import LeaseLostError, ReleaseRetiredError
 from worker.ledger.due import EXPIRED, FRESH, READABLE, SUSPECT
-from worker.ledger.waiting import WindowSearch
+from worker.ledger.unreachable.waiting import WindowSearch
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -34,14 +35,20 @@ UnitStage = Literal["analyse", "finish"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LeasedUnit:
-    """One image, or one time range of a video, that this worker holds."""
+class HeldUnit:
+    """A unit that this worker holds."""
 
     unit_id: int
     token: int
     """Fencing token; a result is stored only while the row still carries it."""
     attempts: int
     """How often the unit was leased, this time included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeasedUnit(HeldUnit):
+    """One image, one time range of a video, or the finish of an analysis."""
+
     analysis_id: int
     media_id: int
     sha256: str
@@ -86,7 +93,7 @@ def _lease_statement(due: str) -> TextClause:
         SELECT u.unit_id FROM unit u JOIN analysis a USING (analysis_id)
         WHERE u.release_id = :release_id AND a.state = 'pending' AND {due} AND EXISTS (
               SELECT FROM release WHERE release_id = :release_id AND retired_at IS NULL)
-          AND u.unit_id <> ALL (cast(:held AS bigint[])) AND u.stage = ANY (cast(:stages AS text[]))
+          AND u.unit_id <> ALL (cast(:held AS bigint[])) AND u.stage = ANY (cast(:stages AS text[])) AND {WANTED}
         ORDER BY u.priority DESC, u.turn, u.unit_id
         LIMIT :limit FOR UPDATE OF u SKIP LOCKED)
     UPDATE unit u
@@ -112,6 +119,7 @@ _EXHAUSTED = text(f"""
     WITH given_up AS (
         SELECT unit_id FROM unit u
         WHERE u.release_id = :release_id AND u.attempts > 0 AND {EXPIRED} AND u.attempts >= :max_attempts
+          AND u.stage <> 'reprocess'
         FOR NO KEY UPDATE SKIP LOCKED)
     UPDATE unit u SET state = 'quarantined', finished_at = now(),
         last_error = coalesce(CASE WHEN last_error NOT LIKE 'away: %' THEN last_error END,
@@ -175,7 +183,7 @@ def quarantine_exhausted(session: Session, lease: Lease) -> list[int]:
     return [int(analysis_id) for analysis_id in session.scalars(_EXHAUSTED, parameters)]
 
 
-def heartbeat(session: Session, units: Collection[LeasedUnit], seconds: float) -> int:
+def heartbeat(session: Session, units: Collection[HeldUnit], seconds: float) -> int:
     """Extend the leases of units; return how many were extended.
 
     Units are named with their tokens: an earlier lease of the same process that it no longer works on has to run out.
@@ -217,7 +225,7 @@ _RETIRED = text("""
 
 
 def finish_unit(
-    session: Session, unit: LeasedUnit, outcome: Outcome, note: str | None = None, effort: Effort | None = None
+    session: Session, unit: HeldUnit, outcome: Outcome, note: str | None = None, effort: Effort | None = None
 ) -> None:
     """Write the outcome of a unit, if this worker still holds it.
 
@@ -232,7 +240,7 @@ def finish_unit(
         raise _lost(session, unit, "result")
 
 
-def _lost(session: Session, unit: LeasedUnit, what: str) -> LeaseLostError:
+def _lost(session: Session, unit: HeldUnit, what: str) -> LeaseLostError:
     """Return the error of a unit whose outcome cannot be written."""
     retired = session.execute(_RETIRED, {"unit_id": unit.unit_id}).scalar()
     if retired is not None:
@@ -240,7 +248,7 @@ def _lost(session: Session, unit: LeasedUnit, what: str) -> LeaseLostError:
     return LeaseLostError(f"unit {unit.unit_id} is no longer held under token {unit.token}; its {what} is dropped")
 
 
-def fail_unit(session: Session, unit: LeasedUnit, error: str, max_attempts: int) -> bool:
+def fail_unit(session: Session, unit: HeldUnit, error: str, max_attempts: int) -> bool:
     """Requeue a failed unit with a pause, or quarantine it after the last attempt; return whether it was quarantined.
 
     Raises:
@@ -259,7 +267,7 @@ def fail_unit(session: Session, unit: LeasedUnit, error: str, max_attempts: int)
     return False
 
 
-def release_units(session: Session, units: Iterable[LeasedUnit], owner: str | None = None) -> None:
+def release_units(session: Session, units: Iterable[HeldUnit], owner: str | None = None) -> None:
     """Return units untouched (a clean stop): the attempt does not count.
 
     Args:
@@ -275,7 +283,7 @@ def release_units(session: Session, units: Iterable[LeasedUnit], owner: str | No
         session.execute(statement, {"unit_id": unit.unit_id, "token": unit.token, "owner": owner})
 
 
-def is_held(session: Session, unit: LeasedUnit) -> bool:
+def is_held(session: Session, unit: HeldUnit) -> bool:
     """Whether a unit is still leased under this token."""
     statement = text("""SELECT EXISTS (SELECT FROM unit
                         WHERE unit_id = :unit_id AND token = :token AND state = 'leased')""")

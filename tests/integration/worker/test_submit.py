@@ -311,7 +311,7 @@ def test_a_submission_that_is_stopped_or_silent_is_broken(archive):
 
 
 def test_waiting_for_a_job_waits_for_its_submission(archive, monkeypatch):
-    from worker.cli import jobs
+    from worker.cli.jobs import commands as jobs
 
     monkeypatch.setattr(jobs, "WATCH_SECONDS", 0.01)
     database = SimpleNamespace(sessions=archive.sessions)

@@ -18,7 +18,7 @@ from worker.ledger import units as ledger
 from worker.ledger.leases import LeaseHolder
 from worker.ledger.status.health import run_health_checks
 from worker.ledger.units import leave_unit
-from worker.ledger.unreachable import UnreachablePlaces
+from worker.ledger.unreachable.places import UnreachablePlaces
 from worker.storage.crops import CropStore
 from worker.types import DecodeLimits
 
@@ -109,7 +109,7 @@ def test_hosts_that_lack_a_file_are_named_once_each(archive, monkeypatch):
     archive.add()
     away = MediaUnreachable("/nas", "/nas is not there")
     for host in ("alpha", "beta", "alpha"):
-        monkeypatch.setattr("worker.ledger.unreachable.socket.gethostname", lambda host=host: host)
+        monkeypatch.setattr("worker.ledger.unreachable.places.socket.gethostname", lambda host=host: host)
         with archive.sessions.begin() as session:
             (unit,) = ledger.lease_units(session, archive.lease(host), 1)
             leave_unit(session, unit, away)

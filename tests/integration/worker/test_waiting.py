@@ -7,17 +7,17 @@ from sqlalchemy import text
 
 from worker.errors import MediaUnreachable
 from worker.ledger import units as ledger
-from worker.ledger import waiting
 from worker.ledger.leases import LeaseHolder
-from worker.ledger.unreachable import UnreachablePlaces
-from worker.ledger.waiting import WindowSearch
+from worker.ledger.unreachable import waiting
+from worker.ledger.unreachable.places import UnreachablePlaces
+from worker.ledger.unreachable.waiting import WindowSearch
 
 AWAY = "/nas"
 
 
 @pytest.fixture(autouse=True)
 def window(monkeypatch):
-    monkeypatch.setattr("worker.ledger.waiting.WINDOW", 5)
+    monkeypatch.setattr("worker.ledger.unreachable.waiting.WINDOW", 5)
 
 
 def add(archive, places, priority=0, turn=None):
@@ -58,7 +58,9 @@ def looked_at(monkeypatch):
     """Count the units that are looked at."""
     counts = []
     original = waiting._sorted
-    monkeypatch.setattr("worker.ledger.waiting._sorted", lambda rows: counts.append(len(rows)) or original(rows))
+    monkeypatch.setattr(
+        "worker.ledger.unreachable.waiting._sorted", lambda rows: counts.append(len(rows)) or original(rows)
+    )
     return counts
 
 
@@ -89,7 +91,7 @@ def test_a_place_that_may_be_there_again_begins_a_round(archive, unreachable, mo
     add(archive, [AWAY] * 12)
     unreachable.note(0, MediaUnreachable("/other", "not here either"))
     assert take(archive, unreachable) == []
-    monkeypatch.setattr("worker.ledger.unreachable.UnreachablePlaces.places", lambda _: ["/other"])
+    monkeypatch.setattr("worker.ledger.unreachable.places.UnreachablePlaces.places", lambda _: ["/other"])
     assert not unreachable.search.is_vain(["/other"])
     assert take(archive, unreachable) == [1, 2]
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from db.status.health import read_reasons
-from db.status.jobs import count_units, read_failures, read_jobs, read_pace, read_troubled_units
+from db.status.jobs import count_units, read_failures, read_gaps, read_jobs, read_pace, read_troubled_units
 from worker.ledger.status.summary import count_sidecars
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from db.status.health import Reason
-    from db.status.jobs import FailedFile, JobCounts, Pace, TroubledUnit
+    from db.status.jobs import FailedFile, Gap, JobCounts, Pace, TroubledUnit
 
 LATEST_JOBS = 10
 SHOWN_FAILURES = 10
@@ -40,6 +40,8 @@ class JobStatus:
     """Reasons why its files ended rejected or quarantined, the commonest first."""
     sidecars: int = 0
     """Sidecars among its rejected files; they are no failures."""
+    gaps: list[Gap] = field(default_factory=list)
+    """Of a reprocess job, faces that it cannot fill in, the commonest reason first."""
 
     @property
     def all_went_well(self) -> bool:
@@ -59,33 +61,45 @@ class JobStatus:
         return self.pace.faces / self.pace.seconds if self.units_open and self.pace.units else None
 
     @property
+    def percent(self) -> float | None:
+        """Share of its files, or of the faces that it reprocesses, that have ended; None where there are none."""
+        counts = self.counts
+        return 100 * (1 - counts.pending / counts.submitted) if counts.submitted else None
+
+    @property
     def time_left(self) -> str | None:
         """Estimated time left at that pace; None if there is no pace."""
-        if not self.units_open or not self.pace.units:
+        if self.counts.paused or not self.units_open or not self.pace.units:
             return None
+        if self.counts.kind == "reprocess" and self.pace.faces:
+            return str(timedelta(seconds=round(self.counts.pending * self.pace.seconds / self.pace.faces)))
         return str(timedelta(seconds=round(self.units_open * self.pace.seconds / self.pace.units)))
 
     @property
     def notes(self) -> list[str]:
         """Messages about incomplete submission, failures and stalled units."""
-        notes = list(SUBMISSION_NOTES.get(self.counts.submission, ()))
+        notes = [] if self.counts.kind == "reprocess" else list(SUBMISSION_NOTES.get(self.counts.submission, ()))
         notes += [f"{one.files:,} x {one.code}, first at {one.first_at:%Y-%m-%d %H:%M}" for one in self.reasons]
         notes += [f"{file.uri}: {file.state}: {file.reason}" for file in self.failures]
         notes += [
             f"{unit.uri}: {unit.trouble} after {unit.attempts} attempts: {unit.last_error}" for unit in self.troubled
         ]
-        if self.units_open and not self.pace.units:
+        notes += [f"{gap.faces:,} faces cannot be filled in: {gap.reason}" for gap in self.gaps]
+        if self.counts.paused:
+            notes.append(f"paused; let it go on with `facet jobs resume {self.counts.job_id}`")
+        elif self.units_open and not self.pace.units:
             notes.append("no unit ended in the last minute; is a worker running? (`facet worker`)")
         return notes
 
     def as_dict(self) -> dict[str, object]:
         """Return all values for JSON."""
-        derived = {"faces_per_second": self.faces_per_second, "time_left": self.time_left}
+        derived = {"faces_per_second": self.faces_per_second, "percent": self.percent, "time_left": self.time_left}
         lists = {
             "failures": [asdict(file) for file in self.failures],
             "troubled": [asdict(unit) for unit in self.troubled],
             "reasons": [asdict(reason) for reason in self.reasons],
             "sidecars": self.sidecars,
+            "gaps": [asdict(gap) for gap in self.gaps],
         }
         return asdict(self.counts) | {"units": self.units} | lists | derived
 
@@ -102,6 +116,7 @@ def read_status(session: Session, job_id: int | None = None) -> list[JobStatus]:
             troubled=read_troubled_units(session, job_id=counts.job_id, limit=SHOWN_FAILURES),
             reasons=_reasons(session, counts),
             sidecars=count_sidecars(session, counts.job_id) if counts.rejected else 0,
+            gaps=read_gaps(session, job_id=counts.job_id) if counts.kind == "reprocess" else [],
         )
         for counts in read_jobs(session, job_id=job_id, limit=LATEST_JOBS)
     ]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from worker.errors import RetryableError, UsageError
+from worker.ledger.batches import cancel_batches
 from worker.ledger.submission.submit import is_cancelled, lock_submissions
 from worker.ledger.upkeep.orphans import remove_orphans
 from worker.storage.transactions import run_transaction
@@ -59,6 +60,13 @@ _ENDED_ANALYSES = text("""
 _END_ANALYSES = text("""
     UPDATE analysis SET state = 'cancelled', reason = :reason, finished_at = now() WHERE analysis_id = ANY(:ids)""")
 
+# No faces are kept for a job that plans no further batches; a cancelled job has none to fill in.
+_END_REPROCESS = text("""
+    WITH ended AS (
+        UPDATE job SET submission = 'ended', finished_at = now()
+        WHERE job_id = :id AND kind = 'reprocess' AND cancelled_at IS NOT NULL AND finished_at IS NULL RETURNING job_id)
+    DELETE FROM reprocess_face USING ended WHERE reprocess_face.job_id = ended.job_id""")
+
 _LEFT = text("""
     SELECT count(*) FROM analysis a
     WHERE analysis_id = ANY(:ids) AND state = 'pending'
@@ -78,6 +86,8 @@ class Cancelled:
     """Of these units, those that were in flight."""
     shared: int = 0
     """Files that go on, because another job waits for them."""
+    batches: int = 0
+    """Of the units, batches of faces that were to be reprocessed."""
 
 
 def cancel_job(
@@ -101,6 +111,8 @@ def cancel_job(
         if store is not None:
             remove_orphans(sessions, store, begun)
         on_progress(result)
+    _cancel_batches(sessions, result)
+    on_progress(result)
     with sessions.begin() as session:
         shared = text("""SELECT count(*) FROM job_item i JOIN analysis a USING (analysis_id)
                          WHERE i.job_id = :job_id AND a.state = 'pending'""")
@@ -122,6 +134,34 @@ def _mark(session: Session, job_id: int) -> int:
     return int(session.execute(last, {"id": job_id}).scalar_one())
 
 
+def _cancel_batches(sessions: sessionmaker[Session], result: Cancelled) -> None:
+    """Cancel the open batches of a reprocess job, and end it."""
+    until = time.monotonic() + LOCK_WAIT_SECONDS
+    reason = _reason(result.job_id)
+    while True:
+        done = run_transaction(sessions, "cancel", lambda session: cancel_batches(session, result.job_id, reason))
+        result.units += done.units
+        result.batches += done.units
+        result.taken_back += done.taken_back
+        if not done.left:
+            break
+        if time.monotonic() > until:
+            raise _locked(done.left, "batches", result.job_id)
+        time.sleep(PAUSE_SECONDS)
+    run_transaction(sessions, "cancel", lambda session: session.execute(_END_REPROCESS, {"id": result.job_id}))
+
+
+def _reason(job_id: int) -> str:
+    return f"cancelled: job {job_id} was cancelled"
+
+
+def _locked(left: int, what: str, job_id: int) -> RetryableError:
+    return RetryableError(
+        f"{left} {what} of job {job_id} are locked for {LOCK_WAIT_SECONDS:.0f} s, expected less than one; end long "
+        f"transactions (pg_stat_activity), then run `facet cancel {job_id}` again"
+    )
+
+
 def _cancel_items(sessions: sessionmaker[Session], result: Cancelled, first: int) -> set[int]:
     """Cancel a window of the job's items; rows that a worker locks are tried again.
 
@@ -132,11 +172,7 @@ def _cancel_items(sessions: sessionmaker[Session], result: Cancelled, first: int
     begun: set[int] = set()
     while left := _try_items(sessions, result, first, begun):
         if time.monotonic() > until:
-            raise RetryableError(
-                f"{left} files of job {result.job_id} are locked for {LOCK_WAIT_SECONDS:.0f} s, expected less than one"
-                "; end long transactions (pg_stat_activity), then run "
-                f"`facet cancel {result.job_id}` again"
-            )
+            raise _locked(left, "files", result.job_id)
         time.sleep(PAUSE_SECONDS)
     return begun
 
@@ -144,7 +180,7 @@ def _cancel_items(sessions: sessionmaker[Session], result: Cancelled, first: int
 def _try_items(sessions: sessionmaker[Session], result: Cancelled, first: int, begun: set[int]) -> int:
     """Cancel the unlocked items of a window; add analyses that had been leased; return how many files are left."""
     window = {"job_id": result.job_id, "first": first, "last": first + ITEMS_PER_TRANSACTION - 1}
-    reason = f"cancelled: job {result.job_id} was cancelled"
+    reason = _reason(result.job_id)
 
     def end(session: Session) -> tuple[Sequence[Row[tuple[object, ...]]], int, int]:
         lock_submissions(session)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from db.status.paused import WANTED
 from worker.ledger.due import FRESH, READABLE
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ _LOOK = """
     WITH window_rows AS MATERIALIZED ({rows})
     SELECT u.unit_id, u.priority, u.turn,
            a.state = 'pending' AND u.unit_id <> ALL (cast(:held AS bigint[]))
-           AND u.stage = ANY (cast(:stages AS text[])) AND {readable} AS is_here
+           AND u.stage = ANY (cast(:stages AS text[])) AND {readable} AND {wanted} AS is_here
     FROM window_rows AS u JOIN analysis AS a USING (analysis_id)"""
 _FRESH = f"""SELECT unit_id, analysis_id, priority, turn, stage FROM unit AS u
              WHERE release_id = :release_id AND {FRESH}"""  # noqa: S608 - a constant
@@ -50,9 +51,14 @@ _NEXT = text(
                   ({_FRESH} AND priority < :priority ORDER BY priority DESC, turn, unit_id LIMIT :window)
                   LIMIT :window)""",
         readable=READABLE,
+        wanted=WANTED,
     )
 )
-_NEW = text(_LOOK.format(rows=f"({_FRESH} AND unit_id > :newest ORDER BY unit_id LIMIT :window)", readable=READABLE))
+_NEW = text(
+    _LOOK.format(
+        rows=f"({_FRESH} AND unit_id > :newest ORDER BY unit_id LIMIT :window)", readable=READABLE, wanted=WANTED
+    )
+)
 
 
 @dataclass(slots=True)

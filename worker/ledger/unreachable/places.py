@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from worker.ledger.waiting import SKIP_SECONDS, WindowSearch
+from worker.ledger.unreachable.waiting import SKIP_SECONDS, WindowSearch
 
 if TYPE_CHECKING:
     from worker.errors import MediaUnreachable

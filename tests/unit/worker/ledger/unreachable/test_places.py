@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from worker.errors import MediaRejected, MediaUnreachable
-from worker.ledger.unreachable import UnreachablePlaces
+from worker.ledger.unreachable.places import UnreachablePlaces
 from worker.storage.mounts import require_present
 from worker.storage.sources import Sources
 
@@ -103,7 +103,7 @@ def test_a_place_is_avoided_for_a_while_and_told_once(monkeypatch, caplog):
     unreachable = UnreachablePlaces()
     away = MediaUnreachable("/nas", "/nas is not there on this host")
     now = [100.0]
-    monkeypatch.setattr("worker.ledger.unreachable.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("worker.ledger.unreachable.places.time.monotonic", lambda: now[0])
     unreachable.note(1, away)
     unreachable.note(2, away)
     assert unreachable.places() == ["/nas"]

@@ -135,9 +135,9 @@ def cancel(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Stop analysing the files of a job; stored results are kept, and files that another job waits for go on.
+    """Stop a job; stored results are kept, and files that another job waits for go on.
 
-    Units in flight are dropped. The same files, submitted again, go on where they stopped.
+    Units in flight are dropped. The same files, submitted again, go on where they stopped; so does `facet reprocess`.
 
     Exit status: 0 also when the job had ended already, 1 when you did not confirm, 2 when there is no such job.
     """
@@ -162,6 +162,8 @@ def cancel(
             )
     if as_json:
         print_json(asdict(done))
+    elif done.batches:
+        echo(f"job {job}: {done.units:,} units cancelled, {done.taken_back:,} of them in flight")
     elif done.files or done.shared:
         echo(
             f"job {job}: {done.files:,} files cancelled ({done.units:,} units, {done.taken_back:,} of them in flight); "
@@ -179,10 +181,14 @@ def _ask(counts: JobCounts) -> None:
     """
     if not sys.stdin.isatty():
         raise UsageError(
-            f"{counts.pending:,} files of job {counts.job_id} wait, and there is no terminal to confirm on; "
+            f"{_pending(counts)} of job {counts.job_id} wait, and there is no terminal to confirm on; "
             "pass --yes to cancel them"
         )
-    typer.confirm(visible(f"Cancel {counts.pending:,} files of job {counts.job_id} ({counts.name})?"), abort=True)
+    typer.confirm(visible(f"Cancel {_pending(counts)} of job {counts.job_id} ({counts.name})?"), abort=True)
+
+
+def _pending(counts: JobCounts) -> str:
+    return f"{counts.pending:,} {'faces' if counts.kind == 'reprocess' else 'files'}"
 
 
 def _watch(database: Database, job: int | None) -> bool:
@@ -212,6 +218,7 @@ def _draw(found: list[JobStatus]) -> RenderableType:
         "cancelled",
         "pending",
         "units",
+        "%",
         "faces/s",
         "left",
     )
@@ -224,4 +231,6 @@ def _row(one: JobStatus) -> tuple[object, ...]:
     counts = one.counts
     sums = (counts.submitted, counts.done, counts.rejected, counts.quarantined, counts.cancelled, counts.pending)
     ended = sum(one.units.values()) - one.units_open
-    return counts.job_id, counts.name, *sums, f"{ended}/{sum(one.units.values())}", one.faces_per_second, one.time_left
+    percent = None if one.percent is None else f"{one.percent:.0f}"
+    units = f"{ended}/{sum(one.units.values())}"
+    return counts.job_id, counts.name, *sums, units, percent, one.faces_per_second, one.time_left

@@ -1,0 +1,1 @@
+"""Commands on jobs: submitting, progress, cancelling, pausing and reprocessing."""

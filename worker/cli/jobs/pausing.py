@@ -1,0 +1,44 @@
+"""``facet jobs``: pauses jobs and resumes them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from worker.cli.output.terminal import echo
+from worker.config import settings
+from worker.ledger.submission.pausing import pause_job, resume_job
+from worker.storage.database import open_database
+from worker.storage.home import make_home
+
+app = typer.Typer(help="Jobs: pause them, let them go on.", no_args_is_help=True)
+
+Job = Annotated[int, typer.Argument(help="Number of the job, as in `facet status`.")]
+
+
+@app.command(epilog="Example: facet jobs pause 12")
+def pause(job: Job) -> None:
+    """Let no worker begin a unit of a job until it is resumed; units in flight end.
+
+    Files that another job waits for go on for that one. Exit status: 0 also when the job was paused before, 2 when
+    there is no such job or it has ended.
+    """
+    config = settings()
+    make_home(config.home)
+    with open_database(config) as database, database.sessions.begin() as session:
+        changed = pause_job(session, job)
+    echo(f"job {job} {'is' if changed else 'was already'} paused; let it go on with: facet jobs resume {job}")
+
+
+@app.command(epilog="Example: facet jobs resume 12")
+def resume(job: Job) -> None:
+    """Let a paused job go on.
+
+    Exit status: 0 also when the job was not paused, 2 when there is no such job.
+    """
+    config = settings()
+    make_home(config.home)
+    with open_database(config) as database, database.sessions.begin() as session:
+        changed = resume_job(session, job)
+    echo(f"job {job} goes on; see it with: facet status {job}" if changed else f"job {job} was not paused")
