@@ -26,6 +26,7 @@ from worker.identity import correct
 from worker.identity.proposals import apply_proposal, discard_proposal, read_proposals, regroup_people
 from worker.identity.regroup import Alarm
 from worker.ingest import IngestOptions, discover
+from worker.ledger.releases import read_ids
 from worker.ledger.submission.cancel import cancel_job
 from worker.ledger.submission.job import Submission
 from worker.ledger.submission.prober import FileProber
@@ -146,9 +147,11 @@ def submitting(user: User) -> str:
     films = [path for path in user.files if path.suffix == ".mp4"]
     stills = [path for path in user.files if path.suffix != ".mp4"]
     chosen = chance.sample(films, chance.randrange(0, 3)) + chance.sample(stills, chance.randrange(1, 12))
+    with user.sessions() as session:
+        release = read_ids(session, user.release_ids[0])
     submission = Submission(
         name=VOLATILE,
-        release_id=user.release_ids[0],
+        release=release,
         frames_per_second=chance.choice([2.0, 2.0, 1.0]),
         unit_seconds=2.0,
         priority=chance.choice([0, 0, 1]),
@@ -228,7 +231,9 @@ def _correct(session: Session, chance: random.Random, people: list[int], kind: s
 def regrouping(user: User) -> str:
     """Regroup all people, and decide about open proposals."""
     alarm = Alarm(share=user.chance.choice([0.0, 0.5, 1.0]), floor=user.chance.choice([0, 1000]))
-    done = regroup_people(user.sessions, user.release_ids[0], alarm)
+    with user.sessions() as session:
+        trunk_id = read_ids(session, user.release_ids[0]).trunk_id
+    done = regroup_people(user.sessions, trunk_id, alarm)
     with user.sessions.begin() as session:
         waiting = read_proposals(session)
     if waiting and user.chance.random() < 0.7:
@@ -247,7 +252,7 @@ def looking(user: User) -> str:
         ).all()
         doubled = session.execute(
             text("""SELECT media_id FROM facet.analysis WHERE is_current
-                    GROUP BY media_id, release_id HAVING count(*) > 1""")
+                    GROUP BY media_id, finder_id HAVING count(*) > 1""")
         ).all()
     if wrong or doubled:
         raise AssertionError(f"jobs that do not add up: {wrong}; files with two current analyses: {doubled}")

@@ -38,21 +38,25 @@ EMPTY = {
         WHERE state = 'done' AND appearance_id IS NULL AND dropped_reason IS NULL""",
     "appearances that count other faces than they have": """
         SELECT appearance_id FROM facet.appearance p WHERE face_count <>
-        (SELECT count(*) FROM facet.face f WHERE f.appearance_id = p.appearance_id)""",
+        (SELECT count(*) FROM facet.face_embedding f WHERE f.appearance_id = p.appearance_id)""",
     "appearances whose best face is not theirs": """
-        SELECT p.appearance_id FROM facet.appearance p LEFT JOIN facet.face f ON f.face_id = p.best_face_id
-        WHERE f.face_id IS NULL OR f.appearance_id <> p.appearance_id""",
+        SELECT p.appearance_id FROM facet.appearance p LEFT JOIN facet.face_embedding f
+        ON f.face_id = p.best_face_id AND f.trunk_id = p.trunk_id
+        WHERE f.appearance_id IS DISTINCT FROM p.appearance_id""",
     "appearances with faces of another analysis": """
-        SELECT face_id FROM facet.face f JOIN facet.appearance p USING (appearance_id)
-        WHERE f.analysis_id <> p.analysis_id""",
+        SELECT face_id FROM facet.face f JOIN facet.face_embedding e USING (face_id)
+        JOIN facet.appearance p USING (appearance_id) WHERE f.analysis_id <> p.analysis_id""",
+    "appearances with faces of another trunk": """
+        SELECT face_id FROM facet.face_embedding e JOIN facet.appearance p USING (appearance_id)
+        WHERE e.trunk_id <> p.trunk_id""",
     "current appearances without a person": """
         SELECT appearance_id FROM facet.appearance JOIN facet.analysis USING (analysis_id)
         WHERE is_current AND person_id IS NULL AND embedding IS NOT NULL""",
-    "appearances of a person of another release": """
-        SELECT appearance_id FROM facet.appearance a JOIN facet.person p USING (person_id)
-        WHERE a.release_id <> p.release_id""",
+    "people without a row in the gallery of their appearances": """
+        SELECT appearance_id FROM facet.appearance a LEFT JOIN facet.person_embedding p USING (person_id, trunk_id)
+        WHERE a.person_id IS NOT NULL AND p.person_id IS NULL""",
     "files without a current analysis though one is done": """
-        SELECT media_id FROM facet.analysis WHERE state = 'done' GROUP BY media_id, release_id
+        SELECT media_id FROM facet.analysis WHERE state = 'done' GROUP BY media_id, finder_id
         HAVING NOT bool_or(is_current)""",
     "superseded analyses that still count": """
         SELECT analysis_id FROM facet.analysis WHERE (state = 'done' AND NOT is_current AND NOT retired)
@@ -87,22 +91,21 @@ def broken(sessions: sessionmaker[Session], crops: Path) -> list[str]:
             for what, statement in EMPTY.items()
             if (rows := session.execute(text(statement)).all())
         ]
-        for release_id in session.scalars(text("SELECT release_id FROM facet.release ORDER BY 1")).all():
-            found += _corrections(session, release_id)
+        active = session.execute(text("SELECT trunk_id FROM facet.release WHERE active")).scalar()
+        if active is not None:
+            found += _corrections(session, active)
         found += _crops(session, crops) + _totals(session)
     return found
 
 
-def _corrections(session: Session, release_id: int) -> list[str]:
-    """Return the violated corrections and the misplaced names."""
-    corrections = replay(read_corrections(session, release_id))
+def _corrections(session: Session, trunk_id: int) -> list[str]:
+    """Return the violated corrections and the misplaced names under the trunk of the views."""
+    corrections = replay(read_corrections(session, trunk_id))
     person = people_of(session, corrections.appearance)
     wrong = find_violations(corrections, person).tolist()
     found = [f"appearances against a correction: {wrong[:5]}"] if wrong else []
-    statement = text("SELECT person_id, name FROM facet.person WHERE release_id = :release AND name IS NOT NULL")
-    names: dict[int, str] = {
-        int(row.person_id): row.name for row in session.execute(statement, {"release": release_id})
-    }
+    statement = text("SELECT person_id, name FROM facet.person WHERE name IS NOT NULL")
+    names: dict[int, str] = {int(row.person_id): row.name for row in session.execute(statement)}
     astray = [
         (who, name, names.get(who)) for who, name in assign_names(corrections, person).items() if names.get(who) != name
     ]

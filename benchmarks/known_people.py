@@ -40,12 +40,17 @@ PER_FILE = 4  # appearances in a file
 BATCHES = 4
 NOISE = 0.5  # an image of a known person has a cosine of 0.9 to the one before
 
-RELEASE = """INSERT INTO release (release_id, fingerprint, name, weights_sha256, code_version, active)
-             VALUES (1, 'benchmark', 'benchmark', repeat('0', 64), '0', true)"""
+TRUNK = 2
+RELEASE = """WITH layers AS (INSERT INTO layer (layer_id, kind, fingerprint, parent_id)
+                             VALUES (1, 'finder', 'finder', NULL), (2, 'trunk', 'trunk', 1)),
+                  state AS (INSERT INTO trunk_state (trunk_id) VALUES (2))
+             INSERT INTO release (release_id, fingerprint, name, weights_sha256, code_version, active, finder_id,
+                                  trunk_id)
+             VALUES (1, 'benchmark', 'benchmark', repeat('0', 64), '0', true, 1, 2)"""
 FILES = """WITH m AS (INSERT INTO media_file (sha256, uri, location, kind)
                       SELECT encode(sha256(n::text::bytea), 'hex'), n::text, n::text, 'video'
                       FROM generate_series(cast(:first AS bigint), :last) n RETURNING media_id)
-           INSERT INTO analysis (media_id, release_id, sampling, state, finished_at, is_current)
+           INSERT INTO analysis (media_id, finder_id, sampling, state, finished_at, is_current)
            SELECT media_id, 1, '2/s', 'done', now(), true FROM m ORDER BY media_id"""
 
 
@@ -59,19 +64,21 @@ def directions(random: np.random.Generator, count: int) -> NDArray[np.float32]:
 def add_people(session: Session, first: int, sums: NDArray[np.float32]) -> None:
     """Write people as identification stores them."""
     count = len(sums)
+    ids = np.arange(first, first + count)
     rows = {
-        "person_id": np.arange(first, first + count),
-        "release_id": np.ones(count),
+        "person_id": ids,
+        "trunk_id": np.full(count, TRUNK),
         "revision": np.full(count, first),
         "embedding_sum": sums,
         "embedding_weight": np.full(count, 0.8),
         "is_good": np.ones(count, np.bool_),
     }
     kinds: dict[str, ColumnType] = {
-        "person_id": "bigint", "release_id": "bigint", "revision": "bigint", "embedding_sum": "vector",
+        "person_id": "bigint", "trunk_id": "smallint", "revision": "bigint", "embedding_sum": "vector",
         "embedding_weight": "real", "is_good": "boolean",
     }  # fmt: skip
-    write_rows(session, "facet.person", kinds, rows)
+    write_rows(session, "facet.person", {"person_id": "bigint"}, {"person_id": ids})
+    write_rows(session, "facet.person_embedding", kinds, rows)
 
 
 def add_appearances(session: Session, first: int, looks: NDArray[np.float32], *, known: bool) -> None:
@@ -84,7 +91,7 @@ def add_appearances(session: Session, first: int, looks: NDArray[np.float32], *,
         "appearance_id": first + number,
         "analysis_id": begin + number // PER_FILE,
         "media_id": begin + number // PER_FILE,
-        "release_id": np.ones(len(looks)),
+        "trunk_id": np.full(len(looks), TRUNK),
         "ordinal": number % PER_FILE,
         "start_seconds": 10.0 * (number % PER_FILE),
         "end_seconds": 10.0 * (number % PER_FILE) + 5.0,
@@ -93,9 +100,9 @@ def add_appearances(session: Session, first: int, looks: NDArray[np.float32], *,
         "embedding": looks,
     }
     kinds: dict[str, ColumnType] = {
-        "appearance_id": "bigint", "analysis_id": "bigint", "media_id": "bigint", "release_id": "bigint",
+        "appearance_id": "bigint", "analysis_id": "bigint", "media_id": "bigint", "trunk_id": "smallint",
         "ordinal": "integer", "start_seconds": "double precision", "end_seconds": "double precision",
-        "face_count": "integer", "quality": "real", "embedding": "vector",
+        "face_count": "integer", "quality": "real", "embedding": "halfvec",
     }  # fmt: skip
     if known:
         kinds["person_id"], rows["person_id"] = "bigint", rows["appearance_id"]
@@ -149,7 +156,7 @@ def main() -> None:
         upgrade(server.url)
         sessions = session_factory(make_engine(server.url))
         fill(sessions, options.people)
-        identifier = Identifier(sessions, 1)
+        identifier = Identifier(sessions, TRUNK)
         print(f"{options.new} new appearances against {options.people} people\n\n| | time | memory |\n|---|---|---|")
         for batch in range(BATCHES):
             arrive(sessions, options.people, options.new, batch)
@@ -157,7 +164,7 @@ def main() -> None:
                 identifier.finish()
         with told("everybody read for a regrouping"), sessions() as session:
             session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-            take_snapshot(session, 1)
+            take_snapshot(session, TRUNK)
 
 
 if __name__ == "__main__":
