@@ -123,12 +123,12 @@ def test_a_worker_does_all_its_work_without_changing_tables(urls, tmp_path):
     config = Settings(home=tmp_path / "home", database_url=urls["facet_work"], decoders=1)
     with open_database(config) as database:
         worker = Worker(config, database, load(config))
-        submission = Submission(name="a", release_id=worker.release_id, frames_per_second=2.0, unit_seconds=60.0)
+        submission = Submission(name="a", release=worker.ids, frames_per_second=2.0, unit_seconds=60.0)
         job_id = submit_paths(config, database, [str(tmp_path / "a.png")], submission)
         worker.drain(threading.Event())
         worker.identifier.finish()
         cancel_job(database.sessions, job_id)
-        regroup_people(database.sessions, worker.release_id, alarm_of(config))
+        regroup_people(database.sessions, worker.ids.trunk_id, alarm_of(config))
         with database.sessions.begin() as session:
             assert read_status(session, job_id)[0].counts.done == 1
             assert run_health_checks(session) == []

@@ -193,8 +193,8 @@ WRONG = {
     ),
     "an upsert of what others hold": (
         "UPDATE unit SET turn = 1 WHERE unit_id = 1",
-        """INSERT INTO analysis (media_id, release_id, sampling) VALUES (1, 1, '2/s')
-           ON CONFLICT (media_id, release_id, sampling) DO UPDATE SET sampling = excluded.sampling""",
+        """INSERT INTO analysis (media_id, finder_id, sampling) VALUES (1, 1, '2/s')
+           ON CONFLICT (media_id, finder_id, sampling) DO UPDATE SET sampling = excluded.sampling""",
     ),
 }  # fmt: skip
 
