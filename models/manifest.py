@@ -81,18 +81,27 @@ class Manifest:
     @property
     def weights_sha256(self) -> str:
         """SHA-256 over the names and hashes of all weights files."""
-        return _hash(self.files)
+        return sha256_of_json(self.files)
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 over everything that changes stored faces: weights, policies, branches, alignment."""
         descriptive = ("name", "metrics", "data", "licences")
-        return _hash({key: value for key, value in _plain(self).items() if key not in descriptive})
+        return sha256_of_json({key: value for key, value in self.plain().items() if key not in descriptive})
+
+    def plain(self) -> dict[str, Any]:
+        """Return all fields, ready for JSON."""
+        content: dict[str, Any] = _adapter().dump_python(self, mode="json")
+        return content
+
+    def canonical(self) -> Manifest:
+        """Return the manifest as its file is read back: 16 in a field of fractions becomes 16.0."""
+        return _adapter().validate_python(self.plain())
 
     def to_json(self) -> str:
         """Return the JSON text of `release.json`, with its own hash."""
-        content = _plain(self)
-        return json.dumps({"manifest_sha256": _hash(content), **content}, indent=2, allow_nan=False) + "\n"
+        content = self.plain()
+        return json.dumps({"manifest_sha256": sha256_of_json(content), **content}, indent=2, allow_nan=False) + "\n"
 
     def on_trunk(self, name: str) -> Manifest:
         """Return a copy for another trunk, without branches, since each fits one trunk only.
@@ -114,6 +123,9 @@ class Manifest:
                 f"release {self.name} cuts crops by {self.alignment}, its trunk {self.trunk} takes {expected}: "
                 "restore it, or update this program"
             )
+        tasks = [spec.task for spec in self.branches]
+        if len(set(tasks)) < len(tasks):
+            raise ReleaseError(f"release {self.name} has branches {', '.join(tasks)}, expected one a task: remove one")
         for spec in self.branches:
             try:
                 spec.check_fits(self.layout)
@@ -155,7 +167,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise ReleaseError(
             f"{path} has format {content.get('format')!r}, this program reads {FORMAT}: update one of them"
         )
-    if expected != _hash(content):
+    if expected != sha256_of_json(content):
         raise ReleaseError(f"{path} was changed after it was written: restore it, or write it with models.release")
     return _parse(content, path)
 
@@ -176,10 +188,6 @@ def _adapter() -> TypeAdapter[Manifest]:
     return TypeAdapter(Manifest)
 
 
-def _plain(manifest: Manifest) -> dict[str, Any]:
-    content: dict[str, Any] = _adapter().dump_python(manifest, mode="json")
-    return content
-
-
-def _hash(content: Mapping[str, Any]) -> str:
+def sha256_of_json(content: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a value's canonical JSON: keys in order, no white space."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

@@ -173,6 +173,8 @@ def test_a_manifest_that_contradicts_its_trunk_is_refused(tmp_path):
         write_release(tmp_path, replace(base, trunk="dlib29", branches=()), kept())
     with pytest.raises(ReleaseError, match="unknown depth 'conv_14'"):
         write_release(tmp_path, replace(base.on_trunk("dlib29"), branches=base.branches), kept())
+    with pytest.raises(ReleaseError, match="expected one a task"):
+        write_release(tmp_path, replace(base, branches=(base.branches[0], base.branches[0])), kept())
     with pytest.raises(ReleaseError, match="no trunk 'vgg'"):
         write_release(tmp_path, replace(base, trunk="vgg"), kept())
 
@@ -181,7 +183,7 @@ def test_a_manifest_without_a_trunk_means_sface(folder):
     content = json.loads((folder / FILE).read_text())
     for key in ("manifest_sha256", "trunk", "alignment"):
         del content[key]
-    content = {"manifest_sha256": manifests._hash(content), **content}
+    content = {"manifest_sha256": manifests.sha256_of_json(content), **content}
     (folder / FILE).write_text(json.dumps(content))
     expected = replace(read_manifest(DEFAULT), trunk="sface-2021dec")
     found = read_manifest(folder)
