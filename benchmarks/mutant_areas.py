@@ -24,7 +24,10 @@ AREAS = {
         ("worker/ledger/units.py",),
         (f"{_LEDGER}/test_ledger.py", f"{_LEDGER}/test_fair_queue.py", f"{_LEDGER}/test_unreachable.py"),
     ),
-    "leases": Area(("worker/ledger/leases.py",), (f"{_LEDGER}/test_leases.py", f"{_LEDGER}/test_ledger.py")),
+    "leases": Area(
+        ("worker/ledger/leases.py",),
+        tuple(f"{_LEDGER}/test_{name}.py" for name in ("leases", "ledger", "unreachable", "waiting")),
+    ),
     "fair queue": Area(
         ("worker/ledger/submission/fair_queue.py",),
         ("tests/unit/worker/ledger/submission", f"{_LEDGER}/test_fair_queue.py"),

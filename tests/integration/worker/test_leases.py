@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from contextlib import contextmanager
 
@@ -152,3 +153,23 @@ def test_a_library_that_asks_to_exit_is_an_error_of_its_unit(archive, monkeypatc
     with pytest.raises(RuntimeError, match="SystemExit: 3"):
         store()
     assert [unit[:2] for unit in units(archive)] == [("pending", 1)]
+
+
+def test_the_end_waits_for_a_heartbeat_that_is_under_way(archive):
+    archive.add()
+    beating = threading.Event()
+
+    class SlowHeartbeat(Outage):
+        @contextmanager
+        def begin(self):
+            if threading.current_thread().name == "heartbeat":
+                beating.set()
+                time.sleep(0.5)
+            with super().begin() as session:
+                yield session
+
+    with hold(SlowHeartbeat(archive.sessions), archive) as leases:
+        assert len(leases.take(1)) == 1
+        assert beating.wait(10)
+    assert "heartbeat" not in {thread.name for thread in threading.enumerate()}
+    assert units(archive) == [("pending", 0, None)]

@@ -158,3 +158,17 @@ def test_every_loss_is_least_at_its_target(name):
 def test_cross_entropy_of_equal_logits_is_the_logarithm_of_the_classes():
     loss = LOSSES["cross_entropy"](torch.zeros(2, 7), one_hot(torch.tensor([1, 4]), 7), torch.ones(7))
     assert float(loss) == pytest.approx(np.log(7))
+
+
+def test_every_resample_counts_and_the_seed_is_zero_unless_told():
+    values = np.arange(60) % 3 == 0
+    assert [len(rows) for rows in metrics.resamples(60, 1)] == [1]
+    assert sum(len(rows) for rows in metrics.resamples(60, 1000)) == 1000
+    assert metrics.measure(np.mean, values) == metrics.measure(np.mean, values, seed=0)
+    assert metrics.measure_mean(values) == metrics.measure_mean(values, seed=0)
+
+
+def test_temperatures_reach_from_a_quarter_for_right_answers_to_eight_for_wrong_ones():
+    labels = one_hot(torch.arange(20) % 2, 2)
+    assert fit_temperature(labels, labels) == pytest.approx(0.25)
+    assert fit_temperature(labels.flip(1), labels) == pytest.approx(8.0)
