@@ -34,14 +34,17 @@ AREAS = {
     ),
     "store": Area(
         ("worker/analysis/store",),
-        ("tests/unit/worker/analysis/store", f"{_LEDGER}/test_finish.py", f"{_LEDGER}/test_notes.py"),
+        (
+            "tests/unit/worker/analysis/store",
+            *(f"{_LEDGER}/test_{name}.py" for name in ("frame_sizes", "finish", "notes")),
+        ),
     ),
     "sampling": Area(
         ("worker/decode/child/readers/sampling.py",), ("tests/unit/worker/decode/child/readers/test_sampling.py",)
     ),
     "timeline": Area(
         ("worker/decode/child/readers/video/timeline.py",),
-        ("tests/unit/worker/decode/child/readers", "tests/integration/media/test_films.py"),
+        ("tests/unit/worker/decode/child/readers", "tests/integration/media/test_videos.py"),
     ),
     "track": Area(
         ("worker/analysis/tracking/track.py",), (f"{_TRACKING}/test_evidence.py", f"{_TRACKING}/test_track.py")
@@ -65,9 +68,11 @@ AREAS = {
     "quality": Area(("models/quality.py",), ("tests/unit/models/test_quality.py", f"{_DETECTION}/test_finding.py")),
     "detector": Area(
         ("models/detection/detector.py", "models/detection/tiles.py", "models/detection/boxes.py"),
-        (f"{_DETECTION}/test_boxes.py", f"{_DETECTION}/test_detector.py"),
+        tuple(f"{_DETECTION}/test_{name}.py" for name in ("boxes", "tiles", "detector")),
     ),
-    "finding": Area(("models/detection/finding.py",), (f"{_DETECTION}/test_finding.py",)),
+    "finding": Area(
+        ("models/detection/finding.py",), (f"{_DETECTION}/test_doubts.py", f"{_DETECTION}/test_finding.py")
+    ),
     "calibration": Area(
         ("training/fit/calibration.py",), (f"{_EVALUATE}/test_metrics.py", "tests/unit/training/fit/test_fit.py")
     ),

@@ -86,12 +86,15 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _stop)
     folder = Path(mkdtemp(prefix="facet-mutants-"))  # a TemporaryDirectory would be removed by the first fork that ends
     try:
-        found = _run(options, names, folder)
+        failed = _run(options, names, folder)
+        found = _read(folder, names)
     finally:
         shutil.rmtree(folder)
     show(found)
     if options.json:
         options.json.write_text(json.dumps([asdict(one) for one in found], indent=1))
+    if failed:
+        raise SystemExit("a process failed: see above; the table lacks areas")
 
 
 def _stop(*_: object) -> None:
@@ -111,20 +114,21 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run(options: argparse.Namespace, names: list[str], folder: Path) -> list[Mutant]:
-    """Share out the areas among processes; each takes the next area that is left."""
+def _run(options: argparse.Namespace, names: list[str], folder: Path) -> list[int]:
+    """Share out the areas among processes, each of which takes the next one that is left; return those that failed."""
     jobs = []
     for job in range(min(options.jobs, len(names))):
         work = Options(options.sample, options.seed, folder / str(job) / "tree", options.only)
         jobs.append(_fork(lambda work=work, job=job: _job(work, names, folder / f"{job}.jsonl")))
     try:
-        failed = [job for job in jobs if os.waitpid(job, 0)[1]]
+        return [job for job in jobs if os.waitpid(job, 0)[1]]
     except BaseException:
         for job in jobs:
             _end(job, signal.SIGTERM)
         raise
-    if failed:
-        raise SystemExit("a process failed: see above")
+
+
+def _read(folder: Path, names: list[str]) -> list[Mutant]:
     lines = [line for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
     order = {name: number for number, name in enumerate(names)}
     return sorted((Mutant(**json.loads(line)) for line in lines), key=lambda one: (order[one.area], one.file, one.line))
@@ -297,7 +301,8 @@ def show(found: list[Mutant]) -> None:
     print("| area | changes | noticed | share | seconds |\n|---|---|---|---|---|")
     for name in dict.fromkeys(one.area for one in found):
         print(_row(name, [one for one in found if one.area == name]))
-    print(_row("all", found))
+    if found:
+        print(_row("all", found))
     for one in found:
         if not one.noticed:
             print(f"{one.area}: {one.file}:{one.line} {one.text}")
