@@ -36,7 +36,8 @@ AREAS = {
         ("worker/analysis/store",),
         (
             "tests/unit/worker/analysis/store",
-            *(f"{_LEDGER}/test_{name}.py" for name in ("frame_sizes", "finish", "notes")),
+            *(f"{_LEDGER}/test_{name}.py" for name in ("frame_sizes", "finish", "notes", "failed_units")),
+            f"{_LEDGER}/locks/test_lock_order.py",
         ),
     ),
     "sampling": Area(

@@ -68,8 +68,11 @@ def test_an_interval_holds_95_percent_of_the_resampled_means():
 def test_resampling_in_parts_resamples_as_often(monkeypatch):
     values = np.arange(60) % 3 == 0
     whole = metrics.measure_mean(values, draws=50)
+    assert [len(rows) for rows in metrics.resamples(60, 50)] == [50]
     monkeypatch.setattr(metrics, "_DRAWN_AT_ONCE", 60 * 7)
     assert metrics.measure_mean(values, draws=50) == whole
+    assert [len(rows) for rows in metrics.resamples(60, 50)] == [7] * 7 + [1]
+    assert [len(rows) for rows in metrics.resamples(500, 3)] == [1] * 3, "more rows than are drawn at once"
     assert metrics.measure_mean(np.zeros(0)).count == 0
 
 
