@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.branches import interpret
+from models.readings import interpret
 from models.release import DEFAULT
 from training.fit.fit import Examples, fit
 from training.fit.targets import READERS, labelled, score, targets

@@ -15,7 +15,6 @@ from torch.nn import functional
 
 from models.trunks.base import EMBEDDING_DEPTH
 from models.trunks.sface import SFACE, Separable
-from models.types import HeadOutput
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -169,69 +168,7 @@ def _stages(spec: BranchSpec, layout: TrunkLayout) -> list[nn.Module]:
     return stages
 
 
-def interpret(spec: BranchSpec, logits: Tensor) -> HeadOutput:
-    """Turn logits into the output of a head; training evaluates with the same function.
-
-    Args:
-        spec: the branch.
-        logits: (N, K) float32, on any device; the output lies there too.
-    """
-    scaled = logits / spec.temperature
-    if spec.kind == "multilabel":
-        return HeadOutput(spec.labels, scaled.sigmoid())
-    probabilities = scaled.softmax(1)
-    if spec.kind == "softmax":
-        unsure = None if spec.abstain is None else probabilities.amax(1) < spec.abstain
-        return HeadOutput(spec.labels, probabilities, abstains=unsure)
-    years = torch.arange(len(spec.labels), dtype=torch.float32, device=logits.device) + int(spec.labels[0])
-    low, high = quantile(probabilities, years, 0.1), quantile(probabilities, years, 0.9)
-    unsure = None if spec.abstain is None else high - low > spec.abstain
-    return HeadOutput(spec.labels, probabilities, probabilities @ years, low, high, unsure)
-
-
-def pack(output: HeadOutput) -> Tensor:
-    """Concatenate a head's outputs: (N, `packed_size`) float32, which `unpack` separates again."""
-    others = [x for x in (output.value, output.low, output.high, output.abstains) if x is not None]
-    return torch.cat([output.probabilities, *(x[:, None].float() for x in others)], dim=1)
-
-
-def packed_size(spec: BranchSpec) -> int:
-    """Return the count of numbers that `pack` writes for a face."""
-    return len(spec.labels) + (3 if spec.kind == "age" else 0) + _may_abstain(spec)
-
-
-def unpack(spec: BranchSpec, rows: Tensor) -> HeadOutput:
-    """Separate the columns of `pack`."""
-    probabilities, others = rows[:, : len(spec.labels)], [*rows[:, len(spec.labels) :].unbind(dim=1)]
-    abstains = others.pop() > 0 if _may_abstain(spec) else None
-    value, low, high = others or (None, None, None)
-    return HeadOutput(spec.labels, probabilities, value, low, high, abstains)
-
-
-def _may_abstain(spec: BranchSpec) -> bool:
-    return spec.abstain is not None and spec.kind != "multilabel"
-
-
 def _are_years(labels: tuple[str, ...]) -> bool:
     return all(label.isdecimal() for label in labels) and [int(x) - int(labels[0]) for x in labels] == [
         *range(len(labels))
     ]
-
-
-def quantile(probabilities: Tensor, years: Tensor, level: float) -> Tensor:
-    """Return the age below which `level` of the probability lies, when each year reaches half a year to either side.
-
-    Args:
-        probabilities: (N, K), rows sum to 1.
-        years: (K,) ascending, one apart.
-        level: 0..1.
-
-    Returns:
-        (N,) years, not below 0.
-    """
-    reached = probabilities.cumsum(1)
-    column = (reached < level).sum(1, keepdim=True).clamp(max=len(years) - 1)
-    inside = probabilities.gather(1, column)
-    before = reached.gather(1, column) - inside
-    share = ((level - before) / inside.clamp(min=1e-12)).clamp(0, 1)
-    return (years[column] - 0.5 + share).squeeze(1).clamp(min=0)

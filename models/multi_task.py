@@ -7,23 +7,31 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from models.branches import averaged, interpret, pack, packed_size, unpack
+from models.branches import averaged
+from models.errors import ModelError
 from models.inference.batches import powers_of_two
 from models.inference.graphs import Graphed
 from models.inference.precision import compute_dtype
+from models.readings import reread, to_grid
 from models.trunks.base import EMBEDDING_DEPTH
 from models.trunks.folding import fold_batch_norm, freeze
 from models.types import FaceOutputs
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from models.branches import Branch
     from models.trunks.base import Trunk, TrunkLayout
+    from models.types import HeadOutput
 
 CPU_BATCH = 8  # faces whose maps still fit the second-level cache of two cores; measured in docs/measured/speed.md
 GPU_BATCH = 256  # faces; smaller powers of two are recorded as well
 HEAD_BATCH = 64  # faces on a CPU; linear layers read all their weights once a batch, so it should be large
+
+
+def as_stored(embeddings: Tensor) -> Tensor:
+    """Round (N, D) float32 embeddings to float16, as they are stored, so that branches read equal ones later."""
+    return embeddings.half().float()
 
 
 class MultiTaskModel:
@@ -51,7 +59,7 @@ class MultiTaskModel:
         self._maps = depths - {EMBEDDING_DEPTH} | ({trunk.layout.last_map} if self._embeds else set())
         self._device = device
         self._columns = {"": trunk.layout.embedding_size} if identity else {}
-        self._columns |= {branch.spec.task: packed_size(branch.spec) for branch in branches}
+        self._columns |= {branch.spec.task: len(branch.spec.labels) for branch in branches}
         self._recorded = (
             Graphed(lambda crops: self._read(self._intermediates(crops))) if device.type == "cuda" else None
         )
@@ -75,14 +83,17 @@ class MultiTaskModel:
 
         Returns:
             Embeddings and heads on the CPU; embeddings are (N, 0) when identity is off.
+
+        Raises:
+            ModelError: a branch returned numbers that are not finite.
         """
         rows = torch.cat([torch.zeros(0, sum(self._columns.values())), *self._rows(crops)])
         found = dict(zip(self._columns, torch.split(rows, list(self._columns.values()), dim=1), strict=True))
         embeddings = found.pop("", torch.zeros(len(crops), 0)).contiguous()
-        return FaceOutputs(embeddings, {task: unpack(self._branches[task].spec, rows) for task, rows in found.items()})
+        return FaceOutputs(embeddings, _answers(self._branches, found))
 
     def _rows(self, crops: Tensor) -> list[Tensor]:
-        """Return the packed outputs, (., columns) each, on the CPU."""
+        """Return embeddings and scores, (., columns) each, on the CPU."""
         if not len(crops) or not self._columns:
             return []
         if self._recorded is None:
@@ -100,14 +111,14 @@ class MultiTaskModel:
         return self._trunk.forward_intermediates(crops.contiguous(memory_format=torch.channels_last), self._maps)
 
     def _read(self, maps: dict[str, Tensor]) -> Tensor:
-        """Return (N, sum of the columns) float32, embeddings and outputs side by side: one tensor, one copy."""
+        """Return (N, sum of the columns) float32, embeddings and scores side by side: one tensor, one copy."""
         if self._embeds:
-            maps = maps | {EMBEDDING_DEPTH: self._trunk.embed(maps[self.layout.last_map])}
+            maps = maps | {EMBEDDING_DEPTH: as_stored(self._trunk.embed(maps[self.layout.last_map]))}
         embeddings = [maps[EMBEDDING_DEPTH]] if self._identity else []
         return torch.cat([*embeddings, *self._heads(maps)], dim=1)
 
     def _heads(self, maps: dict[str, Tensor]) -> list[Tensor]:
-        """Return the packed output of each branch; a map that several of them read is averaged once."""
+        """Return the scores of each branch on their grid; a map that several of them read is averaged once."""
         outputs, known = [], {}
         for branch in self._branches.values():
             spec = branch.spec
@@ -116,5 +127,58 @@ class MultiTaskModel:
                 if (depth, spec.pool) not in known:
                     known[depth, spec.pool] = averaged(maps[depth], spec.pool)
                 read[depth] = known[depth, spec.pool]
-            outputs.append(pack(interpret(spec, branch(read))))
+            outputs.append(to_grid(spec.kind, branch(read)))
         return outputs
+
+
+class EmbeddingHeads:
+    """Branches that read nothing but embeddings, for faces whose embeddings are stored.
+
+    Given the embeddings of a forward pass, they return its scores: codes differ by 1 at most, where a score lies
+    between two of them and a matrix product of another batch size rounds it to the other side.
+    """
+
+    def __init__(self, branches: Sequence[Branch], device: torch.device) -> None:
+        """Convert the weights of branches in place.
+
+        Args:
+            branches: with their weights; one for each task.
+            device: where to run.
+
+        Raises:
+            ValueError: a branch reads maps, too.
+        """
+        for branch in branches:
+            if branch.spec.depths != (EMBEDDING_DEPTH,):
+                message = (
+                    f"branch {branch.spec.task!r} reads {', '.join(branch.spec.depths)}, expected the embedding alone: "
+                    "infer it from crops"
+                )
+                raise ValueError(message)
+        self._branches = {branch.spec.task: freeze(branch).to(device) for branch in branches}
+        self._device = device
+
+    @torch.inference_mode()
+    def infer(self, embeddings: Tensor) -> dict[str, HeadOutput]:
+        """Run all branches over (N, D) float32 embeddings, on any device; N may be 0.
+
+        Returns:
+            Outputs by task, on the CPU.
+
+        Raises:
+            ModelError: a branch returned numbers that are not finite.
+        """
+        maps = {EMBEDDING_DEPTH: as_stored(embeddings.to(self._device))}
+        found = {task: to_grid(branch.spec.kind, branch(maps)).cpu() for task, branch in self._branches.items()}
+        return _answers(self._branches, found)
+
+
+def _answers(branches: Mapping[str, Branch], scores: Mapping[str, Tensor]) -> dict[str, HeadOutput]:
+    """Read each branch's (N, K) float32 scores, which lie on their grid."""
+    found = {}
+    for task, rows in scores.items():
+        if not rows.sum().isfinite():  # one number that is none makes the sum none
+            message = f"branch {task!r} returned numbers that are not finite: restore the release, or train it again"
+            raise ModelError(message)
+        found[task] = reread(branches[task].spec, rows.int())
+    return found

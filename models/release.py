@@ -16,7 +16,7 @@ from models.detection.finding import Search, find_faces
 from models.errors import ReleaseError
 from models.geometry import ARCFACE_POINTS, ARCFACE_TEMPLATE, align
 from models.inference.precision import resolve_device
-from models.multi_task import MultiTaskModel
+from models.multi_task import EmbeddingHeads, MultiTaskModel
 from models.trunks.registry import create_trunk
 from models.weights import load_into, read_weights, write_weights
 
@@ -151,10 +151,48 @@ def load_release(
     manifest = manifests.read_manifest(folder)
     place = resolve_device(device)
     detector = FaceDetector(_weights(folder, manifest, manifests.DETECTOR_FILE), manifest.detection, place)
+    return Release(manifest, detector, _model(folder, manifest, place, heads, identity=identity), place)
+
+
+def load_model(
+    path: Path | None = None, *, device: str = "auto", heads: frozenset[str] | None = None, identity: bool = True
+) -> MultiTaskModel:
+    """Load trunk and branches of a release without its detector, for faces whose crops are there.
+
+    The detector's file is not read. Its outputs are those of `load_release`; arguments and errors, too.
+    """
+    folder = path or DEFAULT
+    return _model(folder, manifests.read_manifest(folder), resolve_device(device), heads, identity=identity)
+
+
+def load_heads(path: Path | None, tasks: frozenset[str], *, device: str = "auto") -> EmbeddingHeads:
+    """Load branches that read the embedding alone, for faces whose embeddings are stored. No other file is read.
+
+    Args:
+        path: folder of the release; None for the shipped one.
+        tasks: of the branches.
+        device: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        ReleaseError: the folder is no release, a head or the device is unknown, or a branch reads maps.
+        WeightsError: a file is missing or another one than the release names.
+    """
+    folder = path or DEFAULT
+    manifest = manifests.read_manifest(folder)
+    branches = [_branch(folder, manifest, spec) for spec in _switched_on(manifest, tasks)]
+    try:
+        return EmbeddingHeads(branches, resolve_device(device))
+    except ValueError as err:
+        raise ReleaseError(f"release {manifest.name}: {err}") from err
+
+
+def _model(
+    folder: Path, manifest: Manifest, device: torch.device, heads: frozenset[str] | None, *, identity: bool
+) -> MultiTaskModel:
     trunk = create_trunk(manifest.trunk)
     load_into(trunk, _weights(folder, manifest, manifests.TRUNK_FILE), "trunk")
     branches = [_branch(folder, manifest, spec) for spec in _switched_on(manifest, heads)]
-    return Release(manifest, detector, MultiTaskModel(trunk, branches, place, identity=identity), place)
+    return MultiTaskModel(trunk, branches, device, identity=identity)
 
 
 def usual_crops(crops: Tensor, layout: TrunkLayout) -> Tensor:

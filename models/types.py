@@ -72,6 +72,9 @@ class HeadOutput:
     """(N,) float32: upper end (90 % quantile), else None."""
     abstains: Tensor | None = None
     """(N,) bool: True where the release's threshold makes the answer 'unknown', else None (never abstains)."""
+    codes: Tensor | None = None
+    """(N, K) int32, 0..65535: the scores as they are stored (`models.readings`), of which all else is read; None where
+    the output was not made by a model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ class FaceOutputs:
     """The outputs of one forward pass for N faces."""
 
     embeddings: Tensor
-    """(N, D) float32, L2-normalised."""
+    """(N, D) float32, L2-normalised, rounded to float16 as they are stored."""
     heads: dict[str, HeadOutput]
     """By task: gender, age, ethnicity, emotion, attributes; only the heads that are on."""
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from models.branches import Branch, interpret
 from models.detection.detector import FaceDetector
 from models.inference.precision import resolve_device
 from models.manifest import DETECTOR_FILE, TRUNK_FILE, read_manifest
+from models.readings import interpret
 from models.trunks.registry import create_trunk
 from models.weights import load_into, read_weights
 from training.data.crops import crop_faces
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from models.branches import BranchSpec
+    from models.branches import Branch, BranchSpec
     from models.trunks.base import Trunk
     from training.data.crops import Crops
     from training.data.face_sets import FaceSet

@@ -136,6 +136,9 @@ class HeadRows:
     """(N,) upper end, else None."""
     abstains: NDArray[np.bool_] | None = None
     """(N,) True where the answer is 'unknown'; None for a head that always answers."""
+    codes: NDArray[np.uint16] | None = None
+    """(N, K) the scores as they are stored (`models.readings`), 0 for faces that were kept out of inference; None where
+    the rows do not come from the model."""
 
 
 @dataclass(frozen=True, slots=True)

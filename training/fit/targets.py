@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from models.branches import interpret
+from models.readings import interpret
 from training.data.face_sets import (
     EMOTIONS,
     ORIGINAL_EMOTIONS,

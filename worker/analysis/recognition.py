@@ -211,7 +211,16 @@ def _head_rows(head: HeadOutput, rows: slice, kept: NDArray[np.int64], size: int
     value, low, high = (
         None if part is None else _spread(part[rows], kept, size) for part in (head.value, head.low, head.high)
     )
-    return HeadRows(head.labels, _spread(head.probabilities[rows], kept, size), value, low, high, abstains)
+    probabilities = _spread(head.probabilities[rows], kept, size)
+    return HeadRows(head.labels, probabilities, value, low, high, abstains, _codes(head, rows, kept, size))
+
+
+def _codes(head: HeadOutput, rows: slice, kept: NDArray[np.int64], size: int) -> NDArray[np.uint16] | None:
+    if head.codes is None:
+        return None
+    codes = np.zeros((size, head.codes.shape[1]), np.uint16)
+    codes[kept] = head.codes[rows].cpu().numpy()
+    return codes
 
 
 def _spread(values: torch.Tensor, kept: NDArray[np.int64], size: int) -> NDArray[np.float32]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from models.branches import Branch, BranchSpec, averaged, interpret, pack, packed_size, quantile, unpack
+from models.branches import Branch, BranchSpec, averaged
 from models.trunks.dlib29 import DLIB29
 from models.trunks.sface import MAP_SHAPES, SFACE, SFace
 
@@ -115,70 +115,6 @@ def test_a_branch_reads_any_trunk():
     assert Branch(spec, DLIB29).features(found).shape == (3, (24 + 256) * 4)
 
 
-def test_softmax_abstains_below_its_threshold():
-    spec = replace(EMOTION, abstain=0.6, temperature=2.0)
-    output = interpret(spec, torch.tensor([[4.0, 0.0, 0.0], [0.2, 0.0, 0.1]]))
-    assert torch.allclose(output.probabilities[0], torch.tensor([2.0, 0.0, 0.0]).softmax(0))
-    assert output.abstains.tolist() == [False, True]
-    assert interpret(EMOTION, torch.zeros(2, 3)).abstains is None
-
-
-def test_a_head_answers_at_its_threshold():
-    halves = replace(EMOTION, labels=("a", "b"), abstain=0.5)
-    assert interpret(halves, torch.zeros(1, 2)).abstains.tolist() == [False]
-    logits = torch.randn(1, 117, generator=torch.Generator().manual_seed(4))
-    said = interpret(AGE, logits)
-    width = float(said.high - said.low)
-    assert interpret(replace(AGE, abstain=width), logits).abstains.tolist() == [False]
-    assert interpret(replace(AGE, abstain=width - 0.01), logits).abstains.tolist() == [True]
-
-
-def test_attributes_stand_alone():
-    output = interpret(replace(EMOTION, kind="multilabel"), torch.tensor([[0.0, 9.0, -9.0]]))
-    assert torch.allclose(output.probabilities, torch.tensor([[0.5, 0.9999, 0.0001]]), atol=1e-4)
-    assert output.abstains is None
-
-
-def test_age_is_a_mean_with_an_interval():
-    logits = torch.full((2, 117), -30.0)
-    logits[0, 40] = 30.0  # certain
-    logits[1, 20:31] = 0.0  # eleven years alike
-    output = interpret(replace(AGE, abstain=5.0), logits)
-    assert torch.allclose(output.value, torch.tensor([40.0, 25.0]), atol=1e-3)
-    assert torch.allclose(output.low, torch.tensor([39.6, 20.6]), atol=1e-2)
-    assert torch.allclose(output.high, torch.tensor([40.4, 29.4]), atol=1e-2)
-    assert output.abstains.tolist() == [False, True]
-
-
-@pytest.mark.parametrize("abstain", [None, 0.6])
-@pytest.mark.parametrize("spec", [EMOTION, AGE, replace(EMOTION, kind="multilabel")])
-def test_unpacking_returns_the_packed_output(spec, abstain):
-    spec = replace(spec, abstain=abstain)
-    said = interpret(spec, 3 * torch.randn(5, len(spec.labels), generator=torch.Generator().manual_seed(2)))
-    rows = pack(said)
-    assert rows.shape == (5, packed_size(spec))
-    found = unpack(spec, rows)
-    assert found.labels == said.labels
-    for name in ("probabilities", "value", "low", "high", "abstains"):
-        expected = getattr(said, name)
-        assert (getattr(found, name) is None) == (expected is None)
-        assert expected is None or torch.equal(getattr(found, name), expected)
-
-
 def test_ages_are_years_one_apart():
     with pytest.raises(ValueError, match="years one apart"):
         replace(AGE, labels=("0", "10", "20"))
-
-
-def test_quantiles_stay_on_the_scale():
-    years = torch.arange(117.0)
-    ends = torch.eye(117)[[0, 116]]
-    assert quantile(ends, years, 0.1).tolist() == pytest.approx([0.0, 115.6], abs=1e-3)
-    assert (quantile(ends * 0.999, years, 0.9999) <= 116.5).all()
-
-
-@pytest.mark.parametrize("spec", [EMOTION, AGE, replace(EMOTION, kind="multilabel", abstain=None)])
-def test_no_face(spec):
-    output = interpret(spec, torch.zeros(0, len(spec.labels)))
-    assert output.probabilities.shape == (0, len(spec.labels))
-    assert (output.value is None) == (spec.kind != "age")
