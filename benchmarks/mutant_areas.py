@@ -24,21 +24,28 @@ AREAS = {
         ("worker/ledger/units.py",),
         (f"{_LEDGER}/test_ledger.py", f"{_LEDGER}/test_fair_queue.py", f"{_LEDGER}/test_unreachable.py"),
     ),
-    "leases": Area(("worker/ledger/leases.py",), (f"{_LEDGER}/test_leases.py", f"{_LEDGER}/test_ledger.py")),
+    "leases": Area(
+        ("worker/ledger/leases.py",),
+        tuple(f"{_LEDGER}/test_{name}.py" for name in ("leases", "ledger", "unreachable", "waiting")),
+    ),
     "fair queue": Area(
         ("worker/ledger/submission/fair_queue.py",),
         ("tests/unit/worker/ledger/submission", f"{_LEDGER}/test_fair_queue.py"),
     ),
     "store": Area(
         ("worker/analysis/store",),
-        ("tests/unit/worker/analysis/store", f"{_LEDGER}/test_finish.py", f"{_LEDGER}/test_notes.py"),
+        (
+            "tests/unit/worker/analysis/store",
+            *(f"{_LEDGER}/test_{name}.py" for name in ("frame_sizes", "finish", "notes", "failed_units")),
+            f"{_LEDGER}/locks/test_lock_order.py",
+        ),
     ),
     "sampling": Area(
         ("worker/decode/child/readers/sampling.py",), ("tests/unit/worker/decode/child/readers/test_sampling.py",)
     ),
     "timeline": Area(
         ("worker/decode/child/readers/video/timeline.py",),
-        ("tests/unit/worker/decode/child/readers", "tests/integration/media/test_films.py"),
+        ("tests/unit/worker/decode/child/readers", "tests/integration/media/test_videos.py"),
     ),
     "track": Area(
         ("worker/analysis/tracking/track.py",), (f"{_TRACKING}/test_evidence.py", f"{_TRACKING}/test_track.py")
@@ -62,9 +69,11 @@ AREAS = {
     "quality": Area(("models/quality.py",), ("tests/unit/models/test_quality.py", f"{_DETECTION}/test_finding.py")),
     "detector": Area(
         ("models/detection/detector.py", "models/detection/tiles.py", "models/detection/boxes.py"),
-        (f"{_DETECTION}/test_boxes.py", f"{_DETECTION}/test_detector.py"),
+        tuple(f"{_DETECTION}/test_{name}.py" for name in ("boxes", "tiles", "detector")),
     ),
-    "finding": Area(("models/detection/finding.py",), (f"{_DETECTION}/test_finding.py",)),
+    "finding": Area(
+        ("models/detection/finding.py",), (f"{_DETECTION}/test_doubts.py", f"{_DETECTION}/test_finding.py")
+    ),
     "calibration": Area(
         ("training/fit/calibration.py",), (f"{_EVALUATE}/test_metrics.py", "tests/unit/training/fit/test_fit.py")
     ),

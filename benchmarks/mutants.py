@@ -27,7 +27,7 @@ import subprocess
 import sys
 import time
 import traceback
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import mkdtemp
@@ -83,15 +83,23 @@ def main() -> None:
     unknown = sorted(set(names) - set(AREAS))
     if unknown:
         raise SystemExit(f"no such area: {', '.join(unknown)}; there are {', '.join(AREAS)}")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    signal.signal(signal.SIGTERM, _stop)
     folder = Path(mkdtemp(prefix="facet-mutants-"))  # a TemporaryDirectory would be removed by the first fork that ends
     try:
-        found = _run(options, names, folder)
+        failed = _run(options, names, folder)
+        found = _read(folder, names)
     finally:
         shutil.rmtree(folder)
     show(found)
     if options.json:
         options.json.write_text(json.dumps([asdict(one) for one in found], indent=1))
+    if failed:
+        raise SystemExit("a process failed: see above; the table lacks areas")
+
+
+def _stop(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not cut the end short
+    sys.exit("stopped")
 
 
 def parse() -> argparse.Namespace:
@@ -106,20 +114,21 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _run(options: argparse.Namespace, names: list[str], folder: Path) -> list[Mutant]:
-    """Share out the areas among processes; each takes the next area that is left."""
+def _run(options: argparse.Namespace, names: list[str], folder: Path) -> list[int]:
+    """Share out the areas among processes, each of which takes the next one that is left; return those that failed."""
     jobs = []
     for job in range(min(options.jobs, len(names))):
         work = Options(options.sample, options.seed, folder / str(job) / "tree", options.only)
         jobs.append(_fork(lambda work=work, job=job: _job(work, names, folder / f"{job}.jsonl")))
     try:
-        failed = [process for process in jobs if os.waitpid(process, 0)[1]]
+        return [job for job in jobs if os.waitpid(job, 0)[1]]
     except BaseException:
-        for process in jobs:
-            os.kill(process, signal.SIGTERM)
+        for job in jobs:
+            _end(job, signal.SIGTERM)
         raise
-    if failed:
-        raise SystemExit("a process failed: see above")
+
+
+def _read(folder: Path, names: list[str]) -> list[Mutant]:
     lines = [line for path in sorted(folder.glob("*.jsonl")) for line in path.read_text().splitlines()]
     order = {name: number for number, name in enumerate(names)}
     return sorted((Mutant(**json.loads(line)) for line in lines), key=lambda one: (order[one.area], one.file, one.line))
@@ -137,6 +146,13 @@ def _fork(act: Callable[[], int]) -> int:
         traceback.print_exc()
     finally:
         os._exit(status)
+
+
+def _end(process: int, by: signal.Signals) -> None:
+    """End a process that may have ended already, and wait until it has."""
+    with suppress(ProcessLookupError, ChildProcessError):
+        os.kill(process, by)
+        os.waitpid(process, 0)
 
 
 def _job(options: Options, names: list[str], out: Path) -> int:
@@ -185,7 +201,8 @@ def _postgres(folder: Path) -> Iterator[None]:
         "with EmbeddedPostgres(Path(sys.argv[1])): print(flush=True); sys.stdin.read()"
     )
     command = [sys.executable, "-c", program, str(folder)]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as keeper:
+    pipe = subprocess.PIPE  # the keeper stops when it closes; of a signal to the whole group it must not die before
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, start_new_session=True) as keeper:
         keeper.stdout.readline()
         os.environ["FACET_TEST_POSTGRES"] = str(folder)
         try:
@@ -249,21 +266,22 @@ def _tests(area: Area, out: Path, limit: int) -> int:
     shutil.rmtree(".hypothesis", ignore_errors=True)  # what one change failed on would be tried first on the next
     process = _fork(lambda: _pytest(area, out, limit))
     deadline = time.monotonic() + MAX_SECONDS
-    while time.monotonic() < deadline:
-        ended, status = os.waitpid(process, os.WNOHANG)
-        if ended:
-            _sweep(process)
-            return status
-        time.sleep(0.05)
-    os.killpg(process, signal.SIGKILL)
-    os.waitpid(process, 0)
-    return NOTICED
+    ended = status = 0
+    try:
+        while not ended and time.monotonic() < deadline:
+            time.sleep(0.05)
+            ended, status = os.waitpid(process, os.WNOHANG)
+    finally:  # also where the job is stopped: a test holds the pipe open that keeps PostgreSQL up
+        _sweep(process)
+        _end(process, signal.SIGKILL)
+    return status if ended else NOTICED
 
 
 def _pytest(area: Area, out: Path, limit: int) -> int:
     import pytest  # noqa: PLC0415 - loaded before the fork
 
     os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 5))
     with out.open("w") as file:
         os.dup2(file.fileno(), 1)
@@ -274,10 +292,8 @@ def _pytest(area: Area, out: Path, limit: int) -> int:
 
 def _sweep(group: int) -> None:
     """End what a run left behind in its process group."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(group, signal.SIGKILL)
-    except ProcessLookupError:
-        return
 
 
 def show(found: list[Mutant]) -> None:
@@ -285,7 +301,8 @@ def show(found: list[Mutant]) -> None:
     print("| area | changes | noticed | share | seconds |\n|---|---|---|---|---|")
     for name in dict.fromkeys(one.area for one in found):
         print(_row(name, [one for one in found if one.area == name]))
-    print(_row("all", found))
+    if found:
+        print(_row("all", found))
     for one in found:
         if not one.noticed:
             print(f"{one.area}: {one.file}:{one.line} {one.text}")

@@ -48,6 +48,29 @@ class Alignment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether a release serves any group of people worse than the release that it was made from."""
+
+    base: str
+    """Name of the release before."""
+    base_fingerprint: str
+    """Its `Manifest.fingerprint`."""
+    judged: int
+    """Groups of all sets and heads that were compared, each with enough labelled faces to be judged."""
+    worse: tuple[str, ...]
+    """The groups that got worse, a sentence each; empty is good."""
+    data: tuple[str, ...]
+    """The sets on whose test rows both releases were measured."""
+    made_at: str
+    """UTC, ISO 8601."""
+
+    @property
+    def is_good(self) -> bool:
+        """Whether something was judged and no group got worse."""
+        return self.judged > 0 and not self.worse
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """Everything about a release except its weights."""
 
@@ -64,6 +87,8 @@ class Manifest:
     """SHA-256 of each weights file; set when the release is written."""
     metrics: dict[str, Any] = field(default_factory=dict)
     """Evaluation results, by task."""
+    verdict: Verdict | None = None
+    """Comparison with the release that it was made from; None where there was none."""
     data: dict[str, Any] = field(default_factory=dict)
     """Data sets of training and evaluation, with the terms of each."""
     licences: dict[str, str] = field(default_factory=dict)
@@ -86,7 +111,7 @@ class Manifest:
     @property
     def fingerprint(self) -> str:
         """SHA-256 over everything that changes stored faces: weights, policies, branches, alignment."""
-        descriptive = ("name", "metrics", "data", "licences")
+        descriptive = ("name", "metrics", "verdict", "data", "licences")
         return sha256_of_json({key: value for key, value in self.plain().items() if key not in descriptive})
 
     def plain(self) -> dict[str, Any]:
@@ -109,7 +134,9 @@ class Manifest:
         Raises:
             ReleaseError: the trunk is unknown to this program.
         """
-        return replace(self, trunk=name, alignment=Alignment.of(layout_of(name)), branches=(), files={}, metrics={})
+        return replace(
+            self, trunk=name, alignment=Alignment.of(layout_of(name)), branches=(), files={}, metrics={}, verdict=None
+        )
 
     def check(self) -> None:
         """Refuse a manifest that contradicts itself.

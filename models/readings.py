@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 LOG_STEPS = 2048  # codes a unit of -ln p: a probability is off by 0.025 % of itself at most
 LOGIT_STEPS = 1024  # codes a unit of a multilabel logit: its probability is off by 0.00013 at most
 LOGIT_ZERO = 32768  # code of the logit 0, so that logits reach from -32 to 32
+INTERVAL = (0.1, 0.9)  # levels of the central 80 % interval of an age
 MAX_CODE = 65535  # 16 bits; of -ln p it is 32
 
 
@@ -67,28 +68,29 @@ def reread(spec: BranchSpec, codes: Tensor) -> HeadOutput:
         return HeadOutput(spec.labels, probabilities, abstains=unsure, codes=codes)
     years = torch.arange(len(spec.labels), dtype=torch.float32, device=codes.device) + int(spec.labels[0])
     mean = (probabilities * years).cumsum(1)[:, -1]
-    low, high = quantile(probabilities, years, 0.1), quantile(probabilities, years, 0.9)
+    low, high = quantiles(probabilities, years, INTERVAL).unbind(1)
     unsure = None if spec.abstain is None else high - low > spec.abstain
     return HeadOutput(spec.labels, probabilities, mean, low, high, unsure, codes)
 
 
-def quantile(probabilities: Tensor, years: Tensor, level: float) -> Tensor:
-    """Return the age below which `level` of the probability lies, when each year reaches half a year to either side.
+def quantiles(probabilities: Tensor, years: Tensor, levels: tuple[float, ...]) -> Tensor:
+    """Return the ages below which some levels of the probability lie, where each year reaches half a year to each side.
 
     Args:
         probabilities: (N, K), rows sum to 1.
         years: (K,) ascending, one apart.
-        level: 0..1.
+        levels: L numbers in 0..1.
 
     Returns:
-        (N,) years, not below 0.
+        (N, L) years, not below 0.
     """
     reached = probabilities.cumsum(1)
-    column = (reached < level).sum(1, keepdim=True).clamp(max=len(years) - 1)
+    wanted = reached.new_tensor(levels).expand(len(reached), -1).contiguous()
+    column = torch.searchsorted(reached, wanted).clamp(max=len(years) - 1)
     inside = probabilities.gather(1, column)
     before = reached.gather(1, column) - inside
-    share = ((level - before) / inside.clamp(min=1e-12)).clamp(0, 1)
-    return (years[column] - 0.5 + share).squeeze(1).clamp(min=0)
+    share = ((wanted - before) / inside.clamp(min=1e-12)).clamp(0, 1)
+    return (years[column] - 0.5 + share).clamp(min=0)
 
 
 def _looked_up(table: Tensor, codes: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ import typer
 from models.release import load_release
 from training.errors import RecipeError
 from training.evaluate.evaluate import EvaluateOptions, Evaluation, evaluate
-from training.evaluate.report.compare import Comparison, compare, comparison_table, gain_text
+from training.evaluate.report.compare import Comparison, compare, comparison_table, worse_text
 
 
 def compare_releases(
@@ -34,11 +34,7 @@ def verdict(found: Comparison) -> str:
     """Describe the groups that got worse."""
     if not found.worse:
         return f"{found.after} is worse than {found.before} for no group, within the intervals"
-    lines = [
-        f"  {one.data}, {one.task}, {one.group}: {one.measure} {one.before:.4f} -> {one.after:.4f}, "
-        f"better by {gain_text(one)}"
-        for one in found.worse
-    ]
+    lines = [f"  {worse_text(one)}" for one in found.worse]
     return "\n".join([f"{found.after} is worse than {found.before}:", *lines])
 
 

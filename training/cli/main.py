@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 import typer
@@ -40,7 +40,11 @@ from training.fit.progress import RunLog
 from training.joint.train import train_jointly
 from training.recipes.recipe import PREPARED_SEARCH, RECIPES, Recipe, find
 from training.releases.export import add_metrics, branches_of, export
+from training.releases.verdict import add_verdict
 from training.train import TrainingContext, load_context, train_branches
+
+if TYPE_CHECKING:
+    from models.manifest import Verdict
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Train, measure and assemble releases.", add_completion=False
@@ -90,6 +94,17 @@ def train_recipe(  # noqa: PLR0913 - the options of a command are its arguments
     for each in trained:
         typer.echo(f"{each.branch.spec.task}: held-out score {each.held_out_score:.4f}, {each.took}")
     typer.echo(f"wrote {out}")
+    typer.echo(_verdict_text(base, add_verdict(base, out, data, cache)))
+
+
+def _verdict_text(base: Path, verdict: Verdict | None) -> str:
+    if verdict is None:
+        return f"no verdict: it could not be compared with {base}; `facet releases activate` will refuse it"
+    if verdict.worse:
+        return "\n".join([f"verdict: worse than {verdict.base} for {len(verdict.worse)} groups", *verdict.worse])
+    if not verdict.judged:
+        return f"no verdict: too few test rows in {', '.join(verdict.data) or 'the data'} to judge a group"
+    return f"verdict: worse than {verdict.base} in none of {verdict.judged} comparisons"
 
 
 def find_or_searched(recipe: str) -> Recipe:
@@ -174,6 +189,9 @@ def assemble_release(
     take: Annotated[list[str], typer.Option("--take", help="HEAD=RELEASE; may be given again.")],
     out: OutOption,
     base: Annotated[Path, typer.Option("--base", help="Release that all the rest comes from.")] = DEFAULT,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="Folder of the data sets: compare with the base, write the verdict.")
+    ] = None,
 ) -> None:
     """Assemble a release from a base and branches of other releases on the same trunk."""
     branches = []
@@ -184,6 +202,8 @@ def assemble_release(
         branches += branches_of(Path(folder), [task])
     manifest = export(name, base, branches, out)
     typer.echo(f"wrote {out} with heads {', '.join(spec.task for spec in manifest.branches)}")
+    if data is not None:
+        typer.echo(_verdict_text(base, add_verdict(base, out, data)))
 
 
 @app.command(

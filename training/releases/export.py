@@ -114,7 +114,7 @@ def export(
     weights |= {TRUNK_FILE: half(tuned.trunk.state_dict())} if tuned else {}
     weights |= {branch_file(task): half(branch.state_dict()) for task, branch in fresh.items()}
     licences = LICENCES | of_detector(before.licences) | {"trunk": licence}
-    manifest = replace(before, name=name, branches=specs, metrics={}, data=data, licences=licences)
+    manifest = replace(before, name=name, branches=specs, metrics={}, verdict=None, data=data, licences=licences)
     return write_release(target, manifest, weights)
 
 

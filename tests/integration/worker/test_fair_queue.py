@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import text
 
 from worker.ledger import units as ledger
+from worker.ledger.submission.fair_queue import FairQueue
 
 
 def take(archive, limit=1):
@@ -138,3 +139,17 @@ def nodes(plan):
     yield plan
     for below in plan.get("Plans", ()):
         yield from nodes(below)
+
+
+def test_a_job_waits_as_long_as_the_last_of_the_units_that_it_moved(archive):
+    analysis_id = archive.add(units=3, kind="video")
+    archive.submit(archive.files(0, 400))
+    queue = FairQueue(archive.release_id, 1, frames_per_second=2.0, unit_seconds=60.0)
+    with archive.sessions.begin() as session:
+        queue.expedite(session, analysis_id, "video")
+    assert queue.next == 360
+    for kept in (360, 360, 0):  # while one of the three waits, the job owes what they take
+        take(archive)
+        with archive.sessions.begin() as session:
+            queue.catch_up(session)
+        assert queue.next == kept

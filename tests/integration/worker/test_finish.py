@@ -279,9 +279,7 @@ def test_a_file_whose_faces_cannot_be_joined_is_quarantined_alone(archive, monke
     assert len(failed[2]) < 1200
     assert ended == ("done", True, None)
     assert good != bad
-    shown = (
-        "SELECT count(*), count(appearance_id) FROM faces f JOIN analysis a USING (media_id) WHERE analysis_id = :id"
-    )
+    shown = "SELECT count(*), count(appearance_id) FROM faces JOIN analysis USING (media_id) WHERE analysis_id = :id"
     assert ask(archive, shown, id=bad) == [(72, 0)]
     assert archive.job() == {"submitted": 2, "done": 1, "rejected": 0, "quarantined": 1, "pending": 0}
 
@@ -389,6 +387,7 @@ def test_the_writer_goes_on_while_a_video_is_finished_and_a_stop_gives_it_back(a
 
     monkeypatch.setattr(finish, "assign_faces", assign_slowly)
     with at_work(archive) as (leases, writer, finisher):
+        assert (writer.seconds, finisher.seconds) == (0.0, 0.0)
         finisher.submit(*leases.take(1))
         begun.wait(20)
         archive.add()
@@ -398,6 +397,7 @@ def test_the_writer_goes_on_while_a_video_is_finished_and_a_stop_gives_it_back(a
         assert ask(archive, "SELECT state FROM unit WHERE unit_id = :id", id=image.unit_id) == [("done",)]
         assert finisher.is_busy
         threading.Timer(0.2, go_on.set).start()
+    assert not {"writer", "finisher"} & {thread.name for thread in threading.enumerate()}
     assert ask(archive, STATES)[2] == ("pending", "finish", 0)
     finish_what_is_due(archive)
     assert [row[0] for row in ask(archive, ENDED)] == ["done", "done"]

@@ -10,6 +10,7 @@ from sqlalchemy import text
 
 from models.branches import BranchSpec
 from worker.analysis.results import StoredFaces, UnitResult
+from worker.analysis.store.face_blocks import read_face_blocks
 from worker.analysis.store.finish import build_appearances
 from worker.analysis.tracking.joining import join_unit
 from worker.ledger.analyses import end_analysis
@@ -114,3 +115,24 @@ def test_rows_of_before_have_the_size_of_the_file(archive):
         assert [tuple(row) for row in rows] == [(1, 640, 360)] * 2
         (subject,) = load_subjects(session, 1)
     assert subject.box_at(0.0, (1280, 720)) == pytest.approx([640, 180, 800, 360])
+
+
+@pytest.mark.parametrize(("info", "scale"), [(INFO, (2, 4)), (replace(INFO, width=None, height=None), (1, 1))])
+def test_stored_boxes_are_read_as_those_of_a_frame_of_the_size_of_the_file(archive, info, scale):
+    archive.add(kind="video")
+    box = np.array([10, 20, 50, 60], np.float32)
+    with LeaseHolder(archive.sessions, archive.lease()) as leases, archive.sessions.begin() as session:
+        (unit,) = leases.take(1)
+        archive.store(session, UnitResult(unit=unit, info=info, faces=(face(0, box, (320, 90)),)))
+        (block,) = read_face_blocks(session, unit.analysis_id, archive.ids, {})
+    assert block.faces.boxes.tolist() == [(box * np.tile(scale, 2)).tolist()]
+
+
+def test_the_first_range_of_a_video_tells_what_the_file_is(archive):
+    archive.add(kind="video", units=2)
+    infos = [INFO, replace(INFO, format="other", width=32, height=18)]
+    with LeaseHolder(archive.sessions, archive.lease()) as leases, archive.sessions.begin() as session:
+        for unit, info in zip(leases.take(2), infos, strict=True):
+            archive.store(session, UnitResult(unit=unit, info=info))
+        row = session.execute(text("SELECT format, width, height, duration_seconds FROM media_file")).one()
+    assert tuple(row) == ("mpegts", 640, 360, 4.0)

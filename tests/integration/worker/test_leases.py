@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from contextlib import contextmanager
 
@@ -152,3 +153,47 @@ def test_a_library_that_asks_to_exit_is_an_error_of_its_unit(archive, monkeypatc
     with pytest.raises(RuntimeError, match="SystemExit: 3"):
         store()
     assert [unit[:2] for unit in units(archive)] == [("pending", 1)]
+
+
+def test_the_end_waits_for_a_heartbeat_that_is_under_way(archive):
+    archive.add()
+    beating = threading.Event()
+
+    class SlowHeartbeat(Outage):
+        @contextmanager
+        def begin(self):
+            if threading.current_thread().name == "heartbeat":
+                beating.set()
+                time.sleep(0.5)
+            with super().begin() as session:
+                yield session
+
+    with hold(SlowHeartbeat(archive.sessions), archive) as leases:
+        assert len(leases.take(1)) == 1
+        assert beating.wait(10)
+    assert "heartbeat" not in {thread.name for thread in threading.enumerate()}
+    assert units(archive) == [("pending", 0, None)]
+
+
+def test_units_are_taken_beside_others_but_not_beside_a_suspect(archive):
+    for _ in range(3):
+        archive.add()
+    with archive.sessions.begin() as session:
+        session.execute(text("UPDATE unit SET attempts = 1 WHERE unit_id = 3"))
+    with LeaseHolder(archive.sessions, archive.lease()) as leases:
+        (first,), (second,) = leases.take(1), leases.take(5)
+        assert leases.take(5) == []
+        leases.drop(first)
+        leases.drop(second)
+        assert [(unit.unit_id, unit.attempts) for unit in leases.take(5)] == [(3, 2)]
+        archive.add()
+        assert leases.take(5) == []
+
+
+def test_finish_units_are_taken_unless_they_are_left_out(archive):
+    archive.add()
+    with archive.sessions.begin() as session:
+        session.execute(text("UPDATE unit SET stage = 'finish'"))
+    with LeaseHolder(archive.sessions, archive.lease()) as leases:
+        assert leases.take(5, finish=False) == []
+        assert [unit.stage for unit in leases.take(5)] == ["finish"]

@@ -160,3 +160,43 @@ def test_a_heartbeat_waits_for_no_unit_that_is_being_stored(archive):
         with archive.sessions.begin() as session:
             session.execute(text("SET LOCAL lock_timeout = '1s'"))
             assert ledger.heartbeat(session, units, 60) == 2
+
+
+def test_only_units_of_the_stages_that_are_asked_for_are_leased(archive):
+    archive.add(units=2)
+    with archive.sessions.begin() as session:
+        session.execute(text("UPDATE unit SET stage = 'finish' WHERE unit_id = 2"))
+    for stage, unit_id in (("analyse", 1), ("finish", 2)):
+        with archive.sessions.begin() as session:
+            (unit,) = ledger.lease_units(session, archive.lease(), 9, stages=(stage,))
+        assert (unit.unit_id, unit.stage) == (unit_id, stage)
+
+
+@pytest.mark.parametrize(("kind", "units", "whole"), [("image", 1, True), ("video", 1, True), ("video", 2, False)])
+def test_a_unit_is_a_whole_file_where_no_other_range_is(archive, kind, units, whole):
+    archive.add(units=units, kind=kind)
+    assert [unit.is_whole for unit in take(archive)] == [whole] * units
+
+
+def test_each_failure_doubles_the_pause_of_its_unit(archive):
+    archive.add()
+    archive.add()
+    first, second = take(archive)
+    with archive.sessions.begin() as session:
+        ledger.fail_unit(session, first, "crashed", 9)
+        ledger.fail_unit(session, replace(second, attempts=4), "crashed", 9)
+        pauses = session.scalars(
+            text("SELECT extract(epoch FROM not_before - now())::float FROM unit ORDER BY unit_id")
+        ).all()
+    assert pauses == [ledger.BACKOFF_SECONDS, 8 * ledger.BACKOFF_SECONDS]
+
+
+def test_a_unit_is_held_under_its_latest_token_until_it_ends(archive):
+    archive.add()
+    (stale,) = take(archive)
+    archive.expire_leases()
+    with archive.sessions.begin() as session:
+        (current,) = ledger.lease_units(session, archive.lease("two"), 1, suspects=True)
+        assert [ledger.is_held(session, unit) for unit in (stale, current)] == [False, True]
+        ledger.finish_unit(session, current, "done")
+        assert not ledger.is_held(session, current)

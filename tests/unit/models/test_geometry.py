@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from models import geometry
 from models.geometry import ARCFACE_TEMPLATE, align, invert, similarity_transforms
 
 
@@ -167,3 +169,23 @@ def test_many_faces_are_cut_as_one_by_one():
     together = align(frames, index, landmarks)
     for row in (0, 31, 32, 33, 63, 64, 69):
         assert torch.equal(together[row], align(frames, index[row : row + 1], landmarks[row : row + 1])[0])
+
+
+def test_surroundings_are_cut_no_larger_than_needed_and_scaled_as_bytes(monkeypatch):
+    """A large face costs little more than a small one: patches of at most 320 pixels, no copy of it as floats."""
+    patches, scaled = [], []
+
+    def sample(patch, *args, **kwargs):
+        patches.append(patch.shape)
+        return torch.nn.functional.grid_sample(patch, *args, **kwargs)
+
+    def shrink(pixels, **kwargs):
+        scaled.append(pixels.dtype)
+        return torch.nn.functional.interpolate(pixels, **kwargs)
+
+    monkeypatch.setattr(geometry, "functional", SimpleNamespace(grid_sample=sample, interpolate=shrink))
+    frame = torch.zeros(1, 3, 1000, 1000, dtype=torch.uint8)
+    for degrees, scale, side in ((0.0, 0.9, 128), (45.0, 1.9, 320), (45.0, 2.9, 256), (0.0, 5.0, 128)):
+        align(frame, torch.tensor([0]), turned(ARCFACE_TEMPLATE - 56, degrees, scale, (500.0, 500.0))[None])
+        assert patches.pop() == (1, 3, side, side)
+    assert scaled == [torch.uint8] * 2

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import pytest
 import torch
 
 from models.branches import Branch, BranchSpec
+from models.errors import ModelError
 from models.inference.precision import compute_dtype, resolve_device
-from models.multi_task import MultiTaskModel
+from models.multi_task import EmbeddingHeads, MultiTaskModel
+from models.readings import encode, reread
 from models.release import load_release
 from models.trunks.sface import SFace
 
@@ -91,11 +94,55 @@ def test_without_identity_the_trunk_stops_early():
 
 @pytest.mark.parametrize("identity", [True, False])
 def test_a_branch_at_the_embedding_reads_the_stored_one(identity):
-    branch = Branch(replace(SPEC, depths=("embedding",)))
-    network = MultiTaskModel(SFace(), [branch], CPU, identity=True)
-    outputs = network.infer(noise(3))
-    expected = branch({"embedding": outputs.embeddings}).softmax(1)
-    assert torch.allclose(outputs.heads["mood"].probabilities, expected, atol=1e-5)
+    branch, trunk = Branch(replace(SPEC, depths=("embedding",))), SFace()
+    stored = MultiTaskModel(copy.deepcopy(trunk), [], CPU).infer(noise(3)).embeddings
+    assert torch.equal(stored, stored.half().float())
+    head = MultiTaskModel(trunk, [branch], CPU, identity=identity).infer(noise(3)).heads["mood"]
+    assert (head.codes - encode("softmax", branch({"embedding": stored}))).abs().max() <= 1
+
+
+def test_stored_codes_read_again_give_the_rows_of_inference(release, faces):
+    outputs = release.infer(faces)
+    for task, head in outputs.heads.items():
+        assert head.codes.dtype == torch.int32
+        assert head.codes.shape == head.probabilities.shape
+        again = reread(release.spec(task), head.codes.to(torch.uint16).int())
+        for column in ("probabilities", "value", "low", "high", "abstains"):
+            expected = getattr(head, column)
+            assert expected is None or torch.equal(getattr(again, column), expected), (task, column)
+
+
+def test_branches_over_stored_embeddings_give_the_scores_of_the_whole_model(faces):
+    torch.manual_seed(8)
+    specs = [
+        replace(SPEC, depths=("embedding",), hidden=17),
+        replace(SPEC, task="years", kind="age", labels=tuple(map(str, range(117))), depths=("embedding",), hidden=0),
+        replace(SPEC, task="traits", kind="multilabel", labels=("p", "q", "r"), depths=("embedding",), hidden=5),
+    ]
+    branches = [Branch(spec) for spec in specs]
+    for branch in branches:
+        branch.head[0].weight.data *= 20  # scores of different faces differ
+    whole = MultiTaskModel(SFace(), copy.deepcopy(branches), CPU).infer(torch.cat([faces] * 2))
+    found = EmbeddingHeads(branches, CPU).infer(whole.embeddings.half().float())
+    assert set(found) == set(whole.heads)
+    for task, head in whole.heads.items():
+        assert (found[task].codes - head.codes).abs().max() <= 1
+        assert found[task].labels == head.labels
+    assert {len(head.probabilities) for head in EmbeddingHeads(branches, CPU).infer(torch.zeros(0, 128)).values()} == {
+        0
+    }
+
+
+def test_a_branch_that_reads_maps_needs_crops():
+    with pytest.raises(ValueError, match="'mood' reads conv_9"):
+        EmbeddingHeads([Branch(SPEC)], CPU)
+
+
+def test_scores_that_are_no_numbers_are_refused():
+    branch = Branch(SPEC)
+    branch.head[0].bias.data[0] = torch.nan
+    with pytest.raises(ModelError, match="branch 'mood' returned numbers that are not finite"):
+        MultiTaskModel(SFace(), [branch], CPU).infer(noise(2))
 
 
 def test_own_layers_run_in_the_trunks_precision():

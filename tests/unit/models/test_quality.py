@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from models.geometry import ARCFACE_TEMPLATE
-from models.quality import QualityPolicy, measure, sharpness
+from models.quality import Evidence, QualityPolicy, measure, sharpness
 from models.types import Detections
 
 POLICY = QualityPolicy()
@@ -106,3 +107,34 @@ def test_the_astronaut_is_kept(release, photo):
 
 def test_confetti_is_not_confirmed(release):
     assert release.detector.confirm(sharp(2)).max() < POLICY.min_confirmation
+
+
+def measured(side, sharp, *, confirmed=float("nan"), score=1.0):
+    """Measure an upright face of a size in an evidence of sharpness."""
+    found = detections(face(side / 112))
+    found.scores[:] = score
+    evidence = Evidence(torch.tensor([sharp]), torch.tensor([confirmed]))
+    return measure(found, torch.zeros(1, 3, 112, 112), (500, 900), POLICY, lambda _: torch.zeros(0), evidence)
+
+
+@pytest.mark.parametrize(
+    ("side", "sharp", "quality"),
+    [(80.0, 20.0, 1.0), (112.0, 90.0, 1.0), (40.0, 20.0, 0.5 ** (1 / 3)), (80.0, 5.0, 0.25 ** (1 / 3)),
+     (20.0, 10.0, 0.125 ** (1 / 3))],
+)  # fmt: skip
+def test_quality_is_the_geometric_mean_of_size_detail_and_pose(side, sharp, quality):
+    assert measured(side, sharp).scores.tolist() == pytest.approx([quality], abs=0.01)  # the template leans a little
+
+
+def test_quality_is_no_higher_than_what_the_detector_is_sure_of():
+    assert measured(112.0, 90.0, confirmed=0.6, score=0.8).scores.tolist() == pytest.approx([0.6], abs=0.01)
+    assert measured(112.0, 90.0, confirmed=0.9, score=0.8).scores.tolist() == pytest.approx([0.8], abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("side", "sharp", "confirmed", "reason"),
+    [(16.5, 1.5, 0.5, None), (15.5, 9.0, 0.9, "too_small"), (80.0, 1.49, 0.9, "too_blurred"),
+     (80.0, 9.0, 0.49, "unconfirmed")],
+)  # fmt: skip
+def test_a_face_is_dropped_just_below_a_limit(side, sharp, confirmed, reason):
+    assert measured(side, sharp, confirmed=confirmed, score=0.98).dropped == (reason,)

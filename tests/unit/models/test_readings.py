@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from models.branches import BranchSpec
-from models.readings import decode, encode, interpret, quantile, reread
+from models.readings import decode, encode, interpret, quantiles, reread
 from models.types import HeadOutput
 
 EMOTION = BranchSpec(task="emotion", kind="softmax", labels=("a", "b", "c"), depths=("conv_12",), pool=2, hidden=7)
@@ -52,7 +52,7 @@ def test_interpreting_on_the_grid_stays_close_to_the_logits(spec):
     assert (output.probabilities - exact).abs().max() < 2e-4
     if spec.kind == "age":
         assert (output.value - exact @ torch.arange(117.0, dtype=torch.float64)).abs().max() < 0.01
-        assert (output.low - quantile(exact, torch.arange(117.0), 0.1)).abs().max() < 0.05
+        assert (output.low - quantiles(exact, torch.arange(117.0), (0.1,))[:, 0]).abs().max() < 0.05
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.kind)
@@ -132,8 +132,8 @@ def test_age_is_a_mean_with_an_interval():
 def test_quantiles_stay_on_the_scale():
     years = torch.arange(117.0)
     ends = torch.eye(117)[[0, 116]]
-    assert quantile(ends, years, 0.1).tolist() == pytest.approx([0.0, 115.6], abs=1e-3)
-    assert (quantile(ends * 0.999, years, 0.9999) <= 116.5).all()
+    assert quantiles(ends, years, (0.1,)).flatten().tolist() == pytest.approx([0.0, 115.6], abs=1e-3)
+    assert (quantiles(ends * 0.999, years, (0.5, 0.9999)) <= 116.5).all()
 
 
 @pytest.mark.parametrize("spec", [EMOTION, AGE, replace(EMOTION, kind="multilabel", abstain=None)])

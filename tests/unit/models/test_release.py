@@ -10,7 +10,7 @@ from models import manifest as manifests
 from models.branches import Branch, BranchSpec
 from models.errors import ModelError, ReleaseError, WeightsError
 from models.manifest import DETECTOR_FILE, FILE, TRUNK_FILE, Manifest, branch_file, read_manifest
-from models.release import DEFAULT, load_release, write_release
+from models.release import DEFAULT, load_heads, load_model, load_release, write_release
 from models.trunks.registry import create_trunk
 from models.weights import load_into, read_weights, sha256_of
 
@@ -125,6 +125,49 @@ def test_a_head_that_is_off_is_not_read(release, folder):
     assert task not in load_release(folder, device="cpu", heads=frozenset(release.heads[1:])).heads
 
 
+@pytest.fixture(scope="module")
+def crops(release, photo):
+    """Return 13 crops of one face, each of another brightness."""
+    crop = release.align(photo, release.detector.detect(photo))[:1].float()
+    return torch.cat([crop * (1 - 0.03 * step) for step in range(13)]).to(torch.uint8)
+
+
+@pytest.mark.parametrize("identity", [True, False])
+def test_some_heads_without_the_detector_give_the_bits_of_the_whole_release(release, crops, folder, identity):
+    (folder / DETECTOR_FILE).unlink()
+    for file in set(release.manifest.files) - {TRUNK_FILE, DETECTOR_FILE, branch_file("age"), branch_file("emotion")}:
+        (folder / file).unlink()
+    some = load_model(folder, device="cpu", heads=frozenset({"age", "emotion"}), identity=identity)
+    assert set(some.tasks) == {"age", "emotion"}
+    for count in (0, 1, 13):
+        whole, found = release.infer(crops[:count]), some.infer(crops[:count])
+        assert not identity or torch.equal(found.embeddings, whole.embeddings)
+        for task in ("age", "emotion"):
+            assert torch.equal(found.heads[task].codes, whole.heads[task].codes)
+
+
+def test_embedding_heads_are_loaded_without_trunk_and_detector(tmp_path):
+    torch.manual_seed(4)
+    specs = (SPEC, replace(SPEC, task="smile", depths=("embedding",)))
+    manifest = replace(read_manifest(DEFAULT), name="tiny", branches=specs, metrics={})
+    weights = {branch_file(spec.task): Branch(spec).state_dict() for spec in specs}
+    write_release(tmp_path, manifest, kept() | weights)
+    whole = load_release(tmp_path, device="cpu").infer(torch.arange(5 * 3 * 112 * 112).view(5, 3, 112, 112).byte())
+    for name in (DETECTOR_FILE, TRUNK_FILE, branch_file("mood")):
+        (tmp_path / name).unlink()
+    found = load_heads(tmp_path, frozenset({"smile"}), device="cpu").infer(whole.embeddings)
+    assert (found["smile"].codes - whole.heads["smile"].codes).abs().max() <= 1
+    with pytest.raises(WeightsError, match=branch_file("mood")):
+        load_heads(tmp_path, frozenset({"mood"}), device="cpu")
+    with pytest.raises(ReleaseError, match="no head grin"):
+        load_heads(tmp_path, frozenset({"grin"}), device="cpu")
+
+
+def test_heads_that_read_maps_are_refused_where_only_embeddings_are():
+    with pytest.raises(ReleaseError, match="'age' reads conv_14"):
+        load_heads(None, frozenset({"age"}), device="cpu")
+
+
 @pytest.mark.parametrize("device", ["toaster", "cuda:99x"])
 def test_an_unknown_device_is_refused(device):
     with pytest.raises(ReleaseError, match="device"):
@@ -173,6 +216,8 @@ def test_a_manifest_that_contradicts_its_trunk_is_refused(tmp_path):
         write_release(tmp_path, replace(base, trunk="dlib29", branches=()), kept())
     with pytest.raises(ReleaseError, match="unknown depth 'conv_14'"):
         write_release(tmp_path, replace(base.on_trunk("dlib29"), branches=base.branches), kept())
+    with pytest.raises(ReleaseError, match="expected one a task"):
+        write_release(tmp_path, replace(base, branches=(base.branches[0], base.branches[0])), kept())
     with pytest.raises(ReleaseError, match="no trunk 'vgg'"):
         write_release(tmp_path, replace(base, trunk="vgg"), kept())
 
@@ -181,7 +226,7 @@ def test_a_manifest_without_a_trunk_means_sface(folder):
     content = json.loads((folder / FILE).read_text())
     for key in ("manifest_sha256", "trunk", "alignment"):
         del content[key]
-    content = {"manifest_sha256": manifests._hash(content), **content}
+    content = {"manifest_sha256": manifests.sha256_of_json(content), **content}
     (folder / FILE).write_text(json.dumps(content))
     expected = replace(read_manifest(DEFAULT), trunk="sface-2021dec")
     found = read_manifest(folder)

@@ -188,3 +188,9 @@ def gain_text(one: Difference) -> str:
     scale = 1 if one.measure in _ERRORS else 100
     value, low, high = (f"{number * scale:+.2f}" for number in (one.gain.value, one.gain.low, one.gain.high))
     return f"{value} ({low} to {high}){'' if one.paired else ', not face by face'}"
+
+
+def worse_text(one: Difference) -> str:
+    """Describe a figure that got worse."""
+    place = f"{one.data}, {one.task}, {one.group}"
+    return f"{place}: {one.measure} {one.before:.4f} -> {one.after:.4f}, better by {gain_text(one)}"

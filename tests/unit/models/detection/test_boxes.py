@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import torch
-from torchvision.ops import batched_nms
+from torchvision.ops import batched_nms, box_iou
 
-from models.detection.boxes import suppress
+from models.detection.boxes import iou, suppress
 
 
 def test_agrees_with_torchvision():
@@ -27,3 +27,12 @@ def test_equal_scores_keep_the_first():
 def test_boxes_without_area_are_no_error():
     boxes = torch.tensor([[5.0, 5, 5, 5], [5.0, 5, 5, 5]])
     assert len(suppress(boxes, torch.tensor([0.9, 0.8]), torch.zeros(2, dtype=torch.int64), 0.4)) == 2
+
+
+def test_overlaps_are_those_of_torchvision():
+    corner, side = torch.rand(2, 17, 2, generator=torch.Generator().manual_seed(4)) * 40
+    boxes = torch.cat((corner, corner + side), 1)
+    assert torch.allclose(iou(boxes[:11], boxes[11:]), box_iou(boxes[:11], boxes[11:]), atol=1e-6)
+    assert torch.allclose(iou(boxes, boxes).diagonal(), torch.ones(17), atol=1e-6)
+    nothing = torch.tensor([[5.0, 5, 5, 5]])
+    assert iou(nothing, nothing).tolist() == [[0.0]]

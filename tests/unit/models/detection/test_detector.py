@@ -142,3 +142,25 @@ def test_the_bird_and_the_drawing_keep_no_face(release, shared_data):
             found = release.detector.detect(frame)
             reasons = release.quality(found, release.align(frame, found), pixels.shape[:2]).dropped
             assert None not in reasons, name
+
+
+def test_a_small_face_of_a_wide_image_is_found_in_its_tile(release, photo):
+    wide = torch.full((1, 3, 300, 3900), 110, dtype=torch.uint8)
+    wide[:, :, 100:228, 3500:3628] = functional.interpolate(photo, size=128, mode="bilinear", antialias=True)
+    assert len(release.detector.detect(wide)) == 0
+    assert release.detector.searched_side(300, 3900) == 1600
+    assert release.detector.searched_side(300, 3900, 3) == 3900
+    (face,) = release.detector.detect(wide, max_tiles=3).boxes
+    assert ((face - torch.tensor([3500.0, 100, 3500, 100])) * 4 - release.detector.detect(photo).boxes).abs().max() < 16
+
+
+def test_patches_are_searched_as_many_at_once_as_fit_the_caches(release, monkeypatch):
+    monkeypatch.setattr("models.detection.detector.CPU_BATCH_PIXELS", 4 * 160 * 160)
+    monkeypatch.setattr("models.detection.detector.SPARE_PIXELS", 160 * 160)
+    counts, search = [], release.detector._model.forward
+    monkeypatch.setattr(
+        release.detector._model, "forward", lambda pixels, *args: counts.append(len(pixels)) or search(pixels, *args)
+    )
+    assert len(release.detector.look(torch.zeros(7, 3, 160, 160, dtype=torch.uint8), 0.5)) == 0
+    assert release.detector.confirm(torch.zeros(7, 3, 112, 112, dtype=torch.uint8)).tolist() == [0] * 7
+    assert counts == [4, 4] * 2, "three patches are padded to four, which saves a call"

@@ -68,8 +68,11 @@ def test_an_interval_holds_95_percent_of_the_resampled_means():
 def test_resampling_in_parts_resamples_as_often(monkeypatch):
     values = np.arange(60) % 3 == 0
     whole = metrics.measure_mean(values, draws=50)
+    assert [len(rows) for rows in metrics.resamples(60, 50)] == [50]
     monkeypatch.setattr(metrics, "_DRAWN_AT_ONCE", 60 * 7)
     assert metrics.measure_mean(values, draws=50) == whole
+    assert [len(rows) for rows in metrics.resamples(60, 50)] == [7] * 7 + [1]
+    assert [len(rows) for rows in metrics.resamples(500, 3)] == [1] * 3, "more rows than are drawn at once"
     assert metrics.measure_mean(np.zeros(0)).count == 0
 
 
@@ -158,3 +161,17 @@ def test_every_loss_is_least_at_its_target(name):
 def test_cross_entropy_of_equal_logits_is_the_logarithm_of_the_classes():
     loss = LOSSES["cross_entropy"](torch.zeros(2, 7), one_hot(torch.tensor([1, 4]), 7), torch.ones(7))
     assert float(loss) == pytest.approx(np.log(7))
+
+
+def test_every_resample_counts_and_the_seed_is_zero_unless_told():
+    values = np.arange(60) % 3 == 0
+    assert [len(rows) for rows in metrics.resamples(60, 1)] == [1]
+    assert sum(len(rows) for rows in metrics.resamples(60, 1000)) == 1000
+    assert metrics.measure(np.mean, values) == metrics.measure(np.mean, values, seed=0)
+    assert metrics.measure_mean(values) == metrics.measure_mean(values, seed=0)
+
+
+def test_temperatures_reach_from_a_quarter_for_right_answers_to_eight_for_wrong_ones():
+    labels = one_hot(torch.arange(20) % 2, 2)
+    assert fit_temperature(labels, labels) == pytest.approx(0.25)
+    assert fit_temperature(labels.flip(1), labels) == pytest.approx(8.0)

@@ -76,8 +76,9 @@ def test_a_fold_has_no_say_in_the_threshold_that_judges_it():
 
 def test_the_last_folds_are_judged_with_the_threshold_of_the_eighth():
     # Fold 8 parts at 0.7; folds 9 and 10 would part at 0.3, and all others at -0.2.
-    similarity = [-0.5, 0.1, 0.6, 0.8, 0.2, 0.4, 0.2, 0.75]
-    embeddings, pairs = pairs_of(similarity, [False, True] * 4, [0, 0, 7, 7, 8, 8, 9, 9])
+    similarity = [-0.5, 0.1, 0.8, 0.6, 0.2, 0.4, 0.2, 0.75]
+    same = [False, True, True, False, False, True, False, True]
+    embeddings, pairs = pairs_of(similarity, same, [0, 0, 7, 7, 8, 8, 9, 9])
     figure = held_back_accuracy(embeddings, pairs)
     assert (figure.value, figure.count) == (0.75, 4)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from models.types import Detections, FaceOutputs
+from models.types import Detections, FaceOutputs, HeadOutput
 from worker.analysis.frames import FrameBatcher
 from worker.analysis.recognition import MAX_RUNNING, FaceRecognizer
 from worker.analysis.results import DetectedFaces
@@ -156,3 +156,18 @@ def test_faces_return_to_the_units_of_their_frames(recognizer, model):
     assert recognizer.detect(batch).units == (one,)
     (later,) = recognizer.start_full()
     assert later.batch > chunks[0].batch
+
+
+def test_codes_of_scores_reach_the_rows_of_their_faces(recognizer, model):
+    def infer(crops):
+        values = crops[:, 0, 0, :1].int()
+        return FaceOutputs(values.float(), {"mood": HeadOutput(("x", "y"), values.float(), codes=values * 257)})
+
+    model.infer = infer
+    enqueue(recognizer, [3, 255], dropped=2)
+    recognizer.start_waiting()
+    (chunk,) = drain(recognizer)
+    codes = chunk.faces.heads["mood"].codes
+    assert codes.dtype == np.uint16
+    assert codes.tolist() == [[0], [0], [771], [65535]]
+    assert chunk.faces.heads["mood"].probabilities[2:].tolist() == [[3], [255]]

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.analysis.tracking.appearances import AppearanceFaces, Verdict, summarise
+from worker.analysis.tracking.appearances import AppearanceFaces, AppearanceSums, Verdict, summarise
 from worker.analysis.tracking.holds import Holds
 from worker.types import HeadRows
 
@@ -181,3 +181,19 @@ def test_an_emotion_counts_by_its_time_and_other_attributes_by_the_frame():
     (one,) = summarise(faces_of([0, 0], times=[0.0, 9.5], holds=[9.5, 0.5]), {"emotion": happy, "gender": gender})
     assert one.emotions == pytest.approx({"happiness": 0.95, "anger": 0.05})
     assert one.gender.confidence == pytest.approx(0.5)
+
+
+def test_faces_that_come_block_by_block_are_aggregated_as_at_once():
+    rng = np.random.default_rng(4)
+    columns = {"quality": rng.random(9), "embeddings": rng.normal(size=(9, 7)), "times": np.arange(9.0)}
+    rows = rng.dirichlet((1, 1, 1), 9)
+    sums = AppearanceSums()
+    for part in (slice(0, 4), slice(4, 9)):
+        faces = faces_of([3] * len(rows[part]), **{name: values[part] for name, values in columns.items()})
+        sums.add(faces, {"emotion": head(("a", "b", "c"), rows[part])})
+    (found,) = sums.close([3])
+    (expected,) = summarise(faces_of([3] * 9, **columns), {"emotion": head(("a", "b", "c"), rows)})
+    assert (found.best_face, found.face_count, found.end_seconds) == (expected.best_face, 9, 8.0)
+    assert found.embedding == pytest.approx(expected.embedding)
+    assert found.emotions == pytest.approx(expected.emotions)
+    assert sums.open == []

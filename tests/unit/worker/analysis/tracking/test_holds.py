@@ -12,6 +12,7 @@ from worker.analysis.tracking.holds import DEFAULT_STEP_SECONDS, Holds
         ([0.5, 0.48, 0.52], 0.5, [0.5, 0.48, 0.52], [0, 0, 0], [1, 1, 1]),
         ([0.033], 0.5, [0.033], [0], [1]),
         ([10.0, 0.5], 0.5, [10.0, 0.5], [9.5, 0], [20, 1]),
+        ([0.7, 0.75, 0.8], 0.5, [0.7, 0.75, 0.8], [0, 0, 0.3], [1, 1, 1.6]),
         ([60.0], None, [60.0], [60 - DEFAULT_STEP_SECONDS], [60 / DEFAULT_STEP_SECONDS]),
         ([0.04, 0.04], None, [0.04, 0.04], [0, 0], [1, 1]),
         ([None, None], 0.5, [0.5, 0.5], [0, 0], [1, 1]),  # rows stored without a hold

@@ -119,3 +119,17 @@ def test_labels_keep_groups_apart_and_are_handed_on():
     roots = groups.roots()
     assert roots[0] != roots[2]
     assert set(groups.labels.name[roots].tolist()) == {7, 8}
+
+
+@pytest.mark.parametrize(("minimum", "joined"), [(0.5, True), (np.nextafter(0.5, 1), False)])
+def test_groups_join_from_the_threshold_of_their_mean_on(minimum, joined):
+    groups = groups_of([[1, 0], [0.5, 0.5]])  # a cosine of 0.71, and members that agree by 0.5 on average
+    groups.agglomerate(Rule(threshold=0.4, mean_threshold=minimum, neighbours=5))
+    assert len(set(groups.roots().tolist())) == (1 if joined else 2)
+
+
+@pytest.mark.parametrize(("minimum", "joined"), [(0.5, True), (0.501, False)])
+def test_groups_join_from_the_threshold_of_their_cosine_on(minimum, joined):
+    groups = groups_of([[2, 0, 0, 0], [1, 1, 1, 1]], weights=[2, 2])
+    groups.agglomerate(Rule(threshold=minimum, mean_threshold=0.1, neighbours=5))
+    assert len(set(groups.roots().tolist())) == (1 if joined else 2)
