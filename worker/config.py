@@ -75,8 +75,8 @@ class Settings(BaseSettings):
     """Memory after which a process of `facet worker` is replaced, once it has ended what it is at."""
     watch_seconds: float = Field(default=60.0, gt=0)
     """How long an idle worker may leave messages waiting before it counts as stalled and ends with an error."""
-    regroup_hours: float = Field(default=24.0, ge=0)
-    """Hours between two full regroupings of people by ``facet beat``; 0 for none."""
+    regroup_hours: float | None = Field(default=None, ge=0)
+    """Hours between two full regroupings of people, which ``facet beat`` writes to the default schedule; 0 for none."""
     regroup_alarm_share: float = Field(default=0.1, ge=0, le=1)
     """Share of appearances that may change their person, or of people that may vanish, before somebody has to look."""
     regroup_alarm_floor: int = Field(default=20, ge=0)

@@ -41,6 +41,7 @@ from db.schema.people_tables import (
     RegroupProposal,
 )
 from db.schema.release_tables import Layer, Release, ReleaseHistory, ReleaseReading, TrunkState
+from db.schema.schedule_tables import Schedule
 from db.schema.unit_table import Unit
 from db.schema.upkeep_tables import CropCheck, CropWalk, ErasureFailure, FileRemoval, UpkeepRun
 
@@ -49,7 +50,7 @@ __all__ = (
     "CropWalk", "ErasureFailure", "Face", "FaceEmbedding", "FileRemoval", "Job", "JobItem", "Layer", "MediaFile",
     "MergeCandidate", "Person", "PersonEmbedding", "PersonReading", "PersonTotal", "Prediction", "RegroupChange",
     "RegroupProposal", "Release", "ReleaseHistory", "ReleaseReading", "ReprocessFace", "ReprocessGap", "SceneCut",
-    "TrunkState", "Unit", "UpkeepRun",
+    "Schedule", "TrunkState", "Unit", "UpkeepRun",
 )  # fmt: skip
 
 MediaKind = Literal["image", "video"]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 VIEWS = (
     "releases", "media", "jobs", "faces", "face_attributes", "appearances", "people", "corrections", "predictions",
-    "release_predictions", "release_changes", "release_drift",
+    "release_predictions", "release_changes", "release_drift", "schedules",
 )  # fmt: skip
 # Parts of the others, which only the program may read.
 INTERNAL_VIEWS = (

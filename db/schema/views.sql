@@ -980,3 +980,53 @@ COMMENT ON COLUMN facet.release_drift.shift IS 'Mean shift of the value; null fo
 COMMENT ON COLUMN facet.release_drift.shift_low IS 'Lower end of its 95 % interval.';
 COMMENT ON COLUMN facet.release_drift.shift_high IS 'Upper end of its 95 % interval.';
 COMMENT ON COLUMN facet.release_drift.release_id IS 'Number of the other release.';
+
+
+CREATE OR REPLACE VIEW facet.schedules AS
+SELECT
+    schedule_id,
+    kind,
+    options,
+    cron,
+    every_seconds,
+    window_from,
+    window_to,
+    to_jsonb(days) AS days,
+    time_zone,
+    enabled,
+    next_at,
+    last_due_at,
+    last_started_at,
+    last_ended_at,
+    last_success_at,
+    last_job_id,
+    last_result,
+    held_reason,
+    created_at,
+    created_by
+FROM facet.schedule;
+
+COMMENT ON VIEW facet.schedules IS 'Work that comes again: when it is due, and how it last went.';
+COMMENT ON COLUMN facet.schedules.schedule_id IS 'Identifies the schedule.';
+COMMENT ON COLUMN facet.schedules.kind IS 'reprocess, regroup or retention.';
+COMMENT ON COLUMN facet.schedules.options IS 'Of a reprocessing, its options as JSON.';
+COMMENT ON COLUMN facet.schedules.cron IS 'Cron expression of its times; null where a period or a window states them.';
+COMMENT ON COLUMN facet.schedules.every_seconds IS 'Period; null where a cron expression or a window states the times.';
+COMMENT ON COLUMN facet.schedules.window_from IS 'When its window opens, by the clock of the time zone; null without a window.';
+COMMENT ON COLUMN facet.schedules.window_to IS
+'When its window closes; the next day where it is not later than the opening; null without a window.';
+COMMENT ON COLUMN facet.schedules.days IS 'Array of the days on which the window opens, mon to sun; null without a window.';
+COMMENT ON COLUMN facet.schedules.time_zone IS 'IANA time zone of cron expression and window.';
+COMMENT ON COLUMN facet.schedules.enabled IS 'Whether it is due at all.';
+COMMENT ON COLUMN facet.schedules.next_at IS
+'When it is due next, or when a run that failed is tried again; a time in the past waits for facet beat.';
+COMMENT ON COLUMN facet.schedules.last_due_at IS 'The latest time at which it was due and began.';
+COMMENT ON COLUMN facet.schedules.last_started_at IS 'When the last run began.';
+COMMENT ON COLUMN facet.schedules.last_ended_at IS 'When the last run ended, well or not.';
+COMMENT ON COLUMN facet.schedules.last_success_at IS 'When a run last ended well.';
+COMMENT ON COLUMN facet.schedules.last_job_id IS 'The latest job that it started.';
+COMMENT ON COLUMN facet.schedules.last_result IS 'How the last run ended, in words.';
+COMMENT ON COLUMN facet.schedules.held_reason IS
+'Why the release was not activated after a reprocessing; null where nothing is held.';
+COMMENT ON COLUMN facet.schedules.created_at IS 'When it was added.';
+COMMENT ON COLUMN facet.schedules.created_by IS 'User and host that added it, or facet.';

@@ -1,4 +1,4 @@
-"""The Celery application of a deployment: its configuration, its tasks and the schedule of `facet beat`."""
+"""The Celery application of a deployment: its configuration and its tasks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from celery import Celery
 from celery.signals import task_revoked
 
-from worker.deployment.task_options import DRAIN, QUEUES, RECONCILE, REGROUP, SOFT_SHARE, TaskOptions, register_task
+from worker.deployment.task_options import DRAIN, QUEUES, RECONCILE, SCHEDULES, SOFT_SHARE, TaskOptions, register_task
 from worker.deployment.tasks import Drainer, Upkeep
 from worker.errors import UsageError
 
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 HARD_LIMIT_SECONDS = 3600  # of one drain: its budget and the longest unit that was begun within it
 RECONCILE_SECONDS = 30.0  # between two reconciliations
 RECONCILE_LIMIT_SECONDS = 60
-REGROUP_RETRIES = 5
+SCHEDULES_RETRIES = 5  # while the database is away; beat sends another message for what is due then
 VISIBILITY_SECONDS = 900  # until Redis delivers an unacknowledged message again; a task in work wakes one in vain
 SOFT_SHUTDOWN_SECONDS = 30.0  # for units in flight to be returned
 
@@ -47,15 +47,16 @@ def make_app(config: Settings, stop: StopSignal | None = None) -> Celery:
     drainer, upkeep = Drainer(app, config, stop or Event()), Upkeep(app, config)
     register_task(app, TaskOptions(name=DRAIN, time_limit=HARD_LIMIT_SECONDS), drainer.drain)
     register_task(app, TaskOptions(name=RECONCILE, time_limit=RECONCILE_LIMIT_SECONDS), upkeep.reconcile)
-    regroup = TaskOptions(name=REGROUP, time_limit=HARD_LIMIT_SECONDS, max_retries=REGROUP_RETRIES)
-    register_task(app, regroup, upkeep.regroup)
+    schedules = TaskOptions(name=SCHEDULES, time_limit=HARD_LIMIT_SECONDS, max_retries=SCHEDULES_RETRIES)
+    register_task(app, schedules, upkeep.run_schedules)
     return app
 
 
 def _configure(app: Celery, config: Settings) -> None:
     app.conf.update(
         accept_content=["json"],
-        beat_schedule=_schedule(config),
+        # Messages do not expire: a worker would decide that by its own clock. The scheduler sends few of them.
+        beat_schedule={"reconcile": {"task": RECONCILE, "schedule": RECONCILE_SECONDS}},
         broker_channel_error_retry=True,  # a full Redis refuses every write: wait for it, as for an unreachable one
         broker_connection_max_retries=None,
         broker_connection_retry=True,
@@ -71,7 +72,7 @@ def _configure(app: Celery, config: Settings) -> None:
         task_default_queue=QUEUES["analysis"],
         task_ignore_result=True,
         task_reject_on_worker_lost=False,
-        task_routes={name: {"queue": QUEUES["upkeep"]} for name in (RECONCILE, REGROUP)},
+        task_routes={name: {"queue": QUEUES["upkeep"]} for name in (RECONCILE, SCHEDULES)},
         task_serializer="json",
         task_soft_time_limit=int(SOFT_SHARE * HARD_LIMIT_SECONDS),
         task_time_limit=HARD_LIMIT_SECONDS,
@@ -83,18 +84,6 @@ def _configure(app: Celery, config: Settings) -> None:
         worker_send_task_events=True,
         worker_soft_shutdown_timeout=SOFT_SHUTDOWN_SECONDS,
     )
-
-
-def _schedule(config: Settings) -> dict[str, dict[str, object]]:
-    """Return the schedule of beat in Celery's form.
-
-    Messages do not expire: a worker would decide that by its own clock. `JsonScheduler` sends no message while enough
-    of its kind wait.
-    """
-    entries: dict[str, dict[str, object]] = {"reconcile": {"task": RECONCILE, "schedule": RECONCILE_SECONDS}}
-    if config.regroup_hours:
-        entries["regroup"] = {"task": REGROUP, "schedule": 3600 * config.regroup_hours}
-    return entries
 
 
 def _log_revoked(request: Request, *, expired: bool = False, **_: object) -> None:

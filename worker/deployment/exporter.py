@@ -1,8 +1,8 @@
 """Serves metrics to Prometheus: those of worker processes from their parent, those of the ledger from beat.
 
 Worker processes write their counters to files, which the parent adds up (the client library's multi-process mode); the
-counts of a replaced process are kept. The ledger is read by one query; its answer is cached for a time that grows with
-its cost.
+counts of a replaced process are kept. The ledger and its schedules are read by one query each; the answers are cached
+for a time that grows with their cost.
 """
 
 from __future__ import annotations
@@ -18,17 +18,19 @@ import psutil
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.status.health import sum_ledger
+from db.status.schedules import read_schedule_health
 from worker import metrics
 from worker.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from prometheus_client import CollectorRegistry
     from prometheus_client.core import Metric
     from sqlalchemy.orm import Session, sessionmaker
 
     from db.status.health import LedgerSums
+    from db.status.schedules import ScheduleHealth
     from worker.config import Settings
 
 SHARED_FILES = "PROMETHEUS_MULTIPROC_DIR"  # the library reads it when it is imported
@@ -106,6 +108,7 @@ class LedgerCollector:
     def __init__(self, sessions: sessionmaker[Session]) -> None:
         self._sessions = sessions
         self._sums: LedgerSums | None = None
+        self._schedules: list[ScheduleHealth] = []
         self._until = 0.0
 
     def describe(self) -> Iterable[Metric]:
@@ -132,18 +135,36 @@ class LedgerCollector:
             ("oldest_waiting_seconds", "Age of the oldest file that has not ended.", sums.oldest_seconds or 0.0),
         ):
             yield GaugeMetricFamily(f"facet_ledger_{name}", meaning, value=value)
+        yield from _of_schedules(self._schedules)
 
     def _read(self) -> LedgerSums | None:
         started = time.monotonic()
         if started >= self._until:
             try:
                 with self._sessions() as session:
-                    self._sums = sum_ledger(session)
+                    self._sums, self._schedules = sum_ledger(session), read_schedule_health(session)
             except SQLAlchemyError:
                 self._sums = None
             spent = time.monotonic() - started
             self._until = time.monotonic() + max(KEEP_SECONDS, KEEP_SHARE * spent)
         return self._sums
+
+
+def _of_schedules(schedules: Sequence[ScheduleHealth]) -> Iterable[Metric]:
+    """Return the metrics of the enabled schedules."""
+    from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415 - see begin
+
+    for name, meaning, value in (
+        ("last_success_timestamp_seconds", "When a run last ended well.", lambda one: one.success_epoch),
+        ("next_due_timestamp_seconds", "When it is due next, or tried again.", lambda one: one.next_epoch),
+        ("failed", "Whether its last run failed.", lambda one: float(one.has_failed)),
+        ("held", "Whether a release waits for a human.", lambda one: float(one.held_reason is not None)),
+    ):
+        family = GaugeMetricFamily(f"facet_schedule_{name}", meaning, labels=["schedule", "kind"])
+        for one in schedules:
+            if value(one) is not None:
+                family.add_metric([str(one.schedule_id), one.kind], value(one))
+        yield family
 
 
 def _registry() -> CollectorRegistry:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from multiprocessing import Event
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from celery.worker import state
 from worker.deployment.app import make_app
 from worker.deployment.broker import REDIS_ERRORS, broker_reason, check_broker, count_messages
 from worker.deployment.exporter import serve_ledger, serve_processes
+from worker.deployment.scheduler import SchedulePoll
 from worker.deployment.task_options import QUEUES
 from worker.deployment.wakeups import Wakeups
 from worker.deployment.watchdog import Watchdog
@@ -87,12 +88,12 @@ def check_worker(config: Settings) -> None:
 
 
 def run_beat(config: Settings) -> None:
-    """Run beat, which sends the messages of the schedule, until it is stopped."""
+    """Run beat, which sends the messages of the schedules, until it is stopped."""
     app = make_app(config)
     check_broker(config.broker_url or "")
-    files = ["--schedule", str(config.home / "beat-schedule.json"), "--pidfile", str(_beat_pid(config))]
-    files += ["--scheduler", "worker.deployment.scheduler:JsonScheduler"]
-    with ExitStack() as opened:
+    files = ["--pidfile", str(_beat_pid(config)), "--scheduler", "worker.deployment.scheduler:RowScheduler"]
+    with closing(SchedulePoll(app, config)) as poll, ExitStack() as opened:
+        app.conf.beat_poll = poll
         if config.metrics_port is not None:
             database = opened.enter_context(open_database(config))
             opened.enter_context(serve_ledger(config, database.sessions))

@@ -1,37 +1,61 @@
-"""The scheduler of beat. It keeps the times of its entries as JSON; Celery's own file would be a pickle."""
+"""The scheduler of beat: it sends reconciliations every half minute, and messages for schedules that are due.
+
+A schedule is a row, and the clock of the database decides when it is due. A message only wakes a worker, which looks
+for due rows itself: several beats, and messages that are lost or doubled, do no harm.
+"""
 
 from __future__ import annotations
 
-import json
 import logging
-from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
 
 from celery.beat import Scheduler
+from sqlalchemy.exc import DBAPIError
 
-from worker.deployment.broker import count_messages
-from worker.errors import RetryableError
+from worker.deployment.broker import REDIS_ERRORS, broker_reason, count_messages
+from worker.deployment.task_options import QUEUES, SCHEDULES
+from worker.errors import FacetError, RetryableError
+from worker.schedules.rows import read_due, read_now, set_regroup_period
+from worker.schedules.runs import is_running
+from worker.storage.database import database_failure, open_database
 
-MAX_WAITING = {"reconcile": 2, "regroup": 32}
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from db.schema.schedule_tables import ScheduleKind
+    from worker.config import Settings
+    from worker.storage.database import Database
+
+MAX_WAITING = {"reconcile": 2}
 """Maximum of waiting messages by entry; one more would change nothing and is not sent."""
+MAX_SCHEDULE_MESSAGES = 32
+POLL_SECONDS = 10.0  # between two looks for due schedules
+WOKEN: tuple[ScheduleKind, ...] = ("regroup",)  # retention is part of every reconciliation
+RESEND_SECONDS = 60.0  # before another message is sent for a schedule that is still due
 
 logger = logging.getLogger(__name__)
 
 
-class JsonScheduler(Scheduler):  # type: ignore[misc]  # Celery publishes no types
-    """Beat's schedule. The times of its entries survive a restart, so that a daily entry stays daily."""
+class RowScheduler(Scheduler):  # type: ignore[misc]  # Celery publishes no types
+    """Beat's schedule: the entries of the application, and beside them what `beat_poll` of its settings finds due."""
 
-    def __init__(self, app: Any, *args: Any, schedule_filename: str, **options: Any) -> None:
-        self._path = Path(schedule_filename)
+    def __init__(self, app: Any, *args: Any, **options: Any) -> None:
+        self._poll_at = 0.0
         super().__init__(app, *args, **options)
 
     def setup_schedule(self) -> None:
-        """Read the entries from the settings, and the times when they were last due from the file."""
+        """Read the entries from the settings."""
         self.merge_inplace(self.app.conf.beat_schedule)
-        for name, at in self._read().items():
-            if name in self.schedule:
-                self.schedule[name].last_run_at = at
+
+    def tick(self, *args: Any, **options: Any) -> float:
+        """Send the messages of one due entry and, now and then, of due schedules; return the seconds until the next."""
+        delay = float(super().tick(*args, **options))
+        if time.monotonic() >= self._poll_at:
+            self.app.conf.beat_poll()
+            self._poll_at = time.monotonic() + POLL_SECONDS
+        return max(0.0, min(delay, self._poll_at - time.monotonic()))
 
     def is_due(self, entry: Any) -> Any:
         """Return whether an entry is due; one whose time lies in the future (the clock was set back) is due now."""
@@ -41,39 +65,79 @@ class JsonScheduler(Scheduler):  # type: ignore[misc]  # Celery publishes no typ
 
     def apply_async(self, entry: Any, *args: Any, **options: Any) -> Any:
         """Send the message of an entry, unless enough of its messages wait already."""
-        return None if self._has_enough_waiting(entry) else super().apply_async(entry, *args, **options)
-
-    def sync(self) -> None:
-        """Write the file atomically."""
-        known = {name: entry.last_run_at for name, entry in self.schedule.items()}
-        times = {name: at.astimezone(UTC).isoformat() for name, at in known.items() if at is not None}
-        partial = self._path.with_suffix(".partial")
-        try:
-            partial.write_text(json.dumps(times))
-            partial.replace(self._path)
-        except OSError as err:  # a full disk must not stop the schedule; after a restart some entries are early
-            logger.warning("beat cannot write its file: %s", err.strerror, extra={"action": "beat_unwritable"})
-
-    def _read(self) -> dict[str, datetime]:
-        try:
-            times = json.loads(self._path.read_text())
-            return {str(name): datetime.fromisoformat(at).astimezone(UTC) for name, at in times.items()}
-        except FileNotFoundError:
-            return {}
-        except (OSError, ValueError, TypeError, AttributeError) as err:
-            logger.warning(
-                "the file of beat cannot be read, and its times start again: %s",
-                err,
-                extra={"action": "beat_unreadable"},
-            )
-            return {}
-
-    def _has_enough_waiting(self, entry: Any) -> bool:
         maximum = MAX_WAITING.get(entry.name)
-        if maximum is None:
-            return False
-        queue = self.app.amqp.router.route({}, entry.task)["queue"].name
+        if maximum is not None and has_waiting(self.app, maximum):
+            return None
+        return super().apply_async(entry, *args, **options)
+
+
+def has_waiting(app: Celery, maximum: int) -> bool:
+    """Return whether so many messages wait for upkeep; while the broker is away, none seem to."""
+    try:
+        return count_messages(str(app.conf.broker_url), [QUEUES["upkeep"]]) >= maximum
+    except RetryableError:
+        return False  # sending fails the same way and reports it
+
+
+class SchedulePoll:
+    """Looks for due schedules and sends messages for them.
+
+    Args:
+        app: sends the messages.
+        config: of the deployment.
+    """
+
+    def __init__(self, app: Celery, config: Settings) -> None:
+        self._app = app
+        self._config = config
+        self._opened = ExitStack()
+        self._database: Database | None = None
+        self._sent: dict[int, float] = {}
+        """By schedule, time of the monotonic clock of its last message."""
+        self._failing = False
+
+    def __call__(self) -> None:
+        """Send a message for each schedule that is due and not being run; a failure is logged, and ends nothing."""
         try:
-            return count_messages(self.app.conf.broker_url, [queue]) >= maximum
-        except RetryableError:
-            return False  # sending fails the same way and reports it
+            self._send(self._find_due(self._open()))
+        except (FacetError, DBAPIError) as err:
+            self._report(database_failure(err) if isinstance(err, DBAPIError) else err)
+        except REDIS_ERRORS as err:
+            self._report(RetryableError(broker_reason(err)))
+        else:
+            self._failing = False
+
+    def close(self) -> None:
+        """Close the database."""
+        self._opened.close()
+        self._database = None
+
+    def _open(self) -> Database:
+        """Return the database; it is opened when it first answers, so that beat may start before it."""
+        if self._database is None:
+            database = self._opened.enter_context(open_database(self._config))
+            if self._config.regroup_hours is not None:
+                with database.sessions.begin() as session:
+                    set_regroup_period(session, self._config.regroup_hours)
+            self._database = database
+        return self._database
+
+    def _find_due(self, database: Database) -> list[int]:
+        """Return the due schedules that no process runs."""
+        with database.sessions() as session:
+            due = read_due(session, WOKEN, read_now(session))
+            return [number for number in due if not is_running(session, number)]
+
+    def _send(self, due: list[int]) -> None:
+        now = time.monotonic()
+        waiting = [number for number in due if now >= self._sent.get(number, -RESEND_SECONDS) + RESEND_SECONDS]
+        for number in waiting:
+            if not has_waiting(self._app, MAX_SCHEDULE_MESSAGES):
+                self._app.send_task(SCHEDULES)
+            self._sent[number] = now
+
+    def _report(self, err: Exception) -> None:
+        """Log the first failure of a row of them."""
+        if not self._failing:
+            logger.warning("beat does not see which schedules are due: %s", err, extra={"action": "beat_blind"})
+        self._failing = True

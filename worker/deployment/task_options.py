@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 DRAIN = "facet.drain"
 RECONCILE = "facet.reconcile"
-REGROUP = "facet.regroup"
+SCHEDULES = "facet.schedules"
 Duty = Literal["analysis", "upkeep"]
 QUEUES: dict[Duty, str] = {"analysis": "facet", "upkeep": "facet-upkeep"}
 """Analysis needs the model and, where there is one, the GPU; upkeep (wake-ups, erasure, regrouping) needs neither."""

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-WITH_SQL = ("ledger", "analysis/store", "identity", "erasure", "pictures", "releases", "storage/sources.py")
+WITH_SQL = (
+    "ledger", "analysis/store", "identity", "erasure", "pictures", "releases", "schedules", "storage/sources.py",
+)  # fmt: skip
 """Below worker/."""
 BEGINS_A_STATEMENT = re.compile(r"\s*(?:SELECT|INSERT|UPDATE|DELETE|WITH|LOCK|TRUNCATE|CREATE|ALTER|DROP)\s")
 DUE = re.compile(r"not_before, '-infinity'|lease_until <=? now\(\)")

@@ -9,14 +9,19 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from db.status.health import read_away, read_health, read_other_releases, read_unidentified
+from db.status.schedules import read_schedule_health
 from worker.ledger.identify_attempts import MAX_ATTEMPTS
-from worker.ledger.upkeep.runs import read_late
+from worker.ledger.upkeep.runs import REMEDY, read_late, read_runs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sqlalchemy.orm import Session
 
     from db.status.health import LedgerHealth
+    from db.status.schedules import ScheduleHealth
 
+OVERDUE_SECONDS = 7200.0  # after which a due schedule counts as not run; a run may take an hour
 QUIET_SECONDS = 60.0  # without a lease or result, after which no worker is running: workers ask every half second
 
 
@@ -39,7 +44,29 @@ def run_health_checks(session: Session) -> list[str]:
             "that has it, or give the files up with `facet cancel`"
             for place in read_away(session)
         ]
-    return findings + read_late(session, waiting=bool(health.waiting))
+    findings += read_late(session, waiting=bool(health.waiting))
+    return findings + check_schedules(read_schedule_health(session), has_upkeep=bool(read_runs(session)))
+
+
+def check_schedules(schedules: Iterable[ScheduleHealth], *, has_upkeep: bool) -> list[str]:
+    """Return a message for each schedule that waits for a human, failed or is not run.
+
+    Args:
+        schedules: the enabled ones.
+        has_upkeep: whether upkeep ever ended; without it, as with `facet analyze` alone, no schedule runs.
+    """
+    findings = []
+    for one in schedules:
+        name = f"schedule {one.schedule_id} ({one.kind})"
+        if one.held_reason is not None:
+            findings.append(f"{name} holds: {one.held_reason}")
+        if one.has_failed:
+            findings.append(
+                f"{name} {one.last_result}; mend the cause, then try it with `facet schedule run {one.schedule_id}`"
+            )
+        elif has_upkeep and one.late_seconds > OVERDUE_SECONDS:
+            findings.append(f"{name} has been due for {_span(one.late_seconds)}; {REMEDY}")
+    return findings
 
 
 def check_units(health: LedgerHealth) -> list[str]:

@@ -19,18 +19,29 @@ _NOTE = text("""INSERT INTO upkeep_run AS u (name) VALUES (:name)
                 ON CONFLICT (name) DO UPDATE SET ended_at = now(), runs = u.runs + 1""")
 _RUNS = text("""SELECT name, cast(extract(epoch FROM now() - ended_at) AS float8) AS seconds FROM upkeep_run
                 ORDER BY ended_at DESC, name""")
-# Counted up to MAX_COUNTED: a job may have a million files.
+# Files that were due then should be erased: an hour after they became due, or after the last time of a schedule with
+# longer periods; null while that is less than an hour ago. Counted up to MAX_COUNTED: a job may have a million files.
 _LATE = text("""
+    WITH retention AS (
+        SELECT CASE WHEN every_seconds <= :late THEN now() - make_interval(secs => :late)
+                    WHEN next_at <= now() THEN next_at ELSE last_due_at END AS due_at
+        FROM schedule WHERE kind = 'retention' AND enabled
+    ), bound AS (
+        SELECT CASE WHEN count(*) = 0 THEN now() - make_interval(secs => :late) ELSE max(due_at) END AS at
+        FROM retention
+    )
     SELECT count(*) FROM (
         SELECT FROM job_item i JOIN job j USING (job_id)
         WHERE j.keep_days IS NOT NULL
-          AND j.submitted_at + make_interval(days => j.keep_days, secs => :late) <= now()
+          AND j.submitted_at + make_interval(days => j.keep_days) <= (
+              SELECT at FROM bound WHERE at <= now() - make_interval(secs => :late))
           AND NOT EXISTS (
               SELECT FROM job_item other JOIN job k USING (job_id)
               WHERE other.media_id = i.media_id AND (k.keep_days IS NULL
-                  OR k.submitted_at + make_interval(days => k.keep_days, secs => :late) > now()))
+                  OR k.submitted_at + make_interval(days => k.keep_days) > (SELECT at FROM bound)))
           AND NOT EXISTS (SELECT FROM erasure_failure e WHERE e.media_id = i.media_id)
         LIMIT :most) AS late""")
+_HAS_RETENTION = text("SELECT EXISTS (SELECT FROM schedule WHERE kind = 'retention' AND enabled)")
 _KEPT = text("SELECT EXISTS (SELECT FROM job WHERE keep_days IS NOT NULL)")
 MAX_COUNTED = 1000
 REMEDY = "start `facet beat` and a `facet worker` that does upkeep"
@@ -65,7 +76,9 @@ def read_late(session: Session, *, waiting: bool) -> list[str]:
     if late:
         count = f"{late:,}" if late < MAX_COUNTED else f"{late:,} or more"
         late_files = f"{count} files should have been erased more than an hour ago ({describe_runs(runs)})"
-        return [f"{late_files}; {REMEDY}, or run `facet forget --due --yes`"]
+        has_schedule = session.execute(_HAS_RETENTION).scalar_one()
+        remedy = REMEDY if has_schedule else "add a schedule with `facet schedule add retention --every 30s`"
+        return [f"{late_files}; {remedy}, or run `facet forget --due --yes`"]
     silent = runs.get("reconcile", 0.0)
     if silent > SILENT_SECONDS and (waiting or session.execute(_KEPT).scalar_one()):
         return [f"upkeep stopped: no run has ended for {_span(silent)}, so lost wake-ups and due files wait; {REMEDY}"]

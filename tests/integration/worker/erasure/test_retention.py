@@ -70,9 +70,23 @@ def test_beat_erases_what_is_due(archive, tmp_path):
         session.execute(text("UPDATE job SET submitted_at = now() - interval '2 days'"))
     engine = archive.sessions.kw["bind"]
     upkeep = Upkeep(Celery(), Settings(home=tmp_path))
-    upkeep.erase_due(Database(str(engine.url), engine, archive.sessions))
+    database = Database(str(engine.url), engine, archive.sessions)
+    upkeep.erase_due(database)
+    with archive.sessions() as session:
+        assert len(session.scalars(text("SELECT uri FROM media_file")).all()) == 2, "no schedule says so"
+    schedule_retention(archive)
+    upkeep.erase_due(database)
     with archive.sessions() as session:
         assert session.scalars(text("SELECT uri FROM media_file")).all() == ["/image/2"]
+        assert session.scalars(text("SELECT last_result FROM schedule")).all() == ["files erased: 1"]
+
+
+def schedule_retention(archive):
+    """Add a schedule that is due now and every thirty seconds."""
+    with archive.sessions.begin() as session:
+        session.execute(
+            text("INSERT INTO schedule (kind, every_seconds, created_by) VALUES ('retention', 30, 'facet')")
+        )
 
 
 def test_a_long_look_in_vain_is_not_taken_again_at_once(archive, tmp_path, monkeypatch):
@@ -91,11 +105,14 @@ def test_a_long_look_in_vain_is_not_taken_again_at_once(archive, tmp_path, monke
     engine = archive.sessions.kw["bind"]
     settings, database = Settings(home=tmp_path), Database(str(engine.url), engine, archive.sessions)
     monkeypatch.setattr(due, "find_due", look)
+    schedule_retention(archive)
     upkeep = Upkeep(Celery(), settings)
     upkeep.erase_due(database)
     upkeep.erase_due(database)
     assert len(looks) == 1
-    upkeep = Upkeep(Celery(), settings)
+    with archive.sessions.begin() as session:
+        assert session.scalars(text("SELECT next_at > now() + interval '29 s' FROM schedule")).all() == [True]
+        session.execute(text("UPDATE schedule SET next_at = now(), last_due_at = NULL"))
     archive.submit(archive.files(1, 2), keep_days=1)
     with archive.sessions.begin() as session:
         session.execute(text("UPDATE job SET submitted_at = now() - interval '2 days' WHERE keep_days = 1"))

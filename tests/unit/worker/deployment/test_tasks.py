@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from worker.config import Settings
 from worker.deployment.app import VISIBILITY_SECONDS, make_app
-from worker.deployment.task_options import DRAIN, RECONCILE, REGROUP, TaskOptions, register_task
+from worker.deployment.task_options import DRAIN, RECONCILE, SCHEDULES, TaskOptions, register_task
 from worker.deployment.tasks import DRAIN_SECONDS
 from worker.errors import RetryableError, UsageError
 
@@ -39,7 +39,7 @@ def app():
         "task_default_queue": "facet",
         "task_ignore_result": True,
         "task_reject_on_worker_lost": False,
-        "task_routes": {RECONCILE: {"queue": "facet-upkeep"}, REGROUP: {"queue": "facet-upkeep"}},
+        "task_routes": {RECONCILE: {"queue": "facet-upkeep"}, SCHEDULES: {"queue": "facet-upkeep"}},
         "task_serializer": "json",
         "task_soft_time_limit": 3420,
         "task_time_limit": 3600,
@@ -54,7 +54,7 @@ def test_no_setting_is_left_to_chance(app, setting, value):
     assert app.conf[setting] == value
 
 
-@pytest.mark.parametrize(("name", "seconds"), [(DRAIN, 3600), (RECONCILE, 60), (REGROUP, 3600)])
+@pytest.mark.parametrize(("name", "seconds"), [(DRAIN, 3600), (RECONCILE, 60), (SCHEDULES, 3600)])
 def test_every_task_says_what_it_needs(app, name, seconds):
     task = app.tasks[name]
     assert (task.acks_late, task.ignore_result, task.time_limit) == (True, True, seconds)
@@ -63,8 +63,8 @@ def test_every_task_says_what_it_needs(app, name, seconds):
 
 
 def test_no_message_of_beat_expires_by_the_clock_of_a_worker():
-    app = make_app(Settings(broker_url="redis://127.0.0.1:1/0", regroup_hours=5))
-    assert set(app.conf.beat_schedule) == {"reconcile", "regroup"}
+    app = make_app(Settings(broker_url="redis://127.0.0.1:1/0"))
+    assert set(app.conf.beat_schedule) == {"reconcile"}
     assert all(set(entry) == {"task", "schedule"} for entry in app.conf.beat_schedule.values())
 
 
