@@ -17,4 +17,4 @@ class WeightsError(ModelError):
 
 
 class ReleaseError(ModelError):
-    """A release cannot be read or written as asked: see docs/releases.md for what a folder must hold."""
+    """A release cannot be read or written as asked: see docs/release-format.md for what a folder must hold."""

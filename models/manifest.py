@@ -29,6 +29,7 @@ FILE = "release.json"
 FORMAT = 1
 DETECTOR_FILE = "detector.safetensors"
 TRUNK_FILE = "trunk.safetensors"
+DESCRIPTIVE = frozenset({"name", "metrics", "verdict", "data", "licences", "manifest_sha256"})  # decide no result
 DETECTOR_KEYS = ("detector", "orientation")  # of `licences` and `data`: the networks in the detector's file
 
 
@@ -111,8 +112,7 @@ class Manifest:
     @property
     def fingerprint(self) -> str:
         """SHA-256 over everything that changes stored faces: weights, policies, branches, alignment."""
-        descriptive = ("name", "metrics", "verdict", "data", "licences")
-        return sha256_of_json({key: value for key, value in self.plain().items() if key not in descriptive})
+        return fingerprint_of(self.plain())
 
     def plain(self) -> dict[str, Any]:
         """Return all fields, ready for JSON."""
@@ -162,6 +162,11 @@ class Manifest:
     def with_files(self, hashes: Mapping[str, str]) -> Manifest:
         """Return a copy that names these files."""
         return replace(self, files=dict(sorted(hashes.items())))
+
+
+def fingerprint_of(content: Mapping[str, Any]) -> str:
+    """Return the fingerprint of a manifest by its fields, as `Manifest.plain` returns them or its file has them."""
+    return sha256_of_json({key: value for key, value in content.items() if key not in DESCRIPTIVE})
 
 
 def of_detector(entries: Mapping[str, Entry]) -> dict[str, Entry]:

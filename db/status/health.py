@@ -56,10 +56,10 @@ GROUP BY 1
 UNIT_CONDITIONS = ("pending", "suspect", "leased", "abandoned", "done", "rejected", "quarantined", "cancelled")
 
 # The first of each index, release by release; without the order, PostgreSQL would read all that waits.
-_OTHER_RELEASES = text("""
-SELECT r.name
+_WAITING_RELEASES = text("""
+SELECT r.name, r.code_version
 FROM release AS r
-WHERE NOT r.active AND coalesce(
+WHERE r.retired_at IS NULL AND coalesce(
     (
         SELECT true FROM unit AS u
         WHERE u.release_id = r.release_id AND u.state = 'pending' AND u.attempts = 0 AND u.stage <> 'reprocess'
@@ -186,13 +186,13 @@ def sum_ledger(session: Session) -> LedgerSums:
     )
 
 
-def read_other_releases(session: Session) -> list[str]:
-    """Return the releases, other than the active one, that have files waiting.
+def read_waiting_releases(session: Session) -> list[tuple[str, str]]:
+    """Return name and version of the program of each release that has files waiting.
 
     Args:
         session: an open session.
     """
-    return [str(name) for name in session.scalars(_OTHER_RELEASES)]
+    return [(str(row.name), str(row.code_version)) for row in session.execute(_WAITING_RELEASES)]
 
 
 def read_away(session: Session) -> list[str]:

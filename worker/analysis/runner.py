@@ -12,15 +12,13 @@ from typing import TYPE_CHECKING
 import torch
 from sqlalchemy.exc import DBAPIError
 
-from models.errors import ModelError
-from models.release import load_release
 from worker import metrics
-from worker.analysis.malloc import keep_freed_blocks, trim
+from worker.analysis.malloc import trim
 from worker.analysis.pipeline import Pipeline, PipelineOptions, Totals
 from worker.analysis.recognition import LANES
 from worker.analysis.store.finisher import Finisher
 from worker.analysis.store.writer import Writer, WriterContext
-from worker.errors import FacetError, UsageError
+from worker.errors import FacetError
 from worker.identity.identifier import Identifier
 from worker.ledger import analyses, releases
 from worker.ledger import units as ledger
@@ -36,27 +34,17 @@ from worker.types import DecodeLimits
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from sqlalchemy.orm import Session, sessionmaker
+
     from models.release import Release
     from worker.analysis.pipeline import StopSignal
     from worker.config import Settings
+    from worker.ledger.units import HeldUnit
     from worker.storage.database import Database
 
 logger = logging.getLogger(__name__)
 
 TRIM_SECONDS = 30.0  # between two trims; the pages of one are mapped again within a tenth of a second
-
-
-def load(settings: Settings) -> Release:
-    """Load the release that the settings name.
-
-    Raises:
-        UsageError: there is none, its files are damaged, a head is unknown or the device is missing.
-    """
-    keep_freed_blocks()
-    try:
-        return load_release(settings.release, device=settings.device, heads=settings.heads)
-    except ModelError as err:
-        raise UsageError(str(err)) from err
 
 
 def decode_limits(settings: Settings) -> DecodeLimits:
@@ -65,6 +53,31 @@ def decode_limits(settings: Settings) -> DecodeLimits:
         memory_bytes=settings.decode_memory_bytes,
         wall_seconds=settings.decode_wall_seconds,
         total_seconds=settings.decode_unit_seconds,
+    )
+
+
+def reconcile(settings: Settings, sessions: sessionmaker[Session], lease: ledger.Lease) -> None:
+    """Quarantine exhausted units of a release and end forgotten analyses of dead workers, each in its transaction.
+
+    Raises:
+        RetryableError: database or crop store is unreachable.
+    """
+    try:
+        given_up = run_transaction(sessions, "quarantine", lambda s: ledger.quarantine_exhausted(s, lease))
+        with sessions() as session:
+            forgotten = analyses.read_unsettled(session, lease.release_id)
+        for analysis_id in forgotten:
+            run_transaction(sessions, "end", partial(analyses.end_analysis, analysis_id=analysis_id))
+        given_up += forgotten
+        remove_orphans(sessions, CropStore(settings.crops), given_up)
+    except DBAPIError as err:
+        raise database_failure(err) from err
+
+
+def make_lease(settings: Settings, owner: str, release_id: int) -> ledger.Lease:
+    """Return the terms of a worker's leases."""
+    return ledger.Lease(
+        owner=owner, release_id=release_id, seconds=settings.lease_seconds, max_attempts=settings.max_attempts
     )
 
 
@@ -85,7 +98,7 @@ class Worker:
         self._owner = make_owner()
         with self._sessions.begin() as session:
             self.ids = releases.register_release(session, release.manifest)
-        self._unreturned: list[ledger.LeasedUnit] = []
+        self._unreturned: list[HeldUnit] = []
         self._trim_at = 0.0
         self.unreachable = UnreachablePlaces()
         self._sources = open_sources(settings, self._sessions)
@@ -106,7 +119,7 @@ class Worker:
         """
         until = time.monotonic() + seconds
         while not stop.is_set():
-            self._reconcile()
+            reconcile(self._settings, self._sessions, self._lease())
             try:
                 return self._drain(stop, on_progress, until - time.monotonic())
             except FacetError:
@@ -123,31 +136,16 @@ class Worker:
         if time.monotonic() >= self._trim_at:
             trim()
             self._trim_at = time.monotonic() + TRIM_SECONDS
-            device = torch.device(self._release.device)
-            if device.type == "cuda":
-                metrics.note_gpu_memory(torch.cuda.memory_reserved(device))
+            if self.is_on_gpu:
+                metrics.note_gpu_memory(torch.cuda.memory_reserved(torch.device(self._release.device)))
 
-    def _reconcile(self) -> None:
-        """Quarantine exhausted units and end forgotten analyses of dead workers, each in a transaction of its own."""
-        try:
-            lease = self._lease()
-            given_up = run_transaction(self._sessions, "quarantine", lambda s: ledger.quarantine_exhausted(s, lease))
-            with self._sessions() as session:
-                forgotten = analyses.read_unsettled(session, self.ids.release_id)
-            for analysis_id in forgotten:
-                run_transaction(self._sessions, "end", partial(analyses.end_analysis, analysis_id=analysis_id))
-            given_up += forgotten
-            remove_orphans(self._sessions, CropStore(self._settings.crops), given_up)
-        except DBAPIError as err:
-            raise database_failure(err) from err
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether the release was loaded on a GPU."""
+        return torch.device(self._release.device).type == "cuda"
 
     def _lease(self) -> ledger.Lease:
-        return ledger.Lease(
-            owner=self._owner,
-            release_id=self.ids.release_id,
-            seconds=self._settings.lease_seconds,
-            max_attempts=self._settings.max_attempts,
-        )
+        return make_lease(self._settings, self._owner, self.ids.release_id)
 
     def _drain(self, stop: StopSignal, on_progress: Callable[[Totals], None], seconds: float) -> None:
         settings = self._settings

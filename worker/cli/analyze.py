@@ -153,9 +153,11 @@ def _run(config: Settings, request: _JobRequest, stop: threading.Event) -> Summa
 
 
 def _make_worker(config: Settings, database: Database) -> Worker:
-    from worker.analysis.runner import Worker, load
+    from worker.analysis.runner import Worker
+    from worker.releases.folders import ReleaseFolders
 
-    return Worker(config, database, load(config))
+    folders = ReleaseFolders(config, database.sessions)
+    return Worker(config, database, folders.load(folders.submitted().release_id))
 
 
 def _warn_if_hidden(session: Session, worker: Worker) -> None:

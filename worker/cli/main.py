@@ -14,7 +14,9 @@ from sqlalchemy.exc import DBAPIError
 
 from db.errors import DatabaseError
 from models.inference.threads import set_wait_policy
-from worker.cli import admin, analyze, annotate, ask, forget, schedules, search, workers
+from worker.cli import analyze, annotate, ask, forget, schedules, search, workers
+from worker.cli.admin import commands as admin
+from worker.cli.admin import releases
 from worker.cli.jobs import commands as jobs
 from worker.cli.jobs import pausing
 from worker.cli.people.app import app as people_app
@@ -41,7 +43,7 @@ for group in (analyze, jobs, workers, ask, search, annotate, forget, admin):
     group.add_commands(app)
 app.add_typer(pausing.app, name="jobs")
 app.add_typer(people_app, name="people")
-app.add_typer(admin.releases, name="releases")
+app.add_typer(releases.app, name="releases")
 app.add_typer(schedules.app, name="schedule")
 app.add_typer(admin.database, name="db")
 

@@ -137,7 +137,7 @@ def _answer(config: Settings, database: Database, query: _Query, options: Search
 
     searcher = Searcher(config.reader_database_url or database.url)
     if query.photo is not None:
-        faces = _faces(config, searcher, query.photo)
+        faces = _faces(config, database, searcher, query.photo)
         chosen = faces if query.every else [_chosen(faces, query.face or 1)]
         return [_Answer(one.number, one.crop, searcher.search(one.probe, options)) for one in chosen]
     probe = _known(searcher, query)
@@ -150,21 +150,16 @@ def _known(searcher: Searcher, query: _Query) -> Probe:
     return searcher.appearance(query.appearance or 0)
 
 
-def _faces(config: Settings, searcher: Searcher, photo: str) -> list[PhotoFace]:
+def _faces(config: Settings, database: Database, searcher: Searcher, photo: str) -> list[PhotoFace]:
     """Find the faces of a photo with the model that made the archive's embeddings."""
     trunk = searcher.trunk_sha256()
-    from models.manifest import TRUNK_FILE
-    from worker.analysis.runner import decode_limits, load
+    from worker.analysis.runner import decode_limits
     from worker.identity.search.photo import find_faces, read_photo
     from worker.ledger.upkeep.staged_members import open_sources
+    from worker.releases.folders import ReleaseFolders
 
     pixels = read_photo(photo, open_sources(config), config.staging, decode_limits(config))
-    release = load(config.model_copy(update={"heads": frozenset()}))
-    if release.manifest.files[TRUNK_FILE] != trunk:
-        raise UsageError(
-            f"release {release.name} did not make the archive's embeddings, expected the release that did; set "
-            "FACET_RELEASE to its folder, see `facet releases list`"
-        )
+    release = ReleaseFolders(config, database.sessions).load_embedder(trunk)
     return list(find_faces(pixels, release, config.max_tiles))
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from db.engine import make_engine
 from db.errors import DatabaseError
 from db.schema.migrate import current_state, missing_limits
-from worker.analysis.runner import decode_limits, load
+from worker.analysis.runner import decode_limits
 from worker.decode.child.confine import PROTECTIONS
 from worker.decode.client import Decoder
 from worker.erasure.health import read_waiting
@@ -21,9 +21,12 @@ from worker.ledger.status.health import run_health_checks
 from worker.ledger.upkeep.crop_walk import find_orphans
 from worker.ledger.upkeep.runs import describe_runs, read_runs
 from worker.masking import masked
+from worker.releases.folders import load_own
+from worker.releases.health import check_store
 from worker.storage.crops import CropStore
 from worker.storage.database import database_address, open_database, require_access
 from worker.storage.home import make_home
+from worker.storage.release_store import ReleaseStore
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,6 +57,7 @@ def examine(config: Settings) -> list[Finding]:
         ("erasure", _erasure),
         ("broker", _broker),
         ("release", _release),
+        ("releases", _releases),
         ("decoder", _decoder),
     ]
     return [_check(subject, check, config) for subject, check in checks]
@@ -165,9 +169,20 @@ def _broker(config: Settings) -> str:
 
 
 def _release(config: Settings) -> str:
-    release = load(config)
+    release = load_own(config)
     heads = ", ".join(release.heads) or "identity only"
     return f"{release.name} on {release.device} ({heads})"
+
+
+def _releases(config: Settings) -> str:
+    with database_address(config) as url:
+        if not current_state(url).is_current:
+            return "not checked: the tables do not exist yet"
+        engine = make_engine(url)
+        with Session(engine) as session:
+            found = check_store(session, ReleaseStore(config.releases))
+        engine.dispose()
+    return found
 
 
 def _decoder(config: Settings) -> str:

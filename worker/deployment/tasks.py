@@ -17,7 +17,6 @@ from worker.deployment.exporter import count_in_process
 from worker.deployment.scheduled_work import FINISH_SECONDS, make_eraser, regrouping, retention
 from worker.deployment.wakeups import Wakeups, send_wakeup
 from worker.errors import RetryableError
-from worker.ledger.due import has_fresh, has_rested_suspect
 from worker.ledger.upkeep.runs import note_upkeep
 from worker.schedules.runs import run_due
 from worker.storage.database import open_database
@@ -26,8 +25,8 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from worker.analysis.pipeline import StopSignal
-    from worker.analysis.runner import Worker
     from worker.config import Settings
+    from worker.releases.serving import ReleaseWorkers
     from worker.storage.database import Database
 
 logger = logging.getLogger(__name__)
@@ -50,42 +49,33 @@ class Drainer:
         self._config = config
         self._stop = stop
         self._opened = ExitStack()
-        self._workers: dict[int, tuple[Worker, Database]] = {}
+        self._workers: dict[int, ReleaseWorkers] = {}
         """By process id: a forked process must not use its parent's connections."""
 
     def drain(self) -> None:
         """Work until no unit is due, DRAIN_SECONDS are over or the parent process stops."""
-        worker, database = self._worker()
-        worker.drain(self._stop, seconds=DRAIN_SECONDS)
+        workers = self._process_workers()
+        workers.drain(self._stop, seconds=DRAIN_SECONDS)
         if self._stop.is_set():
             return
-        worker.identifier.finish()
-        if _has_work(database, worker):
+        workers.finish()
+        if workers.has_work():
             send_wakeup(self._app)
 
-    def _worker(self) -> tuple[Worker, Database]:
-        """Return the worker of this process; it is loaded at the first message."""
-        state = self._workers.get(os.getpid())
-        if state is None:
+    def _process_workers(self) -> ReleaseWorkers:
+        """Return the workers of this process; they are made at the first message."""
+        workers = self._workers.get(os.getpid())
+        if workers is None:
             # health checks and the parent need no torch
-            from worker.analysis.runner import Worker, load  # noqa: PLC0415
             from worker.deployment.devices import device_of_process  # noqa: PLC0415
+            from worker.releases.serving import ReleaseWorkers  # noqa: PLC0415
 
             number = getattr(current_process(), "index", 0)
             config = self._config.model_copy(update={"device": device_of_process(self._config.device, number)})
             count_in_process()
             database = self._opened.enter_context(open_database(config))
-            state = self._workers[os.getpid()] = (Worker(config, database, load(config)), database)
-        return state
-
-
-def _has_work(database: Database, worker: Worker) -> bool:
-    """Whether a unit waits that this worker may be able to read; units of other releases are left to other workers."""
-    places = worker.unreachable.places()
-    with database.sessions.begin() as session:
-        if not worker.unreachable.search.is_vain(places) and has_fresh(session, worker.ids.release_id):
-            return True
-        return has_rested_suspect(session, worker.ids.release_id, places)
+            workers = self._workers[os.getpid()] = ReleaseWorkers(config, database)
+        return workers
 
 
 class Upkeep:

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from db.bulk.arrays import ColumnType
     from worker.identity.corrections.replay import ReplayedCorrections
+    from worker.ledger.releases import Switch
 
     Ids = NDArray[np.int64]
 
@@ -250,18 +251,19 @@ def catch_up(session: Session, gallery: Gallery) -> None:
             return
 
 
-def show_release(session: Session, wanted: str) -> str:
+def show_release(session: Session, wanted: str, switch: Switch | None = None) -> str:
     """Activate a release for the views, with the corrections made while another one was active; returns its name.
 
     Args:
         session: an open session that holds no lock.
-        wanted: number or name of the release.
+        wanted: number, name or alias of the release.
+        switch: why; the history of releases keeps it.
 
     Raises:
         UsageError: no release has this number or name, or several have the name.
     """
     lock_people(session)
-    name = activate(session, wanted)
+    name = activate(session, wanted, switch)
     gallery = Gallery(active_release(session)[0].trunk_id)
     catch_up(session, gallery)
     enforce(session, gallery, replay(read_corrections(session, gallery.trunk_id)))

@@ -9,6 +9,7 @@ Batches of reprocess jobs have an index of their own: workers of any release tak
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
@@ -51,10 +52,42 @@ _ANY_RESTED = text(f"""
                    WHERE u.release_id = :release_id AND u.attempts > 0 AND {RESTED} AND {READABLE}
                      AND {WANTED})""")  # noqa: S608
 _ANY_BATCH = text(f"SELECT EXISTS (SELECT FROM unit AS u WHERE {BATCH} AND {BATCH_WANTED})")  # noqa: S608
+# The first unit of each release: two rows of an index each, however many wait.
+_DUE_RELEASES = text(f"""
+    SELECT r.release_id, r.active, w.priority
+    FROM release AS r
+    CROSS JOIN LATERAL (
+        SELECT max(first.priority) AS priority
+        FROM (
+            (SELECT u.priority FROM unit AS u WHERE u.release_id = r.release_id AND {FRESH} AND {WANTED}
+             ORDER BY u.priority DESC, u.turn LIMIT 1)
+            UNION ALL
+            (SELECT u.priority FROM unit AS u WHERE u.release_id = r.release_id AND {SUSPECT}
+              AND u.stage <> 'reprocess' AND {WANTED}
+             ORDER BY u.priority DESC, u.turn LIMIT 1)
+        ) AS first
+    ) AS w
+    WHERE r.retired_at IS NULL AND w.priority IS NOT NULL
+    ORDER BY r.release_id""")  # noqa: S608 - the constants above
 _OPEN = text(f"""
     SELECT count(*) FROM unit AS u JOIN analysis AS a USING (analysis_id)
     WHERE u.state IN ('pending', 'leased') AND {READABLE} AND {WANTED}
       AND a.analysis_id IN (SELECT analysis_id FROM job_item WHERE job_id = :job_id)""")  # noqa: S608
+
+
+@dataclass(frozen=True, slots=True)
+class DueRelease:
+    """A release that has a unit that is due."""
+
+    release_id: int
+    active: bool
+    priority: int
+    """The highest of its units."""
+
+
+def read_due_releases(session: Session) -> list[DueRelease]:
+    """Return the releases that have units that are due, by number; retired ones have none."""
+    return [DueRelease(*row) for row in session.execute(_DUE_RELEASES)]
 
 
 def count_due(session: Session, limit: int) -> int:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import text
 
-from models.layers import layers_of
 from worker.errors import UsageError
 from worker.types import HeadSpec
 
@@ -30,10 +29,10 @@ if TYPE_CHECKING:
 # Grows when code changes the results of the same bytes and weights; they then belong to another release.
 PIPELINE_VERSION = 3
 
-RELEASES_LOCK = 0x72656C  # "rel": one transaction at a time makes a release the active one
+RELEASES_LOCK = 0x72656C  # "rel": one transaction at a time registers, switches or retires a release
+ALIASES = ("active", "candidate", "previous")
+SHIPPED = "shipped with "  # how the reason begins with which the release of a program is registered
 
-_RELEASES = text("""
-    SELECT release_id, release, active, weights_sha256, code_version, created_at FROM releases ORDER BY created_at""")
 _FIND = text("SELECT release_id, retired_at FROM release WHERE fingerprint = :fingerprint")
 _INSERT = text("""
     INSERT INTO release (fingerprint, name, weights_sha256, code_version, metrics, manifest, finder_id, trunk_id)
@@ -55,11 +54,22 @@ _IDS = text("""
     CROSS JOIN LATERAL (SELECT array_agg(task ORDER BY task) AS tasks, array_agg(reading_id ORDER BY task) AS readings
                         FROM release_reading AS o WHERE o.release_id = r.release_id) AS own
     WHERE CASE WHEN cast(:release_id AS bigint) IS NULL THEN active ELSE release_id = :release_id END""")
-_NAMED = text("""
-    SELECT release_id, name, retired_at FROM release WHERE name = :name OR cast(release_id AS text) = :name""")
+# The previous release is the one that was active before, and can be active again.
+_PREVIOUS = """
+    SELECT h.from_release_id FROM release_history h JOIN release r ON r.release_id = h.from_release_id
+    WHERE h.action IN ('activate', 'rollback') AND NOT r.active AND r.retired_at IS NULL
+    ORDER BY h.history_id DESC LIMIT 1"""
+_NAMED = text(f"""
+    SELECT release_id, name, active, retired_at FROM release WHERE CASE cast(:name AS text)
+        WHEN 'active' THEN active
+        WHEN 'candidate' THEN alias = 'candidate'
+        WHEN 'previous' THEN release_id = ({_PREVIOUS})
+        ELSE name = :name OR cast(release_id AS text) = :name END
+    ORDER BY release_id""")  # noqa: S608 - a constant
+_TAKEN = text("SELECT name FROM release WHERE name = :name OR starts_with(name, :name || '-')")
 _RECORD = text("""
-    INSERT INTO release_history (who, action, release_id, from_release_id, reason)
-    VALUES (:who, :action, :release_id, :from_id, :reason)""")
+    INSERT INTO release_history (who, action, release_id, from_release_id, reason, gate, forced)
+    VALUES (:who, :action, :release_id, :from_id, :reason, cast(:gate AS jsonb), :forced)""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +85,29 @@ class ReleaseIds:
     """By task, ``reading_id`` of predictions; also of heads that are switched off."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ListedRelease:
-    """A row of the view ``releases``, in brief."""
+@dataclass(frozen=True, slots=True)
+class NamedRelease:
+    """A registered release."""
 
     release_id: int
-    release: str
-    active: bool
-    weights_sha256: str
-    code_version: str
-    created_at: datetime
+    name: str
+    active: bool = False
+    retired_at: datetime | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.release_id})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switch:
+    """Why the views are switched to a release."""
+
+    action: Literal["activate", "rollback"] = "activate"
+    reason: str | None = None
+    gate: Mapping[str, object] | None = None
+    """Checks of the gate with their figures; None where it was not asked."""
+    forced: bool = False
+    """Whether the release became active although the gate held it."""
 
 
 def code_version() -> str:
@@ -101,26 +124,28 @@ def operator() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def register_release(session: Session, manifest: Manifest) -> ReleaseIds:
+def register_release(session: Session, manifest: Manifest, *, reason: str | None = None) -> ReleaseIds:
     """Return the numbers of a release, which is inserted if it is new; the first release becomes the active one.
 
-    A release with some heads switched off is the same release: its rows lack predictions, and the others are equal.
+    A release with some heads switched off is the same release: its rows lack predictions, and the others are equal. A
+    new release whose name another one has is numbered: ``default-2``.
 
     Args:
         session: an open session.
         manifest: of the release, with the hashes of its files.
+        reason: for the history, where the release is new.
 
     Raises:
         UsageError: the release was retired.
         ReleaseError: the manifest names no hash for one of its files.
     """
-    key = {"fingerprint": _fingerprint(manifest)}
+    key = {"fingerprint": fingerprint_of(manifest)}
     known = session.execute(_FIND, key).first()
     if known is None:
-        _lock_releases(session)
+        lock_releases(session)
         known = session.execute(_FIND, key).first()  # another process may have registered it meanwhile
     if known is None:
-        return read_ids(session, _insert(session, manifest))
+        return read_ids(session, _insert(session, manifest, reason))
     if known.retired_at is not None:
         raise UsageError(
             f"release {manifest.name} was retired at {known.retired_at:%Y-%m-%d %H:%M}, and its rows are gone; set "
@@ -129,19 +154,33 @@ def register_release(session: Session, manifest: Manifest) -> ReleaseIds:
     return read_ids(session, known.release_id)
 
 
-def _fingerprint(manifest: Manifest) -> str:
-    maker = json.dumps([manifest.fingerprint, PIPELINE_VERSION])
+def read_state(session: Session, manifest: Manifest) -> Literal["new", "registered", "retired"]:
+    """Return whether a release is registered, or was."""
+    row = session.execute(_FIND, {"fingerprint": fingerprint_of(manifest)}).first()
+    return "new" if row is None else "registered" if row.retired_at is None else "retired"
+
+
+def fingerprint_of(manifest: Manifest) -> str:
+    """Return the fingerprint of a release under this program: equal only for equal results."""
+    return under_this_program(manifest.fingerprint)
+
+
+def under_this_program(manifest_fingerprint: str) -> str:
+    """Return the fingerprint of a release by that of its manifest."""
+    maker = json.dumps([manifest_fingerprint, PIPELINE_VERSION])
     return hashlib.sha256(maker.encode()).hexdigest()
 
 
-def _insert(session: Session, manifest: Manifest) -> int:
+def _insert(session: Session, manifest: Manifest, reason: str | None) -> int:
     """Insert a release with its layers; the caller holds the lock of releases."""
+    from models.layers import layers_of  # noqa: PLC0415 - it imports torch, which most commands do not need
+
     layers = layers_of(manifest, PIPELINE_VERSION)
     ids = _insert_layers(session, layers)
     trunk_id = ids[layers.trunk.fingerprint]
     values = {
-        "fingerprint": _fingerprint(manifest),
-        "name": manifest.name,
+        "fingerprint": fingerprint_of(manifest),
+        "name": free_name(session, manifest.name),
         "weights": manifest.weights_sha256,
         "code": code_version(),
         "metrics": json.dumps(manifest.metrics),
@@ -155,10 +194,17 @@ def _insert(session: Session, manifest: Manifest) -> int:
         chosen = {"task": task, "head": ids[head.fingerprint], "reading": ids[reading.fingerprint]}
         session.execute(_INSERT_READING, chosen | {"release_id": release_id})
     session.execute(_INSERT_STATE, {"trunk": trunk_id})
-    _record(session, "register", release_id, None)
+    record(session, "register", release_id, reason=reason)
     if find_active(session) is None:
-        _switch(session, release_id, reason="the first release")
+        _switch(session, release_id, Switch(reason="the first release"))
     return release_id
+
+
+def free_name(session: Session, name: str) -> str:
+    """Return a name that no release has: this one, or this one with a number behind it."""
+    taken = set(session.scalars(_TAKEN, {"name": name}))
+    numbered = (f"{name}-{number}" for number in range(2, len(taken) + 3))
+    return next(one for one in (name, *numbered) if one not in taken and one not in ALIASES and not one.isdecimal())
 
 
 def _insert_layers(session: Session, layers: ReleaseLayers) -> dict[str, int]:
@@ -180,55 +226,92 @@ def _layer(entry: LayerEntry) -> dict[str, object]:
     }
 
 
-def _lock_releases(session: Session) -> None:
+def find_release(session: Session, wanted: str, *, or_retired: bool = False) -> NamedRelease:
+    """Return the release of a number, a name or an alias: ``active``, ``candidate`` or ``previous``.
+
+    Args:
+        session: an open session.
+        wanted: number, name or alias.
+        or_retired: whether it may be a retired one.
+
+    Raises:
+        UsageError: there is none, there are several, or it was retired.
+    """
+    rows = session.execute(_NAMED, {"name": wanted}).all()
+    found = [NamedRelease(int(row.release_id), str(row.name), row.active, row.retired_at) for row in rows]
+    usable = [one for one in found if one.retired_at is None] or found
+    if not usable and wanted in ALIASES:
+        raise UsageError(f"no release is the {wanted} one; name one by its number, see `facet releases list`")
+    if len(usable) != 1:
+        raise UsageError(
+            f"{len(usable)} releases have the name or number {wanted!r}, expected one; see `facet releases list`"
+        )
+    if usable[0].retired_at is not None and not or_retired:
+        raise UsageError(
+            f"release {usable[0]} was retired at {usable[0].retired_at:%Y-%m-%d %H:%M}, and its rows are gone; choose "
+            "another one, see `facet releases list`"
+        )
+    return usable[0]
+
+
+def find_previous(session: Session) -> int | None:
+    """Return the number of the release that was active before and was not retired; None where there is none."""
+    return session.execute(text(_PREVIOUS)).scalar()
+
+
+def lock_releases(session: Session) -> None:
+    """Take the lock of releases: no other transaction registers, switches or retires one until this one ends."""
     session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": RELEASES_LOCK})
 
 
-def activate(session: Session, wanted: str, *, reason: str | None = None) -> str:
+def activate(session: Session, wanted: str, switch: Switch | None = None) -> str:
     """Activate a release, so that the views show its results; return its name.
 
     Args:
         session: an open session.
-        wanted: number or name of the release.
-        reason: why; the history of releases keeps it.
+        wanted: number, name or alias of the release.
+        switch: why; the history of releases keeps it.
 
     Raises:
         UsageError: no release has this name, several have, or it was retired.
     """
-    _lock_releases(session)
-    found = session.execute(_NAMED, {"name": wanted}).all()
-    if len(found) != 1:
-        raise UsageError(
-            f"{len(found)} releases have the name or number {wanted!r}, expected one; see `facet releases list`"
-        )
-    chosen = found[0]
-    if chosen.retired_at is not None:
-        raise UsageError(
-            f"release {chosen.name} was retired at {chosen.retired_at:%Y-%m-%d %H:%M}, and its rows are gone; choose "
-            "another one, see `facet releases list`"
-        )
-    _switch(session, int(chosen.release_id), reason)
-    return str(chosen.name)
+    lock_releases(session)
+    chosen = find_release(session, wanted)
+    _switch(session, chosen.release_id, switch or Switch())
+    return chosen.name
 
 
-def _switch(session: Session, release_id: int, reason: str | None) -> None:
+def _switch(session: Session, release_id: int, switch: Switch) -> None:
     """Make a release the active one; the caller holds the lock of releases."""
     before = find_active(session)
     if before is not None and before.release_id == release_id:
         return
     session.execute(text("UPDATE release SET active = false WHERE active"))
-    session.execute(text("UPDATE release SET active = true WHERE release_id = :id"), {"id": release_id})
-    _record(session, "activate", release_id, reason, None if before is None else before.release_id)
+    session.execute(text("UPDATE release SET active = true, alias = NULL WHERE release_id = :id"), {"id": release_id})
+    record(session, switch.action, release_id, None if before is None else before.release_id, reason=switch.reason,
+           gate=switch.gate, forced=switch.forced)  # fmt: skip
 
 
-def _record(
+def record(
     session: Session,
-    action: Literal["register", "activate"],
+    action: Literal["register", "activate", "rollback", "retire"],
     release_id: int,
-    reason: str | None,
     from_id: int | None = None,
+    **facts: object,
 ) -> None:
-    values = {"who": operator(), "action": action, "release_id": release_id, "from_id": from_id, "reason": reason}
+    """Write a row of the history of releases.
+
+    Args:
+        session: an open session.
+        action: what was done.
+        release_id: with this release.
+        from_id: the release that was active before.
+        facts: ``reason``, ``gate`` and ``forced``, where there are such.
+    """
+    gate = facts.get("gate")
+    values = {"who": operator(), "action": action, "release_id": release_id, "from_id": from_id,
+              "reason": facts.get("reason"), "gate": None if gate is None else json.dumps(gate),
+              "forced": bool(facts.get("forced"))}  # fmt: skip
     session.execute(_RECORD, values)
 
 
@@ -264,10 +347,9 @@ def _ids(row: Row[tuple[object, ...]]) -> ReleaseIds:
     )
 
 
-def read_releases(session: Session) -> list[ListedRelease]:
-    """Return all releases, the oldest first."""
-    rows = session.execute(_RELEASES)
-    return [ListedRelease(**row._mapping) for row in rows]  # noqa: SLF001 - the documented way to read a Row by name
+def read_release_ids(session: Session) -> list[int]:
+    """Return the numbers of the releases that were not retired."""
+    return list(session.scalars(text("SELECT release_id FROM release WHERE retired_at IS NULL ORDER BY release_id")))
 
 
 def head_specs(release: Release) -> dict[str, HeadSpec]:

@@ -25,7 +25,7 @@ from worker.errors import FacetError, RetryableError, UsageError
 from worker.masking import masked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from models.manifest import Manifest
 
@@ -53,7 +53,7 @@ class ReleaseStore:
             RetryableError: the store is full or unreachable.
         """
         manifest = check_folder(folder)
-        if again or not self.has(manifest):
+        if again or not self.has(manifest.fingerprint, manifest.files):
             with self._open() as (fs, root):
                 target = f"{root}/{manifest.fingerprint}"
                 if isinstance(fs, LocalFileSystem):  # an object store would make a bucket, under a mistyped name, too
@@ -63,13 +63,17 @@ class ReleaseStore:
                     _upload(fs, folder / name, f"{target}/{name}")
         return manifest.fingerprint
 
-    def has(self, manifest: Manifest) -> bool:
+    def has(self, fingerprint: str, files: Iterable[str]) -> bool:
         """Whether a release is there with all of its files; their bytes are not compared.
+
+        Args:
+            fingerprint: of the release.
+            files: names of its weights files.
 
         Raises:
             RetryableError: the store is unreachable.
         """
-        return {manifests.FILE, *manifest.files} <= self._sizes(manifest.fingerprint).keys()
+        return {manifests.FILE, *files} <= self._sizes(fingerprint).keys()
 
     def names(self) -> list[str]:
         """Return the fingerprints of all releases that are there, sorted.

@@ -61,20 +61,18 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command are its argumen
     Exit status: 0 when the job was written (with --wait: when every file was analysed, sidecars aside), 1 when
     something failed, 2 for wrong use.
     """
-    from worker.analysis.runner import load
     from worker.deployment.app import make_app
     from worker.deployment.wakeups import Wakeups
-    from worker.ledger.releases import register_release
     from worker.ledger.submission.job import Submission
     from worker.ledger.upkeep.staged_members import open_sources
+    from worker.releases.folders import ReleaseFolders
 
     config = settings()
     check_paths(paths)
     make_home(config.home)
     wakeups = Wakeups(make_app(config))
     with open_database(config) as database:
-        with database.sessions.begin() as session:
-            release = register_release(session, load(config).manifest)
+        release = ReleaseFolders(config, database.sessions).submitted()
         submission = Submission(
             name=name or job_name(paths),
             release=release,
@@ -113,6 +111,7 @@ def status(
     """Show the progress of jobs, slow units and failures."""
     from worker.ledger.status.health import run_health_checks
     from worker.ledger.status.job_status import read_status
+    from worker.releases.health import newer_shipped
 
     config = settings()
     make_home(config.home)
@@ -121,13 +120,15 @@ def status(
             _watch(database, job)
             return
         with database.sessions.begin() as session:
-            found, findings = read_status(session, job), run_health_checks(session)
+            found = read_status(session, job)
+            notes = [f"all jobs: {one}" for one in run_health_checks(session)]
+            notes += [note for note in (newer_shipped(session),) if note is not None]
     if job is not None and not found:
         raise UsageError(f"there is no job {job}; see `facet status`")
     if as_json:
         print_json([one.as_dict() for one in found])
     else:
-        console().print(_draw(found), *(Text(visible(f"all jobs: {one}")) for one in findings), sep="\n")
+        console().print(_draw(found), *(Text(visible(note)) for note in notes), sep="\n")
 
 
 def cancel(

@@ -8,9 +8,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from db.status.health import read_away, read_health, read_other_releases, read_unidentified
+from db.status.health import read_away, read_health, read_unidentified, read_waiting_releases
 from db.status.schedules import read_schedule_health
 from worker.ledger.identify_attempts import MAX_ATTEMPTS
+from worker.ledger.releases import code_version
 from worker.ledger.upkeep.runs import REMEDY, read_late, read_runs
 
 if TYPE_CHECKING:
@@ -35,9 +36,10 @@ def run_health_checks(session: Session) -> list[str]:
     ]
     if health.waiting:
         findings += [
-            f"files wait for release {name}, which is not the active one; start a worker with its folder as "
-            "FACET_RELEASE, or give the files up with `facet cancel`"
-            for name in read_other_releases(session)
+            f"files wait for release {name}, which version {version} of the program computes, and this is "
+            f"{code_version()}; start a worker of that version, or give the files up with `facet cancel`"
+            for name, version in read_waiting_releases(session)
+            if _pipeline_of(version) != _pipeline_of(code_version())
         ]
         findings += [
             f"files wait for a host that has them: {place}; is it mounted? Mount it, start `facet worker` on a host "
@@ -89,6 +91,11 @@ def check_units(health: LedgerHealth) -> list[str]:
             "`facet status JOB`"
         )
     return findings
+
+
+def _pipeline_of(version: str) -> str:
+    """Return that part of a version of the program on which results depend."""
+    return version.partition("+")[2]
 
 
 def _span(seconds: float) -> str:

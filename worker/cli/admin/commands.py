@@ -1,4 +1,4 @@
-"""``facet db``, ``facet releases`` and ``facet doctor``: the state of a deployment."""
+"""``facet db`` and ``facet doctor``: the state of a deployment."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.output.terminal import JsonFlag, console, echo, print_json, print_rows, table, utf8
+from worker.cli.output.terminal import JsonFlag, console, echo, print_json, table
 from worker.config import settings
-from worker.ledger.releases import ListedRelease, read_releases
 from worker.storage.database import database_address, masked_url, open_database, require_access
 from worker.storage.home import make_home
-from worker.storage.transactions import run_transaction
 
 if TYPE_CHECKING:
     from worker.deployment.doctor import Finding
 
 database = typer.Typer(help="The database: upgrade it, check it, print its address.", no_args_is_help=True)
-releases = typer.Typer(help="Model releases: list them, choose the one that the views show.", no_args_is_help=True)
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -78,32 +75,6 @@ def url(
     make_home(config.home)
     with database_address(config) as address:
         echo(address.replace("postgresql+psycopg://", "postgresql://") if libpq else masked_url(address))
-
-
-@releases.command("list", epilog="Example: facet releases list")
-def list_releases(as_json: JsonFlag = False) -> None:
-    """List the releases that results were made with."""
-    config = settings()
-    make_home(config.home)
-    with open_database(config) as opened, opened.sessions.begin() as session:
-        found = read_releases(session)
-    print_rows("Releases", ListedRelease, found, as_json=as_json)
-
-
-@releases.command(epilog="Example: facet releases activate 2")
-def activate(
-    name: Annotated[
-        str, typer.Argument(help="Number or name of a release, as in `facet releases list`.", callback=utf8)
-    ],
-) -> None:
-    """Choose the release whose results the views show; results of other releases are kept."""
-    from worker.identity.identifier import show_release
-
-    config = settings()
-    make_home(config.home)
-    with open_database(config) as opened:
-        found = run_transaction(opened.sessions, "activate", lambda session: show_release(session, name))
-    echo(f"the views show release {found}")
 
 
 def doctor(

@@ -1,0 +1,1 @@
+"""Commands for who runs a deployment: its database, its state, its releases."""

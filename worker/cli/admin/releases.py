@@ -1,0 +1,163 @@
+"""``facet releases``: register model releases, list them, and choose the one that the views show."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from worker.cli.output.terminal import JsonFlag, console, echo, print_json, table, utf8, utf8_or_none
+from worker.config import settings
+from worker.storage.database import open_database
+from worker.storage.home import make_home
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from worker.releases.catalogue import LayerCost, ReleaseCost
+    from worker.releases.folders import ReleaseFolders
+
+MB = 1e6
+
+app = typer.Typer(
+    help="Model releases: register and list them, choose the one that the views show.", no_args_is_help=True
+)
+
+
+class Alias(StrEnum):
+    """An alias that can be given."""
+
+    candidate = "candidate"
+
+
+Wanted = Annotated[
+    str,
+    typer.Argument(
+        help="Number or name of a release, as in `facet releases list`; or active, candidate, previous.", callback=utf8
+    ),
+]
+Reason = Annotated[
+    str | None, typer.Option("--reason", help="Why; the history of releases keeps it.", callback=utf8_or_none)
+]
+
+
+@contextmanager
+def _open() -> Iterator[ReleaseFolders]:
+    from worker.releases.folders import ReleaseFolders
+
+    config = settings()
+    make_home(config.home)
+    with open_database(config) as opened:
+        yield ReleaseFolders(config, opened.sessions)
+
+
+@app.command(epilog="Example: facet releases register releases/mine --as candidate")
+def register(
+    folder: Annotated[Path, typer.Argument(help="Folder of the release.", exists=True, file_okay=False)],
+    name: Annotated[
+        str | None,
+        typer.Option("--name", help="Name by which it is known here; default: its own.", callback=utf8_or_none),
+    ] = None,
+    alias: Annotated[
+        Alias | None, typer.Option("--as", help="Make it the candidate: the release that is prepared to be activated.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Check a release, copy it to the release store, and register it; all workers can serve it from then on.
+
+    Every byte is checked, and the models run once. Nothing is computed for the archive, and the views stay as they are.
+    """
+    from worker.releases.registering import register_folder
+
+    with _open() as folders:
+        done = register_folder(folders, folder, name=name, alias=None if alias is None else alias.value)
+        number, known = done.release.release_id, done.release.name
+        if as_json:
+            print_json({"release_id": number, "release": known, "is_new": done.is_new, "store": folders.store.url})
+        else:
+            echo(
+                f"release {done.release} is {'registered' if done.is_new else 'known; its description was replaced'}"
+                f"{'' if alias is None else f', as {alias.value}'}"
+            )
+
+
+@app.command("list", epilog="Example: facet releases list")
+def list_releases(as_json: JsonFlag = False) -> None:
+    """List the releases: how much of the archive each covers, and the room that it takes.
+
+    Own room is freed when the release is retired; shared room belongs to layers that other releases have, too. Of a
+    large archive, both and the coverage are estimates.
+    """
+    from worker.releases.catalogue import read_costs
+
+    with _open() as folders:
+        with folders.sessions.begin() as session:
+            costs = read_costs(session, folders.store)
+        if as_json:
+            print_json([asdict(one) for one in costs])
+            return
+        columns = ("release_id", "release", "state", "created_at", "covered", "own MB", "shared MB", "store MB")
+        console().print(table("Releases", columns, [_row(one) for one in costs]))
+        if any(one.is_estimate for one in costs):
+            echo("coverage, own and shared room are estimates from a sample of the rows")
+
+
+@app.command(epilog="Example: facet releases show candidate")
+def show(name: Wanted, as_json: JsonFlag = False) -> None:
+    """Show a release: its layers with the room of their rows, the releases that share them, and its history."""
+    from worker.ledger.releases import find_release
+    from worker.releases.catalogue import read_costs, read_layers
+    from worker.releases.records import read_history
+
+    with _open() as folders, folders.sessions.begin() as session:
+        found = find_release(session, name, or_retired=True)
+        cost = next(one for one in read_costs(session, folders.store) if one.release_id == found.release_id)
+        layers, history = read_layers(session, found.release_id), read_history(session, found.release_id)
+    if as_json:
+        print_json(asdict(cost) | {"layers": [asdict(one) for one in layers], "history": [asdict(h) for h in history]})
+        return
+    facts: list[tuple[str, object]] = [(key, _fact(value)) for key, value in asdict(cost).items()]
+    console().print(table(f"Release {found}", ("", ""), facts))
+    console().print(table("Layers", ("layer", "task", "rows MB", "shared with", "fingerprint"), map(_layer, layers)))
+    rows = [(one.at, one.action, one.who, one.from_release, one.reason, one.forced) for one in history]
+    console().print(table("History", ("at", "action", "who", "before", "reason", "forced"), rows))
+
+
+@app.command(epilog="Example: facet releases activate candidate --reason 'ages are 0.4 years better'")
+def activate(name: Wanted, reason: Reason = None) -> None:
+    """Switch all views to a release at once; results of other releases are kept."""
+    from worker.ledger.releases import Switch
+    from worker.releases.switching import activate as switch
+
+    with _open() as folders:
+        found = switch(folders.sessions, name, Switch(reason=reason))
+    echo(f"the views show release {found}")
+
+
+@app.command(epilog="Example: facet releases rollback --reason 'ages of children are wrong'")
+def rollback(reason: Reason = None) -> None:
+    """Switch all views back to the release that was active before."""
+    from worker.releases.switching import roll_back
+
+    with _open() as folders:
+        found = roll_back(folders.sessions, reason)
+    echo(f"the views show release {found} again")
+
+
+def _row(one: ReleaseCost) -> tuple[object, ...]:
+    covered = "" if one.covered is None else f"{100 * one.covered:.4g} %"
+    sizes = tuple(f"{size / MB:,.1f}" for size in (one.own_bytes, one.shared_bytes, one.store_bytes))
+    return one.release_id, one.release, ", ".join(one.aliases), one.created_at, covered, *sizes
+
+
+def _layer(one: LayerCost) -> tuple[object, ...]:
+    shared = ", ".join(map(str, one.shared_with))
+    return one.kind, one.task, f"{one.byte_size / MB:,.1f}", shared, one.fingerprint[:12]
+
+
+def _fact(value: Any) -> object:
+    return ", ".join(value) if isinstance(value, tuple) else value
