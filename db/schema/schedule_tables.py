@@ -49,7 +49,12 @@ class Schedule(Base):
     last_started_at: Mapped[datetime | None]
     last_ended_at: Mapped[datetime | None]
     last_success_at: Mapped[datetime | None]
+    # Of a reprocessing: its latest job, whether what follows the job is still to come, and when that was done.
     last_job_id: Mapped[int | None]
+    job_open: Mapped[bool] = mapped_column(server_default=text("false"))
+    concluded_at: Mapped[datetime | None]
+    # When its window paused that job; another time in the row of the job means that somebody paused it.
+    paused_at: Mapped[datetime | None]
     last_release_id: Mapped[int | None]
     last_result: Mapped[str | None]
     # Why the step that follows a reprocessing was not taken.

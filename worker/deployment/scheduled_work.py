@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from worker.ledger.releases import find_active
 from worker.ledger.upkeep.runs import note_upkeep
-from worker.schedules.runs import Outcome
+from worker.schedules.rows import Outcome
 
 if TYPE_CHECKING:
     from db.schema.schedule_tables import ScheduleKind
@@ -85,6 +85,6 @@ def _erase(config: Settings, database: Database, _schedule: Schedule) -> Outcome
         erased += len(receipt.media)
     note_upkeep(database.sessions, "retention")
     if erased:
-        return Outcome(result=f"files erased: {erased}", rest_seconds=None)
+        return Outcome(result=f"files erased: {erased}", again_seconds=0)
     rest = min(MAX_REST_SECONDS, REST_SHARE * (time.monotonic() - began))
     return Outcome(result="no file is due", rest_seconds=rest)

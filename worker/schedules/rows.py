@@ -34,7 +34,7 @@ BY_PROGRAM = "facet"
 _COLUMNS = """
     schedule_id, kind, options, cron, every_seconds, window_from, window_to, days, time_zone, enabled, is_default,
     next_at, attempts, is_open, last_due_at, last_started_at, last_ended_at, last_success_at, last_job_id,
-    last_release_id, last_result, held_reason, created_at, created_by"""
+    job_open, concluded_at, paused_at, last_release_id, last_result, held_reason, created_at, created_by"""
 _ALL = text(f"SELECT {_COLUMNS} FROM schedule ORDER BY schedule_id")  # noqa: S608 - a constant
 _ONE = text(f"SELECT {_COLUMNS} FROM schedule WHERE schedule_id = :id")  # noqa: S608 - a constant
 _LOCKED = text(f"SELECT {_COLUMNS} FROM schedule WHERE schedule_id = :id FOR UPDATE")  # noqa: S608 - a constant
@@ -50,13 +50,16 @@ _INSERT = text("""
 _DELETE = text("DELETE FROM schedule WHERE schedule_id = :id")
 _DELETE_DEFAULTS = text("DELETE FROM schedule WHERE kind = :kind AND is_default RETURNING schedule_id")
 _CLAIM = text("""
-    UPDATE schedule SET attempts = attempts + 1, last_started_at = :now, next_at = :retry_at,
-                        last_due_at = CASE WHEN attempts = 0 THEN least(next_at, :now) ELSE last_due_at END
+    UPDATE schedule SET attempts = attempts + 1, next_at = :retry_at,
+                        last_started_at = CASE WHEN kind = 'reprocess' THEN last_started_at ELSE :now END,
+                        last_due_at = CASE WHEN attempts = 0 AND NOT job_open AND window_from IS NULL
+                                           THEN least(next_at, :now) ELSE last_due_at END
     WHERE schedule_id = :id""")
 _GIVE_UP = text("UPDATE schedule SET attempts = 0, next_at = :next_at WHERE schedule_id = :id")
 _END = text("""
-    UPDATE schedule SET attempts = 0, next_at = :next_at, last_ended_at = :now, last_success_at = :now,
-                        last_result = :result
+    UPDATE schedule SET attempts = 0, next_at = :next_at, last_result = :result,
+                        last_ended_at = CASE WHEN :over THEN :now ELSE last_ended_at END,
+                        last_success_at = CASE WHEN :over AND :ok THEN :now ELSE last_success_at END
     WHERE schedule_id = :id""")
 _FAIL = text("UPDATE schedule SET last_ended_at = :now, last_result = :result WHERE schedule_id = :id")
 _SET_DEFAULT = text("""
@@ -90,6 +93,12 @@ class Schedule:
     last_ended_at: datetime | None = None
     last_success_at: datetime | None = None
     last_job_id: int | None = None
+    job_open: bool = False
+    """Whether what follows its latest job is still to come."""
+    concluded_at: datetime | None = None
+    """When that was done for a job before."""
+    paused_at: datetime | None = None
+    """When its window paused that job."""
     last_release_id: int | None = None
     last_result: str | None = None
     held_reason: str | None = None
@@ -104,6 +113,22 @@ class Schedule:
     def describe(self) -> str:
         """Return number and kind."""
         return f"schedule {self.schedule_id} ({self.kind})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a run, or a look at one that takes long, ended."""
+
+    result: str
+    """In words."""
+    again_seconds: float | None = None
+    """When it is due again; None for its next time."""
+    rest_seconds: float = 0.0
+    """Time for which it is not due again, however short its period."""
+    is_over: bool = True
+    """Whether the run ended; a look at a job that is at work ends none."""
+    is_good: bool = True
+    """Whether it ended well."""
 
 
 def read_now(session: Session) -> datetime:
@@ -208,23 +233,17 @@ def claim(session: Session, schedule_id: int, now: datetime, *, forced: bool = F
     return found
 
 
-def end_run(session: Session, schedule_id: int, result: str, now: datetime, rest_seconds: float | None = 0.0) -> None:
-    """Record the end of a run of a schedule, unless it was removed meanwhile.
-
-    Args:
-        session: an open session.
-        schedule_id: of the schedule.
-        result: how it ended.
-        now: the time.
-        rest_seconds: time for which it is not due again, however short its period; None if it is due at once.
-    """
+def end_run(session: Session, schedule_id: int, outcome: Outcome, now: datetime) -> None:
+    """Record the end of a run of a schedule, unless it was removed meanwhile."""
     row = session.execute(_LOCKED, {"id": schedule_id}).first()
     if row is None:
         return
-    next_at = now
-    if rest_seconds is not None:
-        next_at = max(_schedule(row).following(now), now + timedelta(seconds=rest_seconds))
-    session.execute(_END, {"id": schedule_id, "now": now, "result": result, "next_at": next_at})
+    if outcome.again_seconds is None:
+        next_at = max(_schedule(row).following(now), now + timedelta(seconds=outcome.rest_seconds))
+    else:
+        next_at = now + timedelta(seconds=outcome.again_seconds)
+    values = {"id": schedule_id, "now": now, "next_at": next_at, "over": outcome.is_over, "ok": outcome.is_good}
+    session.execute(_END, values | {"result": outcome.result})
 
 
 def fail_run(session: Session, schedule_id: int, reason: str, now: datetime) -> None:

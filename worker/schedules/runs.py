@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
@@ -21,9 +20,9 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from db.schema.schedule_tables import ScheduleKind
-    from worker.schedules.rows import Clock, Schedule
+    from worker.schedules.rows import Clock, Outcome, Schedule
 
-    Action = Callable[[Schedule], "Outcome"]
+    Action = Callable[[Schedule], Outcome]
 
 logger = logging.getLogger(__name__)
 
@@ -34,21 +33,6 @@ LOCKED_NUMBERS = 1 << 31
 # For the transaction: a pooler that gives a connection to several clients allows no lock of a session. Between two
 # statements such a transaction has no snapshot, so that it keeps no dead rows.
 _HOLD = text("SELECT pg_try_advisory_xact_lock(:key, :number)")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """How a run ended."""
-
-    result: str
-    """In words."""
-    rest_seconds: float | None = 0.0
-    """Time for which it is not due again, however short its period; None where more is left to do at once."""
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether nothing is left to do."""
-        return self.rest_seconds is not None
 
 
 @contextmanager
@@ -118,7 +102,7 @@ def run_now(
             if found is None:
                 raise FacetError(f"there is no schedule {schedule_id} any more; see `facet schedule list`")
             outcome = _run(sessions, found, actions[found.kind], clock)
-            if outcome.is_finished:
+            if outcome.again_seconds != 0:
                 return outcome
 
 
@@ -130,7 +114,7 @@ def _run(sessions: sessionmaker[Session], found: Schedule, action: Action, clock
             fail_run(session, found.schedule_id, _reason(err), clock(session))
         raise
     with sessions.begin() as session:
-        end_run(session, found.schedule_id, outcome.result, clock(session), outcome.rest_seconds)
+        end_run(session, found.schedule_id, outcome, clock(session))
     return outcome
 
 

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from db.engine import make_engine, session_factory
-from worker.schedules.rows import add_schedule, read_schedule
-from worker.schedules.runs import Outcome, run_due
+from worker.schedules.rows import Outcome, add_schedule, read_schedule
+from worker.schedules.runs import run_due
 from worker.schedules.times import parse_times
 
 if TYPE_CHECKING:

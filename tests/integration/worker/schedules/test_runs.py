@@ -12,6 +12,7 @@ from sqlalchemy.exc import DataError
 
 from worker.errors import FacetError, RetryableError, UsageError
 from worker.schedules.rows import (
+    Outcome,
     claim,
     end_run,
     read_due,
@@ -20,7 +21,7 @@ from worker.schedules.rows import (
     remove_schedule,
     set_regroup_period,
 )
-from worker.schedules.runs import Outcome, is_running, run_due, run_now
+from worker.schedules.runs import is_running, run_due, run_now
 
 
 def test_a_schedule_is_due_at_its_times_by_the_clock_of_the_database(plan):
@@ -63,7 +64,7 @@ def test_only_enabled_schedules_of_the_asked_kinds_are_due(plan):
 
 def test_an_unfinished_run_goes_on_at_once_and_a_rest_is_kept(plan):
     plan.add("retention", every="30s")
-    plan.outcome = Outcome(result="erased 5 files", rest_seconds=None)
+    plan.outcome = Outcome(result="erased 5 files", again_seconds=0)
     plan.pass_time(seconds=30)
     plan.pass_time(seconds=1)
     assert len(plan.ran) == 2
@@ -174,7 +175,7 @@ def test_a_schedule_that_was_removed_during_its_run_stays_removed(plan):
 
 def test_a_run_by_hand_comes_whatever_the_time_until_it_is_finished(plan):
     number = plan.add("retention", cron="0 3 * * *")
-    results = iter([Outcome(result="erased 5 files", rest_seconds=None), Outcome(result="nothing is due")])
+    results = iter([Outcome(result="erased 5 files", again_seconds=0), Outcome(result="nothing is due")])
     outcome = run_now(plan.sessions, number, {"retention": lambda _: next(results)}, plan.clock)
     assert outcome.result == "nothing is due"
     assert f"{plan.read(number).next_at:%d %H:%M}" == "28 03:00"
@@ -193,7 +194,7 @@ def test_a_run_by_hand_does_not_begin_beside_another(plan):
             run_now(plan.sessions, 1, {"regroup": action}, plan.clock)
         return Outcome(result="done")
 
-    assert run_now(plan.sessions, 1, {"regroup": action}, plan.clock).is_finished
+    assert run_now(plan.sessions, 1, {"regroup": action}, plan.clock).result == "done"
 
 
 def test_a_schedule_that_is_added_takes_the_place_of_the_default_one(plan):
@@ -269,4 +270,4 @@ def test_a_row_comes_back_as_it_was_written(plan):
 
 def test_the_end_of_a_run_of_a_schedule_that_is_gone_is_no_error(plan):
     with plan.sessions.begin() as session:
-        end_run(session, 99, "done", plan.now)
+        end_run(session, 99, Outcome(result="done"), plan.now)
