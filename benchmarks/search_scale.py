@@ -18,15 +18,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import psycopg
+from made_release import register_made
 from sqlalchemy import text
 from synthetic_people import Source
 
+from db.bulk.codes import encode_probabilities
+from db.bulk.columns import copy_columns
 from db.bulk.rows import copy_rows
 from db.engine import make_engine, parse_url, session_factory
 from db.schema import search_index as nearest
 from db.schema.migrate import upgrade
 from db.server.embedded import EmbeddedPostgres
-from worker.identity.search.likeness import SFACE
 from worker.identity.search.searcher import Probe, Searcher, SearchOptions
 
 if TYPE_CHECKING:
@@ -34,15 +36,16 @@ if TYPE_CHECKING:
 
     from synthetic_people import Archive
 
+    from db.bulk.columns import Values
     from worker.identity.search.searcher import SearchResult
+    from worker.ledger.releases import ReleaseIds
 
 LIMIT = 10
 FILTER = "uri LIKE '%7.jpg'"  # a tenth of the files
-ATTRIBUTES = {f"attribute number {number}": 0.1234 for number in range(40)}  # as wide as real rows
+ATTRIBUTES = 40  # labels, as wide as real rows
 COLUMNS = (
-    "appearance_id", "analysis_id", "media_id", "release_id", "ordinal", "start_seconds", "end_seconds", "face_count",
-    "age", "age_low", "age_high", "gender", "gender_confidence", "emotions", "attributes", "quality", "embedding",
-    "person_id",
+    "appearance_id", "analysis_id", "media_id", "trunk_id", "ordinal", "start_seconds", "end_seconds", "face_count",
+    "quality", "embedding", "person_id",
 )  # fmt: skip
 
 
@@ -94,13 +97,8 @@ def fill(url: str, archive: Archive) -> None:
     """Write one file, one analysis and one appearance for each image."""
     engine = make_engine(url)
     count, people = len(archive), int(archive.person.max()) + 1
-    manifest = json.dumps({"files": {"trunk.safetensors": SFACE.trunk_sha256}, "branches": []})
+    release = register_made(session_factory(engine), "made")
     with session_factory(engine).begin() as session:
-        session.execute(
-            text("""INSERT INTO release (fingerprint, name, weights_sha256, code_version, active, metrics, manifest)
-                    VALUES ('f', 'made', repeat('0', 64), '0', true, '{}', cast(:manifest AS jsonb))"""),
-            {"manifest": manifest},
-        )
         session.execute(
             text("""INSERT INTO media_file (media_id, sha256, uri, location, kind)
                     SELECT n, lpad(to_hex(n), 64, '0'), '/archive/' || n || '.jpg', '-', 'image'
@@ -108,29 +106,44 @@ def fill(url: str, archive: Archive) -> None:
             {"count": count},
         )
         session.execute(
-            text("""INSERT INTO analysis (analysis_id, media_id, release_id, sampling, state, is_current, finished_at)
-                    SELECT n, n, 1, '2/s', 'done', true, now() FROM generate_series(1, :count) n"""),
-            {"count": count},
+            text("""INSERT INTO analysis (analysis_id, media_id, finder_id, sampling, state, is_current, finished_at)
+                    SELECT n, n, :finder, '2/s', 'done', true, now() FROM generate_series(1, :count) n"""),
+            {"count": count, "finder": release.finder_id},
         )
         session.execute(
-            text("INSERT INTO person (person_id, release_id) SELECT n, 1 FROM generate_series(1, :count) n"),
+            text("INSERT INTO person (person_id) SELECT n FROM generate_series(1, :count) n"),
             {"count": people},
         )
-        copy_rows(session, "appearance", COLUMNS, rows_of(archive))
+        copy_rows(session, "appearance", COLUMNS, rows_of(archive, release))
+        copy_columns(session, "appearance_prediction", answers_of(count, release))
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))
     engine.dispose()
 
 
-def rows_of(archive: Archive) -> Iterator[tuple[object, ...]]:
-    """Yield rows of the table, as wide as real ones."""
-    emotions, attributes = json.dumps({f"emotion{n}": 0.125 for n in range(8)}), json.dumps(ATTRIBUTES)
+def rows_of(archive: Archive, release: ReleaseIds) -> Iterator[tuple[object, ...]]:
+    """Yield rows of the table."""
     given = archive.appearances
     for row in range(len(archive)):
         number = row + 1
-        said = (40.0, 30.0, 50.0, "female", 0.9, emotions, attributes)
-        key = (number, number, number, 1, 0, 0.0, 0.0, 1)
-        yield (*key, *said, float(given.quality[row]), given.embeddings[row], int(archive.person[row]) + 1)
+        key = (number, number, number, release.trunk_id, 0, 0.0, 0.0, 1)
+        yield (*key, float(given.quality[row]), given.embeddings[row], int(archive.person[row]) + 1)
+
+
+def answers_of(count: int, release: ReleaseIds) -> Iterator[tuple[int, dict[str, Values]]]:
+    """Yield predictions of all appearances, as wide as real ones."""
+    shares = json.dumps({f"emotion{number}": 0.125 for number in range(8)})
+    means = encode_probabilities(np.full((count, ATTRIBUTES), 0.1234))
+    answers: dict[str, dict[str, Values]] = {
+        "age": {"value": 40.0, "low": 30.0, "high": 50.0},
+        "gender": {"label": "female", "confidence": 0.9},
+        "emotion": {"label": "emotion1", "confidence": 0.125, "shares": shares},
+        "attributes": {"scores": means},
+    }
+    nothing: dict[str, Values] = dict.fromkeys(("value", "low", "high", "label", "confidence", "shares", "scores"))
+    for task, columns in answers.items():
+        key: dict[str, Values] = {"appearance_id": np.arange(1, count + 1), "reading_id": release.readings[task]}
+        yield count, {**key, **nothing, **columns}
 
 
 def sizes(url: str) -> str:

@@ -36,6 +36,7 @@ from chaos_actors import (
     regrouping,
 )
 from chaos_invariants import broken
+from made_release import register_made
 from sqlalchemy import text
 from storm_workers import UNIT_SECONDS, MadeProber, Setting, StormyWorker, keep_alive
 
@@ -55,6 +56,7 @@ from worker.storage.transactions import run_transaction
 if TYPE_CHECKING:
     from chaos_actors import Sessions
 
+    from worker.ledger.releases import ReleaseIds
     from worker.types import MediaKind
 
 SETTLE_SECONDS = 300.0
@@ -74,7 +76,7 @@ def submitting(user: User) -> str:
     chance.shuffle(items)
     submission = Submission(
         name=VOLATILE,
-        release_id=chance.choice(user.release_ids),
+        release=chance.choice(user.releases),
         frames_per_second=chance.choice([2.0, 2.0, 1.0, None]),
         unit_seconds=UNIT_SECONDS,
         priority=chance.choice([0, 0, 0, 1]),
@@ -86,7 +88,7 @@ def submitting(user: User) -> str:
 
 def activating(user: User) -> str:
     """Switch the views to another release."""
-    wanted = str(user.chance.choice(user.release_ids))
+    wanted = str(user.chance.choice(user.releases).release_id)
     run_transaction(user.sessions, "activate", lambda session: show_release(session, wanted))
     return "activated"
 
@@ -102,37 +104,30 @@ def sha_of(kind: str, number: int) -> str:
     return hashlib.sha256(f"{kind} {number}".encode()).hexdigest()
 
 
-def make_releases(url: str) -> tuple[int, int]:
-    """Write two releases; the first is active."""
-    statement = text("""INSERT INTO facet.release
-        (fingerprint, name, weights_sha256, code_version, active, metrics, manifest)
-        VALUES (:name, :name, repeat('0', 64), '0', :active, '{}', '{}') RETURNING release_id""")
+def make_releases(url: str) -> tuple[ReleaseIds, ReleaseIds]:
+    """Register two releases; the first is active."""
     engine = make_engine(url)
-    with engine.begin() as connection:
-        first, second = (
-            int(connection.execute(statement, {"name": name, "active": name == "one"}).scalar_one())
-            for name in ("one", "two")
-        )
+    first, second = (register_made(session_factory(engine), name) for name in ("one", "two"))
     engine.dispose()
     return first, second
 
 
-def settle(url: str, crops: str, staging: Path, releases: tuple[int, int]) -> int:
+def settle(url: str, crops: str, staging: Path, releases: tuple[ReleaseIds, ReleaseIds]) -> int:
     """Wait for all work, without accidents, and run upkeep; returns the strips that its walk removed."""
     sessions = session_factory(make_engine(url))
     with sessions.begin() as session:
         session.execute(text("UPDATE facet.unit SET lease_until = now() - interval '1 s' WHERE state = 'leased'"))
         session.execute(text("UPDATE facet.unit SET not_before = NULL WHERE state = 'pending'"))
     until = time.monotonic() + SETTLE_SECONDS
-    for release_id in releases:
-        worker = StormyWorker(Setting(url, crops, release_id, 0))
+    for release in releases:
+        worker = StormyWorker(Setting(url, crops, release, 0))
         worker.accidents = False
         while time.monotonic() < until:
             worker.reconcile()
-            if not worker.drain(until) and not waiting(sessions, release_id):
+            if not worker.drain(until) and not waiting(sessions, release.release_id):
                 break
         worker.finish()
-        run_transaction(sessions, "activate", partial(show_release, wanted=str(release_id)))
+        run_transaction(sessions, "activate", partial(show_release, wanted=str(release.release_id)))
     Eraser(sessions, Stores(CropStore(crops), staging)).finish_files()
     return walk_crops(sessions, CropStore(crops), math.inf)
 

@@ -15,7 +15,9 @@ from chaos_actors import (
     Log,
 )
 
+from db.bulk.codes import encode_softmax
 from db.engine import make_engine, session_factory
+from models.branches import BranchSpec
 from worker.analysis.results import StoredFaces, UnitResult
 from worker.analysis.store.finisher import Finisher
 from worker.analysis.store.writer import Writer, WriterContext
@@ -33,6 +35,7 @@ from worker.types import HeadRows, HeadSpec, MediaInfo, MediaKind
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event as StopEvent
 
+    from worker.ledger.releases import ReleaseIds
     from worker.ledger.units import LeasedUnit
 
 UNIT_SECONDS = 2.0
@@ -41,7 +44,8 @@ LEASE_SECONDS = 6.0
 MAX_ATTEMPTS = 5
 PEOPLE = 40
 FRAMES = 8  # of a unit of a video
-HEADS = {"gender": HeadSpec(("female", "male"), 0.5)}
+GENDER = BranchSpec(task="gender", kind="softmax", labels=("female", "male"), depths=("embedding",), abstain=0.5)
+HEADS = {"gender": HeadSpec(GENDER)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +54,7 @@ class Setting:
 
     url: str
     crops: str
-    release_id: int
+    release: ReleaseIds
     seed: int
 
 
@@ -83,6 +87,7 @@ def made_faces(unit: LeasedUnit) -> StoredFaces:
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     frame = np.repeat(np.arange(frames), len(who))
     start = unit.start_seconds or 0.0
+    shares = np.tile([[0.7, 0.3]], (count, 1)).astype(np.float32)
     return StoredFaces(
         frame_index=(np.int64(start * 1000) + frame).astype(np.int64),
         at_seconds=start + frame * (UNIT_SECONDS / FRAMES),
@@ -92,7 +97,7 @@ def made_faces(unit: LeasedUnit) -> StoredFaces:
         quality=np.full(count, 0.8, np.float32),
         dropped=(None,) * count,
         embeddings=embeddings.astype(np.float32),
-        heads={"gender": HeadRows(("female", "male"), np.tile([[0.7, 0.3]], (count, 1)).astype(np.float32))},
+        heads={"gender": HeadRows(GENDER.labels, shares, codes=encode_softmax(np.log(shares)))},
         hold_seconds=np.full(count, UNIT_SECONDS / FRAMES),
         frame_size=(640, 360),
     )
@@ -118,9 +123,12 @@ class StormyWorker:
         self._chance = random.Random(setting.seed)
         self._sessions = session_factory(make_engine(setting.url))
         self._crops = CropStore(setting.crops)
-        self._identifier = Identifier(self._sessions, setting.release_id)
+        self._identifier = Identifier(self._sessions, setting.release.trunk_id)
         self._lease = ledger.Lease(
-            owner=make_owner(), release_id=setting.release_id, seconds=LEASE_SECONDS, max_attempts=MAX_ATTEMPTS
+            owner=make_owner(),
+            release_id=setting.release.release_id,
+            seconds=LEASE_SECONDS,
+            max_attempts=MAX_ATTEMPTS,
         )
         self._unreturned: list[LeasedUnit] = []
         self.accidents = True
@@ -131,7 +139,7 @@ class StormyWorker:
             self._sessions, "quarantine", lambda session: ledger.quarantine_exhausted(session, self._lease)
         )
         with self._sessions() as session:
-            forgotten = analyses.read_unsettled(session, self._setting.release_id)
+            forgotten = analyses.read_unsettled(session, self._setting.release.release_id)
         for analysis_id in forgotten:
             run_transaction(self._sessions, "end", partial(analyses.end_analysis, analysis_id=analysis_id))
         remove_orphans(self._sessions, self._crops, given_up + forgotten)
@@ -142,7 +150,7 @@ class StormyWorker:
         with LeaseHolder(
             self._sessions, self._lease, unreachable=UnreachablePlaces(), unreturned=self._unreturned
         ) as leases:
-            context = WriterContext(self._sessions, leases, self._crops, self._setting.release_id, HEADS, MAX_ATTEMPTS)
+            context = WriterContext(self._sessions, leases, self._crops, self._setting.release, HEADS, MAX_ATTEMPTS)
             with Writer(context) as writer, Finisher(context) as finisher:
                 while time.monotonic() < until and (units := self._take(leases, finisher)):
                     self._chance.shuffle(units)

@@ -144,7 +144,7 @@ def measure(clip: Path, seconds: float, fps: float) -> dict[str, object]:
             totals: list[object] = []
             started = time.perf_counter()
             submission = Submission(
-                name="benchmark", release_id=worker.release_id, frames_per_second=fps, unit_seconds=config.unit_seconds
+                name="benchmark", release=worker.ids, frames_per_second=fps, unit_seconds=config.unit_seconds
             )
             submit_paths(config, database, [str(film)], submission)
             worker.drain(threading.Event(), lambda t: totals.__setitem__(slice(None), [t]))
