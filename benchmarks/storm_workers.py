@@ -26,11 +26,12 @@ from worker.identity.identifier import Identifier
 from worker.ledger import analyses
 from worker.ledger import units as ledger
 from worker.ledger.leases import LeaseHolder, make_owner
+from worker.ledger.releases import HeadSpec
 from worker.ledger.unreachable.places import UnreachablePlaces
 from worker.ledger.upkeep.orphans import remove_orphans
 from worker.storage.crops import CropStore
 from worker.storage.transactions import run_transaction
-from worker.types import HeadRows, HeadSpec, MediaInfo, MediaKind
+from worker.types import HeadRows, MediaInfo, MediaKind
 
 if TYPE_CHECKING:
     from multiprocessing.synchronize import Event as StopEvent

@@ -9,8 +9,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from models.branches import BranchSpec
-
 MediaKind = Literal["image", "video"]
 VideoReader = Literal["pyav", "decord"]
 
@@ -141,20 +139,3 @@ class HeadRows:
     codes: NDArray[np.uint16] | None = None
     """(N, K) the scores as they are stored (`models.readings`), 0 for faces that were kept out of inference; None where
     the rows do not come from the model."""
-
-
-@dataclass(frozen=True, slots=True)
-class HeadSpec:
-    """One head of the release."""
-
-    branch: BranchSpec
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """K names, in the order of its outputs."""
-        return self.branch.labels
-
-    @property
-    def threshold(self) -> float:
-        """Mean probability below which the answer is 'unknown'; 0 for a head that always answers."""
-        return self.branch.abstain or 0.0 if self.branch.kind == "softmax" else 0.0

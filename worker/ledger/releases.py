@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Literal
 from sqlalchemy import text
 
 from worker.errors import UsageError
-from worker.types import HeadSpec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
+    from models.branches import BranchSpec
     from models.layers import LayerEntry, ReleaseLayers
     from models.manifest import Manifest
     from models.release import Release
@@ -108,6 +108,23 @@ class Switch:
     """Checks of the gate with their figures; None where it was not asked."""
     forced: bool = False
     """Whether the release became active although the gate held it."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadSpec:
+    """One head of the release."""
+
+    branch: BranchSpec
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """K names, in the order of its outputs."""
+        return self.branch.labels
+
+    @property
+    def threshold(self) -> float:
+        """Mean probability below which the answer is 'unknown'; 0 for a head that always answers."""
+        return self.branch.abstain or 0.0 if self.branch.kind == "softmax" else 0.0
 
 
 def code_version() -> str:

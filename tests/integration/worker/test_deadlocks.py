@@ -18,8 +18,9 @@ from worker.analysis.store.writer import Writer, WriterContext
 from worker.ledger import analyses, releases
 from worker.ledger import units as ledger
 from worker.ledger.leases import LeaseHolder
+from worker.ledger.releases import HeadSpec
 from worker.storage.crops import CropStore
-from worker.types import HeadRows, HeadSpec
+from worker.types import HeadRows
 
 WORKERS, FILMS, UNITS, FACES = 4, 3, 20, 40
 GENDER = BranchSpec(task="gender", kind="softmax", labels=("female", "male"), depths=("embedding",), abstain=0.5)

@@ -25,9 +25,10 @@ from worker.errors import LeaseLostError
 from worker.ledger import units as ledger
 from worker.ledger.analyses import end_analysis, read_unsettled, revive_analysis
 from worker.ledger.leases import LeaseHolder
+from worker.ledger.releases import HeadSpec
 from worker.ledger.submission import cancel
 from worker.storage.crops import CropStore
-from worker.types import HeadRows, HeadSpec, MediaInfo
+from worker.types import HeadRows, MediaInfo
 
 BRANCHES = (
     BranchSpec(task="age", kind="age", labels=tuple(map(str, range(5))), depths=("embedding",)),

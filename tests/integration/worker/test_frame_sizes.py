@@ -15,8 +15,9 @@ from worker.analysis.store.finish import build_appearances
 from worker.analysis.tracking.joining import join_unit
 from worker.ledger.analyses import end_analysis
 from worker.ledger.leases import LeaseHolder
+from worker.ledger.releases import HeadSpec
 from worker.pictures.subjects import load_subjects
-from worker.types import HeadRows, HeadSpec, MediaInfo
+from worker.types import HeadRows, MediaInfo
 
 INFO = MediaInfo(kind="video", format="mpegts", width=640, height=360, duration_seconds=4.0)
 AGE = BranchSpec(task="age", kind="age", labels=("20", "21"), depths=("embedding",))

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from db.bulk.arrays import AnyType, ColumnType
-    from worker.ledger.releases import ReleaseIds
-    from worker.types import HeadSpec
+    from worker.ledger.releases import HeadSpec, ReleaseIds
 
 BLOCK_FACES = 4096  # some 10 MB with embeddings and heads; a frame with more of them is read whole
 HEADS = ("gender", "age", "ethnicity", "emotion", "attributes")  # tasks that appearances aggregate

@@ -29,9 +29,8 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from worker.analysis.tracking.appearances import Appearance
-    from worker.ledger.releases import ReleaseIds
+    from worker.ledger.releases import HeadSpec, ReleaseIds
     from worker.ledger.units import LeasedUnit
-    from worker.types import HeadSpec
 
 
 def finish_leased(

@@ -36,10 +36,9 @@ if TYPE_CHECKING:
 
     from worker.analysis.tracking.joining import Joined
     from worker.ledger.leases import LeaseHolder
-    from worker.ledger.releases import ReleaseIds
+    from worker.ledger.releases import HeadSpec, ReleaseIds
     from worker.ledger.units import LeasedUnit
     from worker.storage.crops import CropStore
-    from worker.types import HeadSpec
 
 logger = logging.getLogger(__name__)
 

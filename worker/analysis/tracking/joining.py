@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from worker.analysis.results import StoredFaces, UnitResult
     from worker.analysis.tracking.appearances import Appearance
-    from worker.types import HeadSpec, MediaInfo
+    from worker.ledger.releases import HeadSpec
+    from worker.types import MediaInfo
 
 MAX_UNIT_FACES = 1000  # joined by the writer itself: a tenth of a second, while nothing else is stored
 

@@ -10,8 +10,9 @@ import pytest
 from models.branches import BranchSpec
 from worker.analysis.results import StoredFaces, UnitResult
 from worker.analysis.tracking.joining import _track_input, join_unit
+from worker.ledger.releases import HeadSpec
 from worker.ledger.units import LeasedUnit
-from worker.types import HeadRows, HeadSpec, MediaInfo
+from worker.types import HeadRows, MediaInfo
 
 INFO = MediaInfo(kind="video", format="made", width=640, height=360)
 BOX = (100.0, 60.0, 180.0, 150.0)
