@@ -31,6 +31,10 @@ class UsageError(FacetError):
     """The command was used wrongly."""
 
 
+class GateClosed(FacetError):
+    """A release was not activated: the archive would lose something, or some group would fare worse."""
+
+
 class RetryableError(FacetError):
     """A service or the disk is unreachable or full; the same call may succeed later."""
 

@@ -42,7 +42,13 @@ def test_a_running_worker_serves_a_release_that_is_registered_meanwhile(facet, r
             ("default", ["active"], 1.0), ("strict", ["candidate"], 0.0),
         ]  # fmt: skip
         facet("submit", other, "--wait")  # still under the active one
-        facet("releases", "activate", "candidate", "--reason", "a test")
+        refused = facet("releases", "activate", "candidate", "--reason", "a test", status=1).stderr
+        assert "coverage: 0 of" in refused
+        assert "verdict: none" in refused
+        facet("releases", "activate", "candidate", "--force", status=2)
+        compared = json.loads(facet("releases", "diff", "--json").stdout)
+        assert (compared["before"], compared["after"], compared["covered"]) == ("default", "strict", 0.0)
+        facet("releases", "activate", "candidate", "--force", "--reason", "a test")
         assert facet.rows("SELECT DISTINCT status, split_part(reason, ':', 1) AS reason FROM media") == [
             {"status": "pending", "reason": "other_release"}
         ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
+from worker.errors import UsageError
 from worker.releases.diff.coverage import uncovered
 from worker.releases.diff.drift import drift
 from worker.releases.diff.pairs import make_pairs
@@ -66,6 +68,34 @@ class GateResult:
     def as_json(self) -> dict[str, Any]:
         """Return the value that the history of releases keeps."""
         return {"open": self.is_open, "checks": [asdict(check) for check in self.checks]}
+
+
+def parse_limits(given: str | None) -> Limits:
+    """Read limits such as ``coverage=0.99,changed=0.2``; those that are not named are the usual ones.
+
+    Raises:
+        UsageError: a name is unknown, or a value is no number of its range.
+    """
+    values: dict[str, float] = {}
+    known = {one.name: one for one in fields(Limits)}
+    for part in (given or "").split(","):
+        name, _, value = (piece.strip() for piece in part.partition("="))
+        if not name and not value:
+            continue
+        try:
+            values[name] = float(value)
+        except ValueError:
+            values[name] = math.nan
+        most = 1.0 if name in {"coverage", "changed"} else math.inf
+        if name not in known or not 0 <= values[name] <= most:
+            raise UsageError(f"--limits got {part!r}, expected one of {', '.join(known)} with a number, as in shift=2")
+    usual = Limits()
+    return Limits(
+        coverage=values.get("coverage", usual.coverage),
+        changed=values.get("changed", usual.changed),
+        shift=values.get("shift", usual.shift),
+        faces=int(values.get("faces", usual.faces)),
+    )
 
 
 def examine(session: Session, before: ReleaseIds, after: ReleaseIds, limits: Limits | None = None) -> GateResult:

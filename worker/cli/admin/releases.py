@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from worker.cli.admin.release_diff import diff
 from worker.cli.output.terminal import JsonFlag, console, echo, print_json, table, utf8, utf8_or_none
 from worker.config import settings
+from worker.errors import UsageError
 from worker.storage.database import open_database
 from worker.storage.home import make_home
 
@@ -26,6 +28,9 @@ MB = 1e6
 app = typer.Typer(
     help="Model releases: register and list them, choose the one that the views show.", no_args_is_help=True
 )
+
+
+app.command(epilog="Example: facet releases diff active candidate --html diff.html")(diff)
 
 
 class Alias(StrEnum):
@@ -43,6 +48,9 @@ Wanted = Annotated[
 Reason = Annotated[
     str | None, typer.Option("--reason", help="Why; the history of releases keeps it.", callback=utf8_or_none)
 ]
+
+
+LIMITS_HELP = "Limits of the gate, such as coverage=0.99,changed=0.2,shift=3,faces=50."
 
 
 @contextmanager
@@ -128,13 +136,25 @@ def show(name: Wanted, as_json: JsonFlag = False) -> None:
 
 
 @app.command(epilog="Example: facet releases activate candidate --reason 'ages are 0.4 years better'")
-def activate(name: Wanted, reason: Reason = None) -> None:
-    """Switch all views to a release at once; results of other releases are kept."""
+def activate(
+    name: Wanted,
+    reason: Reason = None,
+    force: Annotated[bool, typer.Option("--force", help="Switch although the gate holds it; needs --reason.")] = False,
+    limits: Annotated[str | None, typer.Option("--limits", help=LIMITS_HELP, callback=utf8_or_none)] = None,
+) -> None:
+    """Switch all views to a release at once, if the gate is open; results of other releases are kept.
+
+    The gate holds a release that covers too few faces, loses a correction, drifts beyond the limits in a group, or has
+    no good verdict of `facet-train`.
+    """
     from worker.ledger.releases import Switch
+    from worker.releases.gate import parse_limits
     from worker.releases.switching import activate as switch
 
+    if force and not reason:
+        raise UsageError("--force needs --reason: the history of releases keeps why the gate was passed over")
     with _open() as folders:
-        found = switch(folders.sessions, name, Switch(reason=reason))
+        found = switch(folders.sessions, name, Switch(reason=reason, forced=force), parse_limits(limits))
     echo(f"the views show release {found}")
 
 

@@ -10,11 +10,12 @@ from sqlalchemy import text
 
 from db.bulk.codes import encode_multilabel
 from db.bulk.rows import allocate_ids, copy_rows
+from worker.errors import UsageError
 from worker.releases.diff.drift import wilson
 from worker.releases.diff.page import page
 from worker.releases.diff.pairs import make_pairs
 from worker.releases.diff.report import NamedRelease, read_diff
-from worker.releases.gate import Limits, examine
+from worker.releases.gate import Limits, examine, parse_limits
 
 FACES = 400
 FACE_COLUMNS = (
@@ -285,3 +286,14 @@ def test_the_views_say_what_the_comparison_says(answers):
         if one.shift is not None:
             shift = (row.shift, row.shift_low, row.shift_high)
             assert shift == pytest.approx((one.shift.value, one.shift.low, one.shift.high), abs=1e-4)
+
+
+@pytest.mark.parametrize("wrong", ["coverage=2", "changed=-1", "speed=3", "shift", "shift=nan"])
+def test_limits_that_cannot_be_meant(wrong):
+    with pytest.raises(UsageError, match="expected one of coverage, changed, shift, faces"):
+        parse_limits(wrong)
+
+
+def test_limits_that_are_named_replace_the_usual_ones():
+    assert parse_limits(" shift=3, faces=50") == Limits(shift=3.0, faces=50)
+    assert parse_limits(None) == Limits()

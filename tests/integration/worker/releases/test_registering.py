@@ -10,7 +10,7 @@ from sqlalchemy import text
 from models import manifest as manifests
 from models.manifest import TRUNK_FILE, read_manifest
 from models.release import DEFAULT
-from worker.errors import FacetError, RetryableError, UsageError
+from worker.errors import FacetError, GateClosed, RetryableError, UsageError
 from worker.ledger import releases
 from worker.ledger.releases import Switch, find_release
 from worker.releases.folders import ReleaseFolders
@@ -141,22 +141,37 @@ def test_switched_there_and_back(folders, make_variant):
     second = register_folder(folders, make_variant("mine", abstain=0.9), alias="candidate").release.release_id
     with pytest.raises(UsageError, match="no release is the previous one"):
         roll_back(folders.sessions)
-    assert activate(folders.sessions, "candidate", Switch(reason="better")) == "mine"
+    with pytest.raises(GateClosed, match="verdict: none"):
+        activate(folders.sessions, "candidate", Switch(reason="better"))
+    assert folders.submitted().release_id == first
+    assert activate(folders.sessions, "candidate", Switch(reason="better", forced=True)) == "mine"
     assert folders.submitted().release_id == second
     with pytest.raises(UsageError, match="no release is the candidate one"):
         named(folders, "candidate")
     assert named(folders, "previous").release_id == first
     assert roll_back(folders.sessions, "worse") == "default"
     assert named(folders, "previous").release_id == second
-    activate(folders.sessions, "mine", Switch(reason="after all", forced=True, gate={"coverage": 0.5}))
+    add_verdict(folders.sessions, second)
+    activate(folders.sessions, "mine", Switch(reason="after all"))
     with folders.sessions.begin() as session:
         history = read_history(session, second)
-    assert [(h.action, h.from_release, h.reason, h.forced, h.gate) for h in history] == [
+    assert [(h.action, h.from_release, h.reason, h.forced, h.gate and h.gate["open"]) for h in history] == [
         ("register", None, None, False, None),
-        ("activate", "default", "better", False, None),
+        ("activate", "default", "better", True, False),
         ("rollback", "mine", "worse", False, None),
-        ("activate", "default", "after all", True, {"coverage": 0.5}),
+        ("activate", "default", "after all", False, True),
     ]
+    assert [check["name"] for check in history[-1].gate["checks"]] == ["coverage", "corrections", "drift", "verdict"]
+
+
+def add_verdict(sessions, release_id):
+    """Write a good verdict of training into a registered release."""
+    with sessions.begin() as session:
+        session.execute(
+            text("""UPDATE release SET manifest = jsonb_set(manifest, '{verdict}', jsonb_build_object(
+                        'base', 'default', 'judged', 9, 'worse', '[]'::jsonb)) WHERE release_id = :id"""),
+            {"id": release_id},
+        )
 
 
 def test_a_newer_shipped_release_waits_to_be_activated(folders, make_variant, monkeypatch):
@@ -167,7 +182,7 @@ def test_a_newer_shipped_release_waits_to_be_activated(folders, make_variant, mo
         newer = find_newer_shipped(session)
     assert newer is not None
     assert newer.release_id == shipped.release_id
-    activate(folders.sessions, "default")
+    activate(folders.sessions, "default", Switch(reason="a test", forced=True))
     with folders.sessions.begin() as session:
         assert find_newer_shipped(session) is None
 
@@ -184,7 +199,7 @@ def test_a_release_of_another_pipeline_is_not_computed_here(folders, make_varian
 def test_a_retired_shipped_release_does_not_stop_a_worker(folders, make_variant):
     first = folders.submitted()
     second = register_folder(folders, make_variant("mine", abstain=0.9)).release
-    activate(folders.sessions, "mine")
+    activate(folders.sessions, "mine", Switch(reason="a test", forced=True))
     with folders.sessions.begin() as session:
         session.execute(text("UPDATE release SET retired_at = now() WHERE release_id = :id"), {"id": first.release_id})
     folders.store.remove(read_manifest(DEFAULT).fingerprint)
