@@ -7,6 +7,7 @@ from sqlalchemy import text
 
 from worker.identity import correct
 from worker.identity.corrections.anchors import read_corrections
+from worker.identity.corrections.history import read_history
 from worker.identity.gallery import Gallery, lock_people
 from worker.identity.identifier import identify_pending
 
@@ -53,3 +54,16 @@ def test_a_face_elsewhere_is_another_one(crowd, move):
 )  # fmt: skip
 def test_a_face_is_sought_within_a_sampling_step_and_half_a_second_at_least(crowd, seconds, step, found):
     assert find_again(crowd, (0, 0), seconds, step) is found
+
+
+def test_the_history_counts_the_appearances_that_a_correction_is_about(crowd):
+    session = crowd.session
+    for _ in range(4):
+        crowd.photo(0)
+    lock_people(session)
+    while identify_pending(session, Gallery(crowd.release_id)):
+        pass
+    (person,) = set(crowd.who().values())
+    correct.split_person(session, person, crowd.ids(person)[:1], reason="the twin")
+    (past,) = read_history(session)
+    assert (past.kind, past.appearances, past.lost, past.reason) == ("split", 1, 0, "the twin")
