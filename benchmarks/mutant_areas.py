@@ -62,7 +62,10 @@ AREAS = {
     "grouping": Area(("worker/identity/grouping",), ("tests/unit/worker/identity/grouping",)),
     "corrections": Area(
         ("worker/identity/corrections",),
-        ("tests/unit/worker/identity/corrections", f"{_LEDGER}/test_people.py", f"{_LEDGER}/test_people_regroup.py"),
+        (
+            "tests/unit/worker/identity/corrections",
+            *(f"{_LEDGER}/test_{name}.py" for name in ("anchors", "people", "people_regroup")),
+        ),
     ),
     "erasure": Area(("worker/erasure",), (f"{_LEDGER}/erasure",)),
     "geometry": Area(("models/geometry.py",), ("tests/unit/models/test_geometry.py",)),

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 CPU_BATCH = 8  # faces whose maps still fit the second-level cache of two cores; measured in docs/measured/speed.md
 GPU_BATCH = 256  # faces; smaller powers of two are recorded as well
 HEAD_BATCH = 64  # faces on a CPU; linear layers read all their weights once a batch, so it should be large
+STORED_BATCH = 1024  # faces whose embeddings are read; outputs of more no longer fit memory that the process keeps
 
 
 def as_stored(embeddings: Tensor) -> Tensor:
@@ -168,8 +169,11 @@ class EmbeddingHeads:
         Raises:
             ModelError: a branch returned numbers that are not finite.
         """
-        maps = {EMBEDDING_DEPTH: as_stored(embeddings.to(self._device))}
-        found = {task: to_grid(branch.spec.kind, branch(maps)).cpu() for task, branch in self._branches.items()}
+        parts = [as_stored(part.to(self._device)) for part in torch.split(embeddings, STORED_BATCH)]
+        found = {
+            task: torch.cat([to_grid(branch.spec.kind, branch({EMBEDDING_DEPTH: part})).cpu() for part in parts])
+            for task, branch in self._branches.items()
+        }
         return _answers(self._branches, found)
 
 

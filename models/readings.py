@@ -56,7 +56,7 @@ def reread(spec: BranchSpec, codes: Tensor) -> HeadOutput:
 
     Args:
         spec: the branch; its temperature, abstention and thresholds may be others than at the time of storing.
-        codes: (N, K) int32, on any device; the output lies there too.
+        codes: (N, K) int32, on any device; the output lies there too. A CPU reads about 1024 rows at once fastest.
     """
     table = _table(spec.kind, spec.temperature, codes.device)
     if spec.kind == "multilabel":

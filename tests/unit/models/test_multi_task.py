@@ -9,7 +9,7 @@ import torch
 from models.branches import Branch, BranchSpec
 from models.errors import ModelError
 from models.inference.precision import compute_dtype, resolve_device
-from models.multi_task import EmbeddingHeads, MultiTaskModel
+from models.multi_task import STORED_BATCH, EmbeddingHeads, MultiTaskModel
 from models.readings import encode, reread
 from models.release import load_release
 from models.trunks.sface import SFace
@@ -131,6 +131,15 @@ def test_branches_over_stored_embeddings_give_the_scores_of_the_whole_model(face
     assert {len(head.probabilities) for head in EmbeddingHeads(branches, CPU).infer(torch.zeros(0, 128)).values()} == {
         0
     }
+
+
+def test_more_stored_embeddings_than_are_read_at_once():
+    branch = Branch(replace(SPEC, depths=("embedding",)))
+    embeddings = torch.nn.functional.normalize(torch.randn(2 * STORED_BATCH + 3, 128))
+    heads = EmbeddingHeads([branch], CPU)
+    whole, end = heads.infer(embeddings)["mood"], heads.infer(embeddings[-5:])["mood"]
+    assert len(whole.codes) == len(whole.probabilities) == len(embeddings)
+    assert (whole.codes[-5:] - end.codes).abs().max() <= 1
 
 
 def test_a_branch_that_reads_maps_needs_crops():

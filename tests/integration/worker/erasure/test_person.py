@@ -153,3 +153,17 @@ def test_the_faces_of_a_cancelled_analysis_go_with_the_person(house, eraser, peo
     left = session.execute(text("SELECT count(*) FROM face WHERE analysis_id = :a"), {"a": stopped}).scalar_one()
     state = session.execute(text("SELECT state FROM analysis WHERE analysis_id = :a"), {"a": stopped}).scalar_one()
     assert (left, state) == (0, "cancelled")
+
+
+def test_a_name_that_only_an_erased_person_bore_goes_where_others_keep_its_appearances(house, eraser, people):
+    session = house.session
+    correct.name_person(session, people[0], "Ada")
+    moved = house.crowd.ids(people[0])[-1]
+    other = correct.split_person(session, people[0], [moved], reason="not Ada").person_id
+    session.commit()
+    receipt = eraser.erase_person(people[0])
+    assert receipt.rows["correction"] == 1
+    assert not any("Ada" in row for rows in house.everything().values() for row in rows)
+    kept = session.execute(text("SELECT kind, reason FROM correction")).all()
+    assert [tuple(row) for row in kept] == [("split", None)]
+    assert house.crowd.ids(other) == [moved]

@@ -78,3 +78,10 @@ def test_a_name_belongs_to_the_person_with_most_of_its_appearances():
     corrections = replay([correction("name", [1, 2, 3], name="Ada"), correction("name", [4, 5], name="Bo")])
     assert assign_names(corrections, people(corrections, {1: 7, 2: 8, 3: 8, 4: 9, 5: 6})) == {8: "Ada", 6: "Bo"}
     assert assign_names(corrections, people(corrections, {})) == {}
+
+
+def test_an_appearance_without_a_person_excludes_nobody():
+    corrections = replay([correction("not", [3], [1, 2])])
+    found = constraints_for(corrections, ids(3), people(corrections, {1: 7}))
+    assert found.excluded.person.tolist() == [7]
+    assert len(constraints_for(corrections, ids(3), people(corrections, {})).excluded) == 0

@@ -137,3 +137,11 @@ def test_the_result_has_no_contradiction(in_order):
     if in_order and in_order[-1].kind in ("split", "not"):
         last = in_order[-1]
         assert all(apart(replayed, int(a), int(b)) for a in last.subject for b in last.rest)
+
+
+def test_constraints_are_those_of_all_corrected_appearances_from_the_first_on():
+    corrections = replay([merge(1, 2), name("Ada", 5)])
+    found = corrections.constraints(ids(1, 2, 4, 5))
+    assert found.must_link.tolist() == [corrections.group[0], corrections.group[1], -1, corrections.group[2]]
+    assert found.must_link[0] == found.must_link[1] != found.must_link[3]
+    assert [one >= 0 for one in found.name.tolist()] == [False, False, False, True]
