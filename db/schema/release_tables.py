@@ -65,6 +65,11 @@ class Release(Base):
     trunk_id: Mapped[int] = mapped_column(SmallInteger, ForeignKey("facet.layer.layer_id"))
     # Set when it was retired: no worker serves it, and its results are refused.
     retired_at: Mapped[datetime | None]
+    # When upkeep will retire it, unless it is activated before.
+    retire_at: Mapped[datetime | None]
+    # Of a retired one: its layers that no other release had, the step and the place that their removal has reached, and
+    # the rows that were removed, by table.
+    retirement: Mapped[Json | None]
 
 
 class ReleaseReading(Base):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 120.0  # after them a process takes no more units and lets other messages through
+RETIRE_SECONDS = 5.0  # of a reconciliation, for rows of retired releases
 WALK_SECONDS = 3.0  # of a reconciliation, for crops that no row names
 
 
@@ -109,11 +110,28 @@ class Upkeep:
         from worker.storage.crops import CropStore  # noqa: PLC0415
 
         run_due(database.sessions, {"retention": retention(self._config, database)})
+        self.retire_due(database)
         make_eraser(self._config, database).finish_files(FINISH_SECONDS, again=False)
         try:
             walk_crops(database.sessions, CropStore(self._config.crops), WALK_SECONDS)
         except RetryableError as err:
             logger.warning("the crop store is not walked: %s", err, extra={"action": "walk_waits"})
+
+    def retire_due(self, database: Database) -> None:
+        """Go on with the retirement of releases for a while."""
+        from worker.releases.retiring import continue_retirements, due_retirements  # noqa: PLC0415 - as above
+
+        if not due_retirements(database.sessions):
+            return
+        from worker.releases.folders import ReleaseFolders  # noqa: PLC0415 - it imports torch
+
+        try:
+            waiting = continue_retirements(ReleaseFolders(self._config, database.sessions), RETIRE_SECONDS)
+        except RetryableError as err:
+            logger.warning("a release is not retired yet: %s", err, extra={"action": "retirement_waits"})
+        else:
+            if waiting:
+                logger.info("rows of retired releases remain", extra={"action": "retiring", "releases": waiting})
 
     def run_schedules(self) -> None:
         """Run the due schedules for which beat sends messages."""

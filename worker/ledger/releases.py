@@ -304,7 +304,10 @@ def _switch(session: Session, release_id: int, switch: Switch) -> None:
     if before is not None and before.release_id == release_id:
         return
     session.execute(text("UPDATE release SET active = false WHERE active"))
-    session.execute(text("UPDATE release SET active = true, alias = NULL WHERE release_id = :id"), {"id": release_id})
+    session.execute(
+        text("UPDATE release SET active = true, alias = NULL, retire_at = NULL WHERE release_id = :id"),
+        {"id": release_id},
+    )
     record(session, switch.action, release_id, None if before is None else before.release_id, reason=switch.reason,
            gate=switch.gate, forced=switch.forced)  # fmt: skip
 

@@ -37,7 +37,8 @@ _LAYERS = text("""
     WHERE r.retired_at IS NULL
     GROUP BY l.layer_id""")
 _RELEASES = text("""
-    SELECT release_id, name, active, alias, created_at, retired_at, code_version FROM release ORDER BY release_id""")
+    SELECT release_id, name, active, alias, created_at, retire_at, retired_at, code_version FROM release
+    ORDER BY release_id""")
 _FILES = text("""
     SELECT finder_id, count(*) AS files, (SELECT count(DISTINCT media_id) FROM analysis WHERE is_current) AS all_files
     FROM analysis WHERE is_current GROUP BY finder_id""")
@@ -93,6 +94,9 @@ class ReleaseCost:
     release: str
     aliases: tuple[Alias, ...]
     created_at: datetime
+    retire_at: datetime | None
+    """When upkeep will retire it, unless it is activated before."""
+    retired_at: datetime | None
     code_version: str
     covered: float | None
     """Share of the kept faces of all files that have all of its rows; None where nothing was analysed."""
@@ -122,6 +126,8 @@ def read_costs(session: Session, store: ReleaseStore) -> list[ReleaseCost]:
             release=row.name,
             aliases=_aliases(row, previous),
             created_at=row.created_at,
+            retire_at=row.retire_at,
+            retired_at=row.retired_at,
             code_version=row.code_version,
             covered=covered.get(row.release_id),
             own_bytes=sum(one.byte_size for one in layers.get(row.release_id, ()) if not one.shared_with),

@@ -74,6 +74,14 @@ def read_stored(session: Session) -> list[StoredRelease]:
     return [_stored(row, of_manifest(row.manifest)) for row in session.execute(_STORED)]
 
 
+def store_name_of(session: Session, release_id: int) -> str:
+    """Return the fingerprint under which the store has a release, retired or not."""
+    from models.manifest import fingerprint_of as of_manifest  # noqa: PLC0415 - it imports torch
+
+    statement = text("SELECT manifest FROM release WHERE release_id = :id")
+    return of_manifest(session.execute(statement, {"id": release_id}).scalar_one())
+
+
 def _stored(row: Row[tuple[Any, ...]], store_name: str) -> StoredRelease:
     return StoredRelease(
         release_id=int(row.release_id),

@@ -168,10 +168,53 @@ def rollback(reason: Reason = None) -> None:
     echo(f"the views show release {found} again")
 
 
+@app.command(epilog="Example: facet releases retire previous --keep-days 30")
+def retire(
+    name: Wanted,
+    keep_days: Annotated[
+        int | None,
+        typer.Option(
+            "--keep-days",
+            help="Days after which upkeep retires it, unless it is activated before; default: now.",
+            min=1,
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Cancel its open units.")] = False,
+    reason: Reason = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Free what only a release uses: rows of layers that no other one has, their crops, and its folder in the store.
+
+    It cannot be taken back: its rows have to be computed again, under a new release. Broken off, the same command, or
+    upkeep, goes on where it stopped. Analyses and jobs stay, as the accounting.
+    """
+    from worker.releases.retiring import Retirement, RetireOptions
+    from worker.releases.retiring import retire as free
+
+    with _open() as folders, console(stderr=True).status("retiring ...") as status:
+
+        def show_progress(now: Retirement) -> None:
+            status.update(f"retiring {now.release}: {sum(now.rows.values()):,} rows deleted ...")
+
+        options = RetireOptions(reason=reason, keep_days=keep_days, force=force)
+        done = free(folders, name, options, show_progress)
+    if as_json:
+        print_json(asdict(done))
+    elif done.retire_at is not None:
+        echo(f"release {done.release} is retired at {done.retire_at:%Y-%m-%d %H:%M %Z}, unless it is activated before")
+    else:
+        rows = ", ".join(f"{count:,} of {table}" for table, count in done.rows.items()) or "none"
+        echo(
+            f"release {done.release} is retired; rows deleted: {rows}; {done.store_bytes / MB:,.1f} MB of the release "
+            f"store; {done.cancelled:,} units cancelled; its crops are removed by upkeep"
+        )
+
+
 def _row(one: ReleaseCost) -> tuple[object, ...]:
     covered = "" if one.covered is None else f"{100 * one.covered:.4g} %"
     sizes = tuple(f"{size / MB:,.1f}" for size in (one.own_bytes, one.shared_bytes, one.store_bytes))
-    return one.release_id, one.release, ", ".join(one.aliases), one.created_at, covered, *sizes
+    state = ", ".join(one.aliases) or ("" if one.retire_at is None else f"retires {one.retire_at:%Y-%m-%d}")
+    return one.release_id, one.release, state, one.created_at, covered, *sizes
 
 
 def _layer(one: LayerCost) -> tuple[object, ...]:

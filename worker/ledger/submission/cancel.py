@@ -74,6 +74,20 @@ _LEFT = text("""
            WHERE u.analysis_id = a.analysis_id)""")
 
 
+# Of a release: units of analyses that no worker began, those that one began, and batches; an index for each.
+_OPEN_OF_RELEASE = """
+    SELECT unit_id, analysis_id FROM unit WHERE unit_id IN (
+        (SELECT unit_id FROM unit WHERE release_id = :id AND state = 'pending' AND attempts = 0
+                                    AND stage <> 'reprocess' LIMIT :limit)
+        UNION ALL
+        (SELECT unit_id FROM unit WHERE release_id = :id AND state IN ('pending', 'leased') AND attempts > 0
+         LIMIT :limit)
+        UNION ALL
+        (SELECT unit_id FROM unit WHERE release_id = :id AND stage = 'reprocess' AND state IN ('pending', 'leased')
+         LIMIT :limit))"""
+_LOCK_OF_RELEASE = text(f"{_OPEN_OF_RELEASE} ORDER BY unit_id FOR NO KEY UPDATE SKIP LOCKED")
+
+
 @dataclass(slots=True, kw_only=True)
 class Cancelled:
     """Result of cancelling a job."""
@@ -197,3 +211,40 @@ def _try_items(sessions: sessionmaker[Session], result: Cancelled, first: int, b
     result.taken_back += sum(unit.is_leased for unit in units)
     result.files += files
     return left
+
+
+def has_open_units(session: Session, release_id: int) -> bool:
+    """Whether a unit of a release has not ended."""
+    return session.execute(text(_OPEN_OF_RELEASE), {"id": release_id, "limit": 1}).first() is not None
+
+
+def cancel_release(sessions: sessionmaker[Session], release_id: int, reason: str) -> int:
+    """Cancel the open units of a retired release, whichever job waits for them; return how many there were.
+
+    Raises:
+        RetryableError: rows stay locked; the same call can be repeated.
+    """
+    until = time.monotonic() + LOCK_WAIT_SECONDS
+    total = 0
+    while True:
+        done = run_transaction(sessions, "cancel", partial(_cancel_some, release_id=release_id, reason=reason))
+        total += done
+        with sessions.begin() as session:
+            if not has_open_units(session, release_id):
+                return total
+        if time.monotonic() > until and not done:
+            raise RetryableError(
+                f"units of release {release_id} are locked for {LOCK_WAIT_SECONDS:.0f} s, expected less than one; end "
+                "long transactions (pg_stat_activity), then run the same command again"
+            )
+        time.sleep(0 if done else PAUSE_SECONDS)
+
+
+def _cancel_some(session: Session, release_id: int, reason: str) -> int:
+    lock_submissions(session)
+    units = session.execute(_LOCK_OF_RELEASE, {"id": release_id, "limit": ITEMS_PER_TRANSACTION}).all()
+    session.execute(_END_UNITS, {"ids": [unit.unit_id for unit in units], "reason": reason})
+    analyses = sorted({unit.analysis_id for unit in units if unit.analysis_id is not None})
+    ended = session.scalars(_ENDED_ANALYSES, {"ids": analyses}).all()
+    session.execute(_END_ANALYSES, {"ids": list(ended), "reason": reason})
+    return len(units)
