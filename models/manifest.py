@@ -204,7 +204,19 @@ def read_manifest(folder: Path) -> Manifest:
     return _parse(content, path)
 
 
-def _parse(content: dict[str, Any], path: Path) -> Manifest:
+def from_plain(content: Mapping[str, Any]) -> Manifest:
+    """Return the manifest of a registered release.
+
+    Args:
+        content: the fields of `Manifest.to_json`, as a database keeps them.
+
+    Raises:
+        ReleaseError: this program does not know one of them.
+    """
+    return _parse({key: value for key, value in content.items() if key != "manifest_sha256"}, "the registered manifest")
+
+
+def _parse(content: dict[str, Any], path: Path | str) -> Manifest:
     try:
         manifest = _adapter().validate_python(content)
     except ValidationError as err:

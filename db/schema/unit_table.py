@@ -20,7 +20,7 @@ UNIT_STATES: tuple[str, ...] = get_args(UnitState)
 
 
 class Unit(Base):
-    """What a worker leases: one image, one time range of a video, the finish of an analysis, or a batch of faces."""
+    """A piece of work that is leased: an image, a range of a video, the finish of an analysis, a batch of faces."""
 
     __tablename__ = "unit"
     __table_args__ = (

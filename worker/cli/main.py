@@ -19,6 +19,7 @@ from worker.cli.admin import commands as admin
 from worker.cli.admin import releases
 from worker.cli.jobs import commands as jobs
 from worker.cli.jobs import pausing
+from worker.cli.jobs import reprocess as reprocessing
 from worker.cli.people.app import app as people_app
 from worker.errors import FacetError, UsageError
 from worker.masking import MaskingFormatter, masked
@@ -39,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (analyze, jobs, workers, ask, search, annotate, forget, admin):
+for group in (analyze, jobs, reprocessing, workers, ask, search, annotate, forget, admin):
     group.add_commands(app)
 app.add_typer(pausing.app, name="jobs")
 app.add_typer(people_app, name="people")

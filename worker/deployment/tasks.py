@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from worker.deployment.exporter import count_in_process
 from worker.deployment.scheduled_work import FINISH_SECONDS, make_eraser, regrouping, retention
 from worker.deployment.wakeups import Wakeups, send_wakeup
 from worker.errors import RetryableError
+from worker.ledger.due import has_batch
 from worker.ledger.upkeep.runs import note_upkeep
 from worker.schedules.runs import run_due
 from worker.storage.database import open_database
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from worker.analysis.pipeline import StopSignal
     from worker.config import Settings
     from worker.releases.serving import ReleaseWorkers
+    from worker.reprocess.runner import Reprocessor
     from worker.storage.database import Database
 
 logger = logging.getLogger(__name__)
@@ -37,7 +40,7 @@ WALK_SECONDS = 3.0  # of a reconciliation, for crops that no row names
 
 
 class Drainer:
-    """Analyses due units in a process of the pool.
+    """Analyses due units in a process of the pool, then fills in what releases lack.
 
     Args:
         app: sends a wake-up where units remain.
@@ -50,33 +53,42 @@ class Drainer:
         self._config = config
         self._stop = stop
         self._opened = ExitStack()
-        self._workers: dict[int, ReleaseWorkers] = {}
+        self._workers: dict[int, tuple[ReleaseWorkers, Reprocessor, Database]] = {}
         """By process id: a forked process must not use its parent's connections."""
 
     def drain(self) -> None:
         """Work until no unit is due, DRAIN_SECONDS are over or the parent process stops."""
-        workers = self._process_workers()
+        workers, reprocessor, database = self._process_workers()
+        began = time.monotonic()
         workers.drain(self._stop, seconds=DRAIN_SECONDS)
         if self._stop.is_set():
             return
         workers.finish()
-        if workers.has_work():
+        seconds = max(0.0, DRAIN_SECONDS - (time.monotonic() - began))
+        reprocessor.drain(self._stop, seconds=seconds, yields=workers.has_work)
+        if self._stop.is_set():
+            return
+        with database.sessions.begin() as session:
+            is_lacking = has_batch(session)
+        if is_lacking or workers.has_work():
             send_wakeup(self._app)
 
-    def _process_workers(self) -> ReleaseWorkers:
+    def _process_workers(self) -> tuple[ReleaseWorkers, Reprocessor, Database]:
         """Return the workers of this process; they are made at the first message."""
-        workers = self._workers.get(os.getpid())
-        if workers is None:
+        state = self._workers.get(os.getpid())
+        if state is None:
             # health checks and the parent need no torch
             from worker.deployment.devices import device_of_process  # noqa: PLC0415
             from worker.releases.serving import ReleaseWorkers  # noqa: PLC0415
+            from worker.reprocess.runner import make_reprocessor  # noqa: PLC0415
 
             number = getattr(current_process(), "index", 0)
             config = self._config.model_copy(update={"device": device_of_process(self._config.device, number)})
             count_in_process()
             database = self._opened.enter_context(open_database(config))
-            workers = self._workers[os.getpid()] = ReleaseWorkers(config, database)
-        return workers
+            state = ReleaseWorkers(config, database), make_reprocessor(config, database), database
+            self._workers[os.getpid()] = state
+        return state
 
 
 class Upkeep:

@@ -39,7 +39,7 @@ class Batch(HeldUnit):
     release_id: int
     way: Way
     tasks: tuple[str, ...]
-    """What is lacking: tasks of heads, and `worker.reprocess.target.IDENTITY` for the embedding."""
+    """Tasks of heads whose rows are lacking, and `worker.reprocess.target.IDENTITY` for the embedding."""
     first_id: int
     last_id: int
     """The range of their numbers."""

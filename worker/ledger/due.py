@@ -29,6 +29,12 @@ EXPIRED = "u.state = 'leased' AND u.lease_until < now()"  # its worker died, or 
 SUSPECT = f"u.state IN ('pending', 'leased') AND u.attempts > 0 AND (({RESTED}) OR ({EXPIRED}))"
 BATCH = f"u.stage = 'reprocess' AND u.state IN ('pending', 'leased') AND (({RESTED}) OR ({EXPIRED}))"
 
+UNPLANNED = """j.kind = 'reprocess' AND j.finished_at IS NULL AND j.cancelled_at IS NULL AND j.paused_at IS NULL
+    AND NOT EXISTS (SELECT FROM unit AS b WHERE b.job_id = j.job_id AND b.state IN ('pending', 'leased'))
+    AND NOT EXISTS (SELECT FROM job_item AS i JOIN analysis AS w USING (analysis_id)
+                    WHERE i.job_id = j.job_id AND w.state = 'pending')"""
+"""Condition on a job ``j``: it reprocesses, and its next batches have to be planned."""
+
 FILE_REACHABLE = """NOT EXISTS (
     SELECT FROM media_file AS f, unnest(cast(:unreachable AS text[])) AS place
     WHERE f.media_id = a.media_id AND (f.location = place OR starts_with(f.location, rtrim(place, '/') || '/')))"""
@@ -44,6 +50,8 @@ _COUNT = text(f"""
         (SELECT FROM unit AS u WHERE {SUSPECT} AND u.stage <> 'reprocess' AND {WANTED} LIMIT :limit)
         UNION ALL
         (SELECT FROM unit AS u WHERE {BATCH} AND {BATCH_WANTED} LIMIT :limit)
+        UNION ALL
+        (SELECT FROM job AS j WHERE {UNPLANNED} LIMIT :limit)
         LIMIT :limit) due""")  # noqa: S608 - the constants above
 _ANY_FRESH = text(f"""
     SELECT EXISTS (SELECT FROM unit AS u WHERE u.release_id = :release_id AND {FRESH} AND {WANTED})""")  # noqa: S608
@@ -51,7 +59,9 @@ _ANY_RESTED = text(f"""
     SELECT EXISTS (SELECT FROM unit AS u JOIN analysis AS a USING (analysis_id)
                    WHERE u.release_id = :release_id AND u.attempts > 0 AND {RESTED} AND {READABLE}
                      AND {WANTED})""")  # noqa: S608
-_ANY_BATCH = text(f"SELECT EXISTS (SELECT FROM unit AS u WHERE {BATCH} AND {BATCH_WANTED})")  # noqa: S608
+_ANY_BATCH = text(f"""
+    SELECT EXISTS (SELECT FROM unit AS u WHERE {BATCH} AND {BATCH_WANTED})
+        OR EXISTS (SELECT FROM job AS j WHERE {UNPLANNED})""")  # noqa: S608
 # The first unit of each release: two rows of an index each, however many wait.
 _DUE_RELEASES = text(f"""
     SELECT r.release_id, r.active, w.priority
@@ -91,7 +101,7 @@ def read_due_releases(session: Session) -> list[DueRelease]:
 
 
 def count_due(session: Session, limit: int) -> int:
-    """Count the units of all releases that are due, up to a limit."""
+    """Count the units of all releases that are due, and the jobs to be planned, up to a limit."""
     return int(session.execute(_COUNT, {"limit": limit}).scalar_one())
 
 
@@ -107,7 +117,7 @@ def has_rested_suspect(session: Session, release_id: int, unreachable: Collectio
 
 
 def has_batch(session: Session) -> bool:
-    """Whether a batch of a reprocess job is due."""
+    """Whether a batch of a reprocess job is due, or one has to be planned."""
     return bool(session.execute(_ANY_BATCH).scalar_one())
 
 

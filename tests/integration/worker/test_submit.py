@@ -317,12 +317,12 @@ def test_waiting_for_a_job_waits_for_its_submission(archive, monkeypatch):
     database = SimpleNamespace(sessions=archive.sessions)
     job = send(archive, archive.files(0, 2)).job_id
     work(archive)
-    assert jobs._watch(database, job)
+    assert jobs.watch_job(database, job)
     for end, went_well in (("ended", True), ("broken", False)):
         with archive.sessions.begin() as session:
             session.execute(text("UPDATE job SET submission = 'open' WHERE job_id = :job"), {"job": job})
         watched = []
-        thread = threading.Thread(target=lambda told=watched: told.append(jobs._watch(database, job)))
+        thread = threading.Thread(target=lambda told=watched: told.append(jobs.watch_job(database, job)))
         thread.start()
         thread.join(0.3)
         assert thread.is_alive()

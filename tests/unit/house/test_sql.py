@@ -10,7 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
 WITH_SQL = (
-    "ledger", "analysis/store", "identity", "erasure", "pictures", "releases", "schedules", "storage/sources.py",
+    "ledger", "analysis/store", "identity", "erasure", "pictures", "releases", "reprocess", "schedules",
+    "storage/sources.py",
 )  # fmt: skip
 """Below worker/."""
 BEGINS_A_STATEMENT = re.compile(r"\s*(?:SELECT|INSERT|UPDATE|DELETE|WITH|LOCK|TRUNCATE|CREATE|ALTER|DROP)\s")

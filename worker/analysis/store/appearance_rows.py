@@ -68,7 +68,18 @@ def insert_appearances(session: Session, release: ReleaseIds, new: Sequence[NewA
     """
     if new:
         copy_columns(session, "appearance", [(len(new), _appearances(new, release.trunk_id))])
-        copy_columns(session, "appearance_prediction", _predictions(new, release))
+        insert_predictions(session, release.readings, [(one.appearance_id, one.appearance) for one in new])
+
+
+def insert_predictions(session: Session, readings: Mapping[str, int], given: Sequence[tuple[int, Appearance]]) -> int:
+    """Copy the predictions of appearances; return how many rows there are.
+
+    Args:
+        session: an open session.
+        readings: by task, those that decided them; answers of other tasks are left out.
+        given: ``appearance_id`` and answers of each.
+    """
+    return copy_columns(session, "appearance_prediction", _predictions(given, readings))
 
 
 def assign_faces(session: Session, trunk_id: int, faces: Ints, appearances: Ints, kept: NDArray[np.bool_]) -> None:
@@ -111,9 +122,8 @@ def _appearances(new: Sequence[NewAppearance], trunk_id: int) -> dict[str, Value
     }
 
 
-def _predictions(new: Sequence[NewAppearance], release: ReleaseIds) -> Iterator[Block]:
+def _predictions(given: Sequence[tuple[int, Appearance]], readings: Mapping[str, int]) -> Iterator[Block]:
     """Return the predictions of appearances, a block for each task."""
-    given = [(one.appearance_id, one.appearance) for one in new]
     blocks = {
         "age": _ages([(key, one.age) for key, one in given if one.age]),
         "gender": _labels([(key, one.gender) for key, one in given if one.gender]),
@@ -122,8 +132,8 @@ def _predictions(new: Sequence[NewAppearance], release: ReleaseIds) -> Iterator[
         "attributes": _attributes([(key, one.attributes) for key, one in given if one.attributes]),
     }
     for task, (count, columns) in blocks.items():
-        if count:
-            yield count, {**_EMPTY, "reading_id": release.readings[task], **columns}
+        if count and task in readings:
+            yield count, {**_EMPTY, "reading_id": readings[task], **columns}
 
 
 def _ages(given: Sequence[tuple[int, Age]]) -> Block:

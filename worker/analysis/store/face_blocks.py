@@ -127,12 +127,13 @@ def _read_heads(
     for task in HEADS:
         if task in specs and kept:
             key = {"faces": kept, "reading": release.readings[task]}
-            read = _read_numbers if task == "age" else _read_labels
+            read = read_numbers if task == "age" else read_labels
             heads[task] = read(session, rows["face_id"], key, specs[task])
     return heads
 
 
-def _read_numbers(session: Session, faces: NDArray[np.int64], key: Mapping[str, object], _: HeadSpec) -> HeadRows:
+def read_numbers(session: Session, faces: NDArray[np.int64], key: Mapping[str, object], _: HeadSpec) -> HeadRows:
+    """Read values and intervals; ``key`` has the faces to look for and the reading. NaN where a face has none."""
     columns: dict[str, AnyType] = {"face_id": "bigint", "value": "real", "low": "real", "high": "real"}
     found = read_rows(session, _NUMBERS, columns, key)
     numbers = np.full((3, len(faces)), np.nan, np.float32)
@@ -140,7 +141,8 @@ def _read_numbers(session: Session, faces: NDArray[np.int64], key: Mapping[str, 
     return HeadRows((), np.zeros((len(faces), 0), np.float32), *numbers)
 
 
-def _read_labels(session: Session, faces: NDArray[np.int64], key: Mapping[str, object], spec: HeadSpec) -> HeadRows:
+def read_labels(session: Session, faces: NDArray[np.int64], key: Mapping[str, object], spec: HeadSpec) -> HeadRows:
+    """Read probabilities from scores; ``key`` has the faces to look for and the reading. NaN where a face has none."""
     found = read_rows(session, _SCORES, {"face_id": "bigint", "scores": Codes(len(spec.labels))}, key)
     output = reread(spec.branch, torch.from_numpy(found["scores"].astype(np.int32)))
     probabilities = np.full((len(faces), len(spec.labels)), np.nan, np.float32)

@@ -217,27 +217,32 @@ def _predictions(batch: _Batch, release: ReleaseIds) -> Iterator[Block]:
                 heads.append((faces.heads[task], faces.kept))
             first += len(faces)
         face_ids = np.concatenate(ids)
-        yield len(face_ids), {"face_id": face_ids, "reading_id": release.readings[task], **_answers(task, heads)}
+        yield len(face_ids), {"face_id": face_ids, "reading_id": release.readings[task], **answers(task, heads)}
 
 
-def _answers(task: str, parts: Sequence[tuple[HeadRows, Ints]]) -> dict[str, Values]:
-    """Return what one head said of some faces: label, or value with interval, and always its scores."""
+def answers(task: str, parts: Sequence[tuple[HeadRows, Ints]]) -> dict[str, Values]:
+    """Return the columns of one head's predictions: label, or value with interval, and always its scores.
+
+    Args:
+        task: of the head.
+        parts: rows of the head, and those of them that are taken.
+    """
 
     def rows_of(name: str) -> NDArray[np.generic]:
         return np.concatenate([getattr(head, name)[rows] for head, rows in parts])
 
     like = parts[0][0]
-    answers: dict[str, Values] = dict.fromkeys(("confidence", "value", "low", "high", "label"))
-    answers["scores"] = rows_of("codes")
+    columns: dict[str, Values] = dict.fromkeys(("confidence", "value", "low", "high", "label"))
+    columns["scores"] = rows_of("codes")
     if like.value is not None:
-        answers |= {name: rows_of(name) for name in ("value", "low", "high")}
+        columns |= {name: rows_of(name) for name in ("value", "low", "high")}
     elif task not in MULTI_LABEL_HEADS:
         probabilities = rows_of("probabilities")
         best = probabilities.argmax(axis=1)
         abstains = np.zeros(len(best), np.bool_) if like.abstains is None else rows_of("abstains")
-        answers["confidence"] = probabilities[np.arange(len(best)), best]
-        answers["label"] = [
+        columns["confidence"] = probabilities[np.arange(len(best)), best]
+        columns["label"] = [
             UNKNOWN if is_unknown else like.labels[row]
             for row, is_unknown in zip(best.tolist(), abstains.tolist(), strict=True)
         ]
-    return answers
+    return columns

@@ -84,12 +84,12 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command are its argumen
         job_id = submit_paths(config, database, paths, submission)
         open_sources(config).clear()
         echo(f"job {job_id} submitted; see it with: facet status {job_id} --watch")
-        _wake(wakeups, database, job_id)
-        if wait and not _watch(database, job_id):
+        wake(wakeups, database, job_id)
+        if wait and not watch_job(database, job_id):
             raise typer.Exit(1)
 
 
-def _wake(wakeups: Wakeups, database: Database, job_id: int) -> None:
+def wake(wakeups: Wakeups, database: Database, job_id: int) -> None:
     """Wake the workers; if that fails, the job is stored all the same.
 
     Raises:
@@ -117,7 +117,7 @@ def status(
     make_home(config.home)
     with open_database(config) as database:
         if watch:
-            _watch(database, job)
+            watch_job(database, job)
             return
         with database.sessions.begin() as session:
             found = read_status(session, job)
@@ -192,7 +192,7 @@ def _pending(counts: JobCounts) -> str:
     return f"{counts.pending:,} {'faces' if counts.kind == 'reprocess' else 'files'}"
 
 
-def _watch(database: Database, job: int | None) -> bool:
+def watch_job(database: Database, job: int | None) -> bool:
     """Show jobs until they have ended; return whether all of their files were analysed, sidecars aside."""
     from worker.ledger.status.job_status import read_status
 

@@ -19,7 +19,7 @@ Job = Annotated[int, typer.Argument(help="Number of the job, as in `facet status
 
 @app.command(epilog="Example: facet jobs pause 12")
 def pause(job: Job) -> None:
-    """Let no worker begin a unit of a job until it is resumed; units in flight end.
+    """Pause a job: no worker begins a unit of it until it is resumed; units in flight end.
 
     Files that another job waits for go on for that one. Exit status: 0 also when the job was paused before, 2 when
     there is no such job or it has ended.
@@ -33,7 +33,7 @@ def pause(job: Job) -> None:
 
 @app.command(epilog="Example: facet jobs resume 12")
 def resume(job: Job) -> None:
-    """Let a paused job go on.
+    """Resume a paused job.
 
     Exit status: 0 also when the job was not paused, 2 when there is no such job.
     """

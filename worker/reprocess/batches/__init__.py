@@ -1,0 +1,1 @@
+"""Computes and stores one batch: a module for each kind of source."""
