@@ -26,6 +26,8 @@ class Meters:
     killed: Counter
     conflicts: Counter
     gpu_bytes: Gauge
+    release_loads: Counter
+    releases_loaded: Gauge
 
 
 _meters: list[Meters] = []  # empty until `begin`
@@ -54,6 +56,15 @@ def begin(registry: CollectorRegistry) -> None:
             gpu_bytes=Gauge(
                 "facet_gpu_memory_bytes",
                 "GPU memory that the worker's processes hold.",
+                registry=registry,
+                multiprocess_mode="livesum",
+            ),
+            release_loads=Counter(
+                "facet_release_loads", "Releases that were loaded, or could not be.", ["outcome"], registry=registry
+            ),
+            releases_loaded=Gauge(
+                "facet_releases_loaded",
+                "Releases that the worker's processes hold, the same one in two of them counted twice.",
                 registry=registry,
                 multiprocess_mode="livesum",
             ),
@@ -94,6 +105,18 @@ def count_conflict(transaction: str) -> None:
     """Count a transaction that the database ended because of another one."""
     for meters in _meters:
         meters.conflicts.labels(transaction).inc()
+
+
+def count_release_load(outcome: str) -> None:
+    """Count a release that was loaded (``done``), or could not be (``failed``)."""
+    for meters in _meters:
+        meters.release_loads.labels(outcome).inc()
+
+
+def note_releases(loaded: int) -> None:
+    """Record how many releases this process has loaded."""
+    for meters in _meters:
+        meters.releases_loaded.set(loaded)
 
 
 def note_gpu_memory(held_bytes: int) -> None:

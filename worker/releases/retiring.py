@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
+from worker.erasure.files import Stores
+from worker.erasure.removal import Remover
 from worker.errors import UsageError
 from worker.ledger.releases import find_release, lock_releases, record
 from worker.ledger.submission.cancel import cancel_job, cancel_release, has_open_units
 from worker.releases.own_rows import STEPS, OwnLayers
 from worker.releases.records import read_stored, store_name_of
+from worker.storage.crops import CropStore
 from worker.storage.transactions import run_transaction
 
 if TYPE_CHECKING:
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
 
     from worker.releases.folders import ReleaseFolders
     from worker.storage.release_store import ReleaseStore
+
+CROPS_SECONDS = 5.0  # of one round; it keeps the names that it removed
 
 _OWN = text("""
     WITH used AS (
@@ -82,6 +87,8 @@ class Retirement:
     """Deleted rows by table."""
     store_bytes: int = 0
     """Of its folder in the release store."""
+    crops: int = 0
+    """Strips that were removed from the crop store."""
     is_complete: bool = False
 
 
@@ -112,7 +119,7 @@ def retire(
         if state is not None and state["step"] == "store":
             _free_store(folders.sessions, folders.store, chosen.release_id)
         on_progress(done)
-    return done
+    return replace(done, crops=_remove_crops(folders))
 
 
 def continue_retirements(folders: ReleaseFolders, seconds: float) -> int:
@@ -230,6 +237,18 @@ def _free_store(sessions: sessionmaker[Session], store: ReleaseStore, release_id
             shared = any(one.store_name == name for one in read_stored(session))
             state |= {"store_bytes": 0 if shared else store.remove(name), "step": "done"}
             session.execute(_WRITE, {"id": release_id, "state": json.dumps(state)})
+
+
+def _remove_crops(folders: ReleaseFolders) -> int:
+    """Remove the crops that were noted, and return how many strips; upkeep tries those again that cannot be removed."""
+    stores = Stores(CropStore(folders.config.crops), folders.config.staging.absolute())
+    removed = 0
+    while True:
+        remover = Remover(folders.sessions, stores, time.monotonic() + CROPS_SECONDS)
+        remover.finish(again=False)
+        if not remover.done.crops:
+            return removed
+        removed += len(remover.done.crops)
 
 
 def _result(release_id: int, name: str, state: dict[str, Any], cancelled: int) -> Retirement:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from worker import metrics
 from worker.analysis.malloc import trim
 from worker.analysis.runner import Worker, make_lease, reconcile
 from worker.errors import FacetError, RetryableError
@@ -124,7 +125,9 @@ class ReleaseWorkers:
             self._make_room(release_id)
             worker = Worker(self._config, self._database, self.folders.load(release_id))
             worker.identifier = self._identifiers.setdefault(worker.ids.trunk_id, worker.identifier)
+            metrics.count_release_load("done")
         self._workers[release_id] = worker
+        metrics.note_releases(len(self._workers))
         return worker
 
     def next_worker(self, due: list[DueRelease]) -> Worker | None:
@@ -146,6 +149,7 @@ class ReleaseWorkers:
             if self._only is not None:
                 raise
             self._skipped_until[chosen.release_id] = time.monotonic() + SKIP_SECONDS
+            metrics.count_release_load("failed")
             facts = {"action": "release_skipped", "release_id": chosen.release_id}
             logger.warning("a release cannot be served here: %s", err, extra=facts)
             return None

@@ -60,8 +60,12 @@ def test_counting_is_nothing_until_it_begins(monkeypatch):
     metrics.count_work(3, 2, {"decode": 0.5})
     metrics.count_killed_child()
     metrics.note_gpu_memory(7)
+    metrics.count_release_load("failed")
+    metrics.note_releases(2)
     assert registry.get_sample_value("facet_units_total", {"outcome": "failed"}) == 1
     assert registry.get_sample_value("facet_failures_total", {"reason": "crashed"}) == 1
     assert registry.get_sample_value("facet_frames_total") == 3
     assert registry.get_sample_value("facet_decode_children_killed_total") == 1
     assert registry.get_sample_value("facet_gpu_memory_bytes") == 7
+    assert registry.get_sample_value("facet_release_loads_total", {"outcome": "failed"}) == 1
+    assert registry.get_sample_value("facet_releases_loaded") == 2

@@ -201,12 +201,13 @@ def retire(
     if as_json:
         print_json(asdict(done))
     elif done.retire_at is not None:
-        echo(f"release {done.release} is retired at {done.retire_at:%Y-%m-%d %H:%M %Z}, unless it is activated before")
+        at = f"{done.retire_at:%Y-%m-%d %H:%M %Z}"
+        echo(f"release {done.release} will be retired at {at}, unless it is activated before")
     else:
         rows = ", ".join(f"{count:,} of {table}" for table, count in done.rows.items()) or "none"
         echo(
             f"release {done.release} is retired; rows deleted: {rows}; {done.store_bytes / MB:,.1f} MB of the release "
-            f"store; {done.cancelled:,} units cancelled; its crops are removed by upkeep"
+            f"store; {done.crops:,} strips of crops; {done.cancelled:,} units cancelled"
         )
 
 

@@ -12,6 +12,7 @@ from db.schema.totals import count_people
 from models.release import DEFAULT
 from tests.integration.worker.conftest import made_manifest
 from worker.config import Settings
+from worker.deployment.tasks import Upkeep
 from worker.errors import UsageError
 from worker.identity.gallery import Gallery
 from worker.identity.identifier import identify_pending
@@ -21,6 +22,8 @@ from worker.releases.folders import ReleaseFolders
 from worker.releases.records import read_history
 from worker.releases.registering import register_folder
 from worker.releases.retiring import RetireOptions, continue_retirements, due_retirements, retire
+from worker.storage.crops import CropStore
+from worker.storage.database import Database
 
 TABLES = (
     "media_file", "analysis", "unit", "face", "crop_strip", "scene_cut", "face_embedding", "prediction", "appearance",
@@ -35,13 +38,14 @@ def folders(archive, tmp_path):
 
 
 @pytest.fixture
-def seen(crowd):
+def seen(crowd, folders):
     """An archive of photos with people and all answers of the first release."""
     for somebody in range(8):
         crowd.photo(somebody, (somebody + 1) % 8)
     crowd.photo(*range(5))
     identify(crowd, crowd.release)
     answer(crowd, crowd.release)
+    write_crops(crowd, crowd.release, folders)
     crowd.session.commit()
     return crowd
 
@@ -92,6 +96,24 @@ def embed(crowd, release):
         )  # fmt: skip
 
 
+def write_crops(crowd, release, folders):
+    """Write a strip of crops for each unit of a release."""
+    strips = crowd.session.execute(
+        text("""INSERT INTO crop_strip (unit_id, strip_no, uri)
+                SELECT unit_id, 0, left(sha256, 2) || '/' || sha256 || '/' || analysis_id || '/0-1-0.png'
+                FROM unit JOIN analysis USING (analysis_id) JOIN media_file USING (media_id)
+                WHERE release_id = :r RETURNING uri"""),
+        {"r": release.release_id},
+    )
+    store = CropStore(folders.config.crops)
+    for (uri,) in strips:
+        store.write(uri, np.zeros((1, 8, 8, 3), np.uint8))
+
+
+def folders_of_crops(folders):
+    return {path.parent for path in (folders.config.home / "crops").rglob("*.png")}
+
+
 def rows(crowd, tables=TABLES):
     with crowd.archive_sessions.begin() as session:
         return {table: sorted(session.scalars(text(f"SELECT t::text FROM {table} t"))) for table in tables}
@@ -119,11 +141,7 @@ def other(seen, archive, folders, request):
     if part == "detector":
         for media_id in list(seen.files):
             seen.analyse(media_id, release=release)
-        seen.session.execute(
-            text("""INSERT INTO crop_strip (unit_id, strip_no, uri)
-                    SELECT unit_id, 0, 'x' FROM unit WHERE release_id = :r"""),
-            {"r": release.release_id},
-        )
+        write_crops(seen, release, folders)
         identify(seen, release)
     elif part == "trunk":
         embed(seen, release)
@@ -158,8 +176,8 @@ def test_the_archive_is_as_if_it_had_never_been(seen, other, folders, archive):
             {"finder": release.finder_id, "ours": archive.ids.finder_id},
         ).one()
         assert left == ((len(new), True) if new else (0, None))
-        noted = session.execute(text("SELECT count(*) FROM file_removal WHERE kind = 'crops'")).scalar_one()
-        assert noted == len(new)
+        assert done.crops == len(new)
+        assert len(folders_of_crops(folders)) == len(before["crop_strip"])
         (entry,) = [one for one in read_history(session, release.release_id) if one.action == "retire"]
         assert entry.reason == "old"
     again = retire(folders, "other")
@@ -291,6 +309,20 @@ def test_later_means_later_unless_it_is_activated(archive, folders):
     with archive.sessions.begin() as session:
         assert find_release(session, str(due), or_retired=True).retired_at is not None
         assert [one.reason for one in read_history(session, due) if one.action == "retire"] == ["in a month"]
+
+
+@pytest.mark.parametrize("other", ["age"], indirect=True)
+def test_upkeep_retires_what_is_due(seen, other, folders, archive):
+    before, _ = other
+    upkeep = Upkeep(None, folders.config)
+    database = Database("", archive.sessions.kw["bind"], archive.sessions)
+    retire(folders, "other", RetireOptions(keep_days=1))
+    upkeep.retire_due(database)
+    assert rows(seen) != before
+    with archive.sessions.begin() as session:
+        session.execute(text("UPDATE release SET retire_at = now() WHERE retire_at > now()"))
+    upkeep.retire_due(database)
+    assert rows(seen) == before
 
 
 @pytest.mark.slow
