@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from worker.analysis.store.face_blocks import HEADS
 from worker.reprocess.request import as_regex
 from worker.reprocess.target import IDENTITY
 
@@ -67,7 +68,7 @@ _APPEARANCES = """
         SELECT p.appearance_id, p.face_count {columns}
         FROM appearance AS p JOIN analysis AS a USING (analysis_id)
         JOIN media_file AS m ON m.media_id = a.media_id
-        WHERE p.trunk_id = :trunk_id AND a.finder_id = :finder_id AND a.is_current {scope}
+        WHERE p.trunk_id = :trunk_id AND p.embedding IS NOT NULL AND a.finder_id = :finder_id AND a.is_current {scope}
     ) AS every
     WHERE {any}"""
 _APPEARANCE_COLUMN = """,
@@ -77,7 +78,7 @@ _APPEARANCE_COLUMN = """,
                    SELECT FROM face_embedding AS e
                    WHERE e.appearance_id = p.appearance_id AND e.trunk_id = :trunk_id AND e.embedding IS NOT NULL
                      AND NOT EXISTS (SELECT FROM prediction AS q
-                                     WHERE q.face_id = e.face_id AND q.reading_id = {reading_id})) AS w{n}"""
+                                     WHERE q.face_id = e.face_id AND q.reading_id = {reading_id})) AS {w}"""
 
 _UNJOINED = """
     CREATE TEMPORARY TABLE unjoined ON COMMIT DROP AS
@@ -145,6 +146,11 @@ class Lacking:
         """Columns of the faces' temporary table with their tasks."""
         return {"w_identity": IDENTITY, **self.tasks}
 
+    @property
+    def appearance_columns(self) -> dict[str, str]:
+        """Columns of the appearances' temporary table with their tasks: of heads that appearances aggregate."""
+        return {column: task for column, task in self.tasks.items() if task in HEADS}
+
     def find_faces(self) -> int:
         """Write kept faces that lack something to the table ``lacking``; return their number."""
         heads = list(self._target.heads.values())
@@ -166,13 +172,12 @@ class Lacking:
 
     def find_appearances(self) -> int:
         """Write appearances that lack an answer of a head to the table ``lacking_appearances``; return their number."""
-        heads = list(self._target.heads.values())
-        if not heads:
+        heads = self._target.heads
+        shown = {column: heads[task].reading_id for column, task in self.appearance_columns.items()}
+        if not shown:
             return 0
-        columns = (_APPEARANCE_COLUMN.format(n=n, reading_id=head.reading_id) for n, head in enumerate(heads))
-        statement = _APPEARANCES.format(
-            columns="".join(columns), any=" OR ".join(f"w{n}" for n in range(len(heads))), scope=self._scope()
-        )
+        columns = (_APPEARANCE_COLUMN.format(w=column, reading_id=reading) for column, reading in shown.items())
+        statement = _APPEARANCES.format(columns="".join(columns), any=" OR ".join(shown), scope=self._scope())
         self._run(statement)
         return int(self._session.execute(text("SELECT count(*) FROM lacking_appearances")).scalar_one())
 

@@ -140,7 +140,7 @@ class _Planner:
         if self._lacking.find_unjoined():
             self._cut("joining", "analysis_id", {"true": None})
         elif self._lacking.find_appearances():
-            self._cut("appearances", "appearance_id", dict(self._lacking.tasks))
+            self._cut("appearances", "appearance_id", dict(self._lacking.appearance_columns))
         if self._planned.batches:
             return
         appearances, faces = self._lacking.count_without_person()

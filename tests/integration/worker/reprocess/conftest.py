@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     Weights = dict[str, dict[str, Tensor]]
 
 AGE = BranchSpec(task="age", kind="age", labels=tuple(map(str, range(117))), depths=("embedding",))
-KEPT = ("gender", "emotion", "attributes")
+KEPT = ("gender", "emotion", "emotion7", "attributes")  # appearances aggregate all but emotion7
 
 # One row a face and task; keys are places, so that rows of two databases can be compared.
 ROWS = """
