@@ -72,8 +72,9 @@ def read_content(url: str) -> Content:
         }
         grouped: dict[tuple[str, int], list[tuple[list[float], list[float], str | None]]] = {}
         rows = connection.execute("""
-            SELECT m.sha256, f.frame_index, f.x1, f.y1, f.x2, f.y2, f.embedding::text, f.dropped_reason
-            FROM facet.face f JOIN facet.media_file m USING (media_id) JOIN facet.analysis a USING (analysis_id)
+            SELECT m.sha256, f.frame_index, f.x1, f.y1, f.x2, f.y2, e.embedding::text, f.dropped_reason
+            FROM facet.face f JOIN facet.analysis a USING (analysis_id) JOIN facet.media_file m USING (media_id)
+            LEFT JOIN facet.face_embedding e USING (face_id)
             WHERE a.sampling <> '1/s' AND m.sealed_at IS NULL ORDER BY 1, 2, 3, 4""")
         for sha, frame, x1, y1, x2, y2, embedding, dropped in rows:
             vector = json.loads(embedding) if embedding else [0.0] * 128
