@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from worker.analysis.store.face_rows import _answers, _face_numbers
+from worker.analysis.store.face_rows import _face_numbers, answers
 from worker.types import HeadRows
 
 
@@ -17,26 +17,26 @@ def test_the_faces_of_a_frame_are_numbered_from_zero(frames, numbers):
     assert _face_numbers(np.array(frames, np.int64)).tolist() == numbers
 
 
-def answers(task, head, rows=(0, 1)):
-    found = _answers(task, [(head, np.array(rows))])
+def given(task, head, rows=(0, 1)):
+    found = answers(task, [(head, np.array(rows))])
     return {name: value for name, value in found.items() if value is not None}
 
 
 def test_a_prediction_below_its_threshold_is_unknown_and_keeps_its_confidence():
     probabilities, codes = np.array([[0.25, 0.75], [0.5, 0.5]], np.float32), np.array([[9, 8], [7, 6]], np.uint16)
     unsure = HeadRows(("male", "female"), probabilities, abstains=np.array([False, True]), codes=codes)
-    found = answers("gender", unsure)
+    found = given("gender", unsure)
     assert found["label"] == ["female", "unknown"]
     assert found["confidence"].tolist() == [0.75, 0.5]
     assert found["scores"].tolist() == codes.tolist()
-    assert answers("gender", HeadRows(("male", "female"), probabilities, codes=codes))["label"] == ["female", "male"]
+    assert given("gender", HeadRows(("male", "female"), probabilities, codes=codes))["label"] == ["female", "male"]
 
 
 def test_a_prediction_of_attributes_or_of_an_age_has_no_label():
     codes = np.array([[1, 2]], np.uint16)
     attributes = HeadRows(("hat", "beard"), np.array([[0.125, 0.75]], np.float32), codes=codes)
-    assert answers("attributes", attributes, (0,)).keys() == {"scores"}
+    assert given("attributes", attributes, (0,)).keys() == {"scores"}
     years = HeadRows((), np.zeros((1, 0), np.float32), *np.array([[30], [25], [36]], np.float32), codes=codes)
-    found = answers("age", years, (0,))
+    found = given("age", years, (0,))
     assert found.keys() == {"scores", "value", "low", "high"}
     assert (found["value"], found["low"], found["high"]) == (30, 25, 36)
