@@ -946,7 +946,7 @@ FROM (
             count(*) FILTER (WHERE k.change = 'changed') AS changed,
             count(k.shift) AS values,
             avg(k.shift)::double precision AS shift,
-            coalesce(stddev_samp(k.shift), 0)::double precision AS deviation
+            stddev_samp(k.shift)::double precision AS deviation
         FROM facet.release_changes AS k
         JOIN facet.face AS f USING (face_id)
         LEFT JOIN facet.prediction AS gender ON gender.face_id = k.face_id AND gender.reading_id = (
@@ -977,8 +977,8 @@ COMMENT ON COLUMN facet.release_drift.share IS 'Share of the faces whose answer 
 COMMENT ON COLUMN facet.release_drift.share_low IS 'Lower end of its 95 % interval.';
 COMMENT ON COLUMN facet.release_drift.share_high IS 'Upper end of its 95 % interval.';
 COMMENT ON COLUMN facet.release_drift.shift IS 'Mean shift of the value; null for a head of labels.';
-COMMENT ON COLUMN facet.release_drift.shift_low IS 'Lower end of its 95 % interval.';
-COMMENT ON COLUMN facet.release_drift.shift_high IS 'Upper end of its 95 % interval.';
+COMMENT ON COLUMN facet.release_drift.shift_low IS 'Lower end of its 95 % interval; null for one face.';
+COMMENT ON COLUMN facet.release_drift.shift_high IS 'Upper end of its 95 % interval; null for one face.';
 COMMENT ON COLUMN facet.release_drift.release_id IS 'Number of the other release.';
 
 

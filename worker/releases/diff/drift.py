@@ -53,7 +53,7 @@ class GroupDrift:
     changed: Interval
     """Share of the faces whose answer changed (Wilson)."""
     shift: Interval | None
-    """Mean shift of a numeric answer (normal)."""
+    """Mean shift of a numeric answer (normal); None for labels, and for a single face, which has no interval."""
 
 
 def drift(session: Session, head: str, before: ReleaseIds, after: ReleaseIds) -> list[GroupDrift]:
@@ -66,8 +66,8 @@ def drift(session: Session, head: str, before: ReleaseIds, after: ReleaseIds) ->
 def _drift(head: str, row: Row[tuple[object, ...]]) -> GroupDrift:
     faces, changed = int(row.faces), int(row.changed)
     shift = None
-    if row.values:
-        half = Z * float(row.deviation or 0) / math.sqrt(row.values)
+    if row.values > 1:
+        half = Z * float(row.deviation) / math.sqrt(row.values)
         shift = Interval(value=float(row.mean), low=float(row.mean) - half, high=float(row.mean) + half)
     return GroupDrift(head=head, group=_group(row), faces=faces, changed=wilson(changed, faces), shift=shift)
 
