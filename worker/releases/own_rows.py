@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Self
 from sqlalchemy import text
 
 from db.schema.totals import count_people
-from worker.identity.gallery import lock_people
 from worker.ledger.locks import lock_analyses
 
 if TYPE_CHECKING:
@@ -128,7 +127,6 @@ def delete_appearances(session: Session, own: OwnLayers, after: int) -> Batch:
     """Delete appearances of the trunk, or the answers of readings for appearances that stay."""
     if own.finder_id is not None or (own.trunk_id is None and not own.readings):
         return Batch(None)  # those of a finder go with their analyses
-    lock_people(session)
     last = session.execute(_LAST_APPEARANCE, {"after": after, "n": BATCH_APPEARANCES}).scalar()
     if last is None:
         return Batch(None)
@@ -144,7 +142,6 @@ def delete_people(session: Session, own: OwnLayers, after: int) -> Batch:
     """Delete the totals of readings and the gallery of the trunk, with people that nothing else knows."""
     if own.trunk_id is None and not own.readings:
         return Batch(None)
-    lock_people(session)
     last = session.execute(_LAST_PERSON, {"after": after, "n": BATCH_APPEARANCES}).scalar()
     if last is None:
         for table in ("regroup_proposal", "trunk_state"):
@@ -168,7 +165,6 @@ def delete_faces(session: Session, own: OwnLayers, after: int) -> Batch:
             break
         ids.append(row.analysis_id)
         faces += row.face_count
-    lock_people(session)  # before rows: deleting an appearance changes its person
     lock_analyses(session, ids)
     some = list(session.scalars(_SOME_FACES, {"ids": ids, "n": BATCH_FACES}))
     rows = _delete(session, _OF_FACES, {"faces": some})
@@ -188,6 +184,8 @@ STEPS: Mapping[str, Callable[[Session, OwnLayers, int], Batch]] = {
     "people": delete_people,
 }
 """In their order."""
+CHANGE_PEOPLE = frozenset({"appearances", "faces", "people"})
+"""Steps before which the caller takes the lock of people."""
 
 
 def _delete(session: Session, conditions: Mapping[str, str], parameters: dict[str, Any]) -> dict[str, int]:

@@ -17,9 +17,10 @@ from sqlalchemy import text
 from worker.erasure.files import Stores
 from worker.erasure.removal import Remover
 from worker.errors import UsageError
+from worker.identity.gallery import lock_people
 from worker.ledger.releases import find_release, lock_releases, record
 from worker.ledger.submission.cancel import cancel_job, cancel_release, has_open_units
-from worker.releases.own_rows import STEPS, OwnLayers
+from worker.releases.own_rows import CHANGE_PEOPLE, STEPS, OwnLayers
 from worker.releases.records import read_stored, store_name_of
 from worker.storage.crops import CropStore
 from worker.storage.transactions import run_transaction
@@ -50,6 +51,7 @@ _BEGIN = text("""
 _RENAME = text("""
     UPDATE layer SET fingerprint = 'retired ' || layer_id || ' ' || fingerprint WHERE layer_id = ANY(:ids)""")
 _STATE = text("SELECT retirement FROM release WHERE release_id = :id AND retirement IS NOT NULL FOR NO KEY UPDATE")
+_STEP = text("SELECT retirement ->> 'step' FROM release WHERE release_id = :id")
 _WRITE = text("UPDATE release SET retirement = cast(:state AS jsonb) WHERE release_id = :id")
 _PLAN = text("""
     UPDATE release SET retire_at = now() + make_interval(days => :days), retirement = cast(:reason AS jsonb)
@@ -212,8 +214,11 @@ def _cancel(sessions: sessionmaker[Session], release_id: int) -> int:
 
 def _step(session: Session, release_id: int) -> dict[str, Any] | None:
     """Delete one batch of rows; return the state of the retirement, or None where there is none."""
+    step = session.execute(_STEP, {"id": release_id}).scalar()
+    if step in CHANGE_PEOPLE:
+        lock_people(session)  # before all rows
     state: dict[str, Any] | None = session.execute(_STATE, {"id": release_id}).scalar()
-    if state is None or state["step"] not in STEPS:
+    if state is None or state["step"] not in STEPS or state["step"] != step:
         return state
     batch = STEPS[state["step"]](session, OwnLayers.of(state["own"]), state["position"])
     for table, count in batch.rows.items():
