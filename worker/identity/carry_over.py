@@ -91,10 +91,20 @@ class PlacedFaces(ArrayColumns):
         )
 
 
-def carried_people(session: Session, trunk_id: int, appearances: StoredAppearances) -> Ids:
-    """Return the (N,) person that each of N appearances has at its place under another trunk, -1 for none."""
+def carried_people(session: Session, trunk_id: int, appearances: StoredAppearances, source: int | None = None) -> Ids:
+    """Find the people that appearances have at their places under other trunks.
+
+    Args:
+        session: an open session.
+        trunk_id: trunk of the appearances.
+        appearances: N appearances.
+        source: the other trunk; None takes that of the views first, then the latest.
+
+    Returns:
+        (N,) person of each appearance, -1 for none.
+    """
     carried = np.full(len(appearances), -1, np.int64)
-    others = session.scalars(_OTHER_TRUNKS, {"trunk_id": trunk_id}).all()
+    others = [source] if source is not None else session.scalars(_OTHER_TRUNKS, {"trunk_id": trunk_id}).all()
     if not others or not len(appearances):
         return carried
     known = PlacedFaces.from_rows(read_rows(session, _KNOWN, _TYPES, _spans(appearances) | {"trunk_id": trunk_id}))

@@ -271,8 +271,10 @@ def _close(session: Session, gallery: Gallery, correction_id: int) -> None:
 
 
 def _trunks(session: Session) -> list[int]:
-    """Return all trunks: an undone correction is taken back under each, wherever its places are found."""
-    return list(session.scalars(text("SELECT layer_id FROM layer WHERE kind = 'trunk' ORDER BY layer_id")))
+    """Return all trunks, that of the views first: a correction is undone under each, wherever its places are found."""
+    statement = text("""SELECT layer_id FROM layer WHERE kind = 'trunk'
+                        ORDER BY layer_id = (SELECT trunk_id FROM release WHERE active) DESC NULLS LAST, layer_id""")
+    return list(session.scalars(statement))
 
 
 def _find(session: Session, correction_id: int | None) -> Row[tuple[int, int, datetime]]:

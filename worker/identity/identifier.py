@@ -19,7 +19,7 @@ from worker.identity.corrections.conflicts import find_violations
 from worker.identity.corrections.name_assignment import people_of, store_names
 from worker.identity.corrections.replay import replay
 from worker.identity.gallery import Gallery, lock_people, refresh_people, try_lock_people
-from worker.identity.placing import place
+from worker.identity.placing import move_appearances, place
 from worker.identity.stored_appearances import COLUMN_TYPES, COLUMNS, StoredAppearances, read_appearances
 from worker.ledger import identify_attempts
 from worker.ledger.identify_attempts import MAX_ATTEMPTS
@@ -263,12 +263,20 @@ def show_release(session: Session, wanted: str, switch: Switch | None = None) ->
         UsageError: no release has this number or name, or several have the name.
     """
     lock_people(session)
+    before = find_active(session)
     name = activate(session, wanted, switch)
     gallery = Gallery(active_release(session)[0].trunk_id)
     catch_up(session, gallery)
-    enforce(session, gallery, replay(read_corrections(session, gallery.trunk_id)))
+    corrections = replay(read_corrections(session, gallery.trunk_id))
+    enforce(session, gallery, corrections, None if before is None else before.trunk_id)
     count_people(session)
     return name
+
+
+def follow_corrections(session: Session, gallery: Gallery) -> None:
+    """Apply the corrections that were made under the trunk of the views since; the caller holds the lock of people."""
+    enforce(session, gallery, replay(read_corrections(session, gallery.trunk_id)))
+    count_people(session)
 
 
 def corrections_in(session: Session, trunk_id: int, media: Ids) -> ReplayedCorrections | None:
@@ -276,21 +284,55 @@ def corrections_in(session: Session, trunk_id: int, media: Ids) -> ReplayedCorre
     return replay(read_corrections(session, trunk_id)) if has_anchors(session, media) else None
 
 
-def enforce(session: Session, gallery: Gallery, corrections: ReplayedCorrections | None) -> None:
+def enforce(
+    session: Session, gallery: Gallery, corrections: ReplayedCorrections | None, source: int | None = None
+) -> None:
     """Reassign appearances that violate a correction, then restore names.
 
     A person has one name under all trunks: it follows the appearances that the views show.
+
+    Args:
+        session: an open session.
+        gallery: the people of the trunk.
+        corrections: the active corrections; None where no correction is concerned.
+        source: the trunk under which the corrections were made, so that they lead to the same people here; None for
+            that of the views.
     """
     if corrections is None:
         return
+    active = find_active(session)
+    shown = None if active is None else active.trunk_id
+    source = shown if source is None else source
     person = people_of(session, corrections.appearance)
     violating = find_violations(corrections, person)
+    if len(violating) and source not in (None, gallery.trunk_id):
+        _follow(session, gallery.trunk_id, source, _with_groups(corrections, violating))
+        person = people_of(session, corrections.appearance)
+        violating = find_violations(corrections, person)
     if len(violating):
         place(session, gallery, read_appearances(session, violating), corrections)
         person = people_of(session, corrections.appearance)
-    active = find_active(session)
-    if active is not None and active.trunk_id == gallery.trunk_id:
+    if shown == gallery.trunk_id:
         store_names(session, corrections, person)
+
+
+def _with_groups(corrections: ReplayedCorrections, appearances: Ids) -> Ids:
+    """Return appearances, all that corrections make one person with them, and all that they separate from these."""
+    groups = corrections.group[np.isin(corrections.appearance, appearances)]
+    apart = corrections.cannot_link[np.isin(corrections.cannot_link, groups).any(axis=1)]
+    groups = np.concatenate([groups, apart.ravel()])
+    members: Ids = corrections.appearance[np.isin(corrections.group, groups)]
+    return members
+
+
+def _follow(session: Session, trunk_id: int, source: int | None, appearances: Ids) -> None:
+    """Give appearances the people that they have at their places under another trunk."""
+    stored = read_appearances(session, appearances)
+    people = carried_people(session, trunk_id, stored, source)
+    moved = (people >= 0) & (stored.person >= 0) & (people != stored.person)
+    if moved.any():
+        move_appearances(session, stored.appearance[moved], people[moved])
+        refresh_people(session, trunk_id, np.concatenate([stored.person[moved], people[moved]]))
 
 
 def retire_superseded(session: Session, gallery: Gallery) -> None:

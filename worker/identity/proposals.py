@@ -12,8 +12,9 @@ from sqlalchemy import text
 from db.bulk.arrays import read_rows, write_rows
 from worker.errors import UsageError
 from worker.identity.gallery import Gallery, lock_people
-from worker.identity.identifier import change_people, identify_all
+from worker.identity.identifier import change_people, follow_corrections, identify_all
 from worker.identity.regroup import Regrouping, apply, compute, is_current, leave_out_changed, take_snapshot
+from worker.ledger.releases import find_active
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -86,6 +87,9 @@ def regroup_people(sessions: sessionmaker[Session], trunk_id: int, alarm: Alarm,
 
     People who were changed while it was computed are left as they are; the rest is applied.
 
+    This prepares a new trunk: appearances without a person first get those of their places, and corrections that were
+    made under the trunk of the views are followed. The result is what the new trunk sees otherwise.
+
     Args:
         sessions: of the database.
         trunk_id: the trunk.
@@ -95,6 +99,7 @@ def regroup_people(sessions: sessionmaker[Session], trunk_id: int, alarm: Alarm,
     started = time.monotonic()
     gallery = Gallery(trunk_id)
     identify_all(sessions, gallery)
+    change_people(sessions, "regroup", gallery, lambda session: _follow(session, gallery))
     with sessions() as session:
         session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         snapshot = take_snapshot(session, trunk_id)
@@ -106,6 +111,13 @@ def regroup_people(sessions: sessionmaker[Session], trunk_id: int, alarm: Alarm,
         return _conclude(session, gallery, fitting, None if force else alarm.reason(fitting), started)
 
     return change_people(sessions, "regroup", gallery, conclude)
+
+
+def _follow(session: Session, gallery: Gallery) -> None:
+    lock_people(session)
+    active = find_active(session)
+    if active is not None and active.trunk_id != gallery.trunk_id:
+        follow_corrections(session, gallery)
 
 
 def _conclude(

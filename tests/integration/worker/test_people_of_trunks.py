@@ -142,15 +142,44 @@ def test_corrections_go_along_and_are_undone_under_both(crowd, people, process):
     assert crowd.names() == {people[2]: "Cyd"}
 
 
-def test_a_correction_made_later_waits_for_the_activation(crowd, people, process):
+@pytest.mark.parametrize("follows", ["activation", "regrouping", "identification"])
+def test_corrections_made_later_lead_to_the_same_people(crowd, people, process, archive, follows):
+    crowd.photo(1)
+    identify(crowd)
     other = process()
     identify(crowd, other)
     before = crowd.who(other)
-    correct.merge_people(crowd.session, people[:2])
+    correct.merge_people(crowd.session, people[:2])  # the second has more appearances
+    new = correct.split_person(crowd.session, people[2], crowd.ids(people[2])[:2]).person_id
+    correct.not_person(crowd.session, people[0], crowd.ids(people[0])[-1:])
     assert crowd.who(other) == before
-    show_release(crowd.session, "other")
+    assert new in crowd.who().values()
+    if follows == "activation":
+        show_release(crowd.session, "other")
+    elif follows == "regrouping":
+        crowd.session.commit()
+        assert regroup_people(archive.sessions, other.trunk_id, ALWAYS).changed == 0
+        crowd.session.commit()
+    else:
+        crowd.analyse(1)
+        identify(crowd)
+        process([1])
+        identify(crowd, other)
     assert crowd.who(other) == crowd.who() != before
-    assert [told.lost for told in read_history(crowd.session)] == [0]
+    assert [told.lost for told in read_history(crowd.session)] == [0, 0, 0]
+
+
+def test_corrections_made_under_a_release_hold_after_the_one_before_is_back(crowd, people, process):
+    other = process()
+    identify(crowd, other)
+    correct.name_person(crowd.session, people[0], "Ada")
+    show_release(crowd.session, "other")
+    correct.merge_people(crowd.session, [people[1], people[0]])
+    new = correct.split_person(crowd.session, people[2], crowd.ids(people[2], other)[:2]).person_id
+    assert show_release(crowd.session, "test") == "test"
+    assert crowd.who() == crowd.who(other)
+    assert len(crowd.ids(new)) == 2
+    assert crowd.names() == {people[1]: "Ada"}
 
 
 def disagree(crowd, other, somebody, as_somebody, files):
