@@ -212,10 +212,12 @@ class Effort:
     """JSON: time spent in each stage."""
 
 
-# FOR SHARE: the release cannot be retired before the transaction that stores these rows has ended.
+# FOR SHARE: the release cannot be retired before the transaction that stores these rows has ended. The faces of a batch
+# count as planned.
 _FINISH = text("""
     UPDATE unit SET state = :state, last_error = :note, finished_at = now(), lease_until = NULL,
-        frame_count = :frames, face_count = :faces, stage_seconds = cast(:seconds AS jsonb)
+        frame_count = :frames, stage_seconds = cast(:seconds AS jsonb),
+        face_count = CASE stage WHEN 'reprocess' THEN face_count ELSE :faces END
     WHERE unit_id = :unit_id AND token = :token AND state = 'leased' AND EXISTS (
         SELECT FROM release r WHERE r.release_id = unit.release_id AND r.retired_at IS NULL FOR SHARE)
     RETURNING 1""")

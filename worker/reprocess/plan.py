@@ -51,6 +51,7 @@ _NOTE = text("UPDATE job SET options = options || cast(:options AS jsonb), writt
 _OPEN_FILES = text("""
     SELECT EXISTS (SELECT FROM job_item JOIN analysis USING (analysis_id)
                    WHERE job_id = :job_id AND state = 'pending')""")
+_IS_ACTIVE = text("SELECT EXISTS (SELECT FROM release WHERE active AND trunk_id = :trunk_id)")
 _END = text("""
     UPDATE job SET submission = :how, finished_at = now(), written_at = now() WHERE job_id = :job_id""")
 _FORGET = text("DELETE FROM reprocess_face WHERE job_id = :job_id")
@@ -143,6 +144,8 @@ class _Planner:
             self._cut("appearances", "appearance_id", dict(self._lacking.appearance_columns))
         if self._planned.batches:
             return
+        if self._session.execute(_IS_ACTIVE, {"trunk_id": self._target.ids.trunk_id}).scalar_one():
+            return  # workers identify them at any time
         appearances, faces = self._lacking.count_without_person()
         if appearances and not self._has_open_files():
             values = self._values("people") | {"faces": faces}

@@ -15,7 +15,7 @@ from worker.ledger.leases import LeaseHolder
 from worker.ledger.status.job_status import read_status
 from worker.ledger.submission.cancel import cancel_job
 from worker.ledger.submission.pausing import pause_job, resume_job
-from worker.ledger.units import Effort, fail_unit, finish_unit, heartbeat, lease_units, quarantine_exhausted
+from worker.ledger.units import fail_unit, finish_unit, heartbeat, lease_units, quarantine_exhausted
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -90,7 +90,7 @@ def test_a_result_counts_as_planned_and_only_under_its_token(archive: Archive) -
         finish_unit(session, replace(batch, token=batch.token - 1), "done")
     with archive.sessions.begin() as session:
         assert heartbeat(session, [batch], 60.0) == 1
-        finish_unit(session, batch, "done", effort=Effort(faces=batch.face_count))
+        finish_unit(session, batch, "done")
     assert sums(archive, job_id) | {"pending": 100, "done": 100} == sums(archive, job_id)
 
 
@@ -209,7 +209,7 @@ def test_progress_of_a_reprocess_job_is_that_of_its_faces(archive: Archive) -> N
     batch = take(archive)
     assert batch is not None
     with archive.sessions.begin() as session:
-        finish_unit(session, batch, "done", effort=Effort(faces=batch.face_count))
+        finish_unit(session, batch, "done")
         session.execute(
             text("INSERT INTO reprocess_gap VALUES (:job, :analysis, 'no_source: made', 100)"),
             {"job": job_id, "analysis": analysis},

@@ -144,7 +144,7 @@ def end_batch(session: Session, batch: Batch, seconds: Mapping[str, float]) -> N
         LeaseLostError: another worker holds or ended the batch.
     """
     spent = json.dumps({stage: round(one, 4) for stage, one in seconds.items()})
-    finish_unit(session, batch, "done", effort=Effort(faces=batch.face_count, stage_seconds=spent))
+    finish_unit(session, batch, "done", effort=Effort(stage_seconds=spent))
 
 
 def retry_races(attempt: Callable[[], int]) -> int:
