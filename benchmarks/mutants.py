@@ -5,7 +5,8 @@
 
 Works on a copy of the tree, so that the checkout stays as it is and child processes see a change too. A process that
 has loaded the libraries forks for each change and runs the tests there until the first one fails. All runs share one
-PostgreSQL a job. A run that computes many times as long as the unchanged one, or waits for minutes, counts as noticed.
+PostgreSQL a job. A run that computes many times as long as the unchanged one, or waits for minutes, counts as noticed;
+the table says how many these were: many of them tell of a machine that is too busy for the run.
 
 mutmut 3 changes nothing outside functions, where the SQL of ledger, store and erasure stands, and has one choice of
 tests for all files; cosmic-ray changes no strings at all, edits the checkout in place and starts an interpreter, torch
@@ -45,7 +46,7 @@ HEAVY = (
     "alembic.command", "pgvector.sqlalchemy", "pydantic_settings", "PIL.Image", "fsspec", "rich.console", "psutil",
 )  # fmt: skip
 """Libraries that are loaded once; of Facet's own packages none, since they change."""
-NOTICED, NO_TESTS = 1, 5  # pytest's exit statuses
+HUNG = -1  # instead of an exit status
 MIN_CPU_SECONDS = 20
 SLOWER = 5  # a run that computes so many times as long as the unchanged one hangs
 MAX_SECONDS = 300  # for a run that waits: long, since the machine may be busy
@@ -63,6 +64,8 @@ class Mutant:
     line: int
     text: str
     noticed: bool
+    hung: bool
+    """Noticed because time was over, not because a test failed."""
     seconds: float
 
 
@@ -227,7 +230,8 @@ def _area(options: Options, name: str, area: Area) -> Iterator[Mutant]:
         before = _children_seconds()
         with _changed(path, mutation.apply(source), source):
             status = _tests(area, options.tree.parent / "out", limit)
-        mutant = Mutant(name, file, mutation.line, text, bool(status), round(_children_seconds() - before, 1))
+        spent = round(_children_seconds() - before, 1)
+        mutant = Mutant(name, file, mutation.line, text, bool(status), status == HUNG or os.WIFSIGNALED(status), spent)
         if not status:
             print(f"  {file}:{mutation.line} {text}", file=sys.stderr, flush=True)
         yield mutant
@@ -262,7 +266,7 @@ def _children_seconds() -> float:
 
 
 def _tests(area: Area, out: Path, limit: int) -> int:
-    """Run the tests of an area in a fork; 0 where all pass, and something else where a test fails or time is over."""
+    """Run the tests of an area in a fork; 0 where all pass, HUNG where time is over, else how the fork ended."""
     shutil.rmtree(".hypothesis", ignore_errors=True)  # what one change failed on would be tried first on the next
     process = _fork(lambda: _pytest(area, out, limit))
     deadline = time.monotonic() + MAX_SECONDS
@@ -274,7 +278,7 @@ def _tests(area: Area, out: Path, limit: int) -> int:
     finally:  # also where the job is stopped: a test holds the pipe open that keeps PostgreSQL up
         _sweep(process)
         _end(process, signal.SIGKILL)
-    return status if ended else NOTICED
+    return status if ended else HUNG
 
 
 def _pytest(area: Area, out: Path, limit: int) -> int:
@@ -298,7 +302,7 @@ def _sweep(group: int) -> None:
 
 def show(found: list[Mutant]) -> None:
     """Print the table, then each change that nobody noticed."""
-    print("| area | changes | noticed | share | seconds |\n|---|---|---|---|---|")
+    print("| area | changes | noticed | of these hung | share | seconds |\n|---|---|---|---|---|---|")
     for name in dict.fromkeys(one.area for one in found):
         print(_row(name, [one for one in found if one.area == name]))
     if found:
@@ -309,8 +313,9 @@ def show(found: list[Mutant]) -> None:
 
 
 def _row(name: str, found: list[Mutant]) -> str:
-    noticed = sum(one.noticed for one in found)
-    return f"| {name} | {len(found)} | {noticed} | {noticed / len(found):.0%} | {sum(m.seconds for m in found):.0f} |"
+    noticed, hung = sum(one.noticed for one in found), sum(one.hung for one in found)
+    seconds = sum(one.seconds for one in found)
+    return f"| {name} | {len(found)} | {noticed} | {hung} | {noticed / len(found):.0%} | {seconds:.0f} |"
 
 
 if __name__ == "__main__":
