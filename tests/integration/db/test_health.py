@@ -7,6 +7,7 @@ from sqlalchemy import text
 
 from db.engine import make_engine, session_factory
 from db.status import health
+from worker.ledger.releases import code_version
 from worker.ledger.status.health import check_units, run_health_checks
 
 
@@ -47,10 +48,11 @@ def test_a_lease_that_ran_out_and_a_suspect(session):
     assert any("1 units failed and are tried again" in one for one in run_health_checks(session))
 
 
-def test_files_of_a_release_that_no_worker_serves(session):
-    assert not any("not the active one" in one for one in run_health_checks(session))
-    session.execute(text("UPDATE release SET active = false"))
-    assert any("not the active one" in one for one in run_health_checks(session))
+def test_files_of_a_release_that_another_version_of_the_program_computes(session):
+    session.execute(text("UPDATE release SET code_version = :ours"), {"ours": code_version()})
+    assert not any("files wait for release" in one for one in run_health_checks(session))
+    session.execute(text("UPDATE release SET code_version = '0+pipeline999'"))
+    assert any("version 0+pipeline999 of the program computes" in one for one in run_health_checks(session))
 
 
 def test_an_empty_ledger_is_healthy(session):

@@ -105,7 +105,7 @@ def test_others_may_not_even_connect(urls, database_url):
 
 def test_a_worker_does_all_its_work_without_changing_tables(urls, tmp_path):
     """Submission, analysis, cancelling, erasure, regrouping and looking on, as the worker's login."""
-    from worker.analysis.runner import Worker, load
+    from worker.analysis.runner import Worker
     from worker.cli.analyze import submit_paths
     from worker.config import Settings
     from worker.erasure.erase import Eraser
@@ -116,13 +116,14 @@ def test_a_worker_does_all_its_work_without_changing_tables(urls, tmp_path):
     from worker.ledger.status.job_status import read_status
     from worker.ledger.submission.cancel import cancel_job
     from worker.ledger.submission.job import Submission
+    from worker.releases.folders import load_own
     from worker.storage.crops import CropStore
     from worker.storage.database import open_database
 
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
     config = Settings(home=tmp_path / "home", database_url=urls["facet_work"], decoders=1)
     with open_database(config) as database:
-        worker = Worker(config, database, load(config))
+        worker = Worker(config, database, load_own(config))
         submission = Submission(name="a", release=worker.ids, frames_per_second=2.0, unit_seconds=60.0)
         job_id = submit_paths(config, database, [str(tmp_path / "a.png")], submission)
         worker.drain(threading.Event())
