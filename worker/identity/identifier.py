@@ -326,7 +326,7 @@ def _with_groups(corrections: ReplayedCorrections, appearances: Ids) -> Ids:
 
 
 def _follow(session: Session, trunk_id: int, source: int | None, appearances: Ids) -> None:
-    """Give appearances the people that they have at their places under another trunk."""
+    """Assign to appearances the people that they have at their places under another trunk."""
     stored = read_appearances(session, appearances)
     people = carried_people(session, trunk_id, stored, source)
     moved = (people >= 0) & (stored.person >= 0) & (people != stored.person)

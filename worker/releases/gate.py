@@ -46,7 +46,7 @@ class Check:
     name: str
     ok: bool
     found: str
-    """What was found, beside what is expected."""
+    """The figures found, beside those expected."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class GateResult:
 
     @property
     def refusals(self) -> tuple[str, ...]:
-        """What is in the way, a sentence each."""
+        """The checks that do not hold, a sentence each."""
         return tuple(f"{check.name}: {check.found}" for check in self.checks if not check.ok)
 
     def as_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a release lacks, and from which source it can be had: the one place where these queries are written.
+"""Rows that a release lacks, and the source of each: the one place where these queries are written.
 
 The source of a face is the cheapest that gives what a fresh analysis would give: scores that another reading of the
 head stored, the stored embedding, the crop, the file (whose crop is cut again). A face without any is a gap.

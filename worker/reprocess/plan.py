@@ -192,7 +192,7 @@ class _Planner:
             self._planned.by_way[way] = faces
 
     def _note_progress(self) -> None:
-        """Give a job up whose batches fill in nothing."""
+        """Abandon a job whose batches fill in nothing."""
         planned = dict(sorted(self._planned.by_way.items()))
         same = bool(planned) and self._options.get("planned") == planned
         stalled = int(self._options.get("stalled", 0)) + 1 if same else 0

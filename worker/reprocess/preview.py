@@ -57,7 +57,7 @@ _CORRECTIONS = text("""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WayPreview:
-    """What one way would take."""
+    """The cost of one way."""
 
     way: str
     faces: int
@@ -70,7 +70,7 @@ class WayPreview:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
-    """What a reprocessing would do."""
+    """The preview of a reprocessing."""
 
     release: str
     ways: list[WayPreview]

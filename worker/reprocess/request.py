@@ -1,4 +1,4 @@
-"""What a reprocess job is asked to do, and the row that keeps it."""
+"""The request of a reprocess job, and the row that keeps it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ _SAMPLE = text("""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReprocessRequest:
-    """What is to be filled in, and how."""
+    """Rows to fill in, and how."""
 
     release_id: int
     tasks: tuple[str, ...] | None = None

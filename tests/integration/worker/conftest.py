@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 from sqlalchemy import text
 
 from db.bulk.rows import allocate_ids, copy_rows
 from db.engine import make_engine, session_factory
 from models.branches import BranchSpec
 from models.manifest import DETECTOR_FILE, TRUNK_FILE, Manifest, branch_file
+from models.readings import interpret
+from worker.analysis.results import DetectedFaces, UnitResult
 from worker.analysis.store.face_rows import CompleteUnit, store_rows
 from worker.analysis.store.rows import end_unit
 from worker.ingest import FoundFile
@@ -22,14 +25,13 @@ from worker.ledger.releases import register_release
 from worker.ledger.submission.job import Submission, SubmitCounts
 from worker.ledger.submission.submit import submit
 from worker.ledger.units import Lease
-from worker.types import MediaInfo
+from worker.types import HeadRows, MediaInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from sqlalchemy.orm import Session, sessionmaker
 
-    from worker.analysis.results import UnitResult
     from worker.analysis.tracking.joining import Joined
     from worker.ledger.releases import ReleaseIds
 
@@ -52,6 +54,47 @@ def made_manifest(name: str, **files: str) -> Manifest:
     names = {"detector": DETECTOR_FILE, "trunk": TRUNK_FILE} | {head.task: branch_file(head.task) for head in HEADS}
     hashes = {file: hashlib.sha256(files.get(part, part).encode()).hexdigest() for part, file in names.items()}
     return Manifest(name=name, branches=HEADS, files=hashes)
+
+
+def answers(branch, logits):
+    """Return what a head says of some faces."""
+    output = interpret(branch, torch.from_numpy(logits).float())
+    numbers = [None if part is None else part.numpy() for part in (output.value, output.low, output.high)]
+    abstains = None if output.abstains is None else output.abstains.numpy()
+    codes = output.codes.numpy().astype(np.uint16)
+    return HeadRows(branch.labels, output.probabilities.numpy(), *numbers, abstains, codes)
+
+
+def made_result(branches, unit, frames, people=3, *, fps=2.0, at=0, seed=0):
+    """Return the result of a unit under some heads.
+
+    People side by side change at every tenth frame, and every ninth face is dropped.
+    """
+    rng = np.random.default_rng(seed)
+    looks = rng.normal(size=(people * (1 + (at + frames) // 10), 128))
+    parts = []
+    for start in range(at, at + frames, 7):
+        index = np.repeat(np.arange(start, min(start + 7, at + frames)), people)
+        place, count = np.tile(np.arange(people), len(index) // people), len(index)
+        embeddings = looks[index // 10 * people + place] + 3.0 * rng.normal(size=(count, 128)) / 128**0.5
+        embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
+        faces = DetectedFaces(
+            frame_index=index,
+            at_seconds=index / fps,
+            boxes=np.stack([150 * place, 9 + 0 * place, 150 * place + 80, 89 + 0 * place], 1).astype(np.float32),
+            landmarks=np.zeros((count, 5, 2), np.float32),
+            scores=np.full(count, 0.9, np.float32),
+            quality=rng.random(count).astype(np.float32),
+            dropped=tuple("profile" if n % 9 == 4 else None for n in range(count)),
+            frame_size=(640, 360),
+        )
+        heads = {}
+        for branch in branches:
+            heads[branch.task] = answers(branch, rng.normal(size=(count, len(branch.labels))))
+        parts.append(faces.inferred(embeddings.astype(np.float16).astype(np.float32), heads).stored(0, 0))
+    info = MediaInfo(kind=unit.kind, format="made", width=640, height=360)
+    cuts = tuple(n / fps for n in range(at, at + frames) if n % 10 == 0 and n)
+    return UnitResult(unit=unit, info=info, frame_count=frames, cuts_seconds=cuts, faces=tuple(parts))
 
 
 class TenMinutes:
@@ -125,6 +168,8 @@ class Archive:
         """Store a leased unit as the writer does; returns the numbers of its faces."""
         end_unit(session, result)
         return store_rows(session, [CompleteUnit(result, joined)], self.ids)
+
+    filled = staticmethod(made_result)
 
     def job(self) -> dict[str, int]:
         """Read the job's sums from the view that users read."""

@@ -8,14 +8,10 @@ import tracemalloc
 from contextlib import contextmanager
 from itertools import pairwise
 
-import numpy as np
 import pytest
-import torch
 from sqlalchemy import text
 
 from models.branches import BranchSpec
-from models.readings import interpret
-from worker.analysis.results import DetectedFaces, UnitResult
 from worker.analysis.store import face_blocks, finish
 from worker.analysis.store.finish import build_appearances
 from worker.analysis.store.finisher import Finisher
@@ -28,7 +24,6 @@ from worker.ledger.leases import LeaseHolder
 from worker.ledger.releases import HeadSpec
 from worker.ledger.submission import cancel
 from worker.storage.crops import CropStore
-from worker.types import HeadRows, MediaInfo
 
 BRANCHES = (
     BranchSpec(task="age", kind="age", labels=tuple(map(str, range(5))), depths=("embedding",)),
@@ -50,44 +45,6 @@ MEMBERS = """
     SELECT f.frame_index, f.face_no, p.ordinal FROM face f LEFT JOIN face_embedding e USING (face_id)
     LEFT JOIN appearance p USING (appearance_id)
     WHERE f.analysis_id = :id ORDER BY 1, 2"""
-
-
-def answers(branch, logits):
-    """Return what a head says of some faces."""
-    output = interpret(branch, torch.from_numpy(logits).float())
-    numbers = [None if part is None else part.numpy() for part in (output.value, output.low, output.high)]
-    abstains = None if output.abstains is None else output.abstains.numpy()
-    codes = output.codes.numpy().astype(np.uint16)
-    return HeadRows(branch.labels, output.probabilities.numpy(), *numbers, abstains, codes)
-
-
-def filled(unit, frames, people=3, *, fps=2.0, at=0, seed=0):
-    """Return the result of a unit: people side by side change at every tenth frame, every ninth face is dropped."""
-    rng = np.random.default_rng(seed)
-    looks = rng.normal(size=(people * (1 + (at + frames) // 10), 128))
-    parts = []
-    for start in range(at, at + frames, 7):
-        index = np.repeat(np.arange(start, min(start + 7, at + frames)), people)
-        place, count = np.tile(np.arange(people), len(index) // people), len(index)
-        embeddings = looks[index // 10 * people + place] + 3.0 * rng.normal(size=(count, 128)) / 128**0.5
-        embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
-        faces = DetectedFaces(
-            frame_index=index,
-            at_seconds=index / fps,
-            boxes=np.stack([150 * place, 9 + 0 * place, 150 * place + 80, 89 + 0 * place], 1).astype(np.float32),
-            landmarks=np.zeros((count, 5, 2), np.float32),
-            scores=np.full(count, 0.9, np.float32),
-            quality=rng.random(count).astype(np.float32),
-            dropped=tuple("profile" if n % 9 == 4 else None for n in range(count)),
-            frame_size=(640, 360),
-        )
-        heads = {}
-        for branch in BRANCHES:
-            heads[branch.task] = answers(branch, rng.normal(size=(count, len(branch.labels))))
-        parts.append(faces.inferred(embeddings.astype(np.float16).astype(np.float32), heads).stored(0, 0))
-    info = MediaInfo(kind=unit.kind, format="made", width=640, height=360)
-    cuts = tuple(n / fps for n in range(at, at + frames) if n % 10 == 0 and n)
-    return UnitResult(unit=unit, info=info, frame_count=frames, cuts_seconds=cuts, faces=tuple(parts))
 
 
 def leased(archive, units=1, kind="video"):
@@ -112,9 +69,9 @@ def test_a_unit_that_is_a_whole_analysis_gives_what_stored_faces_give(archive):
     (first,), (second,) = leased(archive), leased(archive)
     assert first.is_whole
     with archive.sessions.begin() as session:
-        archive.store(session, filled(first, 33))
+        archive.store(session, archive.filled(BRANCHES, first, 33))
         build_appearances(session, first.analysis_id, archive.ids, HEADS)
-        result = filled(second, 33)
+        result = archive.filled(BRANCHES, second, 33)
         archive.store(session, result, join_unit(result, HEADS))
         shown = [session.execute(text(SHOWN), {"id": unit.analysis_id}).all() for unit in (first, second)]
         members = [session.execute(text(MEMBERS), {"id": unit.analysis_id}).all() for unit in (first, second)]
@@ -133,7 +90,7 @@ def test_blocks_cut_no_appearance(archive, monkeypatch, block):
         assert not any(unit.is_whole for unit in units)
         with archive.sessions.begin() as session:
             for unit in units[::-1]:
-                archive.store(session, filled(unit, 17, at=17 * unit.ordinal))
+                archive.store(session, archive.filled(BRANCHES, unit, 17, at=17 * unit.ordinal))
             build_appearances(session, units[0].analysis_id, archive.ids, HEADS)
             shown.append(session.execute(text(SHOWN), {"id": units[0].analysis_id}).all())
             members.append(session.execute(text(MEMBERS), {"id": units[0].analysis_id}).all())
@@ -147,7 +104,7 @@ def test_memory_does_not_grow_with_the_video(archive, monkeypatch):
     for frames in (150, 600):
         (unit,) = leased(archive)
         with archive.sessions.begin() as session:
-            archive.store(session, filled(unit, frames))
+            archive.store(session, archive.filled(BRANCHES, unit, frames))
         with archive.sessions.begin() as session:
             session.execute(text("SELECT 1"))
             tracemalloc.start()
@@ -160,7 +117,7 @@ def test_memory_does_not_grow_with_the_video(archive, monkeypatch):
 def test_a_block_reads_its_own_faces_only(archive):
     (unit,) = leased(archive)
     with archive.sessions.begin() as session:
-        archive.store(session, filled(unit, 200))
+        archive.store(session, archive.filled(BRANCHES, unit, 200))
         # In a table as small as this one PostgreSQL would rather read and sort all of it.
         session.execute(text("SET LOCAL enable_seqscan = off; SET LOCAL enable_sort = off"))
         bounds = {"analysis_id": unit.analysis_id, "first": 7, "limit": 20, "dimension": 128}
@@ -173,7 +130,7 @@ def test_a_block_reads_its_own_faces_only(archive):
 
 def test_every_face_of_an_image_is_written_once(archive):
     (unit,) = leased(archive, kind="image")
-    result = filled(unit, 1)
+    result = archive.filled(BRANCHES, unit, 1)
     with archive.sessions.begin() as session:
         archive.store(session, result, join_unit(result, HEADS))
         end_analysis(session, unit.analysis_id, is_joined=True)
@@ -192,7 +149,7 @@ def analysed(archive, units=2):
     ranges = leased(archive, units)
     with archive.sessions.begin() as session:
         for unit in ranges:
-            archive.store(session, filled(unit, 12, at=12 * unit.ordinal))
+            archive.store(session, archive.filled(BRANCHES, unit, 12, at=12 * unit.ordinal))
             end_analysis(session, unit.analysis_id)
     return ranges[0].analysis_id
 
@@ -324,7 +281,7 @@ def test_an_unfinished_analysis_takes_no_others_place(archive, monkeypatch):
             {"a": second, "r": archive.release_id},
         )
         for unit in ledger.lease_units(session, archive.lease(), 5):
-            archive.store(session, filled(unit, 12, at=12 * unit.ordinal))
+            archive.store(session, archive.filled(BRANCHES, unit, 12, at=12 * unit.ordinal))
             end_analysis(session, second)
     with monkeypatch.context() as patch:
         patch.setattr(finish, "build_appearances", lambda *_: 1 / 0)
@@ -393,7 +350,7 @@ def test_the_writer_goes_on_while_a_video_is_finished_and_a_stop_gives_it_back(a
         begun.wait(20)
         archive.add()
         (image,) = leases.take(3, finish=False)
-        writer.store(filled(image, 1))
+        writer.store(archive.filled(BRANCHES, image, 1))
         writer.wait()
         assert ask(archive, "SELECT state FROM unit WHERE unit_id = :id", id=image.unit_id) == [("done",)]
         assert finisher.is_busy

@@ -1,1 +1,1 @@
-"""What changes for the archive with another release: counts, tables, groups, people, corrections, questions."""
+"""The changes that another release makes to the archive: counts, tables, groups, people, corrections, questions."""

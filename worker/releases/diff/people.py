@@ -1,4 +1,4 @@
-"""What becomes of people and of corrections under the trunk of another release."""
+"""The fate of people and of corrections under the trunk of another release."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class HeadBlock:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BatchRows:
-    """What was computed for the faces of a batch."""
+    """The results for the faces of a batch."""
 
     analyses: Ints
     """Of the faces."""

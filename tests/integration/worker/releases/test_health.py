@@ -1,4 +1,4 @@
-"""What `facet doctor` and `facet status` say of releases."""
+"""Releases in the findings of `facet doctor` and `facet status`."""
 
 from __future__ import annotations
 
