@@ -15,6 +15,7 @@ SELECT schedule_id, kind, held_reason, last_result,
        coalesce(last_ended_at > coalesce(last_success_at, '-infinity'), false) AS has_failed,
        cast(extract(epoch FROM next_at) AS float8) AS next_epoch,
        cast(extract(epoch FROM last_success_at) AS float8) AS success_epoch,
+       cast(extract(epoch FROM now() - last_success_at) AS float8) AS success_seconds,
        cast(extract(epoch FROM now() - next_at) AS float8) AS late_seconds
 FROM schedule
 WHERE enabled
@@ -37,6 +38,8 @@ class ScheduleHealth:
     """When it is due next, in Unix time."""
     success_epoch: float | None
     """When a run last ended well, in Unix time."""
+    success_seconds: float | None
+    """Time since then."""
     late_seconds: float
     """Time since it is due; negative before."""
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.output.terminal import JsonFlag, echo, print_json, print_rows
+from worker.cli.output.terminal import JsonFlag, echo, print_json, print_rows, utf8_or_none
 from worker.config import settings
+from worker.errors import UsageError
 from worker.ledger.releases import operator
 from worker.schedules.rows import add_schedule, read_schedule, read_schedules, remove_schedule
 from worker.schedules.times import parse_times
@@ -28,6 +29,22 @@ class Kind(StrEnum):
 
     regroup = "regroup"
     retention = "retention"
+    reprocess = "reprocess"
+
+
+class Then(StrEnum):
+    """The step that follows a reprocessing."""
+
+    diff = "diff"
+    activate = "activate"
+
+
+class Speed(StrEnum):
+    """The share of the workers' time that a reprocessing takes."""
+
+    low = "low"
+    normal = "normal"
+    full = "full"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +58,7 @@ class ListedSchedule:
     next_at: datetime
     last_ended_at: datetime | None
     last_result: str | None
+    held_reason: str | None
     created_by: str
 
 
@@ -66,14 +84,18 @@ def _listed(found: Schedule) -> ListedSchedule:
         next_at=found.next_at,
         last_ended_at=found.last_ended_at,
         last_result=found.last_result,
+        held_reason=found.held_reason,
         created_by=found.created_by,
     )
 
 
-@app.command(epilog="Example: facet schedule add regroup --cron '0 3 * * sun' --tz Europe/Berlin")
-def add(
+@app.command(epilog="Example: facet schedule add reprocess --window 22:00-06:00 --days mon-fri --tz Europe/Berlin")
+def add(  # noqa: PLR0913, PLR0917 - the options of a command are its arguments
     kind: Annotated[
-        Kind, typer.Argument(help="What it does: group all people from scratch, or erase files that are due.")
+        Kind,
+        typer.Argument(
+            help="Group all people from scratch, erase files that are due, or fill in what a release lacks."
+        ),
     ],
     every: Annotated[
         str | None, typer.Option("--every", metavar="PERIOD", help="Period with s, m, h or d, such as 24h.")
@@ -82,17 +104,51 @@ def add(
         str | None,
         typer.Option("--cron", metavar="EXPRESSION", help="Minute, hour, day, month and day of the week: '0 3 * * *'."),
     ] = None,
+    window: Annotated[
+        str | None,
+        typer.Option("--window", metavar="FROM-TO", help="Of reprocess: hours in which it works, such as 22:00-06:00."),
+    ] = None,
+    days: Annotated[
+        str | None,
+        typer.Option("--days", help="Days on which the window opens: mon-fri or sat,sun. Default: all of them."),
+    ] = None,
     tz: Annotated[
-        str, typer.Option("--tz", metavar="ZONE", help="Time zone of the cron expression, such as Europe/Berlin.")
+        str, typer.Option("--tz", metavar="ZONE", help="Time zone of window and cron, such as Europe/Berlin.")
     ] = "UTC",
+    release: Annotated[
+        str | None,
+        typer.Option(
+            "--release",
+            help="Of reprocess: number, name or alias of the release. Default: candidate.",
+            callback=utf8_or_none,
+        ),
+    ] = None,
+    heads: Annotated[
+        str | None, typer.Option("--heads", help="Of reprocess: only these heads of it, separated by commas.")
+    ] = None,
+    then: Annotated[
+        Then | None,
+        typer.Option("--then", help="Of reprocess: write a report at the end; or also switch, if the gate lets it."),
+    ] = None,
+    priority: Annotated[
+        int | None, typer.Option("--priority", help="Of reprocess: priority of its job.", min=-100, max=100)
+    ] = None,
+    speed: Annotated[
+        Speed | None, typer.Option("--speed", help="Of reprocess: share of the workers' time, a quarter, half or all.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Add a schedule; it takes the place of the default schedule of its kind."""
-    times = parse_times(every=every, cron=cron, zone=tz)
+    times = parse_times(every=every, cron=cron, window=window, days=days, zone=tz)
+    given = {"release": release, "heads": _split(heads), "then": then, "priority": priority, "speed": speed}
+    options = {name: getattr(value, "value", value) for name, value in given.items() if value is not None}
+    if kind is not Kind.reprocess and (times.window is not None or options):
+        names = [f"--{name}" for name in (*(("window",) if window else ()), *(("days",) if days else ()), *options)]
+        raise UsageError(f"got {', '.join(names)} for {kind.value}, expected with reprocess alone; leave it out")
     config = settings()
     make_home(config.home)
     with open_database(config) as database, database.sessions.begin() as session:
-        number, replaced = add_schedule(session, kind.value, times, {}, operator())
+        number, replaced = add_schedule(session, kind.value, times, options, operator())
         found = read_schedule(session, number)
     if as_json:
         print_json({"schedule": number, "next_at": found.next_at, "replaced": replaced})
@@ -101,23 +157,33 @@ def add(
     echo(f"schedule {number}: {kind.value} {times.describe()}, next at {found.next_at:%Y-%m-%d %H:%M:%S} UTC{instead}")
 
 
+def _split(heads: str | None) -> list[str] | None:
+    return None if heads is None else [name.strip() for name in heads.split(",") if name.strip()]
+
+
 @app.command(epilog="Example: facet schedule remove 3")
 def remove(number: Number, as_json: JsonFlag = False) -> None:
-    """Remove a schedule; a run that has begun goes on."""
+    """Remove a schedule; a run that has begun goes on, and a job that its window paused stays paused."""
     config = settings()
     make_home(config.home)
     with open_database(config) as database, database.sessions.begin() as session:
         found = remove_schedule(session, number)
+    job = found.last_job_id if found.job_open else None
     if as_json:
-        print_json({"removed": number})
-    else:
-        echo(f"{found.describe()} is removed: {found.times.describe()}")
+        print_json({"removed": number, "job": job})
+        return
+    echo(f"{found.describe()} is removed: {found.times.describe()}")
+    if job is not None:
+        echo(f"its job stays: facet status {job}; if it is paused, facet jobs resume {job}, or facet cancel {job}")
 
 
 @app.command(epilog="Example: facet schedule run 2")
 def run(number: Number, as_json: JsonFlag = False) -> None:
-    """Run a schedule now, whatever its times, and wait until it has ended; exit status 1 when it failed."""
-    from worker.deployment.scheduled_work import actions
+    """Run a schedule now, whatever its times, and wait until it has ended; exit status 1 when it failed.
+
+    A reprocessing is started, or goes on until its window closes the next time; `facet status` shows its job.
+    """
+    from worker.deployment.scheduled_work import actions_by_hand
     from worker.schedules.runs import run_now
 
     config = settings()
@@ -125,7 +191,7 @@ def run(number: Number, as_json: JsonFlag = False) -> None:
     with open_database(config) as database:
         with database.sessions.begin() as session:
             read_schedule(session, number)
-        outcome = run_now(database.sessions, number, actions(config, database))
+        outcome = run_now(database.sessions, number, actions_by_hand(config, database))
     if as_json:
         print_json({"schedule": number, "result": outcome.result})
     else:

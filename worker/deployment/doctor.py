@@ -11,13 +11,14 @@ from sqlalchemy.orm import Session
 from db.engine import make_engine
 from db.errors import DatabaseError
 from db.schema.migrate import current_state, missing_limits
+from db.status.schedules import read_schedule_health
 from worker.analysis.runner import decode_limits
 from worker.decode.child.confine import PROTECTIONS
 from worker.decode.client import Decoder
 from worker.erasure.health import read_waiting
 from worker.errors import FacetError
 from worker.identity.proposals import read_proposals
-from worker.ledger.status.health import run_health_checks
+from worker.ledger.status.health import describe_schedule, run_health_checks
 from worker.ledger.upkeep.crop_walk import find_orphans
 from worker.ledger.upkeep.runs import describe_runs, read_runs
 from worker.masking import masked
@@ -53,6 +54,7 @@ def examine(config: Settings) -> list[Finding]:
         ("disk", _disk),
         ("database", _database),
         ("work", _work),
+        ("schedules", _schedules),
         ("people", _people),
         ("erasure", _erasure),
         ("broker", _broker),
@@ -117,6 +119,18 @@ def _work(config: Settings) -> str:
     if findings:
         raise FacetError("; ".join(findings))
     return f"nothing is stuck; {describe_runs(runs)}" if runs or config.broker_url is not None else "nothing is stuck"
+
+
+def _schedules(config: Settings) -> str:
+    """Describe the schedules; what is wrong with one is part of the work."""
+    with database_address(config) as url:
+        if not current_state(url).is_current:
+            return "not checked: the tables do not exist yet"
+        engine = make_engine(url)
+        with Session(engine) as session:
+            found = read_schedule_health(session)
+        engine.dispose()
+    return "; ".join(describe_schedule(one) for one in found) or "none: nothing comes again by itself"
 
 
 def _people(config: Settings) -> str:

@@ -1,4 +1,4 @@
-"""The work of schedules: regroups people, and erases files that are due."""
+"""The work of schedules: regroups people, erases files that are due, reprocesses."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from worker.ledger.releases import find_active
 from worker.ledger.upkeep.runs import note_upkeep
+from worker.schedules.reprocessing import Reprocessing
 from worker.schedules.rows import Outcome
 
 if TYPE_CHECKING:
@@ -38,9 +39,23 @@ def retention(config: Settings, database: Database) -> Action:
     return partial(_erase, config, database)
 
 
-def actions(config: Settings, database: Database) -> dict[ScheduleKind, Action]:
-    """Return what a run of each kind of schedule does."""
-    return {"regroup": regrouping(config, database), "retention": retention(config, database)}
+def reprocessing(config: Settings, database: Database, *, forced: bool = False) -> Action:
+    """Return the action that reprocesses; ``forced`` starts or resumes a job though no window is open."""
+    # beat and health checks need none of these
+    from worker.deployment.release_work import ReleaseWork  # noqa: PLC0415
+    from worker.storage.crops import CropStore  # noqa: PLC0415
+
+    tools = ReleaseWork(database.sessions, CropStore(config.crops), config.home / "reports")
+    return Reprocessing(database.sessions, tools, forced=forced).look
+
+
+def actions_by_hand(config: Settings, database: Database) -> dict[ScheduleKind, Action]:
+    """Return what a run of each kind of schedule does, whatever its times."""
+    return {
+        "regroup": regrouping(config, database),
+        "reprocess": reprocessing(config, database, forced=True),
+        "retention": retention(config, database),
+    }
 
 
 def make_eraser(config: Settings, database: Database) -> Eraser:

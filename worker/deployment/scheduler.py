@@ -17,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from worker.deployment.broker import REDIS_ERRORS, broker_reason, count_messages
 from worker.deployment.task_options import QUEUES, SCHEDULES
 from worker.errors import FacetError, RetryableError
+from worker.schedules.reprocessing import turn_windows
 from worker.schedules.rows import read_due, read_now, set_regroup_period
 from worker.schedules.runs import is_running
 from worker.storage.database import database_failure, open_database
@@ -32,7 +33,7 @@ MAX_WAITING = {"reconcile": 2}
 """Maximum of waiting messages by entry; one more would change nothing and is not sent."""
 MAX_SCHEDULE_MESSAGES = 32
 POLL_SECONDS = 10.0  # between two looks for due schedules
-WOKEN: tuple[ScheduleKind, ...] = ("regroup",)  # retention is part of every reconciliation
+WOKEN: tuple[ScheduleKind, ...] = ("regroup", "reprocess")  # retention is part of every reconciliation
 RESEND_SECONDS = 60.0  # before another message is sent for a schedule that is still due
 
 logger = logging.getLogger(__name__)
@@ -80,7 +81,7 @@ def has_waiting(app: Celery, maximum: int) -> bool:
 
 
 class SchedulePoll:
-    """Looks for due schedules and sends messages for them.
+    """Opens and closes windows, looks for due schedules and sends messages for them.
 
     Args:
         app: sends the messages.
@@ -123,7 +124,8 @@ class SchedulePoll:
         return self._database
 
     def _find_due(self, database: Database) -> list[int]:
-        """Return the due schedules that no process runs."""
+        """Open and close windows; return the due schedules that no process runs."""
+        turn_windows(database.sessions)
         with database.sessions() as session:
             due = read_due(session, WOKEN, read_now(session))
             return [number for number in due if not is_running(session, number)]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from billiard import current_process
 
 from worker.deployment.exporter import count_in_process
-from worker.deployment.scheduled_work import FINISH_SECONDS, make_eraser, regrouping, retention
+from worker.deployment.scheduled_work import FINISH_SECONDS, make_eraser, regrouping, reprocessing, retention
 from worker.deployment.wakeups import Wakeups, send_wakeup
 from worker.errors import RetryableError
 from worker.ledger.due import has_batch
@@ -26,10 +26,12 @@ from worker.storage.database import open_database
 if TYPE_CHECKING:
     from celery import Celery
 
+    from db.schema.schedule_tables import ScheduleKind
     from worker.analysis.pipeline import StopSignal
     from worker.config import Settings
     from worker.releases.serving import ReleaseWorkers
     from worker.reprocess.runner import Reprocessor
+    from worker.schedules.runs import Action
     from worker.storage.database import Database
 
 logger = logging.getLogger(__name__)
@@ -148,4 +150,8 @@ class Upkeep:
     def run_schedules(self) -> None:
         """Run the due schedules for which beat sends messages."""
         with open_database(self._config) as database:
-            run_due(database.sessions, {"regroup": regrouping(self._config, database)})
+            woken: dict[ScheduleKind, Action] = {
+                "regroup": regrouping(self._config, database),
+                "reprocess": reprocessing(self._config, database),
+            }
+            run_due(database.sessions, woken)

@@ -106,7 +106,7 @@ class ScheduledRelease(Protocol):
 
 
 class ReprocessTools(Protocol):
-    """The functions of releases and of reprocess jobs that schedules call."""
+    """The operations on releases, and on the jobs that fill in what they lack, that scheduled reprocessing needs."""
 
     def find_release(self, session: Session, wanted: str) -> ScheduledRelease | None:
         """Return the release of a name, a number or an alias; None where no release has it."""

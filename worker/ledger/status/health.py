@@ -61,7 +61,7 @@ def check_schedules(schedules: Iterable[ScheduleHealth], *, has_upkeep: bool) ->
     for one in schedules:
         name = f"schedule {one.schedule_id} ({one.kind})"
         if one.held_reason is not None:
-            findings.append(f"{name} holds: {one.held_reason}")
+            findings.append(f"{name} holds a release: {one.held_reason}")
         if one.has_failed:
             findings.append(
                 f"{name} {one.last_result}; mend the cause, then try it with `facet schedule run {one.schedule_id}`"
@@ -69,6 +69,13 @@ def check_schedules(schedules: Iterable[ScheduleHealth], *, has_upkeep: bool) ->
         elif has_upkeep and one.late_seconds > OVERDUE_SECONDS:
             findings.append(f"{name} has been due for {_span(one.late_seconds)}; {REMEDY}")
     return findings
+
+
+def describe_schedule(one: ScheduleHealth) -> str:
+    """Return when a schedule last went well and when it is due."""
+    last = "never ended well" if one.success_seconds is None else f"ended well {_span(one.success_seconds)} ago"
+    due = f"due in {_span(-one.late_seconds)}" if one.late_seconds < 0 else f"due since {_span(one.late_seconds)}"
+    return f"{one.kind} ({one.schedule_id}) {last}, {due}"
 
 
 def check_units(health: LedgerHealth) -> list[str]:

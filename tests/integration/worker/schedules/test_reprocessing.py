@@ -157,8 +157,8 @@ def test_the_switch_is_held_until_the_gate_lets_it_through(night, plan):
     ]
     assert plan.read(number).held_reason == night.tools.refusal
     with plan.sessions() as session:
-        held = [one for one in run_health_checks(session) if "holds" in one]
-    assert held == [f"schedule {number} (reprocess) holds: {night.tools.refusal}"]
+        held = [one for one in run_health_checks(session) if "holds a release" in one]
+    assert held == [f"schedule {number} (reprocess) holds a release: {night.tools.refusal}"]
     night.pass_time(days=3)
     second = night.jobs()[-1]
     assert (second != first, plan.read(number).held_reason) == (True, night.tools.refusal), "it is held until it is not"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -13,6 +14,7 @@ from db.engine import make_engine
 from db.schema.migrate import upgrade
 from db.server.embedded import EmbeddedPostgres
 from worker.config import Settings
+from worker.deployment import doctor
 from worker.deployment import scheduler as scheduling
 from worker.deployment.exporter import LedgerCollector
 from worker.deployment.scheduler import SchedulePoll
@@ -176,3 +178,18 @@ def test_schedules_are_metrics(plan):
     assert abs(found[name("next_due_timestamp_seconds", first)] - plan.read(first).next_at.timestamp()) < 1
     assert (found[name("failed", first)], found[name("failed", second)]) == (0, 1)
     assert found[name("held", first)] == 0
+
+
+def test_doctor_describes_each_schedule(plan, clean_database, tmp_path, database_now):
+    plan.now = database_now
+    config = Settings(database_url=clean_database, home=tmp_path)
+
+    assert doctor._schedules(config) == "none: nothing comes again by itself"
+    first, second = plan.add("regroup", every="24h"), plan.add("retention", every="30s")
+    make_due(plan, second, "90 s")
+    execute(plan, "UPDATE schedule SET last_success_at = now() - interval '2 hours' WHERE schedule_id = :id", id=first)
+    assert re.fullmatch(
+        rf"regroup \({first}\) ended well 2:00:\d\d ago, due in (1 day, 0:00:00|23:59:\d\d); "
+        rf"retention \({second}\) never ended well, due since 0:01:\d\d",
+        doctor._schedules(config),
+    )
