@@ -109,6 +109,11 @@ class ReleaseWorkers:
         return False
 
     @property
+    def unreachable(self) -> frozenset[str]:
+        """Places that one of the loaded workers could not read lately."""
+        return frozenset(place for worker in self._workers.values() for place in worker.unreachable.places())
+
+    @property
     def loaded(self) -> tuple[int, ...]:
         """The releases that are loaded, the one that was used last at the end."""
         return tuple(self._workers)

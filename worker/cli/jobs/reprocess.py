@@ -184,6 +184,7 @@ def _hand_over(config: Settings, database: Database, job_id: int, *, wait: bool)
 
 def _work(config: Settings, database: Database, job_id: int) -> bool:
     """Do the work of a job in this process; return whether nothing failed."""
+    from worker.ledger.due import count_open
     from worker.ledger.status.job_status import read_status
     from worker.releases.serving import ReleaseWorkers
     from worker.reprocess.runner import make_reprocessor
@@ -203,9 +204,11 @@ def _work(config: Settings, database: Database, job_id: int) -> bool:
             reprocessor.drain(stop, jobs=[job_id], on_batch=show)
             show()
             with database.sessions.begin() as session:
-                counts = read_status(session, job_id)[0].counts
-            if counts.finished_at is not None or counts.paused:
-                break
+                status = read_status(session, job_id)[0]
+                away = count_open(session, job_id) - count_open(session, job_id, workers.unreachable)
+            counts = status.counts
+            if counts.finished_at is not None or counts.paused or 0 < status.units_open == away:
+                break  # it does not wait for files that this host cannot read
             stop.wait(WAIT_SECONDS)
         if not stop.is_set():
             workers.finish()
