@@ -17,7 +17,7 @@ def find_again(crowd, move, seconds, step=0.5):
     session = crowd.session
     media_id = crowd.photo(0)
     lock_people(session)
-    while identify_pending(session, Gallery(crowd.release_id)):
+    while identify_pending(session, Gallery(crowd.trunk_id)):
         pass
     correct.name_person(session, crowd.who()[media_id, 0], "Ada")
     crowd.analyse(media_id)
@@ -27,7 +27,7 @@ def find_again(crowd, move, seconds, step=0.5):
         {"x": move[0], "y": move[1], "s": seconds},
     )
     session.execute(text("UPDATE analysis SET sample_interval_seconds = :step"), {"step": step})
-    (found,) = read_corrections(session, crowd.release_id)
+    (found,) = read_corrections(session, crowd.trunk_id)
     current = session.scalars(
         text("SELECT appearance_id FROM appearance JOIN analysis USING (analysis_id) WHERE is_current")
     ).all()
@@ -61,7 +61,7 @@ def test_the_history_counts_the_appearances_that_a_correction_is_about(crowd):
     for _ in range(4):
         crowd.photo(0)
     lock_people(session)
-    while identify_pending(session, Gallery(crowd.release_id)):
+    while identify_pending(session, Gallery(crowd.trunk_id)):
         pass
     (person,) = set(crowd.who().values())
     correct.split_person(session, person, crowd.ids(person)[:1], reason="the twin")

@@ -15,7 +15,7 @@ from sqlalchemy import text
 
 from worker.analysis.decode_pool import DecodePool, UnitDecoded, UnitFrame
 from worker.analysis.results import UnitResult
-from worker.analysis.runner import Worker, load
+from worker.analysis.runner import Worker
 from worker.analysis.store.writer import Writer, WriterContext
 from worker.cli.demo import build_archive
 from worker.config import Settings
@@ -26,6 +26,7 @@ from worker.ledger.leases import LeaseHolder
 from worker.ledger.submission.job import Submission
 from worker.ledger.submission.prober import FileProber
 from worker.ledger.submission.submit import submit
+from worker.releases.folders import load_own
 from worker.storage.crops import CropStore
 from worker.storage.database import open_database
 from worker.storage.sources import Sources
@@ -326,7 +327,7 @@ def test_faces_of_other_bytes_are_not_stored(clean_database, tmp_path, decoder):
     overwrite(path, portrait)
     config = Settings(home=tmp_path / "home", database_url=clean_database, decoders=1)
     with open_database(config) as database:
-        worker = Worker(config, database, load(config))
+        worker = Worker(config, database, load_own(config))
         wanted = Submission(name="s", release=worker.ids, frames_per_second=2.0, unit_seconds=60.0)
 
         def analyse(change):

@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 from sqlalchemy import text
 
-from worker.analysis.runner import Worker, load
+from worker.analysis.runner import Worker
 from worker.cli.analyze import submit_paths
 from worker.config import Settings
 from worker.ledger.submission.job import Submission
+from worker.releases.folders import load_own
 from worker.storage.database import open_database
 
 # A decode child as it is, but for a still that makes it end as if its decoder had written where it must not.
@@ -38,7 +39,7 @@ def worker(clean_database, tmp_path, monkeypatch):
     monkeypatch.setattr("worker.ledger.units.BACKOFF_SECONDS", 0.01)
     config = Settings(home=tmp_path / "home", database_url=clean_database, decoders=1)
     with open_database(config) as database:
-        yield config, database, Worker(config, database, load(config))
+        yield config, database, Worker(config, database, load_own(config))
 
 
 def test_a_file_that_kills_three_children_is_quarantined_while_the_worker_lives(worker, tmp_path, caplog):

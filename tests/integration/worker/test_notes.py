@@ -10,12 +10,13 @@ from sqlalchemy import text
 
 from worker.analysis.flight import MAX_NOTES, UnitInFlight
 from worker.analysis.results import UnitResult
-from worker.analysis.runner import Worker, load
+from worker.analysis.runner import Worker
 from worker.cli.analyze import show, submit_paths
 from worker.config import Settings
 from worker.ledger.leases import LeaseHolder
 from worker.ledger.status.summary import FileNote, summarise_job
 from worker.ledger.submission.job import Submission
+from worker.releases.folders import load_own
 from worker.storage.database import open_database
 
 # A decode child as it is, but that each still has a second part.
@@ -38,7 +39,7 @@ def test_a_note_of_the_decoder_reaches_the_view_and_the_summary(clean_database, 
     Image.new("RGB", (32, 33)).save(path)
     config = Settings(home=tmp_path / "home", database_url=clean_database, decoders=1)
     with open_database(config) as database:
-        worker = Worker(config, database, load(config))
+        worker = Worker(config, database, load_own(config))
         submission = Submission(name="a", release=worker.ids, frames_per_second=2.0, unit_seconds=60.0)
         submit_paths(config, database, [str(path)], submission)
         worker.drain(threading.Event())

@@ -9,12 +9,13 @@ import pytest
 from PIL import ImageOps
 from sqlalchemy import text
 
-from worker.analysis.runner import Worker, load
+from worker.analysis.runner import Worker
 from worker.cli.analyze import submit_paths
 from worker.cli.demo import _open
 from worker.config import Settings
 from worker.ledger.status.summary import summarise_job
 from worker.ledger.submission.job import Submission
+from worker.releases.folders import load_own
 from worker.storage.database import open_database
 
 
@@ -34,7 +35,7 @@ def test_people_of_all_pages_are_found_and_known_again(clean_database, tmp_path,
         portraits[0].save(path, save_all=True, append_images=portraits[1:])
     config = Settings(home=tmp_path / "home", database_url=clean_database, decoders=1)
     with open_database(config) as database:
-        worker = Worker(config, database, load(config))
+        worker = Worker(config, database, load_own(config))
         submission = Submission(name="a", release=worker.ids, frames_per_second=0.1, unit_seconds=60.0)
         job_id = submit_paths(config, database, paths, submission)
         worker.drain(threading.Event())

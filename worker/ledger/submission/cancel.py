@@ -126,7 +126,8 @@ def cancel_job(
             remove_orphans(sessions, store, begun)
         on_progress(result)
     _cancel_batches(sessions, result)
-    on_progress(result)
+    if result.batches:
+        on_progress(result)
     with sessions.begin() as session:
         shared = text("""SELECT count(*) FROM job_item i JOIN analysis a USING (analysis_id)
                          WHERE i.job_id = :job_id AND a.state = 'pending'""")
