@@ -115,9 +115,9 @@ class Manifest:
         return fingerprint_of(self.plain())
 
     def plain(self) -> dict[str, Any]:
-        """Return all fields, ready for JSON."""
+        """Return all fields, ready for JSON; the verdict is left out where there is none, as in older releases."""
         content: dict[str, Any] = _adapter().dump_python(self, mode="json")
-        return content
+        return content if self.verdict is not None else {key: content[key] for key in content if key != "verdict"}
 
     def canonical(self) -> Manifest:
         """Return the manifest as its file is read back: 16 in a field of fractions becomes 16.0."""
