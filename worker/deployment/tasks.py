@@ -18,7 +18,6 @@ from worker.deployment.exporter import count_in_process
 from worker.deployment.scheduled_work import FINISH_SECONDS, make_eraser, regrouping, reprocessing, retention
 from worker.deployment.wakeups import Wakeups, send_wakeup
 from worker.errors import RetryableError
-from worker.ledger.due import has_batch
 from worker.ledger.upkeep.runs import note_upkeep
 from worker.schedules.runs import run_due
 from worker.storage.database import open_database
@@ -55,12 +54,12 @@ class Drainer:
         self._config = config
         self._stop = stop
         self._opened = ExitStack()
-        self._workers: dict[int, tuple[ReleaseWorkers, Reprocessor, Database]] = {}
+        self._workers: dict[int, tuple[ReleaseWorkers, Reprocessor]] = {}
         """By process id: a forked process must not use its parent's connections."""
 
     def drain(self) -> None:
         """Work until no unit is due, DRAIN_SECONDS are over or the parent process stops."""
-        workers, reprocessor, database = self._process_workers()
+        workers, reprocessor = self._process_workers()
         began = time.monotonic()
         workers.drain(self._stop, seconds=DRAIN_SECONDS)
         if self._stop.is_set():
@@ -70,12 +69,10 @@ class Drainer:
         reprocessor.drain(self._stop, seconds=seconds, yields=workers.has_work)
         if self._stop.is_set():
             return
-        with database.sessions.begin() as session:
-            is_lacking = has_batch(session)
-        if is_lacking or workers.has_work():
+        if reprocessor.has_work() or workers.has_work():
             send_wakeup(self._app)
 
-    def _process_workers(self) -> tuple[ReleaseWorkers, Reprocessor, Database]:
+    def _process_workers(self) -> tuple[ReleaseWorkers, Reprocessor]:
         """Return the workers of this process; they are made at the first message."""
         state = self._workers.get(os.getpid())
         if state is None:
@@ -88,7 +85,7 @@ class Drainer:
             config = self._config.model_copy(update={"device": device_of_process(self._config.device, number)})
             count_in_process()
             database = self._opened.enter_context(open_database(config))
-            state = ReleaseWorkers(config, database), make_reprocessor(config, database), database
+            state = ReleaseWorkers(config, database), make_reprocessor(config, database)
             self._workers[os.getpid()] = state
         return state
 

@@ -60,6 +60,7 @@ _LEASE = text(f"""
         SELECT u.unit_id FROM unit u JOIN release r USING (release_id)
         WHERE {BATCH} AND {BATCH_WANTED} AND r.retired_at IS NULL AND u.attempts < :attempts
           AND u.unit_id <> ALL (cast(:held AS bigint[]))
+          AND u.release_id <> ALL (cast(:skipped AS bigint[]))
           AND (cast(:jobs AS bigint[]) IS NULL OR u.job_id = ANY (cast(:jobs AS bigint[])))
         ORDER BY u.priority DESC, u.turn, u.unit_id LIMIT 1 FOR UPDATE OF u SKIP LOCKED)
     UPDATE unit u
@@ -89,7 +90,12 @@ _LEFT = text("SELECT count(*) FROM unit WHERE job_id = :job_id AND state IN ('pe
 
 
 def lease_batch(
-    session: Session, lease: Lease, *, held: Collection[int] = (), jobs: Collection[int] | None = None
+    session: Session,
+    lease: Lease,
+    *,
+    held: Collection[int] = (),
+    jobs: Collection[int] | None = None,
+    skipped: Collection[int] = (),
 ) -> Batch | None:
     """Lease the first batch that is due; a suspect only while no other unit is held.
 
@@ -98,6 +104,7 @@ def lease_batch(
         lease: its terms; batches of all releases are taken.
         held: units that the worker holds.
         jobs: only batches of these jobs; None for all.
+        skipped: releases that this worker cannot load.
     """
     parameters = {
         "owner": lease.owner,
@@ -105,6 +112,7 @@ def lease_batch(
         "held": list(held),
         "attempts": 1 if held else lease.max_attempts,
         "jobs": None if jobs is None else list(jobs),
+        "skipped": list(skipped),
     }
     row = session.execute(_LEASE, parameters).first()
     if row is None:

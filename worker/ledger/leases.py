@@ -135,11 +135,12 @@ class LeaseHolder:
             self._unreachable.search.step_back()
         return [unit for unit in units if unit not in surplus]
 
-    def take_batch(self, jobs: Collection[int] | None = None) -> Batch | None:
+    def take_batch(self, jobs: Collection[int] | None = None, skipped: Collection[int] = ()) -> Batch | None:
         """Lease a batch of a reprocess job; a suspect is leased only when no other unit is held, and alone.
 
         Args:
             jobs: only batches of these jobs; None for all.
+            skipped: releases that this process cannot load.
         """
         with self._lock:
             held = tuple(self._held)
@@ -148,7 +149,7 @@ class LeaseHolder:
         batch = None
         try:
             with self._sessions.begin() as session:
-                batch = lease_batch(session, self._lease, held=held, jobs=jobs)
+                batch = lease_batch(session, self._lease, held=held, jobs=jobs, skipped=skipped)
         except DBAPIError:
             if batch is not None:
                 self._unreturned.append(batch)  # the answer to COMMIT may be lost while the lease was committed

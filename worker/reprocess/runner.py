@@ -18,12 +18,13 @@ from sqlalchemy.exc import DBAPIError
 from models.trunks.registry import layout_of
 from worker import metrics
 from worker.analysis.runner import decode_limits
-from worker.errors import FacetError, LeaseLostError, MediaError, described
+from worker.errors import FacetError, LeaseLostError, MediaError, RetryableError, described
 from worker.identity.gallery import Gallery
 from worker.identity.identifier import identify_all
 from worker.ledger.batches import quarantine_exhausted_batches
+from worker.ledger.due import has_batch
 from worker.ledger.leases import LeaseHolder, make_owner
-from worker.ledger.units import Lease, fail_unit
+from worker.ledger.units import Lease, fail_unit, release_units
 from worker.ledger.upkeep.staged_members import open_sources
 from worker.releases.folders import ReleaseFolders
 from worker.reprocess import plan as planning
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+SKIP_SECONDS = 60.0  # before a release that could not be loaded is tried again
 RECONCILE_SECONDS = 30.0  # between two looks for batches of dead workers
 
 
@@ -79,6 +81,7 @@ class Reprocessor:
         self._owner = make_owner()
         self._unreturned: list[HeldUnit] = []
         self._targets: dict[tuple[int, int], Target] = {}
+        self._skipped_until: dict[int, float] = {}
         self._rest_until = 0.0
         self._reconcile_at = 0.0
 
@@ -104,6 +107,7 @@ class Reprocessor:
             RetryableError: database, crop store or release store are unreachable.
         """
         until = time.monotonic() + seconds
+        self._reconcile_at = 0.0
         lease = Lease(
             owner=self._owner,
             release_id=0,  # batches name theirs
@@ -115,7 +119,7 @@ class Reprocessor:
                 LeaseHolder(self._sessions, lease, seconds, None, self._unreturned) as leases,
                 ThreadPoolExecutor(1, "store") as pool,
             ):
-                loop = _Loop(self, leases, pool, on_batch)
+                loop = _Loop(self, leases, pool, on_batch, skips=jobs is None)
                 while not stop.is_set() and time.monotonic() < until and not yields():
                     if not self._step(loop, leases, jobs):
                         break
@@ -125,6 +129,13 @@ class Reprocessor:
         finally:
             self._engines.close()
 
+    def has_work(self) -> bool:
+        """Whether a batch is due, or has to be planned, that this process can do; beat looks again later."""
+        if any(until > time.monotonic() for until in self._skipped_until.values()):
+            return False
+        with self._sessions.begin() as session:
+            return has_batch(session)
+
     def _step(self, loop: _Loop, leases: LeaseHolder, jobs: Sequence[int] | None) -> bool:
         """Take and compute a batch, or plan; return whether there may be more to do."""
         self._reconcile()
@@ -132,10 +143,11 @@ class Reprocessor:
         if rest > 0:
             time.sleep(min(rest, 0.2))
             return True
-        batch = leases.take_batch(jobs)
+        skipped = [release for release, until in self._skipped_until.items() if until > time.monotonic()]
+        batch = leases.take_batch(jobs, skipped)
         if batch is None and loop.is_busy:
             loop.wait()  # a suspect is taken alone, and the last batch of a job has to end before it is planned
-            batch = leases.take_batch(jobs)
+            batch = leases.take_batch(jobs, skipped)
         if batch is None:
             return self._plan(jobs)
         began = time.monotonic()
@@ -205,6 +217,14 @@ class Reprocessor:
         began = time.perf_counter()
         store_batch(self._sessions, batch, target, rows, lambda: watch.seconds | {"store": time.perf_counter() - began})
 
+    def skip(self, batch: Batch, error: FacetError) -> None:
+        """Return a batch untouched, and take none of its release for a while."""
+        facts = {"action": "release_skipped", "release_id": batch.release_id}
+        logger.warning("a release cannot be loaded, and its batches wait: %s", error, extra=facts)
+        self._skipped_until[batch.release_id] = time.monotonic() + SKIP_SECONDS
+        run_transaction(self._sessions, "return", lambda session: release_units(session, [batch]))
+        metrics.count_unit("left")
+
     def fail(self, batch: Batch, error: BaseException) -> None:
         """Count a failed attempt at a batch."""
         facts = {"action": "reprocess_failed", "unit_id": batch.unit_id, "way": batch.way}
@@ -230,9 +250,16 @@ class _Loop:
     """Computes batches in the caller's thread, and stores each while the next one is computed."""
 
     def __init__(
-        self, owner: Reprocessor, leases: LeaseHolder, pool: ThreadPoolExecutor, on_batch: Callable[[Batch], None]
+        self,
+        owner: Reprocessor,
+        leases: LeaseHolder,
+        pool: ThreadPoolExecutor,
+        on_batch: Callable[[Batch], None],
+        *,
+        skips: bool,
     ) -> None:
         self._owner, self._leases, self._pool, self._on_batch = owner, leases, pool, on_batch
+        self._skips = skips
         self._storing: Future[None] | None = None
         self._batch: Batch | None = None
 
@@ -272,7 +299,11 @@ class _Loop:
     def _settle(self, batch: Batch, error: BaseException | None) -> None:
         """Count the attempt, and forget the batch; errors of services are raised, so that the batch is returned."""
         if error is not None and _is_no_fault(error):
-            raise error
+            if not self._skips or not isinstance(error, FacetError) or isinstance(error, RetryableError):
+                raise error
+            self._owner.skip(batch, error)
+            self._leases.drop(batch)
+            return
         if isinstance(error, LeaseLostError):
             metrics.count_unit("lost")
         elif error is not None:

@@ -160,6 +160,8 @@ class Restorer:
         for number, cut in self._cut(unit, faces, decoder):
             ids.append(number)
             crops.append(cut)
+        if batch.attempts > 1:
+            self._remove_earlier(batch, unit)
         strips = []
         for place, first in enumerate(range(0, len(ids), STRIP_ROWS)):
             folder = strip_folder(unit.sha256, unit.analysis_id)
@@ -169,6 +171,12 @@ class Restorer:
             self._store.write(name, np.stack(crops[rows]))
             strips.append(_Strip(unit, name, ids[rows]))
         return strips
+
+    def _remove_earlier(self, batch: Batch, unit: Row[tuple[Any, ...]]) -> None:
+        """Remove the strips of earlier attempts, which stored nothing."""
+        for name in self._store.find(strip_folder(unit.sha256, unit.analysis_id)):
+            if name.rpartition("/")[2].startswith(f"{unit.ordinal}-r{batch.unit_id}-"):
+                self._store.remove(name)
 
     def _cut(
         self, unit: Row[tuple[Any, ...]], faces: NDArray[Any], decoder: Decoder

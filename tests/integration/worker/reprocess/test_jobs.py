@@ -301,6 +301,13 @@ def test_a_release_that_this_host_lacks_costs_no_attempt(lab: Lab, new: ReleaseI
     lab.folders.open = refuse  # type: ignore[method-assign]
     with pytest.raises(FacetError, match="does not hold"):
         lab.reprocessor().drain(threading.Event(), jobs=[job_id])
+    other = begin(lab, new, tasks=("gender",))  # it needs no model
+    worker = lab.reprocessor()
+    assert worker.has_work()
+    worker.drain(threading.Event())  # a worker leaves the release to others, for now
+    assert not worker.has_work()
+    assert lab.job(other)["done"] == 0
+    assert lab.job(job_id)["pending"] == lab.job(job_id)["submitted"]
     assert lab.ask("SELECT max(attempts), count(*) FILTER (WHERE state = 'leased') FROM unit WHERE job_id = :id",
                    id=job_id)[0] == (0, 0)  # fmt: skip
 
