@@ -25,7 +25,7 @@ def test_a_job_is_cancelled_and_submitted_again(facet, redis_url, photos):
     facet("submit", photos, "--priority", "5")
     assert "pass --yes" in facet("cancel", "1", status=2).stderr
     assert json.loads(facet("cancel", "1", "--yes", "--json").stdout) == {
-        "job_id": 1, "files": 3, "units": 3, "taken_back": 0, "shared": 0,
+        "job_id": 1, "files": 3, "units": 3, "batches": 0, "taken_back": 0, "shared": 0,
     }  # fmt: skip
     assert "there is nothing to cancel" in facet("cancel", "1").stdout
     (job,) = json.loads(facet("status", "1", "--json").stdout)
