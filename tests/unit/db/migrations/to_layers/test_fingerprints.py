@@ -14,7 +14,7 @@ from models.manifest import read_manifest
 from models.quality import QualityPolicy
 from worker.ledger.releases import PIPELINE_VERSION, code_version
 
-DEFAULT = read_manifest(Path(__file__).resolve().parents[4] / "models" / "releases" / "default")
+DEFAULT = read_manifest(Path(__file__).resolve().parents[5] / "models" / "releases" / "default")
 VARIANTS = {
     "default": DEFAULT,
     "whole numbers": replace(
