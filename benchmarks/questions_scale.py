@@ -27,6 +27,7 @@ from db.reader.run_query import RESOURCES
 from db.schema.migrate import upgrade
 from db.schema.totals import find_differences, recount_people
 from db.server.embedded import EmbeddedPostgres
+from models.manifest import read_manifest
 from worker.identity.merge_candidates import read_merge_candidates
 from worker.ledger.status.job_status import read_status
 from worker.pictures import tiles
@@ -47,18 +48,9 @@ COMMANDS = {
     "faces of one file": "SELECT * FROM faces WHERE media_id = 95000",
 }
 
-# Labels of the heads. Scores are random; those of the first attribute are spread evenly.
-HEADS = {
-    "age": ("age", [str(year) for year in range(117)]),
-    "gender": ("softmax", ["female", "male"]),
-    "ethnicity": ("softmax", ["a", "b", "c"]),
-    "emotion": ("softmax", ["neutral", "happiness", "sadness"]),
-    "attributes": (
-        "multilabel",
-        ["Eyeglasses", "Smiling", "Male", "Young", "Bald", "Attractive", "Bangs", "Big_Lips", "Big_Nose", "Black_Hair",
-         "Goatee"],
-    ),
-}  # fmt: skip
+BRANCHES = read_manifest(Path(__file__).resolve().parents[1] / "models" / "releases" / "default").branches
+# Labels of the heads that faces have; scores are random.
+HEADS = {branch.task: (branch.kind, list(branch.labels)) for branch in BRANCHES if branch.task != "emotion7"}
 
 RELEASE = """
 INSERT INTO layer (kind, fingerprint) VALUES ('finder', 'finder');
@@ -117,15 +109,19 @@ SELECT a.analysis_id, a.media_id, 2, o, CASE WHEN film THEN o * 25 + random() * 
 FROM (SELECT *, sample_interval_seconds IS NOT NULL AS film FROM analysis) AS a
 CROSS JOIN LATERAL generate_series(0, CASE WHEN film THEN 19 ELSE 3 END) AS o
 JOIN pool ON i = (a.analysis_id * 7 + o * 13) % 10000;
-INSERT INTO appearance_prediction (appearance_id, reading_id, label, value, low, high, confidence, shares)
+INSERT INTO appearance_prediction (
+    appearance_id, reading_id, label, value, low, high, confidence, shares, scores)
 SELECT appearance_id, reading_id,
        CASE task WHEN 'gender' THEN (ARRAY['female', 'male', 'unknown'])[1 + (random() * 2.2)::int]
                  WHEN 'ethnicity' THEN (ARRAY['a', 'b', 'c', 'unknown'])[1 + (random() * 3)::int]
                  WHEN 'emotion' THEN (ARRAY['neutral', 'happiness', 'sadness'])[1 + (random() * 2)::int] END,
        CASE task WHEN 'age' THEN 20 + random() * 50 END, CASE task WHEN 'age' THEN 20 END,
-       CASE task WHEN 'age' THEN 70 END, CASE WHEN task <> 'age' THEN random() END,
-       CASE task WHEN 'emotion' THEN '{"neutral": 0.5, "happiness": 0.3, "sadness": 0.2}'::jsonb END
-FROM appearance CROSS JOIN release_reading WHERE task <> 'attributes' ORDER BY appearance_id, reading_id;
+       CASE task WHEN 'age' THEN 70 END, CASE WHEN task NOT IN ('age', 'attributes') THEN random() END,
+       CASE task WHEN 'emotion' THEN jsonb_build_object(
+           'neutral', 0.5123, 'happiness', 0.3012, 'sadness', 0.1432, 'surprise', 0.0101, 'anger', 0.0102, 'disgust',
+           0.0103, 'fear', 0.0104, 'contempt', 0.0023) END,
+       CASE task WHEN 'attributes' THEN decode(repeat(md5(appearance_id::text), 5), 'hex') END
+FROM appearance CROSS JOIN release_reading ORDER BY appearance_id, reading_id;
 INSERT INTO face (
     analysis_id, unit_id, frame_index, at_seconds, face_no, x1, y1, x2, y2, landmarks, detection_score, quality,
     dropped_reason, strip_no, crop_index)
@@ -156,16 +152,11 @@ SELECT face_id, reading_id,
        CASE c.task WHEN 'age' THEN 20 + random() * 50 END, CASE c.task WHEN 'age' THEN 20 END,
        CASE c.task WHEN 'age' THEN 70 END,
        CASE WHEN c.task IN ('gender', 'ethnicity', 'emotion') THEN random() END,
-       CASE c.task WHEN 'attributes'
-           THEN int2send((mod(round(ln(p.share / (1 - p.share)) * 1024)::int + 65536, 65536) - 32768)::int2)
-           ELSE int2send((random() * 3000)::int2) END
-       || substring(p.filler FOR 2 * cardinality(h.labels) - 2)
+       substring(p.filler FOR 2 * cardinality(h.labels))
 FROM face
 CROSS JOIN release_reading AS c
 JOIN layer AS h ON h.layer_id = c.head_id
-CROSS JOIN LATERAL (
-    SELECT 0.001 + 0.998 * random() + 0 * face_id AS share, decode(repeat(md5(face_id::text), 15), 'hex') AS filler
-) AS p
+CROSS JOIN LATERAL (SELECT decode(repeat(md5(face_id::text), 15), 'hex') AS filler) AS p
 WHERE dropped_reason IS NULL
 ORDER BY face_id, reading_id
 """

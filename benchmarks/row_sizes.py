@@ -233,7 +233,10 @@ def measure(kind: str, faces: int) -> dict[str, tuple[float, float]]:
         after = _sizes(engine)
         engine.dispose()
     stored = -(-faces // UNIT_FACES[kind]) * UNIT_FACES[kind]
-    return {name: tuple((a - b) / stored for a, b in zip(after[name], before[name], strict=True)) for name in after}
+    return {
+        name: ((rows - before[name][0]) / stored, (indexes - before[name][1]) / stored)
+        for name, (rows, indexes) in after.items()
+    }
 
 
 def _sizes(engine: Engine) -> dict[str, tuple[int, int]]:

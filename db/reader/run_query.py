@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 ROWS_PER_FETCH = 2000
 # A join of two million faces stays out of temporary files with this memory for each sort and hash table. Memoize is off
 # since PostgreSQL takes it for joins by ranges, whose keys hardly repeat: people in view together took 10 s, not 3.
-RESOURCES = {"work_mem": "64MB", "enable_memoize": "off"}
+# Views join up to eight tables, and PostgreSQL orders no more than eight joins of a query freely unless told so.
+RESOURCES = {"work_mem": "64MB", "enable_memoize": "off", "join_collapse_limit": "11", "from_collapse_limit": "11"}
 # Functions that PostgreSQL calls volatile although they change nothing.
 HARMLESS = (
     "clock_timestamp",
@@ -59,7 +60,8 @@ class QueryResult:
 
     Attributes:
         columns: names.
-        types: PostgreSQL's names of their types, such as ``int8``, ``text``, ``_float4`` (an array), ``vector``.
+        types: PostgreSQL's names of their types, such as ``int8``, ``text``, ``_float4`` (an array), ``vector``,
+            ``halfvec``.
     """
 
     def __init__(self, columns: list[str], types: list[str], rows: Iterator[tuple[Any, ...]]) -> None:
@@ -226,9 +228,10 @@ class _VectorAsList(Loader):
 
 
 def _read_vectors_as_lists(connection: psycopg.Connection) -> None:
-    info = TypeInfo.fetch(connection, "vector")
-    if info is not None:
-        connection.adapters.register_loader(info.oid, _VectorAsList)
+    for name in ("vector", "halfvec"):
+        info = TypeInfo.fetch(connection, name)
+        if info is not None:
+            connection.adapters.register_loader(info.oid, _VectorAsList)
 
 
 @contextmanager

@@ -81,6 +81,8 @@ class PersonTotal(Base):
     best_quality: Mapped[Real | None]
     best_appearance_id: Mapped[int | None]
     best_face_id: Mapped[int | None]
+    # {reading_id: mean or elected label} of ``person_reading``, so that a list of people joins nothing.
+    answers: Mapped[JsonObject]
 
 
 class PersonReading(Base):

@@ -82,6 +82,8 @@ LIMITS = {
     "default_transaction_read_only": "on",
     "work_mem": "64MB",
     "enable_memoize": "off",  # see db.reader.run_query.RESOURCES
+    "join_collapse_limit": "11",
+    "from_collapse_limit": "11",
     "temp_file_limit": "10GB",  # of one session; may be set by a superuser alone
 }
 

@@ -19,6 +19,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     Integer,
+    PrimaryKeyConstraint,
     SmallInteger,
     Text,
     UniqueConstraint,
@@ -213,6 +214,8 @@ class FaceEmbedding(Base):
 
     __tablename__ = "face_embedding"
     __table_args__ = (
+        # The appearance of a face is read from the key, without the embeddings.
+        PrimaryKeyConstraint("face_id", "trunk_id", postgresql_include=["appearance_id"]),
         # Deferred: a unit may copy its faces and their appearances in either order.
         ForeignKeyConstraint(
             ["appearance_id"],
@@ -226,8 +229,8 @@ class FaceEmbedding(Base):
         CheckConstraint("embedding IS NOT NULL OR appearance_id IS NOT NULL", "empty"),
     )
 
-    face_id: Mapped[int] = mapped_column(ForeignKey("facet.face.face_id", ondelete="CASCADE"), primary_key=True)
-    trunk_id: Mapped[int] = mapped_column(SmallInteger, ForeignKey("facet.layer.layer_id"), primary_key=True)
+    face_id: Mapped[int] = mapped_column(ForeignKey("facet.face.face_id", ondelete="CASCADE"))
+    trunk_id: Mapped[int] = mapped_column(SmallInteger, ForeignKey("facet.layer.layer_id"))
     appearance_id: Mapped[int | None]
     embedding: Mapped[HalfEmbedding | None]
 
@@ -298,13 +301,13 @@ class AppearancePrediction(Base):
 
     __tablename__ = "appearance_prediction"
     __table_args__ = (
-        Index("ix_appearance_prediction_label", "reading_id", "label", postgresql_where=text("label IS NOT NULL")),
+        # The answers of one reading are read from the key, without those of the others.
+        PrimaryKeyConstraint("reading_id", "appearance_id", postgresql_include=["label", "confidence", "value"]),
+        Index("ix_appearance_prediction_appearance_id", "appearance_id"),
     )
 
-    appearance_id: Mapped[int] = mapped_column(
-        ForeignKey("facet.appearance.appearance_id", ondelete="CASCADE"), primary_key=True
-    )
-    reading_id: Mapped[int] = mapped_column(SmallInteger, ForeignKey("facet.layer.layer_id"), primary_key=True)
+    appearance_id: Mapped[int] = mapped_column(ForeignKey("facet.appearance.appearance_id", ondelete="CASCADE"))
+    reading_id: Mapped[int] = mapped_column(SmallInteger, ForeignKey("facet.layer.layer_id"))
     confidence: Mapped[Real | None]
     value: Mapped[Real | None]
     low: Mapped[Real | None]

@@ -1,7 +1,8 @@
 """Totals of people: the view ``people`` shows them without reading appearances.
 
 ``person_total`` has a row for each person and trunk, ``person_reading`` one for each person and reading of age, gender
-and ethnicity: of all releases that are stored, so that another one is shown at once.
+and ethnicity: of all releases that are stored, so that another one is shown at once. The means and elected labels
+of the latter stand in the former, too.
 
 Triggers note every person whose appearances, or their answers, change (``person_change``), whichever program changes
 them: until a noted person is counted, the view computes the totals from the appearances. Identification, corrections,
@@ -45,11 +46,11 @@ note AS (
 ),
 changed AS (
     SELECT n.person_id, n.trunk_id, n.afresh
-    FROM (SELECT DISTINCT person_id, trunk_id, afresh FROM note WHERE reading_id IS NULL) AS n
+    FROM (SELECT DISTINCT person_id, trunk_id, afresh FROM note) AS n
     CROSS JOIN LATERAL (SELECT FROM facet.person WHERE person_id = n.person_id OFFSET 0) AS p
 )"""
 
-_TOTALS = """
+_SHARES = """
 share AS (
     SELECT true AS afresh, s.*
     FROM changed AS c
@@ -77,40 +78,6 @@ file AS (
     ) AS seen
     GROUP BY person_id, trunk_id, media_id
     HAVING bool_or(is_new)
-),
-part (person_id, trunk_id, appearances, files, faces, seconds, quality, appearance_id, face_id) AS (
-    SELECT person_id, trunk_id, 0, 0, 0, 0::numeric, NULL::real, NULL::bigint, NULL::bigint
-    FROM changed
-    UNION ALL
-    SELECT t.person_id, t.trunk_id, t.appearance_count, t.media_count, t.face_count, t.screen_seconds, t.best_quality,
-           t.best_appearance_id, t.best_face_id
-    FROM changed AS c
-    CROSS JOIN LATERAL (
-        SELECT * FROM facet.person_total WHERE person_id = c.person_id AND trunk_id = c.trunk_id OFFSET 0
-    ) AS t
-    WHERE NOT c.afresh
-    UNION ALL
-    SELECT person_id, trunk_id, 1, 0, face_count, screen_seconds, quality, appearance_id, best_face_id
-    FROM share
-    UNION ALL
-    SELECT person_id, trunk_id, 0, 1, 0, 0, NULL, NULL, NULL
-    FROM file
-    WHERE afresh OR added = there
-),
-totals AS (
-    INSERT INTO facet.person_total (
-        person_id, trunk_id, appearance_count, media_count, face_count, screen_seconds, best_quality,
-        best_appearance_id, best_face_id)
-    SELECT person_id, trunk_id, sum(appearances), sum(files), sum(faces), sum(seconds), max(quality),
-           (array_agg(appearance_id ORDER BY quality DESC, appearance_id) FILTER (WHERE appearance_id IS NOT NULL))[1],
-           (array_agg(face_id ORDER BY quality DESC, appearance_id) FILTER (WHERE appearance_id IS NOT NULL))[1]
-    FROM part
-    GROUP BY person_id, trunk_id
-    ON CONFLICT (person_id, trunk_id) DO UPDATE SET
-        appearance_count = excluded.appearance_count, media_count = excluded.media_count,
-        face_count = excluded.face_count, screen_seconds = excluded.screen_seconds,
-        best_quality = excluded.best_quality, best_appearance_id = excluded.best_appearance_id,
-        best_face_id = excluded.best_face_id
 )"""
 
 # The answers that are read again: all of a person under a trunk, or those under one reading; and those that were added,
@@ -152,26 +119,26 @@ vote AS (
     FROM (SELECT *, bool_or(afresh) OVER (PARTITION BY person_id, reading_id) AS is_reread FROM found) AS f
     WHERE afresh OR NOT is_reread
 ),
-ballot (person_id, reading_id, value_sum, value_weight, label, votes) AS (
-    SELECT person_id, reading_id, value_sum, value_weight, label, votes
+ballot (person_id, trunk_id, reading_id, value_sum, value_weight, label, votes) AS (
+    SELECT person_id, trunk_id, reading_id, value_sum, value_weight, label, votes
     FROM vote
     UNION ALL
     -- What was counted before stays where answers were only added.
-    SELECT a.person_id, a.reading_id, k.value_sum, k.value_weight, NULL, NULL
-    FROM (SELECT DISTINCT person_id, reading_id FROM vote WHERE NOT afresh) AS a
+    SELECT a.person_id, a.trunk_id, a.reading_id, k.value_sum, k.value_weight, NULL, NULL
+    FROM (SELECT DISTINCT person_id, trunk_id, reading_id FROM vote WHERE NOT afresh) AS a
     CROSS JOIN LATERAL (
         SELECT * FROM facet.person_reading WHERE person_id = a.person_id AND reading_id = a.reading_id OFFSET 0
     ) AS k
     UNION ALL
-    SELECT a.person_id, a.reading_id, NULL, NULL, b.label, b.votes::numeric
-    FROM (SELECT DISTINCT person_id, reading_id FROM vote WHERE NOT afresh) AS a
+    SELECT a.person_id, a.trunk_id, a.reading_id, NULL, NULL, b.label, b.votes::numeric
+    FROM (SELECT DISTINCT person_id, trunk_id, reading_id FROM vote WHERE NOT afresh) AS a
     CROSS JOIN LATERAL (
         SELECT * FROM facet.person_reading WHERE person_id = a.person_id AND reading_id = a.reading_id OFFSET 0
     ) AS k
     CROSS JOIN LATERAL jsonb_each(k.votes) AS b (label, votes)
     UNION ALL
     -- Rows that may have lost their last answer are emptied.
-    SELECT k.person_id, k.reading_id, NULL, NULL, NULL, NULL
+    SELECT k.person_id, c.trunk_id, k.reading_id, NULL, NULL, NULL, NULL
     FROM changed AS c
     CROSS JOIN LATERAL (
         SELECT r.person_id, r.reading_id
@@ -182,6 +149,52 @@ ballot (person_id, reading_id, value_sum, value_weight, label, votes) AS (
         OFFSET 0
     ) AS k
     WHERE c.afresh
+),
+counted AS (
+    SELECT person_id, trunk_id, reading_id, sum(value_sum) AS value_sum, sum(value_weight) AS value_weight,
+           (array_agg(label ORDER BY votes DESC, label) FILTER (WHERE label IS NOT NULL))[1] AS label,
+           coalesce(jsonb_object_agg(label, votes) FILTER (WHERE label IS NOT NULL), '{}') AS votes
+    FROM (
+        SELECT person_id, trunk_id, reading_id, label, sum(value_sum) AS value_sum, sum(value_weight) AS value_weight,
+               sum(votes) AS votes
+        FROM ballot
+        GROUP BY person_id, trunk_id, reading_id, label
+    ) AS b
+    GROUP BY person_id, trunk_id, reading_id
+),
+stored AS (
+    INSERT INTO facet.person_reading (person_id, reading_id, value_sum, value_weight, label, votes)
+    SELECT person_id, reading_id, value_sum, value_weight, label, votes
+    FROM counted
+    ON CONFLICT (person_id, reading_id) DO UPDATE SET
+        value_sum = excluded.value_sum, value_weight = excluded.value_weight, label = excluded.label,
+        votes = excluded.votes
+)"""
+
+_TOTALS = """
+part (person_id, trunk_id, appearances, files, faces, seconds, quality, appearance_id, face_id, known, answers) AS (
+    SELECT person_id, trunk_id, 0, 0, 0, 0::numeric, NULL::real, NULL::bigint, NULL::bigint, NULL::jsonb, NULL::jsonb
+    FROM changed
+    UNION ALL
+    SELECT t.person_id, t.trunk_id, t.appearance_count, t.media_count, t.face_count, t.screen_seconds, t.best_quality,
+           t.best_appearance_id, t.best_face_id, t.answers, NULL
+    FROM changed AS c
+    CROSS JOIN LATERAL (
+        SELECT * FROM facet.person_total WHERE person_id = c.person_id AND trunk_id = c.trunk_id OFFSET 0
+    ) AS t
+    WHERE NOT c.afresh
+    UNION ALL
+    SELECT person_id, trunk_id, 1, 0, face_count, screen_seconds, quality, appearance_id, best_face_id, NULL, NULL
+    FROM share
+    UNION ALL
+    SELECT person_id, trunk_id, 0, 1, 0, 0, NULL, NULL, NULL, NULL, NULL
+    FROM file
+    WHERE afresh OR added = there
+    UNION ALL
+    SELECT person_id, trunk_id, 0, 0, 0, 0, NULL, NULL, NULL, NULL, jsonb_object_agg(
+               reading_id, coalesce(to_jsonb(label), to_jsonb((value_sum / value_weight)::real)))
+    FROM counted
+    GROUP BY person_id, trunk_id
 )"""
 
 # One statement, so one snapshot: the appearances that it sees are those of the notes that it deletes. A person to
@@ -189,22 +202,25 @@ ballot (person_id, reading_id, value_sum, value_weight, label, votes) AS (
 # lost some, or whose appearances changed, all are counted.
 _COUNT = text(f"""
 WITH {_NOTES.strip()},
-{_TOTALS.strip()},
-{_READINGS.strip()}
-INSERT INTO facet.person_reading (person_id, reading_id, value_sum, value_weight, label, votes)
-SELECT person_id, reading_id, sum(value_sum), sum(value_weight),
-       (array_agg(label ORDER BY votes DESC, label) FILTER (WHERE label IS NOT NULL))[1],
-       coalesce(jsonb_object_agg(label, votes) FILTER (WHERE label IS NOT NULL), '{{}}')
-FROM (
-    SELECT person_id, reading_id, label, sum(value_sum) AS value_sum, sum(value_weight) AS value_weight,
-           sum(votes) AS votes
-    FROM ballot
-    GROUP BY person_id, reading_id, label
-) AS counted
-GROUP BY person_id, reading_id
-ON CONFLICT (person_id, reading_id) DO UPDATE SET
-    value_sum = excluded.value_sum, value_weight = excluded.value_weight, label = excluded.label,
-    votes = excluded.votes
+{_SHARES.strip()},
+{_READINGS.strip()},
+{_TOTALS.strip()}
+INSERT INTO facet.person_total (
+    person_id, trunk_id, appearance_count, media_count, face_count, screen_seconds, best_quality, best_appearance_id,
+    best_face_id, answers)
+SELECT person_id, trunk_id, sum(appearances), sum(files), sum(faces), sum(seconds), max(quality),
+       (array_agg(appearance_id ORDER BY quality DESC, appearance_id) FILTER (WHERE appearance_id IS NOT NULL))[1],
+       (array_agg(face_id ORDER BY quality DESC, appearance_id) FILTER (WHERE appearance_id IS NOT NULL))[1],
+       jsonb_strip_nulls(
+           coalesce((array_agg(known) FILTER (WHERE known IS NOT NULL))[1], '{{}}')
+           || coalesce((array_agg(answers) FILTER (WHERE answers IS NOT NULL))[1], '{{}}'))
+FROM part
+GROUP BY person_id, trunk_id
+ON CONFLICT (person_id, trunk_id) DO UPDATE SET
+    appearance_count = excluded.appearance_count, media_count = excluded.media_count,
+    face_count = excluded.face_count, screen_seconds = excluded.screen_seconds,
+    best_quality = excluded.best_quality, best_appearance_id = excluded.best_appearance_id,
+    best_face_id = excluded.best_face_id, answers = excluded.answers
 """)  # noqa: S608 - constants
 
 _DIFFERENCES = text("""
@@ -224,6 +240,19 @@ FULL JOIN facet.person_reading AS t USING (person_id, reading_id)
 WHERE (t.value_sum, t.value_weight, t.label, coalesce(t.votes, '{}'))
       IS DISTINCT FROM (r.value_sum, r.value_weight, r.label, coalesce(r.votes, '{}'))
   AND person_id NOT IN (SELECT n.person_id FROM facet.person_change AS n)
+UNION ALL
+SELECT t.person_id, to_jsonb(t), jsonb_build_object('answers', k.answers)
+FROM facet.person_total AS t
+LEFT JOIN (
+    SELECT r.person_id, h.parent_id AS trunk_id,
+           jsonb_object_agg(r.reading_id, coalesce(to_jsonb(r.label), to_jsonb((r.value_sum / r.value_weight)::real)))
+    FROM facet.person_reading AS r
+    JOIN facet.layer AS g ON g.layer_id = r.reading_id
+    JOIN facet.layer AS h ON h.layer_id = g.parent_id
+    GROUP BY r.person_id, h.parent_id
+) AS k (person_id, trunk_id, answers) USING (person_id, trunk_id)
+WHERE t.answers <> jsonb_strip_nulls(coalesce(k.answers, '{}'))
+  AND t.person_id NOT IN (SELECT n.person_id FROM facet.person_change AS n)
 ORDER BY person_id
 LIMIT :limit
 """)

@@ -323,8 +323,9 @@ COMMENT ON COLUMN facet.jobs.release IS 'The release under which its files are a
 COMMENT ON COLUMN facet.jobs.paused IS 'True while no worker takes its units; `facet jobs resume` lets it go on.';
 
 
--- The columns of the active reading that decode a head's scores are looked up once for a query. Scores stand in one
--- row per face and head; where the row of the active reading has none, another reading of the head does.
+-- What the active release chose is looked up once for a query. Only tables that queries filter and group by are joined:
+-- PostgreSQL orders up to eight joins freely, those of the query included. Scores stand in one row per face and head;
+-- where the row of the active reading has none, another reading of the head does.
 CREATE OR REPLACE VIEW facet.faces AS
 SELECT
     f.face_id,
@@ -350,16 +351,20 @@ SELECT
     emotion.label AS emotion,
     emotion.confidence AS emotion_confidence,
     facet.decode_attributes(
-        coalesce(attributes.scores, (
-            SELECT o.scores
-            FROM facet.prediction AS o
-            JOIN facet.layer AS l ON l.layer_id = o.reading_id
-            WHERE o.face_id = attributes.face_id AND o.scores IS NOT NULL
-                AND l.parent_id = (
-                    SELECT c.head_id FROM facet.active_reading AS c WHERE c.task = 'attributes'
+        (
+            SELECT q.scores
+            FROM facet.prediction AS q
+            JOIN facet.layer AS g ON g.layer_id = q.reading_id
+            WHERE q.face_id = f.face_id AND q.scores IS NOT NULL
+                AND g.parent_id = (SELECT c.head_id FROM facet.active_reading AS c WHERE c.task = 'attributes')
+                AND EXISTS (
+                    SELECT FROM facet.prediction AS w
+                    WHERE w.face_id = f.face_id AND w.reading_id = (
+                        SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'attributes'
+                    )
                 )
             LIMIT 1
-        )),
+        ),
         (
             SELECT k.labels
             FROM facet.active_reading AS c
@@ -374,21 +379,27 @@ SELECT
         )
     ) AS attributes,
     e.embedding::vector(128) AS embedding,
-    r.name AS release,
+    (SELECT r.name FROM facet.release AS r WHERE r.active) AS release,
     facet.decode_landmarks(f.landmarks, f.x1, f.y1, f.x2, f.y2) AS landmarks,
     f.face_no::integer AS face_no,
-    s.uri AS crop_uri,
-    CASE WHEN s.uri IS NOT NULL THEN f.crop_index END::bigint AS crop_index,
-    coalesce(f.frame_width, m.width)::integer AS frame_width,
-    coalesce(f.frame_height, m.height)::integer AS frame_height,
-    coalesce(f.hold_seconds, a.sample_interval_seconds, 0) AS hold_seconds
+    (SELECT s.uri FROM facet.crop_strip AS s WHERE s.unit_id = f.unit_id AND s.strip_no = f.strip_no) AS crop_uri,
+    CASE
+        WHEN EXISTS (SELECT FROM facet.crop_strip AS s WHERE s.unit_id = f.unit_id AND s.strip_no = f.strip_no)
+            THEN f.crop_index
+    END::bigint AS crop_index,
+    coalesce(
+        f.frame_width, (SELECT m.width FROM facet.media_file AS m WHERE m.media_id = a.media_id)
+    )::integer AS frame_width,
+    coalesce(
+        f.frame_height, (SELECT m.height FROM facet.media_file AS m WHERE m.media_id = a.media_id)
+    )::integer AS frame_height,
+    coalesce(f.hold_seconds, a.sample_interval_seconds, 0) AS hold_seconds,
+    e.embedding AS half_embedding
 FROM facet.face AS f
 JOIN facet.analysis AS a ON a.analysis_id = f.analysis_id AND a.is_current
-JOIN facet.release AS r ON r.finder_id = a.finder_id AND r.active
-LEFT JOIN facet.media_file AS m ON m.media_id = a.media_id
-LEFT JOIN facet.crop_strip AS s ON s.unit_id = f.unit_id AND s.strip_no = f.strip_no
+    AND a.finder_id = (SELECT r.finder_id FROM facet.release AS r WHERE r.active)
 LEFT JOIN facet.face_embedding AS e ON e.face_id = f.face_id
-    AND e.trunk_id = (SELECT t.trunk_id FROM facet.release AS t WHERE t.active)
+    AND e.trunk_id = (SELECT r.trunk_id FROM facet.release AS r WHERE r.active)
 LEFT JOIN facet.appearance AS p ON p.appearance_id = e.appearance_id
 LEFT JOIN facet.prediction AS age ON age.face_id = f.face_id
     AND age.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'age')
@@ -397,9 +408,7 @@ LEFT JOIN facet.prediction AS gender ON gender.face_id = f.face_id
 LEFT JOIN facet.prediction AS ethnicity ON ethnicity.face_id = f.face_id
     AND ethnicity.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'ethnicity')
 LEFT JOIN facet.prediction AS emotion ON emotion.face_id = f.face_id
-    AND emotion.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'emotion')
-LEFT JOIN facet.prediction AS attributes ON attributes.face_id = f.face_id
-    AND attributes.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'attributes');
+    AND emotion.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'emotion');
 
 COMMENT ON VIEW facet.faces IS
     'A face in a frame, under the active release: every detection, the dropped ones with their reason.';
@@ -441,6 +450,8 @@ COMMENT ON COLUMN facet.faces.frame_width IS
 COMMENT ON COLUMN facet.faces.frame_height IS 'Height of its frame, likewise.';
 COMMENT ON COLUMN facet.faces.hold_seconds IS
     'Time that its frame stands for: until the next frame that was looked at, or to the end of the film; 0 for a still.';
+COMMENT ON COLUMN facet.faces.half_embedding IS
+    'The same as embedding, in 16 bits a number, as it is stored: faster where many are compared.';
 
 
 -- One attribute of all faces is read without building JSON. The first branch is inlined, which the second cannot be.
@@ -501,7 +512,13 @@ SELECT
     emotion.confidence AS emotion_confidence,
     emotion.shares AS emotions,
     facet.decode_attributes(
-        attributes.scores,
+        (
+            SELECT q.scores
+            FROM facet.appearance_prediction AS q
+            WHERE q.appearance_id = p.appearance_id AND q.reading_id = (
+                SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'attributes'
+            )
+        ),
         (
             SELECT k.labels
             FROM facet.active_reading AS c
@@ -510,15 +527,15 @@ SELECT
         ),
         1
     ) AS attributes,
-    r.name AS release,
+    (SELECT r.name FROM facet.release AS r WHERE r.active) AS release,
     coalesce(
         p.screen_seconds, p.end_seconds - p.start_seconds + coalesce(a.sample_interval_seconds, 0)
     ) AS screen_seconds,
     p.quality,
     p.embedding::vector(128) AS embedding,
-    p.ordinal
+    p.ordinal,
+    p.embedding AS half_embedding
 FROM facet.appearance AS p
-JOIN facet.release AS r ON r.trunk_id = p.trunk_id AND r.active
 JOIN facet.analysis AS a ON a.analysis_id = p.analysis_id AND a.is_current
 LEFT JOIN facet.appearance_prediction AS age ON age.appearance_id = p.appearance_id
     AND age.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'age')
@@ -528,8 +545,7 @@ LEFT JOIN facet.appearance_prediction AS ethnicity ON ethnicity.appearance_id = 
     AND ethnicity.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'ethnicity')
 LEFT JOIN facet.appearance_prediction AS emotion ON emotion.appearance_id = p.appearance_id
     AND emotion.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'emotion')
-LEFT JOIN facet.appearance_prediction AS attributes ON attributes.appearance_id = p.appearance_id
-    AND attributes.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'attributes');
+WHERE p.trunk_id = (SELECT r.trunk_id FROM facet.release AS r WHERE r.active);
 
 COMMENT ON VIEW facet.appearances IS 'A person in view, from when to when, under the active release.';
 COMMENT ON COLUMN facet.appearances.appearance_id IS 'Number of the appearance.';
@@ -557,6 +573,8 @@ COMMENT ON COLUMN facet.appearances.screen_seconds IS
 COMMENT ON COLUMN facet.appearances.quality IS 'Quality of its best face, 0 to 1.';
 COMMENT ON COLUMN facet.appearances.embedding IS 'Identity over its faces as a vector of length 1.';
 COMMENT ON COLUMN facet.appearances.ordinal IS 'Number of the appearance in its file, from 0.';
+COMMENT ON COLUMN facet.appearances.half_embedding IS
+    'The same as embedding, in 16 bits a number, as it is stored: faster where many are compared.';
 
 
 -- What an appearance adds to its person under a trunk. Not for users.
@@ -644,26 +662,20 @@ SELECT
     t.media_count,
     t.face_count,
     t.best_face_id,
-    (age.value_sum / age.value_weight)::real AS age,
-    gender.label AS gender,
-    ethnicity.label AS ethnicity,
-    r.name AS release,
+    (t.answers ->> (SELECT c.reading_id::text FROM facet.active_reading AS c WHERE c.task = 'age'))::real AS age,
+    t.answers ->> (SELECT c.reading_id::text FROM facet.active_reading AS c WHERE c.task = 'gender') AS gender,
+    t.answers ->> (SELECT c.reading_id::text FROM facet.active_reading AS c WHERE c.task = 'ethnicity') AS ethnicity,
+    (SELECT r.name FROM facet.release AS r WHERE r.active) AS release,
     t.screen_seconds::double precision AS screen_seconds,
     p.created_at
 FROM facet.person_total AS t
-JOIN facet.release AS r ON r.trunk_id = t.trunk_id AND r.active
 JOIN facet.person AS p ON p.person_id = t.person_id
-LEFT JOIN facet.person_reading AS age ON age.person_id = t.person_id
-    AND age.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'age')
-LEFT JOIN facet.person_reading AS gender ON gender.person_id = t.person_id
-    AND gender.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'gender')
-LEFT JOIN facet.person_reading AS ethnicity ON ethnicity.person_id = t.person_id
-    AND ethnicity.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'ethnicity')
 WHERE t.appearance_count > 0
+    AND t.trunk_id = (SELECT r.trunk_id FROM facet.release AS r WHERE r.active)
     AND t.person_id NOT IN (
         SELECT n.person_id
         FROM facet.person_change AS n
-        WHERE n.trunk_id = (SELECT u.trunk_id FROM facet.release AS u WHERE u.active)
+        WHERE n.trunk_id = (SELECT r.trunk_id FROM facet.release AS r WHERE r.active)
     )
 UNION ALL
 SELECT
@@ -676,11 +688,14 @@ SELECT
     (age.value_sum / age.value_weight)::real AS age,
     gender.label AS gender,
     ethnicity.label AS ethnicity,
-    r.name AS release,
+    (SELECT r.name FROM facet.release AS r WHERE r.active) AS release,
     t.screen_seconds::double precision AS screen_seconds,
     p.created_at
-FROM (SELECT DISTINCT n.person_id, n.trunk_id FROM facet.person_change AS n) AS changed
-JOIN facet.release AS r ON r.trunk_id = changed.trunk_id AND r.active
+FROM (
+    SELECT DISTINCT n.person_id, n.trunk_id
+    FROM facet.person_change AS n
+    WHERE n.trunk_id = (SELECT r.trunk_id FROM facet.release AS r WHERE r.active)
+) AS changed
 JOIN facet.person AS p ON p.person_id = changed.person_id
 JOIN facet.person_recount AS t ON t.person_id = changed.person_id AND t.trunk_id = changed.trunk_id
 LEFT JOIN LATERAL (

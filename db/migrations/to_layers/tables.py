@@ -89,6 +89,7 @@ CREATE TABLE facet.person_total (
     best_quality REAL,
     best_appearance_id BIGINT,
     best_face_id BIGINT,
+    answers JSONB DEFAULT '{}' NOT NULL,
     CONSTRAINT pk_person_total PRIMARY KEY (person_id, trunk_id),
     CONSTRAINT fk_person_total_person_id_person FOREIGN KEY (person_id)
         REFERENCES facet.person (person_id) ON DELETE CASCADE,
@@ -211,7 +212,7 @@ CREATE INDEX ix_face_dropped_reason ON facet.face (dropped_reason) WHERE dropped
 CREATE INDEX ix_face_unit_id ON facet.face (unit_id);
 
 ALTER TABLE facet.face_embedding
-    ADD CONSTRAINT pk_face_embedding PRIMARY KEY (face_id, trunk_id);
+    ADD CONSTRAINT pk_face_embedding PRIMARY KEY (face_id, trunk_id) INCLUDE (appearance_id);
 CREATE INDEX ix_face_embedding_appearance_id ON facet.face_embedding (appearance_id);
 
 ALTER TABLE facet.prediction
@@ -228,9 +229,9 @@ CREATE INDEX ix_appearance_waiting ON facet.appearance (trunk_id, appearance_id)
         WHERE person_id IS NULL AND embedding IS NOT NULL;
 
 ALTER TABLE facet.appearance_prediction
-    ADD CONSTRAINT pk_appearance_prediction PRIMARY KEY (appearance_id, reading_id);
-CREATE INDEX ix_appearance_prediction_label ON facet.appearance_prediction (reading_id, label)
-        WHERE label IS NOT NULL;
+    ADD CONSTRAINT pk_appearance_prediction
+        PRIMARY KEY (reading_id, appearance_id) INCLUDE (label, confidence, value);
+CREATE INDEX ix_appearance_prediction_appearance_id ON facet.appearance_prediction (appearance_id);
 """
 
 FOREIGN_KEYS = """

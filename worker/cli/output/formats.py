@@ -41,6 +41,7 @@ ARROW_TYPES = {
     "_int8": pa.list_(pa.int64()),
     "_text": pa.list_(pa.string()),
     "vector": pa.list_(pa.float32()),
+    "halfvec": pa.list_(pa.float32()),
 }
 """By PostgreSQL type name; every other type, jsonb among them, becomes text."""
 
