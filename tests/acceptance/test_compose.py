@@ -68,6 +68,7 @@ class Stage:
             "FLOWER_BASIC_AUTH": f"facet:{PASSWORD}",
             "FACET_HOME": str(self.folder / "home"),
             "FACET_CROPS_URL": f"file://{self.folder / 'crops'}",
+            "FACET_RELEASES_URL": str(self.folder / "releases"),
             "FACET_MEDIA_ROOTS": str(self.folder),
             "FACET_DEVICE": "cpu",
             "FACET_HEADS": "",
