@@ -28,6 +28,7 @@ class Meters:
     gpu_bytes: Gauge
     release_loads: Counter
     releases_loaded: Gauge
+    reprocessed: Counter
 
 
 _meters: list[Meters] = []  # empty until `begin`
@@ -67,6 +68,9 @@ def begin(registry: CollectorRegistry) -> None:
                 "Releases that the worker's processes hold, the same one in two of them counted twice.",
                 registry=registry,
                 multiprocess_mode="livesum",
+            ),
+            reprocessed=Counter(
+                "facet_reprocess_faces", "Faces of ended batches, by the way they took.", ["way"], registry=registry
             ),
         )
     )
@@ -111,6 +115,12 @@ def count_release_load(outcome: str) -> None:
     """Count a release that was loaded (``done``), or could not be (``failed``)."""
     for meters in _meters:
         meters.release_loads.labels(outcome).inc()
+
+
+def count_reprocessed(way: str, faces: int) -> None:
+    """Count the faces of a batch that ended."""
+    for meters in _meters:
+        meters.reprocessed.labels(way).inc(faces)
 
 
 def note_releases(loaded: int) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from db.engine import make_engine
 from db.errors import DatabaseError
 from db.schema.migrate import current_state, missing_limits
+from db.status.reprocess import read_reprocessing
 from db.status.schedules import read_schedule_health
 from worker.analysis.runner import decode_limits
 from worker.decode.child.confine import PROTECTIONS
@@ -32,6 +33,7 @@ from worker.storage.release_store import ReleaseStore
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from db.status.reprocess import ReprocessHealth
     from worker.config import Settings
 
 MIN_FREE_BYTES = 2 << 30  # with less, crops and the database soon cannot be written
@@ -55,6 +57,7 @@ def examine(config: Settings) -> list[Finding]:
         ("database", _database),
         ("work", _work),
         ("schedules", _schedules),
+        ("reprocessing", _reprocessing),
         ("people", _people),
         ("erasure", _erasure),
         ("broker", _broker),
@@ -131,6 +134,31 @@ def _schedules(config: Settings) -> str:
             found = read_schedule_health(session)
         engine.dispose()
     return "; ".join(describe_schedule(one) for one in found) or "none: nothing comes again by itself"
+
+
+def _reprocessing(config: Settings) -> str:
+    """Describe the reprocess jobs that have not ended.
+
+    Raises:
+        FacetError: batches of one were given up.
+    """
+    with database_address(config) as url:
+        if not current_state(url).is_current:
+            return "not checked: the tables do not exist yet"
+        engine = make_engine(url)
+        with Session(engine) as session:
+            found = read_reprocessing(session)
+        engine.dispose()
+    given_up = [one for one in found if one.quarantined]
+    if given_up:
+        jobs = ", ".join(f"job {one.job_id} ({one.quarantined:,} faces)" for one in given_up)
+        raise FacetError(f"batches were given up: {jobs}; see `facet status`, then run `facet reprocess` again")
+    return "; ".join(_of_job(one) for one in found) or "nothing is being filled in"
+
+
+def _of_job(one: ReprocessHealth) -> str:
+    gaps = f", {one.gaps:,} without a source" if one.gaps else ""
+    return f"job {one.job_id} for {one.release}: {one.pending:,} faces left{gaps}{', paused' * one.is_paused}"
 
 
 def _people(config: Settings) -> str:

@@ -1,8 +1,8 @@
 """Serves metrics to Prometheus: those of worker processes from their parent, those of the ledger from beat.
 
 Worker processes write their counters to files, which the parent adds up (the client library's multi-process mode); the
-counts of a replaced process are kept. The ledger and its schedules are read by one query each; the answers are cached
-for a time that grows with their cost.
+counts of a replaced process are kept. The ledger, its schedules and its reprocess jobs are read by one query each; the
+answers are cached for a time that grows with their cost.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import psutil
 from sqlalchemy.exc import SQLAlchemyError
 
 from db.status.health import sum_ledger
+from db.status.reprocess import read_reprocessing
 from db.status.schedules import read_schedule_health
 from worker import metrics
 from worker.errors import UsageError
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from db.status.health import LedgerSums
+    from db.status.reprocess import ReprocessHealth
     from db.status.schedules import ScheduleHealth
     from worker.config import Settings
 
@@ -109,6 +111,7 @@ class LedgerCollector:
         self._sessions = sessions
         self._sums: LedgerSums | None = None
         self._schedules: list[ScheduleHealth] = []
+        self._reprocessing: list[ReprocessHealth] = []
         self._until = 0.0
 
     def describe(self) -> Iterable[Metric]:
@@ -136,6 +139,7 @@ class LedgerCollector:
         ):
             yield GaugeMetricFamily(f"facet_ledger_{name}", meaning, value=value)
         yield from _of_schedules(self._schedules)
+        yield from _of_reprocessing(self._reprocessing)
 
     def _read(self) -> LedgerSums | None:
         started = time.monotonic()
@@ -143,6 +147,7 @@ class LedgerCollector:
             try:
                 with self._sessions() as session:
                     self._sums, self._schedules = sum_ledger(session), read_schedule_health(session)
+                    self._reprocessing = read_reprocessing(session)
             except SQLAlchemyError:
                 self._sums = None
             spent = time.monotonic() - started
@@ -164,6 +169,22 @@ def _of_schedules(schedules: Sequence[ScheduleHealth]) -> Iterable[Metric]:
         for one in schedules:
             if value(one) is not None:
                 family.add_metric([str(one.schedule_id), one.kind], value(one))
+        yield family
+
+
+def _of_reprocessing(jobs: Sequence[ReprocessHealth]) -> Iterable[Metric]:
+    """Return the metrics of the reprocess jobs that have not ended."""
+    from prometheus_client.core import GaugeMetricFamily  # noqa: PLC0415 - see begin
+
+    for name, meaning, value in (
+        ("pending_faces", "Faces of batches that wait or are computed.", lambda one: one.pending),
+        ("quarantined_faces", "Faces of batches that were given up.", lambda one: one.quarantined),
+        ("gap_faces", "Faces without any source.", lambda one: one.gaps),
+        ("paused", "Whether the job is paused.", lambda one: float(one.is_paused)),
+    ):
+        family = GaugeMetricFamily(f"facet_reprocess_{name}", meaning, labels=["job", "release"])
+        for one in jobs:
+            family.add_metric([str(one.job_id), one.release], value(one))
         yield family
 
 

@@ -19,8 +19,8 @@ from models.trunks.registry import layout_of
 from worker import metrics
 from worker.analysis.runner import decode_limits
 from worker.errors import FacetError, LeaseLostError, MediaError, RetryableError, described
-from worker.identity.gallery import Gallery
-from worker.identity.identifier import identify_all
+from worker.identity.proposals import regroup_people
+from worker.identity.regroup import alarm_of
 from worker.ledger.batches import quarantine_exhausted_batches
 from worker.ledger.due import has_batch
 from worker.ledger.leases import LeaseHolder, make_owner
@@ -204,7 +204,8 @@ class Reprocessor:
             joining.join(sessions, batch, target, watch)
         elif batch.way == "people":
             with watch.time("compute"):
-                identify_all(sessions, Gallery(target.ids.trunk_id))
+                # those of the same places first; what would change beyond the alarm waits as a proposal
+                regroup_people(sessions, target.ids.trunk_id, alarm_of(self._settings))
             run_transaction(sessions, "reprocess", lambda session: end_batch(session, batch, watch.seconds))
         else:
             layout = layout_of(target.trunk_name)
@@ -310,5 +311,6 @@ class _Loop:
             self._owner.fail(batch, error)
         else:
             metrics.count_unit("done")
+            metrics.count_reprocessed(batch.way, batch.face_count)
         self._leases.drop(batch)
         self._on_batch(batch)

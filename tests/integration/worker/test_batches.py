@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from sqlalchemy import text
 
+from db.status.reprocess import read_reprocessing
+from worker.deployment.exporter import LedgerCollector
 from worker.errors import LeaseLostError, UsageError
 from worker.ledger.batches import lease_batch, quarantine_exhausted_batches
 from worker.ledger.due import count_due, count_open, has_batch, has_fresh
@@ -227,3 +229,40 @@ def test_progress_of_a_reprocess_job_is_that_of_its_faces(archive: Archive) -> N
         assert paused.time_left is None
         assert f"paused; let it go on with `facet jobs resume {job_id}`" in paused.notes
         assert not read_status(session, archive.job_id)[0].counts.paused
+
+
+def test_jobs_that_have_not_ended_are_figures(archive: Archive) -> None:
+    job_id, other = add_batches(archive), add_batches(archive, 1)
+    with archive.sessions.begin() as session:
+        pause_job(session, other)
+    analysis_id = archive.add()
+    with archive.sessions.begin() as session:
+        session.execute(
+            text("""UPDATE unit SET state = 'quarantined', last_error = 'x', finished_at = now()
+                    WHERE unit_id = (SELECT min(unit_id) FROM unit WHERE job_id = :job)"""),
+            {"job": job_id},
+        )
+        session.execute(
+            text(
+                "INSERT INTO reprocess_gap (job_id, analysis_id, reason, face_count) VALUES (:j, :a, 'no_source: x', 7)"
+            ),
+            {"j": job_id, "a": analysis_id},
+        )
+    with archive.sessions.begin() as session:
+        first, second = read_reprocessing(session)
+    assert (first.job_id, first.release, first.pending, first.quarantined, first.gaps) == (job_id, "test", 200, 100, 7)
+    assert (second.job_id, second.is_paused, second.pending) == (other, True, 100)
+    shown = {
+        (sample.name, sample.labels["job"]): sample.value
+        for family in LedgerCollector(archive.sessions).collect()
+        for sample in family.samples
+        if sample.name.startswith("facet_reprocess_")
+    }
+    assert shown["facet_reprocess_pending_faces", str(job_id)] == 200
+    assert shown["facet_reprocess_quarantined_faces", str(job_id)] == 100
+    assert shown["facet_reprocess_gap_faces", str(job_id)] == 7
+    assert (shown["facet_reprocess_paused", str(job_id)], shown["facet_reprocess_paused", str(other)]) == (0, 1)
+    with archive.sessions.begin() as session:
+        session.execute(text("UPDATE job SET finished_at = now()"))
+    with archive.sessions.begin() as session:
+        assert read_reprocessing(session) == []
