@@ -7,7 +7,8 @@ damaged files. Analyses it undisturbed, and then again with a Redis, a PostgreSQ
 the videos, while at random moments one of these happens: a worker or its process is killed, a decode child is killed,
 Redis is killed (and comes back with or without its data), PostgreSQL is killed, a worker sleeps beyond its lease,
 messages are dropped or doubled. Whoever is dead is started again, as a supervisor would. At the same time users submit,
-cancel and erase files of their own, correct people and regroup (``chaos_actors.py``).
+cancel and erase files of their own, correct people, regroup, reprocess what one of two releases lacks, and switch the
+views between them (``chaos_actors.py``).
 
 At the end every unit must have ended, what must always hold must hold (``chaos_invariants.py``), nobody may have lost
 work to a deadlock, and files, units, frames and faces must be those of the undisturbed run: of all files that users
@@ -126,6 +127,10 @@ def conclude(deployment: Deployment, files: Files) -> float:
     seconds = settle(deployment)
     deployment.facet("submit", str(files.users), "--name", "the last one")
     seconds += settle(deployment)
+    deployment.facet("releases", "activate", str(deployment.release().release_id), "--force", "--reason", "the end")
+    for release in (deployment.release(), deployment.variant()):
+        deployment.facet("reprocess", "--release", str(release.release_id), "--wait")
+    seconds += settle(deployment)
     deployment.facet("forget", "--due", "--yes")
     return seconds
 
@@ -168,6 +173,7 @@ def disturb(folder: Path, files: Files, arguments: argparse.Namespace) -> Report
     try:
         deployment.keep_up()
         deployment.facet("db", "upgrade")
+        deployment.add_variant()
         paths = files.make_users()
         with Crowd(ACTS, lambda number: user_of(deployment, paths, arguments.seed * 1000 + number)) as crowd:
             done, batches = campaign(deployment, files, arguments.faults, arguments.seed)

@@ -26,10 +26,14 @@ from worker.identity import correct
 from worker.identity.proposals import apply_proposal, discard_proposal, read_proposals, regroup_people
 from worker.identity.regroup import Alarm
 from worker.ingest import IngestOptions, discover
+from worker.ledger.releases import Switch
 from worker.ledger.submission.cancel import cancel_job
 from worker.ledger.submission.job import Submission
 from worker.ledger.submission.prober import FileProber
 from worker.ledger.submission.submit import submit
+from worker.releases.switching import activate, roll_back
+from worker.reprocess.plan import plan
+from worker.reprocess.request import ReprocessRequest, write_job
 from worker.storage.crops import CropStore
 from worker.storage.database import is_unreachable
 from worker.storage.sources import Sources
@@ -99,7 +103,7 @@ class User:
     files: tuple[Path, ...]
     stores: Stores
     releases: tuple[ReleaseIds, ...]
-    """The releases that workers serve, the active one first."""
+    """The release that files are analysed under, and one that reads its scores otherwise."""
 
 
 @dataclass(slots=True)
@@ -139,7 +143,7 @@ def user_of(deployment: Deployment, files: tuple[Path, ...], seed: int) -> User:
     sessions = session_factory(make_engine(deployment.postgres.url))
     home = Path(deployment.environment["FACET_HOME"])
     stores = Stores(CropStore(str(home / "crops")), home / "staging")
-    return User(sessions, random.Random(seed), files, stores, (deployment.release(),))
+    return User(sessions, random.Random(seed), files, stores, (deployment.release(), deployment.variant()))
 
 
 def submitting(user: User) -> str:
@@ -240,6 +244,36 @@ def regrouping(user: User) -> str:
     return "applied" if done.proposal_id is None else "waits"
 
 
+def reprocessing(user: User) -> str:
+    """Fill in what one of the releases lacks, of some heads or files or of all; some of these jobs are cancelled."""
+    chance = user.chance
+    release = chance.choice(user.releases)
+    request = ReprocessRequest(
+        release_id=release.release_id,
+        tasks=chance.choice([None, ("gender",), ("age", "emotion")]),
+        media=chance.choice([None, None, "*.mp4"]),
+        priority=chance.choice([0, 0, 1]),
+        speed=chance.choice(["normal", "full"]),
+    )
+    with user.sessions.begin() as session:
+        job_id = write_job(session, request, "fill in")
+    run_transaction(user.sessions, "plan", lambda session: plan(session, job_id))
+    if chance.random() < 0.2:
+        cancel_job(user.sessions, job_id)
+        return "cancelled"
+    return "begun"
+
+
+def switching(user: User) -> str:
+    """Switch the views to one of the releases, or back."""
+    if user.chance.random() < 0.4:
+        roll_back(user.sessions, "chaos")
+        return "rolled back"
+    wanted = str(user.chance.choice(user.releases).release_id)
+    activate(user.sessions, wanted, Switch(reason="chaos", forced=True))
+    return "switched"
+
+
 def looking(user: User) -> str:
     """Check the invariants that hold at every moment."""
     with user.sessions.begin() as session:
@@ -258,7 +292,7 @@ def looking(user: User) -> str:
 
 ACTS: tuple[tuple[Act, float], ...] = (
     (submitting, 2.0), (submitting, 2.0), (cancelling, 4.0), (erasing, 4.0), (correcting, 2.0), (correcting, 2.0),
-    (regrouping, 8.0), (looking, 1.0),
+    (regrouping, 8.0), (reprocessing, 6.0), (switching, 6.0), (looking, 1.0),
 )  # fmt: skip
 """The acts of concurrent users, and the mean pause between two of them in seconds."""
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,12 +22,17 @@ from sqlalchemy.exc import DBAPIError
 from db.engine import make_engine, session_factory
 from db.errors import DatabaseUnreachable
 from db.server.embedded import EmbeddedPostgres
-from worker.ledger.releases import find_active
+from models.manifest import read_manifest
+from models.release import DEFAULT, write_release
+from models.weights import read_weights
+from worker.errors import UsageError
+from worker.ledger.releases import find_release, read_ids
 
 if TYPE_CHECKING:
     from worker.ledger.releases import ReleaseIds
 
 FACET = str(Path(sys.executable).parent / "facet")
+VARIANT = "variant"
 LEASE_SECONDS = 5.0
 PAUSE_SECONDS = 2 * LEASE_SECONDS  # a worker that sleeps so long has lost its lease
 
@@ -65,17 +70,34 @@ class Deployment:
         return subprocess.run([FACET, *words], env=self.environment, check=False, capture_output=True)
 
     def release(self) -> ReleaseIds:
-        """Return the numbers of the release that workers serve, once one has registered it."""
+        """Return the numbers of the shipped release, once a worker has registered it."""
+        return self._find(read_manifest(DEFAULT).name)
+
+    def variant(self) -> ReleaseIds:
+        """Return the numbers of the release that `add_variant` registered."""
+        return self._find(VARIANT)
+
+    def _find(self, name: str) -> ReleaseIds:
         engine = make_engine(self.postgres.url)
         try:
             while True:
-                with suppress(DBAPIError), session_factory(engine).begin() as session:
-                    found = find_active(session)
-                    if found is not None:
-                        return found
+                with suppress(DBAPIError, UsageError), session_factory(engine).begin() as session:
+                    return read_ids(session, find_release(session, name).release_id)
                 time.sleep(0.5)
         finally:
             engine.dispose()
+
+    def add_variant(self) -> None:
+        """Register the shipped release with other readings of two heads, so that it shares everything else."""
+        self.release()
+        manifest = read_manifest(DEFAULT)
+        changes = {"gender": {"temperature": 2.0, "abstain": 0.9}, "age": {"temperature": 1.5}}
+        branches = tuple(replace(one, **changes.get(one.task, {})) for one in manifest.branches)
+        weights = {name: read_weights(DEFAULT / name, sha256) for name, sha256 in manifest.files.items()}
+        folder = self.folder / VARIANT
+        write_release(folder, replace(manifest, name=VARIANT, branches=branches), weights)
+        while self.facet("releases", "register", str(folder)).returncode:  # PostgreSQL may be starting
+            time.sleep(1)
 
     def log_lines(self, *signs: str) -> list[str]:
         """Return the lines of all logs that hold one of the signs."""

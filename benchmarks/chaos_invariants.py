@@ -74,8 +74,27 @@ EMPTY = {
         SELECT face_id FROM facet.face JOIN facet.unit USING (unit_id) WHERE dropped_reason IS NULL AND NOT EXISTS
         (SELECT FROM facet.prediction p JOIN facet.release_reading o USING (reading_id)
          WHERE p.face_id = face.face_id AND o.release_id = unit.release_id)""",
-    "predictions without scores": """
-        SELECT face_id, reading_id FROM facet.prediction WHERE scores IS NULL""",
+    "kept faces that lack an answer of a release": """
+        SELECT f.face_id, c.release_id, c.task FROM facet.face f JOIN facet.analysis a USING (analysis_id)
+        JOIN facet.release r USING (finder_id) JOIN facet.release_reading c USING (release_id)
+        WHERE a.is_current AND f.dropped_reason IS NULL AND r.retired_at IS NULL AND NOT EXISTS
+        (SELECT FROM facet.prediction p WHERE p.face_id = f.face_id AND p.reading_id = c.reading_id)""",
+    "predictions without scores under any reading of their head": """
+        SELECT p.face_id, p.reading_id FROM facet.prediction p JOIN facet.layer l ON l.layer_id = p.reading_id
+        WHERE NOT EXISTS (SELECT FROM facet.prediction o JOIN facet.layer k ON k.layer_id = o.reading_id
+                          WHERE o.face_id = p.face_id AND k.parent_id = l.parent_id AND o.scores IS NOT NULL)""",
+    "labels of a reading that its scores do not give": """
+        SELECT p.face_id, c.release_id, p.label FROM facet.prediction p
+        JOIN facet.release_reading c ON c.reading_id = p.reading_id AND c.task = 'gender'
+        JOIN facet.layer l ON l.layer_id = c.reading_id JOIN facet.layer h ON h.layer_id = c.head_id
+        CROSS JOIN LATERAL (
+            SELECT facet.decode_probabilities(o.scores, 'softmax', (l.spec ->> 'temperature')::float8) AS shares
+            FROM facet.prediction o JOIN facet.layer k ON k.layer_id = o.reading_id
+            WHERE o.face_id = p.face_id AND k.parent_id = h.layer_id AND o.scores IS NOT NULL LIMIT 1) AS s
+        CROSS JOIN LATERAL (SELECT max(x) AS top, h.labels[array_position(s.shares, max(x))] AS label
+                            FROM unnest(s.shares) AS x) AS best
+        WHERE abs(best.top - (l.spec ->> 'abstain')::float8) > 1e-3
+          AND p.label <> CASE WHEN best.top < (l.spec ->> 'abstain')::float8 THEN 'unknown' ELSE best.label END""",
     "strips of crops that no face has a place in": """
         SELECT uri FROM facet.crop_strip c WHERE NOT EXISTS
         (SELECT FROM facet.face f WHERE f.unit_id = c.unit_id AND f.strip_no = c.strip_no)""",
