@@ -4,8 +4,9 @@
 
 Builds an archive of generated faces in a PostgreSQL of its own: 1000 faces a video, eight to an appearance, five heads
 with scores. Registers three variants of the shipped release and fills in what each lacks, in this process, as `facet
-reprocess` does. The deep head runs over generated crops in a crop store; the model alone runs over the same crops
-before and after. Prints seconds by the clock, and those of the processor of this process.
+reprocess` does; compares two of them, asks the gate and switches the views. The deep head runs over generated crops in
+a crop store; the model alone runs over the same crops before and after. Prints seconds by the clock, and those of the
+processor of this process.
 """
 
 from __future__ import annotations
@@ -35,7 +36,10 @@ from models.release import DEFAULT, load_model, write_release
 from models.weights import read_weights
 from worker.analysis.runner import decode_limits
 from worker.config import Settings
-from worker.ledger.releases import register_release
+from worker.identity.identifier import show_release
+from worker.ledger.releases import find_release, read_ids, register_release
+from worker.releases.diff.report import NamedRelease, read_diff
+from worker.releases.switching import examine_switch
 from worker.reprocess.batches.restore import Media
 from worker.reprocess.request import ReprocessRequest, write_job
 from worker.reprocess.runner import Reprocessor
@@ -262,7 +266,7 @@ def main() -> None:
     """Build the archive, fill in what three releases lack, and print the times."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--faces", type=int, default=1_000_000)
-    parser.add_argument("--crops", type=int, default=8_000)
+    parser.add_argument("--crops", type=int, default=8_000, help="at least 1,000")
     options = parser.parse_args()
     with TemporaryDirectory(prefix="facet-reprocess-") as name, EmbeddedPostgres(Path(name) / "database") as server:
         folder = Path(name)
@@ -279,13 +283,29 @@ def main() -> None:
         ):
             spent = bench.reprocess(title, release, task)
             print(f"    {options.faces / spent:,.0f} faces/s")
+        switch(bench, "reading")
         deep(bench, make_release(folder, "deep", deep="emotion"), options.crops)
         engine.dispose()
 
 
+def switch(bench: Bench, name: str) -> None:
+    """Time the comparison, the gate, the switch to a release that is filled in, and the way back."""
+    with bench.sessions() as session:
+        both = [NamedRelease(one, read_ids(session, find_release(session, one).release_id)) for one in ("base", name)]
+    with measured("comparing two releases"):
+        read_diff(bench.sessions, *both)
+    with measured("asking the gate"):
+        examine_switch(bench.sessions, name)
+    with bench.sessions() as session:
+        for title, wanted in (("switching", name), ("switching back", "base")):
+            with measured(title):
+                show_release(session, wanted)
+                session.commit()
+
+
 def deep(bench: Bench, release: Path, count: int) -> None:
     """Measure a deep head from crops, and the model alone over the same crops, before and after."""
-    crops = make_crops(count // FACES_PER_FILE * FACES_PER_FILE)
+    crops = make_crops(max(count // FACES_PER_FILE, 1) * FACES_PER_FILE)
     job_id = keep_crops(bench, crops)
     model = load_model(release, device="cpu", heads=frozenset({"emotion"}), identity=False)
     alone = []
