@@ -29,8 +29,8 @@ setup: $(STAMP) ## Make .venv with everything that Facet, its tests and its demo
 test: setup ## Run the whole test suite
 	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_FLAGS)
 
-fast: setup ## Run the unit tests, which need no service
-	$(BIN)/python -m pytest tests/unit $(PARALLEL) $(PYTEST_FLAGS)
+fast: setup ## Run the unit tests of less than ten seconds, which need no service
+	$(BIN)/python -m pytest tests/unit -m "not slow" $(PARALLEL) $(PYTEST_FLAGS)
 
 lint: setup ## Check style, format, types and the import contract
 	@status=0; for check in 'ruff check .' 'ruff format --check .' mypy lint-imports; do \

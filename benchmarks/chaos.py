@@ -173,6 +173,7 @@ def disturb(folder: Path, files: Files, arguments: argparse.Namespace) -> Report
     try:
         deployment.keep_up()
         deployment.facet("db", "upgrade")
+        deployment.keep_up()  # workers end where there are no tables yet
         deployment.add_variant()
         paths = files.make_users()
         with Crowd(ACTS, lambda number: user_of(deployment, paths, arguments.seed * 1000 + number)) as crowd:

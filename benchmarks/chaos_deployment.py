@@ -89,15 +89,16 @@ class Deployment:
 
     def add_variant(self) -> None:
         """Register the shipped release with other readings of two heads, so that it shares everything else."""
-        self.release()
         manifest = read_manifest(DEFAULT)
         changes = {"gender": {"temperature": 2.0, "abstain": 0.9}, "age": {"temperature": 1.5}}
         branches = tuple(replace(one, **changes.get(one.task, {})) for one in manifest.branches)
         weights = {name: read_weights(DEFAULT / name, sha256) for name, sha256 in manifest.files.items()}
         folder = self.folder / VARIANT
         write_release(folder, replace(manifest, name=VARIANT, branches=branches), weights)
-        while self.facet("releases", "register", str(folder)).returncode:  # PostgreSQL may be starting
-            time.sleep(1)
+        for each in (DEFAULT, folder):  # the first one becomes the active one
+            while self.facet("releases", "register", str(each)).returncode:
+                self.keep_up()
+                time.sleep(1)
 
     def log_lines(self, *signs: str) -> list[str]:
         """Return the lines of all logs that hold one of the signs."""
