@@ -32,7 +32,7 @@ EMPTY = {
         SELECT analysis_id FROM facet.analysis a WHERE state = 'done' AND face_count <>
         (SELECT count(*) FROM facet.face f WHERE f.analysis_id = a.analysis_id)""",
     "units that count other faces than they have": """
-        SELECT unit_id FROM facet.unit u WHERE state = 'done' AND face_count <>
+        SELECT unit_id FROM facet.unit u WHERE state = 'done' AND stage <> 'reprocess' AND face_count <>
         (SELECT count(*) FROM facet.face f WHERE f.unit_id = u.unit_id)""",
     "kept faces without an appearance": """
         SELECT face_id FROM facet.face JOIN facet.analysis USING (analysis_id) JOIN facet.unit USING (unit_id)
