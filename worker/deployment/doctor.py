@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy.orm import Session
 
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from db.status.reprocess import ReprocessHealth
     from worker.config import Settings
 
+Answer = TypeVar("Answer")
+NO_TABLES = "not checked: the tables do not exist yet"
 MIN_FREE_BYTES = 2 << 30  # with less, crops and the database soon cannot be written
 
 
@@ -111,10 +113,22 @@ def _database(config: Settings) -> str:
     return f"{kind}, tables {state.position}{note}"
 
 
+def _ask(config: Settings, read: Callable[[Session], list[Answer]]) -> list[Answer] | None:
+    """Return what a function reads from the database; None where there are no tables yet."""
+    with database_address(config) as url:
+        if not current_state(url).is_current:
+            return None
+        engine = make_engine(url)
+        with Session(engine) as session:
+            found = read(session)
+        engine.dispose()
+    return found
+
+
 def _work(config: Settings) -> str:
     with database_address(config) as url:
         if not current_state(url).is_current:
-            return "not checked: the tables do not exist yet"
+            return NO_TABLES
         engine = make_engine(url)
         with Session(engine) as session:
             findings, runs = run_health_checks(session), read_runs(session)
@@ -126,13 +140,9 @@ def _work(config: Settings) -> str:
 
 def _schedules(config: Settings) -> str:
     """Describe the schedules; what is wrong with one is part of the work."""
-    with database_address(config) as url:
-        if not current_state(url).is_current:
-            return "not checked: the tables do not exist yet"
-        engine = make_engine(url)
-        with Session(engine) as session:
-            found = read_schedule_health(session)
-        engine.dispose()
+    found = _ask(config, read_schedule_health)
+    if found is None:
+        return NO_TABLES
     return "; ".join(describe_schedule(one) for one in found) or "none: nothing comes again by itself"
 
 
@@ -142,13 +152,9 @@ def _reprocessing(config: Settings) -> str:
     Raises:
         FacetError: batches of one were given up.
     """
-    with database_address(config) as url:
-        if not current_state(url).is_current:
-            return "not checked: the tables do not exist yet"
-        engine = make_engine(url)
-        with Session(engine) as session:
-            found = read_reprocessing(session)
-        engine.dispose()
+    found = _ask(config, read_reprocessing)
+    if found is None:
+        return NO_TABLES
     given_up = [one for one in found if one.quarantined]
     if given_up:
         jobs = ", ".join(f"job {one.job_id} ({one.quarantined:,} faces)" for one in given_up)
@@ -162,13 +168,9 @@ def _of_job(one: ReprocessHealth) -> str:
 
 
 def _people(config: Settings) -> str:
-    with database_address(config) as url:
-        if not current_state(url).is_current:
-            return "not checked: the tables do not exist yet"
-        engine = make_engine(url)
-        with Session(engine) as session:
-            waiting = read_proposals(session)
-        engine.dispose()
+    waiting = _ask(config, read_proposals)
+    if waiting is None:
+        return NO_TABLES
     lines = [f"proposal {one.proposal_id} waits: {one.reason}; see `facet people proposals`" for one in waiting]
     return "; ".join(lines) or "no regrouping waits"
 
@@ -176,7 +178,7 @@ def _people(config: Settings) -> str:
 def _erasure(config: Settings) -> str:
     with database_address(config) as url:
         if not current_state(url).is_current:
-            return "not checked: the tables do not exist yet"
+            return NO_TABLES
         engine = make_engine(url)
         with Session(engine) as session:
             waiting = read_waiting(session, config.staging.absolute())
@@ -219,7 +221,7 @@ def _release(config: Settings) -> str:
 def _releases(config: Settings) -> str:
     with database_address(config) as url:
         if not current_state(url).is_current:
-            return "not checked: the tables do not exist yet"
+            return NO_TABLES
         engine = make_engine(url)
         with Session(engine) as session:
             found = check_store(session, ReleaseStore(config.releases))

@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from worker.errors import UsageError
+from worker.releases.diff.attributes import attribute_changes
 from worker.releases.diff.coverage import uncovered
-from worker.releases.diff.drift import drift
+from worker.releases.diff.drift import drift, wilson
 from worker.releases.diff.pairs import make_pairs
 from worker.releases.diff.people import correction_changes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from sqlalchemy.orm import Session
 
     from worker.ledger.releases import ReleaseIds
     from worker.releases.diff.drift import GroupDrift
 
-_MANIFESTS = text("SELECT release_id, manifest FROM facet.release WHERE release_id IN (:before, :after)")
+_VERDICT = text("SELECT manifest -> 'verdict' FROM facet.release WHERE release_id = :release_id")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,8 +123,8 @@ def examine(session: Session, before: ReleaseIds, after: ReleaseIds, limits: Lim
                 if waiting
                 else "all find their places",
             ),
-            _drift(groups, bounds),
-            _verdict(session, before, after),
+            _drift([*_groups_beyond(groups, bounds), *_attributes_beyond(session, differing, before, after, bounds)]),
+            _verdict(session, after),
         )
     )
 
@@ -134,15 +135,31 @@ def _coverage(covered: int, faces: int, bounds: Limits) -> Check:
     return Check(name="coverage", ok=share >= bounds.coverage, found=found)
 
 
-def _drift(groups: Iterable[GroupDrift], bounds: Limits) -> Check:
+def _drift(beyond: Sequence[str]) -> Check:
+    if not beyond:
+        return Check(name="drift", ok=True, found="within the limits in all groups, heads and attributes")
+    more = f"; and {len(beyond) - 3} more" if len(beyond) > 3 else ""
+    return Check(name="drift", ok=False, found="; ".join(beyond[:3]) + more)
+
+
+def _groups_beyond(groups: Iterable[GroupDrift], bounds: Limits) -> list[str]:
     """Judge each group by the end of its interval that is nearer to no change."""
-    judged = [one for one in groups if one.faces >= bounds.faces]
-    beyond = [_beyond(one, bounds) for one in judged]
-    found = [one for one in beyond if one]
-    if not found:
-        return Check(name="drift", ok=True, found=f"within the limits in all of {len(judged)} groups and heads")
-    more = f"; and {len(found) - 3} more" if len(found) > 3 else ""
-    return Check(name="drift", ok=False, found="; ".join(found[:3]) + more)
+    found = (_beyond(one, bounds) for one in groups if one.faces >= bounds.faces)
+    return [one for one in found if one]
+
+
+def _attributes_beyond(
+    session: Session, heads: Iterable[str], before: ReleaseIds, after: ReleaseIds, bounds: Limits
+) -> list[str]:
+    """Judge each attribute over all faces: it has a probability instead of a label, so that no group counts it."""
+    compared = (attribute_changes(session, head, before, after) for head in heads)
+    every = (one for each in compared if each is not None for one in each.attributes)
+    judged = ((one, wilson(one.gained + one.lost, one.faces)) for one in every if one.faces >= bounds.faces)
+    return [
+        f"{one.attribute}: {share.value:.1%} of faces gained or lost it, {bounds.changed:.0%} may"
+        for one, share in judged
+        if share.low > bounds.changed
+    ]
 
 
 def _beyond(one: GroupDrift, bounds: Limits) -> str:
@@ -156,11 +173,9 @@ def _beyond(one: GroupDrift, bounds: Limits) -> str:
     return f"{one.head}, {one.group}: shifts by {one.shift.value:+.1f} in the mean, {bounds.shift:g} may"
 
 
-def _verdict(session: Session, before: ReleaseIds, after: ReleaseIds) -> Check:
+def _verdict(session: Session, after: ReleaseIds) -> Check:
     """Judge the comparison on labelled faces that training wrote into the release."""
-    rows = session.execute(_MANIFESTS, {"before": before.release_id, "after": after.release_id})
-    manifests = {row.release_id: row.manifest for row in rows}
-    verdict = manifests[after.release_id].get("verdict")
+    verdict = session.execute(_VERDICT, {"release_id": after.release_id}).scalar_one()
     if verdict is None:
         return Check(
             name="verdict", ok=False, found="none; `facet-train train` and `facet-train export --data` write one"

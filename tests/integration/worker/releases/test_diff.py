@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import numpy as np
@@ -297,3 +298,16 @@ def test_limits_that_cannot_be_meant(wrong):
 def test_limits_that_are_named_replace_the_usual_ones():
     assert parse_limits(" shift=3, faces=50") == Limits(shift=3.0, faces=50)
     assert parse_limits(None) == Limits()
+
+
+@pytest.mark.parametrize(("share", "ok"), [(0.5, False), (0.02, True)])
+def test_the_gate_refuses_attributes_that_drift(answers, share, ok):
+    old, new = answers.archive.ids, answers.archive.register("new", attributes="sabotaged")
+    before = answers.random.normal(0, 2, (FACES, 2))
+    after = before.copy()
+    after[: int(share * FACES), 0] *= -1
+    answers.write(old, "attributes", before)
+    answers.write(new, "attributes", after)
+    drift = next(check for check in gate(answers, new).checks if check.name == "drift")
+    assert drift.ok is ok
+    assert (re.search(r"^hat: (49|50)\.\d% of faces gained or lost it", drift.found) is not None) is not ok
