@@ -1,9 +1,9 @@
--- What users see. Names and columns stay; docs/sql.md explains them and a test holds it to the comments below.
+-- The views for users. Names and columns stay. docs/sql.md explains them, and a test compares it with the comments below.
 -- Predictions are joined one head at a time on their whole key, so that PostgreSQL drops the join of every head that a
 -- query does not ask for, and turns the others into plain joins when it filters on them.
 
--- Codes of scores and landmarks, as db/bulk/codes.py writes them: 16 bits each, big-endian. These functions read the
--- tables of nobody, so that every role may call them.
+-- Codes of scores and landmarks, as db/bulk/codes.py writes them: 16 bits each, big-endian. These functions read no
+-- table, so every role may call them.
 CREATE OR REPLACE FUNCTION facet.decode_landmarks(codes bytea, x1 real, y1 real, x2 real, y2 real) RETURNS real[]
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN ARRAY[
@@ -34,7 +34,7 @@ CREATE OR REPLACE FUNCTION facet.decode_logit(codes bytea, place integer) RETURN
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
 RETURN (get_byte(codes, 2 * place) * 256 + get_byte(codes, 2 * place + 1) - 32768) / 1024.0::double precision;
 
--- Of a logit, rounded to four decimals.
+-- The probability of a logit, rounded to four decimals.
 CREATE OR REPLACE FUNCTION facet.decode_probability(logit double precision, temperature double precision)
 RETURNS double precision
 LANGUAGE sql IMMUTABLE PARALLEL SAFE
@@ -87,7 +87,7 @@ JOIN facet.release_reading AS c USING (release_id)
 WHERE r.active;
 
 
--- What is needed to decode the scores of a reading. Not for users.
+-- Labels, kind and temperature of each reading, which decode its scores. Not for users.
 CREATE OR REPLACE VIEW facet.reading_key AS
 SELECT
     g.layer_id AS reading_id,
@@ -121,17 +121,17 @@ COMMENT ON COLUMN facet.releases.active IS 'True for the one release that faces,
 COMMENT ON COLUMN facet.releases.weights_sha256 IS 'SHA-256 over all weight files.';
 COMMENT ON COLUMN facet.releases.code_version IS 'Version of the program that registered it.';
 COMMENT ON COLUMN facet.releases.created_at IS 'When it was registered.';
-COMMENT ON COLUMN facet.releases.metrics IS 'Measured quality of its heads, as its model card tells.';
+COMMENT ON COLUMN facet.releases.metrics IS 'Measured quality of its heads, as its model card has it.';
 COMMENT ON COLUMN facet.releases.release_id IS 'Number of the release in this database.';
 COMMENT ON COLUMN facet.releases.fingerprint IS 'Hash of weights, preprocessing and code: equal only for equal results.';
-COMMENT ON COLUMN facet.releases.manifest IS 'All that it says of itself: detector, trunk, branches, data, licences, hashes.';
+COMMENT ON COLUMN facet.releases.manifest IS 'Its manifest: detector, trunk, branches, data, licences, hashes.';
 COMMENT ON COLUMN facet.releases.alias IS 'candidate: the release that is prepared to become the active one.';
 COMMENT ON COLUMN facet.releases.retired_at IS 'When it was retired: no worker serves it; null while it is in use.';
 
 
--- The analysis that speaks for a file: under the finder of the active release, the current sampling first, then the
--- newest. The file's own reason counts where it was refused, and never analysed.
--- It is joined on its key, so that a query for nothing but uri, the commonest use of this view, does not look for it.
+-- A file shows one of its analyses: under the finder of the active release, the current sampling first, then the newest.
+-- A file that was refused, and so has no analysis, shows its own reason. The analysis is joined on its key, so that a query
+-- for uri alone, the commonest use of this view, does not search for it.
 CREATE OR REPLACE VIEW facet.media AS
 SELECT
     m.media_id,
@@ -180,30 +180,33 @@ COMMENT ON VIEW facet.media IS
 COMMENT ON COLUMN facet.media.media_id IS 'Number of the file.';
 COMMENT ON COLUMN facet.media.sha256 IS 'SHA-256 of its bytes; null when they could not be read.';
 COMMENT ON COLUMN facet.media.uri IS 'Where it was found first; a member of an archive is archive.zip!/member.jpg.';
-COMMENT ON COLUMN facet.media.kind IS 'image or video, told by content; null when refused before that was known.';
-COMMENT ON COLUMN facet.media.width IS 'Pixels of its first picture, upright; faces.frame_width is that of each frame.';
-COMMENT ON COLUMN facet.media.height IS 'Pixels of its first picture, upright; faces.frame_height is that of each frame.';
-COMMENT ON COLUMN facet.media.duration_seconds IS 'Length; null for a still and where the container does not say.';
-COMMENT ON COLUMN facet.media.frames_per_second IS 'Frame rate of the file (not of the sampling); null for a still.';
+COMMENT ON COLUMN facet.media.kind IS 'image or video, recognised by content; null when refused before that was known.';
+COMMENT ON COLUMN facet.media.width IS
+    'Width of its first frame, upright, in pixels; faces.frame_width is that of each frame.';
+COMMENT ON COLUMN facet.media.height IS
+    'Height of its first frame, upright, in pixels; faces.frame_height is that of each frame.';
+COMMENT ON COLUMN facet.media.duration_seconds IS 'Duration; null for an image and where the container does not state it.';
+COMMENT ON COLUMN facet.media.frames_per_second IS 'Frame rate of the file (not of the sampling); null for an image.';
 COMMENT ON COLUMN facet.media.status IS 'pending, done, rejected (see reason), quarantined (it kept killing its worker) or cancelled.';
 COMMENT ON COLUMN facet.media.reason IS
     'Why it was rejected or quarantined, or that it is pending because only other releases have it, as code: message.';
 COMMENT ON COLUMN facet.media.submitted_at IS 'When it was submitted first.';
 COMMENT ON COLUMN facet.media.finished_at IS 'When its analysis ended; null while pending.';
-COMMENT ON COLUMN facet.media.format IS 'Container or still format: jpeg, heic, mp4, matroska, ...';
+COMMENT ON COLUMN facet.media.format IS 'Container or image format: jpeg, heic, mp4, matroska, ...';
 COMMENT ON COLUMN facet.media.byte_size IS 'Size of the file in bytes.';
-COMMENT ON COLUMN facet.media.frame_count IS 'Frames that were looked at.';
+COMMENT ON COLUMN facet.media.frame_count IS 'Frames that were analysed.';
 COMMENT ON COLUMN facet.media.face_count IS 'Faces that were detected, dropped ones included.';
-COMMENT ON COLUMN facet.media.sampling IS 'Which frames were looked at: 2/s or every.';
-COMMENT ON COLUMN facet.media.sample_interval_seconds IS 'Seconds between two frames that were looked at; null for a still.';
+COMMENT ON COLUMN facet.media.sampling IS 'Which frames were analysed: 2/s or every.';
+COMMENT ON COLUMN facet.media.sample_interval_seconds IS
+    'Seconds between two analysed frames; null for an image and where every frame is analysed.';
 COMMENT ON COLUMN facet.media.notes IS
     'Parts of the file that were not analysed, and results that are doubtful; null where there is nothing to note.';
 
 
 -- All jobs are counted in one pass over their items, and one job that is asked for by its number from its own. An item
 -- without an analysis was refused by its submission. A file of a cancelled job whose analysis has not ended counts as
--- cancelled there, also where another job still waits for it. A submission that wrote nothing for an hour is taken for
--- broken: its process was killed, or reads one file for very long, and goes on to be open when it writes again.
+-- cancelled there, also where another job still waits for it. A submission that wrote nothing for an hour counts as
+-- broken: its process was killed, or has read one file for very long. It counts as open again when it writes.
 CREATE OR REPLACE VIEW facet.jobs AS
 SELECT
     j.job_id,
@@ -263,7 +266,7 @@ LEFT JOIN (
                 WHEN a.state IN ('pending', 'cancelled') THEN c.cancelled_at
                 ELSE a.finished_at
             END AS finished_at,
-            -- The lookup is made for files of other releases alone.
+            -- The search is made for files of other releases alone.
             a.state = 'done' AND a.finder_id <> (SELECT r.finder_id FROM facet.release AS r WHERE r.active)
             AND NOT EXISTS (
                 SELECT FROM facet.analysis AS n
@@ -302,7 +305,7 @@ COMMENT ON COLUMN facet.jobs.submitted IS
     'Files in it, a file met twice counts twice; of a reprocessing faces, once for each way, and files analysed again.';
 COMMENT ON COLUMN facet.jobs.done IS 'Files that were analysed; faces that were reprocessed.';
 COMMENT ON COLUMN facet.jobs.rejected IS
-    'Files that cannot be analysed; `facet status` and media.reason say why. Faces without a source to reprocess them.';
+    'Files that cannot be analysed; `facet status` and media.reason state why. Faces without a source to reprocess them.';
 COMMENT ON COLUMN facet.jobs.quarantined IS 'Files set aside because they kept killing their worker.';
 COMMENT ON COLUMN facet.jobs.pending IS 'Files that wait or are being analysed.';
 COMMENT ON COLUMN facet.jobs.submitted_at IS 'When it was submitted.';
@@ -320,10 +323,10 @@ COMMENT ON COLUMN facet.jobs.lacking IS
 COMMENT ON COLUMN facet.jobs.kind IS
     'submission, or reprocess: it fills in what a release lacks, and counts faces.';
 COMMENT ON COLUMN facet.jobs.release IS 'The release under which its files are analysed or its faces reprocessed.';
-COMMENT ON COLUMN facet.jobs.paused IS 'True while no worker takes its units; `facet jobs resume` lets it go on.';
+COMMENT ON COLUMN facet.jobs.paused IS 'True while no worker takes its units; `facet jobs resume` continues it.';
 
 
--- What the active release chose is looked up once for a query. Only tables that queries filter and group by are joined:
+-- The layers of the active release are read once for a query. Only tables that queries filter and group by are joined:
 -- PostgreSQL orders up to eight joins freely, those of the query included. Scores stand in one row per face and head;
 -- where the row of the active reading has none, another reading of the head does.
 CREATE OR REPLACE VIEW facet.faces AS
@@ -415,22 +418,22 @@ COMMENT ON VIEW facet.faces IS
 COMMENT ON COLUMN facet.faces.face_id IS 'Number of the face.';
 COMMENT ON COLUMN facet.faces.media_id IS 'The file.';
 COMMENT ON COLUMN facet.faces.appearance_id IS 'The appearance it belongs to; null for a face that belongs to none.';
-COMMENT ON COLUMN facet.faces.person_id IS 'The person; null while nobody is assigned.';
+COMMENT ON COLUMN facet.faces.person_id IS 'The person; null while none is assigned.';
 COMMENT ON COLUMN facet.faces.frame_index IS 'Number of the frame in its file, from 0.';
 COMMENT ON COLUMN facet.faces.at_seconds IS
-    'Time of the frame from the start of the film, as a player shows it; 0 for a still, the number of the page in one with pages.';
+    'Time of the frame in a video, as a player shows it; 0 for an image of one frame, the number of the page in one with pages.';
 COMMENT ON COLUMN facet.faces.x1 IS 'Left edge of its box, pixels of the upright frame.';
 COMMENT ON COLUMN facet.faces.y1 IS 'Top edge of its box, pixels.';
 COMMENT ON COLUMN facet.faces.x2 IS 'Right edge of its box, pixels.';
 COMMENT ON COLUMN facet.faces.y2 IS 'Bottom edge of its box, pixels.';
 COMMENT ON COLUMN facet.faces.detection_score IS 'How sure the detector is that this is a face, 0 to 1.';
-COMMENT ON COLUMN facet.faces.quality IS 'How much the face shows (size, sharpness, pose), 0 to 1.';
+COMMENT ON COLUMN facet.faces.quality IS 'Quality of the face (size, sharpness, pose), 0 to 1.';
 COMMENT ON COLUMN facet.faces.dropped_reason IS
-    'Why the network did not look at it (too_small, profile, ...); null for a face that was kept.';
+    'Why it did not reach the model (too_small, profile, ...); null for a face that was kept.';
 COMMENT ON COLUMN facet.faces.age IS 'Apparent age in years; null when dropped, abstained or the head is off.';
 COMMENT ON COLUMN facet.faces.age_low IS 'Lower end of the central 80 % interval of the age.';
 COMMENT ON COLUMN facet.faces.age_high IS 'Upper end of the central 80 % interval of the age.';
-COMMENT ON COLUMN facet.faces.gender IS 'female, male or unknown, as the network reads the face; null when the head is off.';
+COMMENT ON COLUMN facet.faces.gender IS 'female, male or unknown, as the model reads the face; null when the head is off.';
 COMMENT ON COLUMN facet.faces.gender_confidence IS 'Probability of the likeliest gender, 0 to 1.';
 COMMENT ON COLUMN facet.faces.ethnicity IS 'Label of the head or unknown; null when the head is off.';
 COMMENT ON COLUMN facet.faces.ethnicity_confidence IS 'Probability of the likeliest ethnicity, 0 to 1.';
@@ -449,7 +452,7 @@ COMMENT ON COLUMN facet.faces.frame_width IS
     'Width of its frame, upright with square pixels; boxes and landmarks are in pixels of that frame.';
 COMMENT ON COLUMN facet.faces.frame_height IS 'Height of its frame, likewise.';
 COMMENT ON COLUMN facet.faces.hold_seconds IS
-    'Time that its frame stands for: until the next frame that was looked at, or to the end of the film; 0 for a still.';
+    'Time that its frame stands for: until the next analysed frame, or to the end of the video; 0 for an image of one frame.';
 COMMENT ON COLUMN facet.faces.half_embedding IS
     'The same as embedding, in 16 bits a number, as it is stored: faster where many are compared.';
 
@@ -547,10 +550,10 @@ LEFT JOIN facet.appearance_prediction AS emotion ON emotion.appearance_id = p.ap
     AND emotion.reading_id = (SELECT c.reading_id FROM facet.active_reading AS c WHERE c.task = 'emotion')
 WHERE p.trunk_id = (SELECT r.trunk_id FROM facet.release AS r WHERE r.active);
 
-COMMENT ON VIEW facet.appearances IS 'A person in view, from when to when, under the active release.';
+COMMENT ON VIEW facet.appearances IS 'One person in view in one file, with start and end, under the active release.';
 COMMENT ON COLUMN facet.appearances.appearance_id IS 'Number of the appearance.';
 COMMENT ON COLUMN facet.appearances.media_id IS 'The file.';
-COMMENT ON COLUMN facet.appearances.person_id IS 'The person; null while nobody is assigned.';
+COMMENT ON COLUMN facet.appearances.person_id IS 'The person; null while none is assigned.';
 COMMENT ON COLUMN facet.appearances.start_seconds IS 'Time of its first face.';
 COMMENT ON COLUMN facet.appearances.end_seconds IS
     'Time of its last face; of one whose frame stays on screen, the last moment at which it would have been sampled.';
@@ -569,7 +572,7 @@ COMMENT ON COLUMN facet.appearances.emotions IS 'Share of its time in view in wh
 COMMENT ON COLUMN facet.appearances.attributes IS 'Facial attributes over its faces as {name: mean probability}.';
 COMMENT ON COLUMN facet.appearances.release IS 'The release that made the row.';
 COMMENT ON COLUMN facet.appearances.screen_seconds IS
-    'Time in view: from its first face until the frame of its last one is replaced on screen; 0 for a still.';
+    'Time in view: from its first face until the frame of its last one is replaced on screen; 0 for an image of one frame.';
 COMMENT ON COLUMN facet.appearances.quality IS 'Quality of its best face, 0 to 1.';
 COMMENT ON COLUMN facet.appearances.embedding IS 'Identity over its faces as a vector of length 1.';
 COMMENT ON COLUMN facet.appearances.ordinal IS 'Number of the appearance in its file, from 0.';
@@ -577,7 +580,7 @@ COMMENT ON COLUMN facet.appearances.half_embedding IS
     'The same as embedding, in 16 bits a number, as it is stored: faster where many are compared.';
 
 
--- What an appearance adds to its person under a trunk. Not for users.
+-- The share of an appearance in the totals of its person under a trunk. Not for users.
 CREATE OR REPLACE VIEW facet.person_share AS
 SELECT
     s.person_id,
@@ -595,9 +598,8 @@ JOIN facet.analysis AS a USING (analysis_id)
 WHERE s.person_id IS NOT NULL AND a.is_current;
 
 
--- What an appearance adds to its person under a reading. It counts by its faces and how much they show: twenty clear
--- faces outweigh one blurred one. Exact decimals, so that the order in which they are added changes nothing. Not for
--- users.
+-- The vote of an appearance for its person under a reading, weighted by number and quality of its faces: twenty clear
+-- faces outweigh a blurred one. Decimals are exact, so that the order of the summands changes nothing. Not for users.
 CREATE OR REPLACE VIEW facet.person_vote AS
 SELECT
     s.person_id,
@@ -726,11 +728,11 @@ WHERE t.appearance_count > 0;
 
 COMMENT ON VIEW facet.people IS 'An identity cluster: one person over all files, under the active release.';
 COMMENT ON COLUMN facet.people.person_id IS 'Number of the person.';
-COMMENT ON COLUMN facet.people.name IS 'Name that somebody gave; null for an unnamed person.';
+COMMENT ON COLUMN facet.people.name IS 'Name that a user gave; null for an unnamed person.';
 COMMENT ON COLUMN facet.people.appearance_count IS 'Appearances in all files.';
 COMMENT ON COLUMN facet.people.media_count IS 'Files the person is in.';
 COMMENT ON COLUMN facet.people.face_count IS 'Faces in all appearances, dropped ones included.';
-COMMENT ON COLUMN facet.people.best_face_id IS 'The best face of the appearance that shows most.';
+COMMENT ON COLUMN facet.people.best_face_id IS 'The best face of its appearance of the highest quality.';
 COMMENT ON COLUMN facet.people.age IS
     'Apparent age in years, mean over appearances weighted by face_count x quality; null when none was read.';
 COMMENT ON COLUMN facet.people.gender IS
@@ -738,7 +740,7 @@ COMMENT ON COLUMN facet.people.gender IS
 COMMENT ON COLUMN facet.people.ethnicity IS 'Elected like gender.';
 COMMENT ON COLUMN facet.people.release IS 'The release that made the appearances.';
 COMMENT ON COLUMN facet.people.screen_seconds IS 'Time in view over all appearances.';
-COMMENT ON COLUMN facet.people.created_at IS 'When the person was first told apart.';
+COMMENT ON COLUMN facet.people.created_at IS 'When the person was created.';
 
 
 CREATE OR REPLACE VIEW facet.corrections AS
@@ -764,22 +766,22 @@ CROSS JOIN LATERAL (
 ) AS k;
 
 COMMENT ON VIEW facet.corrections IS
-    'What somebody said about people; it holds for everything that is analysed or grouped later, until it is undone.';
+    'A statement of a user about people; it holds for everything that is analysed or grouped later, until it is undone.';
 COMMENT ON COLUMN facet.corrections.correction_id IS 'Number of the correction.';
 COMMENT ON COLUMN facet.corrections.kind IS
     'name, merge (all of people are one), split (some appearances are a new person) or not (some are not this person).';
-COMMENT ON COLUMN facet.corrections.person_id IS 'The person it was said of.';
+COMMENT ON COLUMN facet.corrections.person_id IS 'The person it is about.';
 COMMENT ON COLUMN facet.corrections.name IS 'The name that was given, or that a merged person kept.';
-COMMENT ON COLUMN facet.corrections.reason IS 'Why, in the words of whoever said it.';
-COMMENT ON COLUMN facet.corrections.created_at IS 'When it was said.';
-COMMENT ON COLUMN facet.corrections.undone_at IS 'When it was taken back; null while it holds.';
+COMMENT ON COLUMN facet.corrections.reason IS 'Why, in the words of the user.';
+COMMENT ON COLUMN facet.corrections.created_at IS 'When it was made.';
+COMMENT ON COLUMN facet.corrections.undone_at IS 'When it was undone; null while it holds.';
 COMMENT ON COLUMN facet.corrections.appearance_count IS
-    'Appearances it is about: those that were named, joined, split off or sent away.';
-COMMENT ON COLUMN facet.corrections.media_count IS 'Files it speaks of.';
+    'Appearances it is about: those that were named, joined, split off or excluded.';
+COMMENT ON COLUMN facet.corrections.media_count IS 'Files of these appearances.';
 COMMENT ON COLUMN facet.corrections.people IS
-    'Everybody it changed, the person it was said of first; 0 for somebody who was erased.';
-COMMENT ON COLUMN facet.corrections.undo_reason IS 'Why it was taken back.';
-COMMENT ON COLUMN facet.corrections.release IS 'The release whose people it was said of; it holds for all releases.';
+    'All people it changed, the person it is about first; 0 for a person who was erased.';
+COMMENT ON COLUMN facet.corrections.undo_reason IS 'Why it was undone.';
+COMMENT ON COLUMN facet.corrections.release IS 'The release whose people were corrected; it holds for all releases.';
 
 
 CREATE OR REPLACE VIEW facet.predictions AS
@@ -824,16 +826,18 @@ JOIN facet.reading_key AS k ON k.reading_id = q.reading_id
 JOIN facet.face AS f ON f.face_id = q.face_id
 JOIN facet.analysis AS a ON a.analysis_id = f.analysis_id AND a.is_current;
 
-COMMENT ON VIEW facet.predictions IS 'What one head says of one face, under the active release, with all probabilities.';
+COMMENT ON VIEW facet.predictions IS
+    'The prediction of one head for one face, under the active release, with all probabilities.';
 COMMENT ON COLUMN facet.predictions.face_id IS 'The face.';
-COMMENT ON COLUMN facet.predictions.head IS 'age, gender, ethnicity, emotion, emotion7 or attributes.';
-COMMENT ON COLUMN facet.predictions.label IS 'The answer; unknown when the head abstains; null for age and attributes.';
-COMMENT ON COLUMN facet.predictions.value IS 'The answer of a numeric head: age in years.';
+COMMENT ON COLUMN facet.predictions.head IS 'Name of the head: age, gender, ethnicity, emotion, emotion7 or attributes.';
+COMMENT ON COLUMN facet.predictions.label IS
+    'The likeliest label, or unknown where the head abstains; null for age and attributes.';
+COMMENT ON COLUMN facet.predictions.value IS 'The value of a numeric head: age in years.';
 COMMENT ON COLUMN facet.predictions.low IS 'Lower end of the central 80 % interval of the value.';
 COMMENT ON COLUMN facet.predictions.high IS 'Upper end of the central 80 % interval of the value.';
 COMMENT ON COLUMN facet.predictions.confidence IS 'Probability of the likeliest label, 0 to 1.';
-COMMENT ON COLUMN facet.predictions.probabilities IS 'Of each label, in the order of labels.';
-COMMENT ON COLUMN facet.predictions.attributes IS 'Of the head attributes: {name: probability}.';
+COMMENT ON COLUMN facet.predictions.probabilities IS 'Probability of each label, in the order of labels.';
+COMMENT ON COLUMN facet.predictions.attributes IS 'Of a head of several labels (attributes): {name: probability}.';
 COMMENT ON COLUMN facet.predictions.release IS 'The release that made the row.';
 COMMENT ON COLUMN facet.predictions.labels IS 'Array of the head''s labels.';
 
@@ -857,13 +861,15 @@ JOIN facet.prediction AS q ON q.reading_id = c.reading_id
 WHERE r.retired_at IS NULL;
 
 COMMENT ON VIEW facet.release_predictions IS
-    'What one head says of one face under each release that is not retired; equal where releases share the reading.';
+    'Predictions under each release that is not retired; equal where releases share the reading.';
 COMMENT ON COLUMN facet.release_predictions.release IS 'Name of the release.';
 COMMENT ON COLUMN facet.release_predictions.active IS 'Whether it is the release that the other views show.';
 COMMENT ON COLUMN facet.release_predictions.face_id IS 'The face; the same number under all releases with one finder.';
-COMMENT ON COLUMN facet.release_predictions.head IS 'age, gender, ethnicity, emotion, emotion7 or attributes.';
-COMMENT ON COLUMN facet.release_predictions.label IS 'The answer; unknown when the head abstains; null for age and attributes.';
-COMMENT ON COLUMN facet.release_predictions.value IS 'The answer of a numeric head: age in years.';
+COMMENT ON COLUMN facet.release_predictions.head IS
+    'Name of the head: age, gender, ethnicity, emotion, emotion7 or attributes.';
+COMMENT ON COLUMN facet.release_predictions.label IS
+    'The likeliest label, or unknown where the head abstains; null for age and attributes.';
+COMMENT ON COLUMN facet.release_predictions.value IS 'The value of a numeric head: age in years.';
 COMMENT ON COLUMN facet.release_predictions.low IS 'Lower end of the central 80 % interval of the value.';
 COMMENT ON COLUMN facet.release_predictions.high IS 'Upper end of the central 80 % interval of the value.';
 COMMENT ON COLUMN facet.release_predictions.confidence IS 'Probability of the likeliest label, 0 to 1.';
@@ -901,12 +907,12 @@ LEFT JOIN facet.prediction AS n ON n.face_id = b.face_id AND n.reading_id = c.re
 WHERE o.active;
 
 COMMENT ON VIEW facet.release_changes IS
-    'Answers of the active release beside those of each other release with the same finder, for heads that differ.';
+    'Predictions of the active release beside those of each other release with the same finder, for heads that differ.';
 COMMENT ON COLUMN facet.release_changes.release IS 'Name of the other release.';
 COMMENT ON COLUMN facet.release_changes.face_id IS 'The face.';
-COMMENT ON COLUMN facet.release_changes.head IS 'age, gender, ethnicity, emotion, emotion7 or attributes.';
+COMMENT ON COLUMN facet.release_changes.head IS 'Name of the head: age, gender, ethnicity, emotion, emotion7 or attributes.';
 COMMENT ON COLUMN facet.release_changes.change IS
-    'unchanged, changed (another label, or a value that differs by 1 or more) or missing: the other release has no answer yet.';
+    'unchanged, changed (another label, or a value that differs by 1 or more) or missing: the other release lacks it.';
 COMMENT ON COLUMN facet.release_changes.label_before IS 'The label under the active release.';
 COMMENT ON COLUMN facet.release_changes.label_after IS 'The label under the other release.';
 COMMENT ON COLUMN facet.release_changes.value_before IS 'The value under the active release.';
@@ -979,16 +985,16 @@ FROM (
 ) AS g;
 
 COMMENT ON VIEW facet.release_drift IS
-    'How much the answers of a head change under another release, by gender x ethnicity x age band x quality of the active one.';
+    'How much the predictions of a head change under another release, by gender x ethnicity x age band x quality of the active one.';
 COMMENT ON COLUMN facet.release_drift.release IS 'Name of the other release.';
 COMMENT ON COLUMN facet.release_drift.head IS 'A head in which it differs from the active release.';
 COMMENT ON COLUMN facet.release_drift.gender IS 'The gender under the active release; null where it has none.';
 COMMENT ON COLUMN facet.release_drift.ethnicity IS 'The ethnicity under the active release; null where it has none.';
 COMMENT ON COLUMN facet.release_drift.age_from IS 'First year of the age band (0, 3, 10, 20, ... 70); null without an age.';
 COMMENT ON COLUMN facet.release_drift.quality_from IS 'Lower end of the band of quality: 0, 0.25, 0.5 or 0.75.';
-COMMENT ON COLUMN facet.release_drift.faces IS 'Faces with an answer under both releases.';
-COMMENT ON COLUMN facet.release_drift.changed IS 'Faces whose answer changed.';
-COMMENT ON COLUMN facet.release_drift.share IS 'Share of the faces whose answer changed.';
+COMMENT ON COLUMN facet.release_drift.faces IS 'Faces with a prediction under both releases.';
+COMMENT ON COLUMN facet.release_drift.changed IS 'Faces whose prediction changed.';
+COMMENT ON COLUMN facet.release_drift.share IS 'Share of the faces whose prediction changed.';
 COMMENT ON COLUMN facet.release_drift.share_low IS 'Lower end of its 95 % interval.';
 COMMENT ON COLUMN facet.release_drift.share_high IS 'Upper end of its 95 % interval.';
 COMMENT ON COLUMN facet.release_drift.shift IS 'Mean shift of the value; null for a head of labels.';
@@ -1021,7 +1027,7 @@ SELECT
     created_by
 FROM facet.schedule;
 
-COMMENT ON VIEW facet.schedules IS 'Work that comes again: when it is due, and how it last went.';
+COMMENT ON VIEW facet.schedules IS 'Recurring work: when it is due, and how its last run ended.';
 COMMENT ON COLUMN facet.schedules.schedule_id IS 'Identifies the schedule.';
 COMMENT ON COLUMN facet.schedules.kind IS 'reprocess, regroup or retention.';
 COMMENT ON COLUMN facet.schedules.options IS 'Of a reprocessing, its options as JSON.';
@@ -1040,7 +1046,7 @@ COMMENT ON COLUMN facet.schedules.last_started_at IS 'When the last run began.';
 COMMENT ON COLUMN facet.schedules.last_ended_at IS 'When the last run ended, well or not.';
 COMMENT ON COLUMN facet.schedules.last_success_at IS 'When a run last ended well.';
 COMMENT ON COLUMN facet.schedules.last_job_id IS 'The latest job that it started.';
-COMMENT ON COLUMN facet.schedules.last_result IS 'How the last run ended, in words.';
+COMMENT ON COLUMN facet.schedules.last_result IS 'How the last run ended, as a sentence.';
 COMMENT ON COLUMN facet.schedules.held_reason IS
 'Why the release was not activated after a reprocessing; null where nothing is held.';
 COMMENT ON COLUMN facet.schedules.created_at IS 'When it was added.';

@@ -7,6 +7,7 @@ import pytest
 
 from db.reader.run_query import run_query
 from db.schema.views import VIEWS
+from worker.releases.diff.questions import questions
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "sql.md").read_text(encoding="utf-8")
 QUESTIONS = re.findall(r"^### (.+)\n(?:(?!^#).*\n)*?```sql\n", PAGE, re.MULTILINE)
@@ -26,6 +27,16 @@ def ask(url, query, parameters=None):
 def test_the_page_answers_many_questions():
     assert len(QUESTIONS) >= 14
     assert len(QUERIES) >= len(QUESTIONS)
+
+
+def test_a_comparison_of_releases_asks_questions_of_the_page():
+    assert len(questions()) >= 8
+    assert {title: query for title, query in questions().items() if asked_on_the_page(title) != query} == {}
+
+
+def asked_on_the_page(title):
+    """Return the query below a heading of the page."""
+    return PAGE.partition(f"### {title}\n")[2].partition("```sql\n")[2].partition(";\n```")[0]
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: " ".join(query.split())[:60])
