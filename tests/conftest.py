@@ -78,3 +78,10 @@ def _forget_durability(url: str) -> None:
         connection.execute(text("ALTER SYSTEM SET fsync = off"))
         connection.execute(text("SELECT pg_reload_conf()"))
     engine.dispose()
+
+
+@pytest.fixture
+def short_folder() -> Iterator[Path]:
+    """Return a folder for a server whose address is the same after the next start: its socket lies beside its data."""
+    with TemporaryDirectory(prefix="facet-") as folder:
+        yield Path(folder)

@@ -73,12 +73,12 @@ def test_the_setting_is_written_to_the_row_when_beat_starts(plan, clean_database
 
 
 @pytest.mark.slow
-def test_beat_goes_on_after_the_database_was_away(tmp_path, monkeypatch, caplog):
+def test_beat_goes_on_after_the_database_was_away(tmp_path, short_folder, monkeypatch, caplog):
     sent = []
     app = Celery("t", broker="memory://", set_as_current=False)
     monkeypatch.setattr(app, "send_task", sent.append)
     monkeypatch.setattr(scheduling, "count_messages", lambda *_: 0)
-    with EmbeddedPostgres(tmp_path / "data") as server:
+    with EmbeddedPostgres(short_folder) as server:
         url = server.url
         upgrade(url)
         engine = make_engine(url)
@@ -92,7 +92,7 @@ def test_beat_goes_on_after_the_database_was_away(tmp_path, monkeypatch, caplog)
         poll()
     assert [record.action for record in caplog.records] == ["beat_blind"]
     monkeypatch.setattr(scheduling, "RESEND_SECONDS", 0.0)
-    with EmbeddedPostgres(tmp_path / "data"):
+    with EmbeddedPostgres(short_folder):
         poll()
         assert len(sent) == 2
         poll.close()
