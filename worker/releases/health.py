@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from worker.errors import FacetError
 from worker.masking import masked
+from worker.releases.consistency import check_choices
 from worker.releases.records import find_newer_shipped, read_stored
 
 if TYPE_CHECKING:
@@ -15,10 +16,10 @@ if TYPE_CHECKING:
 
 
 def check_store(session: Session, store: ReleaseStore) -> str:
-    """Check that the store has each release that this program can compute; return the facts.
+    """Check that the store has each release that this program can compute, and that its rows agree; return the facts.
 
     Raises:
-        FacetError: one is missing.
+        FacetError: one is missing, or rows of releases contradict each other.
         RetryableError: the store is unreachable.
     """
     stored = [one for one in read_stored(session) if one.is_servable]
@@ -29,6 +30,8 @@ def check_store(session: Session, store: ReleaseStore) -> str:
             f"{masked(store.url)} lacks release {names}; run `facet releases register FOLDER` with its folder, or "
             "start a worker of the program that ships it"
         )
+    if contradictions := list(check_choices(session)):
+        raise FacetError(f"{'; '.join(contradictions)}; see `facet db check --rows`")
     note = newer_shipped(session)
     return f"{len(stored)} in {masked(store.url)}{'' if note is None else f'; {note}'}"
 

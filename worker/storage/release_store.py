@@ -14,6 +14,7 @@ import uuid
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any
 
 import fsspec
@@ -136,6 +137,22 @@ class ReleaseStore:
             raise _cannot_write(folder, err) from err
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+    def verify(self, fingerprint: str) -> None:
+        """Read every byte of a release, and keep none.
+
+        Raises:
+            FacetError: the store does not hold the release, or other bytes than its manifest names.
+            RetryableError: the store is unreachable.
+        """
+        with TemporaryDirectory(prefix="facet-") as folder:
+            manifest = self._manifest(fingerprint, Path(folder))
+        for name, sha256 in manifest.files.items():
+            total = hashlib.sha256()
+            for chunk in self._chunks(f"{fingerprint}/{name}"):
+                total.update(chunk)
+            if total.hexdigest() != sha256:
+                raise self._damaged(fingerprint, f"{name} has other bytes than {manifests.FILE} names")
 
     def _manifest(self, fingerprint: str, partial: Path) -> Manifest:
         self._get(f"{fingerprint}/{manifests.FILE}", partial / manifests.FILE)
