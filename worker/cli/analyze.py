@@ -282,7 +282,7 @@ def _show_files(
     """Print the first rows of a list of files and the query for all of them."""
     shown = [astuple(one) for one in files[:SHOWN_FILES]]
     if shown:
-        out.print(table(title, columns, shown))
+        out.print(table(title, columns, shown, prose=columns[-1:]))
     if len(files) > len(shown):
         out.print(f"... and {len(files) - len(shown):,} more: {query}")
 

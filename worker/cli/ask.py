@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from db.reader.run_query import QueryResult
 
-TABLE_ROWS = 1000  # a table in a terminal is cut here; other formats have all rows
+TABLE_ROWS = 1000  # lines of a terminal's table, which is cut there; other formats have all rows
 
 
 class QueryFormat(StrEnum):
@@ -102,10 +102,13 @@ def _standard_output() -> Iterator[IO[str]]:
 
 
 def _print_table(result: QueryResult) -> None:
+    out = console()
     rows = list(itertools.islice(result, TABLE_ROWS + 1))
-    console().print(table("", result.columns, rows[:TABLE_ROWS]))
-    if len(rows) > TABLE_ROWS:
-        echo(f"(the first {TABLE_ROWS} rows; use --format csv for all)")
+    drawn = table("", result.columns, rows[:TABLE_ROWS])
+    shown = min(len(rows), TABLE_ROWS if drawn.fits(out.width) else max(1, TABLE_ROWS // len(result.columns)))
+    out.print(drawn if shown == len(rows) else table("", result.columns, rows[:shown]))
+    if len(rows) > shown:
+        echo(f"(the first {shown} rows; use --format csv for all)")
 
 
 def sheet(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from worker.cli.output.rows import heading
 from worker.cli.output.terminal import JsonFlag, console, echo, print_json, table, utf8_or_none
 from worker.config import Settings, settings
 from worker.errors import FacetError, UsageError
@@ -221,10 +222,9 @@ def _show(answers: list[_Answer]) -> None:
         found, of_face = answer.found, f" like face {answer.face}" if len(answers) > 1 else ""
         people = [[getattr(hit, column) for column in PEOPLE] for hit in found.people]
         seen = [[getattr(hit, column) for column in APPEARANCES] for hit in found.appearances]
-        out.print(table(f"People{of_face}", PEOPLE, people))
-        out.print(table(f"Appearances{of_face}", APPEARANCES, seen))
-        out.print(
+        out.print(table(f"People{of_face}", list(map(heading, PEOPLE)), people))
+        out.print(table(f"Appearances{of_face}", list(map(heading, APPEARANCES)), seen))
+        echo(
             f"(compared with {found.people_searched:,} people, {'one by one' if found.exact else 'through the index'}; "
-            f"probability: prior {found.prior:.2g} for each, calibrated on photographs)",
-            markup=False,
+            f"probability: prior {found.prior:.2g} for each, calibrated on photographs)"
         )

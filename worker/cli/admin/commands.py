@@ -12,6 +12,9 @@ from worker.storage.database import database_address, masked_url, open_database,
 from worker.storage.home import make_home
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from worker.cli.output.rows import Rows
     from worker.config import Settings
     from worker.deployment.doctor import Finding
 
@@ -123,9 +126,14 @@ def doctor(
     if as_json:
         print_json([{"what": f.subject, "ok": f.ok, "found": f.found} for f in findings])
     else:
-        console().print(table("Doctor", ("what", "state", "found"), [_row(finding) for finding in findings]))
+        console().print(draw(findings))
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
+
+
+def draw(findings: Sequence[Finding]) -> Rows:
+    """Lay out the findings."""
+    return table("Doctor", ("what", "state", "found"), [_row(finding) for finding in findings], prose=("found",))
 
 
 def _row(finding: Finding) -> tuple[str, str, str]:

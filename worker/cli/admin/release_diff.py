@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SHOWN_GROUPS = 12  # of a head
 SHOWN_MOVERS = 10
+QUESTION_COLUMNS = ("question", "rows", "share", "for example")
+GROUP_COLUMNS = ("head", "group", "faces", "changed (95 %)", "shift (95 %)")
 
 
 def diff(
@@ -107,7 +109,7 @@ def _print(found: ReleaseDiff) -> None:
         for one in [each for each in found.drift if each.head == head][:SHOWN_GROUPS]
     ]
     if groups:
-        out.print(table("Groups", ("head", "group", "faces", "changed (95 %)", "shift (95 %)"), groups))
+        out.print(table("Groups", GROUP_COLUMNS, groups, prose=GROUP_COLUMNS[1:]))
     people = asdict(found.people)
     waiting = len(found.corrections.waiting)
     out.print(
@@ -117,7 +119,7 @@ def _print(found: ReleaseDiff) -> None:
     )
     moved = [(one.question, one.moved, f"{one.share:.1%}", one.example) for one in found.questions if one.moved]
     if moved:
-        out.print(table("Questions whose answers moved", ("question", "rows", "share", "for example"), moved))
+        out.print(table("Questions whose answers moved", QUESTION_COLUMNS, moved, prose=("question", "for example")))
     movers = [(one.head, one.face_id, one.uri, one.before, one.after) for one in found.movers[:SHOWN_MOVERS]]
     if movers:
         out.print(table("Biggest movers", ("head", "face", "file", "before", "after"), movers))

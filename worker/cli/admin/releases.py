@@ -108,7 +108,7 @@ def list_releases(as_json: JsonFlag = False) -> None:
         if as_json:
             print_json([asdict(one) for one in costs])
             return
-        columns = ("release_id", "release", "state", "created_at", "covered", "own MB", "shared MB", "store MB")
+        columns = ("number", "release", "state", "created", "covered", "own MB", "shared MB", "store MB")
         console().print(table("Releases", columns, [_row(one) for one in costs]))
         if any(one.is_estimate for one in costs):
             echo("coverage, own and shared room are estimates from a sample of the rows")
@@ -132,7 +132,7 @@ def show(name: Wanted, as_json: JsonFlag = False) -> None:
     console().print(table(f"Release {found}", ("", ""), facts))
     console().print(table("Layers", ("layer", "task", "rows MB", "shared with", "fingerprint"), map(_layer, layers)))
     rows = [(one.at, one.action, one.who, one.from_release, one.reason, one.forced) for one in history]
-    console().print(table("History", ("at", "action", "who", "before", "reason", "forced"), rows))
+    console().print(table("History", ("at", "action", "who", "before", "reason", "forced"), rows, prose=("reason",)))
 
 
 @app.command(epilog="Example: facet releases activate candidate --reason 'ages are 0.4 years better'")

@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from worker.ledger.status.job_status import JobStatus
 
 WATCH_SECONDS = 1.0
+COLUMNS = (
+    "job", "name", "submitted", "done", "rejected", "quarantined", "cancelled", "pending", "units", "%", "faces/s",
+    "left",
+)  # fmt: skip
+ALWAYS = ("job", "name", "submitted", "done", "rejected", "pending", "%")
 
 Priority = Annotated[
     int,
@@ -128,7 +133,7 @@ def status(
     if as_json:
         print_json([one.as_dict() for one in found])
     else:
-        console().print(_draw(found), *(Text(visible(note)) for note in notes), sep="\n")
+        console().print(draw(found), *(Text(visible(note)) for note in notes), sep="\n")
 
 
 def cancel(
@@ -200,38 +205,34 @@ def watch_job(database: Database, job: int | None) -> bool:
         while True:
             with database.sessions.begin() as session:
                 found = read_status(session, job)
-            live.update(_draw(found), refresh=True)
+            live.update(draw(found), refresh=True)
             if not any(one.counts.pending or one.counts.submission == "open" for one in found):
                 break
             time.sleep(WATCH_SECONDS)
-    console().print(_draw(found))
+    console().print(draw(found))
     return all(one.all_went_well for one in found)
 
 
-def _draw(found: list[JobStatus]) -> RenderableType:
-    columns = (
-        "job",
-        "name",
-        "submitted",
-        "done",
-        "rejected",
-        "quarantined",
-        "cancelled",
-        "pending",
-        "units",
-        "%",
-        "faces/s",
-        "left",
-    )
-    rows = [_row(one) for one in found]
+def draw(found: list[JobStatus]) -> RenderableType:
+    """Lay out jobs, and their notes; counts that are zero for all of them are left out, the usual ones aside."""
+    rows = [_row(one, with_units=len(found) == 1) for one in found]
+    columns = [name for name in COLUMNS if any(row.get(name) for row in rows) or name in ALWAYS]
+    jobs = table("Jobs", columns, [[row.get(name) for name in columns] for row in rows])
     notes = [Text(visible(f"job {one.counts.job_id}: {note}")) for one in found for note in one.notes]
-    return Group(table("Jobs", columns, rows), *notes)
+    return Group(jobs, *notes)
 
 
-def _row(one: JobStatus) -> tuple[object, ...]:
+def _row(one: JobStatus, *, with_units: bool) -> dict[str, object]:
+    """Return the cells of a job by their columns; units are of interest in a single one, such as a long video."""
     counts = one.counts
-    sums = (counts.submitted, counts.done, counts.rejected, counts.quarantined, counts.cancelled, counts.pending)
+    names = ("submitted", "done", "rejected", "quarantined", "cancelled", "pending")
     ended = sum(one.units.values()) - one.units_open
-    percent = None if one.percent is None else f"{one.percent:.0f}"
-    units = f"{ended}/{sum(one.units.values())}"
-    return counts.job_id, counts.name, *sums, units, percent, one.faces_per_second, one.time_left
+    return {
+        "job": counts.job_id,
+        "name": counts.name,
+        **{name: getattr(counts, name) for name in names},
+        "units": f"{ended}/{sum(one.units.values())}" if with_units else None,
+        "%": None if one.percent is None else f"{one.percent:.0f}",
+        "faces/s": one.faces_per_second,
+        "left": one.time_left,
+    }

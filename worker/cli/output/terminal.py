@@ -2,33 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import asdict, fields
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
 
 from worker.cli.output.json_text import to_json
+from worker.cli.output.rows import Rows, heading
 from worker.errors import UsageError
 from worker.visible import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from _typeshed import DataclassInstance
+
+SENTENCES = ("when", "last result", "held reason")  # headings of columns that are never shortened
+PIPED_WIDTH = 200  # columns of a table that goes into a file or a pipe
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console that prints text as it is; tables are as wide as their content when it is no terminal."""
+    """Return a console that prints text as it is; where there is no terminal, it has COLUMNS or 200 of them."""
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() else 200
+    width = None if stream.isatty() or os.environ.get("COLUMNS", "").isdigit() else PIPED_WIDTH
     return Console(width=width, stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
@@ -64,16 +66,9 @@ def print_json(value: object) -> None:
     typer.echo(to_json(value, indent=2))
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
-    """Lay out rows; numbers are aligned right, and control characters are shown as escapes."""
-    drawn = Table(title=Text(visible(title)) if title else None, title_justify="left", header_style="bold")
-    cells = [[cell(value) for value in row] for row in rows]
-    numeric = [all(_is_number(row[i]) for row in cells) and bool(cells) for i in range(len(columns))]
-    for name, right in zip(columns, numeric, strict=True):
-        drawn.add_column(Text(visible(name)), justify="right" if right else "left", overflow="fold")
-    for row in cells:
-        drawn.add_row(*(Text(visible(shown)) for shown in row))
-    return drawn
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], prose: Collection[str] = ()) -> Rows:
+    """Lay out rows for the width of the terminal; columns of sentences (``prose``) are folded, others shortened."""
+    return Rows(title, columns, rows, prose)
 
 
 def print_rows(title: str, kind: type[DataclassInstance], rows: Sequence[DataclassInstance], *, as_json: bool) -> None:
@@ -81,30 +76,14 @@ def print_rows(title: str, kind: type[DataclassInstance], rows: Sequence[Datacla
     if as_json:
         print_json([asdict(row) for row in rows])
     else:
-        columns = [field.name for field in fields(kind)]
-        console().print(table(title, columns, [[getattr(row, name) for name in columns] for row in rows]))
+        console().print(rows_of(title, kind, rows))
 
 
-def cell(value: object) -> str:
-    """Return a value's text: short for numbers and vectors, times in UTC, empty for NULL."""
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.3f}".rstrip("0").rstrip(".") if abs(value) < 1e6 else f"{value:g}"
-    if isinstance(value, datetime):
-        zone = "" if value.tzinfo is None else " UTC"
-        return (value.astimezone(UTC) if zone else value).strftime("%Y-%m-%d %H:%M:%S") + zone
-    if isinstance(value, dict | list):
-        return to_json(value)
-    return str(value)
-
-
-def _is_number(shown: str) -> bool:
-    try:
-        float(shown or "0")
-    except ValueError:
-        return False
-    return True
+def rows_of(title: str, kind: type[DataclassInstance], rows: Sequence[DataclassInstance]) -> Rows:
+    """Lay out values of one dataclass, a column for each field."""
+    names = [field.name for field in fields(kind)]
+    cells = [[getattr(row, name) for name in names] for row in rows]
+    return table(title, [heading(name) for name in names], cells, prose=SENTENCES)
 
 
 def progress_bar() -> Progress:

@@ -113,7 +113,7 @@ def history(
         return
     columns = ("correction", "when", "what", "reason", "undone", "places lost")
     rows = [(c.correction_id, c.created_at, c.description(), c.reason, c.undone_at, c.lost or None) for c in found]
-    console().print(table("Corrections", columns, rows))
+    console().print(table("Corrections", columns, rows, prose=("what", "reason")))
 
 
 def _numbers(given: str) -> list[int]:

@@ -14,7 +14,8 @@ from pyarrow import parquet
 
 from db.reader.run_query import QueryResult
 from worker.cli.output.formats import unique_names, write_csv, write_json, write_parquet
-from worker.cli.output.terminal import cell, console, table
+from worker.cli.output.rows import cell
+from worker.cli.output.terminal import console, table
 
 
 def result(columns, row, types=None):
