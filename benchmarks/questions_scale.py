@@ -225,13 +225,13 @@ def measure(connection: Connection) -> None:
     for title, query in questions().items():
         explained = "EXPLAIN (ANALYZE, TIMING OFF) " + query.replace("name = 'Ada'", "name = 'Name 500'")
         show(title, connection, lambda explained=explained: connection.exec_driver_sql(explained.replace("%", "%%")))
-    session, sheet = Session(connection), tiles._QUERY  # noqa: SLF001 - only the query is measured
+    session = Session(connection)
     functions: dict[str, Callable[[Session], object]] = {
         "facet people alike": read_merge_candidates,
         "facet status": read_status,
-        "facet sheet --person 77": lambda s: s.execute(sheet, {"job": None, "person": 77, "limit": 200}).all(),
-        "facet sheet --job 7": lambda s: s.execute(sheet, {"job": 7, "person": None, "limit": 200}).all(),
-        "facet sheet": lambda s: s.execute(sheet, {"job": None, "person": None, "limit": 200}).all(),
+        "facet sheet --person 77": lambda s: tiles.read_tile_rows(s, None, 77, 200),
+        "facet sheet --job 7": lambda s: tiles.read_tile_rows(s, 7, None, 200),
+        "facet sheet": lambda s: tiles.read_tile_rows(s, None, None, 200),
         "totals against a recount": find_differences,
     }
     for title, function in functions.items():

@@ -14,13 +14,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
-    from sqlalchemy import Row
+    from sqlalchemy import Row, TextClause
     from sqlalchemy.orm import Session
 
     from worker.identity.search.searcher import AppearanceHit, PersonHit, SearchResult
     from worker.storage.crops import CropStore
 
     Crop = NDArray[np.uint8]
+    TileRow = Row[tuple[object, ...]]
 
 CROP_SIZE = 112  # pixels; aligned crops are squares of this side
 
@@ -28,28 +29,60 @@ _NO_CROP = np.full((CROP_SIZE, CROP_SIZE, 3), 200, np.uint8)  # plain grey, wher
 
 # A crop is gone where its strip has no row.
 _WITH_CROP = "face_embedding e JOIN face f USING (face_id) JOIN crop_strip s USING (unit_id, strip_no)"
-# People by the number of their appearances, each with the best face first. The appearances are selected before their
-# crops are looked up, one by one.
-_QUERY = text(f"""
-    WITH chosen AS (
-        SELECT a.*, p.name, p.appearance_count
-        FROM appearances a LEFT JOIN people p ON p.person_id = a.person_id
-        WHERE (cast(:person AS bigint) IS NULL OR a.person_id = :person)
-          AND (cast(:job AS bigint) IS NULL OR a.media_id IN (SELECT media_id FROM job_item WHERE job_id = :job))
-          AND EXISTS (SELECT FROM {_WITH_CROP} WHERE e.appearance_id = a.appearance_id)
-        ORDER BY p.appearance_count DESC NULLS LAST, a.person_id, a.quality DESC, a.appearance_id
-        LIMIT :limit
-    )
-    SELECT a.person_id, a.name, a.appearance_count, a.quality, a.gender, a.gender_confidence, a.age, a.age_low,
+_HAS_CROP = f"EXISTS (SELECT FROM {_WITH_CROP} WHERE e.appearance_id = a.appearance_id)"
+_OF_JOB = "SELECT DISTINCT media_id FROM job_item WHERE job_id = :job"
+_ORDER = "appearance_count DESC NULLS LAST, a.person_id, a.quality DESC, a.appearance_id"
+
+# Appearances are chosen first, and their crops and predictions are read for the chosen ones alone. Each way starts from
+# what it has little of: the job's files, the person's appearances, or the people who appear most.
+_CHOSEN_OF_PERSON = f"""
+    SELECT a.appearance_id, p.name, p.appearance_count
+    FROM appearances a JOIN people p USING (person_id)
+    WHERE a.person_id = :person AND (cast(:job AS bigint) IS NULL OR a.media_id IN ({_OF_JOB})) AND {_HAS_CROP}
+    ORDER BY a.quality DESC, a.appearance_id LIMIT :limit"""  # noqa: S608 - the constants above
+_CHOSEN_OF_JOB = f"""
+    SELECT a.appearance_id, p.name, p.appearance_count
+    FROM ({_OF_JOB}) j
+    CROSS JOIN LATERAL (
+        SELECT appearance_id, person_id, quality FROM appearances a
+        WHERE a.media_id = j.media_id AND {_HAS_CROP} OFFSET 0
+    ) a
+    LEFT JOIN people p USING (person_id)
+    ORDER BY p.{_ORDER} LIMIT :limit"""  # noqa: S608 - the constants above
+_CHOSEN_OF_ALL = f"""
+    SELECT a.appearance_id, p.name, p.appearance_count
+    FROM (SELECT person_id, name, appearance_count FROM people ORDER BY appearance_count DESC, person_id) p
+    CROSS JOIN LATERAL (
+        SELECT appearance_id, quality FROM appearances a WHERE a.person_id = p.person_id AND {_HAS_CROP}
+        ORDER BY quality DESC, appearance_id LIMIT :limit
+    ) a
+    ORDER BY p.appearance_count DESC, p.person_id, a.quality DESC, a.appearance_id LIMIT :limit"""  # noqa: S608 - the constants above
+_CHOSEN_OF_NOBODY = f"""
+    SELECT a.appearance_id, NULL::text AS name, NULL::integer AS appearance_count
+    FROM appearances a WHERE a.person_id IS NULL AND {_HAS_CROP}
+    ORDER BY a.quality DESC, a.appearance_id LIMIT :limit"""  # noqa: S608 - the constants above
+
+
+def _tile_query(chosen: str) -> TextClause:
+    """Return the query of the tiles of chosen appearances: people by the number of theirs, each the best face first."""
+    return text(f"""
+    WITH chosen AS MATERIALIZED ({chosen})
+    SELECT a.person_id, c.name, c.appearance_count, a.quality, a.gender, a.gender_confidence, a.age, a.age_low,
            a.age_high, a.emotion, a.emotion_confidence, a.ethnicity, a.ethnicity_confidence, a.start_seconds,
            m.kind, m.uri, best.crop_uri, best.crop_index
-    FROM chosen a
+    FROM chosen c JOIN appearances a USING (appearance_id)
     JOIN LATERAL (
         SELECT s.uri AS crop_uri, f.crop_index FROM {_WITH_CROP} WHERE e.appearance_id = a.appearance_id
         ORDER BY f.face_id = a.best_face_id DESC, f.quality DESC, f.face_id LIMIT 1
     ) best ON true
     JOIN media m ON m.media_id = a.media_id
-    ORDER BY a.appearance_count DESC NULLS LAST, a.person_id, a.quality DESC, a.appearance_id""")  # noqa: S608 - the constant above
+    ORDER BY c.{_ORDER}""")  # noqa: S608 - constants of this module
+
+
+_OF_PERSON = _tile_query(_CHOSEN_OF_PERSON)
+_OF_A_JOB = _tile_query(_CHOSEN_OF_JOB)
+_OF_ALL = _tile_query(_CHOSEN_OF_ALL)
+_OF_NOBODY = _tile_query(_CHOSEN_OF_NOBODY)
 
 _CROPS = text(f"""
     SELECT DISTINCT ON (a.appearance_id) a.appearance_id, s.uri AS crop_uri, f.crop_index
@@ -77,7 +110,7 @@ class TileReader:
 
     def tiles(self, *, job_id: int | None = None, person_id: int | None = None, limit: int = 200) -> list[Tile]:
         """Return the best face of each appearance: best first within a person, the most seen person first."""
-        rows = self._session.execute(_QUERY, {"job": job_id, "person": person_id, "limit": limit}).all()
+        rows = read_tile_rows(self._session, job_id, person_id, limit)
         return [
             Tile(pixels=self._strip(row.crop_uri)[row.crop_index], captions=_captions(row), group=_group(row))
             for row in rows
@@ -110,14 +143,28 @@ class TileReader:
         return {row.appearance_id: self._strip(row.crop_uri)[row.crop_index] for row in rows}
 
 
-def _group(row: Row[tuple[object, ...]]) -> str:
+def read_tile_rows(session: Session, job_id: int | None, person_id: int | None, limit: int) -> Sequence[TileRow]:
+    """Return the facts of the best face of each appearance, of a job or a person where one is named.
+
+    Best first within a person, the person with most appearances first, appearances of nobody last.
+    """
+    values = {"job": job_id, "person": person_id, "limit": limit}
+    if person_id is not None:
+        return session.execute(_OF_PERSON, values).all()
+    if job_id is not None:
+        return session.execute(_OF_A_JOB, values).all()
+    rows = session.execute(_OF_ALL, values).all()
+    return [*rows, *session.execute(_OF_NOBODY, {"limit": limit - len(rows)})] if len(rows) < limit else rows
+
+
+def _group(row: TileRow) -> str:
     if row.person_id is None:
         return "nobody yet"
     who = f"{row.name} (person {row.person_id})" if row.name else f"person {row.person_id}"
     return f"{who}: {row.appearance_count}"
 
 
-def _captions(row: Row[tuple[object, ...]]) -> tuple[str, ...]:
+def _captions(row: TileRow) -> tuple[str, ...]:
     lines = [_position(row.uri, row.kind, row.start_seconds)]
     if row.age is not None:
         lines.append(f"{row.age:.0f} y ({row.age_low:.0f}-{row.age_high:.0f})")
