@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import text
 
 from worker.errors import UsageError
-from worker.releases.diff.attributes import attribute_changes
+from worker.releases.diff.attributes import attribute_drift
 from worker.releases.diff.coverage import uncovered
-from worker.releases.diff.drift import drift, wilson
+from worker.releases.diff.drift import drift
 from worker.releases.diff.pairs import make_pairs
 from worker.releases.diff.people import correction_changes
 
@@ -112,6 +112,7 @@ def examine(session: Session, before: ReleaseIds, after: ReleaseIds, limits: Lim
     faces = make_pairs(session, before, after)
     differing = [task for task, reading in sorted(after.readings.items()) if before.readings.get(task) != reading]
     groups = [one for task in differing for one in drift(session, task, before, after)]
+    attributes = [one for task in differing for one in attribute_drift(session, task, before, after)]
     waiting = correction_changes(session, before, after).waiting
     return GateResult(
         (
@@ -123,7 +124,7 @@ def examine(session: Session, before: ReleaseIds, after: ReleaseIds, limits: Lim
                 if waiting
                 else "all find their places",
             ),
-            _drift([*_groups_beyond(groups, bounds), *_attributes_beyond(session, differing, before, after, bounds)]),
+            _drift([*_groups_beyond(groups, bounds), *_attributes_beyond(attributes, bounds)]),
             _verdict(session, after),
         )
     )
@@ -137,7 +138,7 @@ def _coverage(covered: int, faces: int, bounds: Limits) -> Check:
 
 def _drift(beyond: Sequence[str]) -> Check:
     if not beyond:
-        return Check(name="drift", ok=True, found="within the limits in all groups, heads and attributes")
+        return Check(name="drift", ok=True, found="within the limits in all groups, for heads and attributes")
     more = f"; and {len(beyond) - 3} more" if len(beyond) > 3 else ""
     return Check(name="drift", ok=False, found="; ".join(beyond[:3]) + more)
 
@@ -148,17 +149,12 @@ def _groups_beyond(groups: Iterable[GroupDrift], bounds: Limits) -> list[str]:
     return [one for one in found if one]
 
 
-def _attributes_beyond(
-    session: Session, heads: Iterable[str], before: ReleaseIds, after: ReleaseIds, bounds: Limits
-) -> list[str]:
-    """Judge each attribute over all faces: it has a probability instead of a label, so that no group counts it."""
-    compared = (attribute_changes(session, head, before, after) for head in heads)
-    every = (one for each in compared if each is not None for one in each.attributes)
-    judged = ((one, wilson(one.gained + one.lost, one.faces)) for one in every if one.faces >= bounds.faces)
+def _attributes_beyond(drifts: Iterable[GroupDrift], bounds: Limits) -> list[str]:
+    """Judge each attribute in each group: it has a probability instead of a label."""
     return [
-        f"{one.attribute}: {share.value:.1%} of faces gained or lost it, {bounds.changed:.0%} may"
-        for one, share in judged
-        if share.low > bounds.changed
+        f"{one.head}, {one.group}: {one.changed.value:.1%} of faces gained or lost it, {bounds.changed:.0%} may"
+        for one in drifts
+        if one.faces >= bounds.faces and one.changed.low > bounds.changed
     ]
 
 

@@ -47,6 +47,7 @@ class GroupDrift:
     """Change of one head's answers in one group."""
 
     head: str
+    """Or one of its attributes."""
     group: str
     """Such as 'all', 'gender female' or 'gender female, ethnicity Asian, age 20 to 30, quality 0.5 to 0.75'."""
     faces: int
@@ -69,15 +70,17 @@ def _drift(head: str, row: Row[tuple[object, ...]]) -> GroupDrift:
     if row.values > 1:
         half = Z * float(row.deviation) / math.sqrt(row.values)
         shift = Interval(value=float(row.mean), low=float(row.mean) - half, high=float(row.mean) + half)
-    return GroupDrift(head=head, group=_group(row), faces=faces, changed=wilson(changed, faces), shift=shift)
+    group = name_group(row.gender, row.ethnicity, row.age_band, row.quality_band)
+    return GroupDrift(head=head, group=group, faces=faces, changed=wilson(changed, faces), shift=shift)
 
 
-def _group(row: Row[tuple[object, ...]]) -> str:
+def name_group(gender: str | None, ethnicity: str | None, age_band: int | None, quality_band: int | None) -> str:
+    """Return the name of a group; None stands for any."""
     parts = [
-        row.gender and f"gender {row.gender}",
-        row.ethnicity and f"ethnicity {row.ethnicity}",
-        row.age_band is not None and f"age {_band(AGE_BANDS, int(row.age_band))}",
-        row.quality_band is not None and f"quality {_band(QUALITY_BANDS, int(row.quality_band))}",
+        gender and f"gender {gender}",
+        ethnicity and f"ethnicity {ethnicity}",
+        age_band is not None and f"age {_band(AGE_BANDS, age_band)}",
+        quality_band is not None and f"quality {_band(QUALITY_BANDS, quality_band)}",
     ]
     return ", ".join(part for part in parts if part) or "all"
 
