@@ -61,7 +61,10 @@ def test_a_release_is_filled_in_and_switched_without_a_broker(facet, photos, ret
     status = json.loads(facet("reprocess", "--json").stdout)
     assert (status["kind"], status["release"], status["percent"]) == ("reprocess", "retrained", 100.0)
     assert status["done"] == status["submitted"] > 2 * before["faces"]
-    assert "lacks nothing" in facet("reprocess").stdout
+    jobs = facet.value("SELECT count(*) FROM jobs")
+    assert "release retrained lacks nothing that has a source, so no job was written" in facet("reprocess").stdout
+    assert json.loads(facet("reprocess", "--json").stdout) == {"job_id": None, "release": "retrained", "gaps": {}}
+    assert facet.value("SELECT count(*) FROM jobs") == jobs
     table = facet("status").stdout
     assert "reprocess retrained" in table
 

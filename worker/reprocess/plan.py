@@ -14,7 +14,7 @@ from sqlalchemy import text
 
 from worker.reprocess import files
 from worker.reprocess.lacking import CODES, GAP, Lacking
-from worker.reprocess.request import read_request
+from worker.reprocess.request import read_request, write_job
 from worker.reprocess.target import read_target
 
 if TYPE_CHECKING:
@@ -55,6 +55,9 @@ _IS_ACTIVE = text("SELECT EXISTS (SELECT FROM release WHERE active AND trunk_id 
 _END = text("""
     UPDATE job SET submission = :how, finished_at = now(), written_at = now() WHERE job_id = :job_id""")
 _FORGET = text("DELETE FROM reprocess_face WHERE job_id = :job_id")
+_FOUND_GAPS = text("""
+    SELECT reason, sum(face_count) AS faces FROM reprocess_gap WHERE job_id = :job_id
+    GROUP BY reason ORDER BY reason""")
 _GAPS = """
     INSERT INTO reprocess_gap (job_id, analysis_id, reason, face_count)
     SELECT :job_id, analysis_id, reason, count(*) FROM lacking WHERE {any} GROUP BY analysis_id, reason
@@ -88,6 +91,32 @@ class Planned:
     has_ended: bool = False
     by_way: dict[Way, int] = field(default_factory=dict)
     """Faces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A job that was written and planned."""
+
+    job_id: int | None
+    """None where nothing can be filled in, so that no job was written."""
+    gaps: Mapping[str, int]
+    """Faces without a source, by reason, where there is no job to name them."""
+
+
+def start(session: Session, request: ReprocessRequest, name: str) -> Started:
+    """Write a job and plan its first batches; nothing is written where nothing can be filled in.
+
+    Raises:
+        UsageError: no face fits the request, or the release lacks a head.
+    """
+    with session.begin_nested() as written:
+        job_id = write_job(session, request, name)
+        planned = plan(session, job_id)
+        if planned is None or not planned.has_ended:
+            return Started(job_id, {})
+        gaps = {str(row.reason): int(row.faces) for row in session.execute(_FOUND_GAPS, {"job_id": job_id})}
+        written.rollback()
+    return Started(None, gaps)
 
 
 def read_unplanned(session: Session, jobs: Sequence[int] | None = None) -> list[int]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from sqlalchemy import text
 
+from worker.ledger.submission.cancel import cancel_job
 from worker.ledger.submission.pausing import pause_job, resume_job
 from worker.schedules.rows import Outcome, read_now, read_schedule
 
@@ -194,11 +195,28 @@ class Reprocessing:
             return self._start(found, now)
         if state in _ENDS:
             return self._conclude(found, state, now)
+        if (wanted := self._superseding(found)) is not None:
+            return self._supersede(found, wanted)
         if self.forced and state != "at work":
             state = self._resume(found)
         again = LOOK_SECONDS if state != "held back" else None
         result = f"job {found.last_job_id} is {state}" if again else found.last_result or ""
         return Outcome(result=result, again_seconds=again, is_over=False)
+
+    def _superseding(self, found: Schedule) -> ScheduledRelease | None:
+        """Return the release that has the alias of the schedule now, if another one had it when the job was started."""
+        with self.sessions() as session:
+            release = self.tools.find_release(session, ReprocessOptions.of(found).release)
+        return None if release is None or release.release_id == found.last_release_id else release
+
+    def _supersede(self, found: Schedule, release: ScheduledRelease) -> Outcome:
+        """Cancel the job for a release that nobody waits for any more; a later look starts one for the new release."""
+        cancel_job(self.sessions, found.last_job_id or 0)
+        with self.sessions.begin() as session:
+            session.execute(_CONCLUDED, {"id": found.schedule_id, "held": None, "now": self.clock(session)})
+        wanted = ReprocessOptions.of(found).release
+        result = f"job {found.last_job_id} was cancelled, because {wanted} is release {release.name} now"
+        return Outcome(result=result, again_seconds=0.0)
 
     def _resume(self, found: Schedule) -> JobState:
         with self.sessions.begin() as session:

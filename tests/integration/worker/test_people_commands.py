@@ -6,6 +6,7 @@ import json
 import shlex
 
 import pytest
+from sqlalchemy import text
 from typer.testing import CliRunner
 
 from worker.cli.main import app
@@ -13,6 +14,7 @@ from worker.config import settings
 from worker.errors import UsageError
 from worker.identity.gallery import Gallery, lock_people
 from worker.identity.identifier import identify_pending
+from worker.releases.records import set_alias
 
 
 @pytest.fixture
@@ -75,6 +77,8 @@ def test_corrections_are_made_listed_and_undone(facet):
         ("undo", "no correction is active"),
         ("regroup --apply 3", "no open proposal 3"),
         ("regroup --yes --discard 3", "expected at most one"),
+        ("regroup --release test --apply 3", "expected the proposal's number alone"),
+        ("regroup --release summer", "0 releases have the name"),
     ],
 )
 def test_wrong_use_is_refused_with_a_remedy(facet, line, message):
@@ -102,6 +106,34 @@ def test_a_regrouping_that_changes_much_waits(facet, crowd):
     assert facet("regroup --apply 2").startswith("proposal 2 is applied: 2 appearances")
     assert [row["appearance_count"] for row in facet("list --json")] == [3, 3, 3]
     assert facet("alike --json") == []
+
+
+def test_what_another_release_shows_is_grouped_alone(facet, crowd):
+    """Two people of the candidate's trunk look the same; the active release shows them as they were."""
+    other = crowd.register("other", trunk="retrained")
+    set_alias(crowd.session, other.release_id, "candidate")
+    looks = {person: crowd.look(0) for person in (1, 2)}
+    rows = crowd.session.execute(
+        text("""SELECT face_id, s.analysis_id, s.media_id, s.person_id, s.ordinal FROM appearance s
+                JOIN face_embedding e USING (appearance_id) WHERE person_id IN (1, 2) ORDER BY 1""")
+    ).all()
+    for row in rows:
+        crowd.session.execute(
+            text("""WITH s AS (INSERT INTO appearance (analysis_id, media_id, trunk_id, ordinal, start_seconds,
+                                   end_seconds, face_count, best_face_id, quality, embedding, person_id)
+                               VALUES (:analysis, :media, :trunk, :n, 0, 0, 1, :face, 0.8, cast(:vector AS vector), :p)
+                               RETURNING appearance_id)
+                    INSERT INTO face_embedding (face_id, trunk_id, appearance_id, embedding)
+                    SELECT :face, :trunk, appearance_id, cast(:vector AS vector) FROM s"""),
+            {"analysis": row.analysis_id, "media": row.media_id, "trunk": other.trunk_id, "n": row.ordinal,
+             "face": row.face_id, "p": row.person_id, "vector": str(looks[1 + row.face_id % 2].tolist())},
+        )  # fmt: skip
+    crowd.session.commit()
+    active = facet("list --json")
+    done = facet("regroup --release candidate --yes --json")
+    assert (done["appearances"], done["changed"] > 0) == (len(rows), True)
+    assert facet("regroup --json")["changed"] == 0
+    assert facet("list --json") == active
 
 
 @pytest.mark.parametrize(

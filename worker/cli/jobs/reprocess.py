@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from worker.ledger.batches import Speed
     from worker.ledger.releases import NamedRelease
+    from worker.reprocess.plan import Started
     from worker.reprocess.preview import Preview
     from worker.reprocess.request import ReprocessRequest
 
@@ -61,8 +62,8 @@ def reprocess(  # noqa: PLR0913, PLR0917 - the options of a command are its argu
 ) -> None:
     """Fill in what a release lacks, from the cheapest source: stored scores, embeddings, crops or the files.
 
-    A second run finds nothing to do. Files that come in meanwhile are included. Without a broker the work is done in
-    this process; otherwise the job is written and the workers are woken (`facet worker`).
+    A second run finds nothing to do, and writes no job. Files that come in meanwhile are included. Without a broker the
+    work is done in this process; otherwise the job is written and the workers are woken (`facet worker`).
 
     Exit status: 0 when all was filled in that has a source (with a broker: when the job was written), 1 when a part
     failed, 2 for wrong use.
@@ -80,7 +81,11 @@ def reprocess(  # noqa: PLR0913, PLR0917 - the options of a command are its argu
         if dry_run:
             _show_preview(_preview(database, request), as_json=as_json)
             return
-        job_id = _write(database, chosen, request)
+        started = _start(database, chosen, request)
+        job_id = started.job_id
+        if job_id is None:
+            _report_nothing(chosen, started, as_json=as_json)
+            return
         if config.broker_url:
             went_well = _hand_over(config, database, job_id, wait=wait)
         else:
@@ -159,17 +164,11 @@ def _preview(database: Database, request: ReprocessRequest) -> Preview:
             session.rollback()
 
 
-def _write(database: Database, release: NamedRelease, request: ReprocessRequest) -> int:
-    from worker.reprocess.plan import plan
-    from worker.reprocess.request import write_job
-    from worker.reprocess.target import read_target
+def _start(database: Database, release: NamedRelease, request: ReprocessRequest) -> Started:
+    from worker.reprocess.plan import start
 
-    with database.sessions.begin() as session:
-        read_target(session, release.release_id, request.tasks)  # refuses heads that it does not have
-        job_id = write_job(session, request, f"reprocess {release.name}")
     with console(stderr=True).status("looking for what is lacking ..."), database.sessions.begin() as session:
-        plan(session, job_id)
-    return job_id
+        return start(session, request, f"reprocess {release.name}")
 
 
 def _hand_over(config: Settings, database: Database, job_id: int, *, wait: bool) -> bool:
@@ -225,8 +224,6 @@ def _report(database: Database, job_id: int, *, as_json: bool) -> None:
     counts = status.counts
     if as_json:
         print_json(status.as_dict())
-    elif not counts.submitted and counts.finished_at is not None:
-        echo(f"job {job_id}: release {counts.release} lacks nothing")
     elif counts.finished_at is None:
         echo(
             f"job {job_id}: {counts.pending:,} of {counts.submitted:,} wait; see it with: facet status {job_id} --watch"
@@ -237,6 +234,15 @@ def _report(database: Database, job_id: int, *, as_json: bool) -> None:
             echo(f"  {gap.faces:,} cannot be filled in: {gap.reason}")
         if counts.quarantined:
             echo(f"  {counts.quarantined:,} failed: facet status {job_id}")
+
+
+def _report_nothing(release: NamedRelease, started: Started, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"job_id": None, "release": release.name, "gaps": dict(started.gaps)})
+        return
+    echo(f"release {release.name} lacks nothing that has a source, so no job was written")
+    for reason, count in started.gaps.items():
+        echo(f"  {count:,} cannot be filled in: {reason}")
 
 
 def _show_preview(found: Preview, *, as_json: bool) -> None:

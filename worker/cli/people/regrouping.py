@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.output.terminal import JsonFlag, console, echo, print_json, table
+from worker.cli.output.terminal import JsonFlag, console, echo, print_json, table, utf8_or_none
 from worker.cli.people.corrections import change, transaction
 from worker.config import settings
 from worker.errors import UsageError
@@ -22,9 +22,12 @@ from worker.identity.proposals import (
 )
 from worker.identity.regroup import alarm_of
 from worker.ledger.identify_attempts import retry_skipped
-from worker.ledger.releases import active_release
+from worker.ledger.releases import active_release, find_release, read_ids
 from worker.storage.database import open_database
 from worker.storage.home import make_home
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -36,6 +39,14 @@ def add_commands(app: typer.Typer) -> None:
 
 def regroup(
     yes: Annotated[bool, typer.Option("--yes", help="Apply the result however much it changes.")] = False,
+    release: Annotated[
+        str | None,
+        typer.Option(
+            "--release",
+            help="Group what this release shows: its name, number or alias; default: active.",
+            callback=utf8_or_none,
+        ),
+    ] = None,
     apply: Annotated[int | None, typer.Option(metavar="N", help="Apply proposal N instead of a new one.")] = None,
     discard: Annotated[int | None, typer.Option(metavar="N", help="Discard proposal N.")] = None,
     as_json: JsonFlag = False,
@@ -47,20 +58,22 @@ def regroup(
     """
     if sum((yes, apply is not None, discard is not None)) > 1:
         raise UsageError("got several of --yes, --apply and --discard, expected at most one")
+    if release is not None and (apply is not None or discard is not None):
+        raise UsageError("got --release with --apply or --discard, expected the proposal's number alone")
     if apply is not None:
         _apply(apply, as_json=as_json)
     elif discard is not None:
         _discard(discard, as_json=as_json)
     else:
-        _regroup(force=yes, as_json=as_json)
+        _regroup(release, force=yes, as_json=as_json)
 
 
-def _regroup(*, force: bool, as_json: bool) -> None:
+def _regroup(release: str | None, *, force: bool, as_json: bool) -> None:
     config = settings()
     make_home(config.home)
     with open_database(config) as database:
         with database.sessions.begin() as session:
-            trunk_id = active_release(session)[0].trunk_id
+            trunk_id = _trunk_of(session, release)
             retry_skipped(session, trunk_id)
         done = regroup_people(database.sessions, trunk_id, alarm_of(config), force=force)
     if as_json:
@@ -69,6 +82,12 @@ def _regroup(*, force: bool, as_json: bool) -> None:
         _report(done)
     if done.proposal_id is not None:
         raise typer.Exit(1)
+
+
+def _trunk_of(session: Session, release: str | None) -> int:
+    if release is None:
+        return active_release(session)[0].trunk_id
+    return read_ids(session, find_release(session, release).release_id).trunk_id
 
 
 def _report(done: Regrouped) -> None:

@@ -20,7 +20,7 @@ from worker.ledger.units import Lease
 from worker.reprocess import plan as planning
 from worker.reprocess.batches import faces
 from worker.reprocess.batches.rows import store_batch
-from worker.reprocess.plan import plan
+from worker.reprocess.plan import Started, plan
 from worker.reprocess.preview import preview
 from worker.reprocess.request import ReprocessRequest, as_regex, choose_faces, faces_of_person, faces_where, write_job
 from worker.reprocess.target import read_target
@@ -106,6 +106,32 @@ def test_a_cancelled_batch_stores_nothing(lab: Lab, new: ReleaseIds) -> None:
     assert lacking(lab, new, "gender") == lab.ask(KEPT_FACES)[0][0]
     assert lab.job(job_id)["cancelled"] == lab.job(job_id)["submitted"]
     assert lab.reprocess(new, tasks=("gender",))["done"] > 0  # the next job goes on
+
+
+@pytest.mark.slow
+def test_nothing_is_written_where_nothing_is_lacking(lab: Lab, new: ReleaseIds) -> None:
+    def start(**limits: Any) -> Started:
+        with lab.database.sessions.begin() as session:
+            return planning.start(session, ReprocessRequest(release_id=new.release_id, **limits), "again")
+
+    first = start()
+    assert first.job_id is not None
+    lab.drain(first.job_id)
+    tables = ("job", "unit", "job_item", "reprocess_gap", "reprocess_face")
+    counts = [lab.ask(f"SELECT count(*) FROM {table}")[0][0] for table in tables]
+    assert start() == Started(None, {})
+    assert start(sample=3) == Started(None, {})
+    assert [lab.ask(f"SELECT count(*) FROM {table}")[0][0] for table in tables] == counts
+    (face,) = lab.ask("SELECT face_id FROM face WHERE dropped_reason IS NULL ORDER BY 1 LIMIT 1")[0]
+    lab.ask_nothing("DELETE FROM prediction WHERE face_id = :face", face=face)
+    lab.ask_nothing("DELETE FROM crop_strip")
+    lab.ask_nothing("UPDATE media_file SET sealed_at = now()")
+    gap = start(tasks=("emotion",))
+    assert gap.job_id is None
+    assert [(reason[:7], count) for reason, count in gap.gaps.items()] == [("sealed:", 1)]
+    assert [lab.ask(f"SELECT count(*) FROM {table}")[0][0] for table in tables[:1]] == counts[:1]
+    again = start(tasks=("age",))
+    assert again.job_id is not None, "from the embedding"
 
 
 @pytest.mark.slow

@@ -182,6 +182,57 @@ def test_a_release_that_is_no_longer_the_candidate_is_not_activated(night, plan)
     assert len(night.jobs()) == 2
 
 
+def test_the_job_of_a_release_that_another_one_replaced_is_cancelled(night, plan):
+    """The candidate moves while its job is at work: nobody waits for what is left of it."""
+    number = plan.add("reprocess", ReprocessOptions(then="activate").as_json(), **WEEKDAYS)
+    night.pass_time(hours=11)
+    (job,) = night.jobs()
+    night.tools.aliases["candidate"] = summer = night.register("summer")
+    night.pass_time(minutes=10)
+    assert plan.read(number).last_result == f"job {job} was cancelled, because candidate is release summer now"
+    night.pass_time(minutes=10)
+    first, second = night.jobs()
+    assert (first, plan.read(number).last_release_id) == (job, summer.release_id)
+    with plan.sessions() as session:
+        ended = session.execute(
+            text("SELECT job_id FROM job WHERE cancelled_at IS NOT NULL AND finished_at IS NOT NULL")
+        )
+        assert ended.scalars().all() == [job]
+    night.end(second)
+    night.pass_time(minutes=10)
+    assert night.tools.asked[0] == f"compare {summer.release_id} {second}"
+
+
+@pytest.mark.parametrize("paused_by", ["the window", "a human"])
+def test_a_paused_job_is_cancelled_too_when_its_release_is_replaced(night, plan, paused_by):
+    plan.add("reprocess", ReprocessOptions().as_json(), window="22:00-06:00")
+    night.pass_time(hours=11)
+    (job,) = night.jobs()
+    if paused_by == "a human":
+        with plan.sessions.begin() as session:
+            pause_job(session, job)
+    else:
+        night.pass_time(hours=8)
+    assert night.jobs() == [-job]
+    night.tools.aliases["candidate"] = night.register("summer")
+    night.pass_time(hours=24)
+    assert len(night.jobs()) == 2
+    with plan.sessions() as session:
+        cancelled = session.execute(text("SELECT job_id FROM job WHERE cancelled_at IS NOT NULL")).scalars().all()
+    assert cancelled == [job]
+
+
+def test_a_job_goes_on_where_no_other_release_has_the_alias(night, plan):
+    plan.add("reprocess", ReprocessOptions().as_json(), window="22:00-06:00")
+    night.pass_time(hours=11)
+    (job,) = night.jobs()
+    del night.tools.aliases["candidate"]  # it was activated by hand
+    night.pass_time(minutes=30)
+    assert night.jobs() == [job]
+    with plan.sessions() as session:
+        assert session.execute(text("SELECT cancelled_at FROM job WHERE job_id = :id"), {"id": job}).scalar() is None
+
+
 def test_what_is_held_is_forgotten_with_its_release(night, plan):
     night.tools.refusal = "no"
     number = plan.add("reprocess", ReprocessOptions(then="activate").as_json(), **WEEKDAYS)
