@@ -62,14 +62,16 @@ _CHOICES: tuple[str, ...] = (
        FROM release AS r JOIN job AS j USING (release_id)
        WHERE (r.retirement ->> 'step') = 'done' AND j.finished_at IS NULL ORDER BY j.job_id""",
 )
-# By table, the layers that its rows name. Scores that a release with the same head needs stay (`own_rows`).
+# By table, the layers that its rows name. Scores stay where a release has their head (`own_rows`).
 _LAYERS: Mapping[str, str] = {
     "face": "SELECT a.finder_id AS layer_id FROM face AS f JOIN analysis AS a USING (analysis_id)",
     "face_embedding": "SELECT trunk_id AS layer_id FROM face_embedding",
     "appearance": "SELECT trunk_id AS layer_id FROM appearance",
     "person_embedding": "SELECT trunk_id AS layer_id FROM person_embedding",
     "person_total": "SELECT trunk_id AS layer_id FROM person_total",
-    "prediction": "SELECT reading_id AS layer_id FROM prediction",
+    "prediction": f"""
+        SELECT p.reading_id AS layer_id FROM prediction AS p JOIN layer AS l ON l.layer_id = p.reading_id
+        WHERE p.scores IS NULL OR l.parent_id NOT IN ({_NAMED})""",  # noqa: S608 - a constant
     "appearance_prediction": "SELECT reading_id AS layer_id FROM appearance_prediction",
     "person_reading": "SELECT reading_id AS layer_id FROM person_reading",
 }

@@ -31,6 +31,7 @@ class OwnLayers:
     finder_id: int | None = None
     trunk_id: int | None = None
     readings: tuple[int, ...] = ()
+    """With readings that were retired before, if no release has their head any more."""
 
     @classmethod
     def of(cls, plain: Mapping[str, Any]) -> Self:
@@ -56,7 +57,17 @@ _KEEP_SCORES = text("""
     WHERE d.face_id BETWEEN :first AND :last AND d.reading_id = ANY(:readings) AND d.scores IS NOT NULL
       AND p.face_id = d.face_id AND p.reading_id = pl.layer_id AND p.scores IS NULL
       AND p.reading_id <> ALL(:readings)""")
-_PREDICTIONS = text("DELETE FROM prediction WHERE face_id BETWEEN :first AND :last AND reading_id = ANY(:readings)")
+# Of a face that no other reading of the head has a row for, the scores stay where a release that is left has the head:
+# `worker.reprocess.batches.rows` takes them over, and their face may have no crop any more.
+_PREDICTIONS = text("""
+    DELETE FROM prediction AS d WHERE face_id BETWEEN :first AND :last AND reading_id = ANY(:readings)
+      AND NOT (scores IS NOT NULL AND reading_id = ANY(:shared) AND NOT EXISTS (
+          SELECT FROM layer AS dl JOIN layer AS ol ON ol.parent_id = dl.parent_id
+          JOIN prediction AS o ON o.reading_id = ol.layer_id AND o.face_id = d.face_id AND o.scores IS NOT NULL
+          WHERE dl.layer_id = d.reading_id AND o.reading_id <> d.reading_id))""")
+_SHARED = text("""
+    SELECT DISTINCT l.layer_id FROM layer AS l JOIN release_reading AS o ON o.head_id = l.parent_id
+    JOIN release AS r USING (release_id) WHERE l.layer_id = ANY(:readings) AND r.retired_at IS NULL""")
 _EMBEDDINGS = text("DELETE FROM face_embedding WHERE face_id BETWEEN :first AND :last AND trunk_id = :trunk")
 _LAST_APPEARANCE = text("""
     SELECT max(appearance_id)
@@ -117,7 +128,8 @@ def delete_of_faces(session: Session, own: OwnLayers, after: int) -> Batch:
     bounds = {"first": after + 1, "last": last}
     readings = bounds | {"readings": list(own.readings)}
     session.execute(_KEEP_SCORES, readings)
-    rows = {"prediction": _count(session, _PREDICTIONS, readings)}
+    shared = list(session.scalars(_SHARED, readings))
+    rows = {"prediction": _count(session, _PREDICTIONS, readings | {"shared": shared})}
     if own.trunk_id is not None:
         rows["face_embedding"] = _count(session, _EMBEDDINGS, bounds | {"trunk": own.trunk_id})
     return Batch(last, rows)

@@ -44,6 +44,8 @@ _OWN = text("""
         WHERE (r.retired_at IS NULL OR r.release_id = :id) AND c.layer_id IS NOT NULL)
     SELECT l.layer_id, l.kind FROM used JOIN layer l USING (layer_id) GROUP BY l.layer_id HAVING bool_and(own)
     ORDER BY l.layer_id""")
+# Scores may stand under readings that were retired before, as long as a release has their head.
+_READINGS = text("SELECT layer_id FROM layer WHERE kind = 'reading' AND parent_id = ANY(:heads) ORDER BY layer_id")
 _BEGIN = text("""
     UPDATE release SET retired_at = now(), alias = NULL, retire_at = NULL, retirement = cast(:state AS jsonb)
     WHERE release_id = :id""")
@@ -177,11 +179,13 @@ def _begin(session: Session, release_id: int, options: RetireOptions) -> None:
         return
     _require_idle(session, release_id, open_units=options.force)
     layers = session.execute(_OWN, {"id": release_id}).all()
-    by_kind = {kind: [row.layer_id for row in layers if row.kind == kind] for kind in ("finder", "trunk", "reading")}
+    by_kind = {kind: [row.layer_id for row in layers if row.kind == kind] for kind in ("finder", "trunk", "head")}
+    readings = {row.layer_id for row in layers if row.kind == "reading"}
+    readings.update(session.scalars(_READINGS, {"heads": by_kind["head"]}))
     own = OwnLayers(
         finder_id=next(iter(by_kind["finder"]), None),
         trunk_id=next(iter(by_kind["trunk"]), None),
-        readings=tuple(by_kind["reading"]),
+        readings=tuple(sorted(readings)),
     )
     planned = session.execute(_STATE, {"id": release_id}).scalar() or {}
     state = {"own": asdict(own), "step": next(iter(STEPS)), "position": 0, "rows": {}, "store_bytes": 0}

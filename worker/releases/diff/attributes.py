@@ -21,9 +21,9 @@ _KEYS = text("""
     SELECT reading_id, head_id, labels, temperature FROM facet.reading_key
     WHERE reading_id IN (:before, :after) AND kind = 'multilabel'""")
 # Scores stand in one row for each face and head, under whichever reading came first.
-_SCORES = """
-    (SELECT q.scores FROM facet.prediction AS q JOIN facet.reading_key AS k USING (reading_id)
-     WHERE q.face_id = {face} AND k.head_id = :{head} AND q.scores IS NOT NULL LIMIT 1)"""
+_OTHERS = """
+    (SELECT q.scores FROM facet.prediction AS q JOIN facet.layer AS l ON l.layer_id = q.reading_id
+     WHERE q.face_id = {row}.face_id AND l.parent_id = :{head} AND q.scores IS NOT NULL LIMIT 1)"""
 _LOGIT = "facet.decode_logit({scores}, :{place})"
 _CHANGES = text(f"""
     SELECT count(*) AS faces, avg(after - before) AS shift,
@@ -40,12 +40,12 @@ _ANY = text("""
         WHERE (facet.decode_logit(s.before, place.old) >= 0) <> (facet.decode_logit(s.after, place.new) >= 0))""")
 _MAKE = text(f"""
     CREATE TEMPORARY TABLE scored ON COMMIT DROP AS
-    SELECT {_SCORES.format(face="p.before_id", head="head_before")} AS before,
-           {_SCORES.format(face="p.after_id", head="head_after")} AS after,
+    SELECT coalesce(b.scores, {_OTHERS.format(row="b", head="head_before")}) AS before,
+           coalesce(a.scores, {_OTHERS.format(row="a", head="head_after")}) AS after,
            gender, ethnicity, age_band, quality_band
     FROM face_pair AS p
-    WHERE EXISTS (SELECT FROM facet.prediction WHERE face_id = p.before_id AND reading_id = :before)
-      AND EXISTS (SELECT FROM facet.prediction WHERE face_id = p.after_id AND reading_id = :after)""")  # noqa: S608
+    JOIN facet.prediction AS b ON b.face_id = p.before_id AND b.reading_id = :before
+    JOIN facet.prediction AS a ON a.face_id = p.after_id AND a.reading_id = :after""")  # noqa: S608 - constants
 # A probability of 0.5 is a logit of 0 at any temperature: the upper bit of its code. All attributes in one pass.
 _CELLS = """
     SELECT gender, ethnicity, age_band, quality_band, count(*) AS faces, ARRAY[{flips}] AS changed FROM scored AS s

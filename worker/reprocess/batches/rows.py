@@ -60,6 +60,17 @@ _ALIVE = """
     WHERE face_id BETWEEN %(first)s AND %(last)s AND analysis_id = ANY(%(analyses)s::bigint[])"""
 # A dropped face's row under the trunk has an appearance and no embedding; a kept one has none before it is computed.
 _EMBEDDING_OF = text("DELETE FROM face_embedding WHERE face_id = ANY(:ids) AND trunk_id = :trunk AND embedding IS NULL")
+# Scores that stand under a reading of retired releases alone (`worker.releases.own_rows`) go to the row that is new.
+_LEFT_READINGS = text("""
+    SELECT o.layer_id FROM layer AS l JOIN layer AS o ON o.parent_id = l.parent_id
+    WHERE l.layer_id = :reading AND NOT EXISTS (
+        SELECT FROM release_reading AS c JOIN release AS r USING (release_id)
+        WHERE c.reading_id = o.layer_id AND r.retired_at IS NULL)""")
+_TAKE_OVER = text("""
+    UPDATE prediction AS p SET scores = d.scores FROM prediction AS d
+    WHERE p.face_id = ANY(:ids) AND p.reading_id = :reading AND p.scores IS NULL
+      AND d.face_id = p.face_id AND d.reading_id = ANY(:left) AND d.scores IS NOT NULL""")
+_REMOVE_LEFT = text("DELETE FROM prediction WHERE face_id = ANY(:ids) AND reading_id = ANY(:left)")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -160,6 +171,7 @@ def retry_races(attempt: Callable[[], int]) -> int:
 
 def _write_heads(session: Session, batch: Batch, rows: BatchRows, alive: Ints) -> int:
     blocks: list[tuple[int, Mapping[str, Values]]] = []
+    reread: list[tuple[int, Ints]] = []
     for task, head in rows.heads.items():
         wanted = without(session, batch, np.intersect1d(head.face_ids, alive), head.reading_id)
         places = np.searchsorted(head.face_ids, wanted)
@@ -168,8 +180,21 @@ def _write_heads(session: Session, batch: Batch, rows: BatchRows, alive: Ints) -
         columns = answers(task, [(head.rows, places)])
         if not head.with_scores:
             columns["scores"] = None
+            reread.append((head.reading_id, wanted))
         blocks.append((len(wanted), {"face_id": wanted, "reading_id": head.reading_id, **columns}))
-    return copy_columns(session, "prediction", blocks)
+    written = copy_columns(session, "prediction", blocks)
+    for reading_id, faces in reread:
+        _take_over(session, reading_id, faces)
+    return written
+
+
+def _take_over(session: Session, reading_id: int, faces: Ints) -> None:
+    """Move the scores of readings that no release has any more to rows that were read from them."""
+    left = list(session.scalars(_LEFT_READINGS, {"reading": reading_id}))
+    if left:
+        values = {"ids": faces.tolist(), "reading": reading_id, "left": left}
+        session.execute(_TAKE_OVER, values)
+        session.execute(_REMOVE_LEFT, values)
 
 
 def _write_embeddings(session: Session, batch: Batch, target: Target, rows: BatchRows, alive: Ints) -> int:

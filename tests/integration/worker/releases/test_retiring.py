@@ -18,6 +18,7 @@ from worker.identity.gallery import Gallery
 from worker.identity.identifier import identify_pending
 from worker.ledger.releases import Switch, activate, find_release, register_release
 from worker.releases import own_rows, retiring
+from worker.releases.consistency import find_contradictions
 from worker.releases.folders import ReleaseFolders
 from worker.releases.records import read_history
 from worker.releases.registering import register_folder
@@ -224,6 +225,48 @@ def test_scores_stay_as_long_as_a_reading_of_their_head_does(seen, other, folder
             text("SELECT count(*), count(scores) FROM prediction WHERE reading_id = :r"), {"r": ours}
         ).one()
     assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.parametrize("other", ["reading"], indirect=True)
+def test_scores_that_the_release_that_stays_did_not_read_yet_are_kept(seen, other, folders, archive):
+    """Half of the faces were analysed under the release that goes alone; their crops may be gone."""
+    _, release = other
+    ours, theirs = archive.ids.readings["gender"], release.readings["gender"]
+    with archive.sessions.begin() as session:
+        session.execute(text("DELETE FROM prediction WHERE reading_id = :r AND face_id % 2 = 0"), {"r": ours})
+        unread = sorted(session.scalars(text("SELECT face_id FROM face WHERE face_id % 2 = 0")))
+    retire(folders, "other")
+    query = text("SELECT face_id FROM prediction WHERE reading_id = :r AND scores IS NOT NULL ORDER BY 1")
+    with archive.sessions.begin() as session:
+        assert list(session.scalars(query, {"r": theirs})) == unread
+        assert not set(session.scalars(query, {"r": ours})) & set(unread)
+        assert [one for one in find_contradictions(session, folders.store) if "rows" in one] == []
+    seen.register("later", age="again")  # with the head of gender that both have
+    seen.session.commit()
+    with archive.sessions.begin() as session:
+        activate(session, "later")
+    retire(folders, "test")
+    with archive.sessions.begin() as session:
+        assert list(session.scalars(query, {"r": theirs})) == unread, "the later one has the head, too"
+        assert find_release(session, "later").active
+
+
+@pytest.mark.parametrize("other", ["reading"], indirect=True)
+def test_scores_go_with_the_last_release_that_has_their_head(seen, other, folders, archive):
+    _, release = other
+    ours, theirs = archive.ids.readings["gender"], release.readings["gender"]
+    with archive.sessions.begin() as session:
+        session.execute(text("DELETE FROM prediction WHERE reading_id = :r"), {"r": ours})
+    seen.register("later", gender="again")
+    seen.session.commit()
+    retire(folders, "other")
+    with archive.sessions.begin() as session:
+        count = text("SELECT count(*) FROM prediction WHERE reading_id = :r")
+        assert session.execute(count, {"r": theirs}).scalar_one() > 0
+        activate(session, "later")
+    retire(folders, "test")
+    with archive.sessions.begin() as session:
+        assert session.execute(count, {"r": theirs}).scalar_one() == 0
 
 
 @pytest.mark.parametrize("other", ["trunk", "detector"], indirect=True)

@@ -14,9 +14,12 @@ from models import manifest as manifests
 from tests.integration.worker.reprocess.conftest import ROWS, make_release, nudge, with_branch
 from worker.errors import FacetError, LeaseLostError, UsageError
 from worker.ledger.batches import lease_batch
+from worker.ledger.releases import find_release, read_ids
 from worker.ledger.submission.cancel import cancel_job
 from worker.ledger.submission.pausing import pause_job, resume_job
 from worker.ledger.units import Lease
+from worker.releases.folders import ReleaseFolders
+from worker.releases.retiring import retire
 from worker.reprocess import plan as planning
 from worker.reprocess.batches import faces
 from worker.reprocess.batches.rows import store_batch
@@ -132,6 +135,26 @@ def test_nothing_is_written_where_nothing_is_lacking(lab: Lab, new: ReleaseIds) 
     assert [lab.ask(f"SELECT count(*) FROM {table}")[0][0] for table in tables[:1]] == counts[:1]
     again = start(tasks=("age",))
     assert again.job_id is not None, "from the embedding"
+
+
+@pytest.mark.slow
+def test_scores_of_a_retired_release_are_read_and_taken_over(lab: Lab, new: ReleaseIds) -> None:
+    """Faces that only the retired release had analysed: the release that stays reads what is left, and owns it then."""
+    with lab.database.sessions.begin() as session:
+        base = read_ids(session, find_release(session, "base").release_id)
+    old, theirs = base.readings["gender"], new.readings["gender"]
+    expected = lab.ask(ROWS, readings=[old])
+    assert len(expected) > 5
+    lab.ask_nothing("UPDATE prediction SET reading_id = :new WHERE reading_id = :old", new=theirs, old=old)
+    lab.ask_nothing("DELETE FROM crop_strip")
+    retire(ReleaseFolders(lab.settings, lab.database.sessions), "new")
+    assert lab.ask("SELECT count(scores) FROM prediction WHERE reading_id = :r", r=theirs) == [(len(expected),)]
+    job_id = begin(lab, base, tasks=("gender",))
+    lab.drain(job_id)
+    assert "reading" in lab.job(job_id)["ways"]
+    assert lab.ask(ROWS, readings=[old]) == expected
+    assert lab.ask("SELECT count(scores) FROM prediction WHERE reading_id = :r", r=old) == [(len(expected),)]
+    assert lab.ask("SELECT count(*) FROM prediction WHERE reading_id = :r", r=theirs) == [(0,)]
 
 
 @pytest.mark.slow
