@@ -47,13 +47,13 @@ docs: setup ## Write docs/commands.md anew from the programs
 demo: export FACET_HOME = $(abspath $(DEMO))/home
 demo: setup ## Analyse a small public-domain archive in ./demo and query it
 	$(BIN)/python -m worker.cli.demo $(DEMO)
-	$(BIN)/facet analyze $(DEMO)/archive || test $$? -eq 1 # since a damaged picture and a text file are rejected
+	$(BIN)/facet analyze $(DEMO)/archive || test $$? -eq 1 # since a damaged image and a text file are rejected
 	$(BIN)/facet sql "SELECT uri, kind, status, reason FROM media ORDER BY uri"
 	$(BIN)/facet sql "SELECT person_id, appearance_count, media_count, age, gender, ethnicity FROM people ORDER BY 1"
 	$(BIN)/facet sql "SELECT uri, start_seconds, end_seconds, person_id, age, gender, emotion \
 	  FROM appearances JOIN media USING (media_id) WHERE kind = 'video' ORDER BY uri, start_seconds"
 	$(BIN)/facet sheet -o $(DEMO)/contact-sheet.png
-	@echo "Who was found, a picture of each appearance: $(DEMO)/contact-sheet.png"
+	@echo "Who was found, an image of each appearance: $(DEMO)/contact-sheet.png"
 
 chaos: setup ## Kill and confuse workers and services a hundred times amid busy users, and compare the rows (15 minutes)
 	$(BIN)/python benchmarks/chaos.py

@@ -22,7 +22,7 @@ NAMING_CONVENTION = {
 
 Json = dict[str, Any]
 
-# Sequences hand out ids in blocks before COPY, hence BY DEFAULT: a given id is kept.
+# Sequences hand out ids in blocks before COPY, so BY DEFAULT: a given id is kept.
 RowId = Annotated[int, mapped_column(BigInteger, Identity(always=False), primary_key=True)]
 Created = Annotated[datetime, mapped_column(server_default=text("now()"))]
 Count = Annotated[int, mapped_column(Integer, server_default=text("0"))]
@@ -48,10 +48,10 @@ class Base(DeclarativeBase):
 
 
 def one_of(column: str, values: tuple[str, ...]) -> str:
-    """Return the SQL condition that a column holds one of some words.
+    """Return the SQL condition that a column holds one of some values.
 
     Args:
         column: name of the column.
-        values: the words allowed.
+        values: the values allowed.
     """
     return f"{column} IN ({', '.join(repr(value) for value in values)})"

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 
 class DatabaseError(Exception):
-    """The database cannot be used; the text says what was found, what was expected and what to do."""
+    """The database cannot be used; the text states what was found, what was expected and what to do."""
 
 
 class DatabaseUnreachable(DatabaseError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 
 class ModelError(Exception):
-    """A model or a release is wrong; the text says what was found, what was expected and what to do."""
+    """A model or a release is wrong; the text states what was found, what was expected and what to do."""
 
 
 class WeightsError(ModelError):

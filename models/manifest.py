@@ -30,7 +30,7 @@ FORMAT = 1
 DETECTOR_FILE = "detector.safetensors"
 TRUNK_FILE = "trunk.safetensors"
 DESCRIPTIVE = frozenset({"name", "metrics", "verdict", "data", "licences", "manifest_sha256"})  # decide no result
-DETECTOR_KEYS = ("detector", "orientation")  # of `licences` and `data`: the networks in the detector's file
+DETECTOR_KEYS = ("detector", "orientation")  # of `licences` and `data`: the models in the detector's file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

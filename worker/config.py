@@ -42,7 +42,7 @@ class Settings(BaseSettings):
     device: str = "auto"
     """``auto``, ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` shares several GPUs out among a worker's processes."""
     threads: int | None = Field(default=None, ge=1)
-    """Processor threads of detection and network together; unset: all cores, shared by a worker's processes."""
+    """Processor threads of detection and model together; unset: all cores, shared by a worker's processes."""
     release: Path | None = None
     """Folder of the one model release to serve and to submit under; unset: all that have work, and the active one."""
     heads: Annotated[frozenset[str] | None, NoDecode] = None
@@ -60,9 +60,9 @@ class Settings(BaseSettings):
     decode_unit_seconds: float = Field(default=1800.0, gt=0)
     """Longest time that a decode child may take for one unit, signs of life or not, before it is killed."""
     video_reader: VideoReader = "pyav"
-    """``pyav``, or ``decord``: decord first for the films that it can read exactly, PyAV wherever it fails."""
+    """``pyav``, or ``decord``: decord first for the videos that it can read exactly, PyAV wherever it fails."""
     max_tiles: int = Field(default=64, ge=0, le=4096)
-    """Tiles of up to 1600 pixels a side in which a larger still is searched, at most; 0 reduces it to 1600 pixels."""
+    """Tiles of up to 1600 pixels a side in which a larger image is searched, at most; 0 reduces it to 1600 pixels."""
     queue_bytes: int = Field(default=GIB // 4, ge=1 << 20)
     """Decoded frames that may wait between decode and detect."""
     unit_seconds: float = Field(default=60.0, gt=0)
@@ -78,7 +78,7 @@ class Settings(BaseSettings):
     regroup_hours: float | None = Field(default=None, ge=0)
     """Hours between two full regroupings of people, which ``facet beat`` writes to the default schedule; 0 for none."""
     regroup_alarm_share: float = Field(default=0.1, ge=0, le=1)
-    """Share of appearances that may change their person, or of people that may vanish, before somebody has to look."""
+    """Share of appearances that may change their person, or of people that may vanish, before a user has to decide."""
     regroup_alarm_floor: int = Field(default=20, ge=0)
     """Appearances or people of whom so many always may: in a small archive they are a large share."""
 

@@ -20,11 +20,11 @@ from __future__ import annotations
 from worker.masking import masked
 
 MAX_CHARACTERS = 1000
-"""Of what an error of unknown kind says: it may hold all that a file does."""
+"""Limit for the text of an error of unknown kind, which may contain the whole file."""
 
 
 class FacetError(Exception):
-    """Something went wrong; the text says what was found, what was expected and what to do."""
+    """Something went wrong; the text states what was found, what was expected and what to do."""
 
 
 class UsageError(FacetError):
@@ -48,22 +48,22 @@ class ReleaseRetiredError(LeaseLostError):
 
 
 def described(error: BaseException) -> str:
-    """Return kind and words of any error, without secrets, as text of bounded length that a database can hold."""
+    """Return class and message of any error, without secrets, as text of bounded length that a database can hold."""
     try:
-        words = masked(str(error))
+        message = masked(str(error))
     except Exception:  # noqa: BLE001 - an error whose own text fails must not hide that it came
-        words = "its text cannot be made"
-    words = words.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
-    if len(words) > MAX_CHARACTERS:
-        words = f"{words[:MAX_CHARACTERS]}..."
-    return f"{type(error).__name__}: {words}".rstrip(": ")
+        message = "its text cannot be made"
+    message = message.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
+    if len(message) > MAX_CHARACTERS:
+        message = f"{message[:MAX_CHARACTERS]}..."
+    return f"{type(error).__name__}: {message}".rstrip(": ")
 
 
 class MediaError(FacetError):
     """A file cannot be analysed.
 
     Attributes:
-        code: a stable word for SQL, such as ``truncated`` or ``too_many_pixels``.
+        code: a stable code for SQL, such as ``truncated`` or ``too_many_pixels``.
     """
 
     def __init__(self, code: str, message: str) -> None:

@@ -72,7 +72,7 @@ def _ends_scheme(text: str, floor: int, mark: int) -> bool:
 
 
 def _secret_values(text: str) -> Iterator[tuple[int, int]]:
-    """Yield where values of parameters stand whose names tell of a secret."""
+    """Yield where values of parameters stand whose names show that they are secret."""
     at = 0
     for name in _NAME.finditer(text):
         if name.start() < at or not _SECRET_NAME.search(text, *name.span()):

@@ -1,6 +1,6 @@
-"""Makes text safe to show: a character that a terminal would obey or a reader could not see becomes an escape.
+"""Makes text safe to show: control characters and invisible ones become escapes.
 
-Names of files and people come from anybody. A terminal runs the escape sequences in them, a bidirectional control turns
+Names of files and people come from outside. A terminal runs the escape sequences in them, a bidirectional control turns
 the words beside them round, a line break forges a line of a log, and a zero-width space makes two names look equal.
 """
 
@@ -48,7 +48,7 @@ def visible_lines(text: str, indent: str = "  ") -> str:
 
 
 def visible_json(document: str) -> str:
-    """Return a JSON document of the same value in which strings hold no character that a terminal obeys."""
+    """Return a JSON document of the same value in which strings hold no control character."""
     return _UNSEEN.sub(lambda found: found[0] if found[0] in "\n\r\t" else _json_escape(found[0]), document)
 
 

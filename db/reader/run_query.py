@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 ROWS_PER_FETCH = 2000
 # A join of two million faces stays out of temporary files with this memory for each sort and hash table. Memoize is off
 # since PostgreSQL takes it for joins by ranges, whose keys hardly repeat: people in view together took 10 s, not 3.
-# Views join up to eight tables, and PostgreSQL orders no more than eight joins of a query freely unless told so.
+# Views join up to eight tables, and PostgreSQL orders no more than eight joins of a query freely by default.
 RESOURCES = {"work_mem": "64MB", "enable_memoize": "off", "join_collapse_limit": "11", "from_collapse_limit": "11"}
 # Functions that PostgreSQL calls volatile although they change nothing.
 HARMLESS = (

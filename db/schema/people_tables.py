@@ -1,4 +1,4 @@
-"""The tables of identity: people, corrections of humans, and proposals of regrouping."""
+"""The tables of identity: people, corrections of users, and proposals of regrouping."""
 
 from datetime import datetime
 from decimal import Decimal
@@ -139,7 +139,7 @@ class MergeCandidate(Base):
 
 
 class Correction(Base):
-    """A statement of a human about people, with time and reason; it holds until it is undone."""
+    """A statement of a user about people, with time and reason; it holds until it is undone."""
 
     __tablename__ = "correction"
     __table_args__ = (
@@ -189,7 +189,7 @@ class CorrectionAnchor(Base):
 
 
 class RegroupProposal(Base):
-    """A regrouping that would change so much that a human has to accept it first."""
+    """A regrouping that would change so much that a user has to accept it first."""
 
     __tablename__ = "regroup_proposal"
     __table_args__ = (
@@ -203,7 +203,7 @@ class RegroupProposal(Base):
     reason: Mapped[str]
     created_at: Mapped[Created]
     settled_at: Mapped[datetime | None]
-    # Hash of all assignments when it was computed, and the last appearance then: both tell whether it is outdated.
+    # Hash of all assignments when it was computed, and the last appearance then: both show whether it is outdated.
     fingerprint: Mapped[str]
     last_appearance_id: Mapped[int]
     appearance_count: Mapped[Count]

@@ -39,7 +39,7 @@ class Layer(Base):
     task: Mapped[str | None]
     # Of heads: the names of the outputs, in their order.
     labels: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
-    # What the manifest says of it: of a reading kind, temperature, abstain and thresholds.
+    # Its entry of the manifest: of a reading kind, temperature, abstain and thresholds.
     spec: Mapped[JsonObject]
     created_at: Mapped[Created]
 

@@ -53,7 +53,7 @@ class Schedule(Base):
     last_job_id: Mapped[int | None]
     job_open: Mapped[bool] = mapped_column(server_default=text("false"))
     concluded_at: Mapped[datetime | None]
-    # When its window paused that job; another time in the row of the job means that somebody paused it.
+    # When its window paused that job; another time in the row of the job means that a user paused it.
     paused_at: Mapped[datetime | None]
     last_release_id: Mapped[int | None]
     last_result: Mapped[str | None]

@@ -3,10 +3,10 @@
 Rows of results belong to the layer of a release that decided them (``db.schema.release_tables``): faces to a finder,
 embeddings and appearances to a trunk, predictions to a reading. Releases that share a layer share its rows.
 
-Submissions are in ``db.schema.job_tables``; people and what humans said about them are in ``db.schema.people_tables``;
+Submissions are in ``db.schema.job_tables``; people and their corrections are in ``db.schema.people_tables``;
 notes of what upkeep has to do are in ``db.schema.upkeep_tables``.
 
-Users never read these: the views of ``db.schema.views`` are the interface. Words and ranges are checked by the server,
+Users never read these: the views of ``db.schema.views`` are the interface. Values and ranges are checked by the server,
 so that no program, ours included, can store a state that the accounting does not know.
 """
 

@@ -28,7 +28,7 @@ VIEWS = (
 INTERNAL_VIEWS = (
     "active_reading", "reading_key", "person_share", "person_vote", "person_recount", "person_reading_recount",
 )  # fmt: skip
-# What the views decode codes with; whoever may read a view has to be allowed to execute its functions.
+# The functions with which the views decode codes; a role that may read a view has to be allowed to execute them.
 FUNCTIONS = ("decode_landmarks", "decode_logit", "decode_probability", "decode_attributes", "decode_probabilities")
 REPLACED_TOO_MUCH = "42P16"  # PostgreSQL's code for a view whose columns would be dropped or change their type
 _SQL_FILE = Path(__file__).with_name("views.sql")

@@ -201,7 +201,7 @@ def read_away(session: Session) -> list[str]:
     Args:
         session: an open session.
     """
-    return [str(said).removeprefix("away: ") for said in session.scalars(_AWAY)]
+    return [str(error).removeprefix("away: ") for error in session.scalars(_AWAY)]
 
 
 def read_unidentified(session: Session, attempts: int) -> list[Unidentified]:

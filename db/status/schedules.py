@@ -1,4 +1,4 @@
-"""Facts about schedules: when each is due, when it last went well, and whether it waits for a human."""
+"""Facts about schedules: when each is due, when it last went well, and whether it waits for a user."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Photographic negatives of faces: the detector finds them as well as positives, but the heads answer at random.
 
 Two signs are taken together: a negative is found again more surely once its colours are inverted, and its eyes are
-brighter than its cheeks. Of either alone some faces of bad pictures have as much.
+brighter than its cheeks. Either sign alone is as strong on some faces of poor images.
 """
 
 from __future__ import annotations

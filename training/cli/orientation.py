@@ -33,7 +33,7 @@ def train_orientation(  # noqa: PLR0913 - the options of a command are its argum
     batch: Annotated[int, typer.Option(min=4, help="Crops of a batch.")] = _DEFAULTS.batch,
     seed: Annotated[int, typer.Option(help="Of images, angles, weights and augmentation.")] = 0,
 ) -> None:
-    """Train the network that tells whether a face is upright in its crop, and write a release with it."""
+    """Train the model that decides whether a face is upright in its crop, and write a release with it."""
     chosen = sorted(set(sets or ORIENTATION_SETS))
     detector = load_release(base, heads=frozenset(), identity=False).detector
 
@@ -46,12 +46,12 @@ def train_orientation(  # noqa: PLR0913 - the options of a command are its argum
     run = OrientationRun(train, held_out, cache / "runs" / f"orientation-{seed}", options)
     typer.echo(f"{len(train.patches)} faces, {len(train.crops)} crops of turned images; step {run.step}")
     score = run.run()
-    export_orientation(out.name, base, run.network, out, chosen)
+    export_orientation(out.name, base, run.model, out, chosen)
     typer.echo(f"{described(score)}; wrote {out}")
 
 
 def described(score: OrientationScore) -> str:
-    """Return a score in words."""
+    """Return a score as a sentence."""
     return (
         f"held-out crops: at the logit {score.threshold:.2f}, which 0.5 % of the upright ones do not reach, "
         f"{score.detected:.1%} of the detector's crops of turned faces pass and {score.drawn:.1%} of drawn ones"

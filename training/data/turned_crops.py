@@ -1,4 +1,4 @@
-"""Training data of the orientation network: upright faces, and what the detector makes of them in turned images.
+"""Training data of the orientation model: upright faces, and what the detector makes of them in turned images.
 
 Two things are kept of each face. A *patch* shows it on the template with its surroundings; crops at any angle are drawn
 from it while training. *Crops* are cut by the detector out of the same image after it was turned by a random angle. The

@@ -1,4 +1,4 @@
-"""Training of the orientation network, which tells whether a face is upright in its crop.
+"""Training of the orientation model, which decides whether a face is upright in its crop.
 
 A run depends on its seed alone: the batch of a step follows from both. So a checkpoint holds weights, moments and the
 step, and an interrupted run goes on exactly.
@@ -37,7 +37,7 @@ _TASK = "orientation"  # in the run's log
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OrientationOptions:
-    """How the network is trained."""
+    """How the model is trained."""
 
     steps: int = 2400
     batch: int = 256
@@ -98,10 +98,10 @@ class OrientationRun:
         self._path, self._log = folder / "orientation.safetensors", RunLog(folder)
         torch.manual_seed(options.seed)
         device = resolve_device()
-        self.network = OrientationNet().to(device).eval()
+        self.model = OrientationNet().to(device).eval()
         self._batches = TurnedBatches(train, options.batch, options.seed, device)
         self._optimiser = torch.optim.AdamW(
-            self.network.parameters(), options.learning_rate, weight_decay=options.weight_decay
+            self.model.parameters(), options.learning_rate, weight_decay=options.weight_decay
         )
         self._facts = json.dumps({"options": asdict(options), "crops": _digest(train)}, sort_keys=True)
         if self._path.is_file():
@@ -121,8 +121,8 @@ class OrientationRun:
         return self.score()
 
     def score(self) -> OrientationScore:
-        """Judge the network on the held-out crops."""
-        return score_orientation(self.network, self._held_out)
+        """Judge the model on the held-out crops."""
+        return score_orientation(self.model, self._held_out)
 
     def _look(self, loss: float) -> None:
         noticed = 1 - self.score().detected
@@ -133,18 +133,18 @@ class OrientationRun:
         for group in self._optimiser.param_groups:
             group["lr"], group["betas"] = options.rate(self.step), (options.momentum(self.step), 0.999)
         torch.manual_seed(options.seed * 1_000_003 + self.step)  # dropout
-        self.network.train()
-        loss = functional.binary_cross_entropy_with_logits(self.network(batch.crops), batch.upright)
+        self.model.train()
+        loss = functional.binary_cross_entropy_with_logits(self.model(batch.crops), batch.upright)
         if not torch.isfinite(loss):
             raise TrainingError(f"the loss of step {self.step} is {loss.item()}; choose a smaller learning rate")
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
-        self.network.eval()
+        self.model.eval()
         return loss.item()
 
     def _save(self) -> None:
-        tensors = {f"network/{key}": value for key, value in self.network.state_dict().items()}
+        tensors = {f"network/{key}": value for key, value in self.model.state_dict().items()}
         for number, moments in self._optimiser.state_dict()["state"].items():
             tensors |= {f"moments/{number}/{key}": value for key, value in moments.items()}
         partial = self._path.with_suffix(".partial")
@@ -165,26 +165,26 @@ class OrientationRun:
                 number, _, name = name.partition("/")
                 moments.setdefault(int(number), {})[name] = value
         start = "network/"
-        self.network.load_state_dict({k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)})
+        self.model.load_state_dict({k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)})
         groups = self._optimiser.state_dict()["param_groups"]
         self._optimiser.load_state_dict({"state": moments, "param_groups": groups})
-        self.network.eval()
+        self.model.eval()
 
 
 @torch.inference_mode()
-def score_orientation(network: OrientationNet, held_out: TurnedCrops) -> OrientationScore:
+def score_orientation(model: OrientationNet, held_out: TurnedCrops) -> OrientationScore:
     """Measure how many turned crops pass where few upright ones are lost.
 
     Args:
-        network: in its evaluation mode.
-        held_out: crops of faces that the network has not learnt from.
+        model: in its evaluation mode.
+        held_out: crops of faces that the model has not learnt from.
     """
-    device = next(network.parameters()).device
+    device = next(model.parameters()).device
     generator = torch.Generator().manual_seed(0)
     cut = torch.from_numpy(held_out.crops).to(device)[:, None]
     patches = torch.from_numpy(held_out.patches).to(device).float()[:, None]
-    drawn = [network(draw_crops(patches, generator, upright=upright)) for upright in (True, False)]
-    logits, upright = network(cut), torch.from_numpy(held_out.upright).to(device)
+    drawn = [model(draw_crops(patches, generator, upright=upright)) for upright in (True, False)]
+    logits, upright = model(cut), torch.from_numpy(held_out.upright).to(device)
     every = torch.cat((logits[upright], drawn[0]))
     threshold = torch.quantile(every, LOST) if len(every) else torch.tensor(math.nan)
     passed = [float((found >= threshold).float().mean()) for found in (logits[~upright], drawn[1])]

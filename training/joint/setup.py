@@ -41,7 +41,7 @@ class JointSetup:
     splits: tuple[str, ...] = ("train",)
     """Splits whose rows are learnt from."""
     teachers: Teachers | None = None
-    """Networks whose answers are part of the targets."""
+    """Models whose answers are part of the targets."""
 
     @property
     def device(self) -> torch.device:

@@ -1,7 +1,7 @@
 """Teachers: trained models whose answers become part of the targets of another one.
 
-Labels of single annotators are partly wrong, and do not tell how near the other answers were. The mean of several
-models corrects the one and tells the other.
+Labels of single annotators are partly wrong, and do not show how near the other answers were. The mean of several
+models corrects the one and shows the other.
 
 Source: Hinton et al. 2015, 'Distilling the Knowledge in a Neural Network'; Beyer et al. 2022, 'Knowledge distillation:
 A good teacher is patient and consistent' (teachers get the same augmented crops as the student).

@@ -72,7 +72,7 @@ def read_published(name: str, source: Path) -> TrunkWeights:
 
         found = TrunkWeights(read_sface(source), LICENCES["trunk"])
     elif isinstance(trunk, TorchvisionTrunk):
-        found = TrunkWeights(_read_torchvision(type(trunk), source), f"torchvision {family}, as {source.name} says")
+        found = TrunkWeights(_read_torchvision(type(trunk), source), f"torchvision {family}, by {source.name}")
     else:
         known = [found for found in sorted(TRUNKS) if found != "face24"]
         raise RecipeError(f"there are no published weights of {name!r}; train it, or choose one of {', '.join(known)}")

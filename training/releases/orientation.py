@@ -1,4 +1,4 @@
-"""From a trained orientation network to a release folder."""
+"""From a trained orientation model to a release folder."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ ORIENTATION_TERMS = {name: DATA[name]["terms"] for name in ("celeba10k", "utkfac
 }
 
 
-def export_orientation(name: str, base: Path, network: OrientationNet, target: Path, sets: Sequence[str]) -> Manifest:
-    """Write a base release whose detector file holds this network in place of its own, if it has one.
+def export_orientation(name: str, base: Path, model: OrientationNet, target: Path, sets: Sequence[str]) -> Manifest:
+    """Write a base release whose detector file holds this model in place of its own, if it has one.
 
     Args:
         name: of the new release.
         base: folder of a release.
-        network: trained.
+        model: trained.
         target: folder to write; may be the base's.
-        sets: data sets that the network learnt from, of those in ORIENTATION_TERMS.
+        sets: data sets that the model learnt from, of those in ORIENTATION_TERMS.
     """
     before = read_manifest(base)
     weights = {file: read_weights(base / file, sha256) for file, sha256 in before.files.items()}
     detector, _ = split_weights(weights[DETECTOR_FILE])
-    learnt = {f"{PREFIX}{key}": value.cpu() for key, value in half(network.state_dict()).items()}
+    learnt = {f"{PREFIX}{key}": value.cpu() for key, value in half(model.state_dict()).items()}
     terms = "; ".join(f"{data_set}: {ORIENTATION_TERMS[data_set]}" for data_set in sets)
     data = {"tasks": "orientation of crops", "terms": terms, "source": ", ".join(sets)}
     manifest = replace(

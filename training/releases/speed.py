@@ -69,7 +69,7 @@ class Speed:
         return [
             f"{setting}; matrix peak {self.peak / _GIGA:.0f} GMAC/s",
             "",
-            "| network | faces/s | ms a face | GMAC a face | of the peak |",
+            "| model | faces/s | ms a face | GMAC a face | of the peak |",
             "|---|---|---|---|---|",
             *parts,
             "",

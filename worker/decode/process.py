@@ -235,7 +235,7 @@ class Child:
         self._stderr.extend(line.strip() for line in text.decode(errors="replace").splitlines() if line.strip())
 
     def _crashed(self) -> DecoderCrashed:
-        with contextlib.suppress(subprocess.TimeoutExpired):  # its own exit status tells more than that of a kill
+        with contextlib.suppress(subprocess.TimeoutExpired):  # its own exit status is more precise than that of a kill
             self._process.wait(ENDING_SECONDS)
         self.kill()
         return DecoderCrashed(

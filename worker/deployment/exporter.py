@@ -163,7 +163,7 @@ def _of_schedules(schedules: Sequence[ScheduleHealth]) -> Iterable[Metric]:
         ("last_success_timestamp_seconds", "When a run last ended well.", lambda one: one.success_epoch),
         ("next_due_timestamp_seconds", "When it is due next, or tried again.", lambda one: one.next_epoch),
         ("failed", "Whether its last run failed.", lambda one: float(one.has_failed)),
-        ("held", "Whether a release waits for a human.", lambda one: float(one.held_reason is not None)),
+        ("held", "Whether a release waits for a user.", lambda one: float(one.held_reason is not None)),
     ):
         family = GaugeMetricFamily(f"facet_schedule_{name}", meaning, labels=["schedule", "kind"])
         for one in schedules:

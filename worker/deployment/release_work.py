@@ -55,7 +55,7 @@ class ReleaseWork:
         return write_job(session, request, name)
 
     def compare(self, release_id: int, job_id: int) -> str:
-        """Write the report of what a release changes, and return in words where it is.
+        """Write the report of what a release changes, and return a sentence with its place.
 
         Raises:
             RetryableError: the folder of the reports cannot be written.

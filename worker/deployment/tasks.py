@@ -46,7 +46,7 @@ class Drainer:
     Args:
         app: sends a wake-up where units remain.
         config: of the deployment.
-        stop: is set when the parent process was told to stop.
+        stop: is set when the parent process has to stop.
     """
 
     def __init__(self, app: Celery, config: Settings, stop: StopSignal) -> None:

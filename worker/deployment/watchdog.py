@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOOKS = 6  # within the time after which a worker counts as stalled
-GRACE_SECONDS = 60.0  # for a worker that was told to end: twice its soft shutdown
+GRACE_SECONDS = 60.0  # for a worker that was asked to end: twice its soft shutdown
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Corrections of people by humans: applied at once, kept as rows, and undone exactly.
+"""Corrections of people by users: applied at once, kept as rows, and undone exactly.
 
 Each is a row with time and reason, anchored to places in files (``worker.identity.corrections.anchors``). From then on
 it holds for every identification and regrouping (``worker.identity.corrections.replay``), until it is undone.

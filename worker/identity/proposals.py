@@ -1,4 +1,4 @@
-"""Proposals: regroupings that wait for a human, because they would change more than the alarm allows."""
+"""Proposals: regroupings that wait for a user, because they would change more than the alarm allows."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Shift:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenProposal:
-    """A regrouping that waits for a human."""
+    """A regrouping that waits for a user."""
 
     proposal_id: int
     release: str
@@ -94,7 +94,7 @@ def regroup_people(sessions: sessionmaker[Session], trunk_id: int, alarm: Alarm,
         sessions: of the database.
         trunk_id: the trunk.
         alarm: limits of what is applied at once.
-        force: apply the result whatever the alarm says.
+        force: apply the result in spite of the alarm.
     """
     started = time.monotonic()
     gallery = Gallery(trunk_id)

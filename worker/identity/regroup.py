@@ -91,7 +91,7 @@ class Regrouping:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alarm:
-    """Limits beyond which a regrouping waits for a human as a proposal."""
+    """Limits beyond which a regrouping waits for a user as a proposal."""
 
     share: float
     """Largest share of the appearances that may change their person, or of the people that may vanish."""

@@ -34,7 +34,7 @@ class RefusedFile:
 
     uri: str
     code: str
-    """A stable word; docs/reasons.md lists them."""
+    """A stable code; docs/reasons.md lists them."""
     message: str
     byte_size: int | None = None
 

@@ -1,6 +1,6 @@
 """Recognises the files that systems and photo programs leave beside images, by content or else by name.
 
-A name never makes a file an image or a video. It counts only for files that are neither, to tell noise from losses.
+A name never makes a file an image or a video. It counts only for files that are neither, to separate noise from losses.
 """
 
 from __future__ import annotations

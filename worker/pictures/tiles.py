@@ -146,7 +146,7 @@ class TileReader:
 def read_tile_rows(session: Session, job_id: int | None, person_id: int | None, limit: int) -> Sequence[TileRow]:
     """Return the facts of the best face of each appearance, of a job or a person where one is named.
 
-    Best first within a person, the person with most appearances first, appearances of nobody last.
+    Best first within a person, the person with most appearances first, appearances without a person last.
     """
     values = {"job": job_id, "person": person_id, "limit": limit}
     if person_id is not None:

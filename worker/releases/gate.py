@@ -1,4 +1,4 @@
-"""The gate: may the views switch to a release? Every check says what it found and what it expects."""
+"""The gate: may the views switch to a release? Every check states what it found and what it expects."""
 
 from __future__ import annotations
 

@@ -82,7 +82,7 @@ _PEOPLE: Mapping[str, str] = {
     "person_embedding": "person_id BETWEEN :first AND :last AND trunk_id = :trunk",
     "person_total": "person_id BETWEEN :first AND :last AND trunk_id = :trunk",
     "person_alike": "first_person_id BETWEEN :first AND :last AND trunk_id = :trunk",
-    # People that no other trunk knows, and of whom nobody said anything.
+    # People without embeddings, appearances, name and corrections.
     "person": """person_id BETWEEN :first AND :last AND cast(:trunk AS bigint) IS NOT NULL AND name IS NULL
         AND correction_id IS NULL
         AND NOT EXISTS (SELECT FROM person_embedding AS e WHERE e.person_id = person.person_id)

@@ -102,7 +102,7 @@ def is_name_of(session: Session, name: str, manifest: Manifest) -> bool:
 
 
 def describe_again(session: Session, release_id: int, manifest: Manifest, *, rename: bool) -> None:
-    """Replace what the manifest of a registered release tells beside its results: metrics, data, licences, name."""
+    """Replace what the manifest of a registered release contains beside its results: metrics, data, licences, name."""
     statement = text("""
         UPDATE release SET manifest = cast(:manifest AS jsonb), metrics = cast(:metrics AS jsonb),
             name = CASE WHEN :rename THEN :name ELSE name END

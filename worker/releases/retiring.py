@@ -1,7 +1,7 @@
-"""Retires a release: no worker serves it any more, and what only it used is freed.
+"""Retires a release: no worker serves it any more, and the rows that only it used are deleted.
 
 The first transaction decides everything: from then on its results are refused, and its own layers have fingerprints
-that no new release can have. The rows go in bounded transactions. Whoever is interrupted, upkeep goes on.
+that no new release can have. The rows go in bounded transactions. After an interruption upkeep continues.
 """
 
 from __future__ import annotations

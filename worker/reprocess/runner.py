@@ -1,6 +1,6 @@
 """Leases batches of reprocess jobs in a worker process, computes them, and plans what is lacking next.
 
-A batch is stored by a thread while the next one is computed. New submissions go first: the caller says when units of
+A batch is stored by a thread while the next one is computed. New submissions go first: the caller reports when units of
 analyses are due, and the runner returns.
 """
 

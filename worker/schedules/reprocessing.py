@@ -118,7 +118,7 @@ class ReprocessTools(Protocol):
         ...
 
     def compare(self, release_id: int, job_id: int) -> str:
-        """Write the report of what a release changes, and return in words where it is."""
+        """Write the report of what a release changes, and return a sentence with its place."""
         ...
 
     def switch(self, release_id: int, reason: str) -> str | None:
@@ -210,7 +210,7 @@ class Reprocessing:
         return None if release is None or release.release_id == found.last_release_id else release
 
     def _supersede(self, found: Schedule, release: ScheduledRelease) -> Outcome:
-        """Cancel the job for a release that nobody waits for any more; a later look starts one for the new release."""
+        """Cancel the job for a release that no job waits for any more; a later look starts one for the new release."""
         cancel_job(self.sessions, found.last_job_id or 0)
         with self.sessions.begin() as session:
             session.execute(_CONCLUDED, {"id": found.schedule_id, "held": None, "now": self.clock(session)})

@@ -120,7 +120,7 @@ class Outcome:
     """How a run, or a look at one that takes long, ended."""
 
     result: str
-    """In words."""
+    """As a sentence."""
     again_seconds: float | None = None
     """When it is due again; None for its next time."""
     rest_seconds: float = 0.0
@@ -216,7 +216,7 @@ def set_regroup_period(session: Session, hours: float) -> None:
 def claim(session: Session, schedule_id: int, now: datetime, *, forced: bool = False) -> Schedule | None:
     """Begin a run of a schedule and return its row as it was; None where it is not due, or is given up for now.
 
-    Until the run ends, the schedule is due again after a pause: a process that dies in it needs nobody to notice.
+    Until the run ends, the schedule is due again after a pause: a run whose process died is begun again.
     """
     row = session.execute(_LOCKED, {"id": schedule_id}).first()
     if row is None:

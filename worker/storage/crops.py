@@ -56,7 +56,7 @@ class CropStore:
     def blank(self, name: str, rows: Sequence[int]) -> bool:
         """Black out some crops of a strip; all others keep their pixels and their places.
 
-        A damaged strip is removed: its crops cannot be told apart.
+        A damaged strip is removed: its crops cannot be separated.
 
         Returns:
             Whether the strip exists and is whole.

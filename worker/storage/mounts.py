@@ -1,4 +1,4 @@
-"""Tells deleted files from unreachable ones: a missing mount, or a copy in another host's staging folder."""
+"""Separates deleted files from unreachable ones: a missing mount, or a copy in another host's staging folder."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FILE_ERRNOS = frozenset({errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM,
 
 
 def require_present(location: str, roots: Sequence[str] = ()) -> None:
-    """Check that a file exists; tell a deleted file from one that this host cannot reach.
+    """Check that a file exists; separate a deleted file from one that this host cannot reach.
 
     A file counts as deleted if its folder exists and is not empty, or if the nearest existing folder above it lies in
     an allowed root. An empty folder may be a mount point without its mount, so it proves nothing. A copy in a staging

@@ -79,7 +79,7 @@ def list_remote_files(url: str, most: int = MAX_FILES) -> Iterator[RemoteFile]:
             raise UsageError(f"{url} cannot be read: {redirect}; name the address where the file is") from err
         raise UsageError(f"{url} names nothing; name a file, a folder or a bucket that exists") from err
     except Exception as err:  # each store has errors of its own
-        raise UsageError(f"{url} cannot be listed: {_error_text(err)}; see to credentials and address") from err
+        raise UsageError(f"{url} cannot be listed: {_error_text(err)}; check credentials and address") from err
     if count > most:
         raise UsageError(f"more than {most:,} files lie below {url}; name a narrower prefix")
     if not count:
@@ -230,7 +230,7 @@ def _translated(url: str, err: Exception) -> Exception:
     if isinstance(err, FileNotFoundError) and _answers(place):
         return MediaRejected("missing", "the file was deleted or moved; its store answers and does not hold it")
     return MediaUnreachable(
-        place, f"{place} cannot be read ({_error_text(err)}); see to credentials, address and network"
+        place, f"{place} cannot be read ({_error_text(err)}); check credentials, address and network"
     )
 
 

@@ -35,7 +35,7 @@ def run_transaction(sessions: sessionmaker[Session], kind: str, work: Callable[[
 
     Args:
         sessions: of the database.
-        kind: what the transaction does, in one word for metrics and log.
+        kind: name of the transaction for metrics and log.
         work: called once for each try; its effects outside of the database must allow that.
 
     Raises:

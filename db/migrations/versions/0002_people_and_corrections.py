@@ -1,4 +1,4 @@
-"""People that are summed up, what humans said about them, and proposals of regroupings.
+"""Totals of people, corrections of users, and proposals of regroupings.
 
 Names that were given before become corrections, anchored like all others. Sums are not made here: the first
 identification makes them for every person whose revision is 0.

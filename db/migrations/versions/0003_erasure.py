@@ -1,6 +1,6 @@
 """Erasure: how long jobs keep their files, what was erased of them, and files that have to be removed after a commit.
 
-``release.people_erased`` tells whoever holds people in memory that some of them are gone.
+``release.people_erased`` shows processes that hold people in memory that some of them are gone.
 """
 
 from __future__ import annotations

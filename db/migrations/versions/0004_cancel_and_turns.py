@@ -1,7 +1,7 @@
 """Jobs that can be cancelled, and turns: the order in which units of several jobs are leased.
 
 Every unit gets a turn, counted in frames within its job, so that among equal priorities jobs go forward side by side.
-Units that wait get theirs here. A program of the version before that still submits gives its units turn 0: they come
+Units that wait get theirs here. A program of the version before that still submits writes units with turn 0: they come
 first, as they always did.
 """
 

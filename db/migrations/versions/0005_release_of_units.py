@@ -1,8 +1,8 @@
 """The release on the unit's row, leading the indexes from which units are leased.
 
 A worker serves one release. Before, it found the first units of all releases and looked for its own among them: those
-of a release that nobody serves lay in front of it. Units that nobody began, those that ended and those that were given
-up have indexes of their own, so that neither counting the first nor finding the last reads the others.
+of a release that no worker serves lay in front of it. Units that were not begun, those that ended and those that were
+given up have indexes of their own, so that neither counting the first nor finding the last reads the others.
 
 Programs of the version before cannot submit while this is in place; their workers go on.
 """

@@ -1,6 +1,6 @@
-"""The size of the frame with each face: pictures of one file may differ in size and in the shape of their pixels.
+"""The size of the frame with each face: images of one file may differ in size and in the shape of their pixels.
 
-Rows of before have none; the view shows the size of the file's first picture for them.
+Older rows have none; for them the view shows the size of the file's first frame.
 """
 
 from __future__ import annotations

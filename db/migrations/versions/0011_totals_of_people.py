@@ -1,6 +1,6 @@
 """Totals of people, and triggers that note whose appearances changed.
 
-Everybody is noted: the end of the upgrade, or the first identification, counts them (``db.schema.totals``). Triggers
+All people are noted: the end of the upgrade, or the first identification, counts them (``db.schema.totals``). Triggers
 run for programs of the version before as well.
 """
 

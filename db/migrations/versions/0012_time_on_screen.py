@@ -1,6 +1,6 @@
-"""How long a face's frame stands for its film, and how long an appearance is on screen.
+"""The time that the frame of a face stands for, and the time that an appearance is on screen.
 
-Rows of before have neither; the views count one sampling step for them, as they did.
+Older rows have neither; the views count one sampling step for them, as they did.
 """
 
 from __future__ import annotations

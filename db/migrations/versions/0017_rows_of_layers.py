@@ -1,7 +1,7 @@
 """Rows of results name the layer of a release that decided them, and a face takes a third of the room.
 
 Releases become choices of layers, with fingerprints from their manifests. Probabilities become 16-bit codes, embeddings
-halve, and no row repeats what its analysis says. Workers of the version before have to be stopped.
+halve, and no row repeats columns of its analysis. Workers of the version before have to be stopped.
 """
 
 from __future__ import annotations

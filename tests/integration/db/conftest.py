@@ -1,4 +1,4 @@
-"""A small archive, made by hand: two films, three photographs, and files that came to nothing."""
+"""A small archive, made by hand: two videos, three images, and files that were rejected."""
 
 from __future__ import annotations
 

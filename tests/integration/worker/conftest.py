@@ -45,7 +45,7 @@ HEADS = (
 
 
 def made_manifest(name: str, **files: str) -> Manifest:
-    """Describe a release that nobody can load.
+    """Describe a release that cannot be loaded.
 
     Args:
         name: of the release.
@@ -57,7 +57,7 @@ def made_manifest(name: str, **files: str) -> Manifest:
 
 
 def answers(branch, logits):
-    """Return what a head says of some faces."""
+    """Return the predictions of a head for some faces."""
     output = interpret(branch, torch.from_numpy(logits).float())
     numbers = [None if part is None else part.numpy() for part in (output.value, output.low, output.high)]
     abstains = None if output.abstains is None else output.abstains.numpy()
@@ -204,7 +204,7 @@ SIDE_PIXELS = 100.0
 
 @dataclass
 class Seen:
-    """A face of somebody at a place of a file, as every analysis of the file finds it again."""
+    """A face of a person at a place of a file, as every analysis of the file finds it again."""
 
     somebody: int
     at_seconds: float
@@ -243,7 +243,7 @@ class Crowd:
         return register_release(self.session, made_manifest(name, **files))
 
     def look(self, somebody: int, noise: float | None = None) -> np.ndarray:
-        """A picture of somebody: pictures of one have a cosine of 0.8 or so, of two 0."""
+        """The embedding of an image of a person: two of one person have a cosine of about 0.8, of two people 0."""
         noisy = self.random.standard_normal(128)
         seen = self.centres[somebody] + (self.noise if noise is None else noise) * noisy / np.linalg.norm(noisy)
         return (seen / np.linalg.norm(seen)).astype(np.float32)
@@ -253,7 +253,7 @@ class Crowd:
         return self.add([Seen(one, 0.0, place, quality, self.look(one)) for place, one in enumerate(somebody)])
 
     def film(self, *somebody: int) -> int:
-        """A film in which they are in view one after the other; returns the file."""
+        """Add a video in which they are in view one after the other; return the file."""
         return self.add([Seen(one, 10.0 * n, n % PLACES, 0.8, self.look(one)) for n, one in enumerate(somebody)])
 
     def add(self, seen: list[Seen]) -> int:
@@ -332,7 +332,7 @@ class Crowd:
         copy_rows(session, "face_embedding", ("face_id", "trunk_id", "appearance_id", "embedding"), placed)
 
     def turned(self, seen: Seen, release: ReleaseIds) -> np.ndarray:
-        """The embedding of a face under the trunk of a release: those of two trunks say nothing of each other."""
+        """The embedding of a face under the trunk of a release: those of two trunks are unrelated."""
         return np.roll(seen.embedding, 7 * (release.trunk_id - self.trunk_id))
 
     def who(self, release: ReleaseIds | None = None) -> dict[tuple[int, int], int]:

@@ -13,7 +13,7 @@ from worker.identity.identifier import identify_pending
 
 
 def find_again(crowd, move, seconds, step=0.5):
-    """Name somebody, analyse the file again with all faces moved; return the correction as it is found."""
+    """Name a person, analyse the file again with all faces moved; return the correction as it is found."""
     session = crowd.session
     media_id = crowd.photo(0)
     lock_people(session)

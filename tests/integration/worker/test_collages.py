@@ -1,4 +1,4 @@
-"""Pictures that show one person several times, through the shipped network: one person, and never two as one."""
+"""Images that show one person several times, through the shipped model: one person, and never two as one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from models.release import load_release
-from worker.cli.demo import PICTURES, _open
+from worker.cli.demo import IMAGES, _open
 from worker.identity.grouping.assign import AppearanceEmbeddings, GalleryPeople, assign, regroup
 from worker.identity.grouping.in_view import Sightings
 from worker.identity.search.photo import find_faces
@@ -19,7 +19,7 @@ SIDE = 220
 
 
 def head(name, side=SIDE):
-    return _open(*PICTURES[name]).crop(FACES[name]).resize((side, side), Image.Resampling.LANCZOS)
+    return _open(*IMAGES[name]).crop(FACES[name]).resize((side, side), Image.Resampling.LANCZOS)
 
 
 def shifted(image, share):

@@ -1,4 +1,4 @@
-"""Several workers store units of the same films at once, each in an order of its own, and none waits for ever."""
+"""Several workers store units of the same videos at once, each in an order of its own, and none waits for ever."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from worker.ledger.releases import HeadSpec
 from worker.storage.crops import CropStore
 from worker.types import HeadRows
 
-WORKERS, FILMS, UNITS, FACES = 4, 3, 20, 40
+WORKERS, VIDEOS, UNITS, FACES = 4, 3, 20, 40
 GENDER = BranchSpec(task="gender", kind="softmax", labels=("female", "male"), depths=("embedding",), abstain=0.5)
 HEADS = {"gender": HeadSpec(GENDER)}
 
@@ -76,10 +76,10 @@ def store_all(archive, name, start, errors):
 
 
 def test_workers_that_share_films_never_deadlock(archive):
-    for _ in range(FILMS):
+    for _ in range(VIDEOS):
         archive.add(units=UNITS, kind="video")
     with archive.sessions.begin() as session:
-        session.execute(text("UPDATE unit SET turn = ordinal"))  # of all films in turn
+        session.execute(text("UPDATE unit SET turn = ordinal"))  # of all videos in turn
     before, start, errors = count_deadlocks(archive), threading.Barrier(WORKERS), []
     workers = [threading.Thread(target=store_all, args=(archive, str(n), start, errors)) for n in range(WORKERS)]
     for worker in workers:
@@ -90,9 +90,9 @@ def test_workers_that_share_films_never_deadlock(archive):
     assert count_deadlocks(archive) == before
     with archive.sessions.begin() as session:
         ended = session.execute(text("SELECT state, count(*), sum(attempts) FROM unit GROUP BY 1")).all()
-        assert ended == [("done", FILMS * (UNITS + 1), FILMS * (UNITS + 1))]
-        assert session.execute(text("SELECT count(*) FROM face")).scalar_one() == FILMS * UNITS * FACES
-        assert session.scalars(text("SELECT is_current FROM analysis")).all() == [True] * FILMS
+        assert ended == [("done", VIDEOS * (UNITS + 1), VIDEOS * (UNITS + 1))]
+        assert session.execute(text("SELECT count(*) FROM face")).scalar_one() == VIDEOS * UNITS * FACES
+        assert session.scalars(text("SELECT is_current FROM analysis")).all() == [True] * VIDEOS
 
 
 def together(*work):

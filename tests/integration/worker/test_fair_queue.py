@@ -51,7 +51,7 @@ def test_priority_overtakes_and_equal_ones_share(archive):
 
 
 def test_a_film_and_photos_share_by_frames(archive):
-    # a unit of the film is 60 s at 2 frames per second: as much work as 120 photos
+    # a unit of the video is 60 s at 2 frames per second: as much work as 120 images
     film = archive.submit(archive.files(0, 1, "video")).job_id
     photos = archive.submit(archive.files(0, 300)).job_id
     found = order(archive, 300)

@@ -156,7 +156,7 @@ def analysed(archive, units=2):
 
 @contextmanager
 def at_work(archive, owner="one"):
-    """A worker without a network."""
+    """A worker without a model."""
     with LeaseHolder(archive.sessions, archive.lease(owner)) as leases:
         context = WriterContext(archive.sessions, leases, CropStore("memory://crops"), archive.ids, HEADS, 3)
         with Writer(context) as writer, Finisher(context) as finisher:

@@ -1,4 +1,4 @@
-"""The size of each frame is stored with its faces, and whoever compares or draws boxes goes by it."""
+"""The size of each frame is stored with its faces, and code that compares or draws boxes uses it."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_somebody_who_stays_is_one_appearance_in_frames_of_any_size(archive, siz
 
 
 def joined(archive, frames):
-    """Join faces in the order in which their frames were searched; qualities and ages tell the frames apart."""
+    """Join faces in the order in which their frames were searched; qualities and ages identify the frames."""
     found = []
     for n in frames:
         one = face(n, boxes(CHANGES[1])[n], CHANGES[1][n])

@@ -17,7 +17,7 @@ from worker.ledger.submission.job import Submission
 from worker.releases.folders import load_own
 from worker.storage.database import open_database
 
-# A decode child as it is, but for a still that makes it end as if its decoder had written where it must not.
+# A decode child as it is, but for an image that makes it end as if its decoder had written where it must not.
 PROGRAM = """
 import os
 from worker.decode.child import __main__ as child

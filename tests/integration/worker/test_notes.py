@@ -19,7 +19,7 @@ from worker.ledger.submission.job import Submission
 from worker.releases.folders import load_own
 from worker.storage.database import open_database
 
-# A decode child as it is, but that each still has a second part.
+# A decode child as it is, but that each image has a second part.
 PROGRAM = """
 from worker.decode.child import __main__ as child; from worker.decode.child.readers.image import image_reader
 

@@ -1,4 +1,4 @@
-"""Crops of attempts that came to nothing, on a real PostgreSQL and a real folder."""
+"""Crops of attempts that were broken off, on a real PostgreSQL and a real folder."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_an_attempt_that_lost_its_unit_takes_its_crops_along(archive, store, wri
     write(store, late)
     writer.store(UnitResult(unit=ours, frame_count=1))
     writer.wait()
-    assert listed(store) == [kept], "whoever stores the unit removes what others left of it"
+    assert listed(store) == [kept], "the worker that stores the unit removes orphans of others"
     assert lost != kept
 
 

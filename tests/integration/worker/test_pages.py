@@ -1,4 +1,4 @@
-"""Pages of one file: each is looked at, and nobody is held to be beside the people of another page."""
+"""Pages of one file: each is analysed, and no person counts as in view beside those of another page."""
 
 from __future__ import annotations
 

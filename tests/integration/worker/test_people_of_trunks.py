@@ -197,7 +197,7 @@ def disagree(crowd, other, somebody, as_somebody, files):
 
 
 def alone(crowd, somebody):
-    """Images with nobody else."""
+    """Return the images that show this person alone."""
     return [media for media, seen in crowd.files.items() if [one.somebody for one in seen] == [somebody]]
 
 

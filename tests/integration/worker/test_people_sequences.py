@@ -1,7 +1,7 @@
 """Random sequences of everything that can happen to people: after every step, all corrections hold.
 
-What is checked is kept apart from the program: a list of words about places (file and number in it), each pair of
-places under the last word that was said of it.
+The expectation is kept apart from the program: a list of statements about places (file and number in it), each pair of
+places under the latest correction about it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from worker.identity.regroup import apply, compute, is_current, take_snapshot
 SEQUENCES = int(os.environ.get("FACET_TEST_SEQUENCES", "250"))
 STEPS = 4
 SWEPT_EVERY = 20  # sequences
-TOTALS_EVERY = 5  # sequences after which everybody is counted again
+TOTALS_EVERY = 5  # sequences after which all people are counted again
 NAMES = ("Ada", "Bo", "Eve")
 DUMP = """SELECT person_id, name, created_at, is_good, correction_id, NULL
           FROM person JOIN person_embedding USING (person_id)

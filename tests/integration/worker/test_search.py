@@ -19,7 +19,7 @@ from worker.identity.search.searcher import Probe, Searcher, SearchOptions
 from worker.types import MIN_WEIGHT
 
 PEOPLE, FILES = 30, 150
-STRANGERS = 10  # appearances of nobody yet
+STRANGERS = 10  # appearances without a person
 COLUMNS = (
     "appearance_id", "analysis_id", "media_id", "trunk_id", "ordinal", "start_seconds", "end_seconds", "face_count",
     "quality", "embedding", "person_id",

@@ -22,7 +22,7 @@ BROKER = f"redis://:{SECRET}@127.0.0.1:1/0"
 
 
 def errors():
-    """Raise what each library raises when a service is away, and say it in every way that code here does."""
+    """Raise what each library raises when a service is away, and report it in every way that code here does."""
     import fsspec
     import redis
     from kombu import Connection

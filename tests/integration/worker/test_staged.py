@@ -1,4 +1,4 @@
-"""Members of archives: their copies go when nothing waits for them, and are unpacked again when somebody does."""
+"""Members of archives: their copies go when nothing waits for them, and are unpacked again when a unit does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Appearances last for as long as their pictures are on screen."""
+"""Appearances last for as long as their frames are on screen."""
 
 from __future__ import annotations
 

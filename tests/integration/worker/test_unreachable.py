@@ -1,4 +1,4 @@
-"""A worker without a file's mount leaves the unit: no attempt counts, another host takes it, and it is told."""
+"""A worker without a file's mount leaves the unit: no attempt counts, another host takes it, and it is reported."""
 
 from __future__ import annotations
 

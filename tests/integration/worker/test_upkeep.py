@@ -1,4 +1,4 @@
-"""When upkeep last ended is told by the database's clock, and so is what it left undone."""
+"""The end of upkeep, and the work that it left, are dated by the database's clock."""
 
 from __future__ import annotations
 

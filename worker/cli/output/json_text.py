@@ -13,7 +13,7 @@ NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
 
 def to_json(value: object, *, indent: int | None = None) -> str:
-    """Return the JSON of a value; text stays readable, and what a terminal would obey is escaped."""
+    """Return the JSON of a value; text stays readable, and control characters are escaped."""
     document = json.dumps(json_value(value), ensure_ascii=False, allow_nan=False, indent=indent)
     return visible_json(document)
 

@@ -28,7 +28,7 @@ SPARE_THREADS = 64
 FIRST_USER = 0x70000000  # user ids from here on are never assigned; the process id is added
 LIMITS, NETWORK, LANDLOCK, FILTER = "resource limits", "no network", "Landlock", "system calls filtered"
 READING, THREADS, CAPABILITIES = "reads no file by path", "few threads", "no capabilities"
-PROTECTIONS = (LIMITS, THREADS, CAPABILITIES, NETWORK, LANDLOCK, READING, FILTER)  # that may hold, in words
+PROTECTIONS = (LIMITS, THREADS, CAPABILITIES, NETWORK, LANDLOCK, READING, FILTER)  # that may hold, as text
 STATUS_BYTES = 1 << 14
 # Address space is reserved in large pieces (64 MiB for each allocator arena, stacks) that are never filled.
 ADDRESS_SPACE_SLACK = 4 << 30
@@ -62,7 +62,7 @@ def confine(memory_bytes: int, *, reads_paths: bool = False) -> list[str]:
         reads_paths: whether every file may be opened for reading, which decord needs.
 
     Returns:
-        The protections that hold, in words.
+        The protections that hold, as text.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)

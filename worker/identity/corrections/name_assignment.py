@@ -1,4 +1,4 @@
-"""Name assignment: a name belongs to the person with most of the appearances that a human gave it to."""
+"""Name assignment: a name belongs to the person with most of the appearances that a user gave it to."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ class Labels:
     person: NDArray[np.int64]
     """(G,) id of a person, -1 for none."""
     name: NDArray[np.int64]
-    """(G,) number of a name that a human gave, -1 for none."""
+    """(G,) number of a name that a user gave, -1 for none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 `assign` is for new appearances: they are grouped together with the people of the gallery that they resemble, from the
 most similar pair down, so the order within a batch does not matter. `regroup` ignores the gallery and groups all
-appearances. Both obey the same rules: an appearance of low quality joins no two people and needs more similarity to
+appearances. Both follow the same rules: an appearance of low quality joins no two people and needs more similarity to
 attach, and two that are in view at the same time in the same file are two people, unless they look the same there.
 """
 

@@ -20,7 +20,7 @@ class Refusal:
     """The reason why a member is not read."""
 
     code: str
-    """A stable word; docs/reasons.md lists them."""
+    """A stable code; docs/reasons.md lists them."""
     message: str
 
 

@@ -51,7 +51,7 @@ def run_health_checks(session: Session) -> list[str]:
 
 
 def check_schedules(schedules: Iterable[ScheduleHealth], *, has_upkeep: bool) -> list[str]:
-    """Return a message for each schedule that waits for a human, failed or is not run.
+    """Return a message for each schedule that waits for a user, failed or is not run.
 
     Args:
         schedules: the enabled ones.

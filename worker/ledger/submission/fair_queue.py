@@ -1,8 +1,8 @@
 """Fair queue: the order of units of equal priority, in which jobs progress side by side.
 
 Every unit carries a turn, its virtual start time: the count of frames of its job before it, from the virtual time of
-the other jobs at submission (start-time fair queueing). Workers take the lowest turn: ten photos behind a hundred
-thousand wait for ten of those, and a job of videos gets as many frames analysed as a job of photos. Leasing costs
+the other jobs at submission (start-time fair queueing). Workers take the lowest turn: ten images behind a hundred
+thousand wait for ten of those, and a job of videos gets as many frames analysed as a job of images. Leasing costs
 nothing extra, since the turn is computed when the unit is written.
 
 Source: P. Goyal, H. M. Vin, H. Cheng, "Start-time Fair Queueing", SIGCOMM 1996.

@@ -1,4 +1,4 @@
-"""The fate of people and of corrections under the trunk of another release."""
+"""Changes of people and corrections under the trunk of another release."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ class PeopleChanges:
 
     people: int
     kept: int
-    """All of their faces stay together under their number, with nobody else's."""
+    """All of their faces stay together under their number, without faces of others."""
     split: int
     """Their faces go to several people."""
     joined: int
     """Their faces go to a person who gets those of others, too."""
     renamed: int
-    """Named people whose faces go mostly to somebody without that name."""
+    """Named people whose faces go mostly to a person without that name."""
     waiting: int
     """None of their faces has a person yet."""
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MAX_ROWS = 10_000  # of one answer
 SAME = 0.01  # numbers that differ by a smaller part of the larger one count as the same
 
-_KEYS = frozenset({"minute"})  # numeric columns that tell rows apart, beside those that end with _id
+_KEYS = frozenset({"minute"})  # numeric columns that identify rows, beside those that end with _id
 
 _HIDE = text("UPDATE facet.release SET active = false WHERE active")
 _SHOW = text("UPDATE facet.release SET active = true WHERE release_id = :release_id")
@@ -55,7 +55,7 @@ def questions() -> dict[str, str]:
 def question_changes(sessions: sessionmaker[Session], before: ReleaseIds, after: ReleaseIds) -> list[QuestionChange]:
     """Ask every question under both releases; the one that moved most comes first.
 
-    A release is shown within a transaction that is rolled back, so nobody else sees it.
+    A release is shown within a transaction that is rolled back, so no other process sees it.
     """
     old, new = (_answers(sessions, each) for each in (before, after))
     found = [compare_answers(title, old[title], new[title]) for title in old]
@@ -86,7 +86,7 @@ def _answer(session: Session, query: str) -> dict[Key, Numbers]:
 
 
 def _split(row: Sequence[object], keys: Sequence[bool]) -> tuple[Numbers, Key]:
-    """Separate the numbers of a row from the values that tell it from other rows."""
+    """Separate the numbers of a row from the values that identify it."""
     numbers: list[float] = []
     rest: list[object] = []
     for value, is_key in zip(row, keys, strict=True):

@@ -66,7 +66,7 @@ class NamedRelease:
 
 
 def read_diff(sessions: sessionmaker[Session], before: NamedRelease, after: NamedRelease) -> ReleaseDiff:
-    """Compare what two releases say of the archive.
+    """Compare the rows of two releases over the archive.
 
     Args:
         sessions: of a role that may create temporary tables.

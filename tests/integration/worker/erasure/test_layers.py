@@ -153,7 +153,7 @@ def test_the_trunk_of_the_views_decides_whose_a_face_is(house, eraser, people, l
 
 
 def test_an_appearance_that_loses_a_few_faces_is_computed_again(house, eraser, people, layers):
-    """Under another trunk a face of the person was taken for one of two of somebody else."""
+    """Under another trunk a face of the person was taken for one of two of another person."""
     session, other = house.session, layers.embedded
     film = house.film(0, 1, 1)
     house.identify()

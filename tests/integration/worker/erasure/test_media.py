@@ -52,7 +52,7 @@ def test_a_file_goes_from_every_table_and_every_store(house, eraser, people):
     assert house.strips() == {strip for strip in strips if sha not in strip}
     assert not (house.folder / sha[:2] / sha).exists()
     assert not copy.exists()
-    # What a job counts, the word to those who hold people in memory, and a merge that also speaks of somebody else.
+    # The counts of the job, the sign for processes that hold people, and a merge that also concerns another person.
     changed = {
         "job", "trunk_state", "correction", "correction_anchor", "person_total", "person_reading", "person_embedding",
     }  # fmt: skip
@@ -88,7 +88,7 @@ def test_a_gallery_in_memory_drops_erased_people(house, eraser, people):
     assert people[3] in held.refresh(house.session).person
     eraser.erase_media([str(max(house.crowd.files))])
     house.session.commit()
-    identify_pending(house.session, held)  # there is nothing to identify, and yet nobody is remembered
+    identify_pending(house.session, held)  # there is nothing to identify, and yet no person is remembered
     assert not held.find(np.array([people[3]])).sums.any()
     assert len(held._people) == 0
     assert people[3] not in held.refresh(house.session).person

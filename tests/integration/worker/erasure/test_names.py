@@ -1,4 +1,4 @@
-"""Names of people whose files are erased: each stays with whoever bears it, whoever else bears the same."""
+"""Names of people whose files are erased: each stays with the person who bears it, whichever other bears the same."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_names_of_merged_people_stay_and_can_be_undone(house, eraser):
     house.identify()
     eraser.erase_media([str(first)])
     assert _settled(house) == {one: "Ada", three: "Ada"}
-    correct.undo_correction(session)  # the name of somebody else
+    correct.undo_correction(session)  # the name of another person
     correct.undo_correction(session, merged)
     session.commit()
     assert "Ada" in {house.crowd.names().get(one), house.crowd.names().get(three)}

@@ -49,7 +49,7 @@ def test_a_person_goes_and_the_others_of_the_files_stay(house, eraser, people, c
     assert receipt.rows == gone
     assert {file.media_id for file in receipt.sealed} == files
     assert (receipt.media, receipt.people) == ((), (people[0],))
-    # The photo of three keeps the crops of two, pixel by pixel; the strips of photos of nobody else are gone.
+    # The photo of three keeps the crops of two, pixel by pixel; the strips of images without other people are gone.
     (blanked,) = receipt.files.blanked
     expected = house.pixels(together, 3)
     expected[0] = 0
@@ -83,7 +83,7 @@ def test_no_search_finds_an_erased_person(house, eraser, people, clean_database,
         nearest.drop_index(clean_database)
 
 
-@pytest.mark.parametrize("shift", [0.0, 5.0])  # an earlier version counted time from the first picture
+@pytest.mark.parametrize("shift", [0.0, 5.0])  # an earlier version counted time from the first frame
 def test_other_analyses_of_the_same_files_lose_the_person_too(house, eraser, people, shift):
     session, together = house.session, sorted(house.crowd.files)[-2]
     other = house.crowd.register(detector="other")

@@ -1,6 +1,6 @@
 """Records which rows each statement of a transaction locks, and checks the order of ``worker.ledger.locks``.
 
-A row's system columns say which transaction locked or wrote it. They are read before and after each statement, on the
+A row's system columns show which transaction locked or wrote it. They are read before and after each statement, on the
 same connection, so that locks of foreign keys, COPY and cascades are seen as well.
 """
 
@@ -20,7 +20,7 @@ KEYS = {
     "regroup_proposal": "proposal_id",
 }  # fmt: skip
 LAST = 5  # rank of all other tables
-FACES = "face"  # of a file that is being finished: nobody who holds a file waits for them
+FACES = "face"  # of a file that is being finished: no transaction that holds a file waits for them
 _ROWS = " UNION ALL ".join(
     f"SELECT '{table}', {key}, ctid::text, xmin::text, xmax::text FROM facet.{table}" for table, key in KEYS.items()
 )
@@ -46,7 +46,7 @@ class _Transaction:
 
 
 class Recorder:
-    """Listens to an engine; ``faults`` says which statements broke the order, ``taken`` which tables were locked."""
+    """Listens to an engine; ``faults`` has the statements that broke the order, ``taken`` the locked tables."""
 
     def __init__(self, engine):
         self.engine = engine
@@ -68,7 +68,7 @@ class Recorder:
         act(self.engine, "rollback", self._forget)
 
     def _before(self, connection, cursor, statement, *facts):
-        self._look(connection, "COPY")  # by the driver's own cursor, so that no event tells of it
+        self._look(connection, "COPY")  # by the driver's own cursor, so that no event reports it
 
     def _after(self, connection, cursor, statement, *facts):
         self._look(connection, statement)

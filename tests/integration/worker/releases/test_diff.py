@@ -1,4 +1,4 @@
-"""Two releases over one archive: everything that the comparison says, against a computation of its own."""
+"""Two releases over one archive: everything that the comparison reports, against a computation of its own."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def test_faces_of_two_finders_are_paired_by_their_boxes(answers):
 
 
 def verdict(archive, release, *, judged=10, worse=()):
-    """Write what training says of a release."""
+    """Write the verdict of training on a release."""
     with archive.sessions.begin() as session:
         session.execute(
             text("""UPDATE release SET manifest = jsonb_set(manifest, '{verdict}', jsonb_build_object(

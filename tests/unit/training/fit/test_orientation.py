@@ -1,4 +1,4 @@
-"""Training the orientation network: it learns, it goes on exactly, it refuses another run."""
+"""Training the orientation model: it learns, it goes on exactly, it refuses another run."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_turned_faces_are_noticed_after_some_steps(tmp_path):
     assert found.score().detected == 0
     assert found.score().drawn < 0.3
     own = torch.from_numpy(faces(5, seed=1).crops)[:, None]
-    assert (found.network(own) > 0).tolist() == [True] * 5 + [False] * 5
+    assert (found.model(own) > 0).tolist() == [True] * 5 + [False] * 5
 
 
 @pytest.mark.parametrize("stop", [2, 3])
@@ -69,8 +69,8 @@ def test_an_interrupted_run_goes_on_exactly(tmp_path, stop):
     run(tmp_path / "parts", until=stop)
     again = run(tmp_path / "parts")
     assert again.step == 6
-    for name, value in whole.network.state_dict().items():
-        assert torch.equal(value, again.network.state_dict()[name]), name
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, again.model.state_dict()[name]), name
     assert log(tmp_path / "parts")[-1] == log(tmp_path / "whole")[-1]
 
 

@@ -1,4 +1,4 @@
-"""A trained orientation network in a release, and that it goes along with the detector's file."""
+"""A trained orientation model in a release, and that it goes along with the detector's file."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ SETS = ("lfw", "utkface")
 
 
 @pytest.fixture(scope="module")
-def network():
+def orientation_model():
     torch.manual_seed(3)
     return OrientationNet().eval()
 
 
 @pytest.fixture(scope="module")
-def written(network, tmp_path_factory):
+def written(orientation_model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("turned")
-    export_orientation("turned", DEFAULT, network, folder, SETS)
+    export_orientation("turned", DEFAULT, orientation_model, folder, SETS)
     return folder
 
 
@@ -39,9 +39,9 @@ def crops():
 
 
 @torch.no_grad()
-def test_the_release_gives_the_networks_logits(written, network):
+def test_the_release_gives_the_models_logits(written, orientation_model):
     release = load_release(written, device="cpu", heads=frozenset(), identity=False)
-    expected, shipped = network(crops()), load_release(device="cpu", heads=frozenset()).uprightness(crops())
+    expected, shipped = orientation_model(crops()), load_release(device="cpu", heads=frozenset()).uprightness(crops())
     assert (release.uprightness(crops()) - expected).abs().max() < 1e-3
     assert (shipped - expected).abs().max() > 0.1
 
@@ -64,10 +64,10 @@ def test_the_manifest_names_data_and_terms(written):
     assert manifest.licences["detector"] == read_manifest(DEFAULT).licences["detector"]
 
 
-def test_a_release_may_be_written_in_place(written, network, tmp_path):
-    export_orientation("turned", DEFAULT, network, tmp_path, SETS)
+def test_a_release_may_be_written_in_place(written, orientation_model, tmp_path):
+    export_orientation("turned", DEFAULT, orientation_model, tmp_path, SETS)
     first = read_manifest(tmp_path)
-    export_orientation("turned", tmp_path, network, tmp_path, SETS)
+    export_orientation("turned", tmp_path, orientation_model, tmp_path, SETS)
     assert read_manifest(tmp_path) == first == read_manifest(written)
 
 

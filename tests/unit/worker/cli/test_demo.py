@@ -51,12 +51,12 @@ def test_the_gif_moves(archive: Path) -> None:
         assert gif.size == demo.GIF_SIZE
 
 
-def test_the_damaged_picture_cannot_be_read(archive: Path) -> None:
+def test_the_damaged_image_cannot_be_read(archive: Path) -> None:
     with (
         pytest.raises(OSError, match="truncated"),
-        Image.open(archive / "damaged/half-a-picture.jpg") as picture,
+        Image.open(archive / "damaged/half-a-picture.jpg") as image,
     ):
-        picture.load()
+        image.load()
 
 
 def test_the_zip_holds_a_duplicate_by_content(archive: Path) -> None:
@@ -79,6 +79,6 @@ def test_there_are_ten_photos_and_a_clip(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(demo.PICTURES, "coffee", ("no_such_package", "coffee.png"))
+    monkeypatch.setitem(demo.IMAGES, "coffee", ("no_such_package", "coffee.png"))
     with pytest.raises(UsageError, match="no_such_package: pip install"):
         demo.build_archive(tmp_path)
