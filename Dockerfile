@@ -12,10 +12,10 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 RUN python -m venv /opt/facet
 ENV PATH=/opt/facet/bin:$PATH
 WORKDIR /src
-# The dependencies make the big layer; it is built again only when one of these two files changes.
-COPY pyproject.toml constraints.txt ./
+# The dependencies make the big layer; it is built again only when one of these files changes.
+COPY pyproject.toml setup.py constraints.txt ./
 RUN touch README.md LICENSE NOTICE \
- && mkdir worker models training db \
+ && mkdir facet worker models training db \
  && pip install --constraint constraints.txt '.[monitor,s3]' \
  && pip uninstall --yes facet
 COPY . .

@@ -10,11 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import models.trunks.dlib29
-import models.trunks.face24
-import models.trunks.sface
-import models.trunks.torchvision_trunks  # noqa: F401 - importing them registers them
 from models.errors import ReleaseError
+from models.trunks import dlib29, face24, sface, torchvision_trunks  # noqa: F401 - importing them registers them
 from models.trunks.base import TRUNKS, Trunk, TrunkName
 
 if TYPE_CHECKING:

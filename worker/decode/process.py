@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from worker.decode import child
 from worker.decode.child.confine import THREADS, max_threads
 from worker.decode.wire import HEADER, MAGIC, MAX_META_BYTES, MessageKind
 from worker.errors import DecoderCrashed
@@ -25,7 +26,7 @@ from worker.errors import DecoderCrashed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PROGRAM = ("-m", "worker.decode.child")
+PROGRAM = ("-m", child.__name__)
 START_SECONDS = 60.0  # to import the libraries: about half a second, far more on a busy machine
 PIPE_BYTES = 1 << 20  # of the pipe, where the system allows it: fewer context switches for each frame
 ENDING_SECONDS = 2.0  # between the end of the output of a process and the end of the process

@@ -14,7 +14,7 @@ from celery.worker import state
 from worker.deployment.app import make_app
 from worker.deployment.broker import REDIS_ERRORS, broker_reason, check_broker, count_messages
 from worker.deployment.exporter import serve_ledger, serve_processes
-from worker.deployment.scheduler import SchedulePoll
+from worker.deployment.scheduler import RowScheduler, SchedulePoll
 from worker.deployment.task_options import QUEUES
 from worker.deployment.wakeups import Wakeups
 from worker.deployment.watchdog import Watchdog
@@ -91,7 +91,8 @@ def run_beat(config: Settings) -> None:
     """Run beat, which sends the messages of the schedules, until it is stopped."""
     app = make_app(config)
     check_broker(config.broker_url or "")
-    files = ["--pidfile", str(_beat_pid(config)), "--scheduler", "worker.deployment.scheduler:RowScheduler"]
+    scheduler = f"{RowScheduler.__module__}:{RowScheduler.__qualname__}"
+    files = ["--pidfile", str(_beat_pid(config)), "--scheduler", scheduler]
     with closing(SchedulePoll(app, config)) as poll, ExitStack() as opened:
         app.conf.beat_poll = poll
         if config.metrics_port is not None:

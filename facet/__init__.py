@@ -1,0 +1,1 @@
+"""Facet: who appears where in a media archive."""
