@@ -70,12 +70,14 @@ def forget(
         raise UsageError(f"{receipt} exists or has no folder, expected the name of a new file in an existing folder")
     config = settings()
     make_home(config.home)
+    from worker.deployment.scheduled_work import answer_again
     from worker.erasure.erase import Eraser
     from worker.erasure.files import Stores
     from worker.storage.crops import CropStore  # wrong use is reported before numpy is imported
 
     with open_database(config) as database:
-        eraser = Eraser(database.sessions, Stores(CropStore(config.crops), config.staging.absolute()))
+        stores = Stores(CropStore(config.crops), config.staging.absolute())
+        eraser = Eraser(database.sessions, stores, answer=answer_again)
         trial = replace(eraser, dry_run=True)
         if dry_run:
             _write_receipt(_erase(trial, targets), receipt)

@@ -13,6 +13,10 @@ from worker.schedules.reprocessing import Reprocessing
 from worker.schedules.rows import Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy.orm import Session
+
     from db.schema.schedule_tables import ScheduleKind
     from worker.config import Settings
     from worker.erasure.erase import Eraser
@@ -66,7 +70,21 @@ def make_eraser(config: Settings, database: Database) -> Eraser:
     from worker.storage.crops import CropStore  # noqa: PLC0415
 
     stores = Stores(CropStore(config.crops), config.staging.absolute())
-    return Eraser(database.sessions, stores, lock_wait_seconds=ERASE_LOCK_WAIT_SECONDS, files_seconds=FINISH_SECONDS)
+    return Eraser(
+        database.sessions,
+        stores,
+        lock_wait_seconds=ERASE_LOCK_WAIT_SECONDS,
+        files_seconds=FINISH_SECONDS,
+        answer=answer_again,
+    )
+
+
+def answer_again(session: Session, appearances: Sequence[int]) -> None:
+    """Compute the answers of appearances again that lost some of their faces to an erasure."""
+    # an erasure that leaves all appearances whole needs no torch
+    from worker.reprocess.batches import appearances as batches  # noqa: PLC0415
+
+    batches.answer_again(session, appearances)
 
 
 def _regroup(config: Settings, database: Database, _schedule: Schedule) -> Outcome:

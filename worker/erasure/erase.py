@@ -27,6 +27,7 @@ from worker.erasure.rows import (
     delete,
     delete_people,
     find_emptied_people,
+    forget_answers,
     mend_appearances,
     refresh_remaining,
     seal,
@@ -63,6 +64,8 @@ class Eraser:
     """Time during which locked rows are tried again; workers hold theirs for milliseconds."""
     files_seconds: float = float("inf")
     """Time for removing files after their rows; the rest waits, as if the store were away."""
+    answer: Callable[[Session, Sequence[int]], None] = forget_answers
+    """Computes the answers of appearances again that lost some of their faces; by default they are deleted."""
 
     def erase_media(self, wanted: Sequence[str]) -> Receipt:
         """Erase files, each given by number, SHA-256 or path.
@@ -154,7 +157,7 @@ class Eraser:
             lock_submissions(session)
             select(session)
             noted = note_files(session, self.stores.staging)
-            receipt = _delete_rows(session, asked, dry_run=self.dry_run)
+            receipt = self._delete_rows(session, asked)
             if not self.dry_run:
                 session.commit()
                 return receipt, noted
@@ -162,31 +165,30 @@ class Eraser:
             session.rollback()
             return receipt.with_files(find_files(session, self.stores, entries, noted.checks)), noted
 
-
-def _delete_rows(session: Session, asked: str, *, dry_run: bool) -> Receipt:
-    """Delete the targets from all tables."""
-    media, sealed = _files(session, "target_media"), _files(session, "target_sealed")
-    keep_names(session)
-    count_jobs(session)
-    rows = Counter(delete(session))
-    mend_appearances(session)
-    if sealed:
-        seal(session)
-    people = find_emptied_people(session)
-    rows["correction"] = delete_corrections(session, people)
-    refresh_remaining(session, people)
-    rows.update(delete_people(session, people))
-    count_people(session)
-    return Receipt(
-        asked=asked,
-        at=datetime.now(UTC),
-        program=code_version(),
-        dry_run=dry_run,
-        media=media,
-        sealed=sealed,
-        people=people,
-        rows={table: count for table, count in rows.items() if count},
-    )
+    def _delete_rows(self, session: Session, asked: str) -> Receipt:
+        """Delete the targets from all tables."""
+        media, sealed = _files(session, "target_media"), _files(session, "target_sealed")
+        keep_names(session)
+        count_jobs(session)
+        rows = Counter(delete(session))
+        mend_appearances(session, self.answer)
+        if sealed:
+            seal(session)
+        people = find_emptied_people(session)
+        rows["correction"] = delete_corrections(session, people)
+        refresh_remaining(session, people)
+        rows.update(delete_people(session, people))
+        count_people(session)
+        return Receipt(
+            asked=asked,
+            at=datetime.now(UTC),
+            program=code_version(),
+            dry_run=self.dry_run,
+            media=media,
+            sealed=sealed,
+            people=people,
+            rows={table: count for table, count in rows.items() if count},
+        )
 
 
 def _files(session: Session, table: str) -> tuple[ErasedFile, ...]:

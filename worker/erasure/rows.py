@@ -13,7 +13,7 @@ from worker.ledger.submission.accept import SEALED
 from worker.types import MIN_WEIGHT
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from sqlalchemy import CursorResult
     from sqlalchemy.orm import Session
@@ -80,7 +80,7 @@ _RECOUNT = (
 )
 
 # Under a trunk that took other faces together than the deciding one, an appearance of another person may lose a few
-# faces. It is computed again from those that are left, but for its answers.
+# faces. It is computed again from those that are left; its answers and times by the caller's function.
 _MEND = text(f"""
     UPDATE appearance s SET face_count = n.faces, best_face_id = n.best, quality = n.quality, embedding = n.embedding
     FROM (
@@ -150,9 +150,24 @@ def delete(session: Session) -> dict[str, int]:
     return {table: _changed(session, statement) for table, statement in _DELETES.items()}
 
 
-def mend_appearances(session: Session) -> None:
-    """Compute appearances that lost some of their faces and stay again; call it after `delete`."""
+def mend_appearances(session: Session, answer: Callable[[Session, Sequence[int]], None]) -> None:
+    """Compute appearances that lost some of their faces and stay again; call it after `delete`.
+
+    Args:
+        session: an open session.
+        answer: computes answers and times of appearances again, given their numbers.
+    """
     session.execute(_MEND)
+    shrunk = session.scalars(text("SELECT id FROM target_shrunk ORDER BY id")).all()
+    if shrunk:
+        answer(session, shrunk)
+
+
+def forget_answers(session: Session, appearances: Sequence[int]) -> None:
+    """Delete the answers of appearances: those of faces that are gone are among their parts."""
+    session.execute(
+        text("DELETE FROM appearance_prediction WHERE appearance_id = ANY(:ids)"), {"ids": list(appearances)}
+    )
 
 
 def seal(session: Session) -> None:

@@ -61,7 +61,8 @@ _JOIN = """
 _STORED = """EXISTS (SELECT FROM prediction AS o WHERE o.face_id = f.face_id AND o.scores IS NOT NULL
                                  AND o.reading_id IN ({others}))"""
 
-# Appearances of which no face can be filled in any more, or needs to.
+# Appearances of which no face can be filled in any more, or needs to. Faces without a source are left out of them:
+# otherwise one such face would cost a whole appearance its answer.
 _APPEARANCES = """
     CREATE TEMPORARY TABLE lacking_appearances ON COMMIT DROP AS
     SELECT * FROM (
@@ -77,8 +78,13 @@ _APPEARANCE_COLUMN = """,
                AND NOT EXISTS (
                    SELECT FROM face_embedding AS e
                    WHERE e.appearance_id = p.appearance_id AND e.trunk_id = :trunk_id AND e.embedding IS NOT NULL
+                     AND e.face_id NOT IN ({gaps})
                      AND NOT EXISTS (SELECT FROM prediction AS q
-                                     WHERE q.face_id = e.face_id AND q.reading_id = {reading_id})) AS {w}"""
+                                     WHERE q.face_id = e.face_id AND q.reading_id = {reading_id}))
+               AND EXISTS (
+                   SELECT FROM face_embedding AS e JOIN prediction AS q ON q.face_id = e.face_id
+                   WHERE e.appearance_id = p.appearance_id AND e.trunk_id = :trunk_id AND e.embedding IS NOT NULL
+                     AND q.reading_id = {reading_id}) AS {w}"""
 
 _UNJOINED = """
     CREATE TEMPORARY TABLE unjoined ON COMMIT DROP AS
@@ -90,18 +96,28 @@ _UNJOINED = """
       AND NOT EXISTS (SELECT FROM appearance AS p WHERE p.analysis_id = a.analysis_id AND p.trunk_id = :trunk_id)
       AND NOT EXISTS (
           SELECT FROM face AS f
-          WHERE f.analysis_id = a.analysis_id AND f.dropped_reason IS NULL AND (
+          WHERE f.analysis_id = a.analysis_id AND f.dropped_reason IS NULL AND f.face_id NOT IN ({gaps}) AND (
               NOT EXISTS (SELECT FROM face_embedding AS e
                           WHERE e.face_id = f.face_id AND e.trunk_id = :trunk_id AND e.embedding IS NOT NULL)
               {faces_lack}))"""
 _FACE_LACKS = """OR NOT EXISTS (SELECT FROM prediction AS q
                               WHERE q.face_id = f.face_id AND q.reading_id = {reading_id})"""
+# Of the table ``lacking``: faces that have no source, also in a file that this job could not read.
+_GAPS = "SELECT g.face_id FROM lacking AS g WHERE g.{w} IN ({gap}, {passed})"
 _WITHOUT_PERSON = """
     SELECT count(*) AS appearances, coalesce(sum(p.face_count), 0) AS faces
     FROM appearance AS p JOIN analysis AS a USING (analysis_id)
     JOIN media_file AS m ON m.media_id = a.media_id
     WHERE p.trunk_id = :trunk_id AND p.person_id IS NULL AND p.embedding IS NOT NULL AND a.is_current
       AND a.identify_attempts = 0 {scope}"""
+
+GAP_FACE = """EXISTS (
+    SELECT FROM face AS i JOIN analysis AS n USING (analysis_id) JOIN media_file AS m ON m.media_id = n.media_id
+    WHERE i.face_id = {face}.face_id
+      AND NOT EXISTS (SELECT FROM crop_strip AS c WHERE c.unit_id = i.unit_id AND c.strip_no = i.strip_no)
+      AND (m.sealed_at IS NOT NULL OR m.reason IS NOT NULL
+           OR EXISTS (SELECT FROM reprocess_gap AS g WHERE g.job_id = :job_id AND g.analysis_id = i.analysis_id)))"""
+"""Condition on a row with a face's number: its crop is gone, and its file cannot be read."""
 
 _CHOSEN = "AND {chosen} IN (SELECT r.face_id FROM reprocess_face AS r WHERE r.job_id = :job_id)"
 
@@ -171,20 +187,29 @@ class Lacking:
         return int(self._session.execute(text("SELECT count(*) FROM lacking")).scalar_one())
 
     def find_appearances(self) -> int:
-        """Write appearances that lack an answer of a head to the table ``lacking_appearances``; return their number."""
+        """Write appearances that lack an answer of a head to the table ``lacking_appearances``; return their number.
+
+        The table ``lacking`` of `find_faces` tells which faces have no source.
+        """
         heads = self._target.heads
         shown = {column: heads[task].reading_id for column, task in self.appearance_columns.items()}
         if not shown:
             return 0
-        columns = (_APPEARANCE_COLUMN.format(w=column, reading_id=reading) for column, reading in shown.items())
+        columns = (
+            _APPEARANCE_COLUMN.format(w=column, reading_id=reading, gaps=_gaps(column))
+            for column, reading in shown.items()
+        )
         statement = _APPEARANCES.format(columns="".join(columns), any=" OR ".join(shown), scope=self._scope())
         self._run(statement)
         return int(self._session.execute(text("SELECT count(*) FROM lacking_appearances")).scalar_one())
 
     def find_unjoined(self) -> int:
-        """Write analyses without appearances under the trunk, all of whose faces are filled in, to ``unjoined``."""
+        """Write analyses without appearances under the trunk, whose faces are filled in, to the table ``unjoined``.
+
+        The table ``lacking`` of `find_faces` tells which faces have no source.
+        """
         lacks = "".join(_FACE_LACKS.format(reading_id=head.reading_id) for head in self._target.heads.values())
-        self._run(_UNJOINED.format(scope=self._scope(), faces_lack=lacks))
+        self._run(_UNJOINED.format(scope=self._scope(), faces_lack=lacks, gaps=_gaps("w_identity")))
         return int(self._session.execute(text("SELECT count(*) FROM unjoined")).scalar_one())
 
     def count_without_person(self) -> tuple[int, int]:
@@ -209,6 +234,10 @@ class Lacking:
 
     def _run(self, statement: str) -> None:
         self._session.execute(text(statement), self._key)
+
+
+def _gaps(column: str) -> str:
+    return _GAPS.format(w=column, gap=GAP, passed=PASSED)
 
 
 def _column(n: int, head: HeadTarget) -> str:

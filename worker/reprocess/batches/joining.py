@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from worker.analysis.store.finish import build_appearances
 from worker.reprocess.batches.rows import end_batch, retry_races
+from worker.reprocess.lacking import GAP_FACE
 from worker.storage.transactions import run_transaction
 
 if TYPE_CHECKING:
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from worker.reprocess.batches.faces import Stopwatch
     from worker.reprocess.target import Target
 
-# An analysis that another transaction joins, changes or erases is left to the next planning.
-_ANALYSES = text("""
+# A face without a source is joined like a dropped one. An analysis that another transaction joins, changes or erases is
+# left to the next planning.
+_ANALYSES = text(f"""
     SELECT a.analysis_id FROM analysis AS a
     WHERE a.analysis_id BETWEEN :first AND :last AND a.finder_id = :finder AND a.is_current
       AND (cast(:ids AS bigint[]) IS NULL OR a.analysis_id = ANY (cast(:ids AS bigint[])))
@@ -30,8 +32,9 @@ _ANALYSES = text("""
           SELECT FROM face AS f
           WHERE f.analysis_id = a.analysis_id AND f.dropped_reason IS NULL AND NOT EXISTS (
               SELECT FROM face_embedding AS e
-              WHERE e.face_id = f.face_id AND e.trunk_id = :trunk AND e.embedding IS NOT NULL))
-    ORDER BY a.analysis_id FOR KEY SHARE OF a SKIP LOCKED""")
+              WHERE e.face_id = f.face_id AND e.trunk_id = :trunk AND e.embedding IS NOT NULL)
+            AND NOT {GAP_FACE.format(face="f")})
+    ORDER BY a.analysis_id FOR KEY SHARE OF a SKIP LOCKED""")  # noqa: S608 - a constant
 
 
 def join(sessions: sessionmaker[Session], batch: Batch, target: Target, watch: Stopwatch) -> int:
@@ -46,6 +49,7 @@ def join(sessions: sessionmaker[Session], batch: Batch, target: Target, watch: S
         "ids": None if batch.ids is None else list(batch.ids),
         "finder": target.ids.finder_id,
         "trunk": target.ids.trunk_id,
+        "job_id": batch.job_id,
     }
     ids = replace(target.ids, readings={task: head.reading_id for task, head in target.heads.items()})
 

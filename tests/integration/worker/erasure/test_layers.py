@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from db.schema.totals import find_differences
+from db.schema.totals import count_people, find_differences
+from worker.deployment.scheduled_work import answer_again
 from worker.identity.gallery import Gallery
 from worker.identity.identifier import identify_pending
 from worker.ledger.releases import register_release
@@ -152,8 +153,13 @@ def test_the_trunk_of_the_views_decides_whose_a_face_is(house, eraser, people, l
     assert [session.execute(left, {"m": media}).scalar_one() for media in (first, second)] == [0, 1]
 
 
-def test_an_appearance_that_loses_a_few_faces_is_computed_again(house, eraser, people, layers):
-    """Under another trunk a face of the person was taken for one of two of another person."""
+@pytest.fixture
+def mixed(house, people, layers):
+    """A film: under another trunk a face of the first person was taken for one of two of another person.
+
+    Returns:
+        The film, its faces in order, and the appearance that has all of them.
+    """
     session, other = house.session, layers.embedded
     film = house.film(0, 1, 1)
     house.identify()
@@ -163,24 +169,82 @@ def test_an_appearance_that_loses_a_few_faces_is_computed_again(house, eraser, p
                 WHERE media_id = :m AND s.trunk_id = :t ORDER BY ordinal"""),
         {"m": film, "t": other.trunk_id},
     ).all()
-    joined = rows[1].appearance_id
+    faces, joined = [row.face_id for row in rows], rows[1].appearance_id
     for statement in (
         "UPDATE face_embedding SET appearance_id = :a WHERE trunk_id = :t AND face_id = ANY(:faces)",
         "DELETE FROM appearance WHERE media_id = :m AND trunk_id = :t AND appearance_id <> :a",
         "UPDATE appearance SET face_count = 3, best_face_id = :best WHERE appearance_id = :a",
     ):
-        values = {"a": joined, "t": other.trunk_id, "m": film, "faces": [row.face_id for row in rows],
-                  "best": rows[0].face_id}  # fmt: skip
+        values = {"a": joined, "t": other.trunk_id, "m": film, "faces": faces, "best": faces[0]}
         session.execute(text(statement), {name: values[name] for name in values if f":{name}" in statement})
     house.identify(other)
+    session.execute(text("UPDATE appearance SET start_seconds = 0 WHERE appearance_id = :a"), {"a": joined})
     session.commit()
+    return film, faces, joined
+
+
+def test_an_appearance_that_loses_a_few_faces_is_computed_again(house, eraser, people, layers, mixed):
+    film, faces, joined = mixed
+    session, other = house.session, layers.embedded
 
     eraser.erase_person(people[0])
 
     appearance = session.execute(text(READ), {"a": joined}).one()
     seen = [house.crowd.turned(one, other).astype(np.float16).astype(np.float64) for one in house.crowd.files[film][1:]]
     mean = np.sum(seen, axis=0)
-    assert (appearance.face_count, appearance.best_face_id) == (2, rows[1].face_id)
+    assert (appearance.face_count, appearance.best_face_id) == (2, faces[1])
     assert np.array(appearance.embedding) == pytest.approx(mean / np.linalg.norm(mean), abs=1e-3)
     [person] = Gallery(other.trunk_id).refresh(session).person.tolist()
     assert person == house.crowd.who(other)[film, 1]
+
+
+def answered(session, appearance, release):
+    rows = session.execute(
+        text("SELECT reading_id, label, value, low, high, confidence FROM appearance_prediction "
+             "WHERE appearance_id = :a"), {"a": appearance}
+    ).all()  # fmt: skip
+    tasks = {reading: task for task, reading in release.readings.items()}
+    return {tasks[row.reading_id]: row for row in rows}
+
+
+@pytest.mark.parametrize("computes", [True, False])
+def test_nothing_of_an_erased_face_is_left_in_the_answers_of_an_appearance(
+    house, eraser, people, layers, mixed, computes
+):
+    """The person was old and female, the other one is young and male."""
+    _, faces, joined = mixed
+    session, other = house.session, layers.embedded
+    ages, females = (90.0, 20.0, 30.0), (0.99, 0.1, 0.2)
+    for face, age, female in zip(faces, ages, females, strict=True):
+        scores = np.round(-np.log([female, 1 - female]) * 2048).astype(">u2").tobytes()
+        session.execute(
+            text("""INSERT INTO prediction (face_id, reading_id, label, value, low, high, scores)
+                    VALUES (:f, :age, NULL, :years, :years - 5, :years + 5, NULL),
+                           (:f, :gender, 'x', NULL, NULL, NULL, :scores)"""),
+            {"f": face, "age": other.readings["age"], "gender": other.readings["gender"], "years": age,
+             "scores": scores},
+        )  # fmt: skip
+    session.execute(
+        text("""INSERT INTO appearance_prediction (appearance_id, reading_id, label, value, low, high)
+                VALUES (:a, :age, NULL, 47, 10, 90), (:a, :gender, 'female', NULL, NULL, NULL)"""),
+        {"a": joined, "age": other.readings["age"], "gender": other.readings["gender"]},
+    )
+    count_people(session)
+    session.commit()
+
+    replace(eraser, **({"answer": answer_again} if computes else {})).erase_person(people[0])
+
+    found = answered(session, joined, other)
+    assert find_differences(session) == []
+    if not computes:
+        assert found == {}, "reprocessing fills it in"
+        return
+    assert set(found) == {"age", "gender"}
+    assert found["age"].value == pytest.approx(25.0, abs=0.01), "both have the same quality"
+    assert found["age"].high < 40
+    assert (found["gender"].label, found["gender"].confidence) == ("male", pytest.approx(0.85, abs=0.001))
+    times = text("SELECT start_seconds, end_seconds, screen_seconds FROM appearance WHERE appearance_id = :a")
+    seen = text("SELECT min(at_seconds), max(at_seconds) FROM face WHERE face_id = ANY(:f)")
+    first, last = session.execute(seen, {"f": faces}).one()
+    assert tuple(session.execute(times, {"a": joined}).one()) == pytest.approx((first, last, last - first + 0.5))
+    assert first > 5, "the first face was that of the person"

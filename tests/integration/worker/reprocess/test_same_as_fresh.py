@@ -224,6 +224,66 @@ def test_faces_without_any_source_are_counted_with_their_reason(lab: Lab, tmp_pa
     assert sum(gap[1] for gap in gaps) == faces
 
 
+def lose_a_face(lab: Lab, trunk_id: int) -> tuple[int, int]:
+    """Take the source of one face of the longest appearance of the clip; return both."""
+    appearance = lab.ask(
+        "SELECT appearance_id FROM appearance WHERE trunk_id = :t ORDER BY face_count DESC LIMIT 1", t=trunk_id
+    )[0][0]
+    query = """
+        SELECT face_id FROM face_embedding JOIN face USING (face_id)
+        WHERE appearance_id = :a AND dropped_reason IS NULL ORDER BY 1"""
+    face = lab.ask(query, a=appearance)[1][0]
+    lab.ask_nothing("UPDATE face SET strip_no = NULL, crop_index = NULL WHERE face_id = :f", f=face)
+    lab.ask_nothing("UPDATE media_file SET sealed_at = now()")
+    return face, appearance
+
+
+@pytest.mark.slow
+def test_one_face_without_a_source_costs_its_appearance_no_answer(lab: Lab, tmp_path: Path) -> None:
+    base, new = make_release(tmp_path, "base"), make_release(tmp_path, "new", retrained)
+    old = lab.analyse(base, "clip.mp4")
+    face, appearance = lose_a_face(lab, old.trunk_id)
+    ids = lab.ids(new)
+    reading = ids.readings["emotion"]
+    job = lab.reprocess(ids, tasks=("emotion",))
+    assert (job["rejected"], job["errors"], job["submission"]) == (1, [], "ended")
+    assert lab.ask("SELECT count(*) FROM prediction WHERE face_id = :f AND reading_id = :r", f=face, r=reading) == [
+        (0,)
+    ]
+    lacking = lab.ask("""SELECT appearance_id FROM appearance WHERE trunk_id = :t AND embedding IS NOT NULL
+                         AND appearance_id NOT IN (SELECT appearance_id FROM appearance_prediction
+                                                   WHERE reading_id = :r)""", t=old.trunk_id, r=reading)  # fmt: skip
+    assert lacking == []
+    answer = "SELECT label, shares FROM appearance_prediction WHERE appearance_id = :a AND reading_id = :r"
+    found = lab.ask(answer, a=appearance, r=reading)
+    # The same as if the face had never been seen.
+    lab.ask_nothing("DELETE FROM face WHERE face_id = :f", f=face)
+    lab.ask_nothing("DELETE FROM appearance_prediction WHERE reading_id = :r", r=reading)
+    lab.reprocess(ids, tasks=("emotion",))
+    assert lab.ask(answer, a=appearance, r=reading) == found
+    assert lab.reprocess(ids, tasks=("emotion",))["ways"] == {}
+
+
+@pytest.mark.slow
+def test_one_face_without_a_source_costs_its_file_no_appearances_under_a_new_trunk(lab: Lab, tmp_path: Path) -> None:
+    base, new = make_release(tmp_path, "base"), make_release(tmp_path, "new", other_trunk)
+    old = lab.analyse(base, "clip.mp4")
+    face, _ = lose_a_face(lab, old.trunk_id)
+    ids = lab.ids(new)
+    job = lab.reprocess(ids)
+    assert (job["rejected"], job["errors"], job["submission"]) == (1, [], "ended")
+    placed = (
+        "SELECT embedding IS NULL, appearance_id IS NOT NULL FROM face_embedding WHERE face_id = :f AND trunk_id = :t"
+    )
+    assert lab.ask(placed, f=face, t=ids.trunk_id) == [(True, True)], "joined by its place"
+    count = "SELECT count(*), sum(face_count) FROM appearance WHERE trunk_id = :t"
+    assert lab.ask(count, t=ids.trunk_id) == lab.ask(count, t=old.trunk_id)
+    assert lab.ask("SELECT count(*) FROM appearance WHERE trunk_id = :t AND person_id IS NULL", t=ids.trunk_id) == [
+        (0,)
+    ]
+    assert lab.reprocess(ids)["ways"] == {}
+
+
 def other_finder(manifest: Manifest, weights: Weights) -> Manifest:
     return replace(manifest, quality=replace(manifest.quality, min_sharpness=manifest.quality.min_sharpness + 1))
 
