@@ -137,13 +137,14 @@ def some_faces(count: int, *, heads: bool = False) -> StoredFaces:
 
 
 def some_answers(branch: BranchSpec, count: int) -> HeadRows:
-    """Return what a head would say of some faces."""
+    """Return made predictions of a head for some faces."""
     size = (count, len(branch.labels))
     random = np.random.default_rng()
     probabilities = random.random(size).astype(np.float32)
     value, low, high = random.random((3, count)).astype(np.float32) if branch.kind == "age" else (None, None, None)
     codes = random.integers(0, 65536, size).astype(np.uint16)
-    return HeadRows(branch.labels, probabilities, value, low, high, codes=codes)
+    is_multi_label = branch.kind == "multilabel"
+    return HeadRows(branch.labels, probabilities, value, low, high, codes=codes, is_multi_label=is_multi_label)
 
 
 def check(sessions: sessionmaker[Session], units: int) -> int:

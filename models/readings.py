@@ -60,7 +60,7 @@ def reread(spec: BranchSpec, codes: Tensor) -> HeadOutput:
     """
     table = _table(spec.kind, spec.temperature, codes.device)
     if spec.kind == "multilabel":
-        return HeadOutput(spec.labels, _looked_up(table, codes), codes=codes)
+        return HeadOutput(spec.labels, _looked_up(table, codes), codes=codes, is_multi_label=True)
     shares = _looked_up(table, codes - codes.amin(1, keepdim=True))  # of the best label 1, which never underflows
     probabilities = shares / shares.cumsum(1)[:, -1:]
     if spec.kind == "softmax":

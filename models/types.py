@@ -63,7 +63,7 @@ class HeadOutput:
     labels: tuple[str, ...]
     """K names, in the order of the columns of ``probabilities``."""
     probabilities: Tensor
-    """(N, K) float32. Rows sum to 1, except for a multi-label head (attributes), where each column stands alone."""
+    """(N, K) float32. Rows sum to 1, except for a multi-label head, where each column stands alone."""
     value: Tensor | None = None
     """(N,) float32: the estimate of a numeric head (age in years), else None."""
     low: Tensor | None = None
@@ -75,6 +75,8 @@ class HeadOutput:
     codes: Tensor | None = None
     """(N, K) int32, 0..65535: the scores as they are stored (`models.readings`), of which all else is read; None where
     the output was not made by a model."""
+    is_multi_label: bool = False
+    """True where each label is present or not by itself, so that no label is the answer (attributes)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ class HeadRows:
     labels: tuple[str, ...]
     """K names, in the order of the columns of ``probabilities``."""
     probabilities: NDArray[np.float32]
-    """(N, K); rows sum to 1, except for the attributes head, where each column stands alone."""
+    """(N, K); rows sum to 1, except for a multi-label head, where each column stands alone."""
     value: NDArray[np.float32] | None = None
     """(N,) the estimate of a numeric head (age in years), else None."""
     low: NDArray[np.float32] | None = None
@@ -139,3 +139,5 @@ class HeadRows:
     codes: NDArray[np.uint16] | None = None
     """(N, K) the scores as they are stored (`models.readings`), 0 for faces that were kept out of inference; None where
     the rows do not come from the model."""
+    is_multi_label: bool = False
+    """True where each label is present or not by itself, so that no label is the answer (attributes)."""

@@ -32,7 +32,7 @@ SELECT (SELECT count(*) FROM unit AS u
        (SELECT cast(extract(epoch FROM now() - max(finished_at)) AS float8) FROM unit) AS silent_seconds
 FROM (
     SELECT count(*) FILTER (WHERE state = 'pending') AS suspects,
-           count(*) FILTER (WHERE state = 'leased' AND lease_until >= now()) AS in_work,
+           count(*) FILTER (WHERE state = 'leased' AND lease_until >= now()) AS in_flight,
            count(*) FILTER (WHERE state = 'leased' AND lease_until < now()) AS abandoned,
            count(DISTINCT owner) FILTER (WHERE state = 'leased' AND lease_until >= now()) AS workers
     FROM unit
@@ -105,7 +105,7 @@ class LedgerHealth:
     """Units that no worker began."""
     suspects: int
     """Units that failed and wait for another attempt, alone."""
-    in_work: int
+    in_flight: int
     """Units under a lease."""
     abandoned: int
     """Units whose lease expired: their worker died or lost its connection."""

@@ -6,7 +6,7 @@ import json
 import logging
 import sys
 from dataclasses import asdict, dataclass, field, replace
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -263,12 +263,7 @@ def infer(release: Release, crops: NDArray[np.uint8]) -> FaceOutputs:
 
 
 def _join(parts: list[HeadOutput]) -> HeadOutput:
-    def column(name: str) -> torch.Tensor | None:
-        values = [getattr(part, name) for part in parts]
-        return None if values[0] is None else torch.cat(values).cpu()
-
-    return HeadOutput(
-        parts[0].labels,
-        torch.cat([part.probabilities for part in parts]).float().cpu(),
-        *(column(name) for name in ("value", "low", "high", "abstains")),
-    )
+    names = ("probabilities", "value", "low", "high", "abstains")
+    columns = {name: [getattr(part, name) for part in parts] for name in names}
+    joined: dict[str, Any] = {name: torch.cat(given).cpu() for name, given in columns.items() if given[0] is not None}
+    return replace(parts[0], codes=None, **joined | {"probabilities": joined["probabilities"].float()})

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from models.types import HeadOutput
 from training.data.face_sets import EMOTIONS, ETHNICITIES, GENDERS, ORIGINAL_EMOTIONS, UNKNOWN
 from training.evaluate.age_bins import FOURTEEN, NINE, AgeBins
 from training.evaluate.curves import abstention_curve, calibration_curve, confusion
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from models.types import HeadOutput
     from training.data.face_sets import CelebA, FaceSet, Fer2013, People
 
 # Name, first year and first year of the next: minors, then bands with some hundred test faces each.
@@ -112,8 +113,8 @@ def age_findings(data: str, head: HeadOutput, years: NDArray[np.float32], member
 
 def _of_rows(head: HeadOutput, rows: NDArray[np.bool_]) -> HeadOutput:
     chosen = torch.from_numpy(rows)
-    others = (head.value, head.low, head.high, head.abstains)
-    return HeadOutput(head.labels, head.probabilities[chosen], *(None if x is None else x[chosen] for x in others))
+    columns = ((name, getattr(head, name)) for name in ("probabilities", "value", "low", "high", "abstains"))
+    return replace(head, codes=None, **{name: column[chosen] for name, column in columns if column is not None})
 
 
 def _bin_findings(data: str, head: HeadOutput, years: NDArray[np.float32], bins: AgeBins) -> Findings:

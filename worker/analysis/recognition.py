@@ -212,7 +212,8 @@ def _head_rows(head: HeadOutput, rows: slice, kept: NDArray[np.int64], size: int
         None if part is None else _spread(part[rows], kept, size) for part in (head.value, head.low, head.high)
     )
     probabilities = _spread(head.probabilities[rows], kept, size)
-    return HeadRows(head.labels, probabilities, value, low, high, abstains, _codes(head, rows, kept, size))
+    codes = _codes(head, rows, kept, size)
+    return HeadRows(head.labels, probabilities, value, low, high, abstains, codes, head.is_multi_label)
 
 
 def _codes(head: HeadOutput, rows: slice, kept: NDArray[np.int64], size: int) -> NDArray[np.uint16] | None:

@@ -210,7 +210,7 @@ class Reprocessing:
         return None if release is None or release.release_id == found.last_release_id else release
 
     def _supersede(self, found: Schedule, release: ScheduledRelease) -> Outcome:
-        """Cancel the job for a release that no job waits for any more; a later look starts one for the new release."""
+        """Cancel the job of a release that lost the alias; a later look starts one for the new release."""
         cancel_job(self.sessions, found.last_job_id or 0)
         with self.sessions.begin() as session:
             session.execute(_CONCLUDED, {"id": found.schedule_id, "held": None, "now": self.clock(session)})

@@ -27,7 +27,7 @@ def units(session, change):
 def test_a_unit_that_no_worker_takes(session):
     session.execute(text("UPDATE unit SET finished_at = finished_at - interval '1 hour'"))
     found = health.read_health(session)
-    assert (found.fresh, found.suspects, found.in_work, found.abandoned, found.workers) == (1, 0, 0, 0, 0)
+    assert (found.fresh, found.suspects, found.in_flight, found.abandoned, found.workers) == (1, 0, 0, 0, 0)
     assert found.oldest_seconds > 0
     (finding,) = check_units(found)
     assert finding.startswith("no worker is running: 1 units wait")
@@ -37,7 +37,7 @@ def test_a_unit_that_no_worker_takes(session):
 def test_a_worker_that_is_at_work_is_healthy(session):
     units(session, "state = 'leased', attempts = 1, owner = 'a', lease_until = now() + interval '1 minute'")
     found = health.read_health(session)
-    assert (found.in_work, found.workers, found.waiting) == (1, 1, 0)
+    assert (found.in_flight, found.workers, found.waiting) == (1, 1, 0)
     assert check_units(found) == []
 
 

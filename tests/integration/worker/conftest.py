@@ -41,6 +41,7 @@ HEADS = (
     BranchSpec(task="ethnicity", kind="softmax", labels=("a", "b", "c"), depths=("embedding",)),
     BranchSpec(task="emotion", kind="softmax", labels=("happy", "sad"), depths=("embedding",)),
     BranchSpec(task="attributes", kind="multilabel", labels=("hat", "beard"), depths=("embedding",)),
+    BranchSpec(task="gestures", kind="multilabel", labels=("wink", "kiss", "yawn"), depths=("embedding",)),
 )
 
 
@@ -62,7 +63,8 @@ def answers(branch, logits):
     numbers = [None if part is None else part.numpy() for part in (output.value, output.low, output.high)]
     abstains = None if output.abstains is None else output.abstains.numpy()
     codes = output.codes.numpy().astype(np.uint16)
-    return HeadRows(branch.labels, output.probabilities.numpy(), *numbers, abstains, codes)
+    probabilities = output.probabilities.numpy()
+    return HeadRows(branch.labels, probabilities, *numbers, abstains, codes, output.is_multi_label)
 
 
 def made_result(branches, unit, frames, people=3, *, fps=2.0, at=0, seed=0):

@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     Ints = NDArray[np.int64]
     Block = tuple[int, Mapping[str, Values]]
 
-MULTI_LABEL_HEADS = frozenset({"attributes"})
 UNKNOWN = "unknown"
 
 
@@ -217,14 +216,13 @@ def _predictions(batch: _Batch, release: ReleaseIds) -> Iterator[Block]:
                 heads.append((faces.heads[task], faces.kept))
             first += len(faces)
         face_ids = np.concatenate(ids)
-        yield len(face_ids), {"face_id": face_ids, "reading_id": release.readings[task], **answers(task, heads)}
+        yield len(face_ids), {"face_id": face_ids, "reading_id": release.readings[task], **answers(heads)}
 
 
-def answers(task: str, parts: Sequence[tuple[HeadRows, Ints]]) -> dict[str, Values]:
+def answers(parts: Sequence[tuple[HeadRows, Ints]]) -> dict[str, Values]:
     """Return the columns of one head's predictions: label, or value with interval, and always its scores.
 
     Args:
-        task: of the head.
         parts: rows of the head, and those of them that are taken.
     """
 
@@ -236,7 +234,7 @@ def answers(task: str, parts: Sequence[tuple[HeadRows, Ints]]) -> dict[str, Valu
     columns["scores"] = rows_of("codes")
     if like.value is not None:
         columns |= {name: rows_of(name) for name in ("value", "low", "high")}
-    elif task not in MULTI_LABEL_HEADS:
+    elif not like.is_multi_label:
         probabilities = rows_of("probabilities")
         best = probabilities.argmax(axis=1)
         abstains = np.zeros(len(best), np.bool_) if like.abstains is None else rows_of("abstains")

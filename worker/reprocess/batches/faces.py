@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -150,7 +151,7 @@ def _joined(parts: list[HeadOutput], order: torch.Tensor) -> HeadOutput:
         return None if columns[0] is None else torch.cat(columns)[order]
 
     names = ("probabilities", "value", "low", "high", "abstains", "codes")
-    return type(parts[0])(parts[0].labels, *(column(name) for name in names))  # type: ignore[arg-type]
+    return replace(parts[0], **{name: column(name) for name in names})  # type: ignore[arg-type]
 
 
 def _block(head: HeadTarget, ids: Ints, output: HeadOutput, lacking: Ints) -> HeadBlock:
@@ -159,9 +160,9 @@ def _block(head: HeadTarget, ids: Ints, output: HeadOutput, lacking: Ints) -> He
     chosen = np.flatnonzero(np.isin(ids, lacking))
     if len(chosen) == len(ids):
         return HeadBlock(head.reading_id, ids, rows)
-    columns = (rows.value, rows.low, rows.high, rows.abstains, rows.codes)
-    taken = (None if column is None else column[chosen] for column in columns)
-    return HeadBlock(head.reading_id, ids[chosen], type(rows)(rows.labels, rows.probabilities[chosen], *taken))  # type: ignore[arg-type]
+    columns = ((name, getattr(rows, name)) for name in ("probabilities", "value", "low", "high", "abstains", "codes"))
+    taken = {name: column[chosen] for name, column in columns if column is not None}
+    return HeadBlock(head.reading_id, ids[chosen], replace(rows, **taken))
 
 
 def _scores_of(session: Session, batch: Batch, head: HeadTarget) -> NDArray[np.void]:

@@ -122,7 +122,8 @@ def head_rows(output: HeadOutput) -> HeadRows:
     value, low, high = (None if part is None else part.numpy() for part in parts)
     codes = None if output.codes is None else output.codes.numpy().astype(np.uint16)
     abstains = None if output.abstains is None else output.abstains.numpy()
-    return HeadRows(output.labels, output.probabilities.numpy(), value, low, high, abstains, codes)
+    probabilities = output.probabilities.numpy()
+    return HeadRows(output.labels, probabilities, value, low, high, abstains, codes, output.is_multi_label)
 
 
 def store_batch(
@@ -172,12 +173,12 @@ def retry_races(attempt: Callable[[], int]) -> int:
 def _write_heads(session: Session, batch: Batch, rows: BatchRows, alive: Ints) -> int:
     blocks: list[tuple[int, Mapping[str, Values]]] = []
     reread: list[tuple[int, Ints]] = []
-    for task, head in rows.heads.items():
+    for head in rows.heads.values():
         wanted = without(session, batch, np.intersect1d(head.face_ids, alive), head.reading_id)
         places = np.searchsorted(head.face_ids, wanted)
         if not len(wanted):
             continue
-        columns = answers(task, [(head.rows, places)])
+        columns = answers([(head.rows, places)])
         if not head.with_scores:
             columns["scores"] = None
             reread.append((head.reading_id, wanted))
