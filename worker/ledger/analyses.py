@@ -66,23 +66,6 @@ _INSERT_FINISH = text("""
     FROM unit WHERE analysis_id = :id GROUP BY analysis_id, release_id""")
 
 
-def settle_analysis(session: Session, analysis_id: int, *, is_joined: bool = False) -> AnalysisOutcome | None:
-    """Return the outcome of an analysis if its last unit has ended, else None.
-
-    Locks the file and its analyses: of two workers that end its last two units exactly one settles it, and of two
-    analyses that end at once the second replaces the first. A video with readable ranges is ``done``, and the reason
-    names the unreadable ones; with a cancelled range it is ``cancelled``. Where faces have to be joined to
-    appearances, a finish unit is inserted, and the analysis is open until that has ended.
-
-    Args:
-        session: an open session.
-        analysis_id: the analysis.
-        is_joined: its appearances are stored already.
-    """
-    lock_files(session, (row.media_id for row in session.execute(_FILES, {"ids": [analysis_id]})))
-    return _settle(session, {analysis_id: is_joined}).get(analysis_id)
-
-
 def _settle(session: Session, is_joined: Mapping[int, bool]) -> dict[int, AnalysisOutcome]:
     """Return the outcomes of those analyses whose last unit has ended; no two of them have the same file."""
     pending = session.execute(_PENDING, {"ids": list(is_joined)}).all()  # erased ones have no row
@@ -125,12 +108,23 @@ def _ending(row: Row[tuple[Any, ...]]) -> tuple[Ending, str | None]:
 
 
 def end_analysis(session: Session, analysis_id: int, *, is_joined: bool = False) -> None:
-    """Settle an analysis and close it if it has ended; in the transaction in which one of its units ended."""
+    """Write the outcome of an analysis if its last unit has ended; the views show it from then on if it is current.
+
+    Locks the file and its analyses: of two workers that end its last two units exactly one settles it, and of two
+    analyses that end at once the second replaces the first. A video with readable ranges is ``done``, and the reason
+    names the unreadable ones; with a cancelled range it is ``cancelled``. Where faces have to be joined to
+    appearances, a finish unit is inserted, and the analysis is open until that has ended.
+
+    Args:
+        session: the transaction in which one of its units ended.
+        analysis_id: the analysis.
+        is_joined: its appearances are stored already.
+    """
     end_analyses(session, {analysis_id: is_joined})
 
 
 def end_analyses(session: Session, is_joined: Mapping[int, bool]) -> None:
-    """Settle analyses and close those that have ended, as `end_analysis` does with one.
+    """Write the outcomes of those analyses that have ended, as `end_analysis` does with one.
 
     Args:
         session: in which units of all of them ended.
@@ -173,17 +167,6 @@ _CLOSED = text("""
     FROM unnest(cast(:ids AS bigint[]), cast(:states AS text[]), cast(:reasons AS text[]), cast(:current AS boolean[]),
                 cast(:frames AS bigint[]), cast(:faces AS bigint[])) AS o(id, state, reason, is_current, frames, faces)
     WHERE a.analysis_id = o.id""")
-
-
-def close_analysis(session: Session, analysis_id: int, outcome: AnalysisOutcome) -> None:
-    """Write the outcome of an analysis; the views show it from now on if it is current.
-
-    Args:
-        session: in which `settle_analysis` locked the file and its analyses.
-        analysis_id: the analysis.
-        outcome: the result of `settle_analysis`.
-    """
-    _close(session, {analysis_id: outcome})
 
 
 def _close(session: Session, outcomes: Mapping[int, AnalysisOutcome]) -> None:

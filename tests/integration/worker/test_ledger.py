@@ -22,10 +22,14 @@ def take(archive, owner="one", limit=10, **options):
 def end(archive, unit, outcome="done", note=None):
     with archive.sessions.begin() as session:
         ledger.finish_unit(session, unit, outcome, note)
-        settled = analyses.settle_analysis(session, unit.analysis_id)
-        if settled is not None:
-            analyses.close_analysis(session, unit.analysis_id, settled)
-    return settled
+        analyses.end_analysis(session, unit.analysis_id)
+        return ending(session, unit.analysis_id)
+
+
+def ending(session, analysis_id):
+    """Return state and reason of an analysis, None while it is open."""
+    query = text("SELECT state, reason FROM analysis WHERE analysis_id = :id AND finished_at IS NOT NULL")
+    return session.execute(query, {"id": analysis_id}).one_or_none()
 
 
 def make_due(archive):
@@ -101,10 +105,9 @@ def test_a_unit_that_failed_waits_then_goes_alone_then_is_quarantined(archive):
             (alone,) = ledger.lease_units(session, archive.lease(), 5, suspects=True)
             assert (alone.unit_id, alone.attempts) == (guilty.unit_id, attempt)
             assert ledger.fail_unit(session, alone, f"crashed: attempt {attempt}", 3) == (attempt == 3)
-            settled = analyses.settle_analysis(session, alone.analysis_id)
-            if settled is not None:
-                analyses.close_analysis(session, alone.analysis_id, settled)
-    assert settled == analyses.AnalysisOutcome(state="quarantined", reason="crashed: attempt 3")
+            analyses.end_analysis(session, alone.analysis_id)
+            settled = ending(session, alone.analysis_id)
+    assert settled == ("quarantined", "crashed: attempt 3")
     assert archive.job() == {"submitted": 2, "done": 0, "rejected": 0, "quarantined": 1, "pending": 1}
 
 
@@ -135,7 +138,7 @@ def test_a_film_is_settled_by_its_last_unit_and_unreadable_parts_are_named(archi
     assert end(archive, two) is None
     assert end(archive, three, "rejected", "corrupt: range 2") is None
     assert archive.job()["pending"] == 1
-    assert end(archive, one) == analyses.AnalysisOutcome(state="done", reason="corrupt: range 2")
+    assert end(archive, one) == ("done", "corrupt: range 2")
     with archive.sessions.begin() as session:
         row = session.execute(text("SELECT state, is_current FROM analysis WHERE analysis_id = :a"), {"a": analysis_id})
         assert tuple(row.one()) == ("done", True)

@@ -37,7 +37,7 @@ def remove_orphans(sessions: sessionmaker[Session], store: CropStore, analyses: 
     for analysis_id in sorted(set(analyses)):
         try:
             with sessions() as session:
-                names = _find(session, store, analysis_id)
+                names = _find_orphans_of(session, store, analysis_id)
             for name in names:
                 store.remove(name)
             removed += len(names)
@@ -63,7 +63,7 @@ def remove_attempt(store: CropStore, unit: LeasedUnit) -> None:
         logger.warning("crops of a broken-off attempt stay: %s", err, extra=facts)
 
 
-def _find(session: Session, store: CropStore, analysis_id: int) -> list[str]:
+def _find_orphans_of(session: Session, store: CropStore, analysis_id: int) -> list[str]:
     """Return the orphans: list strips, then units in flight, then rows, so that a strip stored meanwhile is kept."""
     key = {"id": analysis_id}
     sha256 = session.execute(
