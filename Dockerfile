@@ -27,6 +27,7 @@ RUN useradd --uid 10001 --create-home facet \
 COPY --from=build /opt/facet /opt/facet
 ENV PATH=/opt/facet/bin:$PATH \
     FACET_HOME=/var/lib/facet \
+    FACET_DATABASE_KEEP_SECONDS=0 \
     PYTHONUNBUFFERED=1
 USER facet
 WORKDIR /var/lib/facet

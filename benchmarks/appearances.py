@@ -121,7 +121,8 @@ def folder_of(keep: Path | None) -> Iterator[Path]:
 def analyse(media: Path, home: Path, *words: str, unit_seconds: float = 60.0) -> None:
     """Run the program as a user does; files of an earlier run are not analysed again."""
     command = [sys.executable, "-c", "from worker.cli import main; main()", "analyze", str(media), "--json", *words]
-    environment = os.environ | {"FACET_HOME": str(home), "FACET_UNIT_SECONDS": str(unit_seconds)}
+    settings = {"FACET_HOME": str(home), "FACET_UNIT_SECONDS": str(unit_seconds), "FACET_DATABASE_KEEP_SECONDS": "0"}
+    environment = os.environ | settings
     subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
 
 

@@ -135,7 +135,7 @@ def measure(clip: Path, seconds: float, fps: float) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as folder:
         film = Path(folder) / f"film{clip.suffix}"
         length = loop(clip, film, seconds)
-        config = Settings(home=Path(folder) / "home")
+        config = Settings(home=Path(folder) / "home", database_keep_seconds=0)
         alone = decode_alone(film, fps)
         with Memory(folder) as memory, open_database(config) as database:
             release = load(config)

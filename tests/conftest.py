@@ -23,6 +23,8 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Parallel processes share the cores: each computes with one thread, and so do the programs that it starts.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+os.environ["FACET_DATABASE_KEEP_SECONDS"] = "0"  # no test leaves a server behind
+
 settings.register_profile("facet", deadline=None)  # a busy machine is no failure
 settings.load_profile("facet")
 

@@ -31,6 +31,8 @@ class Settings(BaseSettings):
     """Folder of everything that has no address of its own: embedded database, crops, staging; unset: ``~/.facet``."""
     database_url: str | None = None
     """PostgreSQL with pgvector, ``postgresql://user:password@host/name``; unset: embedded under home."""
+    database_keep_seconds: float = Field(default=300.0, ge=0)
+    """How long the embedded PostgreSQL runs on after its last use, for the next command; 0 stops it with each one."""
     reader_database_url: str | None = None
     """The same database for a role that may only read the views; unset: the role ``facet_reader`` is assumed."""
     broker_url: str | None = None

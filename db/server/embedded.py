@@ -1,35 +1,39 @@
 """The embedded PostgreSQL, from a wheel: started with the first program that needs it, stopped with the last.
 
 Every program that uses the server holds a shared lock on a file beside its data. The one that leaves last can take the
-lock for itself alone, and stops the server. The kernel drops the locks of a program that dies, so nobody's crash stops
-the server under another; if the last one is killed, the server runs on until the next one leaves. The server runs in a
-session of its own, so Ctrl-C does not reach it.
+lock for itself alone, and stops the server, unless a keeper (db/server/keeper.py) is to keep it for the next command.
+The kernel drops the locks of a program that dies, so no crash stops the server under another program; if the last one
+is killed, the server runs on until its keeper ends it, or the next program leaves. The server runs in a session of its
+own, so Ctrl-C does not reach it.
 """
 
 from __future__ import annotations
 
 import atexit
-import fcntl
 import logging
 import os
 import shlex
 import stat
 import tempfile
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 import psycopg
+from psycopg import sql
 from sqlalchemy import URL
 
 from db.engine import DRIVER
 from db.errors import DatabaseUnreachable
 from db.schema.roles import READER
+from db.server import network
+from db.server.keeper import start_keeper
+from db.server.locks import ServerLocks
 from db.server.pgwheel import PostgresWheel
+from db.server.postmaster import PORT, Postmaster
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import TracebackType
 
 logger = logging.getLogger(__name__)
@@ -39,10 +43,7 @@ SUPERUSER = "postgres"
 START_SECONDS = 120  # longest start: replaying the log of a server that was killed while it copied faces
 SOCKET_PATH_BYTES = 100  # longest path of a socket; systems allow 104 (macOS) or 108 (Linux), with a closing zero
 
-SOCKET_LINE = 4  # of the file postmaster.pid, counted from 0
-
 SETTINGS = {
-    "listen_addresses": "''",  # the socket is the only way in, and its folder belongs to the owner alone
     "unix_socket_permissions": "0700",
     "shared_buffers": "256MB",
     "work_mem": "16MB",
@@ -64,12 +65,18 @@ class EmbeddedPostgres:
 
     Args:
         folder: where the server keeps its data; made when missing.
+        keep_seconds: how long the server runs on after the last program left.
+        port: port of this host for the reader, with a password; None for the socket alone, whose folder belongs to the
+            owner.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, keep_seconds: float = 0, port: int | None = None) -> None:
         self._folder = folder.expanduser().resolve()
         self._data = self._folder / "data"
-        self._socket = self._data if _is_short(self._data) else self._running_socket() or self._data
+        self._locks = ServerLocks(self._folder)
+        self._keep_seconds = keep_seconds
+        self._wanted_port = port
+        self._socket, self._port = self._place()
         self._in_use: int | None = None
         self._process = 0
 
@@ -84,6 +91,12 @@ class EmbeddedPostgres:
         return self._url(READER)
 
     @property
+    def network_url(self) -> str:
+        """Address of the database on the port of this host, as the user who may only read the views."""
+        url = URL.create(DRIVER, READER, network.password(self._folder), network.HOST, self._wanted_port, DATABASE)
+        return url.render_as_string(hide_password=False)
+
+    @property
     def log_file(self) -> Path:
         """The log of the server."""
         return self._folder / "postgres.log"
@@ -96,15 +109,18 @@ class EmbeddedPostgres:
         """
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
-            with self._alone():
+            with self._locks.alone(create=True):
+                self._require_port()
                 self._join()
-                if not _is_short(self._data):
-                    self._socket = self._running_socket() or self._data
+                self._socket, self._port = self._place()
                 if not self._answers():
                     self._start_server()
                 self._prepare_database()
+                if self._keep_seconds:
+                    start_keeper(self._folder, self._keep_seconds)
         except (OSError, psycopg.Error) as err:
-            self._part()
+            with suppress(OSError):
+                self.leave()  # a server that began to start is not left behind
             raise DatabaseUnreachable(
                 f"the embedded PostgreSQL in {self._folder} failed: {str(err).splitlines()[0]}; see {self.log_file}, "
                 "or set FACET_DATABASE_URL to a server of your own"
@@ -112,7 +128,7 @@ class EmbeddedPostgres:
         return self.url
 
     def leave(self) -> bool:
-        """Leave the server, and stop it when no other program uses it; harmless when repeated.
+        """Leave the server, and stop it when neither another program nor a keeper needs it; harmless when repeated.
 
         Returns:
             True when the server was stopped.
@@ -120,10 +136,12 @@ class EmbeddedPostgres:
         if self._in_use is None or self._process != os.getpid():  # a forked child holds no lock of its own
             return False
         try:
-            with self._alone():
-                fcntl.flock(self._in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return self.stop()
-        except (BlockingIOError, FileNotFoundError):  # others use it; or its folder was deleted under it
+            with self._locks.alone():
+                self._part()
+                # One that admits the network is not kept for programs that need no network.
+                is_needed = self._locks.is_used() or (self._wanted_port is None and self._locks.is_kept())
+                return not is_needed and self.stop()
+        except FileNotFoundError:  # its folder was deleted under it
             return False
         finally:
             self._part()
@@ -143,6 +161,12 @@ class EmbeddedPostgres:
         logger.info("PostgreSQL stopped", extra={"action": "embedded_stop", "folder": str(self._folder)})
         return True
 
+    def is_used(self) -> bool:
+        """Return whether programs use the server, with the lock of users or a connection."""
+        with suppress(FileNotFoundError), self._locks.alone():
+            return self._locks.is_used() or (self._answers() and self._has_connections())
+        return False
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -153,21 +177,47 @@ class EmbeddedPostgres:
         self.leave()
 
     def _url(self, user: str) -> str:
-        url = URL.create(DRIVER, username=user, database=DATABASE, query={"host": str(self._socket)})
+        place = {"host": str(self._socket), "port": str(self._port)}
+        if self._socket != self._data:
+            # In a common folder another user may take the name while the server is stopped.
+            place |= _only_owner(self._data)
+        url = URL.create(DRIVER, username=user, database=DATABASE, query=place)
         return url.render_as_string(hide_password=False)
 
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Hold the lock under which programs start and stop the server."""
-        with (self._folder / "start.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+    def _place(self) -> tuple[Path, int]:
+        """Return folder and port of the server's socket: those of the running one, else those of the next one."""
+        running = Postmaster.read(self._data)
+        if running is not None and (running.socket == self._data or _is_ours(running.socket, self._data)):
+            return running.socket, running.port
+        socket = None if _is_short(self._data) else self._remembered_socket()
+        return socket or self._data, self._wanted_port or PORT
+
+    def _require_port(self) -> None:
+        """Stop a server that runs without the wanted port, for it to be started with it.
+
+        Raises:
+            OSError: other programs use it.
+        """
+        running = Postmaster.read(self._data)
+        if self._wanted_port is None or not self._answers():
+            return
+        if running is not None and running.address and running.port == self._wanted_port:
+            return
+        if self._in_use is not None or self._locks.is_used() or self._has_connections():
+            raise OSError(
+                f"it is in use without port {self._wanted_port}; end the programs that use it, then try again"
+            )
+        self.stop()
+
+    def _has_connections(self) -> bool:
+        with self._connect("postgres") as connection:
+            others = "SELECT FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            return connection.execute(others).fetchone() is not None
 
     def _join(self) -> None:
         if self._in_use is None or self._process != os.getpid():
-            self._in_use = os.open(self._folder / "users.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._in_use = self._locks.use()
             self._process = os.getpid()
-            fcntl.flock(self._in_use, fcntl.LOCK_SH)
             atexit.register(self.leave)
 
     def _part(self) -> None:
@@ -182,12 +232,11 @@ class EmbeddedPostgres:
     def _start_server(self) -> None:
         wheel = self._wheel()
         wheel.init(self._data, superuser=SUPERUSER)
-        if not _is_short(self._socket):
-            # In a folder that all users share: under a name that no other user can take first.
-            self._socket = Path(tempfile.mkdtemp(prefix="facet-"))
+        self._socket, self._port = self._new_socket(), self._wanted_port or PORT
         wheel.make_folder(self._socket)
-        options = " ".join(f"-c {name}={value}" for name, value in SETTINGS.items())
-        wheel.start(self._data, self.log_file, f"-k {shlex.quote(str(self._socket))} {options}")
+        settings = SETTINGS | network.settings(wheel, self._data, self._wanted_port)
+        options = " ".join(f"-c {shlex.quote(f'{name}={value}')}" for name, value in settings.items())
+        wheel.start(self._data, self.log_file, f"-k {shlex.quote(str(self._socket))} -p {self._port} {options}")
         deadline = time.monotonic() + START_SECONDS
         while not self._answers():
             if time.monotonic() > deadline:
@@ -195,19 +244,42 @@ class EmbeddedPostgres:
             time.sleep(0.1)
         logger.info("PostgreSQL started", extra={"action": "embedded_start", "folder": str(self._folder)})
 
-    def _running_socket(self) -> Path | None:
-        """Return the folder of the running server's socket, which the server wrote beside its data, if we own it."""
+    def _new_socket(self) -> Path:
+        """Return the folder for the socket: of a long path, the one of the last start, if no other user took it."""
+        if _is_short(self._data):
+            return self._data
+        remembered = self._remembered_socket()
+        if remembered is not None:
+            with suppress(OSError):
+                remembered.mkdir(mode=0o700)
+                return remembered
+            if _is_ours(remembered, self._data):
+                return remembered
+        # In a folder that all users share: under a name that no other user can take first.
+        made = Path(tempfile.mkdtemp(prefix="facet-"))
+        self._socket_file.write_text(str(made), encoding="utf-8")
+        return made
+
+    @property
+    def _socket_file(self) -> Path:
+        """Where the folder of the socket is noted, so that programs find the server at one address after a restart."""
+        return self._folder / "socket-folder"
+
+    def _remembered_socket(self) -> Path | None:
         try:
-            folder = Path((self._data / "postmaster.pid").read_text().splitlines()[SOCKET_LINE])
-        except (OSError, IndexError):
+            return Path(self._socket_file.read_text(encoding="utf-8"))
+        except OSError:
             return None
-        return folder if _is_ours(folder, self._data) else None
 
     def _connect(self, database: str) -> psycopg.Connection:
-        return psycopg.connect(host=str(self._socket), user=SUPERUSER, dbname=database, autocommit=True)
+        return psycopg.connect(
+            host=str(self._socket), port=self._port, user=SUPERUSER, dbname=database, autocommit=True
+        )
 
     def _answers(self) -> bool:
-        """Whether the server accepts connections."""
+        """Whether the server accepts connections; the socket of another user is not asked."""
+        if self._socket != self._data and not _is_ours(self._socket, self._data):
+            return False
         try:
             self._connect("postgres").close()
         except psycopg.OperationalError:
@@ -220,11 +292,25 @@ class EmbeddedPostgres:
                 connection.execute(_CREATE_DATABASE)
             if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (READER,)).fetchone():
                 connection.execute(f"CREATE ROLE {READER} LOGIN")
+            if self._wanted_port is not None:
+                connection.execute(
+                    sql.SQL("ALTER ROLE {} LOGIN PASSWORD {}").format(
+                        sql.Identifier(READER), network.password(self._folder)
+                    )
+                )
 
 
 def _is_short(folder: Path) -> bool:
     """Return whether a socket in a folder has a path that systems allow."""
     return len(os.fsencode(folder / ".s.PGSQL.5432")) <= SOCKET_PATH_BYTES
+
+
+def _only_owner(data: Path) -> dict[str, str]:
+    """Return the parameter by which libpq refuses a server that another user than the owner of the data runs."""
+    try:
+        return {"requirepeer": data.owner()}
+    except (OSError, KeyError):  # no data yet, or an owner without a name
+        return {}
 
 
 def _is_ours(folder: Path, data: Path) -> bool:

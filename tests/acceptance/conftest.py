@@ -37,7 +37,8 @@ class Facet:
     @property
     def environment(self) -> dict[str, str]:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("FACET_")}
-        return inherited | {"FACET_HOME": str(self.home), "COLUMNS": "200"} | self.settings
+        fixed = {"FACET_HOME": str(self.home), "FACET_DATABASE_KEEP_SECONDS": "0", "COLUMNS": "200"}
+        return inherited | fixed | self.settings
 
     def __call__(self, *words: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
         """Run a command; no traceback may ever reach a user."""

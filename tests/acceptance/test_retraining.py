@@ -34,7 +34,8 @@ class Shell:
         self.folder = folder
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("FACET_")}
         path = f"{Path(sys.executable).parent}{os.pathsep}{inherited['PATH']}"
-        self.environment = inherited | {"FACET_HOME": str(folder / "home"), "PATH": path, "PYTHONPATH": str(ROOT)}
+        fixed = {"FACET_HOME": str(folder / "home"), "FACET_DATABASE_KEEP_SECONDS": "0"}
+        self.environment = inherited | fixed | {"PATH": path, "PYTHONPATH": str(ROOT)}
 
     def __call__(self, command: str) -> str:
         done = subprocess.run(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.output.terminal import console, echo, table, utf8
+from worker.cli.output.terminal import console, echo, table, utf8_or_none
 from worker.config import settings
 from worker.errors import FacetError, UsageError
 from worker.storage.database import open_database
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from typing import IO
 
     from db.reader.run_query import QueryResult
+    from worker.config import Settings
 
 TABLE_ROWS = 1000  # lines of a terminal's table, which is cut there; other formats have all rows
 
@@ -44,8 +45,12 @@ def add_commands(app: typer.Typer) -> None:
 
 def sql(
     query: Annotated[
-        str, typer.Argument(help="One SELECT over the views (docs/sql.md); '-' reads standard input.", callback=utf8)
-    ],
+        str | None,
+        typer.Argument(
+            help="One SELECT over the views (docs/sql.md); '-' reads standard input; without it, a shell opens.",
+            callback=utf8_or_none,
+        ),
+    ] = None,
     form: Annotated[QueryFormat, typer.Option("--format", help="Format of the rows.")] = QueryFormat.TABLE,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: the terminal.")] = None,
     timeout_seconds: Annotated[
@@ -63,11 +68,23 @@ def sql(
         raise UsageError("--spreadsheet is for CSV only; add --format csv")
     config = settings()
     make_home(config.home)
-    text = sys.stdin.read() if query == "-" else query
+    if query is None and sys.stdin.isatty():
+        _open_shell(config, timeout_seconds)
+        return
+    text = sys.stdin.read() if query is None or query == "-" else query
     with open_database(config) as database:
         url = config.reader_database_url or database.url
         with run_query(url, text, timeout_seconds=timeout_seconds) as result:
             _write(result, form, output, spreadsheet=spreadsheet)
+
+
+def _open_shell(config: Settings, timeout_seconds: float) -> None:
+    """Answer queries that are typed, until their user ends the shell."""
+    from worker.cli.sql_shell import SqlShell
+
+    with open_database(config) as database:
+        url = config.reader_database_url or database.url
+        SqlShell(url, _print_table, timeout_seconds, config.home / "sql-history").run()
 
 
 def _write(result: QueryResult, form: QueryFormat, output: Path | None, *, spreadsheet: bool) -> None:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from db.engine import make_engine, mask_url, session_factory
+from db.engine import make_engine, mask_url, parse_url, session_factory
 from db.errors import DatabaseError, DatabaseUnreachable
 from db.schema.migrate import missing_access, require_current, upgrade
+from db.schema.roles import READER
 from db.server.embedded import EmbeddedPostgres
-from worker.errors import FacetError, RetryableError
+from worker.errors import FacetError, RetryableError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +37,7 @@ class Database:
 
 @contextmanager
 def database_address(settings: Settings) -> Iterator[str]:
-    """Yield the URL of the database; the embedded server runs as long as the context.
+    """Yield the URL of the database; the embedded server runs at least as long as the context.
 
     Raises:
         FacetError: the embedded server does not start.
@@ -44,9 +45,24 @@ def database_address(settings: Settings) -> Iterator[str]:
     if settings.database_url is not None:
         yield settings.database_url
         return
-    server = EmbeddedPostgres(settings.home / "postgres")
+    with embedded_server(settings) as server:
+        yield server.url
+
+
+@contextmanager
+def embedded_server(settings: Settings, *, port: int | None = None) -> Iterator[EmbeddedPostgres]:
+    """Start the embedded server; it runs as long as the context, and for the next commands.
+
+    Args:
+        settings: home, and how long the server is kept.
+        port: port of this host that it admits the reader on; None for its socket alone.
+
+    Raises:
+        FacetError: it does not start.
+    """
+    server = EmbeddedPostgres(settings.home / "postgres", keep_seconds=settings.database_keep_seconds, port=port)
     try:
-        url = server.start()
+        server.start()
     except DatabaseError as err:
         raise FacetError(str(err)) from err
     except OSError as err:
@@ -54,7 +70,7 @@ def database_address(settings: Settings) -> Iterator[str]:
             f"{settings.home} cannot be used: {err.strerror}; set FACET_HOME to a folder of yours"
         ) from err
     try:
-        yield url
+        yield server
     finally:
         server.leave()
 
@@ -82,6 +98,23 @@ def open_database(settings: Settings) -> Iterator[Database]:
             yield Database(url, engine, session_factory(engine))
         finally:
             engine.dispose()
+
+
+def reader_address(settings: Settings, url: str) -> str:
+    """Return the address of the database for the user who may only read the views.
+
+    Args:
+        settings: may have an address for readers.
+        url: of the open database.
+
+    Raises:
+        UsageError: the database is a server of its own, and no address for readers is set.
+    """
+    if settings.reader_database_url is not None:
+        return settings.reader_database_url
+    if settings.database_url is not None:
+        raise UsageError("FACET_READER_DATABASE_URL is not set; expected the address of a reader (docs/access.md)")
+    return parse_url(url).set(username=READER).render_as_string(hide_password=False)
 
 
 def require_access(url: str) -> None:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from worker.cli.admin.serving import serve, stop
 from worker.cli.output.terminal import JsonFlag, console, echo, print_json, table
 from worker.config import settings
-from worker.storage.database import database_address, masked_url, open_database, require_access
+from worker.storage.database import database_address, masked_url, open_database, reader_address, require_access
 from worker.storage.home import make_home
 
 if TYPE_CHECKING:
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from worker.deployment.doctor import Finding
 
 database = typer.Typer(help="The database: upgrade it, check it, print its address.", no_args_is_help=True)
+
+
+database.command(epilog="Example: facet db serve --port 5433 --for 8h")(serve)
+database.command(epilog="Example: facet db stop")(stop)
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -106,12 +111,21 @@ def index(
 @database.command(epilog='Example: psql "$(facet db url --libpq)"')
 def url(
     libpq: Annotated[bool, typer.Option("--libpq", help="Print it in the form of psql, with the password.")] = False,
+    reader: Annotated[bool, typer.Option("--reader", help="Print that of the user who may only read views.")] = False,
 ) -> None:
-    """Print the address of the database (the embedded one runs only while a command uses it)."""
+    """Print the address of the database; the embedded one runs on for 5 minutes after its last use.
+
+    `facet db serve` keeps it running, also on a port.
+    """
+    from db.schema import migrate
+
     config = settings()
     make_home(config.home)
     with database_address(config) as address:
-        echo(address.replace("postgresql+psycopg://", "postgresql://") if libpq else masked_url(address))
+        if config.database_url is None:
+            migrate.upgrade(address)  # psql is to find the views also in a new home
+        shown = reader_address(config, address) if reader else address
+        echo(shown.replace("postgresql+psycopg://", "postgresql://") if libpq else masked_url(shown))
 
 
 def doctor(
