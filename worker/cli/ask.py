@@ -80,7 +80,7 @@ def sql(
 
 def _open_shell(config: Settings, timeout_seconds: float) -> None:
     """Answer queries that are typed, until their user ends the shell."""
-    from worker.cli.sql_shell import SqlShell
+    from worker.cli.output.sql_shell import SqlShell
 
     with open_database(config) as database:
         url = config.reader_database_url or database.url

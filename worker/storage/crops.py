@@ -143,6 +143,42 @@ class CropStore:
         except OSError as err:
             raise self._unreachable(err) from err
 
+    def copy_out(self, names: Sequence[str], folder: Path) -> list[str]:
+        """Copy strips to a local folder, below which they keep their paths.
+
+        Returns:
+            Names of those that the store lacks.
+
+        Raises:
+            RetryableError: the store is unreachable, or the folder is full.
+        """
+        fs, root = fsspec.core.url_to_fs(self.url)
+        missing = []
+        for name in names:
+            target = folder / name
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                fs.get_file(f"{root}/{name}", str(target))
+            except FileNotFoundError:
+                missing.append(name)
+            except OSError as err:
+                raise RetryableError(f"{err.strerror or err}: copying {name} from {self.url} to {folder}") from err
+        return missing
+
+    def copy_in(self, names: Sequence[str], folder: Path) -> None:
+        """Copy strips from a local folder, below which they have the paths of the store.
+
+        Raises:
+            RetryableError: the store is full or unreachable.
+        """
+        fs, root = fsspec.core.url_to_fs(self.url)
+        try:
+            for name in names:
+                fs.makedirs(f"{root}/{name}".rpartition("/")[0], exist_ok=True)
+                fs.put_file(str(folder / name), f"{root}/{name}")
+        except OSError as err:
+            raise self._unreachable(err) from err
+
     def _put(self, name: str, strip: NDArray[Any]) -> None:
         """Write a strip, (rows, H, 3) uint8 BGR."""
         _, data = cv2.imencode(".png", strip, [cv2.IMWRITE_PNG_COMPRESSION, PNG_COMPRESSION])

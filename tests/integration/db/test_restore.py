@@ -157,3 +157,24 @@ def test_limits_that_only_a_superuser_may_set_are_told(restored):
         administer(restored, "DROP OWNED BY lender", "DROP ROLE lender")
     assert finding.ok
     assert finding.found.endswith("an administrator may: ALTER ROLE facet_reader SET temp_file_limit = '10GB'")
+
+
+def test_readers_find_the_views_before_the_restored_database_is_upgraded(archive_url):
+    """A dump without --create loses the settings of the database; those of roles come with pg_dumpall."""
+    with TemporaryDirectory(prefix="facet-restore-") as folder, EmbeddedPostgres(Path(folder) / "postgres") as other:
+        administer(archive_url, "CREATE ROLE analyst LOGIN IN ROLE facet_reader")
+        try:
+            migrate.upgrade(archive_url)
+            dump, roles = Path(folder) / "facet.dump", Path(folder) / "roles.sql"
+            run("pg_dumpall", *server(archive_url), "--globals-only", f"--file={roles}")
+        finally:
+            administer(archive_url, "DROP ROLE analyst")
+        source = f"--dbname={make_url(archive_url).database}"
+        run("pg_dump", *server(archive_url), source, "--format=custom", f"--file={dump}")
+        administer(other.url, "DROP ROLE facet_reader", "CREATE DATABASE again")
+        run("psql", *server(other.url), "--dbname=postgres", "--quiet", f"--file={roles}")
+        run("pg_restore", *server(other.url), "--dbname=again", "--exit-on-error", str(dump))
+        host = server(other.url)[0]
+        for reader in ("facet_reader", "analyst"):
+            asked = run("psql", host, f"--username={reader}", "--dbname=again", "-Atc", "SELECT count(*) FROM people")
+            assert int(asked.stdout) > 0

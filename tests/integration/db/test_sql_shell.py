@@ -10,10 +10,14 @@ from pathlib import Path
 
 import pytest
 from prompt_toolkit.application import create_app_session
+from prompt_toolkit.completion import CompleteEvent
+from prompt_toolkit.document import Document
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
 
-from worker.cli.sql_shell import SqlShell, is_complete
+from db.reader.describe import read_column_names
+from db.schema.views import VIEWS
+from worker.cli.output.sql_shell import SqlShell, complete_names, is_complete
 
 
 @pytest.fixture
@@ -55,9 +59,18 @@ def test_the_shell_only_reads(shell, capsys):
     assert "side effects" in capsys.readouterr().err
 
 
-def test_the_history_is_kept_and_names_are_completed(shell, tmp_path):
-    assert shell("SELECT max(person_i\t) > 0 FROM peop\t;", r"\q") == [[(True,)]]
+def test_the_history_is_kept(shell, tmp_path):
+    assert shell("SELECT max(person_id) > 0 FROM people;", r"\q") == [[(True,)]]
     assert "SELECT max(person_id) > 0 FROM people;" in (tmp_path / "history").read_text()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("SELECT max(person_i", {"person_id"}), ("TABLE PEO", {"people"}), ("sel", {"SELECT"}), ("nothing", set())],
+)
+def test_names_are_completed(archive_url, text, expected):
+    names = complete_names([*VIEWS, *read_column_names(archive_url)])
+    assert [found.text for found in names.get_completions(Document(text), CompleteEvent())] == list(expected)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from worker.cli.admin.backup import dump, restore
 from worker.cli.admin.serving import serve, stop
 from worker.cli.output.terminal import JsonFlag, console, echo, print_json, table
 from worker.config import settings
@@ -24,6 +25,8 @@ database = typer.Typer(help="The database: upgrade it, check it, print its addre
 
 database.command(epilog="Example: facet db serve --port 5433 --for 8h")(serve)
 database.command(epilog="Example: facet db stop")(stop)
+database.command(epilog="Example: facet db dump /backup/facet-2026-11-28")(dump)
+database.command(epilog="Example: FACET_HOME=/new/home facet db restore /backup/facet-2026-11-28")(restore)
 
 
 def add_commands(app: typer.Typer) -> None:

@@ -13,6 +13,7 @@ from prompt_toolkit.lexers import PygmentsLexer
 from pygments.lexers.sql import PostgresLexer
 
 from db.errors import DatabaseError
+from db.reader.describe import describe_columns, describe_views, read_column_names
 from db.reader.run_query import run_query
 from db.schema.views import VIEWS
 from worker.cli.output.terminal import echo
@@ -20,7 +21,8 @@ from worker.masking import masked
 from worker.visible import visible_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from prompt_toolkit.key_binding import KeyPressEvent
@@ -38,22 +40,6 @@ KEYWORDS = (
     "SELECT", "FROM", "WHERE", "GROUP BY", "ORDER BY", "HAVING", "LIMIT", "JOIN", "LEFT JOIN", "USING", "DISTINCT",
     "COUNT", "AVG", "MIN", "MAX", "SUM", "BETWEEN", "LIKE", "ILIKE", "IS NULL", "IS NOT NULL", "DESC", "INTERVAL",
 )  # fmt: skip
-
-_VIEWS = """
-SELECT v AS view, obj_description(to_regclass('facet.' || v)) AS description
-FROM unnest(%s::text[]) AS v
-"""
-_COLUMNS = """
-SELECT a.attname AS column, format_type(a.atttypid, a.atttypmod) AS type, col_description(a.attrelid, a.attnum)
-    AS description
-FROM pg_attribute AS a
-WHERE a.attrelid = to_regclass('facet.' || quote_ident(%s)) AND a.attnum > 0 AND NOT a.attisdropped
-ORDER BY a.attnum
-"""
-_NAMES = """
-SELECT DISTINCT a.attname::text FROM pg_attribute AS a
-WHERE a.attrelid = ANY(SELECT to_regclass('facet.' || v) FROM unnest(%s::text[]) AS v) AND a.attnum > 0
-"""
 
 
 class SqlShell:
@@ -79,7 +65,7 @@ class SqlShell:
         session: PromptSession[str] = PromptSession(
             history=self._history,
             lexer=PygmentsLexer(PostgresLexer),
-            completer=WordCompleter([*VIEWS, *self._column_names(), *KEYWORDS], ignore_case=True),
+            completer=complete_names([*VIEWS, *read_column_names(self._url)]),
             complete_while_typing=False,
             multiline=True,
             prompt_continuation=" " * len(PROMPT),
@@ -104,31 +90,33 @@ class SqlShell:
             if command == "\\?":
                 echo_lines(HELP)
             elif command == "\\d" and name:
-                self._query(_COLUMNS, (name.strip().removeprefix("facet."),))
+                self._show_rows(describe_columns(self._url, name.strip().removeprefix("facet.")))
             elif command == "\\d":
-                self._query(_VIEWS, (list(VIEWS),))
+                self._show_rows(describe_views(self._url))
             elif command.startswith("\\"):
                 echo(f"{command} is no command; expected \\d, \\d VIEW, \\? or \\q", err=True)
             elif command:
-                self._query(line.rstrip("; \n"), None)
+                query = line.rstrip("; \n")
+                self._show_rows(run_query(self._url, query, timeout_seconds=self._timeout_seconds))
         except DatabaseError as err:
             echo_lines(visible_lines(masked(f"facet: {err}")), err=True)
         except KeyboardInterrupt:
             echo("cancelled", err=True)
 
-    def _query(self, query: str, parameters: tuple[object, ...] | None) -> None:
-        with run_query(self._url, query, parameters=parameters, timeout_seconds=self._timeout_seconds) as result:
+    def _show_rows(self, query: AbstractContextManager[QueryResult]) -> None:
+        with query as result:
             self._show(result)
-
-    def _column_names(self) -> list[str]:
-        with run_query(self._url, _NAMES, parameters=(list(VIEWS),)) as result:
-            return sorted(name for (name,) in result)
 
 
 def echo_lines(text: str, *, err: bool = False) -> None:
     """Print lines, each with its control characters shown as escapes."""
     for line in text.splitlines():
         echo(line, err=err)
+
+
+def complete_names(names: Iterable[str]) -> WordCompleter:
+    """Return the completion of names and of SQL's words, whatever their case."""
+    return WordCompleter(list(dict.fromkeys([*names, *KEYWORDS])), ignore_case=True)
 
 
 def is_complete(text: str) -> bool:
