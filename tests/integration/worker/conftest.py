@@ -41,7 +41,6 @@ HEADS = (
     BranchSpec(task="ethnicity", kind="softmax", labels=("a", "b", "c"), depths=("embedding",)),
     BranchSpec(task="emotion", kind="softmax", labels=("happy", "sad"), depths=("embedding",)),
     BranchSpec(task="attributes", kind="multilabel", labels=("hat", "beard"), depths=("embedding",)),
-    BranchSpec(task="gestures", kind="multilabel", labels=("wink", "kiss", "yawn"), depths=("embedding",)),
 )
 
 
