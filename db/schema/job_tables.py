@@ -25,6 +25,7 @@ class Job(Base):
         CheckConstraint("(kind = 'reprocess') = (release_id IS NOT NULL)", "release"),
         # The few of which no unit is leased, and the few that fill in what a release lacks.
         Index("ix_job_paused", "job_id", postgresql_where=text("paused_at IS NOT NULL")),
+        Index("ix_job_shelf_next", "job_id", postgresql_where=text("shelf_next IS NOT NULL")),
         Index("ix_job_reprocess", "job_id", postgresql_where=text("kind = 'reprocess' AND finished_at IS NULL")),
         Index("ix_job_kept", "job_id", postgresql_where=text("keep_days IS NOT NULL")),
     )
@@ -50,6 +51,9 @@ class Job(Base):
     release_id: Mapped[int | None] = mapped_column(ForeignKey("facet.release.release_id"))
     # Set while none of its units is leased.
     paused_at: Mapped[datetime | None]
+    # Of a job that was paused or resumed: the item from which on its units have to be shelved, or unshelved; null when
+    # all are.
+    shelf_next: Mapped[int | None]
     # The share of a worker's time that a reprocess job takes: a quarter, a half, all.
     speed: Mapped[JobSpeed] = mapped_column(Text, server_default=text("'full'"))
 

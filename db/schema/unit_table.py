@@ -32,8 +32,10 @@ class Unit(Base):
             text("priority DESC"),
             "turn",
             "unit_id",
-            postgresql_where=text("state = 'pending' AND attempts = 0 AND stage <> 'reprocess'"),
+            postgresql_where=text("state = 'pending' AND attempts = 0 AND stage <> 'reprocess' AND NOT shelved"),
         ),
+        # Those that wait for paused jobs alone: they are in none of the indexes that workers read.
+        Index("ix_unit_shelved", "release_id", text("priority DESC"), "turn", postgresql_where=text("shelved")),
         # The few that a worker holds or held: suspects and lost leases are found among a million that wait.
         Index(
             "ix_unit_tried",
@@ -52,11 +54,12 @@ class Unit(Base):
             text("priority DESC"),
             "turn",
             "unit_id",
-            postgresql_where=text("state IN ('pending', 'leased') AND stage = 'reprocess'"),
+            postgresql_where=text("state IN ('pending', 'leased') AND stage = 'reprocess' AND NOT shelved"),
         ),
         Index("ix_unit_job_id", "job_id", postgresql_where=text("job_id IS NOT NULL")),
         CheckConstraint(one_of("state", UNIT_STATES), "state"),
         CheckConstraint("state <> 'leased' OR (owner IS NOT NULL AND lease_until IS NOT NULL)", "lease"),
+        CheckConstraint("NOT shelved OR (state = 'pending' AND attempts = 0)", "shelved"),
         CheckConstraint("end_seconds > start_seconds", "range"),
         CheckConstraint(one_of("stage", get_args(UnitStage)), "stage"),
         CheckConstraint(one_of("way", get_args(ReprocessWay)), "way"),
@@ -81,6 +84,8 @@ class Unit(Base):
     priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     # Its virtual time: frames of its job before it, from the virtual time of others at submission; lower goes first.
     turn: Mapped[int] = mapped_column(server_default=text("0"))
+    # Whether it waits for paused jobs alone; set after the pause, so others of them may be false.
+    shelved: Mapped[bool] = mapped_column(server_default=text("false"))
     attempts: Mapped[Count]
     token: Mapped[int] = mapped_column(server_default=text("0"))
     owner: Mapped[str | None]

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 # The first analysis that has not ended is the oldest, except for one that was cancelled and requeued.
 _HEALTH = text(f"""
 SELECT (SELECT count(*) FROM unit AS u
-        WHERE state = 'pending' AND attempts = 0 AND stage <> 'reprocess' AND {WANTED})
+        WHERE state = 'pending' AND attempts = 0 AND stage <> 'reprocess' AND NOT shelved AND {WANTED})
        + (SELECT count(*) FROM unit AS u
-          WHERE state IN ('pending', 'leased') AND stage = 'reprocess' AND state = 'pending' AND attempts = 0
-            AND {BATCH_WANTED}) AS fresh,
+          WHERE state IN ('pending', 'leased') AND stage = 'reprocess' AND NOT shelved
+            AND state = 'pending' AND attempts = 0 AND {BATCH_WANTED}) AS fresh,
        tried.*,
        (SELECT cast(extract(epoch FROM now() - submitted_at) AS float8) FROM analysis
         WHERE state = 'pending' ORDER BY analysis_id LIMIT 1) AS oldest_seconds,
@@ -63,6 +63,7 @@ WHERE r.retired_at IS NULL AND coalesce(
     (
         SELECT true FROM unit AS u
         WHERE u.release_id = r.release_id AND u.state = 'pending' AND u.attempts = 0 AND u.stage <> 'reprocess'
+          AND NOT u.shelved
         ORDER BY u.priority DESC, u.turn LIMIT 1
     ),
     (

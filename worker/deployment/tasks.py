@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 120.0  # after them a process takes no more units and lets other messages through
+SHELVE_SECONDS = 10.0  # of a reconciliation, for units of jobs that were paused or resumed
 RETIRE_SECONDS = 5.0  # of a reconciliation, for rows of retired releases
 WALK_SECONDS = 3.0  # of a reconciliation, for crops that no row names
 
@@ -108,8 +109,15 @@ class Upkeep:
             sent = Wakeups(self._app).wake(database)
             if sent:
                 logger.info("wake-ups were sent for waiting units", extra={"action": "woken", "messages": sent})
+            self.shelve(database)
             self.erase_due(database)
             note_upkeep(database.sessions, "reconcile")
+
+    def shelve(self, database: Database) -> None:
+        """Go on with units of jobs that were paused or resumed, where the command was broken off."""
+        from worker.ledger.submission.shelving import shelve  # noqa: PLC0415 - as below
+
+        shelve(database.sessions, seconds=SHELVE_SECONDS)
 
     def erase_due(self, database: Database) -> None:
         """Run retention if it is due, and remove the files that erasures and killed processes left, each for a while.

@@ -74,7 +74,8 @@ _LEASE = text(f"""
 _EXHAUSTED = text(f"""
     WITH given_up AS (
         SELECT unit_id FROM unit u
-        WHERE u.stage = 'reprocess' AND u.state IN ('pending', 'leased') AND {EXPIRED} AND u.attempts >= :max_attempts
+        WHERE u.stage = 'reprocess' AND u.state IN ('pending', 'leased') AND NOT u.shelved AND {EXPIRED}
+          AND u.attempts >= :max_attempts
         FOR NO KEY UPDATE SKIP LOCKED)
     UPDATE unit u SET state = 'quarantined', finished_at = now(),
         last_error = coalesce(last_error, 'worker_died: ' || attempts || ' workers died or stalled while they held it')
@@ -82,7 +83,7 @@ _EXHAUSTED = text(f"""
 
 _CANCEL = text("""
     UPDATE unit SET state = 'cancelled', token = token + 1, owner = NULL, lease_until = NULL, last_error = :reason,
-        attempts = attempts - (was = 'leased')::integer
+        attempts = attempts - (was = 'leased')::integer, shelved = false
     FROM (SELECT unit_id, state AS was FROM unit
           WHERE job_id = :job_id AND state IN ('pending', 'leased') FOR NO KEY UPDATE SKIP LOCKED) AS open
     WHERE unit.unit_id = open.unit_id RETURNING was = 'leased' AS was_leased""")

@@ -25,7 +25,7 @@ _UNITS = text("SELECT unit_id, token, state FROM unit WHERE analysis_id = :id OR
 
 _REJECT = text("""
     UPDATE unit SET state = 'rejected', token = token + (state = 'leased' AND unit_id <> :own)::integer, owner = NULL,
-        lease_until = NULL, finished_at = now(), frame_count = 0, face_count = 0, notes = NULL,
+        lease_until = NULL, finished_at = now(), frame_count = 0, face_count = 0, notes = NULL, shelved = false,
         last_error = CASE WHEN unit_id = :own THEN :reason END
     WHERE analysis_id = :id""")
 

@@ -2,7 +2,8 @@
 
 A *fresh* unit was never leased, or was returned untouched. A *suspect* was leased before: its attempt failed, or its
 worker died. A fresh unit is due at once, a suspect after a pause or when its lease has run out. No unit is due that
-only paused jobs wait for. Conditions read a row of ``unit`` as ``u``.
+only paused jobs wait for: most of these are *shelved* (``worker.ledger.submission.shelving``) and in no index of due
+units, and the conditions leave out the others. Conditions read a row of ``unit`` as ``u``.
 
 Batches of reprocess jobs have an index of their own: workers of any release take them, after the units of analyses.
 """
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from db.status.paused import BATCH_WANTED, WANTED
+from db.status.paused import BATCH_WANTED, FIRST_WANTED, WANTED
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 
 # FRESH, SUSPECT and BATCH contain the conditions of the partial indexes of ``unit``; without them no index would be
 # used.
-FRESH = "u.state = 'pending' AND u.attempts = 0 AND u.stage <> 'reprocess'"
+FRESH = "u.state = 'pending' AND u.attempts = 0 AND u.stage <> 'reprocess' AND NOT u.shelved"
 RESTED = "u.state = 'pending' AND coalesce(u.not_before, '-infinity') <= now()"  # a suspect whose pause is over
 EXPIRED = "u.state = 'leased' AND u.lease_until < now()"  # its worker died, or was cut off
 SUSPECT = f"u.state IN ('pending', 'leased') AND u.attempts > 0 AND (({RESTED}) OR ({EXPIRED}))"
-BATCH = f"u.stage = 'reprocess' AND u.state IN ('pending', 'leased') AND (({RESTED}) OR ({EXPIRED}))"
+BATCH = f"u.stage = 'reprocess' AND u.state IN ('pending', 'leased') AND NOT u.shelved AND (({RESTED}) OR ({EXPIRED}))"
 
 UNPLANNED = """j.kind = 'reprocess' AND j.finished_at IS NULL AND j.cancelled_at IS NULL AND j.paused_at IS NULL
     AND NOT EXISTS (SELECT FROM unit AS b WHERE b.job_id = j.job_id AND b.state IN ('pending', 'leased'))
@@ -45,20 +46,20 @@ READABLE = f"(u.stage = 'finish' OR {FILE_REACHABLE})"
 # Each part reads the first rows of its index, however many units are done.
 _COUNT = text(f"""
     SELECT count(*) FROM (
-        (SELECT FROM unit AS u WHERE {FRESH} AND {WANTED} LIMIT :limit)
+        (SELECT FROM unit AS u WHERE {FRESH} AND {FIRST_WANTED} LIMIT :limit)
         UNION ALL
-        (SELECT FROM unit AS u WHERE {SUSPECT} AND u.stage <> 'reprocess' AND {WANTED} LIMIT :limit)
+        (SELECT FROM unit AS u WHERE {SUSPECT} AND u.stage <> 'reprocess' AND {FIRST_WANTED} LIMIT :limit)
         UNION ALL
         (SELECT FROM unit AS u WHERE {BATCH} AND {BATCH_WANTED} LIMIT :limit)
         UNION ALL
         (SELECT FROM job AS j WHERE {UNPLANNED} LIMIT :limit)
         LIMIT :limit) due""")  # noqa: S608 - the constants above
 _ANY_FRESH = text(f"""
-    SELECT EXISTS (SELECT FROM unit AS u WHERE u.release_id = :release_id AND {FRESH} AND {WANTED})""")  # noqa: S608
+    SELECT EXISTS (SELECT FROM unit AS u WHERE u.release_id = :release_id AND {FRESH} AND {FIRST_WANTED})""")  # noqa: S608
 _ANY_RESTED = text(f"""
     SELECT EXISTS (SELECT FROM unit AS u JOIN analysis AS a USING (analysis_id)
                    WHERE u.release_id = :release_id AND u.attempts > 0 AND {RESTED} AND {READABLE}
-                     AND {WANTED})""")  # noqa: S608
+                     AND {FIRST_WANTED})""")  # noqa: S608
 _ANY_BATCH = text(f"""
     SELECT EXISTS (SELECT FROM unit AS u WHERE {BATCH} AND {BATCH_WANTED})
         OR EXISTS (SELECT FROM job AS j WHERE {UNPLANNED})""")  # noqa: S608
@@ -69,11 +70,11 @@ _DUE_RELEASES = text(f"""
     CROSS JOIN LATERAL (
         SELECT max(first.priority) AS priority
         FROM (
-            (SELECT u.priority FROM unit AS u WHERE u.release_id = r.release_id AND {FRESH} AND {WANTED}
+            (SELECT u.priority FROM unit AS u WHERE u.release_id = r.release_id AND {FRESH} AND {FIRST_WANTED}
              ORDER BY u.priority DESC, u.turn LIMIT 1)
             UNION ALL
             (SELECT u.priority FROM unit AS u WHERE u.release_id = r.release_id AND {SUSPECT}
-              AND u.stage <> 'reprocess' AND {WANTED}
+              AND u.stage <> 'reprocess' AND {FIRST_WANTED}
              ORDER BY u.priority DESC, u.turn LIMIT 1)
         ) AS first
     ) AS w

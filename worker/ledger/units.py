@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import text
 
-from db.status.paused import WANTED
+from db.status.paused import FIRST_WANTED
 from worker.errors import LeaseLostError, ReleaseRetiredError
 from worker.ledger.due import EXPIRED, FRESH, READABLE, SUSPECT
 from worker.ledger.unreachable.waiting import WindowSearch
@@ -93,7 +93,8 @@ def _lease_statement(due: str) -> TextClause:
         SELECT u.unit_id FROM unit u JOIN analysis a USING (analysis_id)
         WHERE u.release_id = :release_id AND a.state = 'pending' AND {due} AND EXISTS (
               SELECT FROM release WHERE release_id = :release_id AND retired_at IS NULL)
-          AND u.unit_id <> ALL (cast(:held AS bigint[])) AND u.stage = ANY (cast(:stages AS text[])) AND {WANTED}
+          AND u.unit_id <> ALL (cast(:held AS bigint[])) AND u.stage = ANY (cast(:stages AS text[]))
+          AND {FIRST_WANTED}
         ORDER BY u.priority DESC, u.turn, u.unit_id
         LIMIT :limit FOR UPDATE OF u SKIP LOCKED)
     UPDATE unit u

@@ -62,6 +62,14 @@ _CHOICES: tuple[str, ...] = (
        FROM release AS r JOIN job AS j USING (release_id)
        WHERE (r.retirement ->> 'step') = 'done' AND j.finished_at IS NULL ORDER BY j.job_id""",
 )
+_SHELVED = text("""
+    SELECT count(*) FROM unit AS u
+    WHERE u.shelved AND CASE WHEN u.stage = 'reprocess'
+        THEN EXISTS (SELECT FROM job AS j
+                     WHERE j.job_id = u.job_id AND j.paused_at IS NULL AND j.shelf_next IS NULL)
+        ELSE EXISTS (SELECT FROM job_item AS i JOIN job AS j USING (job_id)
+                     WHERE i.analysis_id = u.analysis_id AND j.paused_at IS NULL AND j.cancelled_at IS NULL
+                       AND j.shelf_next IS NULL) END""")
 # By table, the layers that its rows name. Scores stay where a release has their head (`own_rows`).
 _LAYERS: Mapping[str, str] = {
     "face": "SELECT a.finder_id AS layer_id FROM face AS f JOIN analysis AS a USING (analysis_id)",
@@ -103,7 +111,10 @@ def find_contradictions(session: Session, store: ReleaseStore) -> list[str]:
     Raises:
         RetryableError: the release store is unreachable.
     """
-    return [*check_choices(session), *_stray_rows(session), *_totals(session), *_damaged(session, store)]
+    found = [*check_choices(session), *_stray_rows(session), *_totals(session), *_damaged(session, store)]
+    if count := session.execute(_SHELVED).scalar_one():
+        found.append(f"{count:,} units are shelved, and a job that is not paused waits for them; pause and resume it")
+    return found
 
 
 def check_choices(session: Session) -> Iterator[str]:

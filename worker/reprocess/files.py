@@ -45,7 +45,7 @@ _ITEMS = text("""
     FROM new_analysis""")
 _CLOCK = text("""
     SELECT turn FROM unit
-    WHERE state = 'pending' AND attempts = 0 AND stage = 'analyse' AND release_id = :release_id
+    WHERE state = 'pending' AND attempts = 0 AND stage = 'analyse' AND NOT shelved AND release_id = :release_id
       AND priority = :priority
     ORDER BY turn LIMIT 1""")
 

@@ -45,7 +45,7 @@ _JOB = text("""
     FOR NO KEY UPDATE SKIP LOCKED""")
 _CLOCK = text("""
     SELECT coalesce(min(turn), 0) FROM unit
-    WHERE state IN ('pending', 'leased') AND stage = 'reprocess' AND state = 'pending' AND attempts = 0
+    WHERE state IN ('pending', 'leased') AND stage = 'reprocess' AND NOT shelved AND state = 'pending' AND attempts = 0
       AND priority = :priority""")
 _NOTE = text("UPDATE job SET options = options || cast(:options AS jsonb), written_at = now() WHERE job_id = :job_id")
 _OPEN_FILES = text("""

@@ -14,6 +14,7 @@ from sqlalchemy import text
 
 from worker.ledger.submission.cancel import cancel_job
 from worker.ledger.submission.pausing import pause_job, resume_job
+from worker.ledger.submission.shelving import shelve
 from worker.schedules.rows import Outcome, read_now, read_schedule
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ JobState = Literal["at work", "paused", "held back", "ended", "cancelled", "brok
 
 LOOK_SECONDS = 60.0
 """Between two looks at a job that is at work."""
+SHELVE_SECONDS = 1.0
+"""Of a look at windows, for units of jobs that were paused or resumed; upkeep does the rest."""
 IDLE_SECONDS = 300.0
 """Between two looks for a new release while a window is open."""
 
@@ -134,6 +137,7 @@ def turn_windows(sessions: sessionmaker[Session], clock: Clock = read_now) -> No
         with sessions.begin() as session:
             if session.execute(_LOCK, {"id": number}).first() is not None:
                 _turn(session, read_schedule(session, number), clock(session))
+    shelve(sessions, seconds=SHELVE_SECONDS)
 
 
 def _turn(session: Session, found: Schedule, now: datetime) -> None:
@@ -221,6 +225,7 @@ class Reprocessing:
     def _resume(self, found: Schedule) -> JobState:
         with self.sessions.begin() as session:
             resume_job(session, found.last_job_id or 0)
+        shelve(self.sessions, found.last_job_id)
         return "at work"
 
     def _start(self, found: Schedule, now: datetime) -> Outcome:

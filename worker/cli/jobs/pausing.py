@@ -9,6 +9,7 @@ import typer
 from worker.cli.output.terminal import echo
 from worker.config import settings
 from worker.ledger.submission.pausing import pause_job, resume_job
+from worker.ledger.submission.shelving import shelve
 from worker.storage.database import open_database
 from worker.storage.home import make_home
 
@@ -26,8 +27,10 @@ def pause(job: Job) -> None:
     """
     config = settings()
     make_home(config.home)
-    with open_database(config) as database, database.sessions.begin() as session:
-        changed = pause_job(session, job)
+    with open_database(config) as database:
+        with database.sessions.begin() as session:
+            changed = pause_job(session, job)
+        shelve(database.sessions, job)
     echo(f"job {job} {'is' if changed else 'was already'} paused; let it go on with: facet jobs resume {job}")
 
 
@@ -39,6 +42,8 @@ def resume(job: Job) -> None:
     """
     config = settings()
     make_home(config.home)
-    with open_database(config) as database, database.sessions.begin() as session:
-        changed = resume_job(session, job)
+    with open_database(config) as database:
+        with database.sessions.begin() as session:
+            changed = resume_job(session, job)
+        shelve(database.sessions, job)
     echo(f"job {job} goes on; see it with: facet status {job}" if changed else f"job {job} was not paused")

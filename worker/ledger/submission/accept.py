@@ -69,7 +69,7 @@ _ENDED_UNITS = text("""
 _OVERTAKEN = text("""
     SELECT unit_id FROM unit
     WHERE analysis_id = ANY(:ids) AND state = 'pending' AND attempts = 0
-      AND (priority < :priority OR priority = :priority AND turn > :turn)""")
+      AND (shelved OR priority < :priority OR priority = :priority AND turn > :turn)""")
 _INSERT_UNITS = text("""
     INSERT INTO unit (analysis_id, release_id, ordinal, start_seconds, end_seconds, priority, turn)
     SELECT :id, :release_id, ordinal - 1, start_seconds, end_seconds, :priority, turn

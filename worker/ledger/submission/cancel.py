@@ -47,7 +47,7 @@ _OPEN_UNITS = text("""
 # The attempt that is broken off does not count; earlier failed attempts do.
 _END_UNITS = text("""
     UPDATE unit SET state = 'cancelled', token = token + 1, owner = NULL, lease_until = NULL, last_error = :reason,
-        attempts = attempts - (state = 'leased')::integer
+        attempts = attempts - (state = 'leased')::integer, shelved = false
     WHERE unit_id = ANY(:ids)""")
 
 _ENDED_ANALYSES = text("""
@@ -74,18 +74,27 @@ _LEFT = text("""
            WHERE u.analysis_id = a.analysis_id)""")
 
 
-# Of a release: units of analyses that no worker began, those that one began, and batches; an index for each.
+# Of a release: units of analyses that no worker began, those of paused jobs, those that a worker began, and batches; an
+# index for each.
 _OPEN_OF_RELEASE = """
     SELECT unit_id, analysis_id FROM unit WHERE unit_id IN (
         (SELECT unit_id FROM unit WHERE release_id = :id AND state = 'pending' AND attempts = 0
-                                    AND stage <> 'reprocess' LIMIT :limit)
+                                    AND stage <> 'reprocess' AND NOT shelved LIMIT :limit)
+        UNION ALL
+        (SELECT unit_id FROM unit WHERE release_id = :id AND shelved LIMIT :limit)
         UNION ALL
         (SELECT unit_id FROM unit WHERE release_id = :id AND state IN ('pending', 'leased') AND attempts > 0
          LIMIT :limit)
         UNION ALL
         (SELECT unit_id FROM unit WHERE release_id = :id AND stage = 'reprocess' AND state IN ('pending', 'leased')
-         LIMIT :limit))"""
+                                    AND NOT shelved LIMIT :limit))"""
 _LOCK_OF_RELEASE = text(f"{_OPEN_OF_RELEASE} ORDER BY unit_id FOR NO KEY UPDATE SKIP LOCKED")
+
+
+# Files that this job shared with paused ones wait for those alone now.
+_SHELVE_AGAIN = text("""
+    UPDATE job SET shelf_next = 1
+    WHERE paused_at IS NOT NULL AND finished_at IS NULL AND cancelled_at IS NULL AND job_id <> :id""")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -143,6 +152,7 @@ def _mark(session: Session, job_id: int) -> int:
         raise UsageError(f"there is no job {job_id}; see `facet status`")
     if job.pending or job.submission == "open":
         session.execute(text("UPDATE job SET cancelled_at = now() WHERE job_id = :id"), {"id": job_id})
+        session.execute(_SHELVE_AGAIN, {"id": job_id})
     elif not is_cancelled(session, job_id):
         return 0
     last = text("SELECT coalesce(max(item_no), 0) FROM job_item WHERE job_id = :id")

@@ -23,12 +23,16 @@ if TYPE_CHECKING:
 VIDEO_FPS = 25.0  # assumed where every frame is wanted: the rate of a video is known only when it is read
 
 # The virtual time. Suspects do not count: one that waits for a long time would hold it back. Nor do finish units: they
-# have the turn of a range that was leased already.
+# have the turn of a range that was leased already. Units of paused jobs count: resumed, they go on at their place.
 _CLOCK = text("""
-    SELECT turn FROM unit
-    WHERE state = 'pending' AND attempts = 0 AND release_id = :release_id AND priority = :priority
-      AND stage = 'analyse'
-    ORDER BY turn LIMIT 1""")
+    SELECT least(
+        (SELECT turn FROM unit
+         WHERE state = 'pending' AND attempts = 0 AND release_id = :release_id AND priority = :priority
+           AND stage = 'analyse' AND NOT shelved
+         ORDER BY turn LIMIT 1),
+        (SELECT turn FROM unit
+         WHERE shelved AND release_id = :release_id AND priority = :priority AND stage = 'analyse'
+         ORDER BY turn LIMIT 1))""")
 
 # Units that would not come earlier are counted and not written.
 _EXPEDITE = text("""
@@ -42,6 +46,8 @@ _EXPEDITE = text("""
         WHERE unit.unit_id = here.unit_id AND unit.state = 'pending' AND unit.attempts = 0
           AND (here.priority < :priority OR here.turn < here.own))
     SELECT unit_id FROM here""")
+
+_UNSHELVE = text("UPDATE unit SET shelved = false WHERE analysis_id = :analysis_id AND shelved")
 
 _WAITS = text("""
     SELECT EXISTS (SELECT FROM unit WHERE unit_id = :unit_id AND state = 'pending' AND attempts = 0)""")
@@ -84,10 +90,11 @@ class FairQueue:
         return turns
 
     def expedite(self, session: Session, analysis_id: int, kind: MediaKind) -> None:
-        """Move fresh units of another job forward to this job's turn.
+        """Move fresh units of another job forward to this job's turn; they wait for a paused job alone no more.
 
         The caller has locked the rows of those that move.
         """
+        session.execute(_UNSHELVE, {"analysis_id": analysis_id})
         frames = self._frames(kind)
         parameters = {"priority": self.priority, "analysis_id": analysis_id, "turn": self._next, "frames": frames}
         expedited = session.scalars(_EXPEDITE, parameters).all()

@@ -1,6 +1,7 @@
 """Pausing jobs: no unit of a paused job is leased until it is resumed; units in flight end.
 
-A file that another job waits for goes on for that one.
+A file that another job waits for goes on for that one. The pause holds at once; ``shelving.shelve`` takes the units out
+of the indexes that workers read, or puts them back, in transactions of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 _PAUSE = text("""
-    UPDATE job SET paused_at = CASE WHEN :paused THEN coalesce(paused_at, now()) END
+    UPDATE job SET paused_at = CASE WHEN :paused THEN coalesce(paused_at, now()) END, shelf_next = 1
     WHERE job_id = :id AND (paused_at IS NOT NULL) <> :paused RETURNING 1""")
 _JOB = text("SELECT finished_at IS NOT NULL AS has_ended FROM jobs WHERE job_id = :id")
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from db.status.paused import WANTED
+from db.status.paused import FIRST_WANTED
 from worker.ledger.due import FRESH, READABLE
 
 if TYPE_CHECKING:
@@ -51,12 +51,12 @@ _NEXT = text(
                   ({_FRESH} AND priority < :priority ORDER BY priority DESC, turn, unit_id LIMIT :window)
                   LIMIT :window)""",
         readable=READABLE,
-        wanted=WANTED,
+        wanted=FIRST_WANTED,
     )
 )
 _NEW = text(
     _LOOK.format(
-        rows=f"({_FRESH} AND unit_id > :newest ORDER BY unit_id LIMIT :window)", readable=READABLE, wanted=WANTED
+        rows=f"({_FRESH} AND unit_id > :newest ORDER BY unit_id LIMIT :window)", readable=READABLE, wanted=FIRST_WANTED
     )
 )
 

@@ -109,6 +109,14 @@ BROKEN = {
            UPDATE appearance SET trunk_id = (SELECT layer_id FROM t)""",
         r"^\d+ rows of appearance_prediction have a layer that does not belong to that of their face or appearance",
     ),
+    "a shelved unit of a job that is not paused": (
+        """WITH i AS (INSERT INTO job (name, options) VALUES ('late', '{}') RETURNING job_id),
+                u AS (INSERT INTO unit (analysis_id, release_id, ordinal, shelved)
+                      SELECT min(analysis_id), 1, 7, true FROM analysis RETURNING analysis_id)
+           INSERT INTO job_item (job_id, item_no, uri, media_id, analysis_id)
+           SELECT job_id, 1, '', media_id, analysis_id FROM i, u JOIN analysis USING (analysis_id)""",
+        r"^1 units are shelved, and a job that is not paused waits for them",
+    ),
     "a total that is wrong": (
         "UPDATE person_total SET face_count = face_count + 1 WHERE person_id = 1",
         r"^totals of person 1 differ from a recount: stored ",
