@@ -45,7 +45,9 @@ MIGRATIONS = Path(__file__).resolve().parents[1] / "migrations"
 
 LOCK_KEY = 0x6661636574  # "facet"; any number that no other program on the database uses
 LOCK_TIMEOUT = "10s"  # longest wait of a statement for a lock; after it the step is undone and can be repeated
-STATEMENT_TIMEOUT = "30min"  # longest single statement: rewriting the faces of a large archive
+STATEMENT_TIMEOUT = (
+    "30min"  # longest single statement outside of migrations, which may rewrite or index any number of rows
+)
 
 _PGVECTOR = "the extension pgvector on the server: install it, then run 'facet db upgrade' again"
 _EXPECTED = {  # by PostgreSQL's error code
@@ -176,8 +178,9 @@ def _apply(connection: Connection) -> None:
         connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
         connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector WITH SCHEMA public"))
         connection.commit()
-        command.upgrade(alembic_config(connection), "head")
-        connection.commit()
+        with _without_statement_timeout(connection):
+            command.upgrade(alembic_config(connection), "head")
+            connection.commit()
         create_roles(connection)
         create_views(connection)
         connection.commit()
@@ -189,6 +192,17 @@ def _apply(connection: Connection) -> None:
         if expected is None:
             raise
         raise DatabaseUnsuitable(f"{str(err.orig).splitlines()[0]}; expected {expected}") from err
+
+
+@contextmanager
+def _without_statement_timeout(connection: Connection) -> Iterator[None]:
+    """Lift the time limit of statements: an index of a billion rows takes hours. Waiting for locks stays limited."""
+    setting = text("SELECT set_config('statement_timeout', :value, false)")
+    connection.execute(setting, {"value": "0"})
+    connection.commit()
+    yield
+    connection.execute(setting, {"value": STATEMENT_TIMEOUT})
+    connection.commit()
 
 
 def _give_access(connection: Connection) -> None:

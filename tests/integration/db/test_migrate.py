@@ -311,3 +311,47 @@ def test_units_get_the_release_of_their_analysis(empty_url):
         connection.commit()
     engine.dispose()
     assert run(empty_url, "SELECT analysis_id FROM facet.unit ORDER BY 1") == [(1,), (2,)]
+
+
+def test_migrations_may_take_any_time_and_nothing_else(empty_url, monkeypatch):
+    """An index of a large archive takes longer than the limit of a statement; a wait for a lock does not."""
+    limits = {}
+
+    def noting(name, function):
+        def noted(*arguments, **options):
+            first = arguments[0]
+            connection = first.attributes["connection"] if name == "upgrade" else first
+            limits[name] = connection.execute(
+                text("SELECT current_setting('statement_timeout'), current_setting('lock_timeout')")
+            ).one()
+            return function(*arguments, **options)
+
+        return noted
+
+    monkeypatch.setattr(migrate.command, "upgrade", noting("upgrade", command.upgrade))
+    for name in ("create_roles", "create_views", "count_people_if_free", "limit_reader"):
+        monkeypatch.setattr(migrate, name, noting(name, getattr(migrate, name)))
+    migrate.upgrade(empty_url)
+    assert limits.pop("upgrade") == ("0", migrate.LOCK_TIMEOUT)
+    assert set(limits) == {"create_roles", "create_views", "count_people_if_free", "limit_reader"}
+    assert set(limits.values()) == {(migrate.STATEMENT_TIMEOUT, migrate.LOCK_TIMEOUT)}
+
+
+def test_a_slow_statement_outside_of_migrations_is_ended(empty_url, monkeypatch):
+    def slowly(function):
+        def run_slowly(first, *arguments):
+            connection = getattr(first, "attributes", {"connection": first})["connection"]
+            connection.execute(text("SELECT pg_sleep(0.6)"))
+            return function(first, *arguments)
+
+        return run_slowly
+
+    migrate.upgrade(empty_url)
+    run(empty_url, "UPDATE facet.alembic_version SET version_num = '0020'")
+    monkeypatch.setattr(migrate, "STATEMENT_TIMEOUT", "300ms")
+    monkeypatch.setattr(migrate.command, "upgrade", slowly(command.stamp))
+    assert migrate.upgrade(empty_url).is_current, "a migration is not limited"
+    run(empty_url, "UPDATE facet.alembic_version SET version_num = '0020'")
+    monkeypatch.setattr(migrate, "create_views", slowly(migrate.create_views))
+    with pytest.raises(DatabaseUnsuitable, match="statement timeout"):
+        migrate.upgrade(empty_url)
