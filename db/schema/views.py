@@ -21,16 +21,20 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 VIEWS = (
-    "releases", "media", "jobs", "faces", "face_attributes", "appearances", "people", "corrections", "predictions",
-    "release_predictions", "release_changes", "release_drift", "schedules",
+    "releases", "media", "files", "scenes", "jobs", "faces", "face_attributes", "appearances", "people", "corrections",
+    "predictions", "probabilities", "release_predictions", "release_changes", "release_drift", "schedules",
 )  # fmt: skip
 # Parts of the others, which only the program may read.
 INTERNAL_VIEWS = (
     "active_reading", "reading_key", "person_share", "person_vote", "person_recount", "person_reading_recount",
 )  # fmt: skip
-# The functions with which the views decode codes; a role that may read a view has to be allowed to execute them.
-FUNCTIONS = ("decode_landmarks", "decode_logit", "decode_probability", "decode_attributes", "decode_probabilities")
+# The functions with which the views decode codes, and one for users. A reader may execute them.
+FUNCTIONS = (
+    "decode_landmarks", "decode_logit", "decode_probability", "decode_attributes", "decode_probabilities",
+    "schema_version",
+)  # fmt: skip
 REPLACED_TOO_MUCH = "42P16"  # PostgreSQL's code for a view whose columns would be dropped or change their type
+_REVISION = f"SELECT version_num FROM {SCHEMA}.alembic_version"  # noqa: S608 - a constant name
 _SQL_FILE = Path(__file__).with_name("views.sql")
 
 
@@ -62,8 +66,24 @@ def create_views(connection: Connection) -> None:
             raise
         drop_views(connection)
         connection.exec_driver_sql(statements)
+    _create_version(connection)
     connection.exec_driver_sql(f"COMMENT ON SCHEMA {SCHEMA} IS '{fingerprint()}'")
     grant_roles(connection, VIEWS)
+
+
+def _create_version(connection: Connection) -> None:
+    """Create the function that returns the revision of the tables, for programs that query the views.
+
+    Its body is the revision itself: readers may not read the table of Alembic.
+    """
+    revision = connection.execute(text(_REVISION)).scalar_one()
+    connection.exec_driver_sql(
+        f"CREATE OR REPLACE FUNCTION {SCHEMA}.schema_version() RETURNS text "
+        f"LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN '{revision}'"
+    )
+    connection.exec_driver_sql(
+        f"COMMENT ON FUNCTION {SCHEMA}.schema_version() IS 'Revision of the tables, as facet db upgrade prints it.'"
+    )
 
 
 def drop_views(connection: Connection) -> None:

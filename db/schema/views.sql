@@ -203,6 +203,88 @@ COMMENT ON COLUMN facet.media.notes IS
     'Parts of the file that were not analysed, and results that are doubtful; null where there is nothing to note.';
 
 
+-- One row an item of a job: its state is that of its analysis, and an item without one was refused (see jobs).
+CREATE OR REPLACE VIEW facet.files AS
+SELECT
+    i.job_id,
+    i.item_no,
+    i.uri,
+    i.media_id,
+    m.kind,
+    CASE
+        WHEN a.state IS NULL THEN 'rejected'
+        WHEN j.cancelled_at IS NOT NULL AND a.state = 'pending' THEN 'cancelled'
+        ELSE a.state
+    END AS status,
+    CASE WHEN a.state IS NULL THEN coalesce(i.reason, m.reason) ELSE a.reason END AS reason,
+    m.location,
+    EXISTS (
+        SELECT FROM facet.job_item AS o
+        WHERE o.media_id = i.media_id AND o.job_id = i.job_id AND o.item_no < i.item_no
+    ) AS is_duplicate,
+    (
+        SELECT u.last_error
+        FROM facet.unit AS u
+        WHERE u.analysis_id = i.analysis_id AND u.last_error IS NOT NULL
+        ORDER BY u.unit_id DESC
+        LIMIT 1
+    ) AS last_error,
+    j.submitted_at,
+    CASE WHEN a.state IS NULL THEN j.submitted_at ELSE a.finished_at END AS finished_at
+FROM facet.job_item AS i
+JOIN facet.job AS j USING (job_id)
+JOIN facet.media_file AS m ON m.media_id = i.media_id
+LEFT JOIN facet.analysis AS a ON a.analysis_id = i.analysis_id;
+
+COMMENT ON VIEW facet.files IS
+    'A file of a job, at the place where the job found it: of files with the same bytes, each has a row here, and all have one in media.';
+COMMENT ON COLUMN facet.files.job_id IS 'The job.';
+COMMENT ON COLUMN facet.files.item_no IS 'Number of the file in its job.';
+COMMENT ON COLUMN facet.files.uri IS 'Where this job found it; a member of an archive is archive.zip!/member.jpg.';
+COMMENT ON COLUMN facet.files.media_id IS 'The file in media.';
+COMMENT ON COLUMN facet.files.kind IS 'image or video, recognised by content; null when refused before that was known.';
+COMMENT ON COLUMN facet.files.status IS 'Its state in this job: pending, done, rejected, quarantined or cancelled.';
+COMMENT ON COLUMN facet.files.reason IS 'Why it was rejected or quarantined, as code: message.';
+COMMENT ON COLUMN facet.files.location IS
+    'Where it is read now: the place of the latest submission, or the unpacked copy of a member of an archive; null when refused.';
+COMMENT ON COLUMN facet.files.is_duplicate IS 'Whether an earlier file of the same job has the same bytes.';
+COMMENT ON COLUMN facet.files.last_error IS 'Error of its last failed attempt, also where a later one went well; null for none.';
+COMMENT ON COLUMN facet.files.submitted_at IS 'When the job was submitted.';
+COMMENT ON COLUMN facet.files.finished_at IS 'When its analysis ended; null while pending.';
+
+
+-- A cut is the first sampled frame of a new shot. UNION drops a cut at the very beginning.
+CREATE OR REPLACE VIEW facet.scenes AS
+SELECT
+    s.media_id,
+    row_number() OVER (PARTITION BY s.media_id ORDER BY s.start_seconds) AS scene_no,
+    s.start_seconds,
+    coalesce(
+        lead(s.start_seconds) OVER (PARTITION BY s.media_id ORDER BY s.start_seconds), m.duration_seconds
+    ) AS end_seconds
+FROM (
+    SELECT a.media_id, 0::double precision AS start_seconds
+    FROM facet.analysis AS a
+    JOIN facet.release AS r ON r.finder_id = a.finder_id AND r.active
+    WHERE a.is_current
+    UNION
+    SELECT a.media_id, c.at_seconds
+    FROM facet.analysis AS a
+    JOIN facet.release AS r ON r.finder_id = a.finder_id AND r.active
+    JOIN facet.scene_cut AS c ON c.analysis_id = a.analysis_id
+    WHERE a.is_current
+) AS s
+JOIN facet.media_file AS m ON m.media_id = s.media_id AND m.kind = 'video';
+
+COMMENT ON VIEW facet.scenes IS
+    'A shot of a video, from one cut to the next, under the active release; its borders are frames that were analysed.';
+COMMENT ON COLUMN facet.scenes.media_id IS 'The video.';
+COMMENT ON COLUMN facet.scenes.scene_no IS 'Number of the shot in its video, from 1.';
+COMMENT ON COLUMN facet.scenes.start_seconds IS 'Time of its first frame.';
+COMMENT ON COLUMN facet.scenes.end_seconds IS
+    'Time of the first frame of the next shot, or the duration of the video; null where that is not stated.';
+
+
 -- All jobs are counted in one pass over their items, and one job that is asked for by its number from its own. An item
 -- without an analysis was refused by its submission. A file of a cancelled job whose analysis has not ended counts as
 -- cancelled there, also where another job still waits for it. A submission that wrote nothing for an hour counts as
@@ -840,6 +922,27 @@ COMMENT ON COLUMN facet.predictions.probabilities IS 'Probability of each label,
 COMMENT ON COLUMN facet.predictions.attributes IS 'Of a head of several labels (attributes): {name: probability}.';
 COMMENT ON COLUMN facet.predictions.release IS 'The release that made the row.';
 COMMENT ON COLUMN facet.predictions.labels IS 'Array of the head''s labels.';
+
+
+CREATE OR REPLACE VIEW facet.probabilities AS
+SELECT
+    q.face_id,
+    q.head,
+    k.labels[p.place] AS label,
+    p.probability,
+    q.release
+FROM facet.predictions AS q
+JOIN facet.active_reading AS c ON c.task = q.head
+JOIN facet.reading_key AS k ON k.reading_id = c.reading_id
+CROSS JOIN LATERAL unnest(q.probabilities) WITH ORDINALITY AS p (probability, place);
+
+COMMENT ON VIEW facet.probabilities IS 'The probability of one label of one head for one face, under the active release.';
+COMMENT ON COLUMN facet.probabilities.face_id IS 'The face.';
+COMMENT ON COLUMN facet.probabilities.head IS 'Name of the head: age, gender, ethnicity, emotion, emotion7 or attributes.';
+COMMENT ON COLUMN facet.probabilities.label IS 'The label; of age a number of years.';
+COMMENT ON COLUMN facet.probabilities.probability IS
+    '0 to 1; the labels of a head have a sum of 1, except attributes, each of which is a question of its own.';
+COMMENT ON COLUMN facet.probabilities.release IS 'The release that made the row.';
 
 
 -- All releases side by side, the retired ones apart.

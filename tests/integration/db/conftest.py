@@ -25,6 +25,7 @@ from db.schema.tables import (
     PersonEmbedding,
     Release,
     ReleaseReading,
+    SceneCut,
     Unit,
 )
 
@@ -238,6 +239,8 @@ def write_archive(session):
     for ordinal, row in enumerate(APPEARANCES):
         archive.appearance(units[row[0]], ordinal, row)
     first = units[APPEARANCES[0][0]]
+    for at in (0.0, 4.5):
+        archive.add(SceneCut(unit_id=first.unit_id, analysis_id=first.analysis_id, at_seconds=at))
     archive.face(first, None, 0, 3.0, dropped="too_small")
     first.analysis.face_count += 1
     archive.file(EMPTY, "done").notes = ["pages 2 to 3 of 3 were not analysed"]

@@ -43,6 +43,7 @@ SELECT m.uri, e.key AS emotion,
 FROM appearances AS a
 JOIN media AS m USING (media_id)
 CROSS JOIN LATERAL jsonb_each(a.emotions) AS e
+WHERE m.kind = 'video'
 GROUP BY m.uri, e.key
 ORDER BY m.uri, share DESC;
 
