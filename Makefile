@@ -44,16 +44,18 @@ format: setup ## Rewrite the sources in the house format
 docs: setup ## Write docs/commands.md anew from the programs
 	FACET_REWRITE_DOCS=1 $(BIN)/python -m pytest -q tests/unit/house/test_commands_page.py
 
-demo: export FACET_HOME = $(abspath $(DEMO))/home
+# What make prints of these commands can be typed again: they name their home and the program's path.
+demo: FACET = FACET_HOME=$(DEMO)/home $(BIN)/facet
 demo: setup ## Analyse a small public-domain archive in ./demo and query it
 	$(BIN)/python -m worker.cli.demo $(DEMO)
-	$(BIN)/facet analyze $(DEMO)/archive || test $$? -eq 1 # since a damaged image and a text file are rejected
-	$(BIN)/facet sql "SELECT uri, kind, status, reason FROM media ORDER BY uri"
-	$(BIN)/facet sql "SELECT person_id, appearance_count, media_count, age, gender, ethnicity FROM people ORDER BY 1"
-	$(BIN)/facet sql "SELECT uri, start_seconds, end_seconds, person_id, age, gender, emotion \
+	$(FACET) analyze $(DEMO)/archive || test $$? -eq 1 # since a damaged image and a text file are rejected
+	$(FACET) sql "SELECT uri, kind, status, reason FROM media ORDER BY uri"
+	$(FACET) sql "SELECT person_id, appearance_count, media_count, age, gender, ethnicity FROM people ORDER BY 1"
+	$(FACET) sql "SELECT uri, start_seconds, end_seconds, person_id, age, gender, emotion \
 	  FROM appearances JOIN media USING (media_id) WHERE kind = 'video' ORDER BY uri, start_seconds"
-	$(BIN)/facet sheet -o $(DEMO)/contact-sheet.png
+	$(FACET) sheet -o $(DEMO)/contact-sheet.png
 	@echo "Who was found, an image of each appearance: $(DEMO)/contact-sheet.png"
+	@echo "Ask further questions: $(FACET) sql \"SELECT * FROM appearances\""
 
 chaos: setup ## Kill and confuse workers and services a hundred times amid busy users, and compare the rows (15 minutes)
 	$(BIN)/python benchmarks/chaos.py

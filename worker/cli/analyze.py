@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from sqlalchemy.exc import DBAPIError
 
-from worker.cli.output.terminal import JsonFlag, console, echo, print_json, progress_bar, table, utf8_or_none
+from worker.cli.output.terminal import JsonFlag, console, echo, print_json, progress_bar, table, typed, utf8_or_none
 from worker.config import Settings, settings
 from worker.ledger.status.summary import FileFailure, FileNote, Summary, summarise_job
 from worker.storage.home import hold_home
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     from worker.storage.database import Database
 
 SHOWN_FILES = 20
-ALL_FAILURES = "facet sql \"SELECT uri, status, reason FROM media WHERE status <> 'done'\""
-ALL_NOTES = 'facet sql "SELECT uri, notes FROM media WHERE notes IS NOT NULL"'
+FIRST_QUESTION = "SELECT * FROM people"
+ALL_FAILURES = "SELECT uri, status, reason FROM media WHERE status <> 'done'"
+ALL_NOTES = "SELECT uri, notes FROM media WHERE notes IS NOT NULL"
 WAIT_SECONDS = 0.5  # between two looks at units that other workers hold or that wait for another attempt
 
 Paths = Annotated[
@@ -273,7 +274,8 @@ def show(summary: Summary) -> None:
     out.print(table(f"Job {summary.job_id}", ("", "count"), [(name, _count(value)) for name, value in rows]))
     _show_files(out, "Not analysed", ("file", "state", "reason"), summary.failures, ALL_FAILURES)
     _show_files(out, "Analysed in part, or doubtful", ("file", "note"), summary.notes, ALL_NOTES)
-    out.print('Ask: facet sql "SELECT * FROM people"    Look: facet sheet -o faces.png')
+    echo(f"Ask:  {typed('sql', FIRST_QUESTION)}")
+    echo(f"Look: {typed('sheet', '-o', 'faces.png')}")
 
 
 def _show_files(
@@ -284,7 +286,7 @@ def _show_files(
     if shown:
         out.print(table(title, columns, shown, prose=columns[-1:]))
     if len(files) > len(shown):
-        out.print(f"... and {len(files) - len(shown):,} more: {query}")
+        echo(f"... and {len(files) - len(shown):,} more: {typed('sql', query)}")
 
 
 def _count(value: object) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from worker.cli.output.empty import explain_empty
 from worker.cli.output.terminal import console, echo, table, utf8_or_none
 from worker.config import settings
 from worker.errors import FacetError, UsageError
@@ -76,6 +77,7 @@ def sql(
         url = config.reader_database_url or database.url
         with run_query(url, text, timeout_seconds=timeout_seconds) as result:
             _write(result, form, output, spreadsheet=spreadsheet)
+        explain_empty(database, config)
 
 
 def _open_shell(config: Settings, timeout_seconds: float) -> None:
@@ -144,7 +146,9 @@ def sheet(
     with open_database(config) as database, database.sessions.begin() as session:
         tiles = TileReader(session, CropStore(config.crops)).tiles(job_id=job, person_id=person, limit=limit)
     if not tiles:
-        raise UsageError("there is no face to draw; analyse something first, or see `facet people list`")
+        raise UsageError(
+            f"there is no face to draw in {config.home}; analyse something first, or see `facet people list`"
+        )
     try:
         write_png(contact_sheet(tiles, f"Facet: {len(tiles)} appearances"), output)
     except OSError as err:

@@ -6,24 +6,17 @@ import io
 import logging
 import sys
 import traceback
-from typing import TYPE_CHECKING
+from importlib import import_module, metadata
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from sqlalchemy.exc import DBAPIError
+from typer.core import TyperCommand, TyperGroup
 
 from db.errors import DatabaseError
 from models.inference.threads import set_wait_policy
-from worker.cli import analyze, annotate, ask, forget, schedules, search, workers
-from worker.cli.admin import commands as admin
-from worker.cli.admin import releases
-from worker.cli.jobs import commands as jobs
-from worker.cli.jobs import pausing
-from worker.cli.jobs import reprocess as reprocessing
-from worker.cli.people.app import app as people_app
 from worker.errors import FacetError, UsageError
 from worker.masking import MaskingFormatter, masked
-from worker.storage.database import database_failure, is_unreachable
 from worker.visible import visible_lines
 
 if TYPE_CHECKING:
@@ -33,20 +26,136 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
+COMMANDS = {
+    "analyze": (
+        "worker.cli.analyze",
+        "Find, describe and identify every face in media files, on this machine, without a broker.",
+    ),
+    "submit": ("worker.cli.jobs.commands", "Write a job to the ledger and wake the workers (`facet worker`)."),
+    "status": ("worker.cli.jobs.commands", "Show the progress of jobs, slow units and failures."),
+    "cancel": (
+        "worker.cli.jobs.commands",
+        "Stop a job; stored results are kept, and files that another job waits for go on.",
+    ),
+    "reprocess": (
+        "worker.cli.jobs.reprocess",
+        "Fill in what a release lacks, from the cheapest source: stored scores, embeddings, crops or the files.",
+    ),
+    "worker": ("worker.cli.workers", "Work on submitted jobs until stopped; start one per host or GPU."),
+    "beat": (
+        "worker.cli.workers",
+        "Wake workers for units that wait, and schedule upkeep, every half minute; run one per deployment.",
+    ),
+    "flower": ("worker.cli.workers", "Serve Celery's monitoring page (needs the extra called monitor)."),
+    "sql": (
+        "worker.cli.ask",
+        "Run a read-only query over media, jobs, faces, appearances, people, releases and predictions.",
+    ),
+    "sheet": ("worker.cli.ask", "Draw a contact sheet: the best face of each appearance, grouped by person."),
+    "search": (
+        "worker.cli.search",
+        "Find the people and appearances most similar to a face, each with the probability of being the same person.",
+    ),
+    "annotate": (
+        "worker.cli.annotate",
+        "Draw box, person, age, gender and emotion of each appearance on the frames of a video or on an image.",
+    ),
+    "forget": (
+        "worker.cli.forget",
+        "Erase a file or a person from everything that is stored, and print a receipt (JSON).",
+    ),
+    "doctor": (
+        "worker.cli.admin.commands",
+        "Check settings, disk, database, broker, weights and device, and print remedies; exit status 1 on a failure.",
+    ),
+    "jobs": ("worker.cli.jobs.pausing", "Jobs: pause them, let them go on."),
+    "people": ("worker.cli.people.app", "People: list, name and correct the identity clusters of the archive."),
+    "releases": (
+        "worker.cli.admin.releases",
+        "Model releases: register and list them, choose the one that the views show.",
+    ),
+    "schedule": ("worker.cli.schedules", "Schedules: work that comes again, which `facet beat` begins."),
+    "db": ("worker.cli.admin.commands", "The database: upgrade it, check it, print its address."),
+}
+"""Module and summary of each command; a test compares the summaries with the commands' own."""
+GROUPS = {"jobs": "app", "people": "app", "releases": "app", "schedule": "app", "db": "database"}
+"""Names of the Typer objects of commands that have commands of their own."""
+
+
+class Later(TyperCommand):
+    """A command whose module is imported when it is called: the help of the program needs the summary alone."""
+
+    def __init__(self, name: str) -> None:
+        self.module, summary = COMMANDS[name]
+        super().__init__(name=name, callback=None, help=summary)
+
+    def load(self) -> Any:  # typer publishes no type of a command
+        """Import the command."""
+        module = import_module(self.module)
+        if self.name in GROUPS:
+            group = typer.main.get_group(getattr(module, GROUPS[self.name]))
+            group.name = self.name
+            return group
+        commands = typer.Typer()
+        module.add_commands(commands)
+        commands.callback()(_nothing)  # with it, one command is a group, too
+        return typer.main.get_group(commands).commands[str(self.name)]
+
+
+class Commands(TyperGroup):
+    """All commands of the program."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options | {"commands": {name: Later(name) for name in COMMANDS}})
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that the arguments name, and import it."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command.load() if isinstance(command, Later) else command, rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command; typer would end silently when it is interrupted.
+
+        Raises:
+            Interrupted: the user pressed Ctrl-C.
+        """
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as err:
+            raise Interrupted from err
+
+
+class Interrupted(Exception):
+    """The user pressed Ctrl-C."""
+
+
 app = typer.Typer(
     name="facet",
+    cls=Commands,
     help="Find, describe and identify faces in media archives, and query people, ages, genders and emotions in SQL.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (analyze, jobs, reprocessing, workers, ask, search, annotate, forget, admin):
-    group.add_commands(app)
-app.add_typer(pausing.app, name="jobs")
-app.add_typer(people_app, name="people")
-app.add_typer(releases.app, name="releases")
-app.add_typer(schedules.app, name="schedule")
-app.add_typer(admin.database, name="db")
+
+
+def _nothing() -> None:
+    """Do nothing."""
+
+
+def _show_version(wanted: bool) -> None:  # noqa: FBT001 - typer passes it so
+    if wanted:
+        typer.echo(f"facet {metadata.version('facet')}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options of the program itself."""
 
 
 def main() -> None:
@@ -68,14 +177,23 @@ def main() -> None:
     except (FacetError, DatabaseError) as err:
         errors.print(visible_lines(masked(f"facet: {err}")), style="red")
         sys.exit(EXIT_FAILED)
-    except DBAPIError as err:
-        if not is_unreachable(err):
-            raise
-        errors.print(visible_lines(masked(f"facet: {database_failure(err)}")), style="red")
-        sys.exit(EXIT_FAILED)
-    except KeyboardInterrupt:
+    except (Interrupted, KeyboardInterrupt):
         errors.print("facet: interrupted; nothing is lost, run the same command again to go on")
         sys.exit(EXIT_INTERRUPTED)
+    except Exception as err:
+        if (message := _unreachable(err)) is None:
+            raise
+        errors.print(visible_lines(masked(f"facet: {message}")), style="red")
+        sys.exit(EXIT_FAILED)
+
+
+def _unreachable(error: Exception) -> str | None:
+    """Return the message of an error of an unreachable database; None for any other error."""
+    from sqlalchemy.exc import DBAPIError  # a command that failed without a database has no need of it
+
+    from worker.storage.database import database_failure, is_unreachable
+
+    return str(database_failure(error)) if isinstance(error, DBAPIError) and is_unreachable(error) else None
 
 
 def _show_masked(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -48,7 +48,7 @@ def commands(name: str, command: Any) -> Iterator[tuple[str, Any]]:
         yield name, command
         return
     for word, child in command.commands.items():
-        yield from commands(f"{name} {word}", child)
+        yield from commands(f"{name} {word}", child.load() if hasattr(child, "load") else child)
 
 
 def all_commands() -> list[tuple[str, Any]]:

@@ -121,6 +121,7 @@ def test_its_commands_are_commands_of_the_program(words: list[str]) -> None:
     while hasattr(command, "commands"):
         name, *rest = rest
         command = command.commands[name]
+        command = command.load() if hasattr(command, "load") else command
     command.make_context(name, rest)
 
 

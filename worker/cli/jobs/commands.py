@@ -13,7 +13,8 @@ from rich.live import Live
 from rich.text import Text
 
 from worker.cli.analyze import EveryFrame, Fps, KeepDays, Name, Paths, check_paths, job_name, submit_paths
-from worker.cli.output.terminal import JsonFlag, console, echo, print_json, progress_bar, table
+from worker.cli.output.empty import explain_empty
+from worker.cli.output.terminal import JsonFlag, console, echo, print_json, progress_bar, table, typed
 from worker.config import settings
 from worker.errors import RetryableError, UsageError
 from worker.storage.database import Database, open_database
@@ -88,7 +89,7 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command are its argumen
         )
         job_id = submit_paths(config, database, paths, submission)
         open_sources(config).clear()
-        echo(f"job {job_id} submitted; see it with: facet status {job_id} --watch")
+        echo(f"job {job_id} submitted; see it with: {typed('status', str(job_id), '--watch')}")
         wake(wakeups, database, job_id)
         if wait and not watch_job(database, job_id):
             raise typer.Exit(1)
@@ -128,6 +129,7 @@ def status(
             found = read_status(session, job)
             notes = [f"all jobs: {one}" for one in run_health_checks(session)]
             notes += [note for note in (newer_shipped(session),) if note is not None]
+        explain_empty(database, config)
     if job is not None and not found:
         raise UsageError(f"there is no job {job}; see `facet status`")
     if as_json:

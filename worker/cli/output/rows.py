@@ -88,13 +88,13 @@ class Rows:
         if self.title:
             yield Text(self.title, style="italic")
         boxed, opened = (_fit(self._columns, options.max_width - _outside(gap, self._columns)) for gap in (BOXED, OPEN))
-        if boxed is not None:
+        if not self._count:
+            yield Text("(no rows)")
+        elif boxed is not None:
             yield self._grid(Table(header_style="bold"), boxed)
         elif opened is not None:
             plain = Table(header_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
             yield self._grid(plain, opened)
-        elif not self._count:
-            yield Text("(no rows)")
         else:
             yield from self._blocks(console, options.max_width)
 

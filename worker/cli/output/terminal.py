@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import sys
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -84,6 +87,28 @@ def rows_of(title: str, kind: type[DataclassInstance], rows: Sequence[DataclassI
     names = [field.name for field in fields(kind)]
     cells = [[getattr(row, name) for name in names] for row in rows]
     return table(title, [heading(name) for name in names], cells, prose=SENTENCES)
+
+
+def typed(*words: str) -> str:
+    """Return a command as a user can type it here: with its home, and the program's path where the name does not do."""
+    called = Path(sys.argv[0])
+    found = shutil.which("facet")
+    is_found = found is not None and called.exists() and Path(found).samefile(called)
+    program = "facet" if is_found or called.name != "facet" else _below_here(called)
+    home = os.environ.get("FACET_HOME")
+    at_home = [f"FACET_HOME={shlex.quote(_below_here(Path(home)))}"] if home else []
+    return " ".join([*at_home, shlex.quote(program), *map(_quoted, words)])
+
+
+def _below_here(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.absolute().relative_to(here) if path.absolute().is_relative_to(here) else path)
+
+
+def _quoted(word: str) -> str:
+    """Quote a word for a shell, with the quotes that SQL does not use where that is possible."""
+    plain = word == shlex.quote(word)
+    return word if plain else f'"{word}"' if not set(word) & set('"$`\\!') else shlex.quote(word)
 
 
 def progress_bar() -> Progress:

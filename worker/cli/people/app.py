@@ -6,11 +6,15 @@ from typing import Annotated
 
 import typer
 
+from worker.cli.output.empty import explain_empty
 from worker.cli.output.terminal import JsonFlag, print_rows
 from worker.cli.people import corrections, regrouping
 from worker.cli.people.corrections import transaction
+from worker.config import settings
 from worker.errors import UsageError
 from worker.identity.listing import ListedAppearance, ListedPerson, read_appearances, read_people
+from worker.storage.database import open_database
+from worker.storage.home import make_home
 
 app = typer.Typer(help="People: list, name and correct the identity clusters of the archive.", no_args_is_help=True)
 
@@ -21,8 +25,12 @@ def list_people(
     as_json: JsonFlag = False,
 ) -> None:
     """List people, those with the most appearances first."""
-    with transaction() as session:
-        people = read_people(session, limit)
+    config = settings()
+    make_home(config.home)
+    with open_database(config) as database:
+        with database.sessions.begin() as session:
+            people = read_people(session, limit)
+        explain_empty(database, config)
     print_rows("People", ListedPerson, people, as_json=as_json)
 
 

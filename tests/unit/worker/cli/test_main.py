@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from importlib import metadata
 
 import psycopg.errors
 import pytest
@@ -46,3 +47,38 @@ def test_an_unexpected_error_is_not_hidden(monkeypatch):
     monkeypatch.setattr(main, "app", fail)
     with pytest.raises(IntegrityError):
         main.main()
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_the_summary_in_the_help_is_the_command_s_own(name):
+    own = main.Later(name).load().help.split("\n\n")[0]
+    assert main.COMMANDS[name][1] == " ".join(own.split())
+
+
+def test_the_version_is_told(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["facet", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"facet {metadata.version('facet')}\n"
+
+
+def test_ctrl_c_takes_one_line_that_says_what_to_do(monkeypatch, capsys):
+    class Pressed:
+        def load(self):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(main.Later, "load", Pressed.load)
+    monkeypatch.setattr(sys, "argv", ["facet", "status"])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "facet: interrupted; nothing is lost, run the same command again to go on\n"
+
+
+def test_a_mistyped_command_is_answered_with_the_one_that_was_meant(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["facet", "peple"])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 2
+    assert "'people'" in capsys.readouterr().err

@@ -54,6 +54,9 @@ FOLDER = "/srv/archive/2019 estate of the Weber family/negatives"
 NAMES = ("Eileen Collins", "Prof. Dr. Ann-Katrin Freifrau von und zu Guttenberg-Habsburg", "山田 太郎")
 
 
+FakeSessions = SimpleNamespace(begin=nullcontext)
+
+
 def made(kind, *values):
     """Make a value of a dataclass from its fields in order."""
     names = (field.name for field in fields(kind))
@@ -136,7 +139,9 @@ def _people(patch: pytest.MonkeyPatch) -> None:
         )
         for number, name in enumerate((None, *NAMES))
     ]  # fmt: skip
-    patch.setattr(people, "transaction", nullcontext)
+    patch.setattr(people, "make_home", lambda _: None)
+    patch.setattr(people, "open_database", lambda _: nullcontext(SimpleNamespace(sessions=FakeSessions)))
+    patch.setattr(people, "explain_empty", lambda *_: None)
     patch.setattr(people, "read_people", lambda *_: listed)
     people.list_people()
 
