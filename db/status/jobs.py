@@ -38,7 +38,8 @@ ORDER BY state
 """
 
 _PACE = """
-SELECT count(*) AS units, coalesce(sum(frame_count), 0) AS frames, coalesce(sum(face_count), 0) AS faces
+SELECT count(*) AS units, coalesce(sum(frame_count), 0) AS frames, coalesce(sum(face_count), 0) AS faces,
+       coalesce(least(:seconds, greatest(1, extract(epoch FROM now() - min(started_at)))), :seconds)::float8 AS seconds
 FROM unit AS u
 WHERE finished_at > now() - make_interval(secs => :seconds) {of_job}
 """
@@ -117,7 +118,7 @@ class Pace:
     """Units, frames and faces that ended in the last seconds."""
 
     seconds: float
-    """Length of that time."""
+    """Length of that time; less where the first of these units began later."""
     units: int
     frames: int
     faces: int
@@ -206,7 +207,7 @@ def read_pace(session: Session, *, job_id: int | None = None, seconds: float = 6
         seconds: how far to look back.
     """
     row = _ask(session, _PACE, job_id, seconds=seconds)
-    return Pace(seconds=seconds, **row.mappings().one())
+    return Pace(**row.mappings().one())
 
 
 def read_failures(session: Session, *, job_id: int | None = None, limit: int = 20) -> list[FailedFile]:

@@ -133,8 +133,11 @@ def test_an_interrupted_analysis_goes_on_where_it_stopped(facet, shared_data):
     output, _ = first.communicate(timeout=60)
     assert first.returncode == 130, output
     assert "Traceback" not in output
+    assert "stopping" in output
+    assert output.endswith("facet: interrupted; nothing is lost, run the same command again to go on\n")
     assert facet.value("SELECT sum(pending) FROM jobs") > 0
-    facet("analyze", shared_data / "hard_inputs", shared_data / "videos", "--fps", "10", status=1)
+    again = facet("analyze", shared_data / "hard_inputs", shared_data / "videos", "--fps", "10", status=1)
+    assert "files are known or copies of each other; none is analysed twice" in again.stderr
     assert facet.value("SELECT sum(pending) FROM jobs") == 0
     doubled = "SELECT count(*) FROM (SELECT FROM faces GROUP BY media_id, frame_index, face_no HAVING count(*) > 1) d"
     assert facet.value(doubled) == 0

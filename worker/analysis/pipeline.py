@@ -60,6 +60,8 @@ class Totals:
     units: int = 0
     frames: int = 0
     faces: int = 0
+    frames_in_flight: int = 0
+    """Frames that were searched, of units that are not complete yet."""
     stage_seconds: dict[str, float] = field(default_factory=dict)
 
     def add(self, result: UnitResult) -> None:
@@ -108,6 +110,7 @@ class Pipeline:
                 else:
                     self._handle(event)
                 self._hand_over(self._recognizer.finished())
+                self.totals.frames_in_flight = sum(flight.frame_count for flight in self._in_flight.values())
                 on_progress(self.totals)
             if not stop.is_set():
                 self._writer.wait()

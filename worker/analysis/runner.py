@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import time
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -107,9 +108,13 @@ class Worker:
         torch.set_num_threads(max(1, threads // LANES))
 
     def drain(
-        self, stop: StopSignal, on_progress: Callable[[Totals], None] = lambda _: None, seconds: float = math.inf
+        self,
+        stop: StopSignal,
+        on_progress: Callable[[Totals], None] = lambda _: None,
+        seconds: float = math.inf,
+        job_id: int | None = None,
     ) -> None:
-        """Work until no unit is due, ``seconds`` are over or ``stop`` is set.
+        """Work until no unit is due (of the job, if one is given), ``seconds`` are over or ``stop`` is set.
 
         An error counts as an attempt of each unit in flight, since any of them may have caused it. From then on each is
         leased alone, so that the guilty one is found and quarantined.
@@ -119,9 +124,10 @@ class Worker:
         """
         until = time.monotonic() + seconds
         while not stop.is_set():
-            reconcile(self._settings, self._sessions, self._lease())
+            lease = replace(self._lease(), job_id=job_id)
+            reconcile(self._settings, self._sessions, lease)
             try:
-                return self._drain(stop, on_progress, until - time.monotonic())
+                return self._drain(stop, on_progress, until - time.monotonic(), lease)
             except FacetError:
                 raise
             except Exception as err:
@@ -147,7 +153,9 @@ class Worker:
     def _lease(self) -> ledger.Lease:
         return make_lease(self._settings, self._owner, self.ids.release_id)
 
-    def _drain(self, stop: StopSignal, on_progress: Callable[[Totals], None], seconds: float) -> None:
+    def _drain(
+        self, stop: StopSignal, on_progress: Callable[[Totals], None], seconds: float, lease: ledger.Lease
+    ) -> None:
         settings = self._settings
         options = PipelineOptions(
             decoders=settings.decoders,
@@ -163,7 +171,7 @@ class Worker:
             self._trim()
             on_progress(totals)
 
-        with LeaseHolder(self._sessions, self._lease(), seconds, self.unreachable, self._unreturned) as leases:
+        with LeaseHolder(self._sessions, lease, seconds, self.unreachable, self._unreturned) as leases:
             crops = CropStore(settings.crops)
             context = WriterContext(self._sessions, leases, crops, self.ids, self._heads, settings.max_attempts)
             with Writer(context) as writer, Finisher(context) as finisher:

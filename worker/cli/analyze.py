@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
@@ -15,7 +15,15 @@ from sqlalchemy.exc import DBAPIError
 
 from worker.cli.output.terminal import JsonFlag, console, echo, print_json, progress_bar, table, typed, utf8_or_none
 from worker.config import Settings, settings
-from worker.ledger.status.summary import FileFailure, FileNote, Summary, summarise_job
+from worker.ledger.status.summary import (
+    ALL_FAILURES,
+    ALL_NOTES,
+    FIRST_QUESTION,
+    FileFailure,
+    FileNote,
+    Summary,
+    summarise_job,
+)
 from worker.storage.home import hold_home
 from worker.visible import path_text
 
@@ -23,18 +31,16 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from rich.console import Console
-    from rich.progress import Progress
     from sqlalchemy.orm import Session
 
-    from worker.analysis.pipeline import Totals
     from worker.analysis.runner import Worker
-    from worker.ledger.submission.job import Submission
+    from worker.cli.output.job_progress import JobProgress
+    from worker.ledger.submission.job import Submission, SubmitCounts
     from worker.storage.database import Database
 
 SHOWN_FILES = 20
-FIRST_QUESTION = "SELECT * FROM people"
-ALL_FAILURES = "SELECT uri, status, reason FROM media WHERE status <> 'done'"
-ALL_NOTES = "SELECT uri, notes FROM media WHERE notes IS NOT NULL"
+SHOWN_JOBS = 5
+STOPPING = b"\nstopping, which takes some seconds; press Ctrl-C again to end at once\n"
 WAIT_SECONDS = 0.5  # between two looks at units that other workers hold or that wait for another attempt
 
 Paths = Annotated[
@@ -129,6 +135,7 @@ class _JobRequest:
 
 
 def _run(config: Settings, request: _JobRequest, stop: threading.Event) -> Summary:
+    from worker.cli.output.job_progress import JobProgress
     from worker.deployment.exporter import serve_analysis
     from worker.ledger.submission.job import Submission
     from worker.storage.database import open_database
@@ -145,9 +152,15 @@ def _run(config: Settings, request: _JobRequest, stop: threading.Event) -> Summa
             unit_seconds=config.unit_seconds,
             keep_days=request.keep_days,
         )
-        job_id = submit_paths(config, database, request.paths, submission, stop)
+        if stop.is_set():
+            raise KeyboardInterrupt
+        counts = submit_paths(config, database, request.paths, submission, stop)
+        job_id = counts.job_id
+        report_known(counts)
+        _report_others(database, job_id)
         with progress_bar() as bar:
-            _work(worker, database, job_id, stop, bar)
+            progress = JobProgress(database.sessions, job_id, config.unit_seconds, bar)
+            _work(worker, database, job_id, stop, progress)
         with database.sessions.begin() as session:
             _warn_if_hidden(session, worker)
             return summarise_job(session, job_id)
@@ -176,12 +189,11 @@ def _warn_if_hidden(session: Session, worker: Worker) -> None:
 
 def submit_paths(
     config: Settings, database: Database, paths: list[str], submission: Submission, stop: threading.Event | None = None
-) -> int:
-    """Submit the files that the paths name, until the event is set; return the number of the job."""
+) -> SubmitCounts:
+    """Submit the files that the paths name, until the event is set; return the counts of the job."""
     from worker.analysis.runner import decode_limits
     from worker.decode.client import Decoder
     from worker.ingest import IngestOptions, discover
-    from worker.ledger.submission.job import SubmitCounts
     from worker.ledger.submission.prober import FileProber
     from worker.ledger.submission.submit import submit
     from worker.ledger.upkeep.staged_members import open_sources
@@ -197,31 +209,46 @@ def submit_paths(
         sources = open_sources(config, database.sessions)
         prober = FileProber(decoder, sources)
         try:
-            return submit(
-                database.sessions, prober.remember(found), submission, prober, show_count, stopped.is_set
-            ).job_id
+            return submit(database.sessions, prober.remember(found), submission, prober, show_count, stopped.is_set)
         finally:  # copies of members that were refused or not submitted are not needed
             with suppress(DBAPIError), database.sessions.begin() as session:
                 sources.evict_members(session)
 
 
-def _work(worker: Worker, database: Database, job_id: int, stop: threading.Event, bar: Progress) -> None:
+def report_known(counts: SubmitCounts) -> None:
+    """Report on standard error that files were submitted before."""
+    if counts.known:
+        found = counts.files - counts.refused
+        of_all = "all" if counts.known == found else f"{counts.known:,} of"
+        echo(f"{of_all} {found:,} files are known or copies of each other; none is analysed twice", err=True)
+
+
+def _report_others(database: Database, job_id: int) -> None:
+    """Name on standard error the other jobs that have files left, and what to do."""
+    from worker.ledger.status.work import read_other_jobs
+
+    with database.sessions.begin() as session:
+        others = read_other_jobs(session, job_id)
+    for one in others[:SHOWN_JOBS]:
+        cancel = typed("cancel", str(one.job_id))
+        echo(
+            f"job {one.job_id} ({one.name}) has {one.files:,} files left: the command that began it, or a worker, goes "
+            f"on with them; to end it: {cancel}",
+            err=True,
+        )
+    if len(others) > SHOWN_JOBS:
+        echo(f"... and {len(others) - SHOWN_JOBS:,} more jobs: {typed('status')}", err=True)
+
+
+def _work(worker: Worker, database: Database, job_id: int, stop: threading.Event, progress: JobProgress) -> None:
     """Work until this job has no open unit; other workers may take part."""
-    task = bar.add_task("analysing", total=_count_open(database, job_id), facts="")
-    started = time.monotonic()
-
-    def show_progress(totals: Totals) -> None:
-        rate = totals.faces / max(time.monotonic() - started, 1e-6)
-        facts = f"{totals.frames:,} frames  {totals.faces:,} faces  {rate:.0f} faces/s"
-        bar.update(task, completed=totals.units, facts=facts)
-
     while not stop.is_set():
-        worker.drain(stop, show_progress)
+        worker.drain(stop, progress.show, job_id=job_id)
         if stop.is_set() or not _count_open(database, job_id, worker.unreachable.places()):
             break
         stop.wait(WAIT_SECONDS)
     if not stop.is_set():
-        bar.update(task, description="identifying")
+        progress.identifying()
         worker.identifier.finish()
 
 
@@ -242,6 +269,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
+        os.write(2, STOPPING)  # no stream: the signal may have come in the middle of its writing
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -43,6 +43,10 @@ FILE_REACHABLE = """NOT EXISTS (
 READABLE = f"(u.stage = 'finish' OR {FILE_REACHABLE})"
 """Condition on a unit ``u`` of an analysis ``a``; a finish unit needs no file."""
 
+MINE = """(cast(:job_id AS bigint) IS NULL OR EXISTS (
+    SELECT FROM job_item AS mine WHERE mine.analysis_id = u.analysis_id AND mine.job_id = :job_id))"""
+"""Condition on a unit ``u``: its file is of the job ``:job_id``; NULL for all jobs."""
+
 # Each part reads the first rows of its index, however many units are done.
 _COUNT = text(f"""
     SELECT count(*) FROM (

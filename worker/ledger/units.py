@@ -16,8 +16,8 @@ from sqlalchemy import text
 
 from db.status.paused import FIRST_WANTED
 from worker.errors import LeaseLostError, ReleaseRetiredError
-from worker.ledger.due import EXPIRED, FRESH, READABLE, SUSPECT
-from worker.ledger.unreachable.waiting import WindowSearch
+from worker.ledger.due import EXPIRED, FRESH, MINE, READABLE, SUSPECT
+from worker.ledger.unreachable.waiting import Scope, WindowSearch
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
@@ -80,6 +80,8 @@ class Lease:
     """Places that this host cannot read: nothing is leased from there."""
     search: WindowSearch | None = None
     """State of this worker's search among unreachable units; None to search the first window only."""
+    job_id: int | None = None
+    """Only units of this job's files are leased; None for those of all jobs."""
 
 
 # Both statements stop at the first rows of a partial index: fresh units of the release in the order of priority and
@@ -94,7 +96,7 @@ def _lease_statement(due: str) -> TextClause:
         WHERE u.release_id = :release_id AND a.state = 'pending' AND {due} AND EXISTS (
               SELECT FROM release WHERE release_id = :release_id AND retired_at IS NULL)
           AND u.unit_id <> ALL (cast(:held AS bigint[])) AND u.stage = ANY (cast(:stages AS text[]))
-          AND {FIRST_WANTED}
+          AND {FIRST_WANTED} AND {MINE}
         ORDER BY u.priority DESC, u.turn, u.unit_id
         LIMIT :limit FOR UPDATE OF u SKIP LOCKED)
     UPDATE unit u
@@ -143,8 +145,9 @@ def lease_units(
     Units that the worker holds (``held``) are not leased to it again: a unit that was cancelled and submitted again
     would be in flight twice.
     """
-    parameters = {
+    parameters: dict[str, object] = {
         "release_id": lease.release_id,
+        "job_id": lease.job_id,
         "owner": lease.owner,
         "seconds": lease.seconds,
         "limit": 1 if suspects else limit,
@@ -158,9 +161,8 @@ def lease_units(
     elif lease.unreachable:
         statement = _LEASE_FOUND
         search = lease.search or WindowSearch()
-        parameters["found"] = search.find(
-            session, lease.release_id, lease.unreachable, limit=limit, held=held, stages=stages
-        )
+        scope = Scope(lease.release_id, lease.unreachable, lease.job_id)
+        parameters["found"] = search.find(session, scope, limit=limit, held=held, stages=stages)
         if not parameters["found"]:
             return []
     if suspects:

@@ -251,7 +251,7 @@ def test_submission_that_meets_a_deadlock_is_written_once(archive):
             session.execute(text("SELECT FROM media_file WHERE media_id = 1 FOR NO KEY UPDATE"))
 
     def hasten(connection, *facts):
-        connection.exec_driver_sql("SET LOCAL deadlock_timeout = '20ms'")
+        connection.exec_driver_sql("SET LOCAL deadlock_timeout = '1s'")
 
     thread = threading.Thread(target=stranger)
     thread.start()
@@ -330,3 +330,34 @@ def test_waiting_for_a_job_waits_for_its_submission(archive, monkeypatch):
             session.execute(text("UPDATE job SET submission = :end WHERE job_id = :job"), {"end": end, "job": job})
         thread.join(20)
         assert watched == [went_well]
+
+
+def test_a_file_that_was_refused_for_permission_and_is_found_later_has_one_row(archive):
+    (image,) = archive.files(1, 1)
+    first = send(archive, [RefusedFile(image.uri, "no_permission", "this user may not read it")]).job_id
+    second = send(archive, [image]).job_id
+    assert ask(archive, "SELECT uri, status, reason FROM media") == [(image.uri, "pending", None)]
+    work(archive)
+    assert ask(archive, "SELECT uri, status, reason FROM media") == [(image.uri, "done", None)]
+    assert sums(archive, first) == [0, 1, 0, 0, 0]
+    assert sums(archive, second) == [1, 0, 0, 0, 0]
+    with archive.sessions.begin() as session:
+        (failure,) = read_failures(session, job_id=first)
+    assert failure.reason == "no_permission: this user may not read it"
+
+
+def test_a_file_whose_bytes_are_known_takes_over_the_row_of_its_refusal(archive):
+    (image,) = archive.files(1, 1)
+    send(archive, [image])
+    copy = replace(image, uri="/copy", location="/copy")
+    send(archive, [RefusedFile("/copy", "unreadable", "input/output error")])
+    send(archive, [copy])
+    assert ask(archive, "SELECT uri FROM media") == [(image.uri,)]
+    assert ask(archive, "SELECT count(*) FROM job_item WHERE uri = '/copy' AND media_id = 1") == [(2,)]
+
+
+def test_a_refusal_for_the_bytes_keeps_its_row(archive):
+    (image,) = archive.files(1, 1)
+    send(archive, [RefusedFile(image.uri, "not_media", "text")])
+    send(archive, [image])
+    assert ask(archive, "SELECT status FROM media ORDER BY 1") == [("pending",), ("rejected",)]

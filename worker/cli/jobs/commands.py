@@ -12,7 +12,7 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from worker.cli.analyze import EveryFrame, Fps, KeepDays, Name, Paths, check_paths, job_name, submit_paths
+from worker.cli.analyze import EveryFrame, Fps, KeepDays, Name, Paths, check_paths, job_name, report_known, submit_paths
 from worker.cli.output.empty import explain_empty
 from worker.cli.output.terminal import JsonFlag, console, echo, print_json, progress_bar, table, typed
 from worker.config import settings
@@ -87,7 +87,9 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command are its argumen
             unit_seconds=config.unit_seconds,
             keep_days=keep_days,
         )
-        job_id = submit_paths(config, database, paths, submission)
+        counts = submit_paths(config, database, paths, submission)
+        job_id = counts.job_id
+        report_known(counts)
         open_sources(config).clear()
         echo(f"job {job_id} submitted; see it with: {typed('status', str(job_id), '--watch')}")
         wake(wakeups, database, job_id)

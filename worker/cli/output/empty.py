@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from sqlalchemy import text
-
 from worker.cli.output.terminal import echo, typed
+from worker.ledger.status.summary import has_files
 from worker.storage.database import masked_url
 
 if TYPE_CHECKING:
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 def explain_empty(database: Database, config: Settings) -> None:
     """Report on standard error if the archive has no file at all, and how to begin."""
     with database.sessions.begin() as session:
-        is_empty = session.execute(text("SELECT NOT EXISTS (SELECT FROM media_file)")).scalar_one()
+        is_empty = not has_files(session)
     if is_empty:
         place = config.home if config.database_url is None else masked_url(config.database_url)
         echo(f"nothing was analysed in {place} yet; begin with: {typed('analyze', 'FOLDER')}", err=True)

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from worker.cli.output.json_text import to_json
 from worker.cli.output.rows import Rows, heading
@@ -23,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from _typeshed import DataclassInstance
+    from rich.progress import Task
 
 SENTENCES = ("when", "last result", "held reason")  # headings of columns that are never shortened
 PIPED_WIDTH = 200  # columns of a table that goes into a file or a pipe
@@ -111,16 +121,26 @@ def _quoted(word: str) -> str:
     return word if plain else f'"{word}"' if not set(word) & set('"$`\\!') else shlex.quote(word)
 
 
+class RateColumn(ProgressColumn):
+    """The pace of the last half minute."""
+
+    def render(self, task: Task) -> Text:
+        """Return it per second, nothing as long as it is unknown."""
+        return Text("" if task.speed is None else f"{task.speed:,.{int(task.speed < 10)}f}/s")
+
+
 def progress_bar() -> Progress:
     """Return a progress bar on standard error; it draws nothing where that is no terminal."""
     shown = console(stderr=True)
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.completed:,.0f}/{task.total:,.0f} units"),
+        BarColumn(bar_width=20),
+        TaskProgressColumn(),
         TextColumn("{task.fields[facts]}", markup=False),
-        TimeElapsedColumn(),
+        RateColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("left"),
         console=shown,
         disable=not shown.is_terminal,
         transient=True,

@@ -10,6 +10,11 @@ from sqlalchemy import text
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
+# Queries for a user who wants more than a summary shows.
+FIRST_QUESTION = "SELECT * FROM people"
+ALL_FAILURES = "SELECT uri, status, reason FROM media WHERE status <> 'done'"
+ALL_NOTES = "SELECT uri, notes FROM media WHERE notes IS NOT NULL"
+
 SIDECAR = "sidecar:"  # begins the reason of a file that only accompanies another
 
 
@@ -117,6 +122,11 @@ def summarise_job(session: Session, job_id: int) -> Summary:
         sidecars=sum(_is_sidecar(row.reason) for row in failures),
         notes=[FileNote(row.uri, row.note) for row in notes],
     )
+
+
+def has_files(session: Session) -> bool:
+    """Whether any file was ever submitted."""
+    return bool(session.execute(text("SELECT EXISTS (SELECT FROM media_file)")).scalar_one())
 
 
 def count_sidecars(session: Session, job_id: int) -> int:

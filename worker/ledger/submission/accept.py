@@ -6,7 +6,7 @@ or erases files. Rows that have to change are locked first, in the order of ``wo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,10 +17,11 @@ from worker.ingest import FoundFile, RefusedFile
 from worker.ledger import analyses
 from worker.ledger.changed import is_of_the_place, retry_found
 from worker.ledger.locks import lock_analyses, lock_media, lock_units
+from worker.ledger.submission.former_refusals import merge_refusals, read_former_refusals
 from worker.types import TimeRange
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection
 
     from sqlalchemy import Row
     from sqlalchemy.orm import Session
@@ -40,8 +41,9 @@ _CHANGE_MEDIA = text("""
     UPDATE media_file SET location = :location, stamp = :stamp, kind = :kind, reason = :reason
     WHERE media_id = :media_id""")
 _INSERT_MEDIA = text("""
-    INSERT INTO media_file (sha256, uri, location, stamp, kind, format, byte_size, reason)
-    VALUES (:sha256, :uri, :location, :stamp, :kind, :format, :size, :reason) RETURNING media_id""")
+    INSERT INTO media_file (sha256, uri, location, stamp, kind, format, byte_size, reason,
+                            duration_seconds)
+    VALUES (:sha256, :uri, :location, :stamp, :kind, :format, :size, :reason, :duration) RETURNING media_id""")
 
 # By the hash of the address, which may be longer than an index takes.
 _KNOWN_REFUSALS = text("""
@@ -80,11 +82,21 @@ _INSERT_ITEM = text("""
     INSERT INTO job_item (job_id, item_no, uri, media_id, analysis_id, reason)
     VALUES (:job_id, :item_no, :uri, :media_id, :analysis_id, :reason)""")
 
-Plans = Mapping[str, list[TimeRange] | MediaError]
-"""By hash, the ranges of new videos, or the reason why they are refused."""
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a file is cut."""
+
+    ranges: Sequence[TimeRange]
+    duration_seconds: float | None = None
+    """As the container states it."""
+
+
+Plans = Mapping[str, Plan | MediaError]
+"""By hash, the plans of new videos, or the reason why they are refused."""
 _Ends = tuple[int | None, int | None, str | None]
 """Of an item: its file, its analysis, and the reason if it has none."""
-WHOLE = [TimeRange()]
+WHOLE = Plan([TimeRange()])
 """The range of an image, and of a file that could not be opened now: a worker tries it."""
 
 
@@ -93,7 +105,7 @@ class _File:
     """A file of the batch with the media row and the analysis that it joins."""
 
     item: FoundFile
-    plan: list[TimeRange] | MediaError
+    plan: Plan | MediaError
     """Its ranges, or the reason why it cannot be opened."""
     media_id: int | None = None
     is_sealed: bool = False
@@ -120,7 +132,8 @@ def write_batch(session: Session, batch: Sequence[FoundFile | RefusedFile], plan
     """
     found = {item.sha256: item for item in batch if isinstance(item, FoundFile)}
     files = {key: _File(item, plans.get(key, WHOLE)) for key, item in found.items()}
-    files = _join_media(session, files)
+    former = read_former_refusals(session, [item.uri for item in batch if isinstance(item, FoundFile)])
+    files = _join_media(session, files, former)
     files = _join_analyses(session, files, writing)
     refusals = _known_refusals(session, [item for item in batch if isinstance(item, RefusedFile)])
     items = []
@@ -134,15 +147,18 @@ def write_batch(session: Session, batch: Sequence[FoundFile | RefusedFile], plan
         items.append(_item(writing, item.uri, ends))
     if items:
         session.execute(_INSERT_ITEM, items)
+    media = {item.uri: files[item.sha256].media_id for item in batch if isinstance(item, FoundFile)}
+    merge_refusals(session, former, {uri: media_id for uri, media_id in media.items() if media_id is not None})
 
 
-def _join_media(session: Session, files: Mapping[str, _File]) -> dict[str, _File]:
-    """Find known files; of one that moved the new place is written."""
+def _join_media(session: Session, files: Mapping[str, _File], former: Collection[int]) -> dict[str, _File]:
+    """Find known files; of one that moved the new place is written. Lock these, and rows of former refusals."""
     rows = session.execute(_KNOWN_MEDIA, {"hashes": list(files)}).all()
     joined = {row.sha256: replace(files[row.sha256], media_id=row.media_id, is_sealed=row.is_sealed) for row in rows}
     changes = {int(row.media_id): new for row in rows if (new := _change(joined[row.sha256], row)) is not None}
+    if changes or former:
+        lock_media(session, [*changes, *former])
     if changes:
-        lock_media(session, changes)
         session.execute(_CHANGE_MEDIA, [{"media_id": media_id} | new for media_id, new in changes.items()])
     return {**files, **joined}
 
@@ -227,7 +243,7 @@ def _write_found(session: Session, file: _File, writing: Writing) -> _File:
         writing.counts.known += not requeued
         return replace(file, is_waiting=False, is_ended=False)  # a second time in this batch, it is done already
     analysis_id = _insert_analysis(session, file, writing)
-    if isinstance(file.plan, list) and not file.is_sealed:
+    if isinstance(file.plan, Plan) and not file.is_sealed:
         writing.counts.units += _insert_units(session, analysis_id, file, writing)
     return replace(file, analysis_id=analysis_id)
 
@@ -243,6 +259,7 @@ def _insert_media(session: Session, file: _File) -> int:
         "format": item.format,
         "size": item.byte_size,
         "reason": file.refusal,
+        "duration": file.plan.duration_seconds if isinstance(file.plan, Plan) else None,
     }
     return int(session.execute(_INSERT_MEDIA, values).scalar_one())
 
@@ -276,7 +293,7 @@ def _join(session: Session, analysis_id: int, file: _File, writing: Writing) -> 
 
 
 def _insert_units(session: Session, analysis_id: int, file: _File, writing: Writing) -> int:
-    ranges = file.plan if isinstance(file.plan, list) else []
+    ranges = file.plan.ranges if isinstance(file.plan, Plan) else ()
     values = {
         "id": analysis_id,
         "release_id": writing.submission.release.release_id,

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from worker.errors import FacetError, MediaError, MediaRejected, UsageError
 from worker.ingest import FoundFile, RangeOptions, RefusedFile, plan_ranges
-from worker.ledger.submission.accept import WHOLE, write_batch
+from worker.ledger.submission.accept import WHOLE, Plan, write_batch
 from worker.ledger.submission.job import SubmitCounts, Writing
 from worker.storage.transactions import run_transaction
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from worker.ledger.submission.accept import Plans
     from worker.ledger.submission.job import Submission
-    from worker.types import Prober, TimeRange
+    from worker.types import Prober
 
 logger = logging.getLogger(__name__)
 
@@ -150,7 +150,7 @@ def _plan(sessions: sessionmaker[Session], found: list[FoundFile], submission: S
     return {key: _ranges(item, submission, decoder) for key, item in videos.items() if key not in known}
 
 
-def _ranges(item: FoundFile, submission: Submission, decoder: Prober) -> list[TimeRange] | MediaRejected:
+def _ranges(item: FoundFile, submission: Submission, decoder: Prober) -> Plan | MediaRejected:
     """Cut a video into ranges; if this host cannot open it now, it is one range, and a worker tries it."""
     try:
         info = decoder.probe(str(item.location), item.kind)
@@ -165,4 +165,4 @@ def _ranges(item: FoundFile, submission: Submission, decoder: Prober) -> list[Ti
         byte_size=item.byte_size,
         frames_per_second=submission.frames_per_second,
     )
-    return plan_ranges(info, options)
+    return Plan(plan_ranges(info, options), info.duration_seconds)

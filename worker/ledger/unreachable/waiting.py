@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from db.status.paused import FIRST_WANTED
-from worker.ledger.due import FRESH, READABLE
+from worker.ledger.due import FRESH, MINE, READABLE
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -37,7 +37,7 @@ _LOOK = """
     WITH window_rows AS MATERIALIZED ({rows})
     SELECT u.unit_id, u.priority, u.turn,
            a.state = 'pending' AND u.unit_id <> ALL (cast(:held AS bigint[]))
-           AND u.stage = ANY (cast(:stages AS text[])) AND {readable} AND {wanted} AS is_here
+           AND u.stage = ANY (cast(:stages AS text[])) AND {readable} AND {wanted} AND {mine} AS is_here
     FROM window_rows AS u JOIN analysis AS a USING (analysis_id)"""
 _FRESH = f"""SELECT unit_id, analysis_id, priority, turn, stage FROM unit AS u
              WHERE release_id = :release_id AND {FRESH}"""  # noqa: S608 - a constant
@@ -52,13 +52,28 @@ _NEXT = text(
                   LIMIT :window)""",
         readable=READABLE,
         wanted=FIRST_WANTED,
+        mine=MINE,
     )
 )
 _NEW = text(
     _LOOK.format(
-        rows=f"({_FRESH} AND unit_id > :newest ORDER BY unit_id LIMIT :window)", readable=READABLE, wanted=FIRST_WANTED
+        rows=f"({_FRESH} AND unit_id > :newest ORDER BY unit_id LIMIT :window)",
+        readable=READABLE,
+        wanted=FIRST_WANTED,
+        mine=MINE,
     )
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """The units among which is searched."""
+
+    release_id: int
+    unreachable: tuple[str, ...]
+    """Places that this host cannot read."""
+    job_id: int | None = None
+    """Only units of this job's files; None for all jobs."""
 
 
 @dataclass(slots=True)
@@ -79,8 +94,7 @@ class WindowSearch:
     def find(
         self,
         session: Session,
-        release_id: int,
-        unreachable: Collection[str],
+        scope: Scope,
         *,
         limit: int,
         held: Collection[int],
@@ -90,15 +104,18 @@ class WindowSearch:
 
         Args:
             session: of the transaction that leases them.
-            release_id: of the worker.
-            unreachable: places that this host cannot read.
+            scope: release, job, and unreachable places.
             limit: maximum number of units.
             held: units that the worker holds.
             stages: of the units to find.
         """
-        facts = {"release_id": release_id, "unreachable": list(unreachable), "held": list(held), "stages": list(stages)}
-        facts |= {"window": WINDOW}
-        self._begin(session, frozenset(unreachable))
+        facts: dict[str, object] = {
+            "release_id": scope.release_id,
+            "job_id": scope.job_id,
+            "unreachable": list(scope.unreachable),
+        }
+        facts |= {"held": list(held), "stages": list(stages), "window": WINDOW}
+        self._begin(session, frozenset(scope.unreachable))
         self._before = self._after
         found = self._newer(session, facts)[:limit]
         self.has_ended = self._after == END
