@@ -28,54 +28,54 @@ EXIT_INTERRUPTED = 130
 
 COMMANDS = {
     "analyze": (
-        "worker.cli.analyze",
+        ".analyze",
         "Find, describe and identify every face in media files, on this machine, without a broker.",
     ),
-    "submit": ("worker.cli.jobs.commands", "Write a job to the ledger and wake the workers (`facet worker`)."),
-    "status": ("worker.cli.jobs.commands", "Show the progress of jobs, slow units and failures."),
+    "submit": (".jobs.commands", "Write a job to the ledger and wake the workers (`facet worker`)."),
+    "status": (".jobs.commands", "Show the progress of jobs, slow units and failures."),
     "cancel": (
-        "worker.cli.jobs.commands",
+        ".jobs.commands",
         "Stop a job; stored results are kept, and files that another job waits for go on.",
     ),
     "reprocess": (
-        "worker.cli.jobs.reprocess",
+        ".jobs.reprocess",
         "Fill in what a release lacks, from the cheapest source: stored scores, embeddings, crops or the files.",
     ),
-    "worker": ("worker.cli.workers", "Work on submitted jobs until stopped; start one per host or GPU."),
+    "worker": (".workers", "Work on submitted jobs until stopped; start one per host or GPU."),
     "beat": (
-        "worker.cli.workers",
+        ".workers",
         "Wake workers for units that wait, and schedule upkeep, every half minute; run one per deployment.",
     ),
-    "flower": ("worker.cli.workers", "Serve Celery's monitoring page (needs the extra called monitor)."),
+    "flower": (".workers", "Serve Celery's monitoring page (needs the extra called monitor)."),
     "sql": (
-        "worker.cli.ask",
+        ".ask",
         "Run a read-only query over media, jobs, faces, appearances, people, releases and predictions.",
     ),
-    "sheet": ("worker.cli.ask", "Draw a contact sheet: the best face of each appearance, grouped by person."),
+    "sheet": (".ask", "Draw a contact sheet: the best face of each appearance, grouped by person."),
     "search": (
-        "worker.cli.search",
+        ".search",
         "Find the people and appearances most similar to a face, each with the probability of being the same person.",
     ),
     "annotate": (
-        "worker.cli.annotate",
+        ".annotate",
         "Draw box, person, age, gender and emotion of each appearance on the frames of a video or on an image.",
     ),
     "forget": (
-        "worker.cli.forget",
+        ".forget",
         "Erase a file or a person from everything that is stored, and print a receipt (JSON).",
     ),
     "doctor": (
-        "worker.cli.admin.commands",
+        ".admin.commands",
         "Check settings, disk, database, broker, weights and device, and print remedies; exit status 1 on a failure.",
     ),
-    "jobs": ("worker.cli.jobs.pausing", "Jobs: pause them, let them go on."),
-    "people": ("worker.cli.people.app", "People: list, name and correct the identity clusters of the archive."),
+    "jobs": (".jobs.pausing", "Jobs: pause them, let them go on."),
+    "people": (".people.app", "People: list, name and correct the identity clusters of the archive."),
     "releases": (
-        "worker.cli.admin.releases",
+        ".admin.releases",
         "Model releases: register and list them, choose the one that the views show.",
     ),
-    "schedule": ("worker.cli.schedules", "Schedules: work that comes again, which `facet beat` begins."),
-    "db": ("worker.cli.admin.commands", "The database: upgrade it, check it, print its address."),
+    "schedule": (".schedules", "Schedules: work that comes again, which `facet beat` begins."),
+    "db": (".admin.commands", "The database: upgrade it, check it, print its address."),
 }
 """Module and summary of each command; a test compares the summaries with the commands' own."""
 GROUPS = {"jobs": "app", "people": "app", "releases": "app", "schedule": "app", "db": "database"}
@@ -91,7 +91,7 @@ class Later(TyperCommand):
 
     def load(self) -> Any:  # typer publishes no type of a command
         """Import the command."""
-        module = import_module(self.module)
+        module = import_module(self.module, __package__)
         if self.name in GROUPS:
             group = typer.main.get_group(getattr(module, GROUPS[self.name]))
             group.name = self.name
