@@ -33,7 +33,7 @@ def read_former_refusals(session: Session, uris: Sequence[str]) -> dict[int, str
 
 
 def merge_refusals(session: Session, former: Mapping[int, str], found: Mapping[str, int]) -> None:
-    """Let items of refused rows point to the rows of the found files, and delete the refused rows.
+    """Point the items of refused rows to the rows of the found files, and delete the refused rows.
 
     Args:
         session: an open session that has locked the refused rows.
