@@ -36,6 +36,38 @@ class KeyFrame:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MediaTags:
+    """The metadata of a file: what cameras and people wrote into it. None where it does not state a value."""
+
+    taken_at: str | None = None
+    """Time by the clock of the camera, ISO 8601 without a zone; midnight where a date alone is stated."""
+    utc_offset: str | None = None
+    """Zone of that time, such as +02:00."""
+    camera: str | None = None
+    """Maker and model."""
+    latitude: float | None = None
+    """Degrees, north positive."""
+    longitude: float | None = None
+    """Degrees, east positive."""
+    title: str | None = None
+    description: str | None = None
+    creator: str | None = None
+    copyright: str | None = None
+    keywords: tuple[str, ...] = ()
+
+    def more(self) -> dict[str, str | list[str]]:
+        """Return the values that have no column of their own."""
+        texts = {
+            "utc_offset": self.utc_offset,
+            "description": self.description,
+            "creator": self.creator,
+            "copyright": self.copyright,
+        }
+        stated: dict[str, str | list[str]] = {name: value for name, value in texts.items() if value is not None}
+        return stated | ({"keywords": list(self.keywords)} if self.keywords else {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MediaInfo:
     """The description of a file, as it states it when it is opened."""
 
@@ -54,6 +86,7 @@ class MediaInfo:
     """A selection, ascending; known like the count."""
     is_seekable: bool = True
     """False for a video that has to be decoded from its start for any range."""
+    tags: MediaTags = MediaTags()
 
 
 class Prober(Protocol):

@@ -15,6 +15,7 @@ from typing import Literal, get_args
 
 from sqlalchemy import (
     CheckConstraint,
+    DateTime,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
@@ -93,6 +94,13 @@ class MediaFile(Base):
     submitted_at: Mapped[Created]
     # A person in it was erased: the rows of the others stay, and the file is never analysed again.
     sealed_at: Mapped[datetime | None]
+    # Metadata of the file, as its first analysis found it; tags holds the rest, and is null before.
+    taken_at: Mapped[datetime | None] = mapped_column(DateTime(timezone=False))  # by the clock of the camera
+    camera: Mapped[str | None]
+    latitude: Mapped[float | None]
+    longitude: Mapped[float | None]
+    title: Mapped[str | None]
+    tags: Mapped[Json | None]
 
     analyses: Mapped[list["Analysis"]] = relationship(back_populates="media", passive_deletes=True)
 

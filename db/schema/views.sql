@@ -165,7 +165,13 @@ SELECT
             WHERE u.analysis_id = a.analysis_id
             GROUP BY n.note
         ) AS noted
-    ) AS notes
+    ) AS notes,
+    m.taken_at,
+    m.camera,
+    m.latitude,
+    m.longitude,
+    m.title,
+    m.tags
 FROM facet.media_file AS m
 LEFT JOIN facet.analysis AS a ON a.analysis_id = (
     SELECT b.analysis_id
@@ -201,6 +207,14 @@ COMMENT ON COLUMN facet.media.sample_interval_seconds IS
     'Seconds between two analysed frames; null for an image and where every frame is analysed.';
 COMMENT ON COLUMN facet.media.notes IS
     'Parts of the file that were not analysed, and results that are doubtful; null where there is nothing to note.';
+COMMENT ON COLUMN facet.media.taken_at IS
+    'When it was taken, by the clock of the camera; of a video without a zone in UTC. From EXIF, XMP, IPTC or the container.';
+COMMENT ON COLUMN facet.media.camera IS 'Maker and model of the camera.';
+COMMENT ON COLUMN facet.media.latitude IS 'Where it was taken: degrees, north positive.';
+COMMENT ON COLUMN facet.media.longitude IS 'Where it was taken: degrees, east positive.';
+COMMENT ON COLUMN facet.media.title IS 'Title that the file states.';
+COMMENT ON COLUMN facet.media.tags IS
+    'What else it states: utc_offset, description, creator, copyright, keywords; null where no analysis has read it.';
 
 
 -- One row an item of a job: its state is that of its analysis, and an item without one was refused (see jobs).

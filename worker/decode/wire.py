@@ -10,11 +10,12 @@ import json
 import math
 import struct
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from enum import Enum
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-from worker.types import DecodedFrame, DecodeLimits, DecodeRequest, KeyFrame, MediaInfo
+from worker.types import DecodedFrame, DecodeLimits, DecodeRequest, KeyFrame, MediaInfo, MediaTags
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +27,8 @@ MAX_META_BYTES = 1 << 20  # of the JSON part of a message
 
 MAX_TEXT_CHARACTERS = 500  # of a reason
 MAX_NOTES = 20  # of one request
+MAX_KEYWORDS = 50  # of one file
+TEXT_TAGS = ("utc_offset", "camera", "title", "description", "creator", "copyright")
 # Pixels of a side and frames of a file: larger numbers are refused, and do not fit the columns of the database.
 MAX_SIDE_PIXELS, MAX_FRAMES = 1 << 20, 1 << 31
 
@@ -114,6 +117,7 @@ def info_from_meta(meta: Mapping[str, Any]) -> tuple[MediaInfo, str]:
         frame_count=None if described.frame_count is None else min(max(int(described.frame_count), 0), MAX_FRAMES),
         key_frames=_key_frames(meta["info"].get("key_frames", ())),
         is_seekable=bool(described.is_seekable),
+        tags=_tags(meta["info"].get("tags") or {}),
     )
     if info.kind not in {"image", "video"} or not (
         0 < info.width < MAX_SIDE_PIXELS and 0 < info.height < MAX_SIDE_PIXELS
@@ -139,6 +143,25 @@ def _key_frames(listed: Sequence[Mapping[str, Any]]) -> tuple[KeyFrame, ...]:
     if not ascending or not all(math.isfinite(one.at_seconds) and 0 <= one.number < MAX_FRAMES for one in frames):
         raise ValueError("key frames that do not ascend")
     return tuple(frames)
+
+
+def _tags(found: Mapping[str, Any]) -> MediaTags:
+    """Return metadata that the database can hold.
+
+    Raises:
+        KeyError, TypeError, ValueError: the child sent something else.
+    """
+    texts = {name: plain_text(found.get(name) or "").strip() or None for name in TEXT_TAGS}
+    taken_at = found.get("taken_at")
+    latitude, longitude = _finite(found.get("latitude")), _finite(found.get("longitude"))
+    is_place = latitude is not None and longitude is not None and abs(latitude) <= 90 and abs(longitude) <= 180
+    return MediaTags(
+        taken_at=None if taken_at is None else datetime.fromisoformat(taken_at).replace(tzinfo=None).isoformat(),
+        latitude=latitude if is_place else None,
+        longitude=longitude if is_place else None,
+        keywords=tuple(plain_text(word) for word in list(found.get("keywords") or ())[:MAX_KEYWORDS]),
+        **texts,
+    )
 
 
 def _finite(value: float | None) -> float | None:

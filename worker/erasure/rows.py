@@ -66,7 +66,9 @@ _DELETES: Mapping[str, str] = {
 }
 
 _SEAL = (
-    "UPDATE media_file SET sealed_at = coalesce(sealed_at, now()) FROM target_sealed WHERE media_id = id",
+    # Title and tags may name the person.
+    """UPDATE media_file SET sealed_at = coalesce(sealed_at, now()), title = NULL, tags = '{}'
+       FROM target_sealed WHERE media_id = id""",
     """UPDATE analysis SET state = CASE state WHEN 'pending' THEN 'rejected' ELSE state END, reason = :reason,
            finished_at = coalesce(finished_at, now()), frame_count = 0, face_count = 0
        FROM target_analysis WHERE analysis_id = id""",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from zlib import crc32
 
 import numpy as np
@@ -114,6 +115,8 @@ class Archive:
         media = MediaFile(
             uri=uri, sha256=f"{self.items:064x}", location=uri, kind="image" if uri.endswith("jpg") else "video"
         )
+        if media.kind == "image":
+            media.taken_at, media.camera, media.tags = datetime(1975, 5, 3, 14), "Leica M4", {"creator": "Eve"}  # noqa: DTZ001
         finished = None if state == "pending" else text("now()")
         analysis = Analysis(
             media=media,

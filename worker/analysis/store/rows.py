@@ -45,19 +45,29 @@ def _note(result: UnitResult) -> str | None:
 
 
 def _store_info(session: Session, result: UnitResult) -> None:
-    """Store format, size and length of the file; the length stays empty where the container does not state it."""
+    """Store format, size, length and metadata of the file, once; a later analysis adds metadata that none has read."""
     info = result.info
     if info is None:
         return
-    statement = text("""UPDATE media_file SET format = :format, width = :width, height = :height,
-                        duration_seconds = :duration, frames_per_second = :fps
-                        WHERE media_id = :media_id AND width IS NULL""")
+    statement = text("""UPDATE media_file SET format = :format, width = coalesce(width, :width),
+                        height = coalesce(height, :height), duration_seconds = coalesce(duration_seconds, :duration),
+                        frames_per_second = coalesce(frames_per_second, :fps), taken_at = :taken_at,
+                        camera = :camera, latitude = :latitude, longitude = :longitude, title = :title,
+                        tags = cast(:tags AS jsonb)
+                        WHERE media_id = :media_id AND (width IS NULL OR tags IS NULL)""")
+    tags = info.tags
     parameters = {
         "format": info.format,
         "width": info.width,
         "height": info.height,
         "duration": info.duration_seconds,
         "fps": info.frames_per_second,
+        "taken_at": tags.taken_at,
+        "camera": tags.camera,
+        "latitude": tags.latitude,
+        "longitude": tags.longitude,
+        "title": tags.title,
+        "tags": json.dumps(tags.more()),
         "media_id": result.unit.media_id,
     }
     session.execute(statement, parameters)

@@ -34,6 +34,10 @@ def test_a_person_goes_and_the_others_of_the_files_stay(house, eraser, people, c
             )
         ),
     }
+    named = (
+        "UPDATE media_file SET title = 'Ada', tags = jsonb_build_object('creator', 'Ada') WHERE media_id = ANY(:files)"
+    )
+    session.execute(text(named), {"files": list(files)})
     before, strips = house.everything(), house.strips()
     session.commit()
 

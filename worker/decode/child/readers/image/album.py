@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from worker.decode.child.readers.sampling import SampledFrame
 from worker.errors import MediaRejected
-from worker.types import MediaInfo
+from worker.types import MediaInfo, MediaTags
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -51,6 +51,7 @@ class Album:
     """Parts of the file that are not read; grows while pages are read."""
     opened: Sequence[BinaryIO | Image] = field(default=(), repr=False)
     """Closed with the album."""
+    tags: MediaTags = field(default_factory=MediaTags)
 
     @property
     def engine(self) -> str:
@@ -78,7 +79,7 @@ class Album:
     def info(self) -> MediaInfo:
         """Description of the first page."""
         width, height = self.pages[0].size
-        return MediaInfo(kind="image", format=self.format, width=width, height=height)
+        return MediaInfo(kind="image", format=self.format, width=width, height=height, tags=self.tags)
 
     def frames(self, _request: DecodeRequest) -> Iterator[SampledFrame]:
         """Yield every page, whatever the sampling.

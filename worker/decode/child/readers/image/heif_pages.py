@@ -12,6 +12,7 @@ from PIL import Image
 from worker.decode.child.readers.image.album import Album
 from worker.decode.child.readers.image.colour import to_rgb
 from worker.decode.child.readers.image.guarded import guarded
+from worker.decode.child.readers.image.image_tags import read_image_tags
 from worker.errors import MediaRejected
 
 if TYPE_CHECKING:
@@ -72,4 +73,5 @@ def open_album(image: Image.Image, limits: DecodeLimits, file: BinaryIO) -> Albu
     for number in [first, *(number for number in range(count) if number != first)]:
         guarded(partial(image.seek, number))
         pages.append(HeifPage(image, number, image.size, primary, is_primary=number == first))
-    return Album("heic", pages, limits, [], (image, file))
+    guarded(partial(image.seek, first))
+    return Album("heic", pages, limits, [], (image, file), read_image_tags(image))

@@ -17,6 +17,7 @@ from worker.decode.child.readers.image import heif_pages, psd
 from worker.decode.child.readers.image.album import Album, check_size
 from worker.decode.child.readers.image.colour import to_rgb
 from worker.decode.child.readers.image.guarded import DECODER_ERRORS, UNSUPPORTED_TEXT, guarded
+from worker.decode.child.readers.image.image_tags import read_image_tags
 from worker.decode.child.readers.image.psd_page import PsdPage
 from worker.decode.child.readers.image.tiff import pages as tiff_pages
 from worker.decode.child.readers.image.tiff import tiff
@@ -105,7 +106,8 @@ class ImageReader:
         check_size((width, height), self._limits)
         if swaps_sides(self._orientation):
             width, height = height, width
-        return MediaInfo(kind="image", format=_format(self.image), width=width, height=height)
+        tags = read_image_tags(self.image)
+        return MediaInfo(kind="image", format=_format(self.image), width=width, height=height, tags=tags)
 
     @property
     def engine(self) -> str:

@@ -23,6 +23,7 @@ from worker.decode.child.readers.video.container import (
 from worker.decode.child.readers.video.decord_reader import DecordFailed, DecordReader
 from worker.decode.child.readers.video.encryption import is_encrypted
 from worker.decode.child.readers.video.scan import BROADCASTS, MAX_PAUSE_SECONDS, Scan, scan
+from worker.decode.child.readers.video.video_tags import read_video_tags
 from worker.decode.wire import MAX_KEY_FRAMES
 from worker.errors import MediaRejected
 from worker.types import MediaInfo
@@ -210,4 +211,5 @@ class Video:
             height=height,
             duration_seconds=duration_seconds(container, stream),
             frames_per_second=frames_per_second(stream),
+            tags=read_video_tags(container, stream),
         )

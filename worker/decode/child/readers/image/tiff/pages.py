@@ -15,12 +15,14 @@ from worker.decode import opened
 from worker.decode.child.readers.image.album import Album
 from worker.decode.child.readers.image.colour import to_rgb
 from worker.decode.child.readers.image.guarded import guarded
+from worker.decode.child.readers.image.image_tags import read_image_tags
 from worker.decode.child.readers.image.samples import to_pixels
 from worker.decode.child.readers.image.tiff import tiff
 from worker.decode.child.readers.image.tiff.raw import RAW_ADVICE, is_raw
 from worker.decode.child.readers.image.tiff.stored_samples import Layout, breaks_off, read_samples
 from worker.decode.child.readers.orientation import UPRIGHT, swaps_sides, upright
 from worker.errors import MediaRejected
+from worker.types import MediaTags
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -133,7 +135,8 @@ def open_album(file: BinaryIO, location: str, limits: DecodeLimits) -> Album:
         notes.append(f"images inside other pages were not analysed: {hidden}")
     pillow, own = (None, None) if structure.is_big and structure.order == ">" else _opened(location)
     pages = [TiffPage(file, pillow, one) for one in directories]
-    return Album("tiff", pages, limits, notes, (file, *(one for one in (pillow, own) if one)))
+    tags = MediaTags() if pillow is None else read_image_tags(pillow)
+    return Album("tiff", pages, limits, notes, (file, *(one for one in (pillow, own) if one)), tags)
 
 
 def _opened(location: str) -> tuple[Image.Image, BinaryIO] | tuple[None, None]:
