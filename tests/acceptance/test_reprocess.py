@@ -1,9 +1,8 @@
-"""``facet reprocess`` as a user runs it: without a broker, and with workers of which one is killed."""
+"""``facet reprocess`` as a user runs it without a broker; with workers, test_story.py runs it."""
 
 from __future__ import annotations
 
 import json
-import signal
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -74,43 +73,3 @@ def test_a_release_is_filled_in_and_switched_without_a_broker(facet, photos, ret
     changed = facet.rows("SELECT face_id, gender_confidence FROM faces WHERE gender IS NOT NULL ORDER BY 1")
     assert [row["face_id"] for row in changed] == [row["face_id"] for row in labels]
     assert all(new["gender_confidence"] < old["gender_confidence"] for new, old in zip(changed, labels, strict=True))
-
-
-def test_workers_fill_in_a_release_though_one_is_killed(facet, redis_url, photos, retrained):
-    facet.settings |= {"FACET_BROKER_URL": redis_url, "FACET_LEASE_SECONDS": "4"}
-    first = facet.start("worker")
-    facet("submit", photos, "--wait", status=1)
-    facet("releases", "register", retrained, "--as", "candidate")
-    facet.kill(first)
-    job = facet("reprocess").stdout.split("job ")[1].split(":")[0]
-    facet("jobs", "pause", job)
-    second = facet.start("worker")
-    try:
-        facet("status", job)
-        facet("jobs", "resume", job)
-        facet.wait_for(lambda: _state(facet, job)["done"] > 0 or _open(facet, job), 90, pause=1)
-    finally:
-        facet.kill(second)
-    third, beat = facet.start("worker"), facet.start("beat")
-    try:
-        facet.wait_for(lambda: _state(facet, job)["finished"], 120, pause=2)
-    finally:
-        for process in (third, beat):
-            process.send_signal(signal.SIGTERM)
-            output, _ = process.communicate(timeout=60)
-            assert "Traceback" not in output, output
-    state = _state(facet, job)
-    assert (state["pending"], state["quarantined"], state["rejected"]) == (0, 0, 0)
-    assert state["done"] == state["submitted"] > 0
-    shown = json.loads(facet("reprocess", "--dry-run", "--json").stdout)
-    assert (shown["ways"], shown["gaps"]) == ([], {})
-
-
-def _state(facet, job):
-    query = f"""SELECT submitted, done, rejected, quarantined, pending, finished_at IS NOT NULL AS finished
-                FROM jobs WHERE job_id = {job}"""
-    return facet.rows(query)[0]
-
-
-def _open(facet, job):
-    return json.loads(facet("status", job, "--json").stdout)[0]["units"].get("leased", 0) > 0

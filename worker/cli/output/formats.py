@@ -108,24 +108,14 @@ def write_parquet(result: QueryResult, path: Path) -> None:
     Raises:
         FacetError: the file cannot be written.
     """
-    schema = _schema(result)
+    types = [ARROW_TYPES.get(name, pa.string()) for name in result.types]
+    schema = pa.schema(list(zip(unique_names(result.columns), types, strict=True)))
     try:
         with parquet.ParquetWriter(path, schema) as writer:
             for batch in _batches(result):
                 writer.write_batch(_record_batch(batch, schema))
     except OSError as err:
         raise FacetError(f"{path} cannot be written: {err.strerror or err}") from err
-
-
-def arrow_table(result: QueryResult) -> pa.Table:
-    """Return all rows as a table with the columns' own types; columns of one name are numbered."""
-    schema = _schema(result)
-    return pa.Table.from_batches([_record_batch(batch, schema) for batch in _batches(result)], schema)
-
-
-def _schema(result: QueryResult) -> pa.Schema:
-    types = [ARROW_TYPES.get(name, pa.string()) for name in result.types]
-    return pa.schema(list(zip(unique_names(result.columns), types, strict=True)))
 
 
 def _batches(result: QueryResult) -> Iterator[list[tuple[Any, ...]]]:

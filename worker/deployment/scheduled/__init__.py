@@ -1,1 +1,0 @@
-"""The work of schedules that are due."""
