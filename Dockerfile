@@ -22,6 +22,10 @@ COPY . .
 RUN pip install --no-deps .
 
 FROM python:${PYTHON_VERSION}-slim
+# Pillow loads FriBidi where it is there, to join Arabic letters on contact sheets and annotated videos.
+RUN apt-get update \
+ && apt-get install --yes --no-install-recommends libfribidi0 \
+ && rm -rf /var/lib/apt/lists/*
 RUN useradd --uid 10001 --create-home facet \
  && install --directory --owner facet --group facet /var/lib/facet
 COPY --from=build /opt/facet /opt/facet

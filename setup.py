@@ -75,7 +75,7 @@ setup(
         f"{PUBLIC}.db": ["schema/*.sql", "migrations/*.mako", "py.typed"],
         f"{PUBLIC}.models": ["releases/**/*", "py.typed"],
         f"{PUBLIC}.training": ["py.typed"],
-        f"{PUBLIC}.worker": ["releases/diff/*.sql", "py.typed"],
+        f"{PUBLIC}.worker": ["pictures/fonts/*.t*", "releases/diff/*.sql", "py.typed"],
     },
     cmdclass={"build_py": BuildBelowFacet, "editable_wheel": EditableAsIs},
 )

@@ -1,23 +1,31 @@
-r"""Letters on drawn images: OpenCV's fonts, which have Latin, Greek, Cyrillic, Hebrew, Arabic and East Asian text.
+r"""Letters on drawn images, in the first typeface that has them.
 
-Pillow's built-in font lacks even accents. A character without a glyph here is written as an escape such as
-``\u0939``: a question mark or an empty box would make two names look alike.
+A character without a glyph in any of them is written as an escape such as ``\u0939``: a question mark or an empty box
+would make two names look alike.
 """
 
 from __future__ import annotations
 
 import unicodedata
-from functools import cache, lru_cache
-from itertools import groupby
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 from PIL import Image
 
+from worker.pictures.fonts.typefaces import (
+    LINE,
+    Typeface,
+    Typefaces,
+    in_reading_order,
+    installed_typefaces,
+    is_right_to_left,
+)
 from worker.visible import escaped, visible
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
     from PIL import ImageDraw
 
@@ -25,8 +33,7 @@ if TYPE_CHECKING:
 
 ELLIPSIS = "..."
 MAX_CHARACTERS = 500  # of one line; longer text is cut before it is measured
-_WEIGHT = 400  # regular
-_ASCENT, _LINE = 1.1, 1.5  # of the height of the letters: baseline and room of a line that keeps accents and tails
+JOINERS = "\u200c\u200d"  # they change the letters beside them, and have no glyph
 
 
 class Lettering:
@@ -34,19 +41,21 @@ class Lettering:
 
     Args:
         height: of the letters in pixels.
+        typefaces: to draw in; those of this machine by default.
     """
 
-    def __init__(self, height: int) -> None:
+    def __init__(self, height: int, typefaces: Typefaces | None = None) -> None:
         self._height = height
+        self._typefaces = typefaces or installed_typefaces()
         self._mask = lru_cache(maxsize=256)(self._render)
 
     def width(self, text: str) -> int:
         """Return the width of a text in pixels."""
-        return int(self._mask(drawable(text)).shape[1])
+        return int(self._mask(drawable(text, self._typefaces)).shape[1])
 
     def fit(self, text: str, width: int) -> str:
         """Return a text on one line, shortened with an ellipsis where it is wider than a width in pixels."""
-        text = drawable(text)
+        text = drawable(text, self._typefaces)
         if self.width(text) <= width:
             return text
         fits, cut = 0, len(text)
@@ -57,48 +66,45 @@ class Lettering:
 
     def draw(self, pen: ImageDraw.ImageDraw, corner: tuple[int, int], text: str, colour: Colour) -> None:
         """Draw a text whose top left corner is given."""
-        mask = self._mask(drawable(text))
+        mask = self._mask(drawable(text, self._typefaces))
         if mask.shape[1]:
             pen.bitmap(corner, Image.fromarray(mask), fill=colour)
 
     def _render(self, text: str) -> NDArray[np.uint8]:
         """Return the (H, W) uint8 coverage of a text."""
-        size = self._height
-        mask = np.zeros((round(size * _LINE), (len(text) + 2) * size * 2), np.uint8)
-        end, _ = cv2.putText(mask, _in_reading_order(text), (0, round(size * _ASCENT)), (255,), _font(), size, _WEIGHT)
-        return mask[:, : end[0]]
+        runs = list(_runs(text, self._typefaces))
+        if len(runs) > 1 and any(map(is_right_to_left, text.split(" "))):
+            # One typeface turns the whole line round; of several, each draws words.
+            words = in_reading_order(text).replace(" ", "\0 \0").split("\0")
+            runs = [run for word in words for run in _runs(word, self._typefaces)]
+        empty = np.zeros((round(self._height * LINE), 0), np.uint8)
+        return np.concatenate([empty, *(face.render(part, self._height) for face, part in runs)], axis=1)
 
 
-def drawable(text: str) -> str:
-    """Return a text on one line, with invisible characters and those without a glyph as escapes."""
-    line = visible(text[:MAX_CHARACTERS])
-    return "".join(character if _is_known(character) else escaped(character) for character in line)
+def drawable(text: str, typefaces: Typefaces | None = None) -> str:
+    """Return a text on one line, with invisible characters and those without a glyph as escapes.
+
+    Letters with accents are composed, as macOS stores them apart.
+    """
+    known = typefaces or installed_typefaces()
+    line = unicodedata.normalize("NFC", visible(text[:MAX_CHARACTERS]))
+    return "".join(one if one in JOINERS or known.of(one) else escaped(one) for one in line)
 
 
-def _in_reading_order(text: str) -> str:
-    """Return a text with neighbouring right-to-left words exchanged: OpenCV turns letters round within a word only."""
-    runs = groupby(text.split(" "), key=_is_right_to_left)
-    return " ".join(" ".join(reversed(list(words)) if turned else words) for turned, words in runs)
+def _runs(text: str, typefaces: Typefaces) -> Iterator[tuple[Typeface, str]]:
+    """Yield parts of a text that one typeface draws; spaces, joiners and marks stay with what is before them."""
+    face: Typeface = typefaces.first
+    part = ""
+    for character in text:
+        stays = character.isspace() or character in JOINERS or (_is_mark(character) and face.has(character))
+        own = face if stays and part else typefaces.of(character) or typefaces.first
+        if own is not face and part:
+            yield face, part
+            part = ""
+        face, part = own, part + character
+    if part:
+        yield face, part
 
 
-def _is_right_to_left(word: str) -> bool:
-    strong = (kind for kind in map(unicodedata.bidirectional, word) if kind in {"L", "R", "AL"})
-    return next(strong, "L") != "L"
-
-
-@cache
-def _font() -> cv2.FontFace:
-    return cv2.FontFace("sans")
-
-
-@lru_cache(maxsize=4096)
-def _is_known(character: str) -> bool:
-    """Return whether the fonts have a glyph: for any other character they draw a question mark."""
-    return character.isascii() or not np.array_equal(_glyph(character), _glyph("?"))
-
-
-@lru_cache(maxsize=8)
-def _glyph(character: str) -> NDArray[np.uint8]:
-    mask = np.zeros((48, 96), np.uint8)
-    cv2.putText(mask, character, (8, 36), (255,), _font(), 24, _WEIGHT)
-    return mask
+def _is_mark(character: str) -> bool:
+    return unicodedata.category(character).startswith("M")

@@ -1,0 +1,1 @@
+"""Typefaces of drawn images: the shipped one for Latin, Greek, Cyrillic, Hebrew and Arabic, then others."""
