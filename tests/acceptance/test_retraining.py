@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.acceptance.made_faces import AGES, SPLITS, write_labelled, write_photos
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "releases.md"
 BLOCK = re.compile(r"## From labels to switched views\n.*?```sh\n(.*?)```", re.DOTALL)
-FACES = {"train": 500, "val": 60, "test": 24}  # so few that no group is worse beyond its interval
 ARCHIVE = 60
 SECONDS = 240  # of one command
 
@@ -50,24 +49,10 @@ class Shell:
 
 
 @pytest.fixture
-def shell(shared_data: Path, tmp_path: Path) -> Shell:
+def shell(tmp_path: Path) -> Shell:
     """Return a folder with labelled faces, and an archive that was analysed under the shipped release."""
-    source = shared_data / "utkface"
-    with (source / "labels.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    by_split = {split: [row for row in rows if row["split"] == split] for split in FACES}
-    kept = [row for split, count in FACES.items() for row in by_split[split][:: len(by_split[split]) // count][:count]]
-    labelled = tmp_path / "data" / "utkface"
-    labelled.mkdir(parents=True)
-    (labelled / "images").symlink_to(source / "images")
-    with (labelled / "labels.csv").open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(kept)
-    archive = tmp_path / "archive"
-    archive.mkdir()
-    for row in by_split["test"][-ARCHIVE:]:
-        shutil.copyfile(source / "images" / row["file"], archive / row["file"])
+    write_labelled(tmp_path / "data", SPLITS, AGES)
+    write_photos(tmp_path / "archive", range(ARCHIVE))
     found = Shell(tmp_path)
     found("facet analyze archive --name faces")
     return found
