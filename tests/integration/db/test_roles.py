@@ -13,9 +13,12 @@ from sqlalchemy import text
 from sqlalchemy.exc import ProgrammingError
 
 from db.engine import make_engine
-from db.errors import QueryError
+from db.errors import DatabaseUnsuitable, QueryError
 from db.reader.run_query import run_query
 from db.schema import migrate
+from worker.ledger.upkeep.backup import Stores, create_backup, restore_backup
+from worker.storage.crops import CropStore
+from worker.storage.release_store import ReleaseStore
 
 PAGE = Path(__file__).resolve().parents[3] / "docs" / "access.md"
 LOGINS = ("facet_migrator", "facet_work", "facet_read")
@@ -138,3 +141,20 @@ def test_a_worker_does_all_its_work_without_changing_tables(urls, tmp_path):
         eraser.erase_media([str(media_id)])
         with database.sessions.begin() as session:
             assert session.execute(text("SELECT count(*) FROM media_file")).scalar_one() == 0
+
+
+def test_the_migrator_restores_a_backup_and_the_others_go_on(urls, archive_url, tmp_path):
+    stores = Stores(CropStore(str(tmp_path / "crops")), ReleaseStore(str(tmp_path / "releases")))
+    engine = make_engine(archive_url)
+    create_backup(engine, archive_url, stores, tmp_path / "backup", lambda strips: None)
+    engine.dispose()
+    run(urls["facet_migrator"], "TRUNCATE facet.media_file, facet.job, facet.release CASCADE")
+    with pytest.raises(DatabaseUnsuitable, match="must be owner of schema facet"):
+        restore_backup(urls["facet_work"], stores, tmp_path / "backup", lambda strips: None)
+    restore_backup(urls["facet_migrator"], stores, tmp_path / "backup", lambda strips: None)
+    assert migrate.missing_access(urls["facet_work"]) == []
+    run(urls["facet_work"], "UPDATE facet.job SET name = 'again'")
+    with run_query(urls["facet_read"], "SELECT name, (SELECT count(*) > 1 FROM people) FROM jobs") as rows:
+        assert list(rows) == [("again", True)]
+    with psycopg.connect(make_engine(urls["facet_read"]).url.set(drivername="postgresql").render_as_string()) as reader:
+        assert reader.execute("SELECT count(*) > 1 FROM people").fetchone() == (True,)

@@ -107,7 +107,7 @@ def test_an_installation_analyses_a_photo(installed, tmp_path):
     from worker.pictures.sheets import write_png
 
     write_png(np.ascontiguousarray(data.astronaut()), tmp_path / "photo.png")
-    home = {"FACET_HOME": str(tmp_path / "home"), "HOME": str(tmp_path)}
+    home = {"FACET_HOME": str(tmp_path / "home"), "HOME": str(tmp_path), "FACET_DATABASE_KEEP_SECONDS": "0"}
     installed("facet", "analyze", tmp_path / "photo.png", **home)
     printed = installed("facet", "sql", "SELECT count(*) AS faces FROM faces", "--format", "csv", **home)
     assert printed.splitlines() == ["faces", "1"]
