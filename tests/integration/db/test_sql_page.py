@@ -9,9 +9,12 @@ from db.reader.run_query import run_query
 from db.schema.views import VIEWS
 from worker.releases.diff.questions import questions
 
-PAGE = (Path(__file__).resolve().parents[3] / "docs" / "sql.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).resolve().parents[3] / "docs"
+PAGE = (DOCS / "sql.md").read_text(encoding="utf-8")
 QUESTIONS = re.findall(r"^### (.+)\n(?:(?!^#).*\n)*?```sql\n", PAGE, re.MULTILINE)
-QUERIES = re.findall(r"```sql\n(.*?)```", PAGE, re.DOTALL)
+CLOUD_PAGE = (DOCS / "coming-from-a-cloud-service.md").read_text(encoding="utf-8")
+QUERIES = [query for page in (PAGE, CLOUD_PAGE) for query in re.findall(r"```sql\n(.*?)```", page, re.DOTALL)]
+NAMED_COLUMNS = re.findall(r"`(faces|appearances|people|media|scenes)\.(\w+)`", CLOUD_PAGE)
 
 COLUMNS = """
 SELECT a.attname, format_type(a.atttypid, a.atttypmod), col_description(a.attrelid, a.attnum)
@@ -42,6 +45,12 @@ def asked_on_the_page(title):
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: " ".join(query.split())[:60])
 def test_every_query_of_the_page_finds_rows(archive_url, query):
     assert ask(archive_url, query)
+
+
+def test_the_page_for_other_services_names_columns_that_exist(archive_url):
+    assert len(set(NAMED_COLUMNS)) > 15
+    found = {(view, name) for view in VIEWS for name, *_ in ask(archive_url, COLUMNS, (f"facet.{view}",))}
+    assert set(NAMED_COLUMNS) - found == set()
 
 
 @pytest.mark.parametrize("view", VIEWS)
