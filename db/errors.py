@@ -43,3 +43,7 @@ class SchemaNewer(SchemaError):
 
 class QueryError(DatabaseError):
     """A user's query was refused or failed."""
+
+
+class WrongQuery(QueryError):
+    """The text of the query is wrong: syntax, a name that does not exist, a type that does not fit."""

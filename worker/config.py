@@ -5,8 +5,10 @@ Unset, everything lives under ``FACET_HOME`` with an embedded PostgreSQL, and no
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +18,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from worker.errors import UsageError
 from worker.types import VideoReader  # noqa: TC001 - pydantic reads it
+
+logger = logging.getLogger(__name__)
 
 GIB = 1 << 30
 BETWEEN_ROOTS = re.compile(r":(?!//|\d+(?:[:/]|$))")
@@ -126,13 +130,32 @@ class Settings(BaseSettings):
         return self.home / "staging"
 
 
+OF_COMPOSE = frozenset(
+    {"FACET_DB_PASSWORD", "FACET_DB_PORT", "FACET_FLOWER_PASSWORD", "FACET_FLOWER_PORT", "FACET_MEDIA",
+     "FACET_REDIS_PASSWORD", "FACET_VERSION"}
+)  # fmt: skip
+"""Variables that docker-compose.yml alone reads."""
+OF_TESTS = ("FACET_TEST_", "FACET_REWRITE_")
+
+
+def unknown_settings() -> list[str]:
+    """Return in a sentence each variable that begins like a setting and is none, with the one that was meant."""
+    known = {f"FACET_{name.upper()}" for name in Settings.model_fields}
+    names = [name for name in os.environ if name.startswith("FACET_") and not name.startswith(OF_TESTS)]
+    unknown = sorted(set(names) - known - OF_COMPOSE)
+    near = {name: get_close_matches(name, known, n=1) for name in unknown}
+    return [f"{name} is no setting{f'; did you mean {near[name][0]}?' if near[name] else ''}" for name in unknown]
+
+
 @lru_cache(maxsize=1)
 def settings() -> Settings:
-    """Read the settings once per process.
+    """Read the settings once per process, and name variables that are none.
 
     Raises:
         UsageError: a variable has a value that cannot be used.
     """
+    for sentence in unknown_settings():
+        logger.warning("%s", sentence, extra={"action": "unknown_setting"})
     try:
         return Settings()
     except ValidationError as err:

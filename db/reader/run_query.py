@@ -19,7 +19,7 @@ from psycopg.adapt import Loader
 from psycopg.types import TypeInfo
 
 from db.engine import CONNECT_TIMEOUT_SECONDS, SEARCH_PATH, mask_url, parse_url
-from db.errors import DatabaseUnreachable, QueryError
+from db.errors import DatabaseUnreachable, QueryError, WrongQuery
 from db.reader.sqltext import read_query
 from db.schema.roles import READER
 from db.schema.views import VIEWS
@@ -31,6 +31,10 @@ if TYPE_CHECKING:
     from sqlalchemy import URL
 
 ROWS_PER_FETCH = 2000
+POINTER_WIDTH = 100  # characters of the line with a mistake that are shown
+DECLARE = 'DECLARE "query" CURSOR FOR '  # psycopg puts it before the query, and PostgreSQL counts positions from there
+MISTAKES = psycopg.ProgrammingError
+"""Errors in the text of a query: syntax, unknown names, functions and views, types that do not fit."""
 # A join of two million faces stays out of temporary files with this memory for each sort and hash table. Memoize is off
 # since PostgreSQL takes it for joins by ranges, whose keys hardly repeat: people in view together took 10 s, not 3.
 # Views join up to eight tables, and PostgreSQL orders no more than eight joins of a query freely by default.
@@ -240,7 +244,24 @@ def _errors_in_one_line(request: _Request) -> Iterator[None]:
     try:
         yield
     except psycopg.Error as err:
-        raise QueryError(_message(err, request)) from err
+        kind = WrongQuery if isinstance(err, MISTAKES) else QueryError
+        raise kind(_message(err, request) + _pointer(err, request)) from err
+
+
+def _pointer(err: psycopg.Error, request: _Request) -> str:
+    """Return two more lines, the line of the query with the mistake and a caret below it; empty where it is unknown."""
+    if err.diag.statement_position is None or request.parameters is not None:
+        return ""
+    declared = 0 if read_query(request.query).beginning == "explain" else len(DECLARE)
+    offset = int(err.diag.statement_position) - 1 - declared
+    if not 0 <= offset <= len(request.query):
+        return ""
+    before = request.query[:offset]
+    number, column = before.count("\n") + 1, offset - (before.rfind("\n") + 1)
+    line = request.query.split("\n")[number - 1].replace("\t", " ")
+    start = max(0, column - POINTER_WIDTH // 2)
+    name = f"line {number}: "
+    return f"\n{name}{line[start : start + POINTER_WIDTH]}\n{' ' * (len(name) + column - start)}^"
 
 
 def _message(err: psycopg.Error, request: _Request) -> str:

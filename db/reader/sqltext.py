@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from db.errors import QueryError
+from db.errors import WrongQuery
 
 BEGINNINGS = frozenset({"select", "with", "values", "table", "explain"})
 
@@ -48,7 +48,7 @@ def read_query(query: str) -> QueryText:
         query: SQL as the user wrote it.
 
     Raises:
-        QueryError: it uses a notation that is refused, or does not begin like a query.
+        WrongQuery: it uses a notation that is refused, or does not begin like a query.
     """
     beginning: str | None = None
     name: str | None = None
@@ -61,7 +61,7 @@ def read_query(query: str) -> QueryText:
         name = _name(kind, piece)
     if beginning not in BEGINNINGS:
         found = f"'{beginning}'" if beginning else "no word"
-        raise QueryError(f"the query begins with {found}; expected one SELECT (or WITH, VALUES, TABLE, EXPLAIN)")
+        raise WrongQuery(f"the query begins with {found}; expected one SELECT (or WITH, VALUES, TABLE, EXPLAIN)")
     return QueryText(beginning or "", frozenset(calls))
 
 
@@ -79,7 +79,7 @@ def _tokens(query: str) -> list[tuple[str, str]]:
     while match := _TOKEN.match(query, at):
         kind, token, at = str(match.lastgroup), match.group(), match.end()
         if kind == "refused":
-            raise QueryError(f"the query holds {token}...; expected plain '...' strings and \"...\" names")
+            raise WrongQuery(f"the query holds {token}...; expected plain '...' strings and \"...\" names")
         if kind == "comment":
             at = _end_of_comment(query, at)
         elif kind == "dollar":

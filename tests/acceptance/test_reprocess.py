@@ -52,7 +52,7 @@ def test_a_release_is_filled_in_and_switched_without_a_broker(facet, photos, ret
 
     assert "expected low, normal or full" in facet("reprocess", "--speed", "slow", status=2).stderr
     assert "no face fits" in facet("reprocess", "--where", "quality > 2", status=2).stderr
-    assert "facet: " in facet("reprocess", "--where", "nonsense", status=1).stderr
+    assert "facet: " in facet("reprocess", "--where", "nonsense", status=2).stderr
     assert "has no head hat" in facet("reprocess", "--heads", "hat", status=2).stderr
 
     one = facet("reprocess", "--where", "quality = (SELECT max(quality) FROM faces)", "--heads", "gender").stdout

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 
 import pytest
+
+from tests.acceptance.conftest import FACET
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -30,8 +33,9 @@ def test_a_folder_of_text_files_is_told_file_by_file(facet, tmp_path):
     (tmp_path / "texts").mkdir()
     for number in range(3):
         (tmp_path / "texts" / f"{number}.txt").write_text(f"text {number}")
-    done = facet("analyze", tmp_path / "texts", status=1)
+    done = facet("analyze", tmp_path / "texts", status=0)
     assert done.stdout.count("not_media") == 3
+    facet("analyze", tmp_path / "texts", "--strict", status=1)
 
 
 def test_names_of_files_are_shown_as_what_they_are(facet, tmp_path):
@@ -41,7 +45,7 @@ def test_names_of_files_are_shown_as_what_they_are(facet, tmp_path):
     for name in names:
         (folder / os.fsdecode(name)).write_text("text")
     shown = ["mark[/b].txt", "red[red].txt", "smile:heart:.txt", "esc\\x1b[2J.txt", "two\\nlines.txt", "x\\xe9.txt"]
-    done = facet("analyze", folder, status=1).stdout
+    done = facet("analyze", folder).stdout
     rows = facet("sql", "SELECT uri FROM media").stdout
     assert "\x1b" not in done + rows
     for name in shown:
@@ -119,8 +123,8 @@ def test_a_head_that_does_not_exist(facet, tmp_path):
 
 
 def test_a_query_that_is_no_sql_and_one_that_writes(facet):
-    assert "expected one SELECT" in one_line(facet("sql", "SELEC 1", status=1))
-    one_line(facet("sql", "DELETE FROM media_file", status=1))
+    assert "expected one SELECT" in one_line(facet("sql", "SELEC 1", status=2))
+    one_line(facet("sql", "DELETE FROM media_file", status=2))
 
 
 def test_a_full_disk_says_so_and_keeps_the_work(facet, shared_data):
@@ -135,3 +139,22 @@ def test_a_full_disk_says_so_and_keeps_the_work(facet, shared_data):
 def test_unknown_words_are_wrong_use(facet):
     assert facet("analyse", status=2).stderr
     assert facet("analyze", status=2).stderr
+
+
+def test_a_reader_that_has_enough_ends_a_query_silently(facet):
+    query = f"'{FACET}' sql 'SELECT generate_series(1, 1000000) AS n' --format csv"
+    script = f"{query} | head -n 2; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], env=facet.environment, check=True, capture_output=True, text=True)
+    assert done.stdout == "n\n1\n141\n"
+    assert "error" not in done.stderr.lower()
+    assert "Traceback" not in done.stderr
+
+
+def test_a_query_comes_from_a_file_and_its_format_from_the_ending(facet, tmp_path):
+    (tmp_path / "query.sql").write_text("SELECT 1 AS n,\n  'a' AS t")
+    facet("sql", "-f", tmp_path / "query.sql", "-o", tmp_path / "rows.json")
+    assert json.loads((tmp_path / "rows.json").read_text()) == [{"n": 1, "t": "a"}]
+    assert json.loads(facet("sql", "-f", tmp_path / "query.sql", "--json").stdout) == [{"n": 1, "t": "a"}]
+    assert ".csv, .json, .parquet" in one_line(facet("sql", "SELECT 1", "-o", tmp_path / "rows.xls", status=2))
+    assert "expected one of them" in one_line(facet("sql", "SELECT 1", "-f", tmp_path / "query.sql", status=2))
+    assert "cannot be read" in one_line(facet("sql", "-f", tmp_path / "nowhere.sql", status=2))

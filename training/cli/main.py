@@ -21,19 +21,21 @@ from models.manifest import DETECTOR_FILE, TRUNK_FILE, read_manifest
 from models.release import DEFAULT, load_release
 from training.cli.compare import add_compare_command
 from training.cli.identity import add_identity_command
-from training.cli.options import (  # noqa: TC001 - Typer reads annotations when it runs
+from training.cli.options import (
     CacheOption,
     DataOption,
     JsonOption,
     OutOption,
+    OverwriteOption,
     ReleaseOption,
+    refuse_existing,
 )
 from training.cli.orientation import add_orientation_command
 from training.cli.trunks import add_trunk_commands
 from training.depth.grid import SEARCHED, SearchOptions, depth_table, from_json, winner_table, winning
 from training.depth.probes import ProbeOptions
 from training.depth.search import search, write_results
-from training.errors import RecipeError, TrainingError
+from training.errors import RecipeError, TrainingError, unknown_names
 from training.evaluate.evaluate import SETS, EvaluateOptions, Evaluation, evaluate
 from training.evaluate.report import tables
 from training.fit.progress import RunLog
@@ -74,8 +76,10 @@ def train_recipe(  # noqa: PLR0913 - the options of a command are its arguments
     head: Annotated[list[str] | None, typer.Option("--head", help="Only this head; may be given again.")] = None,
     base: Annotated[Path, typer.Option("--base", help="Release whose trunk and detector are used.")] = DEFAULT,
     seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Train the branches of a recipe, and its trunk where the recipe tunes it, and write a release with them."""
+    refuse_existing(out, overwrite=overwrite)
     chosen = find_or_searched(recipe)
     if head:
         chosen = chosen.only(*head)
@@ -154,7 +158,7 @@ def evaluate_release(  # noqa: PLR0913 - the options of a command are its argume
 ) -> None:
     """Measure a release on every labelled set of the folder, as its users get it."""
     if unknown := sorted(set(only or SETS) - set(SETS)):
-        raise RecipeError(f"no sets {', '.join(unknown)}; known are {', '.join(SETS)}")
+        raise unknown_names("sets", unknown, SETS)
     chosen = EvaluateOptions(split=split, sets=tuple(only or SETS), cache=cache, sizes=sizes)
     found = evaluate(load_release(release), data, chosen)
     parts = (tables.overall(found), tables.operating(found), tables.by_size(found), tables.found_faces(found))
@@ -192,8 +196,10 @@ def assemble_release(
     data: Annotated[
         Path | None, typer.Option("--data", help="Folder of the data sets: compare with the base, write the verdict.")
     ] = None,
+    overwrite: OverwriteOption = False,
 ) -> None:
     """Assemble a release from a base and branches of other releases on the same trunk."""
+    refuse_existing(out, overwrite=overwrite)
     branches = []
     for choice in take:
         task, found, folder = choice.partition("=")
@@ -234,10 +240,18 @@ add_identity_command(app)
 add_orientation_command(app)
 
 
+def _log_to_stderr() -> None:
+    """Log in colours on a terminal, and elsewhere in lines that no width breaks, with their times."""
+    if sys.stderr.isatty():
+        handler: logging.Handler = RichHandler(console=Console(stderr=True), show_path=False)
+        logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
+    else:
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+
+
 def main() -> None:
     """Run the command; exit status 2 for wrong use, 1 where training or measuring failed."""
-    handler = RichHandler(console=Console(stderr=True), show_path=False)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", handlers=[handler])
+    _log_to_stderr()
     torch.set_num_threads(min(torch.get_num_threads(), os.cpu_count() or 1))
     try:
         app()

@@ -23,7 +23,7 @@ from models.detection.orientation import SIDE
 from models.geometry import ARCFACE_SIDE, ARCFACE_TEMPLATE, align, similarity_transforms
 from training.data.crops import read_image
 from training.data.face_sets import UNKNOWN, read_celeba, read_lfw_images, read_utkface
-from training.errors import RecipeError
+from training.errors import unknown_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -95,7 +95,7 @@ def draw_faces(data: Path, names: Sequence[str], split: Split, count: int, seed:
         RecipeError: a set is unknown.
     """
     if unknown := sorted(set(names) - set(ORIENTATION_SETS)):
-        raise RecipeError(f"no faces of {', '.join(unknown)}; known are {', '.join(ORIENTATION_SETS)}")
+        raise unknown_names("faces of", unknown, ORIENTATION_SETS)
     sets = [ORIENTATION_SETS[name](data) for name in names]
     sets = [faces[faces.rows(split)] for faces in sets]
     of_set = np.repeat(np.arange(len(sets)), [len(faces) for faces in sets])

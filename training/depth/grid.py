@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from training.data.face_sets import ORIGINAL_EMOTIONS, DataName
 from training.depth.probes import ProbeOptions
-from training.errors import RecipeError
+from training.errors import RecipeError, unknown_names
 from training.evaluate.report.tables import table
 from training.recipes.catalogue import AGE, ATTRIBUTES, EMOTION, ETHNICITY, GENDER
 
@@ -63,7 +63,7 @@ class SearchOptions:
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.tasks) - set(SEARCHED)):
-            raise RecipeError(f"no tasks {', '.join(unknown)}; known are {', '.join(SEARCHED)}")
+            raise unknown_names("tasks", unknown, SEARCHED)
         if self.folds < 2 or self.faces < self.folds:
             raise RecipeError(
                 f"got {self.folds} folds of {self.faces} faces, expected 2 folds and more faces than folds"

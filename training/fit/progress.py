@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+logger = logging.getLogger(__name__)
+
+LOG_SECONDS = 30.0  # between two lines of progress where no bar is drawn
 _COLUMNS = ("time", "step", "task", "loss", "held_out", "best")
 
 
@@ -40,11 +44,21 @@ class RunLog:
             if fresh:
                 writer.writerow(_COLUMNS)
             writer.writerow([f"{time.time():.0f}", step, task, f"{loss:.4f}", f"{held_out:.4f}", f"{best:.4f}"])
+        facts = {
+            "action": "train_evaluated",
+            "task": task,
+            "step": step,
+            "loss": loss,
+            "held_out": held_out,
+            "best": best,
+        }
+        line = "%s: step %d, loss %.4f, held-out score %.4f, best %.4f"
+        logger.info(line, task, step, loss, held_out, best, extra=facts)
 
 
 @contextmanager
 def progress_bar(name: str, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
-    """Show a progress bar on the error stream, where that is a terminal.
+    """Show a progress bar on the error stream; where that is no terminal, log a line now and then.
 
     Args:
         name: shown before the bar.
@@ -58,7 +72,14 @@ def progress_bar(name: str, total: int, done: int = 0) -> Iterator[Callable[[int
     with Progress(console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task(name, total=total, completed=done)
 
+        log_at = time.monotonic() + LOG_SECONDS
+
         def advance(now: int, text: str) -> None:
+            nonlocal log_at
             progress.update(task, completed=now, description=f"{name} {text}")
+            if not console.is_terminal and time.monotonic() >= log_at:
+                facts = {"action": "train_progress", "run": name, "step": now, "steps": total}
+                logger.info("%s: %d of %d (%d %%) %s", name, now, total, 100 * now // max(total, 1), text, extra=facts)
+                log_at = time.monotonic() + LOG_SECONDS
 
         yield advance

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from training.errors import RecipeError
+from training.errors import RecipeError, unknown_names
 from training.fit.features import Tap
 
 if TYPE_CHECKING:
@@ -107,5 +107,5 @@ def find(name: str) -> Recipe:
         RecipeError: there is none.
     """
     if name not in RECIPES:
-        raise RecipeError(f"no recipe {name!r}; known are {', '.join(sorted(RECIPES))}")
+        raise unknown_names("recipe", [name], sorted(RECIPES))
     return RECIPES[name]

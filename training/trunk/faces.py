@@ -9,7 +9,7 @@ import numpy as np
 
 from training.data.crops import crop_faces
 from training.data.face_sets import UNKNOWN, FaceSet, read_celeba, read_lfw_images, read_utkface
-from training.errors import DataError, RecipeError
+from training.errors import DataError, unknown_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -98,7 +98,7 @@ def read_people(data: Path, sets: Iterable[str]) -> list[NamedFaces]:
         RecipeError: a set is unknown.
     """
     if unknown := sorted(set(sets) - set(SOURCES)):
-        raise RecipeError(f"no faces of {', '.join(unknown)}; known are {', '.join(SOURCES)}")
+        raise unknown_names("faces of", unknown, SOURCES)
     return [SOURCES[name](data) for name in sets]
 
 

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 
 from worker.cli.output.terminal import JsonFlag, console, echo, print_json, progress_bar, table, typed, utf8_or_none
 from worker.config import Settings, settings
+from worker.ingest.selection import Selection
 from worker.ledger.status.summary import (
     ALL_FAILURES,
     ALL_NOTES,
@@ -60,6 +61,17 @@ KeepDays = Annotated[
     typer.Option("--keep-days", help="Days after which its files are erased (docs/erasure.md); default: never.", min=1),
 ]
 
+Include = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--include", metavar="PATTERN", help="Only files and folders of such a name or path, as in '*.jpg'; repeatable."
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", metavar="PATTERN", help="No files or folders of such a name or path; may be repeated."),
+]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit status 1 also for files that are no media.")]
 MaxTiles = Annotated[
     int | None,
     typer.Option(
@@ -83,19 +95,31 @@ def analyze(  # noqa: PLR0913, PLR0917 - the options of a command are its argume
     name: Name = None,
     keep_days: KeepDays = None,
     max_tiles: MaxTiles = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    strict: Strict = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only count the files, and estimate time and room from earlier jobs here.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Find, describe and identify every face in media files, on this machine, without a broker.
 
-    Exit status: 0 when every file was analysed (sidecars aside), 1 when some were rejected or something failed, 2 for
-    wrong use.
+    Exit status: 0 when every file was analysed (files that are no media aside, unless --strict), 1 when some were
+    rejected or something failed, 2 for wrong use.
     """
     config = settings()
     if max_tiles is not None:
         config = config.model_copy(update={"max_tiles": max_tiles})
+    selection = Selection(tuple(include or ()), tuple(exclude or ()))
     check_paths(paths)
+    if dry_run:
+        from worker.cli.output.forecast import print_forecast
+
+        print_forecast(config, paths, selection, None if every_frame else fps, as_json=as_json)
+        return
     with hold_home(config.home), stop_on_signals() as stop:
-        request = _JobRequest(paths, None if every_frame else fps, name or job_name(paths), keep_days)
+        request = _JobRequest(paths, None if every_frame else fps, name or job_name(paths), keep_days, selection)
         summary = _run(config, request, stop)
     if as_json:
         print_json(summary.as_json())
@@ -103,7 +127,7 @@ def analyze(  # noqa: PLR0913, PLR0917 - the options of a command are its argume
         show(summary)
     if stop.is_set():
         raise KeyboardInterrupt
-    if not summary.all_went_well:
+    if not summary.went_well(strict=strict):
         raise typer.Exit(1)
 
 
@@ -132,6 +156,7 @@ class _JobRequest:
     """None for every frame."""
     name: str
     keep_days: int | None
+    selection: Selection
 
 
 def _run(config: Settings, request: _JobRequest, stop: threading.Event) -> Summary:
@@ -151,6 +176,7 @@ def _run(config: Settings, request: _JobRequest, stop: threading.Event) -> Summa
             frames_per_second=request.fps,
             unit_seconds=config.unit_seconds,
             keep_days=request.keep_days,
+            selection=request.selection,
         )
         if stop.is_set():
             raise KeyboardInterrupt
@@ -188,7 +214,11 @@ def _warn_if_hidden(session: Session, worker: Worker) -> None:
 
 
 def submit_paths(
-    config: Settings, database: Database, paths: list[str], submission: Submission, stop: threading.Event | None = None
+    config: Settings,
+    database: Database,
+    paths: list[str],
+    submission: Submission,
+    stop: threading.Event | None = None,
 ) -> SubmitCounts:
     """Submit the files that the paths name, until the event is set; return the counts of the job."""
     from worker.analysis.runner import decode_limits
@@ -199,7 +229,7 @@ def submit_paths(
     from worker.ledger.upkeep.staged_members import open_sources
 
     stopped = stop or threading.Event()
-    options = IngestOptions(roots=config.media_roots, cache_bytes=config.cache_bytes)
+    options = IngestOptions(roots=config.media_roots, cache_bytes=config.cache_bytes, selection=submission.selection)
     found = discover(paths, options, config.staging)
     with console(stderr=True).status("reading files ...") as status, Decoder(decode_limits(config)) as decoder:
 
@@ -209,10 +239,13 @@ def submit_paths(
         sources = open_sources(config, database.sessions)
         prober = FileProber(decoder, sources)
         try:
-            return submit(database.sessions, prober.remember(found), submission, prober, show_count, stopped.is_set)
+            counts = submit(database.sessions, prober.remember(found), submission, prober, show_count, stopped.is_set)
         finally:  # copies of members that were refused or not submitted are not needed
             with suppress(DBAPIError), database.sessions.begin() as session:
                 sources.evict_members(session)
+    if submission.selection.left_out:
+        echo(f"{submission.selection.left_out:,} files are left out by --include and --exclude", err=True)
+    return counts
 
 
 def report_known(counts: SubmitCounts) -> None:
@@ -287,8 +320,8 @@ def show(summary: Summary) -> None:
     rows = [
         ("files submitted", summary.submitted),
         ("  done", summary.done),
-        ("  rejected", summary.rejected),
-        *([("    sidecars", summary.sidecars)] if summary.sidecars else []),
+        ("  rejected", summary.rejected - summary.sidecars),
+        *([("  ignored (sidecars)", summary.sidecars)] if summary.sidecars else []),
         ("  quarantined", summary.quarantined),
         *([("  cancelled", summary.cancelled)] if summary.cancelled else []),
         ("  pending", summary.pending),

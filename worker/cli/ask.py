@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from worker.cli.output.empty import explain_empty
-from worker.cli.output.terminal import console, echo, table, utf8_or_none
+from worker.cli.output.terminal import JsonFlag, console, echo, table, utf8_or_none
 from worker.config import settings
 from worker.errors import FacetError, UsageError
 from worker.storage.database import open_database
@@ -44,7 +44,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command(epilog="Example: facet sheet --job 3 -o faces.png")(sheet)
 
 
-def sql(
+def sql(  # noqa: PLR0913, PLR0917 - the options of a command are its arguments
     query: Annotated[
         str | None,
         typer.Argument(
@@ -52,8 +52,16 @@ def sql(
             callback=utf8_or_none,
         ),
     ] = None,
-    form: Annotated[QueryFormat, typer.Option("--format", help="Format of the rows.")] = QueryFormat.TABLE,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write; default: the terminal.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", "-f", help="File with the query, in its place.")] = None,
+    form: Annotated[
+        QueryFormat | None,
+        typer.Option("--format", help="Format of the rows; default: by the ending of -o, else a table."),
+    ] = None,
+    as_json: JsonFlag = False,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File to write (.csv, .json, .parquet); default: the terminal."),
+    ] = None,
     timeout_seconds: Annotated[
         float, typer.Option("--timeout", help="Maximum of seconds for a query.", min=0.1)
     ] = 300.0,
@@ -65,18 +73,19 @@ def sql(
     """Run a read-only query over media, jobs, faces, appearances, people, releases and predictions."""
     from db.reader.run_query import run_query
 
-    if spreadsheet and form is not QueryFormat.CSV:
+    chosen = _format(QueryFormat.JSON if as_json else form, output)
+    if spreadsheet and chosen is not QueryFormat.CSV:
         raise UsageError("--spreadsheet is for CSV only; add --format csv")
     config = settings()
     make_home(config.home)
-    if query is None and sys.stdin.isatty():
+    if query is None and file is None and sys.stdin.isatty():
         _open_shell(config, timeout_seconds)
         return
-    text = sys.stdin.read() if query is None or query == "-" else query
+    text = _query(query, file)
     with open_database(config) as database:
         url = config.reader_database_url or database.url
         with run_query(url, text, timeout_seconds=timeout_seconds) as result:
-            _write(result, form, output, spreadsheet=spreadsheet)
+            _write(result, chosen, output, spreadsheet=spreadsheet)
         explain_empty(database, config)
 
 
@@ -89,12 +98,47 @@ def _open_shell(config: Settings, timeout_seconds: float) -> None:
         SqlShell(url, _print_table, timeout_seconds, config.home / "sql-history").run()
 
 
+def _query(query: str | None, file: Path | None) -> str:
+    """Return the text of the query: the argument, a file, or else standard input.
+
+    Raises:
+        UsageError: there are two, or the file cannot be read.
+    """
+    if query is not None and file is not None:
+        raise UsageError("got a query and -f FILE, expected one of them")
+    if file is None:
+        return sys.stdin.read() if query is None or query == "-" else query
+    try:
+        return file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as err:
+        raise UsageError(f"{file} cannot be read: {getattr(err, 'strerror', None) or err}") from err
+
+
+def _format(form: QueryFormat | None, output: Path | None) -> QueryFormat:
+    """Return the format that was asked for, or that of the file's ending.
+
+    Raises:
+        UsageError: the ending names no format.
+    """
+    if form is not None or output is None:
+        return form or QueryFormat.TABLE
+    by_ending = {f".{one.value}": one for one in QueryFormat if one is not QueryFormat.TABLE}
+    if output.suffix.lower() not in by_ending:
+        raise UsageError(
+            f"{output} ends in {output.suffix or 'nothing'!r}, expected one of {', '.join(by_ending)}; or add --format "
+            "(for a spreadsheet: -o FILE.csv --spreadsheet)"
+        )
+    return by_ending[output.suffix.lower()]
+
+
 def _write(result: QueryResult, form: QueryFormat, output: Path | None, *, spreadsheet: bool) -> None:
     from worker.cli.output import formats
 
     if form in {QueryFormat.JSON, QueryFormat.PARQUET}:
         _report_numbered(result.columns, formats.unique_names(result.columns))
-    if form is QueryFormat.TABLE and output is None:
+    if form is QueryFormat.TABLE:
+        if output is not None:
+            raise UsageError("a table is for the terminal, expected a format for a file; use --format csv")
         _print_table(result)
     elif form is QueryFormat.PARQUET:
         if output is None:
@@ -105,6 +149,8 @@ def _write(result: QueryResult, form: QueryFormat, output: Path | None, *, sprea
         try:
             with output.open("w", newline="", encoding="utf-8") if output else _standard_output() as stream:
                 writer(result, stream)
+        except BrokenPipeError:
+            raise  # the reader of standard output has ended
         except OSError as err:
             raise FacetError(f"{output or 'standard output'} cannot be written: {err.strerror}") from err
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
 import traceback
 from importlib import import_module, metadata
@@ -13,7 +14,7 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand, TyperGroup
 
-from db.errors import DatabaseError
+from db.errors import DatabaseError, WrongQuery
 from models.inference.threads import set_wait_policy
 from worker.errors import FacetError, UsageError
 from worker.masking import MaskingFormatter, masked
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
+EXIT_PIPE_CLOSED = 141  # as a shell reports a program that SIGPIPE ended
 
 COMMANDS = {
     "analyze": (
@@ -118,11 +120,20 @@ class Commands(TyperGroup):
 
         Raises:
             Interrupted: the user pressed Ctrl-C.
+            PipeClosed: the reader of the output ended.
         """
         try:
-            return super().invoke(ctx)
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError as err:
+            raise PipeClosed from err
         except KeyboardInterrupt as err:
             raise Interrupted from err
+        return result
+
+
+class PipeClosed(Exception):
+    """The program that reads the output, such as `head`, has ended."""
 
 
 class Interrupted(Exception):
@@ -171,12 +182,15 @@ def main() -> None:
     errors = Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False)
     try:
         app()
-    except UsageError as err:
+    except (UsageError, WrongQuery) as err:
         errors.print(visible_lines(masked(f"facet: {err}")), style="red")
         sys.exit(EXIT_USAGE)
     except (FacetError, DatabaseError) as err:
         errors.print(visible_lines(masked(f"facet: {err}")), style="red")
         sys.exit(EXIT_FAILED)
+    except PipeClosed:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is buffered is lost without a message
+        sys.exit(EXIT_PIPE_CLOSED)
     except (Interrupted, KeyboardInterrupt):
         errors.print("facet: interrupted; nothing is lost, run the same command again to go on")
         sys.exit(EXIT_INTERRUPTED)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from celery import Celery
 from celery.signals import task_revoked
 
+from worker.deployment.broker import require_redis
 from worker.deployment.task_options import DRAIN, QUEUES, RECONCILE, SCHEDULES, SOFT_SHARE, TaskOptions, register_task
 from worker.deployment.tasks import Drainer, Upkeep
 from worker.errors import UsageError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+IN_MEMORY = "memory://"  # a broker inside this process, for tests
 HARD_LIMIT_SECONDS = 3600  # of one drain: its budget and the longest unit that was begun within it
 RECONCILE_SECONDS = 30.0  # between two reconciliations
 RECONCILE_LIMIT_SECONDS = 60
@@ -37,10 +39,12 @@ def make_app(config: Settings, stop: StopSignal | None = None) -> Celery:
         stop: ends the work of pool processes when it is set; only a worker has one.
 
     Raises:
-        UsageError: no broker is configured.
+        UsageError: no broker is configured, or one that is no Redis.
     """
     if config.broker_url is None:
         raise UsageError("FACET_BROKER_URL is not set; set it to a Redis (redis://host:6379/0), or use `facet analyze`")
+    if config.broker_url != IN_MEMORY:
+        require_redis(config.broker_url)
     app = Celery("facet", broker=config.broker_url, set_as_current=False)
     _configure(app, config)
     task_revoked.connect(_log_revoked, dispatch_uid="facet.revoked")

@@ -14,6 +14,7 @@ from db.schema.migrate import current_state, missing_limits
 from db.status.reprocess import read_reprocessing
 from db.status.schedules import read_schedule_health
 from worker.analysis.runner import decode_limits
+from worker.config import unknown_settings
 from worker.decode.child.confine import PROTECTIONS
 from worker.decode.client import Decoder
 from worker.erasure.health import read_waiting
@@ -54,6 +55,7 @@ class Finding:
 def examine(config: Settings) -> list[Finding]:
     """Check everything that the settings name; a failure becomes a finding."""
     checks: list[tuple[str, Callable[[Settings], str]]] = [
+        ("settings", _settings),
         ("home", _home),
         ("disk", _disk),
         ("database", _database),
@@ -85,6 +87,18 @@ def _check(subject: str, check: Callable[[Settings], str], config: Settings) -> 
         return Finding(subject, ok=True, found=masked(check(config)))
     except (FacetError, DatabaseError) as err:
         return Finding(subject, ok=False, found=masked(str(err)))
+
+
+def _settings(_: Settings) -> str:
+    """Describe the variables that are set.
+
+    Raises:
+        FacetError: one of them is no setting.
+    """
+    unknown = unknown_settings()
+    if unknown:
+        raise FacetError(f"{'; '.join(unknown)}; docs/commands.md lists the settings")
+    return "every FACET_ variable is a setting"
 
 
 def _home(config: Settings) -> str:

@@ -12,7 +12,7 @@ from celery import signals
 from celery.worker import state
 
 from worker.deployment.app import make_app
-from worker.deployment.broker import REDIS_ERRORS, broker_reason, check_broker, count_messages
+from worker.deployment.broker import REDIS_ERRORS, broker_reason, check_broker, count_messages, quieten_celery
 from worker.deployment.exporter import serve_ledger, serve_processes
 from worker.deployment.scheduler import RowScheduler, SchedulePoll
 from worker.deployment.task_options import QUEUES
@@ -39,6 +39,7 @@ def run_worker(config: Settings, concurrency: int, duties: Sequence[Duty] = ("an
     """
     if config.threads is None:
         config = config.model_copy(update={"threads": max(1, (os.cpu_count() or 1) // concurrency)})
+    quieten_celery()
     stop = Event()  # set in this process, seen by the processes of its pool
     app = make_app(config, stop)
     check_broker(config.broker_url or "")
@@ -89,6 +90,7 @@ def check_worker(config: Settings) -> None:
 
 def run_beat(config: Settings) -> None:
     """Run beat, which sends the messages of the schedules, until it is stopped."""
+    quieten_celery()
     app = make_app(config)
     check_broker(config.broker_url or "")
     scheduler = f"{RowScheduler.__module__}:{RowScheduler.__qualname__}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+from dataclasses import dataclass
 from itertools import chain, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from worker.errors import UsageError
 from worker.ingest.files import FileReader
 from worker.ingest.items import RefusedFile
-from worker.ingest.walk import WalkedPath, walk
+from worker.ingest.walk import walk
 from worker.storage.remote import is_url, list_remote_files, local_path
 from worker.storage.roots import is_below, local_roots, within
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from worker.ingest.items import FoundFile, IngestOptions
+    from worker.storage.remote import RemoteFile
 
 
 def check_arguments(paths: Sequence[str], roots: Sequence[str] = ()) -> None:
@@ -52,30 +54,64 @@ def discover(paths: Sequence[str], options: IngestOptions, staging: Path) -> Ite
         UsageError: an argument names nothing, an empty folder, or something outside of ``options.roots``.
         RetryableError: the staging folder cannot be written (while iterating).
     """
+    return _items(walk_arguments(paths, options), FileReader(options, staging))
+
+
+def _items(
+    named: Iterator[NamedPath | RemoteFile | RefusedFile], reader: FileReader
+) -> Iterator[FoundFile | RefusedFile]:
+    for item in named:
+        if isinstance(item, RefusedFile):
+            yield item
+        elif isinstance(item, NamedPath):
+            yield from reader.read(item.path, follow=item.follow)
+        else:
+            yield from reader.read_remote(item)
+
+
+@dataclass(frozen=True, slots=True)
+class NamedPath:
+    """A path on disk that an argument names, or that is below one."""
+
+    path: str
+    follow: bool
+    """Whether it may be a link."""
+
+
+def walk_arguments(paths: Sequence[str], options: IngestOptions) -> Iterator[NamedPath | RemoteFile | RefusedFile]:
+    """Check the arguments, then yield every file that is selected, in a fixed order, without opening it.
+
+    Raises:
+        UsageError: as `discover` does.
+    """
     check_arguments(paths, options.roots)
     named = list(chain.from_iterable(_expanded(argument) for argument in paths))
     for path in named:
         _check_root(path, options.roots)
-    return _items(named, options.roots, FileReader(options, staging))
+    return chain.from_iterable(_remote(path, options) if is_url(path) else _local(path, options) for path in named)
 
 
-def _items(named: Sequence[str], roots: Sequence[str], reader: FileReader) -> Iterator[FoundFile | RefusedFile]:
-    for path in named:
-        if is_url(path):
-            for file in list_remote_files(path):
-                if roots and not within(file.url, roots):
-                    yield RefusedFile(file.url, "link", "its listing leads out of what may be read")
-                else:
-                    yield from reader.read_remote(file)
+def _remote(url: str, options: IngestOptions) -> Iterator[RemoteFile | RefusedFile]:
+    for file in list_remote_files(url):
+        if not options.selection.takes(file.url.removeprefix(url) or file.url.rpartition("/")[2]):
             continue
-        if not os.path.isdir(path):  # noqa: PTH112  # as above
-            yield from reader.read(path, follow=True)
-            continue
-        for item in walk(path):
-            if isinstance(item, WalkedPath):
-                yield from reader.read(item.path, follow=False)
-            else:
-                yield item
+        if options.roots and not within(file.url, options.roots):
+            yield RefusedFile(file.url, "link", "its listing leads out of what may be read")
+        else:
+            yield file
+
+
+def _local(path: str, options: IngestOptions) -> Iterator[NamedPath | RefusedFile]:
+    takes = options.selection.takes
+    if not os.path.isdir(path):  # noqa: PTH112  # bytes that are no UTF-8 stay
+        if takes(os.path.basename(path)):  # noqa: PTH119  # as above
+            yield NamedPath(path, follow=True)
+        return
+    for item in walk(path):
+        if isinstance(item, RefusedFile):
+            yield item
+        elif takes(os.path.relpath(item.path, path)):
+            yield NamedPath(item.path, follow=False)
 
 
 def _expanded(argument: str) -> list[str]:

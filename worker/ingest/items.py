@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from worker.ingest.selection import Selection
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -43,6 +45,8 @@ class RefusedFile:
 class IngestOptions:
     """Where ingest may read, and how much an archive may hold."""
 
+    selection: Selection = field(default_factory=Selection)
+    """Which of the files are read."""
     roots: tuple[str, ...] = ()
     """Folders and URLs outside of which nothing is opened; empty: no restriction."""
     cache_bytes: int = 20 << 30

@@ -14,6 +14,7 @@ from db.schema.migrate import missing_access, require_current, upgrade
 from db.schema.roles import READER
 from db.server.embedded import EmbeddedPostgres
 from worker.errors import FacetError, RetryableError, UsageError
+from worker.storage.home import full_disk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -64,10 +65,11 @@ def embedded_server(settings: Settings, *, port: int | None = None) -> Iterator[
     try:
         server.start()
     except DatabaseError as err:
-        raise FacetError(str(err)) from err
+        raise FacetError(full_disk(settings.home) or str(err)) from err
     except OSError as err:
         raise FacetError(
-            f"{settings.home} cannot be used: {err.strerror}; set FACET_HOME to a folder of yours"
+            full_disk(settings.home)
+            or f"{settings.home} cannot be used: {err.strerror}; set FACET_HOME to a folder of yours"
         ) from err
     try:
         yield server

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ from worker.errors import FacetError, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+MIN_FREE_BYTES = 64 << 20  # with less, a database does not start, and nothing can be stored
 
 
 def make_home(home: Path) -> None:
@@ -28,15 +31,26 @@ def make_home(home: Path) -> None:
         raise FacetError(f"{home} cannot be written to; set FACET_HOME to a folder of yours")
 
 
+def full_disk(home: Path) -> str | None:
+    """Return in a sentence that the disk of the home folder is full; None if it has room."""
+    free = shutil.disk_usage(home).free
+    if free >= MIN_FREE_BYTES:
+        return None
+    wanted = f"{MIN_FREE_BYTES / 1e6:.0f} or more"
+    return f"the disk is full: {free / 1e6:.0f} MB are free under {home}, expected {wanted}; free space"
+
+
 @contextmanager
 def hold_home(home: Path) -> Iterator[None]:
     """Lock the home folder against other analyses; the kernel releases the lock when the process ends.
 
     Raises:
         UsageError: another analysis holds the lock.
-        FacetError: the folder cannot be used.
+        FacetError: the folder cannot be used, or its disk is full.
     """
     make_home(home)
+    if (full := full_disk(home)) is not None:
+        raise FacetError(full)
     path = home / "analyze.lock"
     try:
         lock = path.open("a+")

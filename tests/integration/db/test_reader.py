@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from db.engine import make_engine
-from db.errors import DatabaseUnreachable, QueryError
+from db.errors import DatabaseUnreachable, QueryError, WrongQuery
 from db.reader.run_query import HARMLESS, run_query
 
 
@@ -135,6 +135,28 @@ def test_nobody_gets_more_than_the_views(reader_url, attempt):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("query", "shown"),
+    [
+        ("SELECT * FORM people", "line 1: SELECT * FORM people\n                 ^"),
+        ("SELECT *\nFROM people\n WHERE nobody = 1", "line 3:  WHERE nobody = 1\n               ^"),
+        ("EXPLAIN SELECT nobody FROM people", "line 1: EXPLAIN SELECT nobody FROM people\n                       ^"),
+        ("SELECT " + "1, " * 100 + "nobody", "1, nobody\n" + " " * 58 + "^"),
+        ("SELECT 'a' -- \u00e4\u5c71\n, nobody", "line 2: , nobody\n          ^"),
+    ],
+)
+def test_a_mistake_is_shown_in_its_line(reader_url, query, shown):
+    with pytest.raises(WrongQuery) as caught:
+        ask(reader_url, query)
+    assert str(caught.value).endswith(f"\n{shown}" if shown.startswith("line") else shown)
+
+
+def test_a_query_that_fails_at_its_data_is_not_wrong(reader_url):
+    with pytest.raises(QueryError) as caught:
+        ask(reader_url, "SELECT 1/0")
+    assert not isinstance(caught.value, WrongQuery)
+
+
 def test_the_reader_itself_is_held_by_its_role(reader_url, embedded_postgres):
     # What would be left if the look at the text were fooled: the role and the transaction.
     engine = make_engine(embedded_postgres.url)
@@ -183,7 +205,7 @@ def test_errors_are_one_line_with_a_next_step(reader_url, query, told):
     with pytest.raises(QueryError) as caught:
         ask(reader_url, query)
     assert re.search(told, str(caught.value))
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value).partition("\nline ")[0], "but for the place of the mistake"
 
 
 def test_an_error_in_a_later_row_is_told_too(reader_url):

@@ -7,10 +7,14 @@ from types import SimpleNamespace
 
 import pytest
 from rich.progress import Progress
+from sqlalchemy import text
 
+from worker.cli.output.forecast import CROP_BYTES, make_forecast
 from worker.cli.output.job_progress import JobProgress
+from worker.ingest.survey import Survey
 from worker.ledger import units as ledger
 from worker.ledger.analyses import end_analysis
+from worker.ledger.status.rates import Rates, read_rates
 from worker.ledger.status.work import OpenJob, Work, read_other_jobs, read_work
 
 IMAGES = 3
@@ -68,6 +72,31 @@ def test_other_jobs_with_files_of_their_own_are_named(archive, jobs):
     again = archive.submit(archive.files(1, IMAGES + 1), name="all").job_id
     with archive.sessions.begin() as session:
         assert read_other_jobs(session, again) == [], "it does the work of both"
+
+
+def test_rates_are_those_of_the_time_in_which_there_was_work(archive):
+    with archive.sessions.begin() as session:
+        assert read_rates(session) is None, "nothing was analysed yet"
+    for _ in range(2):
+        archive.add()
+    with archive.sessions.begin() as session:
+        session.execute(
+            text("""UPDATE unit SET state = 'done', frame_count = 100, face_count = 50,
+                    started_at = now() - make_interval(days => unit_id::int),
+                    finished_at = now() - make_interval(days => unit_id::int) + interval '10 seconds'""")
+        )
+        rates = read_rates(session)
+    assert rates.frames_per_second == pytest.approx(200 / 20)
+    assert rates.faces_per_frame == 0.5
+
+
+def test_a_forecast_takes_frames_of_images_and_videos_at_these_rates():
+    found = Survey(images=100, videos=["a.mp4"], archives=0, byte_size=10**9)
+    forecast = make_forecast(found, 450.0, 0, 2.0, Rates(10.0, 0.5, 5_000.0))
+    assert forecast.frames == 1_000
+    assert forecast.seconds == 100
+    assert forecast.room_bytes == 500 * (5_000 + CROP_BYTES)
+    assert make_forecast(found, 450.0, 0, 2.0, None).seconds is None
 
 
 def test_progress_never_exceeds_the_whole(archive, jobs):

@@ -17,7 +17,9 @@ def summary_of(archive, *items):
     with archive.sessions.begin() as session:
         summary = summarise_job(session, counts.job_id)
         (status,) = read_status(session, counts.job_id)
-    assert (status.sidecars, status.all_went_well) == (summary.sidecars, summary.all_went_well)
+    assert (status.sidecars, status.not_media) == (summary.sidecars, summary.not_media)
+    for strict in (False, True):
+        assert status.went_well(strict=strict) == summary.went_well(strict=strict)
     return summary
 
 
@@ -29,18 +31,25 @@ def test_sidecars_are_counted_and_only_others_fail(archive, items, sidecars, fai
     summary = summary_of(archive, *items)
     assert (summary.submitted, summary.done, summary.rejected) == (len(items), 0, len(items))
     assert (summary.sidecars, len(summary.failures)) == (sidecars, failures)
-    assert summary.all_went_well == (not failures)
+    assert summary.went_well(strict=True) == (not failures)
+    assert summary.went_well(), "nothing but files that are no media was passed over"
+
+
+def test_a_file_that_may_not_be_read_is_a_failure(archive):
+    refused = RefusedFile("/a/secret.jpg", "no_permission", "this user may not read it")
+    assert not summary_of(archive, STORE, refused).went_well()
 
 
 def test_pending_files_are_not_hidden_by_sidecars(archive):
     summary = summary_of(archive, STORE, *archive.files(1, 2))
     assert (summary.submitted, summary.rejected, summary.pending) == (3, 1, 2)
-    assert not summary.all_went_well
+    assert not summary.went_well()
 
 
-def test_sidecars_are_shown_as_a_number(archive, capsys):
-    show(summary_of(archive, STORE, TEXT))
+def test_sidecars_are_shown_as_a_number_of_their_own(archive, capsys):
+    show(summary_of(archive, STORE, TEXT, DOUBLE))
     out = capsys.readouterr().out
-    assert "sidecars" in out
+    rows = {line.split("│")[1].strip(): line.split("│")[2].strip() for line in out.splitlines() if line.count("│") == 3}
+    assert (rows["rejected"], rows["ignored (sidecars)"]) == ("1", "2")
     assert "notes.txt" in out
     assert ".DS_Store" not in out

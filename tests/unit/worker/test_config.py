@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
-from worker.config import settings
+from worker.config import OF_COMPOSE, Settings, settings
 from worker.errors import UsageError
 
 
@@ -46,3 +49,24 @@ def test_a_value_that_cannot_be_used_is_named(monkeypatch):
     monkeypatch.setenv("FACET_DECODERS", "many")
     with pytest.raises(UsageError, match="FACET_DECODERS='many' cannot be used"):
         settings()
+
+
+def test_variables_that_are_no_settings_are_named_with_what_was_meant(monkeypatch, caplog):
+    monkeypatch.setenv("FACET_MEDIA_ROOT", "/media")
+    monkeypatch.setenv("FACET_XYZZY", "1")
+    monkeypatch.setenv("FACET_DB_PASSWORD", "docker-compose.yml has it")
+    monkeypatch.setenv("FACET_HOME", "/x")
+    settings()
+    assert caplog.messages == [
+        "FACET_MEDIA_ROOT is no setting; did you mean FACET_MEDIA_ROOTS?",
+        "FACET_XYZZY is no setting",
+    ]
+    caplog.clear()
+    settings()
+    assert caplog.messages == [], "once is enough"
+
+
+def test_variables_of_compose_are_those_of_its_file():
+    text = (Path(__file__).parents[3] / "docker-compose.yml").read_text()
+    used = set(re.findall(r"\$\{(FACET_[A-Z_]+)", text))
+    assert used - {f"FACET_{name.upper()}" for name in Settings.model_fields} == OF_COMPOSE

@@ -141,6 +141,7 @@ def activate(
     reason: Reason = None,
     force: Annotated[bool, typer.Option("--force", help="Switch although the gate holds it; needs --reason.")] = False,
     limits: Annotated[str | None, typer.Option("--limits", help=LIMITS_HELP, callback=utf8_or_none)] = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Switch all views to a release at once, if the gate is open; results of other releases are kept.
 
@@ -155,17 +156,24 @@ def activate(
         raise UsageError("--force needs --reason: the history of releases keeps why the gate was passed over")
     with _open() as folders:
         found = switch(folders.sessions, name, Switch(reason=reason, forced=force), parse_limits(limits))
-    echo(f"the views show release {found}")
+    _report_shown(found, as_json=as_json, again=False)
 
 
 @app.command(epilog="Example: facet releases rollback --reason 'ages of children are wrong'")
-def rollback(reason: Reason = None) -> None:
+def rollback(reason: Reason = None, as_json: JsonFlag = False) -> None:
     """Switch all views back to the release that was active before."""
     from worker.releases.switching import roll_back
 
     with _open() as folders:
         found = roll_back(folders.sessions, reason)
-    echo(f"the views show release {found} again")
+    _report_shown(found, as_json=as_json, again=True)
+
+
+def _report_shown(found: str, *, as_json: bool, again: bool) -> None:
+    if as_json:
+        print_json({"release": found})
+    else:
+        echo(f"the views show release {found}{' again' * again}")
 
 
 @app.command(epilog="Example: facet releases retire previous --keep-days 30")

@@ -12,11 +12,25 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from worker.cli.analyze import EveryFrame, Fps, KeepDays, Name, Paths, check_paths, job_name, report_known, submit_paths
+from worker.cli.analyze import (
+    EveryFrame,
+    Exclude,
+    Fps,
+    Include,
+    KeepDays,
+    Name,
+    Paths,
+    Strict,
+    check_paths,
+    job_name,
+    report_known,
+    submit_paths,
+)
 from worker.cli.output.empty import explain_empty
 from worker.cli.output.terminal import JsonFlag, console, echo, print_json, progress_bar, table, typed
 from worker.config import settings
 from worker.errors import RetryableError, UsageError
+from worker.ingest.selection import Selection
 from worker.storage.database import Database, open_database
 from worker.storage.home import make_home
 from worker.visible import visible
@@ -30,8 +44,8 @@ if TYPE_CHECKING:
 
 WATCH_SECONDS = 1.0
 COLUMNS = (
-    "job", "name", "submitted", "done", "rejected", "quarantined", "cancelled", "pending", "units", "%", "faces/s",
-    "left",
+    "job", "name", "submitted", "done", "rejected", "ignored", "quarantined", "cancelled", "pending", "units", "%",
+    "faces/s", "left",
 )  # fmt: skip
 ALWAYS = ("job", "name", "submitted", "done", "rejected", "pending", "%")
 
@@ -61,11 +75,15 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command are its argumen
     priority: Priority = 0,
     keep_days: KeepDays = None,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until the job has ended.")] = False,
+    as_json: JsonFlag = False,
+    include: Include = None,
+    exclude: Exclude = None,
+    strict: Strict = False,
 ) -> None:
     """Write a job to the ledger and wake the workers (`facet worker`).
 
-    Exit status: 0 when the job was written (with --wait: when every file was analysed, sidecars aside), 1 when
-    something failed, 2 for wrong use.
+    Exit status: 0 when the job was written (with --wait: when every file was analysed, files that are no media aside,
+    unless --strict), 1 when something failed, 2 for wrong use.
     """
     from worker.deployment.app import make_app
     from worker.deployment.wakeups import Wakeups
@@ -86,14 +104,18 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command are its argumen
             priority=priority,
             unit_seconds=config.unit_seconds,
             keep_days=keep_days,
+            selection=Selection(tuple(include or ()), tuple(exclude or ())),
         )
         counts = submit_paths(config, database, paths, submission)
         job_id = counts.job_id
         report_known(counts)
         open_sources(config).clear()
-        echo(f"job {job_id} submitted; see it with: {typed('status', str(job_id), '--watch')}")
+        if as_json:
+            print_json(asdict(counts))
+        else:
+            echo(f"job {job_id} submitted; see it with: {typed('status', str(job_id), '--watch')}")
         wake(wakeups, database, job_id)
-        if wait and not watch_job(database, job_id):
+        if wait and not watch_job(database, job_id, strict=strict, as_json=as_json):
             raise typer.Exit(1)
 
 
@@ -201,8 +223,8 @@ def _pending(counts: JobCounts) -> str:
     return f"{counts.pending:,} {'faces' if counts.kind == 'reprocess' else 'files'}"
 
 
-def watch_job(database: Database, job: int | None) -> bool:
-    """Show jobs until they have ended; return whether all of their files were analysed, sidecars aside."""
+def watch_job(database: Database, job: int | None, *, strict: bool = False, as_json: bool = False) -> bool:
+    """Show jobs until they have ended; return whether they went well (`JobStatus.went_well`)."""
     from worker.ledger.status.job_status import read_status
 
     with Live(console=console(stderr=True), auto_refresh=False, transient=True) as live:
@@ -213,8 +235,9 @@ def watch_job(database: Database, job: int | None) -> bool:
             if not any(one.counts.pending or one.counts.submission == "open" for one in found):
                 break
             time.sleep(WATCH_SECONDS)
-    console().print(draw(found))
-    return all(one.all_went_well for one in found)
+    if not as_json:
+        console().print(draw(found))
+    return all(one.went_well(strict=strict) for one in found)
 
 
 def draw(found: list[JobStatus]) -> RenderableType:
@@ -235,6 +258,8 @@ def _row(one: JobStatus, *, with_units: bool) -> dict[str, object]:
         "job": counts.job_id,
         "name": counts.name,
         **{name: getattr(counts, name) for name in names},
+        "rejected": counts.rejected - one.sidecars,
+        "ignored": one.sidecars,
         "units": f"{ended}/{sum(one.units.values())}" if with_units else None,
         "%": None if one.percent is None else f"{one.percent:.0f}",
         "faces/s": one.faces_per_second,

@@ -35,6 +35,14 @@ ARROW_TYPES = {
     "timestamp": pa.timestamp("us"),
     "timestamptz": pa.timestamp("us", tz="UTC"),
     "interval": pa.duration("us"),
+    "uuid": pa.string(),
+    "_bool": pa.list_(pa.bool_()),
+    "_int2": pa.list_(pa.int16()),
+    "_numeric": pa.list_(pa.float64()),
+    "_date": pa.list_(pa.date32()),
+    "_timestamp": pa.list_(pa.timestamp("us")),
+    "_timestamptz": pa.list_(pa.timestamp("us", tz="UTC")),
+    "_varchar": pa.list_(pa.string()),
     "_float4": pa.list_(pa.float32()),
     "_float8": pa.list_(pa.float64()),
     "_int4": pa.list_(pa.int32()),
@@ -43,7 +51,8 @@ ARROW_TYPES = {
     "vector": pa.list_(pa.float32()),
     "halfvec": pa.list_(pa.float32()),
 }
-"""By PostgreSQL type name; every other type, jsonb among them, becomes text."""
+"""By PostgreSQL type name; documents get the type of their content, and every other type becomes text."""
+DOCUMENTS = ("json", "jsonb")
 
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -105,17 +114,53 @@ def write_json(result: QueryResult, stream: IO[str]) -> None:
 def write_parquet(result: QueryResult, path: Path) -> None:
     """Write a Parquet file with the columns' own types; columns of one name are numbered.
 
+    Documents become structs and lists, of the type that those of the first row group have together.
+
     Raises:
-        FacetError: the file cannot be written.
+        FacetError: the file cannot be written, or a later document is of another type.
     """
-    types = [ARROW_TYPES.get(name, pa.string()) for name in result.types]
-    schema = pa.schema(list(zip(unique_names(result.columns), types, strict=True)))
+    batches = _batches(result)
+    first = next(batches, [])
+    schema = _schema(result, first)
     try:
         with parquet.ParquetWriter(path, schema) as writer:
-            for batch in _batches(result):
+            for batch in itertools.chain([first] if first else [], batches):
                 writer.write_batch(_record_batch(batch, schema))
     except OSError as err:
         raise FacetError(f"{path} cannot be written: {err.strerror or err}") from err
+
+
+def _schema(result: QueryResult, first: Sequence[Sequence[object]]) -> pa.Schema:
+    """Return the schema of rows; the types of documents are those of the first row group."""
+    types = [_arrow_type(name, [row[index] for row in first]) for index, name in enumerate(result.types)]
+    return pa.schema(list(zip(unique_names(result.columns), types, strict=True)))
+
+
+def _arrow_type(name: str, values: Sequence[object]) -> pa.DataType:
+    """Return the type of a column; that of documents is read from their content, text where they agree in none."""
+    if name not in DOCUMENTS:
+        return ARROW_TYPES.get(name, pa.string())
+    try:
+        found = pa.infer_type([_plain(value) for value in values])
+    except pa.ArrowInvalid:
+        return pa.string()
+    return pa.string() if pa.types.is_null(found) or _has_empty(found) else found
+
+
+def _has_empty(kind: pa.DataType) -> bool:
+    """Whether a type holds a struct without fields, which Parquet cannot store."""
+    if pa.types.is_struct(kind):
+        return kind.num_fields == 0 or any(_has_empty(field.type) for field in kind)
+    return pa.types.is_list(kind) and _has_empty(kind.value_type)
+
+
+def _plain(value: object) -> object:
+    """Return a document with all numbers of one kind: 1 and 0.5 in one list are both floats."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def _batches(result: QueryResult) -> Iterator[list[tuple[Any, ...]]]:
@@ -128,11 +173,33 @@ def _record_batch(rows: Sequence[Sequence[object]], schema: pa.Schema) -> pa.Rec
     columns = []
     for index, field in enumerate(schema):
         values = [_arrow_cell(row[index], field.type) for row in rows]
+        if pa.types.is_nested(field.type):
+            _check_documents(field, values)
         columns.append(pa.array(values, field.type))
     return pa.record_batch(columns, schema=schema)
 
 
+def _check_documents(field: pa.Field, values: Sequence[object]) -> None:
+    """Refuse documents with keys that those of the first row group lack: they would be lost.
+
+    Raises:
+        FacetError: there is one.
+    """
+    if not pa.types.is_struct(field.type):
+        return
+    known = {each.name for each in field.type}
+    for value in values:
+        if isinstance(value, dict) and not value.keys() <= known:
+            other = min(value.keys() - known)
+            raise FacetError(
+                f"the column {field.name} has a document with {other!r}, which the first {PARQUET_ROWS:,} lack; "
+                f"write it as text: {field.name}::text"
+            )
+
+
 def _arrow_cell(value: object, kind: pa.DataType) -> object:
+    if isinstance(value, dict):
+        return _plain(value) if pa.types.is_struct(kind) else json.dumps(json_value(value), ensure_ascii=False)
     if pa.types.is_string(kind) and value is not None and not isinstance(value, str):
         plain = json_value(value)
         return json.dumps(plain, ensure_ascii=False) if isinstance(plain, dict | list) else str(plain)

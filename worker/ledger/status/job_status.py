@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from db.status.health import read_reasons
 from db.status.jobs import count_units, read_failures, read_gaps, read_jobs, read_pace, read_troubled_units
-from worker.ledger.status.summary import count_sidecars
+from worker.ledger.status.summary import NOT_MEDIA, SIDECAR, count_refused
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -40,13 +40,18 @@ class JobStatus:
     """Reasons why its files ended rejected or quarantined, the commonest first."""
     sidecars: int = 0
     """Sidecars among its rejected files; they are no failures."""
+    not_media: int = 0
+    """Other files among them that are no media."""
     gaps: list[Gap] = field(default_factory=list)
     """Of a reprocess job, faces that it cannot fill in, the commonest reason first."""
 
-    @property
-    def all_went_well(self) -> bool:
-        """Whether its submission ended and all of its files were analysed, sidecars aside."""
-        return self.counts.submission == "ended" and self.counts.submitted == self.counts.done + self.sidecars
+    def went_well(self, *, strict: bool = False) -> bool:
+        """Return whether its submission ended and all of its files were analysed, sidecars aside.
+
+        Strictly, files that are no media count, too.
+        """
+        passed_over = self.sidecars + (0 if strict else self.not_media)
+        return self.counts.submission == "ended" and self.counts.submitted == self.counts.done + passed_over
 
     @property
     def units_open(self) -> int:
@@ -115,7 +120,8 @@ def read_status(session: Session, job_id: int | None = None) -> list[JobStatus]:
             failures=_failures(session, counts, shown),
             troubled=read_troubled_units(session, job_id=counts.job_id, limit=SHOWN_FAILURES),
             reasons=_reasons(session, counts),
-            sidecars=count_sidecars(session, counts.job_id) if counts.rejected else 0,
+            sidecars=count_refused(session, counts.job_id, SIDECAR) if counts.rejected else 0,
+            not_media=count_refused(session, counts.job_id, NOT_MEDIA) if counts.rejected else 0,
             gaps=read_gaps(session, job_id=counts.job_id) if counts.kind == "reprocess" else [],
         )
         for counts in read_jobs(session, job_id=job_id, limit=LATEST_JOBS)

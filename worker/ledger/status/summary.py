@@ -16,6 +16,7 @@ ALL_FAILURES = "SELECT uri, status, reason FROM media WHERE status <> 'done'"
 ALL_NOTES = "SELECT uri, notes FROM media WHERE notes IS NOT NULL"
 
 SIDECAR = "sidecar:"  # begins the reason of a file that only accompanies another
+NOT_MEDIA = "not_media:"  # and that of any other file that is no media
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +58,14 @@ class Summary:
     """Sidecars aside."""
     sidecars: int
     """Of the rejected files, those that systems and programs leave beside media; they are no failures."""
+    not_media: int = 0
+    """Of the failures, files that are neither image nor video nor archive."""
     notes: list[FileNote]
     """Of the files that are done."""
 
-    @property
-    def all_went_well(self) -> bool:
-        """Whether every file was analysed, sidecars aside."""
-        return self.submitted == self.done + self.sidecars
+    def went_well(self, *, strict: bool = False) -> bool:
+        """Return whether every file was analysed, sidecars aside; strictly, files that are no media count, too."""
+        return self.submitted == self.done + self.sidecars + (0 if strict else self.not_media)
 
     def as_json(self) -> dict[str, object]:
         """Return the fields for a program; each failure and note is an array of its fields."""
@@ -120,6 +122,7 @@ def summarise_job(session: Session, job_id: int) -> Summary:
         people=int(counts.people),
         failures=[FileFailure(row.uri, row.state, row.reason) for row in failures if not _is_sidecar(row.reason)],
         sidecars=sum(_is_sidecar(row.reason) for row in failures),
+        not_media=sum((row.reason or "").startswith(NOT_MEDIA) for row in failures),
         notes=[FileNote(row.uri, row.note) for row in notes],
     )
 
@@ -129,11 +132,11 @@ def has_files(session: Session) -> bool:
     return bool(session.execute(text("SELECT EXISTS (SELECT FROM media_file)")).scalar_one())
 
 
-def count_sidecars(session: Session, job_id: int) -> int:
-    """Count the sidecars among the rejected files of a job."""
+def count_refused(session: Session, job_id: int, begins: str) -> int:
+    """Count the rejected files of a job whose reason begins so."""
     statement = text("""SELECT count(*) FROM job_item JOIN media_file AS m USING (media_id)
                         WHERE job_id = :id AND analysis_id IS NULL AND m.reason LIKE :begins""")
-    return int(session.execute(statement, {"id": job_id, "begins": f"{SIDECAR}%"}).scalar_one())
+    return int(session.execute(statement, {"id": job_id, "begins": f"{begins}%"}).scalar_one())
 
 
 def _is_sidecar(reason: str | None) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
+from worker.ingest.selection import Selection
 from worker.ledger.submission.fair_queue import FairQueue
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ class Submission:
     """Units of higher priority come first; jobs of equal priority share the workers fairly."""
     keep_days: int | None = None
     """Days after which the job's files are erased, unless another job keeps them longer; None for never."""
+
+    selection: Selection = field(default_factory=Selection)
+    """Which of the named files are read."""
 
     @property
     def sampling(self) -> str:
@@ -66,5 +70,5 @@ class Writing:
     def keep(self, other: Writing) -> None:
         """Take over counts and fair queue of a copy, in place: the caller of `submit` holds these counts."""
         for own, copied in ((self.counts, other.counts), (self.queue, other.queue)):
-            for field in fields(own):
-                setattr(own, field.name, getattr(copied, field.name))
+            for each in fields(own):
+                setattr(own, each.name, getattr(copied, each.name))

@@ -55,6 +55,25 @@ def test_the_summary_in_the_help_is_the_command_s_own(name):
     assert main.COMMANDS[name][1] == " ".join(own.split())
 
 
+SILENT = {"worker", "beat", "flower", "sheet", "annotate", "forget"}
+"""Programs that run on, files that are drawn, and a receipt that is JSON by itself."""
+
+
+def walk(name, command):
+    command = command.load() if isinstance(command, main.Later) else command
+    if not hasattr(command, "commands"):
+        yield name, command
+        return
+    for word, child in command.commands.items():
+        yield from walk(f"{name} {word}".strip(), child)
+
+
+def test_every_command_that_answers_does_so_in_json_too():
+    commands = list(walk("", main.typer.main.get_command(main.app)))
+    lacking = {name for name, one in commands if not any("--json" in option.opts for option in one.params)}
+    assert {name for name in lacking if not name.startswith("db ")} == SILENT
+
+
 def test_the_version_is_told(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["facet", "--version"])
     with pytest.raises(SystemExit) as ended:

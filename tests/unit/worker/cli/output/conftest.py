@@ -16,6 +16,7 @@ from worker.cli.admin import commands as admin
 from worker.cli.admin import release_diff, releases
 from worker.cli.jobs import commands as jobs
 from worker.cli.jobs import reprocess
+from worker.cli.output import forecast
 from worker.cli.output.terminal import console
 from worker.cli.people import app as people
 from worker.cli.people import corrections, regrouping
@@ -25,7 +26,9 @@ from worker.identity.listing import ListedAppearance, ListedPerson
 from worker.identity.merge_candidates import CandidatePerson, MergeCandidate
 from worker.identity.proposals import OpenProposal, Shift
 from worker.identity.search.searcher import AppearanceHit, PersonHit, SearchResult
+from worker.ingest.survey import Survey
 from worker.ledger.status.job_status import JobStatus
+from worker.ledger.status.rates import Rates
 from worker.ledger.status.summary import FileFailure, FileNote, Summary
 from worker.releases.catalogue import LayerCost, ReleaseCost
 from worker.releases.diff.changes import HeadChanges
@@ -245,6 +248,11 @@ def _schedules(patch: pytest.MonkeyPatch) -> None:
     schedules.list_schedules()
 
 
+def _forecast() -> None:
+    found = Survey(images=90_123, videos=["a.mp4"] * 61, archives=2, others=13, sidecars=7, byte_size=10**12)
+    console().print(forecast.draw(forecast.make_forecast(found, 61 * 5_400, 12, 2.0, Rates(31.5, 0.6, 5_000))))
+
+
 @dataclass(frozen=True)
 class Sample:
     """A call that prints tables."""
@@ -255,6 +263,7 @@ class Sample:
 
 SAMPLES = {
     "analyze": Sample(_analysed),
+    "dry-run": Sample(_forecast),
     "status": Sample(_status),
     "reprocess": Sample(_preview),
     "sql-faces": Sample(_faces),

@@ -16,6 +16,7 @@ from db.reader.run_query import QueryResult
 from worker.cli.output.formats import unique_names, write_csv, write_json, write_parquet
 from worker.cli.output.rows import cell
 from worker.cli.output.terminal import console, table
+from worker.errors import FacetError
 
 
 def result(columns, row, types=None):
@@ -46,6 +47,37 @@ def test_no_column_is_lost_in_json_or_parquet(tmp_path):
     assert parquet.read_table(tmp_path / "rows.parquet").to_pylist() == [
         {"media_id": 1, "age": 2, "media_id_2": 3, "age_2": 4}
     ]
+
+
+def written(tmp_path, rows, kind="jsonb"):
+    write_parquet(QueryResult(["x"], [kind], iter([(row,) for row in rows])), tmp_path / "rows.parquet")
+    return parquet.read_table(tmp_path / "rows.parquet")
+
+
+def test_documents_are_structs_and_lists_in_parquet(tmp_path):
+    rows = [{"a": 1, "b": [1, 2.5]}, {"a": 0.5, "b": []}, None]
+    found = written(tmp_path, rows)
+    assert str(found.schema.field("x").type).startswith("struct<a: double, b: list<")
+    assert found.column("x").to_pylist() == rows
+    assert written(tmp_path, [["a"], ["b", "c"]]).column("x").to_pylist() == [["a"], ["b", "c"]]
+
+
+def test_arrays_keep_their_type_in_parquet(tmp_path):
+    moment = datetime(2026, 11, 28, tzinfo=UTC)
+    assert written(tmp_path, [[True, None]], "_bool").column("x").to_pylist() == [[True, None]]
+    assert written(tmp_path, [[moment]], "_timestamptz").column("x").to_pylist() == [[moment]]
+
+
+@pytest.mark.parametrize("rows", [[{"a": 1}, ["b"]], [{}, {}], [None, None], [{"a": {}}, {"a": {}}]])
+def test_documents_of_no_common_type_are_text_in_parquet(tmp_path, rows):
+    texts = written(tmp_path, rows).column("x").to_pylist()
+    assert [None if one is None else json.loads(one) for one in texts] == rows
+
+
+def test_no_key_of_a_later_document_is_lost_in_parquet(tmp_path, monkeypatch):
+    monkeypatch.setattr("worker.cli.output.formats.PARQUET_ROWS", 1)
+    with pytest.raises(FacetError, match=r"'b'.*x::text"):
+        written(tmp_path, [{"a": 1}, {"a": 1, "b": 2}])
 
 
 @pytest.mark.parametrize(
