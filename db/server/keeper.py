@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from types import FrameType
 
 POLL_SECONDS = 2.0
+CONNECT_SECONDS = 10
 STOP_SECONDS = 120.0  # longest stop: writing what the last checkpoint lacks; after it the server is stopped at once
 
 # The session that asks is in the database postgres, so it does not count.
@@ -66,6 +67,8 @@ def start_keeper(folder: Path, idle_seconds: float) -> bool:
             cwd="/",
             env=os.environ | {"PYTHONPATH": path},
         )
+    except OSError:  # no memory or no process left: the server then stops with its last program
+        return False
     finally:
         os.close(lock)
     process.returncode = 0  # it outlives this program, which never waits for it
@@ -138,7 +141,12 @@ class Keeper:
     def _has_sessions(self, server: Postmaster) -> bool:
         try:
             with psycopg.connect(
-                host=str(server.socket), port=server.port, user="postgres", dbname="postgres", autocommit=True
+                host=str(server.socket),
+                port=server.port,
+                user="postgres",
+                dbname="postgres",
+                connect_timeout=CONNECT_SECONDS,
+                autocommit=True,
             ) as connection:
                 connected, sessions = connection.execute(_SESSIONS).fetchone() or (0, 0)
         except psycopg.OperationalError:

@@ -213,3 +213,12 @@ def test_the_keeper_ends_with_a_server_that_was_stopped(folder):
     assert not server.is_used()
     assert server.stop()
     wait_for(lambda: not keepers(folder))
+
+
+def test_a_server_without_its_keeper_stops_with_its_last_program(folder, monkeypatch):
+    monkeypatch.setattr("db.server.keeper.sys.executable", "/nowhere/python")
+    server = EmbeddedPostgres(folder, keep_seconds=600)
+    server.start()
+    process = server_of(folder)
+    assert server.leave()
+    assert not is_alive(process)
