@@ -12,6 +12,11 @@ if TYPE_CHECKING:
 MediaKind = Literal["image", "video"]
 VideoReader = Literal["pyav", "decord"]
 
+# Sound that AAC carries: samples a second, and layouts with their number of channels.
+SOUND_RATES = (8_000, 11_025, 12_000, 16_000, 22_050, 24_000, 32_000, 44_100, 48_000, 64_000, 88_200, 96_000)
+SOUND_LAYOUTS = {"mono": 1, "stereo": 2, "3.0": 3, "4.0": 4, "5.0": 5, "5.1": 6}
+MAX_SOUND_TRACKS = 8  # of one video: languages and commentaries
+
 # Weight of a face or an appearance of quality 0 in a mean, so that poor ones alone still have a mean.
 MIN_WEIGHT = 0.02
 
@@ -115,6 +120,35 @@ class DecodedFrame:
     """True where a new shot begins with this frame, judged against the sampled frame before it."""
     hold_seconds: float = 0.0
     """Time to the next sampled frame, or to the end of the video; 0.0 for an image."""
+
+
+@dataclass(frozen=True, slots=True)
+class SoundTrack:
+    """The form of one audio stream of a video, as its samples are read."""
+
+    rate: int
+    """Samples a second, of ``SOUND_RATES``."""
+    layout: str
+    """Of ``SOUND_LAYOUTS``."""
+    language: str
+    """Code of three letters; und where the file states none."""
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return SOUND_LAYOUTS[self.layout]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SoundBlock:
+    """Consecutive samples of one track."""
+
+    track: int
+    """Place of the track in its video."""
+    start: int
+    """Place of the first sample in its track, from the start of the video."""
+    samples: NDArray[np.int16]
+    """(N, C) samples of each channel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,10 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from worker.decode.client import DecodeStream
-    from worker.pictures.annotate import Subject
+    from worker.pictures.annotate import Sound, Subject
     from worker.pictures.subjects import StoredMedia
     from worker.storage.database import Database
-    from worker.types import DecodedFrame
+    from worker.types import DecodedFrame, DecodeRequest, SoundBlock
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -38,18 +39,27 @@ def annotate(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="File to write: .mp4, .mov, .mkv; for an image .png, .jpg, .webp.")
     ],
+    interpolate: Annotated[
+        bool,
+        typer.Option(
+            "--interpolate/--no-interpolate",
+            help="Move boxes between two sampled frames; else each stays where its face was found last.",
+        ),
+    ] = True,
+    sound: Annotated[bool, typer.Option("--sound/--no-sound", help="Keep the sound of a video.")] = True,
 ) -> None:
     """Draw box, person, age, gender and emotion of each appearance on the frames of a video or on an image."""
     config = settings()
     make_home(config.home)
     with open_database(config) as database:
         media, subjects = _look_up(config, database, clip)
+        subjects = [replace(subject, is_interpolated=interpolate) for subject in subjects]
         _check_output(media, output)
         from worker.ledger.upkeep.staged_members import open_sources
 
         try:
             with open_sources(config, database.sessions).open_local(media.location, media.expected) as location:
-                count = _draw(config, replace(media, location=location), subjects, output)
+                count = _draw(config, replace(media, location=location), subjects, output, with_sound=sound)
         except MediaError as err:
             raise UsageError(f"{media.uri} cannot be read: {err}; give its present path") from err
     drawn = sum(bool(subject.at_seconds[0] == 0.0) for subject in subjects) if _is_image(output) else len(subjects)
@@ -89,7 +99,7 @@ def _check_output(media: StoredMedia, output: Path) -> None:
         raise UsageError(f"{output} is the {media.kind} itself, which would be overwritten; give another name")
 
 
-def _draw(config: Settings, media: StoredMedia, subjects: list[Subject], output: Path) -> int:
+def _draw(config: Settings, media: StoredMedia, subjects: list[Subject], output: Path, *, with_sound: bool) -> int:
     from worker.decode.client import Decoder
     from worker.pictures.annotate import annotate_image, annotate_video
     from worker.types import DecodeLimits, DecodeRequest
@@ -103,13 +113,42 @@ def _draw(config: Settings, media: StoredMedia, subjects: list[Subject], output:
             if _is_image(output):
                 annotate_image(next(stream).pixels, subjects, output)
                 return 1
-            with console(stderr=True).status("drawing ...") as status:
+            has_sound = with_sound and media.kind == "video"
+            with console(stderr=True).status("drawing ...") as status, _sound(request, has_sound=has_sound) as sound:
                 frames = _readable(stream, status.update)
-                return annotate_video(frames, subjects, stream.info.frames_per_second, output)
+                return annotate_video(frames, subjects, stream.info.frames_per_second, output, sound)
     except MediaError as err:
         raise FacetError(f"{media.uri} cannot be drawn on: {err.reason}") from err
     except OSError as err:
         raise FacetError(f"{output} cannot be written: {err.strerror or err}") from err
+
+
+@contextmanager
+def _sound(request: DecodeRequest, *, has_sound: bool) -> Iterator[Sound | None]:
+    """Read the sound of a video in a child of its own, beside its frames."""
+    from worker.decode.client import Decoder
+    from worker.pictures.annotate import Sound
+
+    if not has_sound:
+        yield None
+        return
+    with Decoder(request.limits) as decoder:
+        try:
+            stream = decoder.open_sound(request)
+        except MediaError as err:
+            echo(f"the sound cannot be read: {err.reason}", err=True)
+            yield None
+            return
+        with stream:
+            yield Sound(stream.tracks, _audible(stream))
+
+
+def _audible(stream: DecodeStream) -> Iterator[SoundBlock]:
+    """Yield sound up to the first that cannot be decoded."""
+    try:
+        yield from stream.sound()
+    except MediaError as err:
+        echo(f"the rest of the sound cannot be read: {err.reason}", err=True)
 
 
 def _readable(stream: DecodeStream, update: Callable[[str], None]) -> Iterator[DecodedFrame]:

@@ -27,18 +27,22 @@ from worker.decode.wire import (
     info_from_meta,
     notes_from_meta,
     plain_text,
+    tracks_from_meta,
 )
 from worker.errors import DecoderCrashed, MediaError, MediaRejected, MediaVanished
-from worker.types import DecodedFrame, DecodeLimits, DecodeRequest, MediaInfo, MediaKind, VideoReader
+from worker.types import DecodedFrame, DecodeLimits, DecodeRequest, MediaInfo, MediaKind, SoundBlock, VideoReader
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from types import TracebackType
 
     from worker.decode.process import Message
+    from worker.types import SoundTrack
 
 logger = logging.getLogger(__name__)
 
+MAX_BLOCK_SAMPLES = 1 << 20  # of one channel in one message: far beyond the frame of any codec
+MAX_SAMPLE = 1 << 45  # place of a sample: ten years of sound
 CANCEL_SECONDS = 5.0  # of silence after a stream is closed early; then its child is killed
 
 
@@ -113,6 +117,16 @@ class Decoder:
         """
         return self._ask(Request("frames", request))
 
+    def open_sound(self, request: DecodeRequest) -> DecodeStream:
+        """Start reading the sound of a whole video and return its stream: ``tracks`` is known at once.
+
+        Raises:
+            MediaRejected: the file is at fault.
+            MediaVanished: the file disappeared.
+            DecoderCrashed: the file killed or hung the child.
+        """
+        return self._ask(Request("sound", request, "pyav"))
+
     def _ask(self, request: Request) -> DecodeStream:
         if self._stream is not None:
             self._stream.close()
@@ -166,6 +180,8 @@ class DecodeStream:
         """Packets and frames that could not be decoded completely; known after the last frame."""
         self.notes: tuple[str, ...] = ()
         """Parts of the file that were left out; known after the last frame."""
+        self.tracks: tuple[SoundTrack, ...] = ()
+        """Sound tracks, if the sound was asked for."""
         self._child = send(request)
         try:
             self.info = self._read_info()
@@ -192,10 +208,25 @@ class DecodeStream:
                 continue
             if frame is None:
                 break
+            if isinstance(frame, SoundBlock):
+                raise self._protocol_error("sound, expected a frame")
             if self._last is None or frame.index > self._last[0]:
                 self._last = frame.index, frame.at_seconds
                 return frame
         raise StopIteration
+
+    def sound(self) -> Iterator[SoundBlock]:
+        """Yield the blocks of all tracks in the order of the file.
+
+        Raises:
+            MediaError: the rest cannot be read.
+        """
+        while self._open:
+            block = self._read_next()
+            if isinstance(block, DecodedFrame):
+                raise self._protocol_error("a frame, expected sound")
+            if block is not None:
+                yield block
 
     def close(self) -> None:
         """Stop decoding; afterwards the child is ready for the next file, or has ended."""
@@ -236,15 +267,18 @@ class DecodeStream:
             raise self._protocol_error(f"a {message.kind.name} message, expected a description")
         try:
             info, self._engine = info_from_meta(message.meta)
+            self.tracks = tracks_from_meta(message.meta)
         except (KeyError, TypeError, ValueError, OverflowError) as err:
             raise self._protocol_error(f"an invalid description ({err})") from err
         return info
 
-    def _read_next(self, wall_seconds: float | None = None) -> DecodedFrame | None:
-        """Return the next frame; None after the last one."""
+    def _read_next(self, wall_seconds: float | None = None) -> DecodedFrame | SoundBlock | None:
+        """Return the next frame or block of sound; None after the last one."""
         message = self._receive(wall_seconds or self._limits.wall_seconds)
         if message.kind is MessageKind.FRAME:
             return self._read_frame(message)
+        if message.kind is MessageKind.SOUND:
+            return self._read_sound(message)
         if message.kind is MessageKind.INFO:  # of a stream that is closed before it was read
             return self._read_next(wall_seconds)
         if message.kind is not MessageKind.END:
@@ -293,6 +327,19 @@ class DecodeStream:
         pixels = np.empty((height, width, 3), dtype=np.uint8)
         self._child.read_into(pixels.data.cast("B"), self._limits.wall_seconds)
         return DecodedFrame(index, at_seconds, pixels, scene_cut, hold_seconds)
+
+    def _read_sound(self, message: Message) -> SoundBlock:
+        try:
+            place, start, count = (int(message.meta[name]) for name in ("track", "start", "count"))
+        except (KeyError, TypeError, ValueError, OverflowError) as err:
+            raise self._protocol_error(f"sound with an invalid header ({err!r})") from err
+        known = 0 <= place < len(self.tracks) and 0 <= start < MAX_SAMPLE and 0 < count <= MAX_BLOCK_SAMPLES
+        channels = self.tracks[place].channels if known else 0
+        if not known or message.payload_bytes != 2 * count * channels:
+            raise self._protocol_error(f"{message.payload_bytes} bytes for {count} samples of track {place}")
+        samples = np.empty((count, channels), np.int16)
+        self._child.read_into(samples.data.cast("B"), self._limits.wall_seconds)
+        return SoundBlock(place, start, samples)
 
     def _protocol_error(self, received: str) -> DecoderCrashed:
         self._child.kill()

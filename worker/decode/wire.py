@@ -15,7 +15,18 @@ from enum import Enum
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-from worker.types import DecodedFrame, DecodeLimits, DecodeRequest, KeyFrame, MediaInfo, MediaTags
+from worker.types import (
+    MAX_SOUND_TRACKS,
+    SOUND_LAYOUTS,
+    SOUND_RATES,
+    DecodedFrame,
+    DecodeLimits,
+    DecodeRequest,
+    KeyFrame,
+    MediaInfo,
+    MediaTags,
+    SoundTrack,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -45,6 +56,7 @@ class MessageKind(Enum):
     """A sign of life: a long file is being scanned."""
     INFO = b"i"
     FRAME = b"f"
+    SOUND = b"s"
     END = b"e"
     """The request is answered."""
     REJECTED = b"x"
@@ -55,7 +67,7 @@ class MessageKind(Enum):
 class Request:
     """A request of the client to its child."""
 
-    operation: Literal["probe", "frames"]
+    operation: Literal["probe", "frames", "sound"]
     decode: DecodeRequest
     engine: Literal["auto", "pyav"] = "auto"
     """For videos: 'auto' tries decord first where it is exact."""
@@ -124,6 +136,26 @@ def info_from_meta(meta: Mapping[str, Any]) -> tuple[MediaInfo, str]:
     ):
         raise ValueError(f"a child described a file as {info}")
     return info, plain_text(meta["engine"])
+
+
+def tracks_from_meta(meta: Mapping[str, Any]) -> tuple[SoundTrack, ...]:
+    """Return the sound tracks in an INFO message; none where it is not about sound.
+
+    Raises:
+        KeyError, TypeError, ValueError: the child sent something else.
+    """
+    tracks = tuple(
+        SoundTrack(int(one["rate"]), str(one["layout"]), _language(one["language"]))
+        for one in meta.get("tracks", ())[:MAX_SOUND_TRACKS]
+    )
+    if not all(track.rate in SOUND_RATES and track.layout in SOUND_LAYOUTS for track in tracks):
+        raise ValueError(f"a child described sound as {tracks}")
+    return tracks
+
+
+def _language(stated: object) -> str:
+    code = str(stated)
+    return code if len(code) == 3 and code.isascii() and code.isalpha() else "und"
 
 
 def notes_from_meta(meta: Mapping[str, Any]) -> tuple[str, ...]:

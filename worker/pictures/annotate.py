@@ -1,8 +1,8 @@
 """Annotates the frames of a video or image: a box and a label for each appearance in view.
 
 Boxes lie where faces were found; between two sampled faces of an appearance they are interpolated. An appearance ends
-with its last face and never spans a cut, so no box is drawn where no face was found. Frames are decoded in a confined
-child, one at a time, and encoded here; sound is left out, since copying it would mean to read the file unconfined.
+with its last face and never spans a cut, so no box is drawn where no face was found. Frames and sound are decoded in
+confined children and encoded here: copying the encoded sound would mean to read the file unconfined.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from worker.pictures.lettering import Lettering
+from worker.pictures.soundtrack import Soundtrack
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
     from numpy.typing import NDArray
 
-    from worker.types import DecodedFrame
+    from worker.types import DecodedFrame, SoundBlock, SoundTrack
 
     Pixels = NDArray[np.uint8]
     Colour = tuple[int, int, int]
@@ -62,12 +63,17 @@ class Subject:
     """(F, 4) x1, y1, x2, y2 in pixels of the upright frame."""
     frame_sizes: NDArray[np.float32] | None = None
     """(F, 2) width and height of those frames; None where all have the size of the image that is drawn on."""
+    is_interpolated: bool = True
+    """Whether the box moves between two faces; else it stays where its last face was found."""
 
     def box_at(self, seconds: float, size: tuple[int, int]) -> NDArray[np.float64] | None:
         """Return the (4,) box at a time on a frame of a width and height, None while the subject is not in view."""
         if not self.at_seconds[0] - SAME_MOMENT_SECONDS <= seconds <= self.at_seconds[-1] + SAME_MOMENT_SECONDS:
             return None
         scale = 1 if self.frame_sizes is None else np.tile(np.array(size) / self.frame_sizes, 2)
+        if not self.is_interpolated:
+            last = int(np.searchsorted(self.at_seconds, seconds + SAME_MOMENT_SECONDS, side="right")) - 1
+            return np.asarray((self.boxes * scale)[last], np.float64)
         return np.array([np.interp(seconds, self.at_seconds, edge) for edge in (self.boxes * scale).T])
 
 
@@ -118,7 +124,22 @@ class Painter:
         return self._labels[place]
 
 
-def annotate_video(frames: Iterable[DecodedFrame], subjects: Sequence[Subject], rate: float | None, path: Path) -> int:
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """The sound of a video."""
+
+    tracks: Sequence[SoundTrack]
+    blocks: Iterator[SoundBlock]
+    """Samples of all tracks, in the order of the file."""
+
+
+def annotate_video(
+    frames: Iterable[DecodedFrame],
+    subjects: Sequence[Subject],
+    rate: float | None,
+    path: Path,
+    sound: Sound | None = None,
+) -> int:
     """Write an annotated video, with one frame in memory at a time.
 
     Args:
@@ -126,6 +147,7 @@ def annotate_video(frames: Iterable[DecodedFrame], subjects: Sequence[Subject], 
         subjects: appearances to draw; the labels of the first ones are placed first.
         rate: frames per second by the container, None where it states none; only a hint to the encoder.
         path: file to write; its extension names the container: mp4, mov, mkv.
+        sound: of the video; None for a silent one.
 
     Returns:
         Number of frames that were written.
@@ -138,18 +160,24 @@ def annotate_video(frames: Iterable[DecodedFrame], subjects: Sequence[Subject], 
     whole = (0, 0)
     with _writer(path) as container:
         stream: VideoStream | None = None
+        soundtrack: Soundtrack | None = None
         for frame in frames:
             size = frame.pixels.shape[1], frame.pixels.shape[0]
             if painter is None or painter.size != size:
                 painter = Painter(subjects, size)
             if stream is None:
                 stream, whole = _video_stream(container, size, rate), size
+                soundtrack = None if sound is None else Soundtrack(container, sound.tracks, sound.blocks)
+            if soundtrack is not None:
+                soundtrack.write_until(frame.at_seconds)
             tick = max(round(frame.at_seconds * TICKS), last_tick + 1)
             pixels = _even(_fitted(painter.paint(frame.pixels, frame.at_seconds), whole))
             _encode(container, stream, pixels, tick)
             count, last_tick = count + 1, tick
         if stream is not None:
             container.mux(stream.encode(None))
+        if soundtrack is not None:
+            soundtrack.finish()
     return count
 
 

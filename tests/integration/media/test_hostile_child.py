@@ -68,7 +68,24 @@ NONSENSE = {
 }
 
 
-def answer(monkeypatch, tmp_path, data):
+TRACKS = [{"rate": 48000, "layout": "stereo", "language": "deu"}]
+SOUND_INFO = message(b"i", {**INFO, "tracks": TRACKS})
+BLOCK = {"track": 0, "start": 0, "count": 3}
+SOUND_NONSENSE = {
+    "sound of another size": SOUND_INFO + message(b"s", BLOCK, bytes(5)),
+    "sound of terabytes": SOUND_INFO + message(b"s", {**BLOCK, "count": 1 << 40}, size=1 << 42),
+    "sound of no track": SOUND_INFO + message(b"s", {**BLOCK, "track": 1}, bytes(12)),
+    "sound before the start": SOUND_INFO + message(b"s", {**BLOCK, "start": -1}, bytes(12)),
+    "sound beyond counting": SOUND_INFO + message(b"s", {**BLOCK, "start": 1 << 70}, bytes(12)),
+    "sound without a place": SOUND_INFO + message(b"s", {"track": 0}, bytes(12)),
+    "a frame": SOUND_INFO + message(b"f", FRAME, bytes(24)),
+    "an unknown rate": message(b"i", {**INFO, "tracks": [{**TRACKS[0], "rate": 1 << 40}]}),
+    "an unknown layout": message(b"i", {**INFO, "tracks": [{**TRACKS[0], "layout": "thousand"}]}),
+    "tracks that are none": message(b"i", {**INFO, "tracks": 7}),
+}
+
+
+def answer(monkeypatch, tmp_path, data, *, sound=False):
     ready = message(b"r", {"protections": "none"})
     (tmp_path / "answer").write_bytes(data)
     program = PROGRAM.format(ready=ready.hex(), answer=str(tmp_path / "answer"))
@@ -76,7 +93,8 @@ def answer(monkeypatch, tmp_path, data):
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (4, 2)).save(tmp_path / "a.png")
     with Decoder(LIMITS) as decoder:
-        return list(decoder.open(DecodeRequest(location=str(tmp_path / "a.png"), kind="image", limits=LIMITS)))
+        request = DecodeRequest(location=str(tmp_path / "a.png"), kind="image", limits=LIMITS)
+        return list(decoder.open_sound(request).sound() if sound else decoder.open(request))
 
 
 @pytest.mark.parametrize("name", NONSENSE)
@@ -85,6 +103,23 @@ def test_nonsense_ends_the_child_and_nothing_else(name, monkeypatch, tmp_path):
         answer(monkeypatch, tmp_path, NONSENSE[name])
     assert caught.value.code in {"crashed", "timeout"}
     assert not (tmp_path / "taken-over").exists()
+
+
+@pytest.mark.parametrize("name", SOUND_NONSENSE)
+def test_nonsense_for_sound_ends_the_child(name, monkeypatch, tmp_path):
+    with pytest.raises(DecoderCrashed) as caught:
+        answer(monkeypatch, tmp_path, SOUND_NONSENSE[name], sound=True)
+    assert caught.value.code in {"crashed", "timeout"}
+
+
+def test_sound_is_no_frame(monkeypatch, tmp_path):
+    with pytest.raises(DecoderCrashed):
+        answer(monkeypatch, tmp_path, SOUND_INFO + message(b"s", BLOCK, bytes(12)))
+
+
+def test_sound_that_is_as_it_should_be_is_believed(monkeypatch, tmp_path):
+    good = SOUND_INFO + message(b"s", BLOCK, bytes(12)) + message(b"e", {})
+    assert [block.samples.shape for block in answer(monkeypatch, tmp_path, good, sound=True)] == [(3, 2)]
 
 
 def test_words_of_a_child_fit_into_a_database(monkeypatch, tmp_path):

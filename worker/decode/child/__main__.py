@@ -95,6 +95,9 @@ class Server:
     def _answer(self, request: Request, file: int) -> None:
         source = self._open(request, file)
         try:
+            if request.operation == "sound" and isinstance(source, Video):
+                self._answer_sound(source)
+                return
             if request.operation == "frames":
                 source.scanned()
             info = source.info if request.operation == "frames" else source.outline()
@@ -105,6 +108,22 @@ class Server:
         finally:
             if source is not self._video:
                 source.close()
+
+    def _answer_sound(self, video: Video) -> None:
+        """Describe the tracks of a video, then send their samples in the order of the file."""
+        video.scanned()
+        reader = video.open_sound()
+        try:
+            tracks = [asdict(track) for track in reader.tracks]
+            self._send(MessageKind.INFO, {"info": asdict(video.info), "engine": "pyav", "tracks": tracks})
+            for block in video.sound(reader):
+                meta = {"track": block.track, "start": block.start, "count": len(block.samples)}
+                self._send(MessageKind.SOUND, meta, block.samples.data.cast("B"))
+                if self._cancelled():
+                    break
+            self._send(MessageKind.END, {"damaged": 0, "notes": ()})
+        finally:
+            reader.close()
 
     def _stream(self, source: ImageReader | Album | Video, wanted: DecodeRequest) -> None:
         """Send the frames of the range; the frame before it is only compared, to detect a cut."""

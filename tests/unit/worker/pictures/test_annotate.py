@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -46,6 +47,14 @@ def write(path, times, subjects=(), shape=(243, 321), rate=None):
 def test_boxes_are_interpolated_between_faces():
     assert subject().box_at(1.5, (321, 243)).tolist() == [50, 60, 90, 110]
     assert subject().box_at(1.0, (321, 243)).tolist() == [40, 60, 80, 110]
+
+
+def test_boxes_stay_where_the_last_face_was_if_that_is_wanted():
+    held = replace(subject(), is_interpolated=False)
+    boxes = [held.box_at(seconds, (321, 243)) for seconds in (0.5, 1.0, 1.5, 1.98, 2.0, 2.1)]
+    assert [None if box is None else box.tolist() for box in boxes] == [
+        None, [40, 60, 80, 110], [40, 60, 80, 110], [40, 60, 80, 110], [60, 60, 100, 110], None,
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("seconds", [0.0, 0.99, 2.01, 9.0])

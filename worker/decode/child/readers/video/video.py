@@ -23,6 +23,7 @@ from worker.decode.child.readers.video.container import (
 from worker.decode.child.readers.video.decord_reader import DecordFailed, DecordReader
 from worker.decode.child.readers.video.encryption import is_encrypted
 from worker.decode.child.readers.video.scan import BROADCASTS, MAX_PAUSE_SECONDS, Scan, scan
+from worker.decode.child.readers.video.sound import SoundReader
 from worker.decode.child.readers.video.video_tags import read_video_tags
 from worker.decode.wire import MAX_KEY_FRAMES
 from worker.errors import MediaRejected
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
     from worker.decode.child.readers.sampling import SampledFrame
     from worker.decode.child.readers.video.timeline import Timeline
-    from worker.types import DecodeLimits, DecodeRequest
+    from worker.types import DecodeLimits, DecodeRequest, SoundBlock
 
 logger = logging.getLogger(__name__)
 
@@ -128,6 +129,16 @@ class Video:
                 return
         if following < len(timeline):
             yield from self._reader.range(timeline, following, request.frames_per_second, request.end_seconds)
+
+    def open_sound(self) -> SoundReader:
+        """Open the sound of the same file; the caller closes it."""
+        return SoundReader(self._location)
+
+    def sound(self, reader: SoundReader) -> Iterator[SoundBlock]:
+        """Yield all sound, timed like the frames."""
+        is_broadcast = self._reader.container.format.name in BROADCASTS
+        longest = MAX_PAUSE_SECONDS if is_broadcast else float("inf")
+        yield from reader.blocks(self.scanned().zero, longest, self._alive)
 
     def _lacks_stamps(self) -> bool:
         return container_and_codec(self._reader.container, self._reader.stream) in WITHOUT_STAMPS
