@@ -26,7 +26,9 @@ FROM python:${PYTHON_VERSION}-slim
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends libfribidi0 \
  && rm -rf /var/lib/apt/lists/*
-RUN useradd --uid 10001 --create-home facet \
+# Media have to be readable for this user; its number may be that of their owner.
+ARG FACET_UID=10001
+RUN useradd --uid "$FACET_UID" --create-home facet \
  && install --directory --owner facet --group facet /var/lib/facet
 COPY --from=build /opt/facet /opt/facet
 ENV PATH=/opt/facet/bin:$PATH \
