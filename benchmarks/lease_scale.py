@@ -28,6 +28,8 @@ from worker.ledger.status.health import run_health_checks
 from worker.ledger.status.job_status import read_status
 from worker.ledger.submission.cancel import cancel_job
 from worker.ledger.submission.job import Submission
+from worker.ledger.submission.pausing import pause_job, resume_job
+from worker.ledger.submission.shelving import shelve
 from worker.ledger.submission.submit import submit
 
 if TYPE_CHECKING:
@@ -70,6 +72,9 @@ def measure(sessions: sessionmaker[Session], units: int, *, explain: bool) -> No
     show("what is stuck", lambda: check_units(sessions), 10)
     show("status of the latest jobs", lambda: read(sessions), 3)
     show("status of the large job", lambda: read(sessions, large), 3)
+    show("pause", lambda: turn(sessions, large, paused=True), 1)
+    show("lease while it is paused", lambda: lease(sessions, release), 20)
+    show("resume", lambda: turn(sessions, large, paused=False), 1)
     show("cancel", lambda: cancel_job(sessions, large), 1)
     make_job(sessions, other, units)
     tidy(sessions)
@@ -133,6 +138,13 @@ def order(sessions: sessionmaker[Session], release: ReleaseIds, units: int) -> l
     small_job(sessions, release)
     leased = [unit.location for _ in range(units // LIMIT) for unit in lease(sessions, release)]
     return [number + 1 for number, location in enumerate(leased) if location.startswith("/small")]
+
+
+def turn(sessions: sessionmaker[Session], job_id: int, *, paused: bool) -> None:
+    """Pause or resume a job, and shelve or unshelve its units."""
+    with sessions.begin() as session:
+        (pause_job if paused else resume_job)(session, job_id)
+    shelve(sessions, job_id)
 
 
 def beat(sessions: sessionmaker[Session], units: list[ledger.LeasedUnit]) -> None:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from sqlalchemy.exc import DBAPIError
 
 from worker.cli.output.terminal import JsonFlag, console, echo, print_json, progress_bar, table, typed, utf8_or_none
 from worker.config import Settings, settings
@@ -35,14 +34,12 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from worker.analysis.runner import Worker
-    from worker.cli.output.job_progress import JobProgress
     from worker.ledger.submission.job import Submission, SubmitCounts
     from worker.storage.database import Database
 
 SHOWN_FILES = 20
 SHOWN_JOBS = 5
 STOPPING = b"\nstopping, which takes some seconds; press Ctrl-C again to end at once\n"
-WAIT_SECONDS = 0.5  # between two looks at units that other workers hold or that wait for another attempt
 
 Paths = Annotated[
     list[str], typer.Argument(help="Files, folders, archives (zip, tar), quoted globs, or URLs of these (s3://...).")
@@ -162,6 +159,7 @@ class _JobRequest:
 def _run(config: Settings, request: _JobRequest, stop: threading.Event) -> Summary:
     from worker.cli.output.job_progress import JobProgress
     from worker.deployment.exporter import serve_analysis
+    from worker.deployment.local import make_worker, work_on
     from worker.ledger.submission.job import Submission
     from worker.storage.database import open_database
 
@@ -169,7 +167,7 @@ def _run(config: Settings, request: _JobRequest, stop: threading.Event) -> Summa
         with console(stderr=True).status("starting the database and loading the models ..."):
             database = opened.enter_context(open_database(config))
             opened.enter_context(serve_analysis(config, database.sessions))
-            worker = _make_worker(config, database)
+            worker = make_worker(config, database)
         submission = Submission(
             name=request.name,
             release=worker.ids,
@@ -186,18 +184,13 @@ def _run(config: Settings, request: _JobRequest, stop: threading.Event) -> Summa
         _report_others(database, job_id)
         with progress_bar() as bar:
             progress = JobProgress(database.sessions, job_id, config.unit_seconds, bar)
-            _work(worker, database, job_id, stop, progress)
+            work_on(worker, database, job_id, stop, progress.show)
+            if not stop.is_set():
+                progress.identifying()
+                worker.identifier.finish()
         with database.sessions.begin() as session:
             _warn_if_hidden(session, worker)
             return summarise_job(session, job_id)
-
-
-def _make_worker(config: Settings, database: Database) -> Worker:
-    from worker.analysis.runner import Worker
-    from worker.releases.folders import ReleaseFolders
-
-    folders = ReleaseFolders(config, database.sessions)
-    return Worker(config, database, folders.load(folders.submitted().release_id))
 
 
 def _warn_if_hidden(session: Session, worker: Worker) -> None:
@@ -221,28 +214,15 @@ def submit_paths(
     stop: threading.Event | None = None,
 ) -> SubmitCounts:
     """Submit the files that the paths name, until the event is set; return the counts of the job."""
-    from worker.analysis.runner import decode_limits
-    from worker.decode.client import Decoder
-    from worker.ingest import IngestOptions, discover
-    from worker.ledger.submission.prober import FileProber
-    from worker.ledger.submission.submit import submit
-    from worker.ledger.upkeep.staged_members import open_sources
+    from worker.deployment.local import submit_files
 
     stopped = stop or threading.Event()
-    options = IngestOptions(roots=config.media_roots, cache_bytes=config.cache_bytes, selection=submission.selection)
-    found = discover(paths, options, config.staging)
-    with console(stderr=True).status("reading files ...") as status, Decoder(decode_limits(config)) as decoder:
+    with console(stderr=True).status("reading files ...") as status:
 
         def show_count(counts: SubmitCounts) -> None:
             status.update(f"reading files ... {counts.files:,}")
 
-        sources = open_sources(config, database.sessions)
-        prober = FileProber(decoder, sources)
-        try:
-            counts = submit(database.sessions, prober.remember(found), submission, prober, show_count, stopped.is_set)
-        finally:  # copies of members that were refused or not submitted are not needed
-            with suppress(DBAPIError), database.sessions.begin() as session:
-                sources.evict_members(session)
+        counts = submit_files(config, database, paths, submission, show_count, stopped.is_set)
     if submission.selection.left_out:
         echo(f"{submission.selection.left_out:,} files are left out by --include and --exclude", err=True)
     return counts
@@ -271,26 +251,6 @@ def _report_others(database: Database, job_id: int) -> None:
         )
     if len(others) > SHOWN_JOBS:
         echo(f"... and {len(others) - SHOWN_JOBS:,} more jobs: {typed('status')}", err=True)
-
-
-def _work(worker: Worker, database: Database, job_id: int, stop: threading.Event, progress: JobProgress) -> None:
-    """Work until this job has no open unit; other workers may take part."""
-    while not stop.is_set():
-        worker.drain(stop, progress.show, job_id=job_id)
-        if stop.is_set() or not _count_open(database, job_id, worker.unreachable.places()):
-            break
-        stop.wait(WAIT_SECONDS)
-    if not stop.is_set():
-        progress.identifying()
-        worker.identifier.finish()
-
-
-def _count_open(database: Database, job_id: int, unreachable: Sequence[str] = ()) -> int:
-    """Count the units that are left to do; `facet analyze` does not wait for files that it cannot read."""
-    from worker.ledger.due import count_open
-
-    with database.sessions.begin() as session:
-        return count_open(session, job_id, unreachable)
 
 
 @contextmanager

@@ -70,7 +70,7 @@ def forget(
         raise UsageError(f"{receipt} exists or has no folder, expected the name of a new file in an existing folder")
     config = settings()
     make_home(config.home)
-    from worker.deployment.scheduled_work import answer_again
+    from worker.deployment.scheduled.upkeep import answer_again
     from worker.erasure.erase import Eraser
     from worker.erasure.files import Stores
     from worker.storage.crops import CropStore  # wrong use is reported before numpy is imported

@@ -183,7 +183,7 @@ def run(number: Number, as_json: JsonFlag = False) -> None:
 
     A reprocessing is started, or goes on until its window closes the next time; `facet status` shows its job.
     """
-    from worker.deployment.scheduled_work import actions_by_hand
+    from worker.deployment.scheduled.upkeep import actions_by_hand
     from worker.schedules.runs import run_now
 
     config = settings()

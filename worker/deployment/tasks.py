@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from billiard import current_process
 
 from worker.deployment.exporter import count_in_process
-from worker.deployment.scheduled_work import FINISH_SECONDS, make_eraser, regrouping, reprocessing, retention
+from worker.deployment.scheduled.upkeep import FINISH_SECONDS, make_eraser, regrouping, reprocessing, retention
 from worker.deployment.wakeups import Wakeups, send_wakeup
 from worker.errors import RetryableError
 from worker.ledger.upkeep.runs import note_upkeep

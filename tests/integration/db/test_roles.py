@@ -128,7 +128,7 @@ def test_a_worker_does_all_its_work_without_changing_tables(urls, tmp_path):
     with open_database(config) as database:
         worker = Worker(config, database, load_own(config))
         submission = Submission(name="a", release=worker.ids, frames_per_second=2.0, unit_seconds=60.0)
-        job_id = submit_paths(config, database, [str(tmp_path / "a.png")], submission)
+        job_id = submit_paths(config, database, [str(tmp_path / "a.png")], submission).job_id
         worker.drain(threading.Event())
         worker.identifier.finish()
         cancel_job(database.sessions, job_id)

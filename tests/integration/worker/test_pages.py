@@ -37,7 +37,7 @@ def test_people_of_all_pages_are_found_and_known_again(clean_database, tmp_path,
     with open_database(config) as database:
         worker = Worker(config, database, load_own(config))
         submission = Submission(name="a", release=worker.ids, frames_per_second=0.1, unit_seconds=60.0)
-        job_id = submit_paths(config, database, paths, submission)
+        job_id = submit_paths(config, database, paths, submission).job_id
         worker.drain(threading.Event())
         worker.identifier.finish()
         with database.sessions.begin() as session:

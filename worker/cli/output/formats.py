@@ -130,6 +130,16 @@ def write_parquet(result: QueryResult, path: Path) -> None:
         raise FacetError(f"{path} cannot be written: {err.strerror or err}") from err
 
 
+def arrow_table(result: QueryResult) -> pa.Table:
+    """Return all rows as a table with the columns' own types; columns of one name are numbered.
+
+    Documents become structs and lists where all of them agree in a type, else text.
+    """
+    batches = list(_batches(result))
+    schema = _schema(result, list(itertools.chain.from_iterable(batches)))
+    return pa.Table.from_batches([_record_batch(batch, schema) for batch in batches], schema)
+
+
 def _schema(result: QueryResult, first: Sequence[Sequence[object]]) -> pa.Schema:
     """Return the schema of rows; the types of documents are those of the first row group."""
     types = [_arrow_type(name, [row[index] for row in first]) for index, name in enumerate(result.types)]

@@ -6,11 +6,14 @@ import json
 import math
 
 import pytest
+from sqlalchemy.orm import Session
 
 from db.engine import make_engine
 from db.errors import DatabaseUnsuitable
 from db.schema import migrate
 from db.schema.totals import find_differences
+from worker.releases.consistency import find_contradictions
+from worker.storage.release_store import ReleaseStore
 
 KEYS = {
     "faces": "face_id", "appearances": "appearance_id", "people": "person_id", "predictions": "face_id, head",
@@ -86,6 +89,15 @@ def test_totals_are_counted_by_trunk_and_reading(old):
     engine.dispose()
     assert old.run("SELECT count(*) FROM person_change") == [(0,)]
     assert old.run("SELECT count(DISTINCT reading_id) FROM person_reading") == [(9,)]  # 3 releases x 3 tasks
+
+
+def test_the_rows_of_releases_and_layers_agree(old, tmp_path):
+    migrate.upgrade(old.url)
+    engine = make_engine(old.url)
+    with Session(engine) as session:
+        found = find_contradictions(session, ReleaseStore(str(tmp_path)))
+    engine.dispose()
+    assert [one for one in found if "holds no" not in one] == []
 
 
 def test_releases_that_would_share_a_finder_keep_their_own_rows(old):

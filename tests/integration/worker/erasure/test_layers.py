@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from db.schema.totals import count_people, find_differences
-from worker.deployment.scheduled_work import answer_again
+from worker.deployment.scheduled.upkeep import answer_again
 from worker.identity.gallery import Gallery
 from worker.identity.identifier import identify_pending
 from worker.ledger.releases import register_release

@@ -23,7 +23,8 @@ from worker.ledger import locks
 from worker.ledger import units as ledger
 from worker.ledger.analyses import end_analysis, read_unsettled
 from worker.ledger.leases import LeaseHolder
-from worker.ledger.submission import cancel
+from worker.ledger.submission import cancel, pausing
+from worker.ledger.submission.shelving import shelve
 from worker.storage.crops import CropStore
 from worker.storage.transactions import run_transaction
 
@@ -110,6 +111,17 @@ def test_submission_that_joins_revives_and_hastens(archive, recorder):
         archive.submit([*reversed(films), *reversed(photos)], priority=5)
     assert recorder.faults == []
     assert set(recorder.taken) >= LEDGER
+
+
+def test_pausing_and_resuming(archive, recorder):
+    job = archive.submit(archive.files(1, 3, "video"), unit_seconds=100.0).job_id
+    for turn in (pausing.pause_job, pausing.resume_job):
+        with recorder:
+            with archive.sessions.begin() as session:
+                assert turn(session, job)
+            shelve(archive.sessions, job)
+    assert recorder.faults == []
+    assert {"unit", "job"} <= set(recorder.taken)
 
 
 def test_leases_that_end_without_a_word(archive, recorder):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from sqlalchemy import text
 
-from worker.deployment.release_work import ReleaseWork
+from worker.deployment.scheduled.release_work import ReleaseWork
 from worker.errors import RetryableError, UsageError
 from worker.ledger.releases import find_active
 from worker.schedules.reprocessing import Reprocessing, ReprocessOptions, turn_windows

@@ -46,7 +46,7 @@ def retention(config: Settings, database: Database) -> Action:
 def reprocessing(config: Settings, database: Database, *, forced: bool = False) -> Action:
     """Return the action that reprocesses; ``forced`` starts or resumes a job though no window is open."""
     # beat and health checks need none of these
-    from worker.deployment.release_work import ReleaseWork  # noqa: PLC0415
+    from worker.deployment.scheduled.release_work import ReleaseWork  # noqa: PLC0415
     from worker.storage.crops import CropStore  # noqa: PLC0415
 
     tools = ReleaseWork(database.sessions, CropStore(config.crops), config.home / "reports")

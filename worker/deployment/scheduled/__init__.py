@@ -1,0 +1,1 @@
+"""The work of schedules that are due."""
