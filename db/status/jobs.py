@@ -39,7 +39,7 @@ ORDER BY state
 
 _PACE = """
 SELECT count(*) AS units, coalesce(sum(frame_count), 0) AS frames, coalesce(sum(face_count), 0) AS faces,
-       coalesce(least(:seconds, greatest(1, extract(epoch FROM now() - min(started_at)))), :seconds)::float8 AS seconds
+       least(:seconds, greatest(1, coalesce(extract(epoch FROM now() - min(started_at)), :seconds)))::float8 AS seconds
 FROM unit AS u
 WHERE finished_at > now() - make_interval(secs => :seconds) {of_job}
 """

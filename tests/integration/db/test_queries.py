@@ -41,6 +41,13 @@ def test_pace_counts_what_ended_lately(session):
     assert pace.units_per_second == pytest.approx(4 / 60)
 
 
+def test_the_pace_of_work_that_has_just_begun_is_that_of_the_time_it_has_run(session):
+    session.execute(text("UPDATE unit SET frame_count = 30, started_at = now() - interval '10 seconds'"))
+    pace = queries.read_pace(session, job_id=1, seconds=60)
+    assert pace.seconds == pytest.approx(10)
+    assert pace.frames_per_second == pytest.approx(pace.frames / 10)
+
+
 def test_failures_come_with_their_reasons(session):
     found = {(file.state, file.reason.split(":")[0]) for file in queries.read_failures(session, job_id=1)}
     assert found == {("rejected", "truncated"), ("quarantined", "crashed")}

@@ -132,7 +132,7 @@ ATTEMPTS = {
 def test_nobody_gets_more_than_the_views(reader_url, attempt):
     with pytest.raises(QueryError) as caught:
         ask(reader_url, ATTEMPTS[attempt])
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value).partition("\nline ")[0], "but for the place of the mistake"
 
 
 @pytest.mark.parametrize(

@@ -212,6 +212,7 @@ def test_progress_of_a_reprocess_job_is_that_of_its_faces(archive: Archive) -> N
     assert batch is not None
     with archive.sessions.begin() as session:
         finish_unit(session, batch, "done")
+        session.execute(text("UPDATE unit SET started_at = now() - interval '2 minutes' WHERE state = 'done'"))
         session.execute(
             text("INSERT INTO reprocess_gap VALUES (:job, :analysis, 'no_source: made', 100)"),
             {"job": job_id, "analysis": analysis},

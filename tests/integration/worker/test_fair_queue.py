@@ -121,6 +121,7 @@ def test_units_of_another_release_are_not_even_looked_at(archive):
         session.execute(text("SET LOCAL enable_seqscan = off"))
         values = {
             "release_id": archive.release_id,
+            "job_id": None,
             "limit": 3,
             "held": [],
             "stages": ["analyse", "finish"],
