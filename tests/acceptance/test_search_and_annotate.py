@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 
 import av
 import numpy as np
@@ -135,6 +136,66 @@ def test_what_was_not_analysed_is_said(demo, tmp_path):
     assert "facet analyze" in done.stderr
     done = facet("annotate", folder / "films" / "two-pioneers.mp4", "-o", tmp_path / "out.png", status=2)
     assert "expected one of" in done.stderr
+
+
+def test_subtitles_follow_the_appearances(demo, tmp_path):
+    facet, _ = demo
+    facet("people", "name", str(facet.value("SELECT min(person_id) AS n FROM people")), "<i>Ann</i> & Bo")
+    spans = facet.rows(
+        "SELECT a.media_id, a.start_seconds AS start, max(f.at_seconds + f.hold_seconds) AS until FROM appearances a "
+        "JOIN faces f USING (appearance_id) JOIN media m ON m.media_id = a.media_id WHERE m.kind = 'video' "
+        "GROUP BY a.appearance_id, a.media_id, a.start_seconds, a.ordinal ORDER BY a.media_id, start, a.ordinal"
+    )
+    facet("export", "vtt", "--where", "kind = 'video'", "-o", tmp_path / "subtitles")
+    found = []
+    for path in sorted((tmp_path / "subtitles").iterdir(), key=lambda path: int(path.stem.rpartition("-")[2])):
+        times = re.findall(r"(\d+):(\d+):([\d.]+) --> (\d+):(\d+):([\d.]+)", path.read_text())
+        seconds = [[float(part) for part in row] for row in times]
+        found += [(h * 3600 + m * 60 + s, h2 * 3600 + m2 * 60 + s2) for h, m, s, h2, m2, s2 in seconds]
+        assert "<i>" not in path.read_text()
+    assert len({span["media_id"] for span in spans}) == len(list((tmp_path / "subtitles").iterdir())) == 1
+    expected = [(span["start"], span["until"]) for span in spans]
+    assert np.array(found) == pytest.approx(np.array(expected), abs=2e-3)
+
+
+@pytest.mark.parametrize("form", ["vtt", "srt", "ass", "eaf", "iiif", "csv"])
+def test_every_format_is_written_for_one_film(demo, form, tmp_path):
+    facet, _ = demo
+    number = facet.value("SELECT media_id FROM media WHERE uri LIKE '%two-pioneers.mp4'")
+    facet("export", form, "--media", number, "-o", tmp_path / f"out.{form}")
+    people = facet.rows(
+        "SELECT DISTINCT person_id AS number, name FROM appearances JOIN people USING (person_id) "
+        f"WHERE media_id = {number}"
+    )
+    text = (tmp_path / f"out.{form}").read_text()
+    assert len(people) == 2
+    shown = [
+        f",{one['number']}," if form == "csv" else "Bo" if one["name"] else f"person {one['number']}" for one in people
+    ]
+    assert all(who in text for who in shown)
+
+
+def test_the_places_of_web_annotations_are_those_of_the_faces(demo, hopper, tmp_path):
+    facet, _ = demo
+    where = "uri LIKE '%portraits/grace-hopper.jpg'"
+    facet("export", "iiif", "--person", hopper, "--where", where, "-o", tmp_path / "page.json")
+    (note,) = json.loads((tmp_path / "page.json").read_text())["items"]
+    (face,) = facet.rows(
+        "SELECT x1, y1, x2 - x1 AS width, y2 - y1 AS height FROM appearances a JOIN media USING (media_id) "
+        f"JOIN faces f ON f.face_id = a.best_face_id WHERE {where}"
+    )
+    place = [int(number) for number in note["target"].partition("#xywh=")[2].split(",")]
+    assert place == pytest.approx([face[name] for name in ("x1", "y1", "width", "height")], abs=1)
+
+
+def test_an_export_of_nothing_and_a_wrong_condition_are_one_line(demo, tmp_path):
+    facet, _ = demo
+    done = facet("export", "vtt", "--person", "999", "-o", tmp_path / "out.vtt", status=2)
+    assert "no appearance in a video" in done.stderr
+    done = facet("export", "csv", "--where", "nothing > 1", "-o", tmp_path / "out.csv", status=1)
+    assert "expected a condition" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def pixels(path):

@@ -59,8 +59,12 @@ COMMANDS = {
         "Find the people and appearances most similar to a face, each with the probability of being the same person.",
     ),
     "annotate": (
-        ".annotate",
+        ".pictures.annotate",
         "Draw box, person, age, gender and emotion of each appearance on the frames of a video or on an image.",
+    ),
+    "export": (
+        ".pictures.export",
+        "Write who appears when, and where in the frame, as subtitles, for ELAN, for IIIF viewers or as a table.",
     ),
     "forget": (
         ".forget",

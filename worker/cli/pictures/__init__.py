@@ -1,0 +1,1 @@
+"""Commands that show results on or beside media."""
