@@ -188,6 +188,14 @@ def test_the_places_of_web_annotations_are_those_of_the_faces(demo, hopper, tmp_
     assert place == pytest.approx([face[name] for name in ("x1", "y1", "width", "height")], abs=1)
 
 
+def test_all_views_are_exported_and_kept_up_to_date(demo, tmp_path):
+    facet, _ = demo
+    assert ", 0 unchanged" in facet("export", "data", "-o", tmp_path / "data").stdout
+    assert facet("export", "data", "-o", tmp_path / "data").stdout.startswith("0 partitions written")
+    done = facet("export", "data", "--person", "1", "-o", tmp_path / "data", status=2)
+    assert "leave them out" in done.stderr
+
+
 def test_an_export_of_nothing_and_a_wrong_condition_are_one_line(demo, tmp_path):
     facet, _ = demo
     done = facet("export", "vtt", "--person", "999", "-o", tmp_path / "out.vtt", status=2)

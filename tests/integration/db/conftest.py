@@ -262,10 +262,20 @@ def write_archive(session):
 @pytest.fixture(scope="module")
 def archive_url(database_url):
     """The address of the run's database, holding the small archive; tests leave it as it is."""
-    engine = make_engine(database_url)
+    return _with_archive(database_url)
+
+
+@pytest.fixture
+def fresh_archive_url(database_url):
+    """The address of the run's database, holding the small archive, for one test that changes it."""
+    return _with_archive(database_url)
+
+
+def _with_archive(url):
+    engine = make_engine(url)
     tables = ", ".join(str(table) for table in Base.metadata.sorted_tables)
     with session_factory(engine).begin() as session:
         session.execute(text(f"TRUNCATE {tables} RESTART IDENTITY"))
         write_archive(session)
     engine.dispose()
-    return database_url
+    return url
