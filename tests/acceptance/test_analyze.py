@@ -104,6 +104,25 @@ def test_a_contact_sheet_of_all_appearances(clips, tmp_path):
     assert (tmp_path / "faces.png").stat().st_size > 10_000
 
 
+def test_a_contact_sheet_of_chosen_appearances(clips, tmp_path):
+    facet, _ = clips
+    few = facet("sheet", "-o", tmp_path / "few.jpg", "--per-person", "1")
+    assert few.stdout.startswith(f"{facet.value('SELECT count(*) FROM people')} faces")
+    assert (tmp_path / "few.jpg").read_bytes()[:3] == b"\xff\xd8\xff"
+    where = "uri LIKE '%single%' AND quality > 0"
+    count = facet.value(f"SELECT count(*) FROM appearances JOIN media USING (media_id) WHERE {where}")
+    chosen = facet("sheet", "-o", tmp_path / "chosen.png", "--where", where)
+    assert chosen.stdout.startswith(f"{count} faces")
+    wrong = [
+        (2, "faces.gif"), (2, "missing/faces.png"), (1, "x.png", "--where", "nonsense"),
+        (2, "x.png", "--where", "quality > 9"), (2, "x.png", "--person", "Nobody of this name"),
+    ]  # fmt: skip
+    for status, name, *options in wrong:
+        refused = facet("sheet", "-o", tmp_path / name, *options, status=status)
+        assert len(refused.stderr.splitlines()) == 1
+    assert {path.name for path in tmp_path.iterdir()} == {"few.jpg", "chosen.png"}
+
+
 @pytest.mark.parametrize("form", ["csv", "json", "parquet"])
 def test_rows_for_other_programs(clips, tmp_path, form):
     facet, _ = clips

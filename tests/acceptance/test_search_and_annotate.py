@@ -57,6 +57,33 @@ def test_a_photo_finds_its_person_and_stores_nothing(demo, hopper, tmp_path):
         assert sheet.width > 500
 
 
+def test_reference_photos_name_people_and_are_not_stored(demo, hopper, tmp_path):
+    facet, folder = demo
+    before = facet.rows("SELECT (SELECT count(*) FROM media) m, (SELECT count(*) FROM faces) f")
+    (tmp_path / "references" / "Grace Hopper").mkdir(parents=True)
+    turned(folder, tmp_path).rename(tmp_path / "references" / "Grace Hopper" / "her.png")
+    (tmp_path / "references" / "Coffee.jpg").write_bytes((folder / "places" / "coffee.jpg").read_bytes())
+    trial = json.loads(facet("people", "learn", tmp_path / "references", "--dry-run", "--json", status=1).stdout)
+    assert [(one["name"], one["person_id"]) for one in trial["matches"]] == [("Grace Hopper", hopper), ("Coffee", None)]
+    assert len(trial["skipped"]) == 1
+    assert trial["named"] == []
+    assert facet.value("SELECT count(*) FROM people WHERE name IS NOT NULL") == 0
+    done = facet("people", "learn", tmp_path / "references", status=1)
+    assert f"person {hopper} is Grace Hopper" in done.stdout
+    assert "Coffee.jpg is skipped: no face was found" in done.stderr
+    (tmp_path / "references" / "Coffee.jpg").unlink()
+    assert "has the name" in facet("people", "learn", tmp_path / "references").stdout
+    named = json.loads(facet("search", "--person", "grace hopper", "--json").stdout)
+    assert named == json.loads(facet("search", "--person", hopper, "--json").stdout)
+    facet("sheet", "--person", "Grace Hopper", "-o", tmp_path / "her.jpg")
+    receipt = json.loads(facet("forget", "--person", "Grace Hopper", "--dry-run").stdout)
+    assert (
+        receipt["people"] == json.loads(facet("forget", "--person", hopper, "--dry-run").stdout)["people"] == [hopper]
+    )
+    facet("people", "undo")
+    assert facet.rows("SELECT (SELECT count(*) FROM media) m, (SELECT count(*) FROM faces) f") == before
+
+
 def test_a_filter_and_csv(demo, hopper):
     facet, _ = demo
     done = facet("search", "--person", hopper, "--where", "kind = 'video' AND start_seconds > 2", "--format", "csv")

@@ -177,26 +177,45 @@ def _print_table(result: QueryResult) -> None:
 
 
 def sheet(
-    output: Annotated[Path, typer.Option("--output", "-o", help="PNG file to write.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="File to write: .png, .jpg or .webp; further pages lie beside it.")
+    ],
     job: Annotated[int | None, typer.Option("--job", help="Draw only faces of this job's files.")] = None,
-    person: Annotated[int | None, typer.Option("--person", help="Draw only this person.")] = None,
+    person: Annotated[
+        str | None, typer.Option("--person", help="Draw only this person: number or name.", callback=utf8_or_none)
+    ] = None,
+    per_person: Annotated[
+        int | None, typer.Option("--per-person", help="Maximum number of faces of each person, the best ones.", min=1)
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option("--where", help="SQL condition over the views appearances and media.", callback=utf8_or_none),
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", help="Maximum number of faces.", min=1, max=2000)] = 200,
 ) -> None:
     """Draw a contact sheet: the best face of each appearance, grouped by person."""
-    from worker.pictures.sheets import contact_sheet, write_png
-    from worker.pictures.tiles import TileReader
+    from worker.cli.output.images import check_image, write_sheets
+    from worker.cli.people.corrections import named_person
+    from worker.identity.search.condition import read_matching
+    from worker.pictures.tiles import Choice, TileReader
     from worker.storage.crops import CropStore
 
+    check_image(output)
     config = settings()
     make_home(config.home)
-    with open_database(config) as database, database.sessions.begin() as session:
-        tiles = TileReader(session, CropStore(config.crops)).tiles(job_id=job, person_id=person, limit=limit)
+    with open_database(config) as database:
+        url = config.reader_database_url or database.url
+        number = None if person is None else named_person(database, person)
+        given = None if where is None else read_matching(url, where, number)
+        choice = Choice(job_id=job, person_id=number, appearances=given, per_person=per_person, limit=limit)
+        with database.sessions.begin() as session:
+            tiles = TileReader(session, CropStore(config.crops)).tiles(choice)
     if not tiles:
-        raise UsageError(
-            f"there is no face to draw in {config.home}; analyse something first, or see `facet people list`"
-        )
-    try:
-        write_png(contact_sheet(tiles, f"Facet: {len(tiles)} appearances"), output)
-    except OSError as err:
-        raise FacetError(f"{output} cannot be written: {err.strerror or err}") from err
-    echo(f"{len(tiles)} faces drawn to {output}")
+        raise UsageError(_no_face(config, is_chosen=any(one is not None for one in (job, person, where))))
+    write_sheets(tiles, f"Facet: {len(tiles)} appearances", output)
+
+
+def _no_face(config: Settings, *, is_chosen: bool) -> str:
+    if is_chosen:
+        return "no appearance with a face is chosen; widen --job, --person or --where, or see `facet people list`"
+    return f"there is no face to draw in {config.home}; analyse something first, or see `facet people list`"

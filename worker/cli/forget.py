@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from worker.cli.output.terminal import echo, print_json
+from worker.cli.output.terminal import echo, print_json, utf8_or_none
 from worker.config import settings
 from worker.errors import UsageError
 from worker.storage.database import open_database
@@ -27,7 +27,8 @@ class _Targets:
     """The targets of an erasure: exactly one of three kinds."""
 
     media: list[str]
-    person: int | None
+    person: str | None
+    """Number or name."""
     due: bool
 
     def __post_init__(self) -> None:
@@ -47,7 +48,12 @@ def forget(
         typer.Option("--media", metavar="ID|SHA256|PATH", help="File to erase, as in the view media; may be repeated."),
     ] = None,
     person: Annotated[
-        int | None, typer.Option("--person", help="Person to erase from all files; other people are kept.")
+        str | None,
+        typer.Option(
+            "--person",
+            help="Person to erase from all files, by number or name; other people are kept.",
+            callback=utf8_or_none,
+        ),
     ] = None,
     due: Annotated[bool, typer.Option("--due", help="Erase all files whose jobs' --keep-days are over.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the receipt without erasing anything.")] = False,
@@ -70,12 +76,15 @@ def forget(
         raise UsageError(f"{receipt} exists or has no folder, expected the name of a new file in an existing folder")
     config = settings()
     make_home(config.home)
+    from worker.cli.people.corrections import named_person
     from worker.deployment.scheduled.upkeep import answer_again
     from worker.erasure.erase import Eraser
     from worker.erasure.files import Stores
     from worker.storage.crops import CropStore  # wrong use is reported before numpy is imported
 
     with open_database(config) as database:
+        if person is not None:
+            targets = replace(targets, person=str(named_person(database, person)))
         stores = Stores(CropStore(config.crops), config.staging.absolute())
         eraser = Eraser(database.sessions, stores, answer=answer_again)
         trial = replace(eraser, dry_run=True)
@@ -99,7 +108,7 @@ def _erase(eraser: Eraser, targets: _Targets) -> Receipt:
     if targets.media:
         return eraser.erase_media(targets.media)
     if targets.person is not None:
-        return eraser.erase_person(targets.person)
+        return eraser.erase_person(int(targets.person))
     return join([eraser.empty_receipt("due"), *eraser.erase_due()])
 
 

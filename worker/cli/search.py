@@ -14,7 +14,7 @@ import typer
 from worker.cli.output.rows import heading
 from worker.cli.output.terminal import JsonFlag, console, echo, print_json, table, utf8_or_none
 from worker.config import Settings, settings
-from worker.errors import FacetError, UsageError
+from worker.errors import UsageError
 from worker.storage.database import open_database
 from worker.storage.home import make_home
 from worker.visible import visible
@@ -61,7 +61,8 @@ class _Query:
     """The face to search for: one of photo, person and appearance."""
 
     photo: str | None
-    person: int | None
+    person: str | None
+    """Number or name."""
     appearance: int | None
     face: int | None
     every: bool
@@ -84,7 +85,10 @@ def add_commands(app: typer.Typer) -> None:
 def search(  # noqa: PLR0913 - the options of a command are its arguments
     photo: Annotated[str | None, typer.Argument(help="A photo with the face to search for; it is not stored.")] = None,
     *,
-    person: Annotated[int | None, typer.Option("--person", help="Search for a person of the archive.")] = None,
+    person: Annotated[
+        str | None,
+        typer.Option("--person", help="Search for a person of the archive: number or name.", callback=utf8_or_none),
+    ] = None,
     appearance: Annotated[int | None, typer.Option("--appearance", help="Search for an appearance.")] = None,
     face: Annotated[
         int | None, typer.Option("--face", help="Number of the face in the photo; 1 is the largest.", min=1)
@@ -112,12 +116,17 @@ def search(  # noqa: PLR0913 - the options of a command are its arguments
     ] = False,
     form: Annotated[HitFormat, typer.Option("--format", help="Format of the hits.")] = HitFormat.TABLE,
     as_json: JsonFlag = False,
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Contact sheet (PNG) of the hits.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Contact sheet of the hits: .png, .jpg or .webp.")
+    ] = None,
 ) -> None:
     """Find the people and appearances most similar to a face, each with the probability of being the same person."""
+    from worker.cli.output.images import check_image
     from worker.identity.search.searcher import SearchOptions
 
     query = _Query(photo, person, appearance, face, every)
+    if output is not None:
+        check_image(output)
     options = SearchOptions(limit=limit, where=where, prior=prior, exact=exact)
     config = settings()
     make_home(config.home)
@@ -141,13 +150,15 @@ def _answer(config: Settings, database: Database, query: _Query, options: Search
         faces = _faces(config, database, searcher, query.photo)
         chosen = faces if query.every else [_chosen(faces, query.face or 1)]
         return [_Answer(one.number, one.crop, searcher.search(one.probe, options)) for one in chosen]
-    probe = _known(searcher, query)
+    probe = _known(database, searcher, query)
     return [_Answer(1, _crop(config, database, probe), searcher.search(probe, options))]
 
 
-def _known(searcher: Searcher, query: _Query) -> Probe:
+def _known(database: Database, searcher: Searcher, query: _Query) -> Probe:
     if query.person is not None:
-        return searcher.person(query.person)
+        from worker.cli.people.corrections import named_person
+
+        return searcher.person(named_person(database, query.person))
     return searcher.appearance(query.appearance or 0)
 
 
@@ -182,7 +193,8 @@ def _crop(config: Settings, database: Database, probe: Probe) -> NDArray[np.uint
 
 
 def _draw(config: Settings, database: Database, answers: list[_Answer], output: Path) -> None:
-    from worker.pictures.sheets import Tile, contact_sheet, write_png
+    from worker.cli.output.images import write_sheets
+    from worker.pictures.sheets import Tile
     from worker.pictures.tiles import TileReader
     from worker.storage.crops import CropStore
 
@@ -193,11 +205,7 @@ def _draw(config: Settings, database: Database, answers: list[_Answer], output: 
             if answer.crop is not None:
                 tiles.append(Tile(pixels=answer.crop, captions=(f"face {answer.face}",), group="looked for"))
             tiles += reader.of_search(answer.found)
-    try:
-        write_png(contact_sheet(tiles, "Facet: who looks like this"), output)
-    except OSError as err:
-        raise FacetError(f"{output} cannot be written: {err.strerror or err}") from err
-    echo(f"{len(tiles)} faces drawn to {output}", err=True)
+    write_sheets(tiles, "Facet: who looks like this", output, err=True)
 
 
 def _document(answer: _Answer) -> dict[str, Any]:

@@ -6,6 +6,7 @@ it holds for every identification and regrouping (``worker.identity.corrections.
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,15 @@ if TYPE_CHECKING:
     Ids = NDArray[np.int64]
 
 MAX_PAIRS = 1_000_000  # cannot-links of one ``not``: some 200 MB while corrections are replayed
+
+
+@dataclass(frozen=True, slots=True)
+class NewName:
+    """A name to be given to a person."""
+
+    person_id: int
+    name: str
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +94,26 @@ def name_person(session: Session, person_id: int, name: str, *, reason: str | No
     Raises:
         UsageError: there is no such person, or the name is empty.
     """
-    name = name.strip()
-    if not name:
-        raise UsageError("the name is empty; expected what the person is called")
+    return name_people(session, [NewName(person_id, name, reason)])[0]
+
+
+def name_people(session: Session, names: Sequence[NewName]) -> list[int]:
+    """Name people; returns the numbers of the corrections.
+
+    Raises:
+        UsageError: there is no such person, or a name is empty.
+    """
     gallery = _begin(session)
-    members = _members(session, gallery.trunk_id, person_id)
-    correction_id = _insert(session, _NewCorrection("name", person_id, name, reason))
-    write_anchors(session, correction_id, members, members[:0])
-    _close(session, gallery, correction_id)
-    return correction_id
+    corrections = []
+    for new in names:
+        name = unicodedata.normalize("NFC", new.name.strip())
+        if not name:
+            raise UsageError("the name is empty; expected what the person is called")
+        members = _members(session, gallery.trunk_id, new.person_id)
+        corrections.append(_insert(session, _NewCorrection("name", new.person_id, name, new.reason)))
+        write_anchors(session, corrections[-1], members, members[:0])
+    _close(session, gallery, *corrections)
+    return corrections
 
 
 def merge_people(session: Session, person_ids: Sequence[int], *, reason: str | None = None) -> int:
@@ -251,21 +272,21 @@ def _corrections(session: Session, gallery: Gallery) -> ReplayedCorrections:
     return replay(read_corrections(session, gallery.trunk_id))
 
 
-def _close(session: Session, gallery: Gallery, correction_id: int) -> None:
-    """Mend violations, and store the person that each anchor and the correction lead to now."""
+def _close(session: Session, gallery: Gallery, *correction_ids: int) -> None:
+    """Mend violations, and store the person that each anchor and the corrections lead to now."""
     enforce(session, gallery, _corrections(session, gallery))
     session.execute(
         text("""UPDATE correction_anchor k SET to_person_id = s.person_id FROM appearance s
-                WHERE k.correction_id = :id AND s.appearance_id = k.appearance_id"""),
-        {"id": correction_id},
+                WHERE k.correction_id = ANY(:ids) AND s.appearance_id = k.appearance_id"""),
+        {"ids": list(correction_ids)},
     )
     session.execute(
         text("""UPDATE correction c SET people = c.people || coalesce((
                     SELECT array_agg(DISTINCT p.person_id ORDER BY p.person_id)
                     FROM correction_anchor k, LATERAL (VALUES (k.from_person_id), (k.to_person_id)) AS p(person_id)
                     WHERE k.correction_id = c.correction_id AND p.person_id <> c.people[1]), '{}')
-                WHERE c.correction_id = :id"""),
-        {"id": correction_id},
+                WHERE c.correction_id = ANY(:ids)"""),
+        {"ids": list(correction_ids)},
     )
     count_people(session)
 

@@ -1,11 +1,15 @@
-"""Lists people and the appearances of one person, as the views show them."""
+"""Lists people and the appearances of one person, as the views show them, and finds people by their names."""
 
 from __future__ import annotations
 
+import difflib
+import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
+
+from worker.errors import UsageError
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -47,6 +51,59 @@ _APPEARANCES = text("""
     SELECT appearance_id, uri, start_seconds, end_seconds, a.face_count, age, gender, emotion
     FROM appearances a JOIN media USING (media_id) WHERE person_id = :person_id
     ORDER BY uri, start_seconds""")
+
+_IS_SHOWN = "EXISTS (SELECT FROM people t WHERE t.person_id = p.person_id)"  # under the active release
+_CALLED = text(f"SELECT person_id FROM person p WHERE lower(name) = lower(:name) AND {_IS_SHOWN} ORDER BY person_id")  # noqa: S608 - a constant
+_NAMES = text("SELECT DISTINCT name FROM person WHERE name IS NOT NULL")
+_OF_APPEARANCE = text("SELECT person_id FROM appearances WHERE appearance_id = :appearance_id")
+
+
+def find_person(session: Session, given: str) -> int:
+    """Return the number of a person who is given by number or by name; upper and lower case are alike.
+
+    Raises:
+        UsageError: no person or more than one has the name.
+    """
+    given = unicodedata.normalize("NFC", given.strip())
+    if given.isascii() and given.isdecimal():
+        return int(given)
+    found = people_called(session, given)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        numbers = ", ".join(map(str, found))
+        raise UsageError(
+            f"{len(found)} people are called {given}: {numbers}; pass the number of one, or merge them: "
+            f"`facet people merge {' '.join(map(str, found))}`"
+        )
+    near = difflib.get_close_matches(given, list(session.scalars(_NAMES)), n=3)
+    hint = f", {', '.join(near)} is" if near else ""
+    raise UsageError(f"no person is called {given}{hint}; pass a number or a name of `facet people list`")
+
+
+def people_called(session: Session, name: str) -> list[int]:
+    """Return the numbers of people who have a name, in ascending order; upper and lower case are alike."""
+    return list(session.scalars(_CALLED, {"name": unicodedata.normalize("NFC", name.strip())}))
+
+
+def name_of(session: Session, person_id: int) -> str | None:
+    """Return the name of a person, None where there is none."""
+    found = session.scalar(text("SELECT name FROM person WHERE person_id = :id"), {"id": person_id})
+    return None if found is None else str(found)
+
+
+def person_of_appearance(session: Session, appearance_id: int) -> int:
+    """Return the person of an appearance.
+
+    Raises:
+        UsageError: there is no such appearance, or it has no person yet.
+    """
+    found = session.scalar(_OF_APPEARANCE, {"appearance_id": appearance_id})
+    if found is None:
+        raise UsageError(
+            f"there is no appearance {appearance_id} with a person; expected one that a contact sheet shows"
+        )
+    return int(found)
 
 
 def read_people(session: Session, limit: int) -> list[ListedPerson]:

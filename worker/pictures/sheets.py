@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -12,10 +12,13 @@ from PIL import Image, ImageDraw
 from worker.pictures.lettering import Lettering
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
+
+
+QUALITY = 90  # of JPEG and WebP: no visible loss, a quarter of the bytes of PNG
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +43,8 @@ class SheetStyle:
     text: int = 13
     heading: int = 16
     title: int = 26
+    page: int = 5000
+    """Largest height of a page; a page has one row at least."""
     paper: tuple[int, int, int] = (247, 246, 243)
     card: tuple[int, int, int] = (255, 255, 255)
     edge: tuple[int, int, int] = (224, 221, 214)
@@ -65,18 +70,45 @@ def contact_sheet(
     Raises:
         ValueError: fewer than one column.
     """
-    if columns < 1:
-        raise ValueError(f"got {columns} columns, expected at least 1")
-    return _Sheet(tiles, columns, style or SheetStyle()).draw(title)
+    return _Sheet(tiles, columns, style or SheetStyle()).draw_whole(title)
 
 
-def write_png(pixels: NDArray[np.uint8], path: Path) -> None:
-    """Write an (H, W, 3) RGB image as PNG.
+def contact_sheets(
+    tiles: Sequence[Tile], title: str, columns: int = 8, *, style: SheetStyle | None = None
+) -> Iterator[NDArray[np.uint8]]:
+    """Draw tiles as `contact_sheet` does, on as many pages as the height of a page demands; at least one.
+
+    A group that goes on on another page has its heading there again.
+
+    Raises:
+        ValueError: fewer than one column.
+    """
+    return _Sheet(tiles, columns, style or SheetStyle()).draw_pages(title)
+
+
+def write_image(pixels: NDArray[np.uint8], path: Path) -> None:
+    """Write an (H, W, 3) RGB image in the format that the extension names: .png, .jpg, .jpeg or .webp.
 
     Raises:
         OSError: the folder is missing, full or not writable.
+        ValueError: Pillow has no format of this extension.
     """
-    Image.fromarray(pixels).save(path, format="PNG", optimize=True)
+    Image.fromarray(pixels).save(path, optimize=True, quality=QUALITY)
+
+
+def write_pages(pages: Iterable[NDArray[np.uint8]], path: Path) -> list[Path]:
+    """Write pages: the first to the path, further ones beside it as ``NAME-2.png``; returns their paths.
+
+    Raises:
+        OSError: as for `write_image`.
+        ValueError: as for `write_image`.
+    """
+    written = []
+    for number, page in enumerate(pages, 1):
+        place = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+        write_image(page, place)
+        written.append(place)
+    return written
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +125,8 @@ class _Sheet:
     """Measures and draws one sheet."""
 
     def __init__(self, tiles: Sequence[Tile], columns: int, style: SheetStyle) -> None:
+        if columns < 1:
+            raise ValueError(f"got {columns} columns, expected at least 1")
         self._style = style
         self._columns = columns
         self._runs = list(_place_runs(tiles, columns))
@@ -101,26 +135,49 @@ class _Sheet:
         self._line_height = round(style.text * 1.4)
         self._card_height = style.face + lines * self._line_height + (style.gap // 2 if lines else 0)
 
-    def draw(self, title: str) -> NDArray[np.uint8]:
+    def draw_whole(self, title: str) -> NDArray[np.uint8]:
+        """Draw all rows in one image."""
+        return self._draw(title, self._runs)
+
+    def draw_pages(self, title: str) -> Iterator[NDArray[np.uint8]]:
+        """Draw as many rows a page as its height has room for."""
+        pages = list(self._pages())
+        for number, runs in enumerate(pages, 1):
+            yield self._draw(f"{title}, page {number} of {len(pages)}" if len(pages) > 1 else title, runs)
+
+    def _pages(self) -> Iterator[list[_Run]]:
+        """Yield the runs of each page, with their rows on it."""
+        page, first = list[_Run](), 0
+        for _, runs in groupby(self._runs, key=lambda run: run.row):
+            row = list(runs)
+            tried = [*page, *(replace(run, row=run.row - first) for run in row)]
+            if page and self._tops(tried)[-1] + self._style.margin > self._style.page:
+                yield page
+                first = row[0].row
+                tried = [replace(run, row=0, heading=run.heading or run.tiles[0].group) for run in row]
+            page = tried
+        yield page
+
+    def _draw(self, title: str, runs: Sequence[_Run]) -> NDArray[np.uint8]:
         style = self._style
         width = 2 * style.margin + self._columns * (style.face + style.gap) - style.gap
-        *tops, bottom = self._tops(style.margin + style.title * 2)
+        *tops, bottom = self._tops(runs)
         image = Image.new("RGB", (width, bottom + style.margin), style.paper)
         pen = ImageDraw.Draw(image)
         letters = self._letters[style.title]
         letters.draw(pen, (style.margin, style.margin - 6), letters.fit(title, width - 2 * style.margin), style.ink)
-        for run in self._runs:
+        for run in runs:
             self._draw_run(image, pen, run, tops[run.row])
-        if not self._runs:
+        if not runs:
             self._letters[style.heading].draw(pen, (style.margin, tops[0]), "no faces", style.faint)
         return np.array(image)
 
-    def _tops(self, top: int) -> list[int]:
+    def _tops(self, runs: Sequence[_Run]) -> list[int]:
         """Return the top of each row, and the bottom of the last one; a row with a heading has room for it."""
         gap = self._style.gap
-        headed = {run.row for run in self._runs if run.heading}
-        tops = []
-        for row in range(1 + max((run.row for run in self._runs), default=0)):
+        headed = {run.row for run in runs if run.heading}
+        top, tops = self._style.margin + self._style.title * 2, []
+        for row in range(1 + max((run.row for run in runs), default=0)):
             top += (self._style.heading * 2 + gap * (row > 0)) * (row in headed)
             tops.append(top)
             top += self._card_height + gap

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row, TextClause
     from sqlalchemy.orm import Session
 
+    from worker.identity.merge_candidates import MergeCandidate
     from worker.identity.search.searcher import AppearanceHit, PersonHit, SearchResult
     from worker.storage.crops import CropStore
 
@@ -49,12 +51,34 @@ _CHOSEN_OF_JOB = f"""
     ) a
     LEFT JOIN people p USING (person_id)
     ORDER BY p.{_ORDER} LIMIT :limit"""  # noqa: S608 - the constants above
+_FEW_OF_JOB = f"""
+    SELECT appearance_id, name, appearance_count FROM (
+        SELECT a.*, p.name, p.appearance_count, row_number() OVER of_person AS place FROM ({_OF_JOB}) j
+        CROSS JOIN LATERAL (
+            SELECT appearance_id, person_id, quality FROM appearances a
+            WHERE a.media_id = j.media_id AND {_HAS_CROP} OFFSET 0
+        ) a
+        LEFT JOIN people p USING (person_id)
+        WINDOW of_person AS (PARTITION BY a.person_id ORDER BY a.quality DESC, a.appearance_id)
+    ) a
+    WHERE place <= :per_person OR person_id IS NULL
+    ORDER BY a.{_ORDER} LIMIT :limit"""  # noqa: S608 - the constants above
+_CHOSEN_OF_GIVEN = f"""
+    SELECT appearance_id, name, appearance_count FROM (
+        SELECT a.appearance_id, a.person_id, a.quality, p.name, p.appearance_count, row_number() OVER of_person AS place
+        FROM (SELECT DISTINCT unnest(cast(:given AS bigint[])) AS appearance_id) g
+        JOIN appearances a USING (appearance_id) LEFT JOIN people p USING (person_id)
+        WHERE (cast(:job AS bigint) IS NULL OR a.media_id IN ({_OF_JOB})) AND {_HAS_CROP}
+        WINDOW of_person AS (PARTITION BY a.person_id ORDER BY a.quality DESC, a.appearance_id)
+    ) a
+    WHERE place <= :per_person OR person_id IS NULL
+    ORDER BY a.{_ORDER} LIMIT :limit"""  # noqa: S608 - the constants above
 _CHOSEN_OF_ALL = f"""
     SELECT a.appearance_id, p.name, p.appearance_count
     FROM (SELECT person_id, name, appearance_count FROM people ORDER BY appearance_count DESC, person_id) p
     CROSS JOIN LATERAL (
         SELECT appearance_id, quality FROM appearances a WHERE a.person_id = p.person_id AND {_HAS_CROP}
-        ORDER BY quality DESC, appearance_id LIMIT :limit
+        ORDER BY quality DESC, appearance_id LIMIT :per_person
     ) a
     ORDER BY p.appearance_count DESC, p.person_id, a.quality DESC, a.appearance_id LIMIT :limit"""  # noqa: S608 - the constants above
 _CHOSEN_OF_NOBODY = f"""
@@ -67,9 +91,9 @@ def _tile_query(chosen: str) -> TextClause:
     """Return the query of the tiles of chosen appearances: people by the number of theirs, each the best face first."""
     return text(f"""
     WITH chosen AS MATERIALIZED ({chosen})
-    SELECT a.person_id, c.name, c.appearance_count, a.quality, a.gender, a.gender_confidence, a.age, a.age_low,
-           a.age_high, a.emotion, a.emotion_confidence, a.ethnicity, a.ethnicity_confidence, a.start_seconds,
-           m.kind, m.uri, best.crop_uri, best.crop_index
+    SELECT a.appearance_id, a.media_id, a.person_id, c.name, c.appearance_count, a.quality, a.gender,
+           a.gender_confidence, a.age, a.age_low, a.age_high, a.emotion, a.emotion_confidence, a.ethnicity,
+           a.ethnicity_confidence, a.start_seconds, m.kind, m.uri, best.crop_uri, best.crop_index
     FROM chosen c JOIN appearances a USING (appearance_id)
     JOIN LATERAL (
         SELECT s.uri AS crop_uri, f.crop_index FROM {_WITH_CROP} WHERE e.appearance_id = a.appearance_id
@@ -81,6 +105,8 @@ def _tile_query(chosen: str) -> TextClause:
 
 _OF_PERSON = _tile_query(_CHOSEN_OF_PERSON)
 _OF_A_JOB = _tile_query(_CHOSEN_OF_JOB)
+_FEW_OF_A_JOB = _tile_query(_FEW_OF_JOB)
+_OF_GIVEN = _tile_query(_CHOSEN_OF_GIVEN)
 _OF_ALL = _tile_query(_CHOSEN_OF_ALL)
 _OF_NOBODY = _tile_query(_CHOSEN_OF_NOBODY)
 
@@ -93,6 +119,22 @@ _CROPS = text(f"""
 _BEST = text("""
     SELECT DISTINCT ON (person_id) person_id, appearance_id FROM appearances
     WHERE person_id = ANY(:people) ORDER BY person_id, quality DESC, appearance_id""")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """Which appearances are drawn."""
+
+    job_id: int | None = None
+    """Of the files of this job."""
+    person_id: int | None = None
+    """Of this person."""
+    appearances: Sequence[int] | None = None
+    """Of these; None for all."""
+    per_person: int | None = None
+    """Largest number of each person, the best ones; appearances without a person are not counted together."""
+    limit: int = 200
+    """Largest number of all."""
 
 
 class TileReader:
@@ -108,9 +150,9 @@ class TileReader:
         # Crops of one strip follow each other where they belong to one file.
         self._strip = lru_cache(maxsize=8)(lambda name: crops.read(name, CROP_SIZE))
 
-    def tiles(self, *, job_id: int | None = None, person_id: int | None = None, limit: int = 200) -> list[Tile]:
+    def tiles(self, choice: Choice) -> list[Tile]:
         """Return the best face of each appearance: best first within a person, the most seen person first."""
-        rows = read_tile_rows(self._session, job_id, person_id, limit)
+        rows = read_tile_rows(self._session, choice)
         return [
             Tile(pixels=self._strip(row.crop_uri)[row.crop_index], captions=_captions(row), group=_group(row))
             for row in rows
@@ -124,6 +166,21 @@ class TileReader:
     def best_of_appearance(self, appearance_id: int) -> Crop | None:
         """Return the best face of an appearance, None where its crop is gone."""
         return self._crops([appearance_id]).get(appearance_id)
+
+    def of_pairs(self, pairs: Sequence[MergeCandidate]) -> list[Tile]:
+        """Return the tiles of merge candidates: the best face of the one person, then of the other."""
+        ids = sorted({side.person_id for pair in pairs for side in (pair.first, pair.second)})
+        best = {row.person_id: row.appearance_id for row in self._session.execute(_BEST, {"people": ids})}
+        crops = self._crops(list(best.values()))
+        return [
+            Tile(
+                pixels=crops.get(best.get(side.person_id, -1), _NO_CROP),
+                captions=(side.name or f"person {side.person_id}", _counted(side.appearances)),
+                group=f"{pair.first.person_id} and {pair.second.person_id}: similarity {pair.similarity:.2f}",
+            )
+            for pair in pairs
+            for side in (pair.first, pair.second)
+        ]
 
     def of_search(self, result: SearchResult) -> list[Tile]:
         """Return the tiles of a search result: people by their best face, then appearances."""
@@ -143,24 +200,28 @@ class TileReader:
         return {row.appearance_id: self._strip(row.crop_uri)[row.crop_index] for row in rows}
 
 
-def read_tile_rows(session: Session, job_id: int | None, person_id: int | None, limit: int) -> Sequence[TileRow]:
-    """Return the facts of the best face of each appearance, of a job or a person where one is named.
+def read_tile_rows(session: Session, choice: Choice) -> Sequence[TileRow]:
+    """Return the facts of the best face of each chosen appearance.
 
     Best first within a person, the person with most appearances first, appearances without a person last.
     """
-    values = {"job": job_id, "person": person_id, "limit": limit}
-    if person_id is not None:
-        return session.execute(_OF_PERSON, values).all()
-    if job_id is not None:
-        return session.execute(_OF_A_JOB, values).all()
+    few = min(choice.limit, choice.per_person or choice.limit)
+    values = {"job": choice.job_id, "person": choice.person_id, "limit": choice.limit, "per_person": few}
+    if choice.appearances is not None:
+        return session.execute(_OF_GIVEN, values | {"given": list(choice.appearances)}).all()
+    if choice.person_id is not None:
+        return session.execute(_OF_PERSON, values | {"limit": few}).all()
+    if choice.job_id is not None:
+        return session.execute(_OF_A_JOB if choice.per_person is None else _FEW_OF_A_JOB, values).all()
     rows = session.execute(_OF_ALL, values).all()
-    return [*rows, *session.execute(_OF_NOBODY, {"limit": limit - len(rows)})] if len(rows) < limit else rows
+    left = choice.limit - len(rows)
+    return [*rows, *session.execute(_OF_NOBODY, {"limit": left})] if left else rows
 
 
 def _group(row: TileRow) -> str:
     if row.person_id is None:
         return "nobody yet"
-    who = f"{row.name} (person {row.person_id})" if row.name else f"person {row.person_id}"
+    who = f"{row.person_id} {row.name}" if row.name else f"person {row.person_id}"  # the number in front is never cut
     return f"{who}: {row.appearance_count}"
 
 
@@ -175,15 +236,19 @@ def _captions(row: TileRow) -> tuple[str, ...]:
     ):
         if label is not None:
             lines.append(f"{what if label == 'unknown' else label} {'? ' * (label == 'unknown')}{confidence:.2f}")
-    return (*lines, f"quality {row.quality:.2f}")
+    return (*lines, f"quality {row.quality:.2f}", f"appearance {row.appearance_id}", f"media {row.media_id}")
 
 
 def _person_captions(hit: PersonHit) -> tuple[str, ...]:
     return (
         hit.name or f"person {hit.person_id}",
         *_likeness(hit),
-        f"{hit.appearance_count} appearance{'s' * (hit.appearance_count != 1)}",
+        _counted(hit.appearance_count),
     )
+
+
+def _counted(appearances: int) -> str:
+    return f"{appearances} appearance{'s' * (appearances != 1)}"
 
 
 def _hit_captions(hit: AppearanceHit) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ import json
 import shlex
 
 import pytest
+from PIL import Image
 from sqlalchemy import text
 from typer.testing import CliRunner
 
@@ -151,3 +152,94 @@ def test_a_name_of_a_person_is_shown_as_it_is(facet, name):
 def test_bytes_that_are_no_utf8_are_wrong_use(facet, line):
     with pytest.raises(UsageError, match="xe9 holds bytes that are no UTF-8"):
         facet(line)
+
+
+def test_a_name_stands_for_its_person_wherever_a_number_does(facet):
+    facet("name 1 'Žofie Ada'")
+    assert facet("show 'žofie ada'").startswith("Person 1: Žofie Ada\n")
+    assert facet("show 2").startswith("Person 2\n")
+    assert facet("name 'Z\u030cofie Ada' Ada") == "person 1 is Ada (correction 2)\n"  # the accent stored apart
+    assert facet("merge Ada 2").startswith("people 2 are person 1")
+    some = facet("show Ada --json")[0]["appearance_id"]
+    assert facet(f"split ada --appearances {some}").startswith("1 appearances of person 1 are person")
+    one = facet("show ada --json")[0]["appearance_id"]
+    assert list(facet(f"not ADA --appearances {one} --json")["person_ids"]) == [str(one)]
+
+
+def test_an_unknown_or_doubtful_name_is_refused_with_what_is_near(facet):
+    facet("name 1 'Grace Hopper'")
+    with pytest.raises(UsageError, match="no person is called Grace Hoper, Grace Hopper is; pass a number"):
+        facet("show 'Grace Hoper'")
+    facet("name 3 'grace hopper'")
+    with pytest.raises(UsageError, match=r"2 people are called Grace Hopper: 1, 3; .* `facet people merge 1 3`"):
+        facet("show 'Grace Hopper'")
+
+
+def test_the_same_name_is_a_warning_and_an_offer_to_merge(facet):
+    facet("name 1 Ada")
+    done = CliRunner().invoke(app, ["people", "name", "3", "Ada"])
+    assert done.exit_code == 0
+    assert done.stdout == "person 3 is Ada (correction 2)\n"
+    assert "people 1, 3 are all called Ada; if they are one person: " in done.stderr
+    assert done.stderr.rstrip().endswith("people merge 1 3")
+    assert [row["appearance_count"] for row in facet("list --json")] == [3, 3, 3]
+    told = facet("name 2 ada --json --merge")
+    assert told["named"] == [{"person_id": 2, "name": "ada", "correction_id": 3}]
+    assert told["same_name"] == [{"name": "ada", "people": [1, 2, 3], "merged": 4}]
+    assert [row["appearance_count"] for row in facet("list --json")] == [9]
+
+
+def test_many_names_come_from_a_list_or_none(facet, tmp_path):
+    three = facet("show 3 --json")[0]["appearance_id"]
+    path = tmp_path / "names.csv"
+    path.write_text('\ufeffperson_id;name;reason\n1;Ada;caption\n2;"Hopper, Grace";\n3;;\n', encoding="utf-8")
+    assert facet(f"name --from {path} --reason list").splitlines() == [
+        "person 1 is Ada (correction 1)",
+        "person 2 is Hopper, Grace (correction 2)",
+    ]
+    assert [row["reason"] for row in facet("history --json")] == ["list", "caption"]
+    assert facet(f"name --from {path}") == "2 people had their names already\n"
+    path.write_text(f"appearance_id,name\n{three},Eileen\n")
+    assert facet(f"name --from {path}") == "person 3 is Eileen (correction 3)\n"
+    path.write_text("person,name\nEileen,Eileen Collins\n3,Eileen Collins\nAda,Ada Lovelace\n")
+    assert len(facet(f"name --from {path}").splitlines()) == 2
+    assert [row["name"] for row in facet("list --json")] == ["Ada Lovelace", "Hopper, Grace", "Eileen Collins"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("person,name\n1,Countess\n9,Nobody\n", "there is no person 9"),
+        ("person,name\n1,Countess\nAda,Duchess\n", "lines 2 and 3 call person 1 Countess and Duchess"),
+        ("person,name\n1,Countess\nEve,Duchess\n", "line 3: no person is called Eve"),
+        ("appearance_id,name\n1,Countess\n999,Ada\n", "line 3: there is no appearance 999"),
+    ],
+)
+def test_a_list_with_one_wrong_line_names_nobody(facet, tmp_path, content, message):
+    facet("name 1 Ada")
+    (tmp_path / "names.csv").write_text(content)
+    with pytest.raises(UsageError, match=message):
+        facet(f"name --from {tmp_path / 'names.csv'}")
+    assert [row["name"] for row in facet("list --json")] == ["Ada", None, None]
+
+
+@pytest.mark.parametrize("line", ["name", "name 1", "name 1 Ada --from names.csv"])
+def test_one_way_to_name_is_expected(facet, line):
+    with pytest.raises(UsageError, match="expected"):
+        facet(line)
+
+
+def test_merge_candidates_are_drawn_in_pairs(facet, crowd, tmp_path):
+    output = tmp_path / "pairs.jpg"
+    assert "no rows" in facet(f"alike -o {output}")
+    assert not output.exists()
+    crowd.session.execute(
+        text("INSERT INTO person_alike (trunk_id, first_person_id, second_person_id) VALUES (:t, 1, 2), (:t, 2, 3)"),
+        {"t": crowd.trunk_id},
+    )
+    crowd.session.commit()
+    facet(f"alike -o {output}")
+    with Image.open(output) as sheet:
+        assert sheet.format == "JPEG"
+    with pytest.raises(UsageError, match="expected one of"):
+        facet(f"alike -o {tmp_path / 'pairs.txt'}")

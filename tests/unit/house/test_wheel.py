@@ -104,9 +104,9 @@ def test_an_installation_has_no_package_of_a_common_name(installed):
 def test_an_installation_analyses_a_photo(installed, tmp_path):
     from skimage import data
 
-    from worker.pictures.sheets import write_png
+    from worker.pictures.sheets import write_image
 
-    write_png(np.ascontiguousarray(data.astronaut()), tmp_path / "photo.png")
+    write_image(np.ascontiguousarray(data.astronaut()), tmp_path / "photo.png")
     home = {"FACET_HOME": str(tmp_path / "home"), "HOME": str(tmp_path), "FACET_DATABASE_KEEP_SECONDS": "0"}
     installed("facet", "analyze", tmp_path / "photo.png", **home)
     printed = installed("facet", "sql", "SELECT count(*) AS faces FROM faces", "--format", "csv", **home)

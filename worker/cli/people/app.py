@@ -8,11 +8,18 @@ import typer
 
 from worker.cli.output.empty import explain_empty
 from worker.cli.output.terminal import JsonFlag, print_rows
-from worker.cli.people import corrections, regrouping
+from worker.cli.people import corrections, learning, naming, regrouping
 from worker.cli.people.corrections import transaction
 from worker.config import settings
 from worker.errors import UsageError
-from worker.identity.listing import ListedAppearance, ListedPerson, read_appearances, read_people
+from worker.identity.listing import (
+    ListedAppearance,
+    ListedPerson,
+    find_person,
+    name_of,
+    read_appearances,
+    read_people,
+)
 from worker.storage.database import open_database
 from worker.storage.home import make_home
 
@@ -38,11 +45,16 @@ def list_people(
 def show(person: corrections.Person, as_json: JsonFlag = False) -> None:
     """Show the appearances of a person."""
     with transaction() as session:
-        appearances = read_appearances(session, person)
+        number = find_person(session, person)
+        appearances = read_appearances(session, number)
+        name = name_of(session, number)
     if not appearances:
-        raise UsageError(f"there is no person {person}; see `facet people list`")
-    print_rows(f"Person {person}", ListedAppearance, appearances, as_json=as_json)
+        raise UsageError(f"there is no person {number}; see `facet people list`")
+    title = f"Person {number}: {name}" if name else f"Person {number}"
+    print_rows(title, ListedAppearance, appearances, as_json=as_json)
 
 
+naming.add_commands(app)
+learning.add_commands(app)
 corrections.add_commands(app)
 regrouping.add_commands(app)

@@ -1,4 +1,4 @@
-"""``facet people name|merge|split|not|undo|history``: corrections of people."""
+"""``facet people merge|split|not|undo|history``: corrections of people."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from sqlalchemy.orm import Session
 from worker.cli.output.terminal import JsonFlag, console, echo, print_json, table, utf8, utf8_or_none
 from worker.config import settings
 from worker.errors import UsageError
-from worker.identity.correct import merge_people, name_person, not_person, split_person, undo_correction
+from worker.identity.correct import SplitResult, merge_people, not_person, split_person, undo_correction
 from worker.identity.corrections.history import read_history
-from worker.storage.database import open_database
+from worker.identity.listing import find_person
+from worker.storage.database import Database, open_database
 from worker.storage.home import make_home
 from worker.storage.transactions import Result, run_transaction
 
-Person = Annotated[int, typer.Argument(help="Number of a person, as in `facet people list`.")]
+Person = Annotated[str, typer.Argument(help="Number or name of a person, as in `facet people list`.", callback=utf8)]
 Reason = Annotated[str | None, typer.Option(help="Reason, stored with the correction.", callback=utf8_or_none)]
 Appearances = Annotated[
     str,
@@ -29,7 +30,6 @@ Appearances = Annotated[
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands to those on people."""
-    app.command(epilog="Example: facet people name 3 'Grace Hopper' --reason 'caption of the photo'")(name)
     app.command(epilog="Example: facet people merge 3 7 12")(merge)
     app.command(epilog="Example: facet people split 3 --appearances 41,57")(split)
     app.command("not", epilog="Example: facet people not 3 --appearances 41")(deny)
@@ -54,39 +54,49 @@ def change(work: Callable[[Session], Result]) -> Result:
         return run_transaction(database.sessions, "correct", work)
 
 
-def name(
-    person: Person,
-    new_name: Annotated[str, typer.Argument(metavar="NAME", help="The name.", callback=utf8)],
-    reason: Reason = None,
-    as_json: JsonFlag = False,
-) -> None:
-    """Name a person; the name stays with these appearances when people are regrouped or files analysed again."""
-    correction = change(lambda session: name_person(session, person, new_name, reason=reason))
-    _report(f"person {person} is {new_name.strip()}", correction, as_json=as_json)
+def named_person(database: Database, given: str) -> int:
+    """Return the number of a person who is given by number or by name.
+
+    Raises:
+        UsageError: no person or more than one has the name.
+    """
+    with database.sessions.begin() as session:
+        return find_person(session, given)
 
 
 def merge(
     person: Person,
-    others: Annotated[list[int], typer.Argument(help="Numbers of the people to merge into the first.")],
+    others: Annotated[list[str], typer.Argument(help="Numbers or names of the people to merge into the first.")],
     reason: Reason = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Merge people: the first keeps its number, and its name if it has one."""
-    correction = change(lambda session: merge_people(session, [person, *others], reason=reason))
-    _report(f"people {', '.join(map(str, others))} are person {person}", correction, as_json=as_json)
+
+    def work(session: Session) -> tuple[list[int], int]:
+        people = [find_person(session, utf8(one)) for one in (person, *others)]
+        return people, merge_people(session, people, reason=reason)
+
+    (keep, *joined), correction = change(work)
+    _report(f"people {', '.join(map(str, joined))} are person {keep}", correction, as_json=as_json)
 
 
 def split(person: Person, appearances: Appearances, reason: Reason = None, as_json: JsonFlag = False) -> None:
     """Split some appearances of a person off into a new person."""
     chosen = _numbers(appearances)
-    done = change(lambda session: split_person(session, person, chosen, reason=reason))
-    message = f"{len(chosen)} appearances of person {person} are person {done.person_id}"
+
+    def work(session: Session) -> tuple[int, SplitResult]:
+        number = find_person(session, person)
+        return number, split_person(session, number, chosen, reason=reason)
+
+    number, done = change(work)
+    message = f"{len(chosen)} appearances of person {number} are person {done.person_id}"
     _report(message, done.correction_id, as_json=as_json, person_id=done.person_id)
 
 
 def deny(person: Person, appearances: Appearances, reason: Reason = None, as_json: JsonFlag = False) -> None:
     """Exclude appearances from a person: each joins the most similar other person, or becomes a new one."""
-    done = change(lambda session: not_person(session, person, _numbers(appearances), reason=reason))
+    chosen = _numbers(appearances)
+    done = change(lambda session: not_person(session, find_person(session, person), chosen, reason=reason))
     message = "; ".join(f"appearance {appearance} is person {other}" for appearance, other in done.people.items())
     _report(message, done.correction_id, as_json=as_json, person_ids=done.people)
 

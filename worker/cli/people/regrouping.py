@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from worker.cli.output.images import check_image, write_sheets
 from worker.cli.output.terminal import JsonFlag, console, echo, print_json, table, utf8_or_none
 from worker.cli.people.corrections import change, transaction
 from worker.config import settings
@@ -27,7 +29,11 @@ from worker.storage.database import open_database
 from worker.storage.home import make_home
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.orm import Session
+
+    from worker.identity.merge_candidates import MergeCandidate
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -144,10 +150,17 @@ def _show(proposal: OpenProposal) -> None:
 def alike(
     limit: Annotated[int, typer.Option(help="Maximum number of pairs, the most similar first.", min=1)] = 20,
     as_json: JsonFlag = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Contact sheet of the pairs: .png, .jpg or .webp.")
+    ] = None,
 ) -> None:
     """List merge candidates: pairs of people who look like one person; `facet people merge` merges them."""
+    if output is not None:
+        check_image(output)
     with transaction() as session:
         found = read_merge_candidates(session, limit=limit)
+        if output is not None and found:
+            _draw(session, found, output)
     if as_json:
         print_json([asdict(pair) for pair in found])
         return
@@ -158,3 +171,12 @@ def alike(
         for p in found
     ]  # fmt: skip
     console().print(table("People who look alike", columns, rows))
+
+
+def _draw(session: Session, pairs: Sequence[MergeCandidate], output: Path) -> None:
+    """Draw the best faces of each pair side by side."""
+    from worker.pictures.tiles import TileReader
+    from worker.storage.crops import CropStore
+
+    tiles = TileReader(session, CropStore(settings().crops)).of_pairs(pairs)
+    write_sheets(tiles, "Facet: people who look alike", output, err=True)

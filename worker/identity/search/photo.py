@@ -56,6 +56,19 @@ def read_photo(path: str, sources: Sources, staging: Path, limits: DecodeLimits)
         UsageError: the path names no file, or anything but one image.
         FacetError: the image cannot be decoded.
     """
+    with Decoder(limits) as decoder:
+        return decode_photo(path, sources, staging, decoder, limits)
+
+
+def decode_photo(
+    path: str, sources: Sources, staging: Path, decoder: Decoder, limits: DecodeLimits
+) -> NDArray[np.uint8]:
+    """Decode a photo as `read_photo` does, with a decoder that others are read with too.
+
+    Raises:
+        UsageError: as for `read_photo`.
+        FacetError: as for `read_photo`.
+    """
     found = list(discover([path], IngestOptions(roots=sources.roots), staging))
     if len(found) != 1 or not isinstance(found[0], FoundFile) or found[0].kind != "image":
         raise UsageError(
@@ -63,7 +76,7 @@ def read_photo(path: str, sources: Sources, staging: Path, limits: DecodeLimits)
         )
     photo = found[0]
     try:
-        with sources.open_local(str(photo.location), expected_of(photo)) as location, Decoder(limits) as decoder:
+        with sources.open_local(str(photo.location), expected_of(photo)) as location:
             frame = next(decoder.open(DecodeRequest(location=location, kind="image", limits=limits)), None)
     except MediaError as err:
         raise FacetError(f"{path} cannot be searched for: {err.reason}") from err

@@ -7,21 +7,20 @@ of them (`facet db index`), with those that the index finds.
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from db.errors import QueryError
 from db.reader.run_query import run_query
 from db.schema.search_index import INDEX_READY
 from worker.errors import UsageError
+from worker.identity.search.condition import MEDIA_COLUMNS, condition_text, filter_explained
 from worker.identity.search.likeness import SFACE, Comparisons, prior_of, probability
 from worker.types import MIN_WEIGHT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -37,13 +36,9 @@ INDEX_SETTINGS = {
     "enable_sort": "off",  # a planner without statistics would read all rows and sort them
 }
 
-_MEDIA_COLUMNS = (
-    "sha256", "uri", "kind", "width", "height", "duration_seconds", "frames_per_second", "status", "reason",
-    "submitted_at", "finished_at", "format", "byte_size", "frame_count", "sampling", "sample_interval_seconds",
-)  # fmt: skip
 _SEARCHED = f"""
 WITH searched AS (
-    SELECT a.*, {", ".join(f"m.{column}" for column in _MEDIA_COLUMNS)}
+    SELECT a.*, {MEDIA_COLUMNS}
     FROM appearances AS a JOIN media AS m USING (media_id)
     WHERE a.embedding IS NOT NULL AND a.appearance_id IS DISTINCT FROM %(own_appearance)s::bigint
         AND (%(own_person)s::bigint IS NULL OR a.person_id IS DISTINCT FROM %(own_person)s::bigint)
@@ -251,7 +246,7 @@ class Searcher:
         """
         options = options or SearchOptions()
         indexed = not options.exact and self._has_index()
-        with _filter_explained(options.where):
+        with filter_explained(options.where):
             near = self._nearest(probe, options, indexed=indexed)
             people = self._people(probe, options, near if indexed else None)
         near = near[: options.limit]
@@ -284,7 +279,7 @@ class Searcher:
     def _nearest(self, probe: Probe, options: SearchOptions, *, indexed: bool) -> list[AppearanceHit]:
         # With "+ 0" the expression is not the one of the index.
         query = _SEARCHED + _APPEARANCES.format(
-            where=_condition(options.where),
+            where=condition_text(options.where),
             exactly="" if indexed else "+ 0",
             limit=max(options.limit, NEAREST_FOR_PEOPLE) if indexed else options.limit,
         )
@@ -293,7 +288,7 @@ class Searcher:
 
     def _people(self, probe: Probe, options: SearchOptions, near: Sequence[AppearanceHit] | None) -> list[PersonHit]:
         """Compare with all people, or with those whose appearances the index found."""
-        query = _SEARCHED + _PEOPLE.format(where=_condition(options.where), limit=options.limit)
+        query = _SEARCHED + _PEOPLE.format(where=condition_text(options.where), limit=options.limit)
         ids = None if near is None else sorted({hit.person_id for hit in near if hit.person_id is not None})
         return [PersonHit(**row) for row in self._query(query, _parameters(probe) | {"people": ids}, EXACT_SETTINGS)]
 
@@ -311,26 +306,6 @@ class Searcher:
         )
         with running as result:
             return [dict(zip(result.columns, row, strict=True)) for row in result]
-
-
-@contextmanager
-def _filter_explained(where: str | None) -> Iterator[None]:
-    """Add to an error in a user's condition what was expected."""
-    try:
-        yield
-    except QueryError as err:
-        if where is None:
-            raise
-        message = " ".join(str(err).split())
-        raise QueryError(
-            f"{message}; expected a condition over the columns of appearances and media (docs/sql.md), "
-            "such as: kind = 'video' AND start_seconds > 60"
-        ) from err
-
-
-def _condition(where: str | None) -> str:
-    """Return a user's condition as part of a query with parameters, with each percent sign doubled."""
-    return "true" if where is None else where.replace("%", "%%")
 
 
 def _parameters(probe: Probe) -> dict[str, object]:

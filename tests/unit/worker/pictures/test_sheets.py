@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worker.pictures.sheets import SheetStyle, Tile, contact_sheet, write_png
+from worker.pictures.sheets import SheetStyle, Tile, contact_sheet, contact_sheets, write_image, write_pages
 
 GREEN = (10, 200, 60)
 
@@ -75,6 +75,50 @@ def test_no_column_is_refused():
 
 def test_png_holds_the_same_pixels(tmp_path):
     sheet = contact_sheet([tile("a", ("female 0.98, 34 y",))], "t", columns=2)
-    write_png(sheet, tmp_path / "sheet.png")
+    write_image(sheet, tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as image:
         assert np.array_equal(np.asarray(image), sheet)
+
+
+def test_pages_are_bounded_and_hold_every_tile_once():
+    style = SheetStyle(page=700)
+    tiles = [tile("a", (f"t{number}",)) for number in range(7)] + [tile("b")] * 2 + [tile("c")]
+    pages = list(contact_sheets(tiles, "title", columns=2, style=style))
+    assert len(pages) > 1
+    assert all(page.shape[0] <= 700 for page in pages)
+    assert sum(map(blocks, pages)) == blocks(contact_sheet(tiles, "title", columns=2, style=style))
+    (whole,) = contact_sheets(tiles, "title", columns=2)
+    assert np.array_equal(whole, contact_sheet(tiles, "title", columns=2))
+
+
+def test_a_page_has_one_row_at_least_and_repeats_the_heading_of_its_group():
+    style = SheetStyle(page=1)
+    pages = list(contact_sheets([tile("a")] * 4, "", columns=2, style=style))
+    assert len(pages) == 2
+    assert [blocks(page) for page in pages] == [blocks(contact_sheet([tile("a")] * 2, "", columns=2))] * 2
+    assert pages[0].shape == pages[1].shape  # with room for a heading
+    top = style.margin + 2 * style.title
+    assert np.array_equal(pages[0][top : top + 30], pages[1][top : top + 30])
+    assert (pages[1][top : top + 30] == style.accent).all(axis=2).any()
+
+
+def test_no_tile_is_one_page():
+    assert len(list(contact_sheets([], "nobody"))) == 1
+
+
+@pytest.mark.parametrize(
+    ("suffix", "form"), [("png", "PNG"), ("jpg", "JPEG"), ("jpeg", "JPEG"), ("JPG", "JPEG"), ("webp", "WEBP")]
+)
+def test_the_ending_names_the_format(tmp_path, suffix, form):
+    sheet = contact_sheet([tile("a")], "t", columns=2)
+    write_image(sheet, tmp_path / f"sheet.{suffix}")
+    with Image.open(tmp_path / f"sheet.{suffix}") as read:
+        assert read.format == form
+        assert read.size == (sheet.shape[1], sheet.shape[0])
+
+
+def test_further_pages_lie_beside_the_first(tmp_path):
+    pages = list(contact_sheets([tile("a")] * 3, "t", columns=1, style=SheetStyle(page=1)))
+    written = write_pages(pages, tmp_path / "faces.jpg")
+    assert [path.name for path in written] == ["faces.jpg", "faces-2.jpg", "faces-3.jpg"]
+    assert sorted(tmp_path.iterdir()) == sorted(written)

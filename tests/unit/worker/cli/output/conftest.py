@@ -19,12 +19,13 @@ from worker.cli.jobs import reprocess
 from worker.cli.output import forecast
 from worker.cli.output.terminal import console
 from worker.cli.people import app as people
-from worker.cli.people import corrections, regrouping
+from worker.cli.people import corrections, learning, regrouping
 from worker.deployment.doctor import Finding
 from worker.identity.corrections.history import PastCorrection
 from worker.identity.listing import ListedAppearance, ListedPerson
 from worker.identity.merge_candidates import CandidatePerson, MergeCandidate
 from worker.identity.proposals import OpenProposal, Shift
+from worker.identity.search.learn import Match
 from worker.identity.search.searcher import AppearanceHit, PersonHit, SearchResult
 from worker.ingest.survey import Survey
 from worker.ledger.status.job_status import JobStatus
@@ -156,7 +157,16 @@ def _person(patch: pytest.MonkeyPatch) -> None:
     )  # fmt: skip
     patch.setattr(people, "transaction", nullcontext)
     patch.setattr(people, "read_appearances", lambda *_: [seen])
-    people.show(3)
+    patch.setattr(people, "name_of", lambda *_: NAMES[1])
+    people.show("3")
+
+
+def _learnt() -> None:
+    matches = [
+        Match(name=NAMES[1], photos=12, person_id=4, probability=0.9999, others=(7, 1_204), present_name=None),
+        Match(name=NAMES[2], photos=0, person_id=None, probability=None, others=(), present_name=None),
+    ]
+    learning._show(matches, ["named", "no photo with a face"], [])
 
 
 def _history(patch: pytest.MonkeyPatch) -> None:
@@ -271,6 +281,7 @@ SAMPLES = {
     "search": Sample(_found),
     "people-list": Sample(_people, needs_patch=True),
     "people-show": Sample(_person, needs_patch=True),
+    "people-learn": Sample(_learnt),
     "people-history": Sample(_history, needs_patch=True),
     "people-proposals": Sample(_proposal),
     "people-alike": Sample(_alike, needs_patch=True),
