@@ -122,6 +122,6 @@ def _run(program: str, url: str, *arguments: str) -> None:
     )
     if done.returncode:
         raise DatabaseUnsuitable(
-            f"{telling_line(done.stderr)}; expected a server that {program} of PostgreSQL 16 works with: use the "
+            f"{telling_line(done.stderr)}; expected a server that {program} of PostgreSQL 18 works with: use the "
             "server's own programs (docs/backup.md)"
         )
