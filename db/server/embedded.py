@@ -154,7 +154,7 @@ class EmbeddedPostgres:
         """
         if not self._answers():
             return False
-        self._wheel().pg_ctl(self._data, "stop", "-m", "fast")
+        self._wheel().stop(self._data)
         if self._socket != self._data:
             with suppress(OSError):
                 self._socket.rmdir()
@@ -189,7 +189,7 @@ class EmbeddedPostgres:
         running = Postmaster.read(self._data)
         if running is not None and (running.socket == self._data or _is_ours(running.socket, self._data)):
             return running.socket, running.port
-        socket = None if _is_short(self._data) else self._remembered_socket()
+        socket = None if _can_hold_socket(self._data) else self._remembered_socket()
         return socket or self._data, self._wanted_port or PORT
 
     def _require_port(self) -> None:
@@ -211,7 +211,8 @@ class EmbeddedPostgres:
 
     def _has_connections(self) -> bool:
         with self._connect("postgres") as connection:
-            others = "SELECT FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            # Keepers and programs that look whether it answers are in the database postgres, for a moment.
+            others = "SELECT FROM pg_stat_activity WHERE backend_type = 'client backend' AND datname <> 'postgres'"
             return connection.execute(others).fetchone() is not None
 
     def _join(self) -> None:
@@ -245,8 +246,8 @@ class EmbeddedPostgres:
         logger.info("PostgreSQL started", extra={"action": "embedded_start", "folder": str(self._folder)})
 
     def _new_socket(self) -> Path:
-        """Return the folder for the socket: of a long path, the one of the last start, if no other user took it."""
-        if _is_short(self._data):
+        """Return the folder for the socket: elsewhere than the data, the one of the last start, if it is still ours."""
+        if _can_hold_socket(self._data):
             return self._data
         remembered = self._remembered_socket()
         if remembered is not None:
@@ -278,7 +279,7 @@ class EmbeddedPostgres:
 
     def _answers(self) -> bool:
         """Whether the server accepts connections; the socket of another user is not asked."""
-        if self._socket != self._data and not _is_ours(self._socket, self._data):
+        if not (_can_hold_socket(self._data) if self._socket == self._data else _is_ours(self._socket, self._data)):
             return False
         try:
             self._connect("postgres").close()
@@ -300,9 +301,10 @@ class EmbeddedPostgres:
                 )
 
 
-def _is_short(folder: Path) -> bool:
-    """Return whether a socket in a folder has a path that systems allow."""
-    return len(os.fsencode(folder / ".s.PGSQL.5432")) <= SOCKET_PATH_BYTES
+def _can_hold_socket(folder: Path) -> bool:
+    """Return whether systems and PostgreSQL allow the path of a socket in a folder: a comma is between two folders."""
+    path = os.fsencode(folder / ".s.PGSQL.5432")
+    return len(path) <= SOCKET_PATH_BYTES and b"," not in path and str(folder).isprintable()
 
 
 def _only_owner(data: Path) -> dict[str, str]:

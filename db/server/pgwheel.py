@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import platform
+import shlex
 import shutil
 import stat
 import subprocess
 import tempfile
 import warnings
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping
     from types import ModuleType
 
 TRAVERSE = stat.S_IXGRP | stat.S_IXOTH
@@ -83,29 +86,45 @@ class PostgresWheel:
         Args:
             data: folder of the cluster.
             log_file: where it writes what troubles it.
-            options: arguments of ``postgres``.
-        """
-        log_file.touch(mode=0o600)
-        if self.user is not None:
-            shutil.chown(log_file, self.user)
-        self.pg_ctl(data, "start", "-l", str(log_file), "-o", options)
-
-    def pg_ctl(self, data: Path, action: str, *arguments: str) -> None:
-        """Start or stop a server.
-
-        Args:
-            data: folder of the cluster.
-            action: start or stop.
-            arguments: more arguments of ``pg_ctl``.
+            options: arguments of ``postgres``, as a shell reads them.
 
         Raises:
             OSError: it failed; the message is its last line.
         """
+        log_file.touch(mode=0o600)
         if self.user is not None:
-            _open_way(data)  # its permissions may have changed since the start
-        self._run("pg_ctl", "-D", str(data), "-w", "-t", str(self.wait_seconds), *arguments, action)
+            shutil.chown(log_file, self.user)
+        self._open_way_to(data)
+        # pg_ctl puts -D and -l between double quotes for a shell, which reads $ and more in there.
+        place = {"PGDATA": str(data)}
+        options = f"-D {shlex.quote(str(data))} {options}"
+        self._run(
+            "pg_ctl", *self._wait, "-l", log_file.name, "-o", options, "start", folder=log_file.parent, more=place
+        )
 
-    def _run(self, program: str, *arguments: str) -> None:
+    def stop(self, data: Path) -> None:
+        """Stop a server; open transactions are undone.
+
+        Args:
+            data: folder of the cluster.
+
+        Raises:
+            OSError: it failed; the message is its last line.
+        """
+        self._open_way_to(data)
+        self._run("pg_ctl", "-D", str(data), *self._wait, "-m", "fast", "stop")
+
+    @property
+    def _wait(self) -> tuple[str, ...]:
+        return "-w", "-t", str(self.wait_seconds)
+
+    def _open_way_to(self, data: Path) -> None:
+        if self.user is not None:
+            _open_way(data)  # its permissions may have changed since the last call
+
+    def _run(
+        self, program: str, *arguments: str, folder: Path = Path("/"), more: Mapping[str, str] = MappingProxyType({})
+    ) -> None:
         # Output goes to a file: a started server keeps it open, so a pipe would never end.
         with tempfile.TemporaryFile("w+") as output:
             result = subprocess.run(
@@ -115,8 +134,8 @@ class PostgresWheel:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 user=self.user,
-                cwd="/",
-                env={**os.environ, "LC_ALL": "C"},
+                cwd=folder,
+                env={**os.environ, "LC_ALL": "C", **more},
             )
             if result.returncode:
                 output.seek(0)

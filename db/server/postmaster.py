@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +30,7 @@ class Postmaster:
             data: folder of the cluster.
         """
         try:
-            lines = (data / "postmaster.pid").read_text().splitlines()
+            lines = os.fsdecode((data / "postmaster.pid").read_bytes()).split("\n")
             return cls(
                 int(lines[_PID_LINE]), int(lines[_PORT_LINE]), Path(lines[_SOCKET_LINE]), lines[_ADDRESS_LINE].strip()
             )

@@ -64,7 +64,7 @@ def start_program(folder):
 
 
 def process_of(folder):
-    return psutil.Process(int((folder / "data" / "postmaster.pid").read_text().split()[0]))
+    return psutil.Process(int((folder / "data" / "postmaster.pid").read_bytes().split()[0]))
 
 
 def is_running(folder):
@@ -163,6 +163,15 @@ def test_a_long_path_and_spaces_are_no_obstacle(folder):
     with EmbeddedPostgres(folder / "a folder" / ("long" * 30)) as server:
         assert ask(server.url) == "postgres"
         assert EmbeddedPostgres(folder / "a folder" / ("long" * 30)).url == server.url
+
+
+@pytest.mark.parametrize("name", ['it\'s a, b; $HOME `id` "100%" \\', os.fsdecode(b"caf\xe9")])
+def test_any_name_of_a_folder_will_do(folder, name):
+    with EmbeddedPostgres(folder / name, keep_seconds=1) as server:
+        assert ask(server.url) == "postgres"
+        assert EmbeddedPostgres(folder / name).url == server.url
+        assert is_running(folder / name)
+    process_of(folder / name).wait(timeout=60)  # the keeper ends it, so it found it
 
 
 def test_of_a_long_path_the_socket_lies_where_nobody_can_be_first(folder):

@@ -142,6 +142,17 @@ def test_short_connections_keep_it(folder):
     assert is_alive(process)
 
 
+def test_looking_whether_it_answers_is_no_use_of_it(folder):
+    """The look of a keeper or of another program is a connection for a moment."""
+    with EmbeddedPostgres(folder, keep_seconds=600) as server:
+        host = parse_url(server.url).query["host"]
+        looker = psycopg.connect(host=host, port=5432, user="postgres", dbname="postgres")
+    with looker:
+        assert not EmbeddedPostgres(folder).is_used()
+    with connect(server.url):
+        assert EmbeddedPostgres(folder).is_used()
+
+
 def test_a_killed_program_leaves_no_server_behind(folder, start_program):
     program = start_program(1)
     program.stdout.readline()
