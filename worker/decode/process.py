@@ -270,7 +270,7 @@ def _start(memory_bytes: int, files: int, *options: str) -> subprocess.Popen[byt
 
 def _environment() -> dict[str, str]:
     """Return the environment of the child: the path of its code, and no settings or passwords of the worker."""
-    package_root = Path(__file__).resolve().parents[2]
+    package_root = Path(__file__).resolve().parents[__name__.count(".")]  # an installation has another prefix
     kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
     return kept | CHILD_ENVIRONMENT | {"PYTHONPATH": str(package_root)}
 

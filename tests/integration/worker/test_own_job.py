@@ -112,6 +112,17 @@ def test_progress_never_exceeds_the_whole(archive, jobs):
     assert task.fields["facts"] == f"{IMAGES} of {IMAGES} frames, 1,771 faces"
 
 
+def test_progress_of_a_second_pipeline_does_not_fall_below_what_is_done(archive, jobs, monkeypatch):
+    monkeypatch.setattr("worker.cli.output.job_progress.READ_SECONDS", 0.0)
+    monkeypatch.setattr("worker.cli.output.job_progress.READ_SHARE", 0.0)
+    bar = Progress(disable=True)
+    progress = JobProgress(archive.sessions, jobs.first, 60.0, bar)
+    progress.show(SimpleNamespace(frames=2, frames_in_flight=0, faces=0))
+    progress._again_at = float("inf")  # its time alone is no reason to read the ledger again
+    progress.show(SimpleNamespace(frames=0, frames_in_flight=1, faces=0))
+    assert bar.tasks[0].completed == 1
+
+
 def test_progress_takes_over_what_other_workers_did(archive, jobs, monkeypatch):
     monkeypatch.setattr("worker.cli.output.job_progress.READ_SECONDS", 0.0)
     monkeypatch.setattr("worker.cli.output.job_progress.READ_SHARE", 0.0)

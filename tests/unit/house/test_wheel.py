@@ -113,6 +113,22 @@ def test_an_installation_analyses_a_photo(installed, tmp_path):
     assert printed.splitlines() == ["faces", "1"]
 
 
+@pytest.mark.slow
+def test_an_unpacked_wheel_decodes(wheel, tmp_path):
+    """As `pip install --target` leaves it: found by PYTHONPATH, which the child of the decoder does not inherit."""
+    with zipfile.ZipFile(wheel) as content:
+        content.extractall(tmp_path)
+    program = (
+        "from facet.worker.analysis.runner import decode_limits; from facet.worker.config import Settings\n"
+        "from facet.worker.decode.client import Decoder\n"
+        "with Decoder(decode_limits(Settings())) as decoder: print(decoder.protections())"
+    )
+    command = [sys.executable, "-P", "-c", program]
+    environment = os.environ | {"PYTHONPATH": str(tmp_path), "FACET_HOME": str(tmp_path / "home")}
+    done = subprocess.run(command, env=environment, cwd="/", check=False, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize("package", PACKAGES)
 def test_every_module_of_an_installation_can_be_imported(installed, package):
     names = [name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in tracked(package)

@@ -29,11 +29,12 @@ class JobProgress:
 
     def show(self, totals: Totals) -> None:
         """Draw the state; called often."""
-        if time.monotonic() >= self._again_at:
+        # Totals begin again with each pipeline, as when units are waited for.
+        if totals.frames < self._frames_read or time.monotonic() >= self._again_at:
             self._work = self._read(totals.frames)
         ahead = totals.frames - self._frames_read + totals.frames_in_flight
         done = min(self._work.ended + ahead, self._work.frames)
-        facts = "starting" if not ahead else f"{done:,.0f} of {self._work.frames:,.0f} frames, {totals.faces:,} faces"
+        facts = "starting" if not done else f"{done:,.0f} of {self._work.frames:,.0f} frames, {totals.faces:,} faces"
         self._bar.update(self._task, total=self._work.frames, completed=done, facts=facts)
 
     def identifying(self) -> None:
