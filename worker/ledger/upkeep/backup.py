@@ -35,7 +35,8 @@ STRIPS_AT_ONCE = 1000  # names that are fetched from the database at once, and b
 
 _STRIPS = text("SELECT uri FROM crop_strip ORDER BY uri")
 _STILL_NAMED = text("SELECT uri FROM crop_strip WHERE uri = ANY(:names) ORDER BY uri")
-_FINGERPRINTS = text("SELECT fingerprint FROM release WHERE retired_at IS NULL ORDER BY release_id")
+# Results that were imported have no models.
+_MANIFESTS = text("SELECT manifest FROM release WHERE retired_at IS NULL AND manifest -> 'service' IS NULL")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +56,7 @@ class Backup:
     missing: tuple[str, ...]
     """Strips that rows name and that the crop store lacks."""
     releases: tuple[str, ...]
-    """Fingerprints of its releases; those that came with the program are not copied."""
+    """Fingerprints of the manifests of its releases, under which the release store has them."""
     format: int = FORMAT
 
 
@@ -82,6 +83,8 @@ def create_backup(engine: Engine, url: str, stores: Stores, folder: Path, progre
         RetryableError: a store is unreachable, or the disk is full.
         DatabaseUnsuitable: the rows cannot be dumped.
     """
+    from models.manifest import fingerprint_of  # noqa: PLC0415 - it imports torch
+
     _make_empty(folder)
     with engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
         created_at = datetime.now(UTC).isoformat(timespec="seconds")
@@ -92,8 +95,8 @@ def create_backup(engine: Engine, url: str, stores: Stores, folder: Path, progre
             absent += stores.crops.copy_out(names, folder / CROPS)
             strips += len(names)
             progress(strips)
-        wanted = connection.scalars(_FINGERPRINTS).all()
-    releases = sorted(set(wanted) & set(stores.releases.names()))
+        manifests = connection.scalars(_MANIFESTS).all()
+    releases = sorted({fingerprint_of(one) for one in manifests} & set(stores.releases.names()))
     for fingerprint in releases:
         stores.releases.download(fingerprint, folder / RELEASES / fingerprint)
     with engine.connect() as connection:
