@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 VIEWS = (
     "releases", "media", "files", "scenes", "jobs", "faces", "face_attributes", "appearances", "people", "corrections",
-    "predictions", "probabilities", "release_predictions", "release_changes", "release_drift", "schedules",
+    "predictions", "probabilities", "release_predictions", "release_changes", "release_drift", "release_faces",
+    "release_appearances", "schedules",
 )  # fmt: skip
 # Parts of the others, which only the program may read.
 INTERNAL_VIEWS = (

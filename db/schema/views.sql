@@ -1168,3 +1168,92 @@ COMMENT ON COLUMN facet.schedules.held_reason IS
 'Why the release was not activated after a reprocessing; null where nothing is held.';
 COMMENT ON COLUMN facet.schedules.created_at IS 'When it was added.';
 COMMENT ON COLUMN facet.schedules.created_by IS 'User and host that added it, or facet.';
+
+
+-- Rows of all releases side by side, those of imported results included.
+CREATE OR REPLACE VIEW facet.release_faces AS
+SELECT
+    r.name AS release,
+    r.active,
+    f.face_id,
+    a.media_id,
+    e.appearance_id,
+    f.frame_index,
+    f.at_seconds,
+    f.x1,
+    f.y1,
+    f.x2,
+    f.y2,
+    f.detection_score,
+    f.quality,
+    f.dropped_reason,
+    coalesce(
+        f.frame_width, (SELECT m.width FROM facet.media_file AS m WHERE m.media_id = a.media_id)
+    )::integer AS frame_width,
+    coalesce(
+        f.frame_height, (SELECT m.height FROM facet.media_file AS m WHERE m.media_id = a.media_id)
+    )::integer AS frame_height,
+    r.release_id
+FROM facet.release AS r
+JOIN facet.analysis AS a ON a.finder_id = r.finder_id AND a.is_current
+JOIN facet.face AS f ON f.analysis_id = a.analysis_id
+LEFT JOIN facet.face_embedding AS e ON e.face_id = f.face_id AND e.trunk_id = r.trunk_id
+WHERE r.retired_at IS NULL;
+
+COMMENT ON VIEW facet.release_faces IS
+    'Faces under each release that is not retired, imported results included; equal where releases share the finder.';
+COMMENT ON COLUMN facet.release_faces.release IS 'Name of the release.';
+COMMENT ON COLUMN facet.release_faces.active IS 'Whether it is the release that the other views show.';
+COMMENT ON COLUMN facet.release_faces.face_id IS 'The face.';
+COMMENT ON COLUMN facet.release_faces.media_id IS 'The file.';
+COMMENT ON COLUMN facet.release_faces.appearance_id IS 'The appearance under this release; null for a face in none.';
+COMMENT ON COLUMN facet.release_faces.frame_index IS
+    'Number of the frame in its file, from 0; of imported results the one nearest to the time.';
+COMMENT ON COLUMN facet.release_faces.at_seconds IS 'Time of the frame, as in faces.';
+COMMENT ON COLUMN facet.release_faces.x1 IS 'Left edge of its box, pixels of the upright frame.';
+COMMENT ON COLUMN facet.release_faces.y1 IS 'Top edge of its box, pixels.';
+COMMENT ON COLUMN facet.release_faces.x2 IS 'Right edge of its box, pixels.';
+COMMENT ON COLUMN facet.release_faces.y2 IS 'Bottom edge of its box, pixels.';
+COMMENT ON COLUMN facet.release_faces.detection_score IS 'How sure the detector is that this is a face, 0 to 1.';
+COMMENT ON COLUMN facet.release_faces.quality IS
+    'Quality of the face, 0 to 1; of imported results the sharpness, or 0 where the service states none.';
+COMMENT ON COLUMN facet.release_faces.dropped_reason IS
+    'Why it did not reach the model; null for a face that was kept, and in imported results.';
+COMMENT ON COLUMN facet.release_faces.frame_width IS 'Width of its frame, pixels.';
+COMMENT ON COLUMN facet.release_faces.frame_height IS 'Height of its frame, pixels.';
+COMMENT ON COLUMN facet.release_faces.release_id IS 'Number of the release.';
+
+
+CREATE OR REPLACE VIEW facet.release_appearances AS
+SELECT
+    r.name AS release,
+    r.active,
+    p.appearance_id,
+    p.media_id,
+    p.start_seconds,
+    p.end_seconds,
+    p.face_count,
+    p.best_face_id,
+    coalesce(
+        p.screen_seconds, p.end_seconds - p.start_seconds + coalesce(a.sample_interval_seconds, 0)
+    ) AS screen_seconds,
+    r.release_id
+FROM facet.release AS r
+JOIN facet.appearance AS p ON p.trunk_id = r.trunk_id
+JOIN facet.analysis AS a ON a.analysis_id = p.analysis_id AND a.is_current
+WHERE r.retired_at IS NULL;
+
+COMMENT ON VIEW facet.release_appearances IS
+    'Appearances under each release that is not retired, imported results included; equal where releases share the trunk.';
+COMMENT ON COLUMN facet.release_appearances.release IS 'Name of the release.';
+COMMENT ON COLUMN facet.release_appearances.active IS 'Whether it is the release that the other views show.';
+COMMENT ON COLUMN facet.release_appearances.appearance_id IS 'The appearance.';
+COMMENT ON COLUMN facet.release_appearances.media_id IS 'The file.';
+COMMENT ON COLUMN facet.release_appearances.start_seconds IS 'Time of its first face.';
+COMMENT ON COLUMN facet.release_appearances.end_seconds IS 'Time of its last face.';
+COMMENT ON COLUMN facet.release_appearances.face_count IS
+    'Faces in it; of imported results without boxes, the thumbnails.';
+COMMENT ON COLUMN facet.release_appearances.best_face_id IS
+    'Its face of the highest quality; null in imported results without boxes.';
+COMMENT ON COLUMN facet.release_appearances.screen_seconds IS 'Time in view, in seconds.';
+COMMENT ON COLUMN facet.release_appearances.release_id IS 'Number of the release.';

@@ -76,6 +76,10 @@ COMMANDS = {
     ),
     "jobs": (".jobs.pausing", "Jobs: pause them, let them go on."),
     "people": (".people.app", "People: list, name and correct the identity clusters of the archive."),
+    "import-json": (
+        ".admin.import_json",
+        "Import face results of Rekognition, Video Intelligence or Video Indexer, to compare them in SQL.",
+    ),
     "releases": (
         ".admin.releases",
         "Model releases: register and list them, choose the one that the views show.",

@@ -128,6 +128,15 @@ _MATCHED = (
        SELECT face_id FROM place_match m
        WHERE NOT EXISTS (SELECT FROM face_embedding e WHERE e.face_id = m.face_id AND e.appearance_id IS NOT NULL)
        ON CONFLICT DO NOTHING""",
+    # Imported results without boxes name times alone: those that meet a time of the person go.
+    """INSERT INTO target_appearance
+       SELECT s.appearance_id FROM appearance s JOIN target_sealed ON id = s.media_id
+       WHERE s.best_face_id IS NULL AND s.embedding IS NULL
+         AND NOT EXISTS (SELECT FROM face_embedding e WHERE e.appearance_id = s.appearance_id)
+         AND EXISTS (SELECT FROM appearance p JOIN target_appearance t ON t.id = p.appearance_id
+                     WHERE p.media_id = s.media_id AND p.start_seconds <= s.end_seconds
+                       AND s.start_seconds <= p.end_seconds)
+       ON CONFLICT DO NOTHING""",
     "DROP TABLE place_match",
     "DROP TABLE face_of_others",
     "ANALYZE target_face",

@@ -60,7 +60,8 @@ _PREVIOUS = """
     WHERE h.action IN ('activate', 'rollback') AND NOT r.active AND r.retired_at IS NULL
     ORDER BY h.history_id DESC LIMIT 1"""
 _NAMED = text(f"""
-    SELECT release_id, name, active, retired_at FROM release WHERE CASE cast(:name AS text)
+    SELECT release_id, name, active, retired_at, manifest ->> 'service' AS service
+    FROM release WHERE CASE cast(:name AS text)
         WHEN 'active' THEN active
         WHEN 'candidate' THEN alias = 'candidate'
         WHEN 'previous' THEN release_id = ({_PREVIOUS})
@@ -93,6 +94,8 @@ class NamedRelease:
     name: str
     active: bool = False
     retired_at: datetime | None = None
+    service: str | None = None
+    """The cloud service whose results it is (`worker.releases.foreign`): nothing can be computed under it."""
 
     def __str__(self) -> str:
         return f"{self.name} ({self.release_id})"
@@ -192,19 +195,27 @@ def _insert(session: Session, manifest: Manifest, reason: str | None) -> int:
     """Insert a release with its layers; the caller holds the lock of releases."""
     from models.layers import layers_of  # noqa: PLC0415 - it imports torch, which most commands do not need
 
-    layers = layers_of(manifest, PIPELINE_VERSION)
-    ids = _insert_layers(session, layers)
-    trunk_id = ids[layers.trunk.fingerprint]
     values = {
         "fingerprint": fingerprint_of(manifest),
         "name": free_name(session, manifest.name),
         "weights": manifest.weights_sha256,
-        "code": code_version(),
         "metrics": json.dumps(manifest.metrics),
         "manifest": manifest.to_json(),
-        "finder": ids[layers.finder.fingerprint],
-        "trunk": trunk_id,
     }
+    release_id = insert_release(session, values, layers_of(manifest, PIPELINE_VERSION), reason)
+    if find_active(session) is None:
+        _switch(session, release_id, Switch(reason="the first release"))
+    return release_id
+
+
+def insert_release(session: Session, values: Mapping[str, object], layers: ReleaseLayers, reason: str | None) -> int:
+    """Insert a release with the layers that are new; return its number. The caller holds the lock of releases.
+
+    The values are ``fingerprint``, ``name``, ``weights`` (SHA-256), ``metrics`` and ``manifest`` (JSON).
+    """
+    ids = _insert_layers(session, layers)
+    trunk_id = ids[layers.trunk.fingerprint]
+    values = {**values, "code": code_version(), "finder": ids[layers.finder.fingerprint], "trunk": trunk_id}
     release_id = int(session.execute(_INSERT, values).scalar_one())
     for task, head in layers.heads.items():
         reading = layers.readings[task]
@@ -212,8 +223,6 @@ def _insert(session: Session, manifest: Manifest, reason: str | None) -> int:
         session.execute(_INSERT_READING, chosen | {"release_id": release_id})
     session.execute(_INSERT_STATE, {"trunk": trunk_id})
     record(session, "register", release_id, reason=reason)
-    if find_active(session) is None:
-        _switch(session, release_id, Switch(reason="the first release"))
     return release_id
 
 
@@ -255,7 +264,7 @@ def find_release(session: Session, wanted: str, *, or_retired: bool = False) -> 
         UsageError: there is none, there are several, or it was retired.
     """
     rows = session.execute(_NAMED, {"name": wanted}).all()
-    found = [NamedRelease(int(row.release_id), str(row.name), row.active, row.retired_at) for row in rows]
+    found = [NamedRelease(int(row.release_id), str(row.name), row.active, row.retired_at, row.service) for row in rows]
     usable = [one for one in found if one.retired_at is None] or found
     if not usable and wanted in ALIASES:
         raise UsageError(f"no release is the {wanted} one; name one by its number, see `facet releases list`")
@@ -269,6 +278,17 @@ def find_release(session: Session, wanted: str, *, or_retired: bool = False) -> 
             "another one, see `facet releases list`"
         )
     return usable[0]
+
+
+def find_own_release(session: Session, wanted: str) -> NamedRelease:
+    """Return a release that can be computed, as `find_release` does; a foreign one is refused with a UsageError."""
+    found = find_release(session, wanted)
+    if found.service is not None:
+        raise UsageError(
+            f"release {found} holds imported results of {found.service} and has no models, so nothing is computed, "
+            "activated or grouped under it; name another one, see `facet releases list`"
+        )
+    return found
 
 
 def find_previous(session: Session) -> int | None:
@@ -290,10 +310,10 @@ def activate(session: Session, wanted: str, switch: Switch | None = None) -> str
         switch: why; the history of releases keeps it.
 
     Raises:
-        UsageError: no release has this name, several have, or it was retired.
+        UsageError: no release has this name, several have, it was retired, or it is foreign.
     """
     lock_releases(session)
-    chosen = find_release(session, wanted)
+    chosen = find_own_release(session, wanted)
     _switch(session, chosen.release_id, switch or Switch())
     return chosen.name
 

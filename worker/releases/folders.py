@@ -116,7 +116,10 @@ class ReleaseFolders:
         with self.sessions.begin() as session:
             found = next((one for one in records.read_stored(session) if one.release_id == release_id), None)
         if found is None:
-            raise FacetError(f"release {release_id} was retired; see `facet releases list`")
+            raise FacetError(
+                f"release {release_id} was retired or holds imported results, and has no models; see "
+                "`facet releases list`"
+            )
         if not found.is_servable:
             raise FacetError(
                 f"release {found.name} ({release_id}) belongs to version {found.code_version} of the program, and this "

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from models.manifest import Manifest
 
 _STORED = text("""
-    SELECT release_id, name, code_version, fingerprint, manifest FROM release WHERE retired_at IS NULL
+    SELECT release_id, name, code_version, fingerprint, manifest FROM release
+    WHERE retired_at IS NULL AND manifest -> 'service' IS NULL
     ORDER BY release_id""")
 _HISTORY = text("""
     SELECT h.at, h.action, h.who, h.reason, h.forced, h.gate, f.name AS from_release
@@ -68,7 +69,7 @@ def read_history(session: Session, release_id: int) -> list[HistoryEntry]:
 
 
 def read_stored(session: Session) -> list[StoredRelease]:
-    """Return the releases that were not retired, by number."""
+    """Return the releases that have models and were not retired, by number."""
     from models.manifest import fingerprint_of as of_manifest  # noqa: PLC0415 - it imports torch
 
     return [_stored(row, of_manifest(row.manifest)) for row in session.execute(_STORED)]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from worker.errors import GateClosed
 from worker.identity.identifier import show_release
-from worker.ledger.releases import Switch, find_active, find_release, read_ids
+from worker.ledger.releases import Switch, find_active, find_own_release, find_release, read_ids
 from worker.releases.gate import examine
 from worker.storage.transactions import run_transaction
 
@@ -32,7 +32,7 @@ def activate(
         The release's name.
 
     Raises:
-        UsageError: there is no such release, or it was retired.
+        UsageError: there is no such release, it was retired, or it is foreign.
         GateClosed: the gate holds it, and the switch is not forced.
     """
     how = switch or Switch()
@@ -51,10 +51,10 @@ def examine_switch(sessions: sessionmaker[Session], wanted: str, limits: Limits 
     """Ask the gate; None where no release is active yet, or where this one is.
 
     Raises:
-        UsageError: there is no such release, or it was retired.
+        UsageError: there is no such release, it was retired, or it is foreign.
     """
     with sessions() as session:
-        after, before = find_release(session, wanted), find_active(session)
+        after, before = find_own_release(session, wanted), find_active(session)
         if before is None or before.release_id == after.release_id:
             return None
         found = examine(session, before, read_ids(session, after.release_id), limits)

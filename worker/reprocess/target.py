@@ -10,7 +10,7 @@ from sqlalchemy import text
 from models import manifest as manifests
 from models.trunks.base import EMBEDDING_DEPTH
 from worker.errors import UsageError
-from worker.ledger.releases import HeadSpec, read_ids
+from worker.ledger.releases import HeadSpec, find_own_release, read_ids
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -78,9 +78,11 @@ def read_target(session: Session, release_id: int, tasks: Collection[str] | None
         tasks: those of its heads that are asked for; None for all.
 
     Raises:
-        UsageError: it has no such head.
+        UsageError: it has no such head, or is foreign.
     """
     row = session.execute(_RELEASE, {"id": release_id}).one()
+    if "service" in row.manifest:
+        find_own_release(session, str(release_id))
     manifest = manifests.from_plain(row.manifest)
     found = {one.task: one for one in session.execute(_HEADS, {"id": release_id})}
     unknown = sorted(set(tasks or ()) - set(found))

@@ -144,10 +144,10 @@ def _request(
 
 
 def _find(session: Session, wanted: str | None) -> NamedRelease:
-    from worker.ledger.releases import find_release
+    from worker.ledger.releases import find_own_release, find_release
 
     if wanted is not None:
-        return find_release(session, wanted)
+        return find_own_release(session, wanted)
     try:
         return find_release(session, "candidate")
     except UsageError:

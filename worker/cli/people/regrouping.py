@@ -24,7 +24,7 @@ from worker.identity.proposals import (
 )
 from worker.identity.regroup import alarm_of
 from worker.ledger.identify_attempts import retry_skipped
-from worker.ledger.releases import active_release, find_release, read_ids
+from worker.ledger.releases import active_release, find_own_release, read_ids
 from worker.storage.database import open_database
 from worker.storage.home import make_home
 
@@ -93,7 +93,7 @@ def _regroup(release: str | None, *, force: bool, as_json: bool) -> None:
 def _trunk_of(session: Session, release: str | None) -> int:
     if release is None:
         return active_release(session)[0].trunk_id
-    return read_ids(session, find_release(session, release).release_id).trunk_id
+    return read_ids(session, find_own_release(session, release).release_id).trunk_id
 
 
 def _report(done: Regrouped) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from worker.errors import GateClosed, RetryableError, UsageError
-from worker.ledger.releases import ALIASES, Switch, find_release, read_ids
+from worker.ledger.releases import ALIASES, Switch, find_own_release, find_release, read_ids
 from worker.reprocess.request import ReprocessRequest, write_job
 
 if TYPE_CHECKING:
@@ -38,10 +38,10 @@ class ReleaseWork:
         """Return the release of a name, a number or an alias; None where no release has the alias.
 
         Raises:
-            UsageError: no release has the name or number, several have, or it was retired.
+            UsageError: no release has the name or number, several have, it was retired, or it is foreign.
         """
         try:
-            return find_release(session, wanted)
+            return find_own_release(session, wanted)
         except UsageError:
             if wanted in ALIASES:
                 return None

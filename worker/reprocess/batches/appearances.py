@@ -69,7 +69,8 @@ _KEEP = text("""
 _FORGET = text("DELETE FROM appearance_prediction WHERE appearance_id = ANY(:ids) RETURNING appearance_id, reading_id")
 _RELEASES = text("""
     SELECT release_id, trunk_id FROM release
-    WHERE retired_at IS NULL AND trunk_id IN (SELECT trunk_id FROM appearance WHERE appearance_id = ANY(:ids))
+    WHERE retired_at IS NULL AND manifest -> 'service' IS NULL
+      AND trunk_id IN (SELECT trunk_id FROM appearance WHERE appearance_id = ANY(:ids))
     ORDER BY release_id""")
 _TIMES = text("""
     UPDATE appearance SET start_seconds = :start, end_seconds = :end, screen_seconds = :screen
