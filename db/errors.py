@@ -3,6 +3,7 @@
 DatabaseError              base; its text is one line: what was found, what was expected, what to do
 ├── DatabaseUnreachable    no connection: the server is away, or refuses this user; try again later
 ├── DatabaseUnsuitable     the server answers, but lacks what Facet needs (pgvector, a privilege, a role)
+├── DatabaseInUse          programs use the embedded server, so it is not stopped
 ├── SchemaError            the tables are not those of this program
 │   ├── SchemaMissing      no tables yet
 │   ├── SchemaOutdated     made by an older program: upgrade
@@ -23,6 +24,10 @@ class DatabaseUnreachable(DatabaseError):
 
 class DatabaseUnsuitable(DatabaseError):
     """The server answers, but lacks an extension, a privilege or a role."""
+
+
+class DatabaseInUse(DatabaseError):
+    """Programs use the embedded server, so it is not stopped."""
 
 
 class SchemaError(DatabaseError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from facet.faces import pixels_of
+from facet.faces import expanded, pixels_of
 from worker.errors import UsageError
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ class Archive:
         from worker.visible import path_text  # noqa: PLC0415 - `import facet` stays light
 
         config, database, never = self._settings, self._database, threading.Event()
-        places = [path if isinstance(path, str) and "://" in path else str(Path(path).expanduser()) for path in paths]
+        places = [path if isinstance(path, str) and "://" in path else expanded(path) for path in paths]
         if not places:
             raise UsageError("no path was given, expected at least one file, folder or URL")
         check_arguments(places, config.media_roots)
@@ -215,5 +215,5 @@ def open(place: str | Path | None = None) -> Archive:  # noqa: A001 - read as fa
         config = config.model_copy(update={"database_url": str(place), "reader_database_url": None})
     elif place is not None:
         elsewhere = dict.fromkeys(("database_url", "reader_database_url", "crops_url", "releases_url"))
-        config = config.model_copy(update={"home": Path(place).expanduser(), **elsewhere})
+        config = config.model_copy(update={"home": Path(expanded(place)), **elsewhere})
     return Archive(config)

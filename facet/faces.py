@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -146,7 +147,7 @@ def load_release(
     from models import release as releases  # noqa: PLC0415 - loads torch
     from worker.config import settings  # noqa: PLC0415 - `import facet` stays light
 
-    path = None if folder is None else Path(folder).expanduser()
+    path = None if folder is None else Path(expanded(folder))
     return FaceModel(releases.load_release(path, heads=heads, device=device), settings().max_tiles)
 
 
@@ -160,11 +161,16 @@ def pixels_of(image: str | Path | NDArray[np.uint8]) -> NDArray[np.uint8]:
     import numpy as np  # noqa: PLC0415 - `import facet` stays light
 
     if isinstance(image, str | Path):
-        return _read(str(Path(image).expanduser()))
+        return _read(expanded(image))
     if not (isinstance(image, np.ndarray) and image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8):
         found = f"{image.dtype} of shape {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
         raise UsageError(f"the image is {found}, expected a path or an array of uint8 of shape (height, width, 3), RGB")
     return np.ascontiguousarray(image)
+
+
+def expanded(path: str | Path) -> str:
+    """Return a path with the home folder in place of ``~``; a name such as ``~copy.jpg`` stays as it is."""
+    return os.path.expanduser(path)  # noqa: PTH111 - that of Path fails where there is no such user
 
 
 def _read(path: str) -> NDArray[np.uint8]:

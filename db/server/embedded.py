@@ -25,7 +25,7 @@ from psycopg import sql
 from sqlalchemy import URL
 
 from db.engine import DRIVER
-from db.errors import DatabaseUnreachable
+from db.errors import DatabaseInUse, DatabaseUnreachable
 from db.schema.roles import READER
 from db.server import network
 from db.server.keeper import start_keeper
@@ -161,10 +161,19 @@ class EmbeddedPostgres:
         logger.info("PostgreSQL stopped", extra={"action": "embedded_stop", "folder": str(self._folder)})
         return True
 
-    def is_used(self) -> bool:
-        """Return whether programs use the server, with the lock of users or a connection."""
+    def stop_unused(self) -> bool:
+        """Stop the server unless programs use it; none can start to use it meanwhile.
+
+        Returns:
+            False when it was not running.
+
+        Raises:
+            DatabaseInUse: programs use it.
+        """
         with suppress(FileNotFoundError), self._locks.alone():
-            return self._locks.is_used() or (self._answers() and self._has_connections())
+            if self._locks.is_used() or (self._answers() and self._has_connections()):
+                raise DatabaseInUse("programs use the embedded database; end them first, or stop it by force")
+            return self.stop()
         return False
 
     def __enter__(self) -> Self:

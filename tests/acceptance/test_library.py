@@ -127,6 +127,8 @@ def test_files_are_analysed_once_and_what_failed_is_said(tmp_path, photos):
         jobs = archive.sql("SELECT name, done, rejected FROM jobs ORDER BY job_id").to_pylist()
         with pytest.raises(library.UsageError, match="does not exist"):
             archive.analyze(tmp_path / "nothing.jpg")
+        with pytest.raises(library.UsageError, match=r"~nobody\.jpg does not exist"):
+            archive.analyze("~nobody.jpg")
         with pytest.raises(library.UsageError, match="no path was given"):
             archive.analyze()
     assert (summary.submitted, summary.done, summary.faces) == (2, 2, 3)

@@ -243,12 +243,13 @@ def _report_others(database: Database, job_id: int) -> None:
     with database.sessions.begin() as session:
         others = read_other_jobs(session, job_id)
     for one in others[:SHOWN_JOBS]:
-        cancel = typed("cancel", str(one.job_id))
-        echo(
-            f"job {one.job_id} ({one.name}) has {one.files:,} files left: the command that began it, or a worker, goes "
-            f"on with them; to end it: {cancel}",
-            err=True,
+        goes_on = (
+            f"it is paused; to go on: {typed('jobs', 'resume', str(one.job_id))}"
+            if one.is_paused
+            else "the command that began it, or a worker, goes on with them"
         )
+        cancel = typed("cancel", str(one.job_id))
+        echo(f"job {one.job_id} ({one.name}) has {one.files:,} files left: {goes_on}; to end it: {cancel}", err=True)
     if len(others) > SHOWN_JOBS:
         echo(f"... and {len(others) - SHOWN_JOBS:,} more jobs: {typed('status')}", err=True)
 

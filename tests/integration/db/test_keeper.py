@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from db.engine import parse_url
+from db.errors import DatabaseInUse
 from db.server.embedded import EmbeddedPostgres
 
 pytestmark = pytest.mark.slow
@@ -147,10 +148,11 @@ def test_looking_whether_it_answers_is_no_use_of_it(folder):
     with EmbeddedPostgres(folder, keep_seconds=600) as server:
         host = parse_url(server.url).query["host"]
         looker = psycopg.connect(host=host, port=5432, user="postgres", dbname="postgres")
+    with connect(server.url), pytest.raises(DatabaseInUse):
+        EmbeddedPostgres(folder).stop_unused()
     with looker:
-        assert not EmbeddedPostgres(folder).is_used()
-    with connect(server.url):
-        assert EmbeddedPostgres(folder).is_used()
+        assert EmbeddedPostgres(folder).stop_unused()
+    assert not EmbeddedPostgres(folder).stop_unused()
 
 
 def test_a_killed_program_leaves_no_server_behind(folder, start_program):
@@ -220,9 +222,9 @@ def test_sigterm_stops_the_server_once_it_is_unused(folder):
 def test_the_keeper_ends_with_a_server_that_was_stopped(folder):
     with EmbeddedPostgres(folder, keep_seconds=600) as server:
         wait_for(lambda: len(keepers(folder)) == 2)
-        assert server.is_used()
-    assert not server.is_used()
-    assert server.stop()
+        with pytest.raises(DatabaseInUse):
+            EmbeddedPostgres(folder).stop_unused()
+    assert server.stop_unused()
     wait_for(lambda: not keepers(folder))
 
 

@@ -67,8 +67,10 @@ def test_the_work_of_a_job_is_counted_in_frames(archive, jobs):
 
 def test_other_jobs_with_files_of_their_own_are_named(archive, jobs):
     with archive.sessions.begin() as session:
-        assert read_other_jobs(session, jobs.second) == [OpenJob(jobs.first, "first", IMAGES - 1)]
-        assert read_other_jobs(session, jobs.first) == [OpenJob(jobs.second, "second", 1)]
+        assert read_other_jobs(session, jobs.second) == [OpenJob(jobs.first, "first", False, IMAGES - 1)]
+        assert read_other_jobs(session, jobs.first) == [OpenJob(jobs.second, "second", False, 1)]
+        session.execute(text("UPDATE job SET paused_at = now() WHERE job_id = :job"), {"job": jobs.first})
+        assert read_other_jobs(session, jobs.second) == [OpenJob(jobs.first, "first", True, IMAGES - 1)]
     again = archive.submit(archive.files(1, IMAGES + 1), name="all").job_id
     with archive.sessions.begin() as session:
         assert read_other_jobs(session, again) == [], "it does the work of both"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -80,11 +81,12 @@ def _check_rows(config: Settings, url: str) -> None:
     from worker.releases.consistency import find_contradictions
     from worker.storage.release_store import ReleaseStore
 
-    engine = make_engine(url)
-    with Session(engine) as session:
+    with ExitStack() as opened:
+        engine = make_engine(url)
+        opened.callback(engine.dispose)
+        session = opened.enter_context(Session(engine))
         session.connection(execution_options={"isolation_level": "REPEATABLE READ"})  # all of one moment
         found = find_contradictions(session, ReleaseStore(config.releases))
-    engine.dispose()
     for one in found:
         echo(one)
     if found:

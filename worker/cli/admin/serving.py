@@ -68,15 +68,18 @@ def stop(
 
     Exit status: 0 also when it did not run, 2 when programs use it.
     """
+    from db.errors import DatabaseInUse
     from db.server.embedded import EmbeddedPostgres
 
     config = settings()
     if config.database_url is not None:
         raise UsageError(OWN_SERVER)
     server = EmbeddedPostgres(config.home / "postgres")
-    if not force and server.is_used():
-        raise UsageError("programs use the embedded database; end them first, or pass --force")
-    echo("the embedded database is stopped" if server.stop() else "the embedded database does not run")
+    try:
+        stopped = server.stop() if force else server.stop_unused()
+    except DatabaseInUse as err:
+        raise UsageError("programs use the embedded database; end them first, or pass --force") from err
+    echo("the embedded database is stopped" if stopped else "the embedded database does not run")
 
 
 def _libpq(url: str) -> str:

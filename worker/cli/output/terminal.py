@@ -111,7 +111,10 @@ def typed(*words: str) -> str:
 
 
 def _below_here(path: Path) -> str:
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # the current folder was deleted
+        return str(path)
     return str(path.absolute().relative_to(here) if path.absolute().is_relative_to(here) else path)
 
 

@@ -27,12 +27,12 @@ _WORK = text("""
                          * CASE a.sampling WHEN 'every' THEN :fps ELSE split_part(a.sampling, '/', 1)::float8 END)
         END AS frames) AS w""")
 _OTHERS = text("""
-    SELECT j.job_id, j.name, count(DISTINCT i.analysis_id) AS files
+    SELECT j.job_id, j.name, j.paused_at IS NOT NULL AS is_paused, count(DISTINCT i.analysis_id) AS files
     FROM job AS j JOIN job_item AS i USING (job_id) JOIN analysis AS a USING (analysis_id)
     WHERE j.job_id <> :job_id AND j.kind = 'submission' AND j.cancelled_at IS NULL AND a.state = 'pending'
       AND NOT EXISTS (SELECT FROM job_item AS mine
                       WHERE mine.analysis_id = i.analysis_id AND mine.job_id = :job_id)
-    GROUP BY j.job_id, j.name ORDER BY j.job_id""")
+    GROUP BY j.job_id ORDER BY j.job_id""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +50,7 @@ class OpenJob:
 
     job_id: int
     name: str
+    is_paused: bool
     files: int
 
 
