@@ -123,7 +123,7 @@ def test_a_contact_sheet_of_chosen_appearances(clips, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"few.jpg", "chosen.png"}
 
 
-@pytest.mark.parametrize("form", ["csv", "json", "parquet"])
+@pytest.mark.parametrize("form", ["csv", "json", "parquet", "xlsx"])
 def test_rows_for_other_programs(clips, tmp_path, form):
     facet, _ = clips
     path = tmp_path / f"faces.{form}"

@@ -36,6 +36,7 @@ class QueryFormat(StrEnum):
     CSV = "csv"
     JSON = "json"
     PARQUET = "parquet"
+    XLSX = "xlsx"
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -60,7 +61,7 @@ def sql(  # noqa: PLR0913, PLR0917 - the options of a command are its arguments
     as_json: JsonFlag = False,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="File to write (.csv, .json, .parquet); default: the terminal."),
+        typer.Option("--output", "-o", help="File to write (.csv, .json, .parquet, .xlsx); default: the terminal."),
     ] = None,
     timeout_seconds: Annotated[
         float, typer.Option("--timeout", help="Maximum of seconds for a query.", min=0.1)
@@ -126,7 +127,7 @@ def _format(form: QueryFormat | None, output: Path | None) -> QueryFormat:
     if output.suffix.lower() not in by_ending:
         raise UsageError(
             f"{output} ends in {output.suffix or 'nothing'!r}, expected one of {', '.join(by_ending)}; or add --format "
-            "(for a spreadsheet: -o FILE.csv --spreadsheet)"
+            "(for a spreadsheet: -o FILE.xlsx)"
         )
     return by_ending[output.suffix.lower()]
 
@@ -140,10 +141,10 @@ def _write(result: QueryResult, form: QueryFormat, output: Path | None, *, sprea
         if output is not None:
             raise UsageError("a table is for the terminal, expected a format for a file; use --format csv")
         _print_table(result)
-    elif form is QueryFormat.PARQUET:
+    elif form in {QueryFormat.PARQUET, QueryFormat.XLSX}:
         if output is None:
-            raise UsageError("parquet is a binary format, expected a file; add -o FILE.parquet")
-        formats.write_parquet(result, output)
+            raise UsageError(f"{form.value} is a binary format, expected a file; add -o FILE.{form.value}")
+        _write_binary(result, form, output)
     else:
         writer = formats.write_json if form is QueryFormat.JSON else partial(formats.write_csv, spreadsheet=spreadsheet)
         try:
@@ -153,6 +154,17 @@ def _write(result: QueryResult, form: QueryFormat, output: Path | None, *, sprea
             raise  # the reader of standard output has ended
         except OSError as err:
             raise FacetError(f"{output or 'standard output'} cannot be written: {err.strerror}") from err
+
+
+def _write_binary(result: QueryResult, form: QueryFormat, output: Path) -> None:
+    if form is QueryFormat.PARQUET:
+        from worker.cli.output.formats import write_parquet
+
+        write_parquet(result, output)
+    else:
+        from worker.cli.output.workbook import write_workbook
+
+        write_workbook(result, output)
 
 
 def _report_numbered(columns: Sequence[str], names: Sequence[str]) -> None:
