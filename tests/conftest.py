@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Parallel processes share the cores: each computes with one thread, and so do the programs that it starts.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # They are given 80 columns, as one process is not: what is printed to a pipe has COLUMNS, else 200.
+    os.environ.pop("COLUMNS", None)
 
 os.environ["FACET_DATABASE_KEEP_SECONDS"] = "0"  # no test leaves a server behind
 

@@ -67,6 +67,6 @@ def test_variables_that_are_no_settings_are_named_with_what_was_meant(monkeypatc
 
 
 def test_variables_of_compose_are_those_of_its_file():
-    text = (Path(__file__).parents[3] / "docker-compose.yml").read_text()
-    used = set(re.findall(r"\$\{(FACET_[A-Z_]+)", text))
+    files = Path(__file__).parents[3].glob("docker-compose*.yml")
+    used = {name for file in files for name in re.findall(r"\$\{(FACET_[A-Z_]+)", file.read_text())}
     assert used - {f"FACET_{name.upper()}" for name in Settings.model_fields} == OF_COMPOSE

@@ -14,7 +14,7 @@ from models.manifest import TRUNK_FILE
 from tests.integration.worker.conftest import made_manifest
 from tests.integration.worker.releases.test_retiring import answer, identify
 from worker.cli.main import app
-from worker.config import Settings
+from worker.config import Settings, settings
 from worker.errors import FacetError
 from worker.ledger.releases import register_release
 from worker.releases.consistency import find_contradictions
@@ -174,9 +174,11 @@ def test_files_of_the_store_that_are_missing_damaged_or_of_no_release(database, 
     assert f"holds no {name}/{TRUNK_FILE}" in missing
 
 
-def test_the_command_names_it_and_the_doctor_too(database, config, monkeypatch):
+def test_the_command_names_it_and_the_doctor_too(database, config, monkeypatch, request):
     monkeypatch.setenv("FACET_DATABASE_URL", database.url)
     monkeypatch.setenv("FACET_HOME", str(config.home))
+    settings.cache_clear()
+    request.addfinalizer(settings.cache_clear)
     folders = ReleaseFolders(config, database.sessions)
     folders.submitted()
     run = CliRunner().invoke
