@@ -229,9 +229,9 @@ def measure(connection: Connection) -> None:
     functions: dict[str, Callable[[Session], object]] = {
         "facet people alike": read_merge_candidates,
         "facet status": read_status,
-        "facet sheet --person 77": lambda s: tiles.read_tile_rows(s, None, 77, 200),
-        "facet sheet --job 7": lambda s: tiles.read_tile_rows(s, 7, None, 200),
-        "facet sheet": lambda s: tiles.read_tile_rows(s, None, None, 200),
+        "facet sheet --person 77": lambda s: tiles.read_tile_rows(s, tiles.Choice(person_id=77)),
+        "facet sheet --job 7": lambda s: tiles.read_tile_rows(s, tiles.Choice(job_id=7)),
+        "facet sheet": lambda s: tiles.read_tile_rows(s, tiles.Choice()),
         "totals against a recount": find_differences,
     }
     for title, function in functions.items():
