@@ -57,7 +57,7 @@ demo: setup ## Analyse a small public-domain archive in ./demo and query it
 	@echo "Who was found, an image of each appearance: $(DEMO)/contact-sheet.png"
 	@echo "Ask further questions: $(FACET) sql \"SELECT * FROM appearances\""
 
-chaos: setup ## Kill and confuse workers and services a hundred times amid busy users, and compare the rows (15 minutes)
+chaos: setup ## Kill and confuse workers and services a hundred times amid busy users, and compare the rows (half an hour)
 	$(BIN)/python benchmarks/chaos.py
 
 mutants: setup ## Change the core logic, a line at a time, and count the changes that tests notice (an hour or more)

@@ -20,6 +20,9 @@ MAX_SOUND_TRACKS = 8  # of one video: languages and commentaries
 # Weight of a face or an appearance of quality 0 in a mean, so that poor ones alone still have a mean.
 MIN_WEIGHT = 0.02
 
+UNKNOWN = "unknown"
+"""The label of a head that abstains."""
+
 
 @dataclass(frozen=True, slots=True)
 class TimeRange:

@@ -18,6 +18,7 @@ from db.bulk.rows import allocate_ids
 from worker.analysis.store.appearance_rows import NewAppearance, Owner, insert_appearances
 from worker.analysis.store.rows import is_rejected
 from worker.storage.crops import strip_folder
+from worker.types import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -34,8 +35,6 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
     Block = tuple[int, Mapping[str, Values]]
-
-UNKNOWN = "unknown"
 
 
 def strip_name(unit: LeasedUnit, strip: int) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from worker.columns import ArrayColumns
-from worker.types import MIN_WEIGHT
+from worker.types import MIN_WEIGHT, UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-UNKNOWN = "unknown"
 # Half-width of a central 80 % interval of the normal distribution, in standard deviations.
 _SIGMAS_OF_80_PERCENT = 1.2816
 
