@@ -82,7 +82,7 @@ class Archive:
             RetryableError: the database cannot be reached.
         """
         from db.reader.run_query import run_query  # noqa: PLC0415 - `import facet` stays light
-        from worker.cli.output.formats import arrow_table  # noqa: PLC0415 - loads pyarrow
+        from worker.pictures.exports.row_formats import arrow_table  # noqa: PLC0415 - loads pyarrow
 
         with run_query(self._reader_url, query, parameters=parameters, timeout_seconds=timeout_seconds) as result:
             return arrow_table(result)

@@ -133,10 +133,10 @@ def _format(form: QueryFormat | None, output: Path | None) -> QueryFormat:
 
 
 def _write(result: QueryResult, form: QueryFormat, output: Path | None, *, spreadsheet: bool) -> None:
-    from worker.cli.output import formats
+    from worker.pictures.exports import row_formats
 
     if form in {QueryFormat.JSON, QueryFormat.PARQUET}:
-        _report_numbered(result.columns, formats.unique_names(result.columns))
+        _report_numbered(result.columns, row_formats.unique_names(result.columns))
     if form is QueryFormat.TABLE:
         if output is not None:
             raise UsageError("a table is for the terminal, expected a format for a file; use --format csv")
@@ -146,7 +146,11 @@ def _write(result: QueryResult, form: QueryFormat, output: Path | None, *, sprea
             raise UsageError(f"{form.value} is a binary format, expected a file; add -o FILE.{form.value}")
         _write_binary(result, form, output)
     else:
-        writer = formats.write_json if form is QueryFormat.JSON else partial(formats.write_csv, spreadsheet=spreadsheet)
+        writer = (
+            row_formats.write_json
+            if form is QueryFormat.JSON
+            else partial(row_formats.write_csv, spreadsheet=spreadsheet)
+        )
         try:
             with output.open("w", newline="", encoding="utf-8") if output else _standard_output() as stream:
                 writer(result, stream)
@@ -158,11 +162,11 @@ def _write(result: QueryResult, form: QueryFormat, output: Path | None, *, sprea
 
 def _write_binary(result: QueryResult, form: QueryFormat, output: Path) -> None:
     if form is QueryFormat.PARQUET:
-        from worker.cli.output.formats import write_parquet
+        from worker.pictures.exports.row_formats import write_parquet
 
         write_parquet(result, output)
     else:
-        from worker.cli.output.workbook import write_workbook
+        from worker.pictures.exports.workbook import write_workbook
 
         write_workbook(result, output)
 

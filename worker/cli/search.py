@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from worker.cli.output.rows import heading
 from worker.cli.output.terminal import JsonFlag, console, echo, print_json, table, utf8_or_none
 from worker.config import Settings, settings
 from worker.errors import UsageError
+from worker.pictures.exports.cells import heading
 from worker.storage.database import open_database
 from worker.storage.home import make_home
 from worker.visible import visible

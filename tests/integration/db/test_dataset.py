@@ -12,9 +12,9 @@ from sqlalchemy import text
 from db.engine import make_engine
 from db.reader.run_query import run_query
 from db.schema.views import VIEWS
-from worker.cli.output.formats import write_parquet
 from worker.errors import UsageError
 from worker.pictures.exports.dataset import DICTIONARY, DUCKDB, PACKAGE, export_dataset
+from worker.pictures.exports.row_formats import write_parquet
 
 
 def change(url, statement):

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from decimal import Decimal
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -18,7 +17,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.table import Table
 from rich.text import Text
 
-from worker.cli.output.json_text import json_value, to_json
+from worker.pictures.exports.cells import cell
 from worker.visible import visible
 
 if TYPE_CHECKING:
@@ -32,7 +31,6 @@ MARK = "..."  # stands for what is left out; every terminal has these characters
 MIN_WIDTHS: dict[Kind, int] = {"number": 1_000, "fixed": 1_000, "text": 12, "path": 20, "prose": 18}
 """Characters that a column keeps however narrow the terminal is; narrower content keeps all of its own."""
 BOXED, OPEN = 3, 2  # characters between two columns of a grid with lines around its cells, and of one without
-MAX_LISTED = 4  # numbers of a list that are shown one by one: a box has four
 MAX_FOLDS = 3  # lines of a block over which a long text is folded before it is shortened
 GAP = "  "  # between name and value in a block
 NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+(e[-+]?\d+)?( %)?|-?inf|nan", re.IGNORECASE)
@@ -236,31 +234,3 @@ def _below_here(shown: str) -> str:
     except OSError:  # the folder is gone
         return shown
     return shown.removeprefix(here) or shown
-
-
-def cell(value: object) -> str:
-    """Return a value's text: short for numbers and vectors, times in UTC, empty for NULL."""
-    if value is None:
-        return ""
-    if isinstance(value, float):
-        return f"{value:.3f}".rstrip("0").rstrip(".") if abs(value) < 1e6 else f"{value:g}"
-    if isinstance(value, datetime):
-        zone = "" if value.tzinfo is None else " UTC"
-        return (value.astimezone(UTC) if zone else value).strftime("%Y-%m-%d %H:%M:%S") + zone
-    plain = value if isinstance(value, Decimal | str) else json_value(value)
-    if isinstance(plain, list) and len(plain) > MAX_LISTED and all(isinstance(one, int | float) for one in plain):
-        return f"[{len(plain)}]"
-    if isinstance(plain, list) and all(isinstance(one, int | float) for one in plain):
-        return f"[{', '.join(cell(one) for one in plain)}]"
-    return to_json(plain) if isinstance(plain, dict | list) else str(value)
-
-
-def heading(name: str) -> str:
-    """Return a field's name as a short heading: ``person_id`` is ``person``, ``start_seconds`` is ``start s``."""
-    if name.endswith("_count"):
-        noun = name.removesuffix("_count")
-        return noun if noun == "media" else f"{noun}s"
-    for ending, short in (("_id", ""), ("_seconds", " s"), ("_at", "")):
-        if name.endswith(ending):
-            name = name.removesuffix(ending) + short
-    return name.replace("_", " ")

@@ -23,9 +23,10 @@ from rich.progress import (
 )
 from rich.text import Text
 
-from worker.cli.output.json_text import to_json
-from worker.cli.output.rows import Rows, heading
+from worker.cli.output.rows import Rows
 from worker.errors import UsageError
+from worker.pictures.exports.cells import heading
+from worker.pictures.exports.json_text import to_json
 from worker.visible import visible
 
 if TYPE_CHECKING:

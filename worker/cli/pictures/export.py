@@ -77,8 +77,8 @@ def export(  # noqa: PLR0913, PLR0917 - the options of a command are its argumen
 
 
 def _export_data(url: str, folder: Path) -> None:
-    from worker.cli.output.formats import write_parquet
     from worker.pictures.exports.dataset import export_dataset
+    from worker.pictures.exports.row_formats import write_parquet
 
     with console(stderr=True).status("comparing ...") as status:
         done = export_dataset(url, folder, write_parquet, lambda path: status.update(f"writing {path} ..."))

@@ -9,7 +9,8 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from worker.cli.output.rows import Rows, cell, heading, shorten
+from worker.cli.output.rows import Rows, shorten
+from worker.pictures.exports.cells import cell, heading
 
 NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
 LONG = "the container is damaged and " * 40

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import xlsxwriter
 from xlsxwriter.exceptions import XlsxWriterException
 
-from worker.cli.output.json_text import json_value, number
 from worker.errors import FacetError
+from worker.pictures.exports.json_text import json_value, number
 
 if TYPE_CHECKING:
     from pathlib import Path

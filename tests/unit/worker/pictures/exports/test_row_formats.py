@@ -13,10 +13,10 @@ import pytest
 from pyarrow import parquet
 
 from db.reader.run_query import QueryResult
-from worker.cli.output.formats import unique_names, write_csv, write_json, write_parquet
-from worker.cli.output.rows import cell
 from worker.cli.output.terminal import console, table
 from worker.errors import FacetError
+from worker.pictures.exports.cells import cell
+from worker.pictures.exports.row_formats import unique_names, write_csv, write_json, write_parquet
 
 
 def result(columns, row, types=None):
@@ -75,7 +75,7 @@ def test_documents_of_no_common_type_are_text_in_parquet(tmp_path, rows):
 
 
 def test_no_key_of_a_later_document_is_lost_in_parquet(tmp_path, monkeypatch):
-    monkeypatch.setattr("worker.cli.output.formats.PARQUET_ROWS", 1)
+    monkeypatch.setattr("worker.pictures.exports.row_formats.PARQUET_ROWS", 1)
     with pytest.raises(FacetError, match=r"'b'.*x::text"):
         written(tmp_path, [{"a": 1}, {"a": 1, "b": 2}])
 

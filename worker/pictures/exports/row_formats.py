@@ -11,8 +11,8 @@ from typing import IO, TYPE_CHECKING, Any
 import pyarrow as pa
 from pyarrow import parquet
 
-from worker.cli.output.json_text import json_value, number, to_json
 from worker.errors import FacetError
+from worker.pictures.exports.json_text import json_value, number, to_json
 from worker.visible import visible
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ import openpyxl
 import pytest
 
 from db.reader.run_query import QueryResult
-from worker.cli.output import workbook
-from worker.cli.output.workbook import write_workbook
 from worker.errors import FacetError
+from worker.pictures.exports import workbook
+from worker.pictures.exports.workbook import write_workbook
 
 
 def read_back(tmp_path, columns, *rows):
