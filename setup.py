@@ -72,10 +72,10 @@ setup(
     package_dir=places(),
     package_data={
         PUBLIC: ["py.typed"],
-        f"{PUBLIC}.db": ["schema/*.sql", "migrations/*.mako", "py.typed"],
+        f"{PUBLIC}.db": ["schema/*.sql", "reader/*.sql", "migrations/*.mako", "py.typed"],
         f"{PUBLIC}.models": ["releases/**/*", "py.typed"],
         f"{PUBLIC}.training": ["py.typed"],
-        f"{PUBLIC}.worker": ["pictures/fonts/*.t*", "releases/diff/*.sql", "py.typed"],
+        f"{PUBLIC}.worker": ["pictures/fonts/*.t*", "py.typed"],
     },
     cmdclass={"build_py": BuildBelowFacet, "editable_wheel": EditableAsIs},
 )

@@ -152,7 +152,7 @@ def _rows(cursor: psycopg.Cursor[Any], request: _Request) -> Iterator[tuple[Any,
 @contextmanager
 def _connection(url: str, request: _Request) -> Iterator[psycopg.Connection]:
     """Open a read-only transaction as the reader; it is always rolled back."""
-    connection = _login(parse_url(url))
+    connection = log_in(parse_url(url))
     try:
         connection.read_only = True
         _become_reader(connection)
@@ -163,8 +163,12 @@ def _connection(url: str, request: _Request) -> Iterator[psycopg.Connection]:
         connection.close()
 
 
-def _login(url: URL) -> psycopg.Connection:
-    """Log in as the reader where no password is needed (the embedded server), else as the user of the address."""
+def log_in(url: URL) -> psycopg.Connection:
+    """Log in as the reader where no password is needed (the embedded server), else as the user of the address.
+
+    Raises:
+        DatabaseUnreachable: no connection.
+    """
     if url.password is None and url.username != READER:
         try:
             return _connect(url.set(username=READER))
@@ -267,6 +271,8 @@ def _pointer(err: psycopg.Error, request: _Request) -> str:
 def _message(err: psycopg.Error, request: _Request) -> str:
     found = err.diag.message_primary or str(err).splitlines()[0]
     if isinstance(err, psycopg.errors.QueryCanceled):
+        if "timeout" not in found:
+            return "the query was cancelled"
         return f"the query took longer than {request.timeout_seconds:g} s; narrow it, or allow it more time"
     if "multiple commands" in found:
         return "the query holds more than one statement; expected one"

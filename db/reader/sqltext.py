@@ -65,6 +65,21 @@ def read_query(query: str) -> QueryText:
     return QueryText(beginning or "", frozenset(calls))
 
 
+def without_end(query: str) -> str:
+    """Return a query without the semicolons, spaces and comments at its end, so that it can stand in another one."""
+    end, at = 0, 0
+    while match := _TOKEN.match(query, at):
+        kind, at = match.lastgroup, match.end()
+        if kind == "comment":
+            at = _end_of_comment(query, at)
+        elif kind == "dollar":
+            close = query.find(match.group(), at)
+            end = at = len(query) if close < 0 else close + len(match.group())
+        elif kind != "space" and match.group() != ";":
+            end = at
+    return query[:end]
+
+
 def _name(kind: str, token: str) -> str | None:
     if kind == "word":
         return token.lower()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from functools import cache
-from importlib import resources
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
+
+from db.reader.questions import read_questions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -44,12 +44,9 @@ class QuestionChange:
     """The row that moved most, with both answers; empty where none moved."""
 
 
-@cache
 def questions() -> dict[str, str]:
-    """Return the questions, SQL by title."""
-    page = (resources.files(__package__) / "questions.sql").read_text(encoding="utf-8")
-    found = (part.partition("\n") for part in page.split("\n-- ")[1:])
-    return {title: query.strip().removesuffix(";") for title, _, query in found}
+    """Return the questions that a comparison asks, SQL by title."""
+    return {one.title: one.sql() for one in read_questions() if one.is_compared}
 
 
 def question_changes(sessions: sessionmaker[Session], before: ReleaseIds, after: ReleaseIds) -> list[QuestionChange]:

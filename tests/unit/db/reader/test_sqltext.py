@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.errors import QueryError
-from db.reader.sqltext import BEGINNINGS, read_query
+from db.reader.sqltext import BEGINNINGS, read_query, without_end
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,21 @@ def test_any_text_is_read_to_its_end(text):
 def test_hostile_text_ends_in_an_answer_or_a_refusal(text):
     with suppress(QueryError):
         read_query(f"select {text}")
+
+
+@pytest.mark.parametrize(
+    ("query", "stays"),
+    [
+        ("SELECT 1", "SELECT 1"),
+        ("SELECT 1 ; \n", "SELECT 1"),
+        ("SELECT 1; -- why ;\n;; /* and /* ; */ */", "SELECT 1"),
+        ("SELECT ';'", "SELECT ';'"),
+        ("SELECT $$;$$;", "SELECT $$;$$"),
+        ("SELECT 1; SELECT 2;", "SELECT 1; SELECT 2"),
+        ("SELECT '-- x' -- y", "SELECT '-- x'"),
+        ("SELECT 'never closed; -- x", "SELECT 'never closed; -- x"),
+        (" ; ", ""),
+    ],
+)
+def test_the_end_of_a_query_is_taken_off(query, stays):
+    assert without_end(query) == stays
