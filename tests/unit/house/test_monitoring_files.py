@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[3]
 FOLDER = ROOT / "deploy" / "monitoring"
 PAGE = (ROOT / "docs" / "monitoring.md").read_text()
 DASHBOARD: dict[str, Any] = json.loads((FOLDER / "grafana/dashboards/facet.json").read_text())
+ARCHIVE: dict[str, Any] = json.loads((FOLDER / "grafana/dashboards/archive.json").read_text())
 GRAPHS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 QUERIES = [target["expr"] for panel in GRAPHS for target in panel["targets"]]
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
@@ -52,7 +53,7 @@ def test_legends_name_labels_that_are_left() -> None:
 
 
 def test_panels_use_the_data_source_that_is_provided() -> None:
-    (source,) = yaml.safe_load((FOLDER / "grafana/provisioning/datasources/prometheus.yml").read_text())["datasources"]
+    source = data_source("prometheus")
     used = [place["datasource"] for panel in GRAPHS for place in (panel, *panel["targets"])]
     assert all(one == {"type": "prometheus", "uid": source["uid"]} for one in used)
     assert source["url"] == "http://prometheus:9090"
@@ -62,12 +63,37 @@ def test_panels_use_the_data_source_that_is_provided() -> None:
     assert mounts["./deploy/monitoring/grafana/provisioning"] == "/etc/grafana/provisioning"
 
 
-def test_panels_lie_beside_each_other() -> None:
-    places = [(place["x"] + x, place["y"] + y) for place in (panel["gridPos"] for panel in DASHBOARD["panels"])
+def data_source(name: str) -> dict[str, Any]:
+    """Return the only data source of a file."""
+    (source,) = yaml.safe_load((FOLDER / f"grafana/provisioning/datasources/{name}.yml").read_text())["datasources"]
+    return dict(source)
+
+
+def test_the_dashboard_of_the_data_asks_the_database_as_its_reader() -> None:
+    source = data_source("facet")
+    used = {"type": source["type"], "uid": source["uid"]}
+    (variable,) = ARCHIVE["templating"]["list"]
+    assert variable["datasource"] == used
+    for panel in (panel for panel in ARCHIVE["panels"] if panel["type"] != "row"):
+        (target,) = panel["targets"]
+        assert panel["datasource"] == target["datasource"] == used
+        assert target["rawQuery"]
+        assert target["format"] == ("time_series" if panel["type"] == "timeseries" else "table")
+    assert ARCHIVE["uid"] != DASHBOARD["uid"]
+    address = re.sub(r"\$\{[^}]*\}", "password", SERVICES["beat"]["environment"]["FACET_READER_DATABASE_URL"])
+    place = f"{source['user']}:password@{source['url']}/{source['jsonData']['database']}"
+    assert address == f"postgresql://{place}"
+    assert source["secureJsonData"] == {"password": "$FACET_READER_PASSWORD"}
+    assert "FACET_READER_PASSWORD" in SERVICES["grafana"]["environment"]
+
+
+@pytest.mark.parametrize("dashboard", [DASHBOARD, ARCHIVE], ids=lambda dashboard: dashboard["title"])
+def test_panels_lie_beside_each_other(dashboard: dict[str, Any]) -> None:
+    places = [(place["x"] + x, place["y"] + y) for place in (panel["gridPos"] for panel in dashboard["panels"])
               for x in range(place["w"]) for y in range(place["h"])]  # fmt: skip
     assert len(places) == len(set(places))
     assert max(x for x, _ in places) < 24
-    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
 
 
 def test_prometheus_asks_the_programs_of_the_compose_file() -> None:
