@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from db.engine import make_engine, session_factory
 from worker.decode.client import Decoder
 from worker.erasure.erase import Eraser
-from worker.erasure.files import Stores
+from worker.erasure.files import FileStores
 from worker.errors import FacetError, RetryableError
 from worker.identity import correct
 from worker.identity.proposals import apply_proposal, discard_proposal, read_proposals, regroup_people
@@ -31,7 +31,7 @@ from worker.ledger.submission.cancel import cancel_job
 from worker.ledger.submission.job import Submission
 from worker.ledger.submission.prober import FileProber
 from worker.ledger.submission.submit import submit
-from worker.releases.switching import activate, roll_back
+from worker.releases.switching import roll_back, switch_release
 from worker.reprocess.plan import plan
 from worker.reprocess.request import ReprocessRequest, write_job
 from worker.storage.crops import CropStore
@@ -101,7 +101,7 @@ class User:
     sessions: Sessions
     chance: random.Random
     files: tuple[Path, ...]
-    stores: Stores
+    stores: FileStores
     releases: tuple[ReleaseIds, ...]
     """The release that files are analysed under, and one that reads its scores otherwise."""
 
@@ -142,7 +142,7 @@ def user_of(deployment: Deployment, files: tuple[Path, ...], seed: int) -> User:
     """Return a user of a deployment."""
     sessions = session_factory(make_engine(deployment.postgres.url))
     home = Path(deployment.environment["FACET_HOME"])
-    stores = Stores(CropStore(str(home / "crops")), home / "staging")
+    stores = FileStores(CropStore(str(home / "crops")), home / "staging")
     return User(sessions, random.Random(seed), files, stores, (deployment.release(), deployment.variant()))
 
 
@@ -270,7 +270,7 @@ def switching(user: User) -> str:
         roll_back(user.sessions, "chaos")
         return "rolled back"
     wanted = str(user.chance.choice(user.releases).release_id)
-    activate(user.sessions, wanted, Switch(reason="chaos", forced=True))
+    switch_release(user.sessions, wanted, Switch(reason="chaos", forced=True))
     return "switched"
 
 

@@ -38,9 +38,9 @@ from worker.analysis.runner import decode_limits
 from worker.config import Settings
 from worker.identity.identifier import show_release
 from worker.ledger.releases import find_release, read_ids, register_release
-from worker.releases.diff.report import NamedRelease, read_diff
+from worker.releases.diff.report import ComparedRelease, read_diff
 from worker.releases.switching import examine_switch
-from worker.reprocess.batches.restore import Media
+from worker.reprocess.batches.restore import MediaAccess
 from worker.reprocess.request import ReprocessRequest, write_job
 from worker.reprocess.runner import Reprocessor
 from worker.storage.crops import STRIP_ROWS, CropStore
@@ -92,7 +92,7 @@ class Bench:
     def reprocess(self, name: str, folder: Path, task: str, of_job: int | None = None) -> float:
         """Fill in one head of a release; return the seconds."""
         ids = self.register(folder)
-        media = Media(Sources(), decode_limits(self.settings), "pyav")
+        media = MediaAccess(Sources(), decode_limits(self.settings), "pyav")
         reprocessor = Reprocessor(self.settings, self.sessions, self.folders, media)
         with measured(name) as spent:
             with self.sessions.begin() as session:
@@ -291,7 +291,9 @@ def main() -> None:
 def switch(bench: Bench, name: str) -> None:
     """Time the comparison, the gate, the switch to a release that is filled in, and the way back."""
     with bench.sessions() as session:
-        both = [NamedRelease(one, read_ids(session, find_release(session, one).release_id)) for one in ("base", name)]
+        both = [
+            ComparedRelease(one, read_ids(session, find_release(session, one).release_id)) for one in ("base", name)
+        ]
     with measured("comparing two releases"):
         read_diff(bench.sessions, *both)
     with measured("asking the gate"):

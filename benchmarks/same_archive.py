@@ -21,7 +21,7 @@ from worker.analysis.runner import Worker, decode_limits
 from worker.cli.analyze import submit_paths
 from worker.ledger.releases import read_ids, register_release
 from worker.ledger.submission.job import Submission
-from worker.reprocess.batches.restore import Media
+from worker.reprocess.batches.restore import MediaAccess
 from worker.reprocess.request import ReprocessRequest, write_job
 from worker.reprocess.runner import Reprocessor
 from worker.storage.sources import Sources
@@ -167,7 +167,7 @@ class Installation:
         request = ReprocessRequest(release_id=ids.release_id, tasks=tasks)
         with self.database.sessions.begin() as session:
             job_id = write_job(session, request, "again")
-        media = Media(Sources(), decode_limits(self.settings), "pyav")
+        media = MediaAccess(Sources(), decode_limits(self.settings), "pyav")
         reprocessor = Reprocessor(self.settings, self.database.sessions, self, media)
         while not self.ask("SELECT 1 FROM jobs WHERE job_id = :id AND finished_at IS NOT NULL", id=job_id):
             reprocessor.drain(threading.Event(), jobs=[job_id])

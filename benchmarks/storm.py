@@ -44,7 +44,7 @@ from db.engine import make_engine, session_factory
 from db.schema.migrate import upgrade
 from db.server.embedded import EmbeddedPostgres
 from worker.erasure.erase import Eraser
-from worker.erasure.files import Stores
+from worker.erasure.files import FileStores
 from worker.identity.identifier import show_release
 from worker.ingest import FoundFile, RefusedFile
 from worker.ledger.submission.job import Submission
@@ -128,7 +128,7 @@ def settle(url: str, crops: str, staging: Path, releases: tuple[ReleaseIds, Rele
                 break
         worker.finish()
         run_transaction(sessions, "activate", partial(show_release, wanted=str(release.release_id)))
-    Eraser(sessions, Stores(CropStore(crops), staging)).finish_files()
+    Eraser(sessions, FileStores(CropStore(crops), staging)).finish_files()
     return walk_crops(sessions, CropStore(crops), math.inf)
 
 
@@ -167,7 +167,7 @@ def storm(folder: Path, server: EmbeddedPostgres, seconds: float, seed: int) -> 
     def user(number: int) -> User:
         sessions = session_factory(make_engine(url))
         chance = random.Random(seed * 1000 + number)
-        return User(sessions, chance, (), Stores(CropStore(crops), staging), releases)
+        return User(sessions, chance, (), FileStores(CropStore(crops), staging), releases)
 
     with Crowd(ACTS, user) as crowd:
         time.sleep(seconds)

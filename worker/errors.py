@@ -19,7 +19,9 @@ from __future__ import annotations
 
 from worker.masking import masked
 
-MAX_CHARACTERS = 1000
+RAW_ADVICE = "raw camera files are not read: develop them to JPEG or TIFF first"
+"""The reason by which such a file is refused: by its first bytes, or by its tags if it looks like TIFF."""
+MAX_ERROR_CHARACTERS = 1000
 """Limit for the text of an error of unknown kind, which may contain the whole file."""
 
 
@@ -54,8 +56,8 @@ def described(error: BaseException) -> str:
     except Exception:  # noqa: BLE001 - an error whose own text fails must not hide that it came
         message = "its text cannot be made"
     message = message.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00")
-    if len(message) > MAX_CHARACTERS:
-        message = f"{message[:MAX_CHARACTERS]}..."
+    if len(message) > MAX_ERROR_CHARACTERS:
+        message = f"{message[:MAX_ERROR_CHARACTERS]}..."
     return f"{type(error).__name__}: {message}".rstrip(": ")
 
 

@@ -1,4 +1,4 @@
-"""Counters of a worker process for Prometheus; they count only after `begin`.
+"""Counters of a worker process for Prometheus; they count only after `start_metrics`.
 
 The names, and what they mean, are in docs/monitoring.md. `worker/deployment/exporter.py` serves them.
 """
@@ -31,10 +31,10 @@ class Meters:
     reprocessed: Counter
 
 
-_meters: list[Meters] = []  # empty until `begin`
+_meters: list[Meters] = []  # empty until `start_metrics`
 
 
-def begin(registry: CollectorRegistry) -> None:
+def start_metrics(registry: CollectorRegistry) -> None:
     """Start counting; a second call has no effect."""
     if _meters:
         return

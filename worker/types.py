@@ -20,6 +20,7 @@ MAX_SOUND_TRACKS = 8  # of one video: languages and commentaries
 # Weight of a face or an appearance of quality 0 in a mean, so that poor ones alone still have a mean.
 MIN_WEIGHT = 0.02
 
+ASSUMED_FPS = 25.0  # of a video of which every frame is wanted: its rate is known only when it is read
 UNKNOWN = "unknown"
 """The label of a head that abstains."""
 

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 ROWS_PER_FETCH = 2000
 POINTER_WIDTH = 100  # characters of the line with a mistake that are shown
 DECLARE = 'DECLARE "query" CURSOR FOR '  # psycopg puts it before the query, and PostgreSQL counts positions from there
+DOCUMENT_TYPES = frozenset({"json", "jsonb"})
+"""Types whose values have keys that differ from row to row."""
 MISTAKES = psycopg.ProgrammingError
 """Errors in the text of a query: syntax, unknown names, functions and views, types that do not fit."""
 # A join of two million faces stays out of temporary files with this memory for each sort and hash table. Memoize is off

@@ -6,20 +6,20 @@ import threading
 from collections import deque
 from typing import Generic, TypeVar
 
-T = TypeVar("T")
+Item = TypeVar("Item")
 
 
-class ByteQueue(Generic[T]):
+class ByteQueue(Generic[Item]):
     """A first-in, first-out queue; ``put`` waits while it holds ``max_bytes``, but one item always fits."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._items: deque[tuple[T, int]] = deque()
+        self._items: deque[tuple[Item, int]] = deque()
         self._bytes = 0
         self._closed = False
         self._changed = threading.Condition()
 
-    def put(self, item: T, size: int) -> bool:
+    def put(self, item: Item, size: int) -> bool:
         """Append an item of ``size`` bytes, waiting for room; returns False when the queue was closed instead."""
         with self._changed:
             self._changed.wait_for(
@@ -32,7 +32,7 @@ class ByteQueue(Generic[T]):
             self._changed.notify_all()
             return True
 
-    def get(self, timeout_seconds: float) -> T | None:
+    def get(self, timeout_seconds: float) -> Item | None:
         """Remove and return the oldest item; None when none came in time."""
         with self._changed:
             if not self._changed.wait_for(lambda: bool(self._items), timeout_seconds):

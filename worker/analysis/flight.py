@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from worker.ledger.units import LeasedUnit
     from worker.types import DecodedFrame, MediaInfo
 
-MAX_NOTES = 20  # of one unit
+MAX_UNIT_NOTES = 20  # of one unit
 
 
 class UnitInFlight:
@@ -80,8 +80,8 @@ class UnitInFlight:
         return self._strip
 
     def note(self, text: str) -> None:
-        """Add a note, once; beyond MAX_NOTES the rest is left out."""
-        if text not in self._notes and len(self._notes) < MAX_NOTES:
+        """Add a note, once; beyond MAX_UNIT_NOTES the rest is left out."""
+        if text not in self._notes and len(self._notes) < MAX_UNIT_NOTES:
             self._notes = (*self._notes, text)
 
     def result(self) -> UnitResult:

@@ -14,7 +14,7 @@ import typer
 
 from worker.cli.output.terminal import JsonFlag, console, echo, print_json, progress_bar, table, typed, utf8_or_none
 from worker.config import Settings, settings
-from worker.ingest.selection import Selection
+from worker.ingest.selection import FileSelection
 from worker.ledger.status.summary import (
     ALL_FAILURES,
     ALL_NOTES,
@@ -108,7 +108,7 @@ def analyze(  # noqa: PLR0913, PLR0917 - the options of a command are its argume
     config = settings()
     if max_tiles is not None:
         config = config.model_copy(update={"max_tiles": max_tiles})
-    selection = Selection(tuple(include or ()), tuple(exclude or ()))
+    selection = FileSelection(tuple(include or ()), tuple(exclude or ()))
     check_paths(paths)
     if dry_run:
         from worker.cli.output.forecast import print_forecast
@@ -121,7 +121,7 @@ def analyze(  # noqa: PLR0913, PLR0917 - the options of a command are its argume
     if as_json:
         print_json(summary.as_json())
     else:
-        show(summary)
+        print_summary(summary)
     if stop.is_set():
         raise KeyboardInterrupt
     if not summary.went_well(strict=strict):
@@ -153,7 +153,7 @@ class _JobRequest:
     """None for every frame."""
     name: str
     keep_days: int | None
-    selection: Selection
+    selection: FileSelection
 
 
 def _run(config: Settings, request: _JobRequest, stop: threading.Event) -> Summary:
@@ -274,7 +274,7 @@ def stop_on_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def show(summary: Summary) -> None:
+def print_summary(summary: Summary) -> None:
     """Print the summary of a job as tables."""
     out = console()
     kept = summary.faces - sum(summary.dropped.values())

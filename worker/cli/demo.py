@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from av.video.stream import VideoStream
 
-Box = tuple[float, float, float, float]
+CameraBox = tuple[float, float, float, float]
 """x1, y1, x2, y2 in pixels of the image that a camera looks at."""
 
 CLIP_SIZE = (640, 360)
@@ -37,11 +37,11 @@ CLIP_FRAMES_PER_SECOND = 24
 GIF_SIZE = (240, 240)
 GIF_FRAME_MILLISECONDS = 120
 JPEG_QUALITY = 92
-THUMBNAIL_SIZE = (70, 70)  # of a portrait whose face is then 12 pixels wide: less than the 16 of the shipped release
+PORTRAIT_SIZE = (70, 70)  # of a portrait whose face is then 12 pixels wide: less than the 16 of the shipped release
 BLUR_PIXELS = 6
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the earliest that the format can express; a real one would change the bytes
 
-IMAGES = {
+SAMPLE_IMAGES = {
     "collins": ("skimage.data", "astronaut.png"),
     "hopper": ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),
     "coffee": ("skimage.data", "coffee.png"),
@@ -56,10 +56,10 @@ class Shot:
 
     image: str
     seconds: float
-    start: Box
-    end: Box
+    start: CameraBox
+    end: CameraBox
 
-    def views(self, frame_count: int) -> Iterator[Box]:
+    def views(self, frame_count: int) -> Iterator[CameraBox]:
         """Yield the box that the camera sees in each frame, gliding from ``start`` to ``end``."""
         for index in range(frame_count):
             share = index / max(1, frame_count - 1)
@@ -95,7 +95,7 @@ def build_photos(folder: Path) -> None:
 
 
 def _images() -> dict[str, Image.Image]:
-    return {name: _open(*place) for name, place in IMAGES.items()}
+    return {name: _open(*place) for name, place in SAMPLE_IMAGES.items()}
 
 
 def _write(folder: Path, contents: Mapping[str, bytes]) -> None:
@@ -120,7 +120,7 @@ def _photos(images: Mapping[str, Image.Image]) -> dict[str, bytes]:
         "collins-blurred.jpg": _jpeg(collins.filter(ImageFilter.GaussianBlur(BLUR_PIXELS))),
         "collins-grey.webp": _encoded(collins.crop((60, 0, 420, 300)).convert("L"), "WEBP"),
         "collins-lying.jpg": _jpeg(collins.rotate(90)),
-        "collins-thumbnail.jpg": _jpeg(collins.resize(THUMBNAIL_SIZE)),
+        "collins-thumbnail.jpg": _jpeg(collins.resize(PORTRAIT_SIZE)),
         "hopper.jpg": _jpeg(hopper),
         "hopper-half.jpg": _jpeg(hopper)[: len(_jpeg(hopper)) // 2],
     }
@@ -165,7 +165,7 @@ def _encoded(image: Image.Image, image_format: str, **options: int) -> bytes:
     return buffer.getvalue()
 
 
-def _frames(image: Image.Image, views: Iterable[Box], size: tuple[int, int]) -> Iterator[Image.Image]:
+def _frames(image: Image.Image, views: Iterable[CameraBox], size: tuple[int, int]) -> Iterator[Image.Image]:
     """Yield what the camera sees: boxes may lie between pixels, so that slow moves do not jerk."""
     for view in views:
         yield image.resize(size, Image.Resampling.BICUBIC, box=view)

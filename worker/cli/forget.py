@@ -77,16 +77,16 @@ def forget(
     config = settings()
     make_home(config.home)
     from worker.cli.people.corrections import named_person
-    from worker.deployment.scheduled.upkeep import answer_again
+    from worker.deployment.scheduled.upkeep import answer_if_cut
     from worker.erasure.erase import Eraser
-    from worker.erasure.files import Stores
+    from worker.erasure.files import FileStores
     from worker.storage.crops import CropStore  # wrong use is reported before numpy is imported
 
     with open_database(config) as database:
         if person is not None:
             targets = replace(targets, person=str(named_person(database, person)))
-        stores = Stores(CropStore(config.crops), config.staging.absolute())
-        eraser = Eraser(database.sessions, stores, answer=answer_again)
+        stores = FileStores(CropStore(config.crops), config.staging.absolute())
+        eraser = Eraser(database.sessions, stores, answer=answer_if_cut)
         trial = replace(eraser, dry_run=True)
         if dry_run:
             _write_receipt(_erase(trial, targets), receipt)
@@ -103,13 +103,13 @@ def forget(
 
 
 def _erase(eraser: Eraser, targets: _Targets) -> Receipt:
-    from worker.erasure.receipt import join
+    from worker.erasure.receipt import join_receipts
 
     if targets.media:
         return eraser.erase_media(targets.media)
     if targets.person is not None:
         return eraser.erase_person(int(targets.person))
-    return join([eraser.empty_receipt("due"), *eraser.erase_due()])
+    return join_receipts([eraser.empty_receipt("due"), *eraser.erase_due()])
 
 
 def _is_confirmed(plan: Receipt) -> bool:

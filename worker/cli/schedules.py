@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Schedules: work that comes again, which `facet beat` begins.", no_args_is_help=True)
 
 
-class Kind(StrEnum):
+class WorkChoice(StrEnum):
     """The work of a schedule."""
 
     regroup = "regroup"
@@ -32,14 +32,14 @@ class Kind(StrEnum):
     reprocess = "reprocess"
 
 
-class Then(StrEnum):
+class ThenChoice(StrEnum):
     """The step that follows a reprocessing."""
 
     diff = "diff"
     activate = "activate"
 
 
-class Speed(StrEnum):
+class SpeedChoice(StrEnum):
     """The share of the workers' time that a reprocessing takes."""
 
     low = "low"
@@ -92,7 +92,7 @@ def _listed(found: Schedule) -> ListedSchedule:
 @app.command(epilog="Example: facet schedule add reprocess --window 22:00-06:00 --days mon-fri --tz Europe/Berlin")
 def add(  # noqa: PLR0913, PLR0917 - the options of a command are its arguments
     kind: Annotated[
-        Kind,
+        WorkChoice,
         typer.Argument(
             help="Group all people from scratch, erase files that are due, or fill in what a release lacks."
         ),
@@ -127,14 +127,15 @@ def add(  # noqa: PLR0913, PLR0917 - the options of a command are its arguments
         str | None, typer.Option("--heads", help="Of reprocess: only these heads of it, separated by commas.")
     ] = None,
     then: Annotated[
-        Then | None,
+        ThenChoice | None,
         typer.Option("--then", help="Of reprocess: write a report at the end; or also switch, if the gate lets it."),
     ] = None,
     priority: Annotated[
         int | None, typer.Option("--priority", help="Of reprocess: priority of its job.", min=-100, max=100)
     ] = None,
     speed: Annotated[
-        Speed | None, typer.Option("--speed", help="Of reprocess: share of the workers' time, a quarter, half or all.")
+        SpeedChoice | None,
+        typer.Option("--speed", help="Of reprocess: share of the workers' time, a quarter, half or all."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -142,7 +143,7 @@ def add(  # noqa: PLR0913, PLR0917 - the options of a command are its arguments
     times = parse_times(every=every, cron=cron, window=window, days=days, zone=tz)
     given = {"release": release, "heads": _split(heads), "then": then, "priority": priority, "speed": speed}
     options = {name: getattr(value, "value", value) for name, value in given.items() if value is not None}
-    if kind is not Kind.reprocess and (times.window is not None or options):
+    if kind is not WorkChoice.reprocess and (times.window is not None or options):
         names = [f"--{name}" for name in (*(("window",) if window else ()), *(("days",) if days else ()), *options)]
         raise UsageError(f"got {', '.join(names)} for {kind.value}, expected with reprocess alone; leave it out")
     config = settings()

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from worker.identity.search.searcher import Probe, Searcher, SearchOptions, SearchResult
     from worker.storage.database import Database
 
-PEOPLE = ("person_id", "name", "similarity", "probability", "appearance_count", "media_count")
-APPEARANCES = (
+PERSON_FIELDS = ("person_id", "name", "similarity", "probability", "appearance_count", "media_count")
+APPEARANCE_FIELDS = (
     "appearance_id", "person_id", "name", "similarity", "probability", "uri", "start_seconds", "end_seconds", "quality",
 )  # fmt: skip
 CSV_COLUMNS = (
@@ -228,10 +228,10 @@ def _show(answers: list[_Answer]) -> None:
     out = console()
     for answer in answers:
         found, of_face = answer.found, f" like face {answer.face}" if len(answers) > 1 else ""
-        people = [[getattr(hit, column) for column in PEOPLE] for hit in found.people]
-        seen = [[getattr(hit, column) for column in APPEARANCES] for hit in found.appearances]
-        out.print(table(f"People{of_face}", list(map(heading, PEOPLE)), people))
-        out.print(table(f"Appearances{of_face}", list(map(heading, APPEARANCES)), seen))
+        people = [[getattr(hit, column) for column in PERSON_FIELDS] for hit in found.people]
+        seen = [[getattr(hit, column) for column in APPEARANCE_FIELDS] for hit in found.appearances]
+        out.print(table(f"People{of_face}", list(map(heading, PERSON_FIELDS)), people))
+        out.print(table(f"Appearances{of_face}", list(map(heading, APPEARANCE_FIELDS)), seen))
         echo(
             f"(compared with {found.people_searched:,} people, {'one by one' if found.exact else 'through the index'}; "
             f"probability: prior {found.prior:.2g} for each, calibrated on photographs)"

@@ -18,7 +18,7 @@ class OnlyDuty(StrEnum):
     upkeep = "upkeep"
 
 
-Check = Annotated[
+CheckFlag = Annotated[
     bool, typer.Option("--check", help="Only check that it runs on this host (exit status 1: it does not).")
 ]
 
@@ -40,7 +40,7 @@ def worker(
             help="Only analyse (needs the models), or only do upkeep (wakes, erases, regroups); default: both."
         ),
     ] = None,
-    check: Check = False,
+    check: CheckFlag = False,
 ) -> None:
     """Work on submitted jobs until stopped; start one per host or GPU.
 
@@ -56,7 +56,7 @@ def worker(
         processes.run_worker(config, concurrency, ("analysis", "upkeep") if only is None else (only.value,))
 
 
-def beat(check: Check = False) -> None:
+def beat(check: CheckFlag = False) -> None:
     """Wake workers for units that wait, and schedule upkeep, every half minute; run one per deployment."""
     from worker.deployment import processes
 

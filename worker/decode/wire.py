@@ -37,7 +37,7 @@ MAX_META_BYTES = 1 << 20  # of the JSON part of a message
 
 
 MAX_TEXT_CHARACTERS = 500  # of a reason
-MAX_NOTES = 20  # of one request
+MAX_REQUEST_NOTES = 20  # of one request
 MAX_KEYWORDS = 50  # of one file
 TEXT_TAGS = ("utc_offset", "camera", "title", "description", "creator", "copyright")
 # Pixels of a side and frames of a file: larger numbers are refused, and do not fit the columns of the database.
@@ -161,7 +161,7 @@ def _language(stated: object) -> str:
 def notes_from_meta(meta: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the notes of an END message; none where the child sent something else."""
     notes = meta.get("notes")
-    return tuple(plain_text(note) for note in notes[:MAX_NOTES]) if isinstance(notes, list) else ()
+    return tuple(plain_text(note) for note in notes[:MAX_REQUEST_NOTES]) if isinstance(notes, list) else ()
 
 
 def _key_frames(listed: Sequence[Mapping[str, Any]]) -> tuple[KeyFrame, ...]:

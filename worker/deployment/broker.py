@@ -25,7 +25,7 @@ ABSENCES = ("Connection to broker lost", "Cannot connect to", "Connection error"
 """Beginnings of messages, some with long tracebacks, that come with every attempt to reach the broker."""
 NEEDLESS = (SecurityWarning, CPendingDeprecationWarning)
 """Root is dangerous with pickled messages: here they are JSON. What Celery 6 changes is set here already."""
-QUIET_SECONDS = 120.0  # without such a message until the next one counts as another absence; Celery waits up to 32 s
+RECOVERY_SECONDS = 120.0  # without such a message until the next one counts as another absence; Celery waits up to 32 s
 SCHEMES = ("redis", "rediss", "unix")
 REDIS_ERRORS = (redis.RedisError, BrokerError, OSError)  # of a Redis that is unreachable, starting or full
 
@@ -104,7 +104,7 @@ class AbsenceFilter(logging.Filter):
         if not any(absence in message for absence in ABSENCES):
             return True
         now = time.monotonic()
-        if now - self._seen_at > QUIET_SECONDS:
+        if now - self._seen_at > RECOVERY_SECONDS:
             logger.warning(
                 "Redis does not answer, and is asked again until it does; is it running, and FACET_BROKER_URL right?",
                 extra={"action": "broker_away"},

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 NO_TABLES = "not checked: the tables do not exist yet"
-MIN_FREE_BYTES = 2 << 30  # with less, crops and the database soon cannot be written
+ADVISED_FREE_BYTES = 2 << 30  # with less, crops and the database soon cannot be written
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Finding:
     """The facts; of a check that failed, with the remedy."""
 
 
-def examine(config: Settings) -> list[Finding]:
+def examine_deployment(config: Settings) -> list[Finding]:
     """Check everything that the settings name; a failure becomes a finding."""
     checks: list[tuple[str, Callable[[Settings], str]]] = [
         ("settings", _settings),
@@ -108,7 +108,7 @@ def _home(config: Settings) -> str:
 
 def _disk(config: Settings) -> str:
     free = shutil.disk_usage(config.home).free
-    if free < MIN_FREE_BYTES:
+    if free < ADVISED_FREE_BYTES:
         raise FacetError(f"{free / 1e9:.1f} GB are free under {config.home}, expected 2 GB or more; free space")
     return f"{free / 1e9:.0f} GB free"
 

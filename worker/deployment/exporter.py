@@ -51,7 +51,7 @@ def serve_analysis(config: Settings, sessions: sessionmaker[Session]) -> Iterato
         yield
         return
     registry = _registry()
-    metrics.begin(registry)
+    metrics.start_metrics(registry)
     registry.register(LedgerCollector(sessions))
     with _serving(config, registry):
         yield
@@ -84,7 +84,7 @@ def serve_processes(config: Settings) -> Iterator[int | None]:
 def count_in_process() -> None:
     """Start counting in a forked process, if its parent serves metrics."""
     if SHARED_FILES in os.environ:
-        metrics.begin(_registry())
+        metrics.start_metrics(_registry())
 
 
 class ProcessCollector:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from worker.ledger.submission.job import Submission, SubmitCounts
     from worker.storage.database import Database
 
-WAIT_SECONDS = 0.5  # between two looks at units that other workers hold or that wait for another attempt
+UNIT_WAIT_SECONDS = 0.5  # between two looks at units that other workers hold or that wait for another attempt
 
 
 def make_worker(config: Settings, database: Database) -> Worker:
@@ -72,4 +72,4 @@ def work_on(
             is_open = count_open(session, job_id, worker.unreachable.places())
         if stop.is_set() or not is_open:
             break
-        stop.wait(WAIT_SECONDS)
+        stop.wait(UNIT_WAIT_SECONDS)

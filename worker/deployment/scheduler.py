@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 MAX_WAITING = {"reconcile": 2}
 """Maximum of waiting messages by entry; one more would change nothing and is not sent."""
 MAX_SCHEDULE_MESSAGES = 32
-POLL_SECONDS = 10.0  # between two looks for due schedules
+SCHEDULE_POLL_SECONDS = 10.0  # between two looks for due schedules
 WOKEN: tuple[ScheduleKind, ...] = ("regroup", "reprocess")  # retention is part of every reconciliation
 RESEND_SECONDS = 60.0  # before another message is sent for a schedule that is still due
 
@@ -55,7 +55,7 @@ class RowScheduler(Scheduler):  # type: ignore[misc]  # Celery publishes no type
         delay = float(super().tick(*args, **options))
         if time.monotonic() >= self._poll_at:
             self.app.conf.beat_poll()
-            self._poll_at = time.monotonic() + POLL_SECONDS
+            self._poll_at = time.monotonic() + SCHEDULE_POLL_SECONDS
         return max(0.0, min(delay, self._poll_at - time.monotonic()))
 
     def is_due(self, entry: Any) -> Any:

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DRAIN_SECONDS = 120.0  # after them a process takes no more units and lets other messages through
-SHELVE_SECONDS = 10.0  # of a reconciliation, for units of jobs that were paused or resumed
+RECONCILE_SHELVE_SECONDS = 10.0  # of a reconciliation, for units of jobs that were paused or resumed
 RETIRE_SECONDS = 5.0  # of a reconciliation, for rows of retired releases
 WALK_SECONDS = 3.0  # of a reconciliation, for crops that no row names
 
@@ -117,7 +117,7 @@ class Upkeep:
         """Go on with units of jobs that were paused or resumed, where the command was broken off."""
         from worker.ledger.submission.shelving import shelve  # noqa: PLC0415 - as below
 
-        shelve(database.sessions, seconds=SHELVE_SECONDS)
+        shelve(database.sessions, seconds=RECONCILE_SHELVE_SECONDS)
 
     def erase_due(self, database: Database) -> None:
         """Run retention if it is due, and remove the files that erasures and killed processes left, each for a while.

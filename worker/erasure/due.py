@@ -28,8 +28,8 @@ BATCH_SECONDS = 1.0  # of one transaction: it blocks identification and submissi
 # Rows of the first transaction, and bounds of all later ones; the number follows the time that the one before took.
 FIRST_ROWS, MIN_ROWS, MAX_ROWS = 1000, 100, 100_000
 ROWS_OF_A_FILE = 10  # items, analyses, units and the like, as far as they cost time; faces are counted besides
-FIRST_PAUSE_SECONDS = 60.0  # before a failed file is tried again; doubles with every attempt, also in removal.py
-MAX_PAUSE_SECONDS = 86400.0
+FIRST_FILE_PAUSE_SECONDS = 60.0  # before a failed file is tried again; doubles with every attempt, also in removal.py
+MAX_FILE_PAUSE_SECONDS = 86400.0
 LONE_LOCK_WAIT_SECONDS = 0.5  # for locked rows of one file, once the files of its batch are tried one by one
 ERROR_CHARACTERS = 500  # of a message that is stored
 # Errors that concern one file of a batch and not the others.
@@ -155,7 +155,12 @@ class Retention:
         level = logging.WARNING if isinstance(err, RetryableError) else logging.ERROR
         facts = {"action": "erasure_failed", "media_id": media_id}
         logger.log(level, "file %s is due and cannot be erased: %s", media_id, error, extra=facts)
-        parameters = {"media_id": media_id, "error": error, "first": FIRST_PAUSE_SECONDS, "most": MAX_PAUSE_SECONDS}
+        parameters = {
+            "media_id": media_id,
+            "error": error,
+            "first": FIRST_FILE_PAUSE_SECONDS,
+            "most": MAX_FILE_PAUSE_SECONDS,
+        }
         if not self.eraser.dry_run:
             with self.eraser.sessions.begin() as session:
                 session.execute(_FAILED, parameters)

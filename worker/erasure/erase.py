@@ -19,7 +19,7 @@ from db.schema.totals import count_people
 from worker.erasure.corrections import delete_corrections, keep_names
 from worker.erasure.due import Retention
 from worker.erasure.files import find_files, note_files, read_entries
-from worker.erasure.find import find_media, find_person, still_due
+from worker.erasure.find import find_media, find_trunks_of_person, still_due
 from worker.erasure.receipt import ErasedFile, Receipt
 from worker.erasure.removal import Remover
 from worker.erasure.rows import (
@@ -45,10 +45,10 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session, sessionmaker
 
-    from worker.erasure.files import NotedFiles, Stores
+    from worker.erasure.files import FileStores, NotedFiles
 
-LOCK_WAIT_SECONDS = 60.0  # during which locked rows are tried again
-PAUSE_SECONDS = 0.1  # between two attempts
+ERASE_LOCK_WAIT_SECONDS = 60.0  # during which locked rows are tried again
+ERASE_RETRY_SECONDS = 0.1  # between two attempts
 LOCK_NOT_AVAILABLE = "55P03"  # SQLSTATE
 
 
@@ -57,10 +57,10 @@ class Eraser:
     """Erases in one deployment."""
 
     sessions: sessionmaker[Session]
-    stores: Stores
+    stores: FileStores
     dry_run: bool = False
     """Roll everything back: the receipt lists the rows and files that would go."""
-    lock_wait_seconds: float = LOCK_WAIT_SECONDS
+    lock_wait_seconds: float = ERASE_LOCK_WAIT_SECONDS
     """Time during which locked rows are tried again; workers hold theirs for milliseconds."""
     files_seconds: float = float("inf")
     """Time for removing files after their rows; the rest waits, as if the store were away."""
@@ -89,10 +89,10 @@ class Eraser:
         """
 
         def select(session: Session) -> None:
-            select_person(session, person_id, find_person(session, person_id)[0])
+            select_person(session, person_id, find_trunks_of_person(session, person_id)[0])
 
         with self.sessions() as session:
-            trunks = find_person(session, person_id)
+            trunks = find_trunks_of_person(session, person_id)
         for trunk_id in trunks:
             Identifier(self.sessions, trunk_id).finish()  # pending appearances may belong to this person
         return self._erase(f"person {person_id}", select)
@@ -144,7 +144,7 @@ class Eraser:
                     raise
                 if time.monotonic() > until:
                     raise RetryableError("a worker is writing what is to be erased; run it again in a moment") from err
-            time.sleep(PAUSE_SECONDS)
+            time.sleep(ERASE_RETRY_SECONDS)
         if self.dry_run:
             return receipt
         remover = Remover(self.sessions, self.stores, time.monotonic() + self.files_seconds)

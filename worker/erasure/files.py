@@ -75,7 +75,7 @@ _LOOK_AGAIN = text("""
 
 
 @dataclass(frozen=True, slots=True)
-class Stores:
+class FileStores:
     """Places of the files that Facet writes."""
 
     crops: CropStore
@@ -135,7 +135,7 @@ def read_entries(session: Session, noted: NotedFiles) -> list[RemovalEntry]:
 
 
 def find_files(
-    session: Session, stores: Stores, entries: Sequence[RemovalEntry], checks: Sequence[int]
+    session: Session, stores: FileStores, entries: Sequence[RemovalEntry], checks: Sequence[int]
 ) -> RemovedFiles:
     """Return the files that would be removed or blanked; it needs none of the locks of the erasure."""
     found = sum((_find(stores, entry.kind, entry.path, entry.crops) for entry in entries), RemovedFiles())
@@ -143,7 +143,7 @@ def find_files(
     return found + RemovedFiles(crops=tuple(orphans))
 
 
-def _find(stores: Stores, kind: str, path: str, crops: Sequence[int]) -> RemovedFiles:
+def _find(stores: FileStores, kind: str, path: str, crops: Sequence[int]) -> RemovedFiles:
     if kind == "staged":
         return RemovedFiles(staged=tuple(str(one.relative_to(stores.staging)) for one in _copies(stores, path)))
     names = tuple(stores.crops.find(path))
@@ -152,13 +152,13 @@ def _find(stores: Stores, kind: str, path: str, crops: Sequence[int]) -> Removed
     return RemovedFiles(crops=names)
 
 
-def _copies(stores: Stores, stem: str) -> list[Path]:
+def _copies(stores: FileStores, stem: str) -> list[Path]:
     folder, _, name = stem.rpartition("/")
     here = folder.rpartition("/")[0] == str(stores.staging)
     return sorted((stores.staging / name[:2]).glob(f"{name}.*")) if here else []
 
 
-def remove_file(sessions: sessionmaker[Session], stores: Stores, removal: int) -> RemovedFiles:
+def remove_file(sessions: sessionmaker[Session], stores: FileStores, removal: int) -> RemovedFiles:
     """Remove the files of an entry, then delete the entry.
 
     The entry stays where its copies are another host's or are being staged again (``left`` in the result), and where a
@@ -188,7 +188,7 @@ def remove_file(sessions: sessionmaker[Session], stores: Stores, removal: int) -
         return found
 
 
-def check_crops(sessions: sessionmaker[Session], stores: Stores, analysis_id: int) -> RemovedFiles:
+def check_crops(sessions: sessionmaker[Session], stores: FileStores, analysis_id: int) -> RemovedFiles:
     """Remove the strips of an analysis that no row names, then delete its row of ``crop_check``.
 
     Raises:
@@ -203,7 +203,7 @@ def check_crops(sessions: sessionmaker[Session], stores: Stores, analysis_id: in
     return RemovedFiles(crops=names)
 
 
-def _remove_crops(stores: Stores, path: str, crops: list[int], *, is_named: bool) -> RemovedFiles:
+def _remove_crops(stores: FileStores, path: str, crops: list[int], *, is_named: bool) -> RemovedFiles:
     """Remove strips, or blank some crops of one; a damaged strip is removed whole."""
     found = _find(stores, "crops", path, crops)
     if is_named and not (found.crops or found.blanked):
@@ -215,7 +215,7 @@ def _remove_crops(stores: Stores, path: str, crops: list[int], *, is_named: bool
     return found
 
 
-def _remove_copies(session: Session, stores: Stores, stem: str, erased_at: datetime) -> bool:
+def _remove_copies(session: Session, stores: FileStores, stem: str, erased_at: datetime) -> bool:
     """Remove staged copies; returns whether they have to wait, as another host's or as just staged again."""
     if stem.rpartition("/")[0].rpartition("/")[0] != str(stores.staging):
         return True

@@ -68,7 +68,7 @@ def find_media(session: Session, wanted: str) -> int:
     return int(found[0])
 
 
-def find_person(session: Session, person_id: int) -> tuple[int, ...]:
+def find_trunks_of_person(session: Session, person_id: int) -> tuple[int, ...]:
     """Check that a person exists; returns the trunks under which it has appearances, that of the views first.
 
     Raises:

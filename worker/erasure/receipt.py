@@ -87,7 +87,7 @@ class Receipt:
         return content | {"receipt_sha256": fingerprint(content)}
 
 
-def join(receipts: Sequence[Receipt]) -> Receipt:
+def join_receipts(receipts: Sequence[Receipt]) -> Receipt:
     """Join the receipts of several erasures that were requested at once."""
     tables = sorted({table for one in receipts for table in one.rows})
     return replace(

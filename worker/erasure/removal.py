@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from worker.erasure.due import ERROR_CHARACTERS, FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS
+from worker.erasure.due import ERROR_CHARACTERS, FIRST_FILE_PAUSE_SECONDS, MAX_FILE_PAUSE_SECONDS
 from worker.erasure.files import NotedFiles, check_crops, remove_file
 from worker.erasure.receipt import RemovedFiles
 from worker.errors import FacetError, RetryableError
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session, sessionmaker
 
-    from worker.erasure.files import Stores
+    from worker.erasure.files import FileStores
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ class Remover:
     """Removes noted files until its time is over or the store is away."""
 
     sessions: sessionmaker[Session]
-    stores: Stores
+    stores: FileStores
     until: float = float("inf")
     """End of its time, on the monotonic clock."""
     done: RemovedFiles = field(default_factory=RemovedFiles)
@@ -109,7 +109,7 @@ class Remover:
             self._fail(err)
             facts = {"id": number, "error": masked(str(err))[:ERROR_CHARACTERS]}
             with self.sessions.begin() as session:
-                session.execute(_FAILED, facts | {"first": FIRST_PAUSE_SECONDS, "most": MAX_PAUSE_SECONDS})
+                session.execute(_FAILED, facts | {"first": FIRST_FILE_PAUSE_SECONDS, "most": MAX_FILE_PAUSE_SECONDS})
 
     def _check(self, analysis_id: int) -> None:
         try:

@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from worker.identity.corrections.anchors import ERASED
 from worker.identity.gallery import refresh_people
-from worker.ledger.submission.accept import SEALED
+from worker.ledger.submission.accept import SEALED_REASON
 from worker.types import MIN_WEIGHT
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def forget_answers(session: Session, appearances: Sequence[int]) -> None:
 def seal(session: Session) -> None:
     """Seal files that stay against further analyses, end running ones, and count their faces again."""
     for statement in _SEAL:
-        session.execute(text(statement), {"reason": SEALED})
+        session.execute(text(statement), {"reason": SEALED_REASON})
     for statement in _RECOUNT:
         session.execute(text(statement))
 

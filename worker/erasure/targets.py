@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from worker.identity.corrections.anchors import MAX_SECONDS_OFF, MIN_OVERLAP
+from worker.identity.corrections.anchors import MAX_SECONDS_OFF, MIN_ANCHOR_OVERLAP
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +47,7 @@ def _same_place(other: str, or_frame: str = "false") -> str:
     return f"""d.media_id = {other}.media_id
         AND (d.at_seconds BETWEEN {other}.at_seconds - {MAX_SECONDS_OFF} AND {other}.at_seconds + {MAX_SECONDS_OFF}
              OR {or_frame})
-        AND {width} * {height} >= {MIN_OVERLAP} * ({areas} - {width} * {height})"""
+        AND {width} * {height} >= {MIN_ANCHOR_OVERLAP} * ({areas} - {width} * {height})"""
 
 
 # An earlier version counted the time of a video from its first frame where the sound begins earlier.

@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from db.bulk.arrays import read_rows
 from worker.columns import ArrayColumns
-from worker.identity.corrections.anchors import MAX_SECONDS_OFF, MIN_OVERLAP
+from worker.identity.corrections.anchors import MAX_SECONDS_OFF, MIN_ANCHOR_OVERLAP
 from worker.identity.corrections.conflicts import people_of_groups
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _pairs(start: Ids, count: Ids) -> Iterator[tuple[Ids, Ids]]:
 def _best(new: PlacedFaces, known: PlacedFaces, rows: Ids, places: Ids) -> Ids:
     """Return (2, K) the pairs that overlap, the best of each row only."""
     overlap = _overlaps(new.boxes[rows], known.boxes[places])
-    near = overlap >= MIN_OVERLAP
+    near = overlap >= MIN_ANCHOR_OVERLAP
     rows, places, overlap = rows[near], places[near], overlap[near]
     away = np.abs(new.at_seconds[rows] - known.at_seconds[places])
     order = np.lexsort([known.appearance[places], -overlap, away, rows])

@@ -23,7 +23,7 @@ from worker.identity.gallery import Gallery, insert_people, lock_people, refresh
 from worker.identity.grouping.assign import GalleryPeople
 from worker.identity.identifier import catch_up, enforce
 from worker.identity.placing import move_appearances, place
-from worker.identity.stored_appearances import read_appearances
+from worker.identity.stored_appearances import read_stored_appearances
 from worker.ledger.releases import active_release
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from worker.identity.corrections.anchors import Moves
-    from worker.identity.corrections.replay import Kind, ReplayedCorrections
+    from worker.identity.corrections.replay import CorrectionKind, ReplayedCorrections
 
     Ids = NDArray[np.int64]
 
@@ -81,7 +81,7 @@ class _Sides:
 class _NewCorrection:
     """The row of a correction."""
 
-    kind: Kind
+    kind: CorrectionKind
     person_id: int
     """The person that it is made about."""
     name: str | None
@@ -151,7 +151,7 @@ def split_person(
     correction_id = _insert(session, _NewCorrection("split", person_id, None, reason))
     write_anchors(session, correction_id, sides.subject, sides.rest)
     (new,) = allocate_ids(session, "person", 1)
-    moving = read_appearances(session, sides.subject)
+    moving = read_stored_appearances(session, sides.subject)
     made = GalleryPeople.of(np.full(len(moving), new), moving.embeddings, moving.quality)
     insert_people(session, gallery.trunk_id, made)
     move_appearances(session, sides.subject, np.full(len(sides.subject), new))
@@ -177,7 +177,7 @@ def not_person(session: Session, person_id: int, appearances: Sequence[int], *, 
         )
     correction_id = _insert(session, _NewCorrection("not", person_id, None, reason))
     write_anchors(session, correction_id, subject, rest)
-    placement = place(session, gallery, read_appearances(session, subject), _corrections(session, gallery))
+    placement = place(session, gallery, read_stored_appearances(session, subject), _corrections(session, gallery))
     _claim(session, correction_id, placement.made)
     _close(session, gallery, correction_id)
     people = people_of(session, subject)

@@ -20,10 +20,10 @@ from worker.identity.corrections.name_assignment import people_of, store_names
 from worker.identity.corrections.replay import replay
 from worker.identity.gallery import Gallery, lock_people, refresh_people, try_lock_people
 from worker.identity.placing import move_appearances, place
-from worker.identity.stored_appearances import COLUMN_TYPES, COLUMNS, StoredAppearances, read_appearances
+from worker.identity.stored_appearances import COLUMN_TYPES, STORED_COLUMNS, StoredAppearances, read_stored_appearances
 from worker.ledger import identify_attempts
-from worker.ledger.identify_attempts import MAX_ATTEMPTS
-from worker.ledger.releases import activate, active_release, find_active
+from worker.ledger.identify_attempts import MAX_IDENTIFY_ATTEMPTS
+from worker.ledger.releases import activate_release, active_release, find_active
 from worker.storage.database import is_unreachable
 from worker.storage.transactions import Result, retry_conflicts
 
@@ -47,17 +47,17 @@ MIN_PAUSE_SECONDS = 2.0
 
 _PENDING_TYPES: Mapping[str, ColumnType] = {**COLUMN_TYPES, "analysis_id": "bigint"}
 _PENDING = f"""
-    SELECT {COLUMNS}, s.analysis_id FROM facet.appearance s JOIN facet.analysis a USING (analysis_id)
+    SELECT {STORED_COLUMNS}, s.analysis_id FROM facet.appearance s JOIN facet.analysis a USING (analysis_id)
     WHERE s.trunk_id = %(trunk_id)s AND s.person_id IS NULL AND s.embedding IS NOT NULL AND a.is_current
       AND a.identify_attempts = 0
     ORDER BY s.appearance_id LIMIT %(limit)s"""  # noqa: S608 - constant columns
 # Of the analyses at which identification failed before, one at a time, and fewer of its appearances at each attempt.
 _PENDING_SUSPECT = f"""
-    SELECT {COLUMNS}, s.analysis_id
+    SELECT {STORED_COLUMNS}, s.analysis_id
     FROM (
         SELECT a.analysis_id, %(limit)s >> a.identify_attempts AS few FROM facet.analysis a
         WHERE a.finder_id = (SELECT parent_id FROM facet.layer WHERE layer_id = %(trunk_id)s) AND a.is_current
-          AND a.identify_attempts BETWEEN 1 AND {MAX_ATTEMPTS - 1}
+          AND a.identify_attempts BETWEEN 1 AND {MAX_IDENTIFY_ATTEMPTS - 1}
           AND EXISTS (SELECT FROM facet.appearance w WHERE w.analysis_id = a.analysis_id
                       AND w.trunk_id = %(trunk_id)s AND w.person_id IS NULL AND w.embedding IS NOT NULL)
         ORDER BY a.identify_attempts, a.analysis_id LIMIT 1) alone
@@ -148,7 +148,7 @@ def identify_once(
 
     def begin(analyses: Collection[int]) -> None:
         begun.extend(analyses)
-        identify_attempts.begin(sessions, trunk_id, analyses)
+        identify_attempts.begin_attempt(sessions, trunk_id, analyses)
 
     def identify(session: Session) -> int:
         if lock(session) is False:
@@ -264,7 +264,7 @@ def show_release(session: Session, wanted: str, switch: Switch | None = None) ->
     """
     lock_people(session)
     before = find_active(session)
-    name = activate(session, wanted, switch)
+    name = activate_release(session, wanted, switch)
     gallery = Gallery(active_release(session)[0].trunk_id)
     catch_up(session, gallery)
     corrections = replay(read_corrections(session, gallery.trunk_id))
@@ -310,7 +310,7 @@ def enforce(
         person = people_of(session, corrections.appearance)
         violating = find_violations(corrections, person)
     if len(violating):
-        place(session, gallery, read_appearances(session, violating), corrections)
+        place(session, gallery, read_stored_appearances(session, violating), corrections)
         person = people_of(session, corrections.appearance)
     if shown == gallery.trunk_id:
         store_names(session, corrections, person)
@@ -327,7 +327,7 @@ def _with_groups(corrections: ReplayedCorrections, appearances: Ids) -> Ids:
 
 def _follow(session: Session, trunk_id: int, source: int | None, appearances: Ids) -> None:
     """Assign to appearances the people that they have at their places under another trunk."""
-    stored = read_appearances(session, appearances)
+    stored = read_stored_appearances(session, appearances)
     people = carried_people(session, trunk_id, stored, source)
     moved = (people >= 0) & (stored.person >= 0) & (people != stored.person)
     if moved.any():

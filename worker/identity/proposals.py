@@ -54,7 +54,7 @@ class Regrouped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shift:
+class PersonShift:
     """The number of appearances that would go from one person to another."""
 
     from_person_id: int
@@ -78,7 +78,7 @@ class OpenProposal:
     changed_count: int
     people_before: int
     people_after: int
-    shifts: list[Shift]
+    shifts: list[PersonShift]
     """The largest changes."""
 
 
@@ -266,5 +266,5 @@ def _proposal(session: Session, row: Row[tuple[object, ...]]) -> OpenProposal:
         changed_count=row.changed_count,
         people_before=row.people_before,
         people_after=row.people_after,
-        shifts=[Shift(**shift._mapping) for shift in shifts],  # noqa: SLF001 - the documented way to read a Row by name
+        shifts=[PersonShift(**shift._mapping) for shift in shifts],  # noqa: SLF001 - the documented way to read a Row by name
     )

@@ -25,7 +25,7 @@ from worker.identity.grouping.assign import inherit, regroup
 from worker.identity.grouping.in_view import connected_components
 from worker.identity.identifier import enforce
 from worker.identity.placing import move_appearances, place
-from worker.identity.stored_appearances import COLUMN_TYPES, COLUMNS, StoredAppearances, read_appearances
+from worker.identity.stored_appearances import COLUMN_TYPES, STORED_COLUMNS, StoredAppearances, read_stored_appearances
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     Ids = NDArray[np.int64]
 
 _ALL = f"""
-    SELECT {COLUMNS} FROM facet.appearance s JOIN facet.analysis a USING (analysis_id)
+    SELECT {STORED_COLUMNS} FROM facet.appearance s JOIN facet.analysis a USING (analysis_id)
     WHERE s.trunk_id = %(trunk_id)s AND a.is_current AND s.person_id IS NOT NULL AND s.embedding IS NOT NULL
     ORDER BY s.appearance_id"""  # noqa: S608 - constant columns
 _MEMBERSHIP_TYPES: Mapping[str, ColumnType] = {"appearance_id": "bigint", "person_id": "bigint"}
@@ -205,7 +205,7 @@ def apply(session: Session, gallery: Gallery, regrouping: Regrouping) -> None:
     appearances = _read_all_memberships(session, regrouping.trunk_id).appearance
     later = appearances[appearances > regrouping.last_appearance_id]
     if len(later) and len(regrouping):
-        place(session, gallery, read_appearances(session, later), corrections)
+        place(session, gallery, read_stored_appearances(session, later), corrections)
     enforce(session, gallery, corrections)
     count_people(session)
 

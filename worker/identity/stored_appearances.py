@@ -24,12 +24,12 @@ COLUMN_TYPES: Mapping[str, ColumnType] = {
     "appearance_id": "bigint", "person_id": "bigint", "media_id": "bigint", "start_seconds": "double precision",
     "end_seconds": "double precision", "quality": "real", "embedding": "vector",
 }  # fmt: skip
-COLUMNS = (  # embeddings are stored in 16 bits a number
+STORED_COLUMNS = (  # embeddings are stored in 16 bits a number
     "s.appearance_id, coalesce(s.person_id, -1), s.media_id, s.start_seconds, s.end_seconds, s.quality, "
     "s.embedding::vector"
 )
 _BY_ID = f"""
-    SELECT {COLUMNS} FROM facet.appearance s
+    SELECT {STORED_COLUMNS} FROM facet.appearance s
     WHERE s.appearance_id = ANY(%(appearances)s) ORDER BY s.appearance_id"""  # noqa: S608 - constant columns
 
 
@@ -56,6 +56,6 @@ class StoredAppearances(AppearanceEmbeddings):
         )
 
 
-def read_appearances(session: Session, appearances: Ids) -> StoredAppearances:
+def read_stored_appearances(session: Session, appearances: Ids) -> StoredAppearances:
     """Read appearances by id, in order of id."""
     return StoredAppearances.from_rows(read_rows(session, _BY_ID, COLUMN_TYPES, {"appearances": appearances.tolist()}))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-RAW_ADVICE = "raw camera files are not read: develop them to JPEG or TIFF first"
+from worker.errors import RAW_ADVICE
+
 _PICTURE = "convert it to PNG, TIFF or JPEG first"
 _PAGES = "export its pages as PNG or JPEG first"
 
@@ -24,7 +25,7 @@ RAW_IMAGES: tuple[bytes, ...] = (
 )
 
 # Pattern and name of each format.
-IMAGES: tuple[tuple[bytes, str], ...] = (
+IMAGE_SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (rb"\xff\xd8\xff(?!\xf7)", "jpeg"),
     (rb"\x89PNG\r\n\x1a\n", "png"),
     (rb"GIF8[79]a", "gif"),

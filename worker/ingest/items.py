@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from worker.ingest.selection import Selection
+from worker.ingest.selection import FileSelection
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -45,7 +45,7 @@ class RefusedFile:
 class IngestOptions:
     """Where ingest may read, and how much an archive may hold."""
 
-    selection: Selection = field(default_factory=Selection)
+    selection: FileSelection = field(default_factory=FileSelection)
     """Which of the files are read."""
     roots: tuple[str, ...] = ()
     """Folders and URLs outside of which nothing is opened; empty: no restriction."""

@@ -8,7 +8,7 @@ from itertools import accumulate
 
 
 @dataclass(slots=True)
-class Selection:
+class FileSelection:
     """Files that one of ``include`` fits (all, without any), and none of ``exclude``.
 
     A pattern fits the name or the path of a file, or of a folder that it is in; capitals make no difference. Paths

@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from worker.ingest.image_signatures import IMAGES, RAW_ADVICE, RAW_IMAGES, UNREAD_BRANDS, UNREAD_IMAGES
+from worker.errors import RAW_ADVICE
+from worker.ingest.image_signatures import IMAGE_SIGNATURES, RAW_IMAGES, UNREAD_BRANDS, UNREAD_IMAGES
 from worker.ingest.video_signatures import UNREAD_VIDEOS, VIDEOS, is_transport_stream
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ _PACKER = Other("unsupported_archive", "unpack it first, or pack it as zip")
 
 _SIGNATURES: tuple[tuple[bytes, Media | Archive | Other], ...] = (
     *((pattern, _unread(RAW_ADVICE)) for pattern in RAW_IMAGES),
-    *((pattern, image(name)) for pattern, name in IMAGES),
+    *((pattern, image(name)) for pattern, name in IMAGE_SIGNATURES),
     # documents and programs are zip files too; the images in them were not submitted as media
     (rb"PK\x03\x04.{26}(?:\[Content_Types\]|_rels/|mimetype|META-INF/|AndroidManifest)", NOT_MEDIA),
     (rb"PK(?:\x03\x04|\x05\x06)", Archive("zip")),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session, sessionmaker
 
-MAX_ATTEMPTS = 3
+MAX_IDENTIFY_ATTEMPTS = 3
 
 _COUNT = text("""
     UPDATE analysis SET identify_attempts = identify_attempts + 1, identify_error = :error
@@ -31,7 +31,7 @@ _SUCCEED = text("""
     WHERE analysis_id = ANY(:ids) AND identify_attempts > 0""")
 
 
-def begin(sessions: sessionmaker[Session], trunk_id: int, analyses: Collection[int]) -> None:
+def begin_attempt(sessions: sessionmaker[Session], trunk_id: int, analyses: Collection[int]) -> None:
     """Record the begin of a batch; the caller holds the lock of people in another transaction."""
     with sessions.begin() as session:
         session.execute(

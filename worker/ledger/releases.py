@@ -31,7 +31,7 @@ PIPELINE_VERSION = 3
 
 RELEASES_LOCK = 0x72656C  # "rel": one transaction at a time registers, switches or retires a release
 ALIASES = ("active", "candidate", "previous")
-SHIPPED = "shipped with "  # how the reason begins with which the release of a program is registered
+SHIPPED_REASON = "shipped with "  # how the reason begins with which the release of a program is registered
 
 _FIND = text("SELECT release_id, retired_at FROM release WHERE fingerprint = :fingerprint")
 _INSERT = text("""
@@ -301,7 +301,7 @@ def lock_releases(session: Session) -> None:
     session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": RELEASES_LOCK})
 
 
-def activate(session: Session, wanted: str, switch: Switch | None = None) -> str:
+def activate_release(session: Session, wanted: str, switch: Switch | None = None) -> str:
     """Activate a release, so that the views show its results; return its name.
 
     Args:

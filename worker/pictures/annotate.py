@@ -33,17 +33,17 @@ if TYPE_CHECKING:
     Colour = tuple[int, int, int]
 
 TICKS = 60_000  # time stamps per second: exact for the usual rates, 29.97 among them; the finest of MPEG-4 part 2
-QUALITY = {
+H264_OPTIONS = {
     "crf": "20",
     "preset": "veryfast",
 }  # of H.264: no visible loss; twice as fast as the default, a tenth more bytes
-DEFAULT_RATE = 25  # frames per second where the container states none
+DEFAULT_FRAME_RATE = 25  # frames per second where the container states none
 SAME_MOMENT_SECONDS = 1e-3  # below any frame interval: database and container may round a time stamp differently
 TEXT_SHARE = 1 / 32  # height of the letters as a share of the shorter side of the frame
 MIN_TEXT_PIXELS = 11  # height of the smallest legible letters
 MAX_LABEL_HEIGHTS = 30  # width of a label in heights of its letters; longer names are shortened
 # RGB, distinct from each other and from skin; the colours repeat after the tenth person.
-COLOURS: tuple[Colour, ...] = (
+PERSON_COLOURS: tuple[Colour, ...] = (
     (230, 97, 1), (94, 160, 255), (60, 190, 110), (240, 200, 40), (214, 90, 180), (90, 210, 220), (170, 130, 250),
     (200, 220, 90), (250, 130, 120), (150, 170, 190),
 )  # fmt: skip
@@ -102,7 +102,7 @@ class Painter:
             return pixels
         drawn = pixels.copy()
         for place, box in seen:
-            _draw_box(drawn, box, self._line, COLOURS[self.subjects[place].number % len(COLOURS)])
+            _draw_box(drawn, box, self._line, PERSON_COLOURS[self.subjects[place].number % len(PERSON_COLOURS)])
         taken: list[tuple[int, int, int, int]] = []
         for place, box in seen:
             label = self._label(place)
@@ -120,7 +120,9 @@ class Painter:
         if place not in self._labels:
             subject = self.subjects[place]
             height = max(MIN_TEXT_PIXELS, round(min(self.size) * TEXT_SHARE))
-            self._labels[place] = _draw_label(subject.lines, height, COLOURS[subject.number % len(COLOURS)])
+            self._labels[place] = _draw_label(
+                subject.lines, height, PERSON_COLOURS[subject.number % len(PERSON_COLOURS)]
+            )
         return self._labels[place]
 
 
@@ -212,8 +214,8 @@ def _writer(path: Path) -> Iterator[OutputContainer]:
 def _video_stream(container: OutputContainer, size: tuple[int, int], rate: float | None) -> VideoStream:
     """Add a stream of H.264, or of MPEG-4 part 2 where PyAV was built without an H.264 encoder."""
     codec: Literal["libx264", "mpeg4"] = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-    hint = Fraction(rate or DEFAULT_RATE).limit_denominator(1001)
-    stream = container.add_stream(codec, rate=hint, options=QUALITY if codec == "libx264" else {})
+    hint = Fraction(rate or DEFAULT_FRAME_RATE).limit_denominator(1001)
+    stream = container.add_stream(codec, rate=hint, options=H264_OPTIONS if codec == "libx264" else {})
     stream.width, stream.height = (side + side % 2 for side in size)
     stream.pix_fmt = "yuv420p"
     stream.codec_context.time_base = Fraction(1, TICKS)

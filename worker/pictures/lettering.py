@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     Colour = tuple[int, int, int]
 
 ELLIPSIS = "..."
-MAX_CHARACTERS = 500  # of one line; longer text is cut before it is measured
+MAX_LINE_CHARACTERS = 500  # of one line; longer text is cut before it is measured
 JOINERS = "\u200c\u200d"  # they change the letters beside them, and have no glyph
 
 
@@ -87,7 +87,7 @@ def drawable(text: str, typefaces: Typefaces | None = None) -> str:
     Letters with accents are composed, as macOS stores them apart.
     """
     known = typefaces or installed_typefaces()
-    line = unicodedata.normalize("NFC", visible(text[:MAX_CHARACTERS]))
+    line = unicodedata.normalize("NFC", visible(text[:MAX_LINE_CHARACTERS]))
     return "".join(one if one in JOINERS or known.of(one) else escaped(one) for one in line)
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-QUALITY = 90  # of JPEG and WebP: no visible loss, a quarter of the bytes of PNG
+SHEET_QUALITY = 90  # of JPEG and WebP: no visible loss, a quarter of the bytes of PNG
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +93,7 @@ def write_image(pixels: NDArray[np.uint8], path: Path) -> None:
         OSError: the folder is missing, full or not writable.
         ValueError: Pillow has no format of this extension.
     """
-    Image.fromarray(pixels).save(path, optimize=True, quality=QUALITY)
+    Image.fromarray(pixels).save(path, optimize=True, quality=SHEET_QUALITY)
 
 
 def write_pages(pages: Iterable[NDArray[np.uint8]], path: Path) -> list[Path]:

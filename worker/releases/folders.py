@@ -79,7 +79,9 @@ class ReleaseFolders:
             return None
         if state != "retired":
             self._put_own(manifest, known=state == "registered")
-        reason = f"{releases.SHIPPED}{releases.code_version()}" if self.config.release is None else "FACET_RELEASE"
+        reason = (
+            f"{releases.SHIPPED_REASON}{releases.code_version()}" if self.config.release is None else "FACET_RELEASE"
+        )
         with self.sessions.begin() as session:
             return releases.register_release(session, manifest, reason=reason)
 

@@ -41,7 +41,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class GateCheck:
     """One condition of a switch."""
 
     name: str
@@ -54,7 +54,7 @@ class Check:
 class GateResult:
     """The outcome of the gate."""
 
-    checks: tuple[Check, ...]
+    checks: tuple[GateCheck, ...]
 
     @property
     def is_open(self) -> bool:
@@ -99,7 +99,7 @@ def parse_limits(given: str | None) -> Limits:
     )
 
 
-def examine(session: Session, before: ReleaseIds, after: ReleaseIds, limits: Limits | None = None) -> GateResult:
+def judge_switch(session: Session, before: ReleaseIds, after: ReleaseIds, limits: Limits | None = None) -> GateResult:
     """Judge a switch from one release to another.
 
     Args:
@@ -117,7 +117,7 @@ def examine(session: Session, before: ReleaseIds, after: ReleaseIds, limits: Lim
     return GateResult(
         (
             _coverage(faces.compared - uncovered(session, before, after), faces.before, bounds),
-            Check(
+            GateCheck(
                 name="corrections",
                 ok=not waiting,
                 found=f"{len(waiting)} would find no place ({', '.join(map(str, waiting[:5]))}), 0 may"
@@ -130,17 +130,17 @@ def examine(session: Session, before: ReleaseIds, after: ReleaseIds, limits: Lim
     )
 
 
-def _coverage(covered: int, faces: int, bounds: Limits) -> Check:
+def _coverage(covered: int, faces: int, bounds: Limits) -> GateCheck:
     share = covered / faces if faces else 1.0
     found = f"{covered:,} of {faces:,} faces ({share:.2%}) have all answers, at least {bounds.coverage:.1%} must"
-    return Check(name="coverage", ok=share >= bounds.coverage, found=found)
+    return GateCheck(name="coverage", ok=share >= bounds.coverage, found=found)
 
 
-def _drift(beyond: Sequence[str]) -> Check:
+def _drift(beyond: Sequence[str]) -> GateCheck:
     if not beyond:
-        return Check(name="drift", ok=True, found="within the limits in all groups, for heads and attributes")
+        return GateCheck(name="drift", ok=True, found="within the limits in all groups, for heads and attributes")
     more = f"; and {len(beyond) - 3} more" if len(beyond) > 3 else ""
-    return Check(name="drift", ok=False, found="; ".join(beyond[:3]) + more)
+    return GateCheck(name="drift", ok=False, found="; ".join(beyond[:3]) + more)
 
 
 def _groups_beyond(groups: Iterable[GroupDrift], bounds: Limits) -> list[str]:
@@ -169,15 +169,17 @@ def _beyond(one: GroupDrift, bounds: Limits) -> str:
     return f"{one.head}, {one.group}: shifts by {one.shift.value:+.1f} in the mean, {bounds.shift:g} may"
 
 
-def _verdict(session: Session, after: ReleaseIds) -> Check:
+def _verdict(session: Session, after: ReleaseIds) -> GateCheck:
     """Judge the comparison on labelled faces that training wrote into the release."""
     verdict = session.execute(_VERDICT, {"release_id": after.release_id}).scalar_one()
     if verdict is None:
-        return Check(
+        return GateCheck(
             name="verdict", ok=False, found="none; `facet-train train` and `facet-train export --data` write one"
         )
     if not verdict["judged"]:
-        return Check(name="verdict", ok=False, found="no group had enough labelled faces to be judged")
+        return GateCheck(name="verdict", ok=False, found="no group had enough labelled faces to be judged")
     if verdict["worse"]:
-        return Check(name="verdict", ok=False, found=f"worse than {verdict['base']}: {'; '.join(verdict['worse'][:3])}")
-    return Check(name="verdict", ok=True, found=f"worse than {verdict['base']} in none of {verdict['judged']}")
+        return GateCheck(
+            name="verdict", ok=False, found=f"worse than {verdict['base']}: {'; '.join(verdict['worse'][:3])}"
+        )
+    return GateCheck(name="verdict", ok=True, found=f"worse than {verdict['base']} in none of {verdict['judged']}")

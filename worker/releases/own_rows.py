@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-BATCH_FACES = 4000  # their rows are deleted in about half a second, in which nothing else waits
-BATCH_APPEARANCES = 2000  # their people are counted again in the same transaction
-BATCH_ANALYSES = 500
+FACES_PER_DELETE = 4000  # their rows are deleted in about half a second, in which nothing else waits
+APPEARANCES_PER_DELETE = 2000  # their people are counted again in the same transaction
+ANALYSES_PER_DELETE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +40,7 @@ class OwnLayers:
 
 
 @dataclass(slots=True)
-class Batch:
+class DeletedBatch:
     """Result of one transaction of a step."""
 
     position: int | None
@@ -118,13 +118,13 @@ _OF_ANALYSES: Mapping[str, str] = {
 _RETIRE_ANALYSES = text("UPDATE analysis SET retired = true, is_current = false WHERE analysis_id = ANY(:ids)")
 
 
-def delete_of_faces(session: Session, own: OwnLayers, after: int) -> Batch:
+def delete_of_faces(session: Session, own: OwnLayers, after: int) -> DeletedBatch:
     """Delete predictions and embeddings of faces that stay."""
     if own.finder_id is not None or not (own.readings or own.trunk_id):
-        return Batch(None)
-    last = session.execute(_LAST_FACE, {"after": after, "n": BATCH_FACES}).scalar()
+        return DeletedBatch(None)
+    last = session.execute(_LAST_FACE, {"after": after, "n": FACES_PER_DELETE}).scalar()
     if last is None:
-        return Batch(None)
+        return DeletedBatch(None)
     bounds = {"first": after + 1, "last": last}
     readings = bounds | {"readings": list(own.readings)}
     session.execute(_KEEP_SCORES, readings)
@@ -132,68 +132,68 @@ def delete_of_faces(session: Session, own: OwnLayers, after: int) -> Batch:
     rows = {"prediction": _count(session, _PREDICTIONS, readings | {"shared": shared})}
     if own.trunk_id is not None:
         rows["face_embedding"] = _count(session, _EMBEDDINGS, bounds | {"trunk": own.trunk_id})
-    return Batch(last, rows)
+    return DeletedBatch(last, rows)
 
 
-def delete_appearances(session: Session, own: OwnLayers, after: int) -> Batch:
+def delete_appearances(session: Session, own: OwnLayers, after: int) -> DeletedBatch:
     """Delete appearances of the trunk, or the answers of readings for appearances that stay."""
     if own.finder_id is not None or (own.trunk_id is None and not own.readings):
-        return Batch(None)  # those of a finder go with their analyses
-    last = session.execute(_LAST_APPEARANCE, {"after": after, "n": BATCH_APPEARANCES}).scalar()
+        return DeletedBatch(None)  # those of a finder go with their analyses
+    last = session.execute(_LAST_APPEARANCE, {"after": after, "n": APPEARANCES_PER_DELETE}).scalar()
     if last is None:
-        return Batch(None)
+        return DeletedBatch(None)
     bounds = {"first": after + 1, "last": last}
     rows = {"appearance_prediction": _count(session, _ANSWERS, bounds | {"readings": list(own.readings)})}
     if own.trunk_id is not None:
         rows["appearance"] = _count(session, _APPEARANCES, bounds | {"trunk": own.trunk_id})
     count_people(session)
-    return Batch(last, rows)
+    return DeletedBatch(last, rows)
 
 
-def delete_people(session: Session, own: OwnLayers, after: int) -> Batch:
+def delete_gallery(session: Session, own: OwnLayers, after: int) -> DeletedBatch:
     """Delete the totals of readings and the gallery of the trunk, with people that nothing else knows."""
     if own.trunk_id is None and not own.readings:
-        return Batch(None)
-    last = session.execute(_LAST_PERSON, {"after": after, "n": BATCH_APPEARANCES}).scalar()
+        return DeletedBatch(None)
+    last = session.execute(_LAST_PERSON, {"after": after, "n": APPEARANCES_PER_DELETE}).scalar()
     if last is None:
         for table in ("regroup_proposal", "trunk_state"):
             session.execute(text(f"DELETE FROM {table} WHERE trunk_id = :trunk"), {"trunk": own.trunk_id})  # noqa: S608 - two constants
-        return Batch(None)
+        return DeletedBatch(None)
     bounds = {"first": after + 1, "last": last, "readings": list(own.readings), "trunk": own.trunk_id}
-    return Batch(last, _delete(session, _PEOPLE, bounds))
+    return DeletedBatch(last, _delete(session, _PEOPLE, bounds))
 
 
-def delete_faces(session: Session, own: OwnLayers, after: int) -> Batch:
+def delete_faces(session: Session, own: OwnLayers, after: int) -> DeletedBatch:
     """Delete the faces of the finder, and note their crops to be removed; their analyses stay, without rows."""
     if own.finder_id is None:
-        return Batch(None)
-    found = session.execute(_NEXT_ANALYSES, {"finder": own.finder_id, "after": after, "n": BATCH_ANALYSES}).all()
+        return DeletedBatch(None)
+    found = session.execute(_NEXT_ANALYSES, {"finder": own.finder_id, "after": after, "n": ANALYSES_PER_DELETE}).all()
     if not found:
-        return Batch(None)
+        return DeletedBatch(None)
     ids: list[int] = []
     faces = 0
     for row in found:
-        if ids and faces + row.face_count > BATCH_FACES:
+        if ids and faces + row.face_count > FACES_PER_DELETE:
             break
         ids.append(row.analysis_id)
         faces += row.face_count
     lock_analyses(session, ids)
-    some = list(session.scalars(_SOME_FACES, {"ids": ids, "n": BATCH_FACES}))
+    some = list(session.scalars(_SOME_FACES, {"ids": ids, "n": FACES_PER_DELETE}))
     rows = _delete(session, _OF_FACES, {"faces": some})
-    if len(some) == BATCH_FACES:
-        return Batch(after, rows)  # a long video is done in several transactions
+    if len(some) == FACES_PER_DELETE:
+        return DeletedBatch(after, rows)  # a long video is done in several transactions
     session.execute(_NOTE_CROPS, {"ids": ids})
     rows |= _delete(session, _OF_ANALYSES, {"ids": ids})
     session.execute(_RETIRE_ANALYSES, {"ids": ids})
     count_people(session)
-    return Batch(ids[-1], rows)
+    return DeletedBatch(ids[-1], rows)
 
 
-STEPS: Mapping[str, Callable[[Session, OwnLayers, int], Batch]] = {
+STEPS: Mapping[str, Callable[[Session, OwnLayers, int], DeletedBatch]] = {
     "predictions": delete_of_faces,
     "appearances": delete_appearances,
     "faces": delete_faces,
-    "people": delete_people,
+    "people": delete_gallery,
 }
 """In their order."""
 CHANGE_PEOPLE = frozenset({"appearances", "faces", "people"})

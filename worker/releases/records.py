@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from worker.ledger.releases import SHIPPED, NamedRelease, fingerprint_of, under_this_program
+from worker.ledger.releases import SHIPPED_REASON, NamedRelease, fingerprint_of, under_this_program
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -63,7 +63,7 @@ class HistoryEntry:
     gate: dict[str, Any] | None
 
 
-def read_history(session: Session, release_id: int) -> list[HistoryEntry]:
+def read_release_history(session: Session, release_id: int) -> list[HistoryEntry]:
     """Return the history of a release, the oldest first."""
     return [HistoryEntry(**row) for row in session.execute(_HISTORY, {"id": release_id}).mappings()]
 
@@ -123,5 +123,5 @@ def set_alias(session: Session, release_id: int, alias: str) -> None:
 
 def find_newer_shipped(session: Session) -> NamedRelease | None:
     """Return the latest release that a program brought along and that came after the active one."""
-    row = session.execute(_NEWER_SHIPPED, {"shipped": SHIPPED}).first()
+    row = session.execute(_NEWER_SHIPPED, {"shipped": SHIPPED_REASON}).first()
     return None if row is None else NamedRelease(int(row.release_id), str(row.name))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
-from worker.erasure.files import Stores
+from worker.erasure.files import FileStores
 from worker.erasure.removal import Remover
 from worker.errors import UsageError
 from worker.identity.gallery import lock_people
@@ -250,7 +250,7 @@ def _free_store(sessions: sessionmaker[Session], store: ReleaseStore, release_id
 
 def _remove_crops(folders: ReleaseFolders) -> int:
     """Remove the crops that were noted, and return how many strips; upkeep tries those again that cannot be removed."""
-    stores = Stores(CropStore(folders.config.crops), folders.config.staging.absolute())
+    stores = FileStores(CropStore(folders.config.crops), folders.config.staging.absolute())
     removed = 0
     while True:
         remover = Remover(folders.sessions, stores, time.monotonic() + CROPS_SECONDS)

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 MAX_LOADED = 2  # releases: the active one, and one that is reprocessed or compared
 SLICE_SECONDS = 30.0  # for one release while others have work, too; loading one takes about two seconds
-SKIP_SECONDS = 60.0  # before a release that could not be loaded is tried again
+RELEASE_SKIP_SECONDS = 60.0  # before a release that could not be loaded is tried again
 
 
 class ReleaseWorkers:
@@ -153,7 +153,7 @@ class ReleaseWorkers:
         except FacetError as err:
             if self._only is not None:
                 raise
-            self._skipped_until[chosen.release_id] = time.monotonic() + SKIP_SECONDS
+            self._skipped_until[chosen.release_id] = time.monotonic() + RELEASE_SKIP_SECONDS
             metrics.count_release_load("failed")
             facts = {"action": "release_skipped", "release_id": chosen.release_id}
             logger.warning("a release cannot be served here: %s", err, extra=facts)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from worker.errors import GateClosed
 from worker.identity.identifier import show_release
 from worker.ledger.releases import Switch, find_active, find_own_release, find_release, read_ids
-from worker.releases.gate import examine
+from worker.releases.gate import judge_switch
 from worker.storage.transactions import run_transaction
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from worker.releases.gate import GateResult, Limits
 
 
-def activate(
+def switch_release(
     sessions: sessionmaker[Session], wanted: str, switch: Switch | None = None, limits: Limits | None = None
 ) -> str:
     """Activate a release, if the gate is open: the views show its results, and the corrections hold for them.
@@ -57,7 +57,7 @@ def examine_switch(sessions: sessionmaker[Session], wanted: str, limits: Limits 
         after, before = find_own_release(session, wanted), find_active(session)
         if before is None or before.release_id == after.release_id:
             return None
-        found = examine(session, before, read_ids(session, after.release_id), limits)
+        found = judge_switch(session, before, read_ids(session, after.release_id), limits)
         session.rollback()
     return found
 

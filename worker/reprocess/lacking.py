@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from worker.reprocess.target import HeadTarget, Target
 
 READING, EMBEDDING, CROPS, FILE, GAP, PASSED = 1, 2, 3, 4, 5, 6
-CODES: Mapping[Way, int] = {"reading": READING, "embedding": EMBEDDING, "crops": CROPS, "file": FILE}
+WAY_CODES: Mapping[Way, int] = {"reading": READING, "embedding": EMBEDDING, "crops": CROPS, "file": FILE}
 """The ways of faces, as the temporary table has them; 0 is nothing to do, PASSED was given up by the same job."""
 NO_SOURCE = "no_source"
 SEALED = "sealed"

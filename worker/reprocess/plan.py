@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import text
 
 from worker.reprocess import files
-from worker.reprocess.lacking import CODES, GAP, Lacking
+from worker.reprocess.lacking import GAP, WAY_CODES, Lacking
 from worker.reprocess.request import read_request, write_job
 from worker.reprocess.target import read_target
 
@@ -160,7 +160,7 @@ class _Planner:
         if not self._lacking.find_faces():
             return
         columns = self._lacking.face_columns
-        for way, code in CODES.items():
+        for way, code in WAY_CODES.items():
             self._cut(way, "face_id", {f"{column} = {code}": task for column, task in columns.items()})
         any_gap = " OR ".join(f"{column} = {GAP}" for column in columns)
         self._session.execute(text(_GAPS.format(any=any_gap)), {"job_id": self._job_id})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from worker.reprocess.lacking import CODES, GAP, Lacking
+from worker.reprocess.lacking import GAP, WAY_CODES, Lacking
 from worker.reprocess.request import write_job
 from worker.reprocess.target import IDENTITY, read_target
 
@@ -28,7 +28,7 @@ LATEST_BATCHES = 50  # from which a rate is taken
 # Bytes of a row with its index entries, without scores; measured with benchmarks/reprocess.py.
 PREDICTION_BYTES = 150
 EMBEDDING_BYTES = 370
-CROP_BYTES = 24_000  # of a lossless crop of 112 x 112 pixels, on average
+MEAN_CROP_BYTES = 24_000  # of a lossless crop of 112 x 112 pixels, on average
 
 _RATE = text("""
     SELECT sum(face_count) AS faces, sum(extract(epoch FROM finished_at - started_at))::double precision AS seconds
@@ -98,7 +98,7 @@ def preview(session: Session, request: ReprocessRequest) -> Preview:
     ways = [] if request.has_faces else _media(session, lacking)
     lacking.find_faces()
     columns = lacking.face_columns
-    for way, code in CODES.items():
+    for way, code in WAY_CODES.items():
         ways += _way(session, target, way, {column: f"{column} = {code}" for column in columns}, columns)
     any_gap = " OR ".join(f"{column} = {GAP}" for column in columns)
     found = session.execute(text(f"SELECT reason, count(*) FROM lacking WHERE {any_gap} GROUP BY reason ORDER BY 1"))  # noqa: S608 - columns of this package
@@ -119,7 +119,7 @@ def _media(session: Session, lacking: Lacking) -> list[WayPreview]:
         return []
     rate = session.execute(_ANALYSIS_RATE, {"latest": LATEST_BATCHES}).one()
     hours = row.files * rate.seconds / rate.files / 3600 if rate.files and rate.seconds else None
-    written = int(row.faces) * (EMBEDDING_BYTES + 5 * PREDICTION_BYTES + CROP_BYTES)
+    written = int(row.faces) * (EMBEDDING_BYTES + 5 * PREDICTION_BYTES + MEAN_CROP_BYTES)
     read = int(row.bytes)
     return [WayPreview(way="media", faces=int(row.files), read_bytes=read, written_bytes=written, hours=hours)]
 
@@ -145,7 +145,7 @@ def _way(
 def _bytes(target: Target, way: Way, faces: int, rows: Mapping[str, int]) -> tuple[int, int]:
     """Return the bytes that are read and written for faces, given the rows of each task."""
     if way == "file":
-        return 0, faces * CROP_BYTES
+        return 0, faces * MEAN_CROP_BYTES
     scores = {task: 2 * len(head.branch.labels) for task, head in target.heads.items()}
     written = sum(count * (PREDICTION_BYTES + scores[task]) for task, count in rows.items() if task != IDENTITY)
     if way == "reading":
@@ -153,4 +153,4 @@ def _bytes(target: Target, way: Way, faces: int, rows: Mapping[str, int]) -> tup
             count * PREDICTION_BYTES for task, count in rows.items() if task != IDENTITY
         )
     written += rows.get(IDENTITY, 0) * EMBEDDING_BYTES
-    return faces * (256 if way == "embedding" else CROP_BYTES), written
+    return faces * (256 if way == "embedding" else MEAN_CROP_BYTES), written

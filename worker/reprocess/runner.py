@@ -27,9 +27,10 @@ from worker.ledger.leases import LeaseHolder, make_owner
 from worker.ledger.units import Lease, fail_unit, release_units
 from worker.ledger.upkeep.staged_members import open_sources
 from worker.releases.folders import ReleaseFolders
+from worker.releases.serving import RELEASE_SKIP_SECONDS
 from worker.reprocess import plan as planning
 from worker.reprocess.batches import appearances, faces, joining
-from worker.reprocess.batches.restore import Media, Restorer
+from worker.reprocess.batches.restore import MediaAccess, Restorer
 from worker.reprocess.batches.rows import end_batch, store_batch
 from worker.reprocess.engines import Engines
 from worker.reprocess.target import read_target
@@ -54,13 +55,12 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-SKIP_SECONDS = 60.0  # before a release that could not be loaded is tried again
-RECONCILE_SECONDS = 30.0  # between two looks for batches of dead workers
+RECLAIM_SECONDS = 30.0  # between two looks for batches of dead workers
 
 
 def make_reprocessor(config: Settings, database: Database) -> Reprocessor:
     """Return the reprocessor of a process; releases come from the release store."""
-    media = Media(open_sources(config, database.sessions), decode_limits(config), config.video_reader)
+    media = MediaAccess(open_sources(config, database.sessions), decode_limits(config), config.video_reader)
     return Reprocessor(config, database.sessions, ReleaseFolders(config, database.sessions), media)
 
 
@@ -74,7 +74,9 @@ class Reprocessor:
         media: how files are opened, for faces whose crops are gone.
     """
 
-    def __init__(self, settings: Settings, sessions: sessionmaker[Session], folders: Folders, media: Media) -> None:
+    def __init__(
+        self, settings: Settings, sessions: sessionmaker[Session], folders: Folders, media: MediaAccess
+    ) -> None:
         self._settings, self._sessions, self._media = settings, sessions, media
         self._engines = Engines(folders, settings.device)
         self._crops = CropStore(settings.crops)
@@ -179,7 +181,7 @@ class Reprocessor:
         if time.monotonic() >= self._reconcile_at:
             most = self._settings.max_attempts
             run_transaction(self._sessions, "quarantine", lambda session: quarantine_exhausted_batches(session, most))
-            self._reconcile_at = time.monotonic() + RECONCILE_SECONDS
+            self._reconcile_at = time.monotonic() + RECLAIM_SECONDS
 
     def target(self, batch: Batch) -> Target:
         """Return the release of a batch; that of a job never changes."""
@@ -201,7 +203,7 @@ class Reprocessor:
         if batch.way == "appearances":
             appearances.fill_in(sessions, batch, target, watch)
         elif batch.way == "joining":
-            joining.join(sessions, batch, target, watch)
+            joining.join_files(sessions, batch, target, watch)
         elif batch.way == "people":
             with watch.time("compute"):
                 # those of the same places first; what would change beyond the alarm waits as a proposal
@@ -222,7 +224,7 @@ class Reprocessor:
         """Return a batch untouched, and take none of its release for a while."""
         facts = {"action": "release_skipped", "release_id": batch.release_id}
         logger.warning("a release cannot be loaded, and its batches wait: %s", error, extra=facts)
-        self._skipped_until[batch.release_id] = time.monotonic() + SKIP_SECONDS
+        self._skipped_until[batch.release_id] = time.monotonic() + RELEASE_SKIP_SECONDS
         run_transaction(self._sessions, "return", lambda session: release_units(session, [batch]))
         metrics.count_unit("left")
 

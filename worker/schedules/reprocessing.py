@@ -15,7 +15,7 @@ from sqlalchemy import text
 from worker.ledger.submission.cancel import cancel_job
 from worker.ledger.submission.pausing import pause_job, resume_job
 from worker.ledger.submission.shelving import shelve
-from worker.schedules.rows import Outcome, read_now, read_schedule
+from worker.schedules.rows import RunOutcome, read_now, read_schedule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,7 +31,7 @@ JobState = Literal["at work", "paused", "held back", "ended", "cancelled", "brok
 
 LOOK_SECONDS = 60.0
 """Between two looks at a job that is at work."""
-SHELVE_SECONDS = 1.0
+WINDOW_SHELVE_SECONDS = 1.0
 """Of a look at windows, for units of jobs that were paused or resumed; upkeep does the rest."""
 IDLE_SECONDS = 300.0
 """Between two looks for a new release while a window is open."""
@@ -137,7 +137,7 @@ def turn_windows(sessions: sessionmaker[Session], clock: Clock = read_now) -> No
         with sessions.begin() as session:
             if session.execute(_LOCK, {"id": number}).first() is not None:
                 _turn(session, read_schedule(session, number), clock(session))
-    shelve(sessions, seconds=SHELVE_SECONDS)
+    shelve(sessions, seconds=WINDOW_SHELVE_SECONDS)
 
 
 def _turn(session: Session, found: Schedule, now: datetime) -> None:
@@ -186,7 +186,7 @@ class Reprocessing:
     clock: Clock = read_now
     forced: bool = False
 
-    def look(self, found: Schedule) -> Outcome:
+    def look(self, found: Schedule) -> RunOutcome:
         """Take the next step of a schedule.
 
         Raises:
@@ -205,7 +205,7 @@ class Reprocessing:
             state = self._resume(found)
         again = LOOK_SECONDS if state != "held back" else None
         result = f"job {found.last_job_id} is {state}" if again else found.last_result or ""
-        return Outcome(result=result, again_seconds=again, is_over=False)
+        return RunOutcome(result=result, again_seconds=again, is_over=False)
 
     def _superseding(self, found: Schedule) -> ScheduledRelease | None:
         """Return the release that has the alias of the schedule now, if another one had it when the job was started."""
@@ -213,14 +213,14 @@ class Reprocessing:
             release = self.tools.find_release(session, ReprocessOptions.of(found).release)
         return None if release is None or release.release_id == found.last_release_id else release
 
-    def _supersede(self, found: Schedule, release: ScheduledRelease) -> Outcome:
+    def _supersede(self, found: Schedule, release: ScheduledRelease) -> RunOutcome:
         """Cancel the job of a release that lost the alias; a later look starts one for the new release."""
         cancel_job(self.sessions, found.last_job_id or 0)
         with self.sessions.begin() as session:
             session.execute(_CONCLUDED, {"id": found.schedule_id, "held": None, "now": self.clock(session)})
         wanted = ReprocessOptions.of(found).release
         result = f"job {found.last_job_id} was cancelled, because {wanted} is release {release.name} now"
-        return Outcome(result=result, again_seconds=0.0)
+        return RunOutcome(result=result, again_seconds=0.0)
 
     def _resume(self, found: Schedule) -> JobState:
         with self.sessions.begin() as session:
@@ -228,27 +228,27 @@ class Reprocessing:
         shelve(self.sessions, found.last_job_id)
         return "at work"
 
-    def _start(self, found: Schedule, now: datetime) -> Outcome:
+    def _start(self, found: Schedule, now: datetime) -> RunOutcome:
         opening = found.times.opening(now)
         if found.times.window is not None and opening is None and not self.forced:
-            return Outcome(result=found.last_result or "waits for its window", is_over=False)
+            return RunOutcome(result=found.last_result or "waits for its window", is_over=False)
         options = ReprocessOptions.of(found)
         again = None if opening is None else IDLE_SECONDS
         with self.sessions.begin() as session:
             release = self.tools.find_release(session, options.release)
             if release is None:
                 session.execute(_NO_RELEASE, {"id": found.schedule_id})
-                return Outcome(result=f"no release is called {options.release}", again_seconds=again)
+                return RunOutcome(result=f"no release is called {options.release}", again_seconds=again)
             if not self.forced and _had_its_turn(found, release, opening):
-                return Outcome(result=found.last_result or "", again_seconds=again, is_over=False)
+                return RunOutcome(result=found.last_result or "", again_seconds=again, is_over=False)
             name = f"{release.name} by {found.describe()}"
             job_id = self.tools.start(session, release, options, name)
             started = {"job_id": job_id, "release_id": release.release_id, "now": now, "id": found.schedule_id}
             session.execute(_STARTED, started)
         result = f"job {job_id} fills in what release {release.name} lacks"
-        return Outcome(result=result, again_seconds=LOOK_SECONDS, is_over=False)
+        return RunOutcome(result=result, again_seconds=LOOK_SECONDS, is_over=False)
 
-    def _conclude(self, found: Schedule, state: JobState, now: datetime) -> Outcome:
+    def _conclude(self, found: Schedule, state: JobState, now: datetime) -> RunOutcome:
         """Take the step that follows a job."""
         options, words, held = ReprocessOptions.of(found), [f"job {found.last_job_id} has {_ENDS[state]}"], None
         if state == "ended" and options.then is not None:
@@ -256,7 +256,7 @@ class Reprocessing:
         with self.sessions.begin() as session:
             session.execute(_CONCLUDED, {"id": found.schedule_id, "held": held, "now": self.clock(session)})
         again = IDLE_SECONDS if found.times.opening(now) is not None else None
-        return Outcome(result="; ".join(words), again_seconds=again, is_good=state != "broken")
+        return RunOutcome(result="; ".join(words), again_seconds=again, is_good=state != "broken")
 
     def _follow(self, found: Schedule, options: ReprocessOptions, words: list[str]) -> str | None:
         """Compare, and switch where that is asked; return why the switch is held."""

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 
     Clock = Callable[[Session], datetime]
 
-MAX_ATTEMPTS = 5
+MAX_RUN_ATTEMPTS = 5
 """Attempts at one run; then the schedule waits for its next time."""
-FIRST_PAUSE_SECONDS = 60.0
+FIRST_RUN_PAUSE_SECONDS = 60.0
 """Before a run that failed or was interrupted is tried again; doubles with every attempt."""
 BY_PROGRAM = "facet"
 
@@ -116,7 +116,7 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class RunOutcome:
     """How a run, or a look at one that takes long, ended."""
 
     result: str
@@ -224,16 +224,16 @@ def claim(session: Session, schedule_id: int, now: datetime, *, forced: bool = F
     found = _schedule(row)
     if not forced and (not found.enabled or found.next_at > now):
         return None
-    if not forced and found.attempts >= MAX_ATTEMPTS:
+    if not forced and found.attempts >= MAX_RUN_ATTEMPTS:
         session.execute(_GIVE_UP, {"id": schedule_id, "next_at": found.following(now)})
         return None
-    pause = FIRST_PAUSE_SECONDS * 2**found.attempts
+    pause = FIRST_RUN_PAUSE_SECONDS * 2**found.attempts
     retry_at = min(now + timedelta(seconds=pause), found.times.next_after(now))
     session.execute(_CLAIM, {"id": schedule_id, "now": now, "retry_at": retry_at})
     return found
 
 
-def end_run(session: Session, schedule_id: int, outcome: Outcome, now: datetime) -> None:
+def end_run(session: Session, schedule_id: int, outcome: RunOutcome, now: datetime) -> None:
     """Record the end of a run of a schedule, unless it was removed meanwhile."""
     row = session.execute(_LOCKED, {"id": schedule_id}).first()
     if row is None:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
     from db.schema.schedule_tables import ScheduleKind
-    from worker.schedules.rows import Clock, Outcome, Schedule
+    from worker.schedules.rows import Clock, RunOutcome, Schedule
 
-    Action = Callable[[Schedule], Outcome]
+    Action = Callable[[Schedule], RunOutcome]
 
 logger = logging.getLogger(__name__)
 
@@ -87,7 +87,7 @@ def _run_if_due(
 
 def run_now(
     sessions: sessionmaker[Session], schedule_id: int, actions: Mapping[ScheduleKind, Action], clock: Clock = read_now
-) -> Outcome:
+) -> RunOutcome:
     """Run a schedule at once, whatever its times, until it is finished.
 
     Raises:
@@ -106,7 +106,7 @@ def run_now(
                 return outcome
 
 
-def _run(sessions: sessionmaker[Session], found: Schedule, action: Action, clock: Clock) -> Outcome:
+def _run(sessions: sessionmaker[Session], found: Schedule, action: Action, clock: Clock) -> RunOutcome:
     try:
         outcome = action(found)
     except (FacetError, DBAPIError) as err:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 COPY_SUFFIX = ".remote"
 FETCHING_PREFIX = ".fetching-"
-POLL_SECONDS = 0.2
+ROOM_POLL_SECONDS = 0.2
 MAX_WAIT_SECONDS = 600.0  # for room that other readers occupy
 
 
@@ -134,7 +134,7 @@ class FetchCache:
                     return _claim(path, byte_size)
             if time.monotonic() > until:
                 raise RetryableError(f"no room for {byte_size} bytes in {self._folder}; raise FACET_CACHE_BYTES")
-            time.sleep(POLL_SECONDS)
+            time.sleep(ROOM_POLL_SECONDS)
 
     def _make_room(self, byte_size: int) -> bool:
         """Remove copies that are not being read, the oldest first, until so many bytes fit."""

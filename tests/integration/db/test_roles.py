@@ -16,7 +16,7 @@ from db.engine import make_engine
 from db.errors import DatabaseUnsuitable, QueryError
 from db.reader.run_query import run_query
 from db.schema import migrate
-from worker.ledger.upkeep.backup import Stores, create_backup, restore_backup
+from worker.ledger.upkeep.backup import BackupStores, create_backup, restore_backup
 from worker.storage.crops import CropStore
 from worker.storage.release_store import ReleaseStore
 
@@ -112,7 +112,7 @@ def test_a_worker_does_all_its_work_without_changing_tables(urls, tmp_path):
     from worker.cli.analyze import submit_paths
     from worker.config import Settings
     from worker.erasure.erase import Eraser
-    from worker.erasure.files import Stores
+    from worker.erasure.files import FileStores
     from worker.identity.proposals import regroup_people
     from worker.identity.regroup import alarm_of
     from worker.ledger.status.health import run_health_checks
@@ -137,14 +137,14 @@ def test_a_worker_does_all_its_work_without_changing_tables(urls, tmp_path):
             assert read_status(session, job_id)[0].counts.done == 1
             assert run_health_checks(session) == []
             media_id = session.execute(text("SELECT media_id FROM media_file")).scalar_one()
-        eraser = Eraser(database.sessions, Stores(CropStore(config.crops), config.staging.absolute()))
+        eraser = Eraser(database.sessions, FileStores(CropStore(config.crops), config.staging.absolute()))
         eraser.erase_media([str(media_id)])
         with database.sessions.begin() as session:
             assert session.execute(text("SELECT count(*) FROM media_file")).scalar_one() == 0
 
 
 def test_the_migrator_restores_a_backup_and_the_others_go_on(urls, archive_url, tmp_path):
-    stores = Stores(CropStore(str(tmp_path / "crops")), ReleaseStore(str(tmp_path / "releases")))
+    stores = BackupStores(CropStore(str(tmp_path / "crops")), ReleaseStore(str(tmp_path / "releases")))
     engine = make_engine(archive_url)
     create_backup(engine, archive_url, stores, tmp_path / "backup", lambda strips: None)
     engine.dispose()

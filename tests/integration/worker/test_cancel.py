@@ -176,11 +176,11 @@ def test_rows_that_a_worker_is_storing_are_waited_for(archive, monkeypatch):
     with archive.sessions() as session:
         ledger.finish_unit(session, unit, "done")
         end_analysis(session, unit.analysis_id)
-        monkeypatch.setattr(cancel, "LOCK_WAIT_SECONDS", 0.2)
+        monkeypatch.setattr(cancel, "CANCEL_LOCK_WAIT_SECONDS", 0.2)
         with pytest.raises(RetryableError, match="1 files"):
             cancel.cancel_job(archive.sessions, job)
         assert states(archive) == ["leased", "cancelled"]
-        monkeypatch.setattr(cancel, "LOCK_WAIT_SECONDS", 20)
+        monkeypatch.setattr(cancel, "CANCEL_LOCK_WAIT_SECONDS", 20)
         thread = threading.Thread(target=cancel.cancel_job, args=(archive.sessions, job))
         thread.start()
         session.commit()
@@ -190,7 +190,7 @@ def test_rows_that_a_worker_is_storing_are_waited_for(archive, monkeypatch):
 
 
 def test_a_file_that_is_being_finished_is_not_waited_for(archive, monkeypatch):
-    monkeypatch.setattr(cancel, "LOCK_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(cancel, "CANCEL_LOCK_WAIT_SECONDS", 0.2)
     job = archive.submit(archive.files(0, 1)).job_id
     (unit,) = take(archive)
     with archive.sessions() as finishing:
@@ -200,7 +200,7 @@ def test_a_file_that_is_being_finished_is_not_waited_for(archive, monkeypatch):
 
 
 def test_windows_of_items_reach_all_files(archive, monkeypatch):
-    monkeypatch.setattr(cancel, "ITEMS_PER_TRANSACTION", 7)
+    monkeypatch.setattr(cancel, "ITEMS_PER_CANCEL", 7)
     job = archive.submit(archive.files(0, 23)).job_id
     told = []
     done = cancel.cancel_job(archive.sessions, job, lambda now: told.append(now.files))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from models.release import load_release
-from worker.cli.demo import IMAGES, _open
+from worker.cli.demo import SAMPLE_IMAGES, _open
 from worker.identity.grouping.assign import AppearanceEmbeddings, GalleryPeople, assign, regroup
 from worker.identity.grouping.in_view import Sightings
 from worker.identity.search.photo import find_faces
@@ -19,7 +19,7 @@ SIDE = 220
 
 
 def head(name, side=SIDE):
-    return _open(*IMAGES[name]).crop(FACES[name]).resize((side, side), Image.Resampling.LANCZOS)
+    return _open(*SAMPLE_IMAGES[name]).crop(FACES[name]).resize((side, side), Image.Resampling.LANCZOS)
 
 
 def shifted(image, share):

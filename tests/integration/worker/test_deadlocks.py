@@ -145,7 +145,7 @@ def test_releases_that_are_activated_and_registered_at_once(archive):
 
     def activate(name):
         with archive.sessions.begin() as session:
-            releases.activate(session, name)
+            releases.activate_release(session, name)
             session.execute(slow)
 
     def register(manifest):

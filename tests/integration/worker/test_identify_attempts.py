@@ -86,7 +86,7 @@ def test_an_error_of_no_file_does_not_repeat_for_ever(crowd, sessions, monkeypat
     crowd.session.commit()
     monkeypatch.setattr(people, "retire_superseded", lambda *_: 1 / 0)
     identifier = Identifier(sessions, crowd.trunk_id)
-    nothing = people._Batch(people.read_appearances(crowd.session, np.zeros(0, np.int64)), [])
+    nothing = people._Batch(people.read_stored_appearances(crowd.session, np.zeros(0, np.int64)), [])
     monkeypatch.setattr(people, "_read_batch", lambda *_, **__: nothing)
     with pytest.raises(ZeroDivisionError):
         identifier.finish()

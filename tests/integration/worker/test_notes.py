@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 from sqlalchemy import text
 
-from worker.analysis.flight import MAX_NOTES, UnitInFlight
+from worker.analysis.flight import MAX_UNIT_NOTES, UnitInFlight
 from worker.analysis.results import UnitResult
 from worker.analysis.runner import Worker
-from worker.cli.analyze import show, submit_paths
+from worker.cli.analyze import print_summary, submit_paths
 from worker.config import Settings
 from worker.ledger.leases import LeaseHolder
 from worker.ledger.status.summary import FileNote, summarise_job
@@ -48,7 +48,7 @@ def test_a_note_of_the_decoder_reaches_the_view_and_the_summary(clean_database, 
             summary = summarise_job(session, 1)
     assert summary.notes == [FileNote(str(path), "page 2 of 2 was not analysed")]
     assert summary.as_json()["notes"] == [(str(path), "page 2 of 2 was not analysed")]
-    show(summary)
+    print_summary(summary)
     assert "page 2 of 2 was not analysed" in capsys.readouterr().out
 
 
@@ -70,6 +70,6 @@ def test_notes_of_all_units_are_listed_once_in_the_order_of_the_file(archive, re
 
 def test_notes_of_a_unit_are_distinct_and_few():
     flight = UnitInFlight(unit=None)
-    for number in range(3 * MAX_NOTES):
+    for number in range(3 * MAX_UNIT_NOTES):
         flight.note(f"note {number // 2}")
-    assert flight.result().notes == tuple(f"note {number}" for number in range(MAX_NOTES))
+    assert flight.result().notes == tuple(f"note {number}" for number in range(MAX_UNIT_NOTES))

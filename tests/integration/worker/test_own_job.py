@@ -9,7 +9,7 @@ import pytest
 from rich.progress import Progress
 from sqlalchemy import text
 
-from worker.cli.output.forecast import CROP_BYTES, make_forecast
+from worker.cli.output.forecast import IMAGE_CROP_BYTES, make_forecast
 from worker.cli.output.job_progress import JobProgress
 from worker.ingest.survey import Survey
 from worker.ledger import units as ledger
@@ -97,7 +97,7 @@ def test_a_forecast_takes_frames_of_images_and_videos_at_these_rates():
     forecast = make_forecast(found, 450.0, 0, 2.0, Rates(10.0, 0.5, 5_000.0))
     assert forecast.frames == 1_000
     assert forecast.seconds == 100
-    assert forecast.room_bytes == 500 * (5_000 + CROP_BYTES)
+    assert forecast.room_bytes == 500 * (5_000 + IMAGE_CROP_BYTES)
     assert make_forecast(found, 450.0, 0, 2.0, None).seconds is None
 
 

@@ -13,7 +13,7 @@ from worker.analysis.store.writer import Writer, WriterContext
 from worker.errors import AttemptFailed, LeaseLostError, ReleaseRetiredError, UsageError
 from worker.ledger import units as ledger
 from worker.ledger.leases import LeaseHolder
-from worker.ledger.releases import Switch, activate, active_release, find_active, read_ids, register_release
+from worker.ledger.releases import Switch, activate_release, active_release, find_active, read_ids, register_release
 from worker.storage.crops import CropStore
 
 HISTORY = "SELECT action, release_id, from_release_id, reason, who FROM release_history ORDER BY history_id"
@@ -68,8 +68,8 @@ def test_a_release_that_is_known_keeps_its_numbers(archive):
 def test_the_history_keeps_what_was_registered_and_activated(archive):
     other = archive.register("other", age="retrained")
     with archive.sessions.begin() as session:
-        assert activate(session, "other", Switch(reason="better ages")) == "other"
-        assert activate(session, str(other.release_id)) == "other"
+        assert activate_release(session, "other", Switch(reason="better ages")) == "other"
+        assert activate_release(session, str(other.release_id)) == "other"
     with archive.sessions.begin() as session:
         assert find_active(session) == other
     ours, theirs = archive.release_id, other.release_id
@@ -88,7 +88,7 @@ def test_a_retired_release_is_neither_served_nor_shown(archive):
     retire(archive, other.release_id)
     with archive.sessions.begin() as session:
         with pytest.raises(UsageError, match=r"release other .* was retired"):
-            activate(session, "other")
+            activate_release(session, "other")
         with pytest.raises(UsageError, match="set FACET_RELEASE to another one"):
             register_release(session, archive.manifest("other", age="retrained"))
 

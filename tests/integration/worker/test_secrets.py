@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from worker.config import Settings
-from worker.deployment.doctor import examine
+from worker.deployment.doctor import examine_deployment
 from worker.errors import FacetError
 from worker.masking import masked
 
@@ -64,7 +64,7 @@ def test_the_doctor_shows_no_password(tmp_path):
     config = Settings(
         home=tmp_path, database_url=DATABASE, broker_url=BROKER, crops_url=f"s3://k:{SECRET}@b", release=tmp_path
     )
-    findings = examine(config)
+    findings = examine_deployment(config)
     failing = ["database", "work", "schedules", "reprocessing", "people", "erasure", "broker", "release", "releases"]
     assert [one.subject for one in findings if not one.ok] == failing
     assert SECRET not in json.dumps([one.found for one in findings])

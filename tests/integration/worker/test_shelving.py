@@ -11,7 +11,7 @@ from worker.ledger.batches import lease_batch
 from worker.ledger.changed import reject_changed
 from worker.ledger.due import count_due, read_due_releases
 from worker.ledger.locks import lock_files
-from worker.ledger.releases import activate
+from worker.ledger.releases import activate_release
 from worker.ledger.submission import shelving
 from worker.ledger.submission.cancel import cancel_job, cancel_release
 from worker.ledger.submission.pausing import pause_job, resume_job
@@ -20,7 +20,7 @@ from worker.ledger.submission.shelving import shelve
 
 @pytest.fixture(autouse=True)
 def small_windows(monkeypatch):
-    monkeypatch.setattr(shelving, "ITEMS_PER_TRANSACTION", 3)
+    monkeypatch.setattr(shelving, "ITEMS_PER_SHELVING", 3)
 
 
 def pause(archive, job, *, shelved=True):
@@ -170,7 +170,7 @@ def test_units_of_a_file_that_changed_and_of_a_retired_release_leave_the_shelf(a
     assert len(shelf(archive)) == 6
     other = archive.register("other", age="other")
     with archive.sessions.begin() as session:
-        activate(session, str(other.release_id))
+        activate_release(session, str(other.release_id))
     assert cancel_release(archive.sessions, archive.release_id, "retired") == 6
     assert shelf(archive) == []
 

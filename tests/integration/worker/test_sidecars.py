@@ -2,7 +2,7 @@
 
 import pytest
 
-from worker.cli.analyze import show
+from worker.cli.analyze import print_summary
 from worker.ingest import RefusedFile
 from worker.ledger.status.job_status import read_status
 from worker.ledger.status.summary import summarise_job
@@ -47,7 +47,7 @@ def test_pending_files_are_not_hidden_by_sidecars(archive):
 
 
 def test_sidecars_are_shown_as_a_number_of_their_own(archive, capsys):
-    show(summary_of(archive, STORE, TEXT, DOUBLE))
+    print_summary(summary_of(archive, STORE, TEXT, DOUBLE))
     out = capsys.readouterr().out
     rows = {line.split("│")[1].strip(): line.split("│")[2].strip() for line in out.splitlines() if line.count("│") == 3}
     assert (rows["rejected"], rows["ignored (sidecars)"]) == ("1", "2")

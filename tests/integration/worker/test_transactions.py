@@ -29,7 +29,7 @@ WAITS = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Loc
 def counted(monkeypatch):
     monkeypatch.setattr(metrics, "_meters", [])
     registry = CollectorRegistry()
-    metrics.begin(registry)
+    metrics.start_metrics(registry)
     return lambda kind: registry.get_sample_value("facet_transaction_conflicts_total", {"transaction": kind})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.errors import MAX_CHARACTERS, FinishFailed, described
+from worker.errors import MAX_ERROR_CHARACTERS, FinishFailed, described
 
 
 class Mute(Exception):
@@ -31,4 +31,4 @@ def test_an_error_is_told_without_what_no_database_takes(error, words):
 def test_a_long_text_is_cut_after_its_secrets_are_out():
     told = described(ValueError("password=" + "x" * 3_000_000))
     assert told == "ValueError: password=***"
-    assert len(described(ValueError("x " * 1_000_000))) < MAX_CHARACTERS + 30
+    assert len(described(ValueError("x " * 1_000_000))) < MAX_ERROR_CHARACTERS + 30

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 
 
-def assign(weights: Floats) -> list[tuple[int, int]]:
+def linear_assignment(weights: Floats) -> list[tuple[int, int]]:
     """Return pairs (row, column) of positive weight with the largest sum; each row and column occurs at most once."""
     rows, columns = np.flatnonzero((weights > 0).any(axis=1)), np.flatnonzero((weights > 0).any(axis=0))
     positive = np.clip(weights[np.ix_(rows, columns)], 0.0, None)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
-from worker.analysis.tracking.assignment import assign
+from worker.analysis.tracking.assignment import linear_assignment
 from worker.analysis.tracking.holds import Holds
 from worker.columns import ArrayColumns
 
@@ -203,7 +203,7 @@ class Tracker:
 
     def _join(self, faces: TrackInput, kept: NDArray[np.int64], now: float, numbers: NDArray[np.int64]) -> list[_Track]:
         """Assign kept faces to tracks, and return the tracks left over."""
-        pairs = assign(self._evidence(faces[kept], now))
+        pairs = linear_assignment(self._evidence(faces[kept], now))
         for index, column in pairs:
             one, row = self._tracks[index], int(kept[column])
             one.see(faces.boxes[row].astype(np.float64), now, self._pause)
@@ -221,7 +221,7 @@ class Tracker:
         near = [one for one in free if not self._is_gap(self._now - one.seen_seconds)]
         boxes = faces.boxes[dropped].astype(np.float64)
         overlaps = _overlaps(self._predicted(near, self._now), boxes)
-        for index, column in assign(np.where(overlaps >= self._options.overlap, overlaps, 0.0)):
+        for index, column in linear_assignment(np.where(overlaps >= self._options.overlap, overlaps, 0.0)):
             near[index].see(boxes[column], self._now, self._pause)
             numbers[dropped[column]] = near[index].number
 

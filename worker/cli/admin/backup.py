@@ -15,7 +15,7 @@ from worker.storage.database import database_address, open_database
 from worker.storage.home import hold_home, make_home
 
 if TYPE_CHECKING:
-    from worker.ledger.upkeep.backup import Stores
+    from worker.ledger.upkeep.backup import BackupStores
 
 SHOWN_MISSING = 3
 
@@ -72,12 +72,12 @@ def restore(
     )
 
 
-def _stores(config: Settings) -> Stores:
-    from worker.ledger.upkeep.backup import Stores
+def _stores(config: Settings) -> BackupStores:
+    from worker.ledger.upkeep.backup import BackupStores
     from worker.storage.crops import CropStore
     from worker.storage.release_store import ReleaseStore
 
-    return Stores(CropStore(config.crops), ReleaseStore(config.releases))
+    return BackupStores(CropStore(config.crops), ReleaseStore(config.releases))
 
 
 @contextmanager

@@ -138,19 +138,19 @@ def doctor(
     as_json: JsonFlag = False,
 ) -> None:
     """Check settings, disk, database, broker, weights and device, and print remedies; exit status 1 on a failure."""
-    from worker.deployment.doctor import examine, examine_crops
+    from worker.deployment.doctor import examine_crops, examine_deployment
 
-    findings = examine(settings())
+    findings = examine_deployment(settings())
     findings += [examine_crops(settings())] if crops else []
     if as_json:
         print_json([{"what": f.subject, "ok": f.ok, "found": f.found} for f in findings])
     else:
-        console().print(draw(findings))
+        console().print(draw_findings(findings))
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 
 
-def draw(findings: Sequence[Finding]) -> Rows:
+def draw_findings(findings: Sequence[Finding]) -> Rows:
     """Lay out the findings."""
     return table("Doctor", ("what", "state", "found"), [_row(finding) for finding in findings], prose=("found",))
 

@@ -40,7 +40,7 @@ def diff(
     Nothing is switched. Answers that the new release has not computed yet count as missing.
     """
     from worker.ledger.releases import find_release, read_ids
-    from worker.releases.diff.report import NamedRelease, read_diff
+    from worker.releases.diff.report import ComparedRelease, read_diff
 
     config = settings()
     make_home(config.home)
@@ -50,7 +50,7 @@ def diff(
             ids = [read_ids(session, one.release_id) for one in both]
         if both[0].release_id == both[1].release_id:
             raise UsageError(f"{before} and {after} are the same release, {both[0]}; name two")
-        named = [NamedRelease(one.name, own) for one, own in zip(both, ids, strict=True)]
+        named = [ComparedRelease(one.name, own) for one, own in zip(both, ids, strict=True)]
         found = read_diff(opened.sessions, *named)
         if html is not None:
             _write_page(found, html)

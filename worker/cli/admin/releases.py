@@ -33,7 +33,7 @@ app = typer.Typer(
 app.command(epilog="Example: facet releases diff active candidate --html diff.html")(diff)
 
 
-class Alias(StrEnum):
+class AliasChoice(StrEnum):
     """An alias that can be given."""
 
     candidate = "candidate"
@@ -45,7 +45,7 @@ Wanted = Annotated[
         help="Number or name of a release, as in `facet releases list`; or active, candidate, previous.", callback=utf8
     ),
 ]
-Reason = Annotated[
+SwitchReason = Annotated[
     str | None, typer.Option("--reason", help="Why; the history of releases keeps it.", callback=utf8_or_none)
 ]
 
@@ -71,7 +71,8 @@ def register(
         typer.Option("--name", help="Name by which it is known here; default: its own.", callback=utf8_or_none),
     ] = None,
     alias: Annotated[
-        Alias | None, typer.Option("--as", help="Make it the candidate: the release that is prepared to be activated.")
+        AliasChoice | None,
+        typer.Option("--as", help="Make it the candidate: the release that is prepared to be activated."),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -119,12 +120,12 @@ def show(name: Wanted, as_json: JsonFlag = False) -> None:
     """Show a release: its layers with the room of their rows, the releases that share them, and its history."""
     from worker.ledger.releases import find_release
     from worker.releases.catalogue import read_costs, read_layers
-    from worker.releases.records import read_history
+    from worker.releases.records import read_release_history
 
     with _open() as folders, folders.sessions.begin() as session:
         found = find_release(session, name, or_retired=True)
         cost = next(one for one in read_costs(session, folders.store) if one.release_id == found.release_id)
-        layers, history = read_layers(session, found.release_id), read_history(session, found.release_id)
+        layers, history = read_layers(session, found.release_id), read_release_history(session, found.release_id)
     if as_json:
         print_json(asdict(cost) | {"layers": [asdict(one) for one in layers], "history": [asdict(h) for h in history]})
         return
@@ -138,7 +139,7 @@ def show(name: Wanted, as_json: JsonFlag = False) -> None:
 @app.command(epilog="Example: facet releases activate candidate --reason 'ages are 0.4 years better'")
 def activate(
     name: Wanted,
-    reason: Reason = None,
+    reason: SwitchReason = None,
     force: Annotated[bool, typer.Option("--force", help="Switch although the gate holds it; needs --reason.")] = False,
     limits: Annotated[str | None, typer.Option("--limits", help=LIMITS_HELP, callback=utf8_or_none)] = None,
     as_json: JsonFlag = False,
@@ -150,7 +151,7 @@ def activate(
     """
     from worker.ledger.releases import Switch
     from worker.releases.gate import parse_limits
-    from worker.releases.switching import activate as switch
+    from worker.releases.switching import switch_release as switch
 
     if force and not reason:
         raise UsageError("--force needs --reason: the history of releases keeps why the gate was passed over")
@@ -160,7 +161,7 @@ def activate(
 
 
 @app.command(epilog="Example: facet releases rollback --reason 'ages of children are wrong'")
-def rollback(reason: Reason = None, as_json: JsonFlag = False) -> None:
+def rollback(reason: SwitchReason = None, as_json: JsonFlag = False) -> None:
     """Switch all views back to the release that was active before."""
     from worker.releases.switching import roll_back
 
@@ -188,7 +189,7 @@ def retire(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Cancel its open units.")] = False,
-    reason: Reason = None,
+    reason: SwitchReason = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Free what only a release uses: rows of layers that no other one has, their crops, and its folder in the store.

@@ -30,7 +30,7 @@ from worker.cli.output.empty import explain_empty
 from worker.cli.output.terminal import JsonFlag, console, echo, print_json, progress_bar, table, typed
 from worker.config import settings
 from worker.errors import RetryableError, UsageError
-from worker.ingest.selection import Selection
+from worker.ingest.selection import FileSelection
 from worker.storage.database import Database, open_database
 from worker.storage.home import make_home
 from worker.visible import visible
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from worker.ledger.status.job_status import JobStatus
 
 WATCH_SECONDS = 1.0
-COLUMNS = (
+STATUS_COLUMNS = (
     "job", "name", "submitted", "done", "rejected", "ignored", "quarantined", "cancelled", "pending", "units", "%",
     "faces/s", "left",
 )  # fmt: skip
@@ -104,7 +104,7 @@ def submit(  # noqa: PLR0913, PLR0917 - the options of a command are its argumen
             priority=priority,
             unit_seconds=config.unit_seconds,
             keep_days=keep_days,
-            selection=Selection(tuple(include or ()), tuple(exclude or ())),
+            selection=FileSelection(tuple(include or ()), tuple(exclude or ())),
         )
         counts = submit_paths(config, database, paths, submission)
         job_id = counts.job_id
@@ -159,7 +159,7 @@ def status(
     if as_json:
         print_json([one.as_dict() for one in found])
     else:
-        console().print(draw(found), *(Text(visible(note)) for note in notes), sep="\n")
+        console().print(draw_jobs(found), *(Text(visible(note)) for note in notes), sep="\n")
 
 
 def cancel(
@@ -231,19 +231,19 @@ def watch_job(database: Database, job: int | None, *, strict: bool = False, as_j
         while True:
             with database.sessions.begin() as session:
                 found = read_status(session, job)
-            live.update(draw(found), refresh=True)
+            live.update(draw_jobs(found), refresh=True)
             if not any(one.counts.pending or one.counts.submission == "open" for one in found):
                 break
             time.sleep(WATCH_SECONDS)
     if not as_json:
-        console().print(draw(found))
+        console().print(draw_jobs(found))
     return all(one.went_well(strict=strict) for one in found)
 
 
-def draw(found: list[JobStatus]) -> RenderableType:
+def draw_jobs(found: list[JobStatus]) -> RenderableType:
     """Lay out jobs, and their notes; counts that are zero for all of them are left out, the usual ones aside."""
     rows = [_row(one, with_units=len(found) == 1) for one in found]
-    columns = [name for name in COLUMNS if any(row.get(name) for row in rows) or name in ALWAYS]
+    columns = [name for name in STATUS_COLUMNS if any(row.get(name) for row in rows) or name in ALWAYS]
     jobs = table("Jobs", columns, [[row.get(name) for name in columns] for row in rows])
     notes = [Text(visible(f"job {one.counts.job_id}: {note}")) for one in found for note in one.notes]
     return Group(jobs, *notes)

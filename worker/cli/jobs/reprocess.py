@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from worker.reprocess.preview import Preview
     from worker.reprocess.request import ReprocessRequest
 
-WAIT_SECONDS = 0.5  # between two looks at batches that other workers hold or that wait for another attempt
+BATCH_WAIT_SECONDS = 0.5  # between two looks at batches that other workers hold or that wait for another attempt
 SPEEDS = ("low", "normal", "full")
 
 
@@ -208,7 +208,7 @@ def _work(config: Settings, database: Database, job_id: int) -> bool:
             counts = status.counts
             if counts.finished_at is not None or counts.paused or 0 < status.units_open == away:
                 break  # it does not wait for files that this host cannot read
-            stop.wait(WAIT_SECONDS)
+            stop.wait(BATCH_WAIT_SECONDS)
         if not stop.is_set():
             workers.finish()
     if stop.is_set():

@@ -13,16 +13,16 @@ from worker.errors import MediaError
 from worker.ingest import IngestOptions
 from worker.ingest.survey import Survey, survey
 from worker.ledger.status.rates import Rates, read_rates
-from worker.ledger.status.work import VIDEO_FPS
 from worker.storage.database import open_database
 from worker.storage.home import make_home
+from worker.types import ASSUMED_FPS
 
 if TYPE_CHECKING:
     from worker.cli.output.rows import Rows
     from worker.config import Settings
-    from worker.ingest.selection import Selection
+    from worker.ingest.selection import FileSelection
 
-CROP_BYTES = 25_000  # of the aligned crop of a face in an image; in a video it takes 15 to 19 kB
+IMAGE_CROP_BYTES = 25_000  # of the aligned crop of a face in an image; in a video it takes 15 to 19 kB
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,7 @@ class Forecast:
 
 
 def print_forecast(
-    config: Settings, paths: list[str], selection: Selection, fps: float | None, *, as_json: bool
+    config: Settings, paths: list[str], selection: FileSelection, fps: float | None, *, as_json: bool
 ) -> None:
     """Count the files, estimate, and print both."""
     make_home(config.home)
@@ -55,11 +55,11 @@ def print_forecast(
         video_seconds = _seconds_of(found, config)
     with open_database(config) as database, database.sessions.begin() as session:
         rates = read_rates(session)
-    forecast = make_forecast(found, video_seconds, selection.left_out, fps or VIDEO_FPS, rates)
+    forecast = make_forecast(found, video_seconds, selection.left_out, fps or ASSUMED_FPS, rates)
     if as_json:
         print_json({name: getattr(forecast, name) for name in forecast.__slots__})
         return
-    console().print(draw(forecast))
+    console().print(draw_forecast(forecast))
     if forecast.seconds is None:
         echo("no time and room are estimated: nothing was analysed here yet to take a rate from")
     if forecast.archives:
@@ -93,11 +93,11 @@ def make_forecast(found: Survey, video_seconds: float, left_out: int, fps: float
         byte_size=found.byte_size,
         frames=frames,
         seconds=None if rates is None else frames / rates.frames_per_second,
-        room_bytes=None if rates is None or faces is None else faces * (rates.bytes_per_face + CROP_BYTES),
+        room_bytes=None if rates is None or faces is None else faces * (rates.bytes_per_face + IMAGE_CROP_BYTES),
     )
 
 
-def draw(forecast: Forecast) -> Rows:
+def draw_forecast(forecast: Forecast) -> Rows:
     """Lay out the forecast."""
     seconds, room = forecast.seconds, forecast.room_bytes
     rows = [

@@ -25,22 +25,22 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderableType
 
-Kind = Literal["number", "fixed", "text", "path", "prose"]
+ColumnKind = Literal["number", "fixed", "text", "path", "prose"]
 
 MARK = "..."  # stands for what is left out; every terminal has these characters
-MIN_WIDTHS: dict[Kind, int] = {"number": 1_000, "fixed": 1_000, "text": 12, "path": 20, "prose": 18}
+MIN_WIDTHS: dict[ColumnKind, int] = {"number": 1_000, "fixed": 1_000, "text": 12, "path": 20, "prose": 18}
 """Characters that a column keeps however narrow the terminal is; narrower content keeps all of its own."""
 BOXED, OPEN = 3, 2  # characters between two columns of a grid with lines around its cells, and of one without
 MAX_FOLDS = 3  # lines of a block over which a long text is folded before it is shortened
 GAP = "  "  # between name and value in a block
-NUMBER = re.compile(r"[-+]?[\d,]*\.?\d+(e[-+]?\d+)?( %)?|-?inf|nan", re.IGNORECASE)
+NUMERIC = re.compile(r"[-+]?[\d,]*\.?\d+(e[-+]?\d+)?( %)?|-?inf|nan", re.IGNORECASE)
 PATH = re.compile(r"/|[a-z0-9]+://")
 
 
 @dataclass(frozen=True, slots=True)
 class _Column:
     name: str
-    kind: Kind
+    kind: ColumnKind
     cells: tuple[str, ...]
 
     @property
@@ -132,12 +132,12 @@ def _outside(gap: int, columns: Sequence[_Column]) -> int:
     return gap * len(columns) + (1 if gap == BOXED else -gap)
 
 
-def _kind(values: Sequence[object]) -> Kind:
+def _kind(values: Sequence[object]) -> ColumnKind:
     """Return how a column may be narrowed, by its values."""
     if any(isinstance(value, bool | date) for value in values):
         return "fixed"
     texts = [str(value) for value in values if value not in {None, ""}] if _hashable(values) else []
-    if texts and all(NUMBER.fullmatch(one) for one in texts):
+    if texts and all(NUMERIC.fullmatch(one) for one in texts):
         return "number"
     return "path" if texts and all(PATH.match(one) for one in texts) else "text"
 
@@ -185,7 +185,7 @@ def _broken(name: str, width: int) -> list[str]:
     return lines
 
 
-def shorten(shown: str, width: int, kind: Kind = "text") -> str:
+def shorten(shown: str, width: int, kind: ColumnKind = "text") -> str:
     """Return a text of at most this width: of a path its end, of other text beginning and end."""
     if cell_len(shown) <= width:
         return shown
@@ -219,7 +219,7 @@ def _ending(shown: str, width: int) -> str:
     return shown
 
 
-def _folded(shown: str, width: int, kind: Kind) -> str:
+def _folded(shown: str, width: int, kind: ColumnKind) -> str:
     if kind == "prose":
         return shown
     return shorten(shown, width if kind == "path" or shown[:1] in {"{", "["} else width * MAX_FOLDS, kind)

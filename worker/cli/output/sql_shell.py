@@ -36,7 +36,7 @@ HELP = r"""A query ends with ; and may take several lines.
 \d VIEW    columns of a view
 \q         end, like Ctrl-D
 Tab completes names; Ctrl-R searches the history; Ctrl-C drops a line or cancels a query."""
-KEYWORDS = (
+SQL_KEYWORDS = (
     "SELECT", "FROM", "WHERE", "GROUP BY", "ORDER BY", "HAVING", "LIMIT", "JOIN", "LEFT JOIN", "USING", "DISTINCT",
     "COUNT", "AVG", "MIN", "MAX", "SUM", "BETWEEN", "LIKE", "ILIKE", "IS NULL", "IS NOT NULL", "DESC", "INTERVAL",
 )  # fmt: skip
@@ -116,7 +116,7 @@ def echo_lines(text: str, *, err: bool = False) -> None:
 
 def complete_names(names: Iterable[str]) -> WordCompleter:
     """Return the completion of names and of SQL's words, whatever their case."""
-    return WordCompleter(list(dict.fromkeys([*names, *KEYWORDS])), ignore_case=True)
+    return WordCompleter(list(dict.fromkeys([*names, *SQL_KEYWORDS])), ignore_case=True)
 
 
 def is_complete(text: str) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from worker.cli.output.images import IMAGE_SUFFIXES
 from worker.cli.output.terminal import console, echo
 from worker.config import Settings, settings
 from worker.errors import FacetError, MediaError, UsageError
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from worker.types import DecodedFrame, DecodeRequest, SoundBlock
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv")
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
 def add_commands(app: typer.Typer) -> None:

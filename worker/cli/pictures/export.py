@@ -56,12 +56,12 @@ def export(  # noqa: PLR0913, PLR0917 - the options of a command are its argumen
 ) -> None:
     """Write who appears when, and where in the frame, as subtitles, for ELAN, for IIIF viewers or as a table."""
     from worker.pictures.exports.registry import document_formats, write_documents, write_table
-    from worker.pictures.exports.segments import Selection, read_segments
+    from worker.pictures.exports.segments import SegmentSelection, read_segments
 
     config = settings()
     make_home(config.home)
-    selection = Selection(media_id=media, job_id=job, person_id=person, where=where)
-    if form is ExportFormat.DATA and selection != Selection():
+    selection = SegmentSelection(media_id=media, job_id=job, person_id=person, where=where)
+    if form is ExportFormat.DATA and selection != SegmentSelection():
         raise UsageError("data is all of the archive, expected no --media, --job, --person or --where; leave them out")
     with open_database(config) as database:
         url = config.reader_database_url or database.url

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session, sessionmaker
 
-    from worker.ledger.releases import NamedRelease as FoundRelease
+    from worker.ledger.releases import NamedRelease
     from worker.schedules.reprocessing import ReprocessOptions, ScheduledRelease
     from worker.storage.crops import CropStore
 
@@ -34,7 +34,7 @@ class ReleaseWork:
     crops: CropStore
     reports: Path
 
-    def find_release(self, session: Session, wanted: str) -> FoundRelease | None:
+    def find_release(self, session: Session, wanted: str) -> NamedRelease | None:
         """Return the release of a name, a number or an alias; None where no release has the alias.
 
         Raises:
@@ -64,11 +64,11 @@ class ReleaseWork:
         from worker.pictures.sheets import contact_sheet  # noqa: PLC0415
         from worker.releases.diff.crops import mover_tiles  # noqa: PLC0415
         from worker.releases.diff.page import page  # noqa: PLC0415
-        from worker.releases.diff.report import NamedRelease, read_diff  # noqa: PLC0415
+        from worker.releases.diff.report import ComparedRelease, read_diff  # noqa: PLC0415
 
         with self.sessions() as session:
             both = [find_release(session, wanted) for wanted in ("active", str(release_id))]
-            before, after = (NamedRelease(one.name, read_ids(session, one.release_id)) for one in both)
+            before, after = (ComparedRelease(one.name, read_ids(session, one.release_id)) for one in both)
         if before.ids.release_id == after.ids.release_id:
             return "it is the active release, so there is nothing to compare"
         found = read_diff(self.sessions, before, after)
@@ -87,10 +87,10 @@ class ReleaseWork:
 
     def switch(self, release_id: int, reason: str) -> str | None:
         """Activate a release if the gate lets it through; return its refusal, or None."""
-        from worker.releases.switching import activate  # noqa: PLC0415 - see compare
+        from worker.releases.switching import switch_release  # noqa: PLC0415 - see compare
 
         try:
-            activate(self.sessions, str(release_id), Switch(reason=reason))
+            switch_release(self.sessions, str(release_id), Switch(reason=reason))
         except GateClosed as err:
             return str(err)
         return None

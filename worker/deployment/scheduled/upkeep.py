@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from worker.ledger.releases import find_active
 from worker.ledger.upkeep.runs import note_upkeep
 from worker.schedules.reprocessing import Reprocessing
-from worker.schedules.rows import Outcome
+from worker.schedules.rows import RunOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ERASE_SECONDS = 15.0  # of one run of retention; a reconciliation, which begins it, is killed after 60
-ERASE_LOCK_WAIT_SECONDS = 5.0  # for locked rows: the next run tries again
+UPKEEP_LOCK_WAIT_SECONDS = 5.0  # for locked rows: the next run tries again
 FINISH_SECONDS = 8.0  # for files that earlier erasures left
-REST_SHARE = 20  # a look for due files that found none is repeated after this multiple of its own time
+ERASURE_REST_FACTOR = 20  # a look for due files that found none is repeated after this multiple of its own time
 MAX_REST_SECONDS = 3600.0  # of such a rest; a look is long where jobs without an end keep a million files of others
 
 
@@ -66,20 +66,20 @@ def make_eraser(config: Settings, database: Database) -> Eraser:
     """Return the eraser of upkeep."""
     # the parent and health checks need no numpy
     from worker.erasure.erase import Eraser  # noqa: PLC0415
-    from worker.erasure.files import Stores  # noqa: PLC0415
+    from worker.erasure.files import FileStores  # noqa: PLC0415
     from worker.storage.crops import CropStore  # noqa: PLC0415
 
-    stores = Stores(CropStore(config.crops), config.staging.absolute())
+    stores = FileStores(CropStore(config.crops), config.staging.absolute())
     return Eraser(
         database.sessions,
         stores,
-        lock_wait_seconds=ERASE_LOCK_WAIT_SECONDS,
+        lock_wait_seconds=UPKEEP_LOCK_WAIT_SECONDS,
         files_seconds=FINISH_SECONDS,
-        answer=answer_again,
+        answer=answer_if_cut,
     )
 
 
-def answer_again(session: Session, appearances: Sequence[int]) -> None:
+def answer_if_cut(session: Session, appearances: Sequence[int]) -> None:
     """Compute the answers of appearances again that lost some of their faces to an erasure."""
     # an erasure that leaves all appearances whole needs no torch
     from worker.reprocess.batches import appearances as batches  # noqa: PLC0415
@@ -87,7 +87,7 @@ def answer_again(session: Session, appearances: Sequence[int]) -> None:
     batches.answer_again(session, appearances)
 
 
-def _regroup(config: Settings, database: Database, _schedule: Schedule) -> Outcome:
+def _regroup(config: Settings, database: Database, _schedule: Schedule) -> RunOutcome:
     """Regroup all people of the active release; a result that changes much is stored as a proposal."""
     # the parent and health checks need no faiss
     from worker.identity.proposals import regroup_people  # noqa: PLC0415
@@ -105,10 +105,10 @@ def _regroup(config: Settings, database: Database, _schedule: Schedule) -> Outco
             logger.warning("regrouping waits as proposal %s: %s", done.proposal_id, done.reason, extra=facts)
             result = f"waits as proposal {done.proposal_id}: {done.reason}"
     note_upkeep(database.sessions, "regroup")
-    return Outcome(result=result)
+    return RunOutcome(result=result)
 
 
-def _erase(config: Settings, database: Database, _schedule: Schedule) -> Outcome:
+def _erase(config: Settings, database: Database, _schedule: Schedule) -> RunOutcome:
     """Erase due files for a while; more may be due as long as some were found."""
     began, erased = time.monotonic(), 0
     for receipt in make_eraser(config, database).erase_due(ERASE_SECONDS, again=False):
@@ -118,6 +118,6 @@ def _erase(config: Settings, database: Database, _schedule: Schedule) -> Outcome
         erased += len(receipt.media)
     note_upkeep(database.sessions, "retention")
     if erased:
-        return Outcome(result=f"files erased: {erased}", again_seconds=0)
-    rest = min(MAX_REST_SECONDS, REST_SHARE * (time.monotonic() - began))
-    return Outcome(result="no file is due", rest_seconds=rest)
+        return RunOutcome(result=f"files erased: {erased}", again_seconds=0)
+    rest = min(MAX_REST_SECONDS, ERASURE_REST_FACTOR * (time.monotonic() - began))
+    return RunOutcome(result="no file is due", rest_seconds=rest)

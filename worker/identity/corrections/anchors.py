@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 # Intersection over union of the boxes of one face at nearly the same time. Two faces of one frame overlap less: the
 # detector suppresses boxes from 0.4, and the larger overlap wins.
-MIN_OVERLAP = 0.3
+MIN_ANCHOR_OVERLAP = 0.3
 # Largest difference in time where the new sampling is not coarser than that: one step of the default sampling.
 MAX_SECONDS_OFF = 0.5
 ERASED = 0  # stands in a correction for a person who was erased; no person has this number
@@ -83,7 +83,7 @@ _RESOLVE = f"""
           AND s.media_id = k.media_id AND s.trunk_id = %(trunk_id)s AND s.embedding IS NOT NULL AND a.is_current
           AND s.start_seconds <= k.at_seconds + w.seconds AND s.end_seconds >= k.at_seconds - w.seconds
           AND f.at_seconds BETWEEN k.at_seconds - w.seconds AND k.at_seconds + w.seconds
-          AND b.overlap >= {MIN_OVERLAP}
+          AND b.overlap >= {MIN_ANCHOR_OVERLAP}
         ORDER BY abs(f.at_seconds - k.at_seconds), b.overlap DESC, f.face_id
         LIMIT 1
     ) found ON true

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from worker.identity.corrections.replay import Kind
+    from worker.identity.corrections.replay import CorrectionKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +23,7 @@ class PastCorrection:
     """A correction in the history."""
 
     correction_id: int
-    kind: Kind
+    kind: CorrectionKind
     people: tuple[int, ...]
     """All people that it changed; first the one that it was made about."""
     name: str | None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Ids = NDArray[np.int64]
 
-Kind = Literal["name", "merge", "split", "not"]
+CorrectionKind = Literal["name", "merge", "split", "not"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class ResolvedCorrection:
     """One correction, its anchors resolved to appearances."""
 
     correction_id: int
-    kind: Kind
+    kind: CorrectionKind
     subject: Ids
     """Appearances that it is about: those named, joined, split off or sent away."""
     rest: Ids

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MIN_SHARE = 0.5  # the second largest face must be smaller than this share of the largest, or the photo shows several
 JUNK = re.compile(r"\.|Thumbs\.db$|desktop\.ini$", re.IGNORECASE)
-NUMBER = re.compile(r"[\s_.-]*\(?\d+\)?$")  # behind a name: 'Ada Lovelace 2', 'Ada_Lovelace_0001', 'Ada (3)'
+TRAILING_NUMBER = re.compile(r"[\s_.-]*\(?\d+\)?$")  # behind a name: 'Ada Lovelace 2', 'Ada_Lovelace_0001', 'Ada (3)'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,7 @@ def _name(parts: Sequence[str]) -> str:
     name = path_text(parts[0])
     if len(parts) == 1:
         stem = Path(name).stem
-        name = NUMBER.sub("", stem) or stem
+        name = TRAILING_NUMBER.sub("", stem) or stem
     name = name.replace("_", " ") if " " not in name else name
     return unicodedata.normalize("NFC", " ".join(name.split()))
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from db.status.health import read_away, read_health, read_unidentified, read_waiting_releases
 from db.status.schedules import read_schedule_health
-from worker.ledger.identify_attempts import MAX_ATTEMPTS
+from worker.ledger.identify_attempts import MAX_IDENTIFY_ATTEMPTS
 from worker.ledger.releases import code_version
 from worker.ledger.upkeep.runs import REMEDY, read_late, read_runs
 
@@ -30,9 +30,9 @@ def run_health_checks(session: Session) -> list[str]:
     """Return a message for each condition that keeps jobs from progressing; none where all is well."""
     health = read_health(session)
     findings = check_units(health) + [
-        f"{one.files:,} files have appearances without people, because identification failed {MAX_ATTEMPTS} times "
-        f"(the first is {one.uri}: {one.error}); `facet people regroup` tries them again"
-        for one in read_unidentified(session, MAX_ATTEMPTS)
+        f"{one.files:,} files have appearances without people, because identification failed {MAX_IDENTIFY_ATTEMPTS} "
+        f"times (the first is {one.uri}: {one.error}); `facet people regroup` tries them again"
+        for one in read_unidentified(session, MAX_IDENTIFY_ATTEMPTS)
     ]
     if health.waiting:
         findings += [

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from db.status.health import read_reasons
 from db.status.jobs import count_units, read_failures, read_gaps, read_jobs, read_pace, read_troubled_units
-from worker.ledger.status.summary import NOT_MEDIA, SIDECAR, count_refused
+from worker.ledger.status.summary import NOT_MEDIA_PREFIX, SIDECAR_PREFIX, count_refused
 
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
@@ -120,8 +120,8 @@ def read_status(session: Session, job_id: int | None = None) -> list[JobStatus]:
             failures=_failures(session, counts, shown),
             troubled=read_troubled_units(session, job_id=counts.job_id, limit=SHOWN_FAILURES),
             reasons=_reasons(session, counts),
-            sidecars=count_refused(session, counts.job_id, SIDECAR) if counts.rejected else 0,
-            not_media=count_refused(session, counts.job_id, NOT_MEDIA) if counts.rejected else 0,
+            sidecars=count_refused(session, counts.job_id, SIDECAR_PREFIX) if counts.rejected else 0,
+            not_media=count_refused(session, counts.job_id, NOT_MEDIA_PREFIX) if counts.rejected else 0,
             gaps=read_gaps(session, job_id=counts.job_id) if counts.kind == "reprocess" else [],
         )
         for counts in read_jobs(session, job_id=job_id, limit=LATEST_JOBS)

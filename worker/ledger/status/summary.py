@@ -15,8 +15,8 @@ FIRST_QUESTION = "SELECT * FROM people"
 ALL_FAILURES = "SELECT uri, status, reason FROM media WHERE status <> 'done'"
 ALL_NOTES = "SELECT uri, notes FROM media WHERE notes IS NOT NULL"
 
-SIDECAR = "sidecar:"  # begins the reason of a file that only accompanies another
-NOT_MEDIA = "not_media:"  # and that of any other file that is no media
+SIDECAR_PREFIX = "sidecar:"  # begins the reason of a file that only accompanies another
+NOT_MEDIA_PREFIX = "not_media:"  # and that of any other file that is no media
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,7 @@ def summarise_job(session: Session, job_id: int) -> Summary:
         people=int(counts.people),
         failures=[FileFailure(row.uri, row.state, row.reason) for row in failures if not _is_sidecar(row.reason)],
         sidecars=sum(_is_sidecar(row.reason) for row in failures),
-        not_media=sum((row.reason or "").startswith(NOT_MEDIA) for row in failures),
+        not_media=sum((row.reason or "").startswith(NOT_MEDIA_PREFIX) for row in failures),
         notes=[FileNote(row.uri, row.note) for row in notes],
     )
 
@@ -140,4 +140,4 @@ def count_refused(session: Session, job_id: int, begins: str) -> int:
 
 
 def _is_sidecar(reason: str | None) -> bool:
-    return (reason or "").startswith(SIDECAR)
+    return (reason or "").startswith(SIDECAR_PREFIX)

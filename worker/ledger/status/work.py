@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from worker.types import ASSUMED_FPS
+
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
-VIDEO_FPS = 25.0  # taken for a video of which every frame is analysed
 
 # A range without an end is the last one of its video; without a known duration it counts as a full one. Joining the
 # faces of a file takes hardly any time.
@@ -56,7 +57,7 @@ class OpenJob:
 
 def read_work(session: Session, job_id: int, unit_seconds: float) -> Work:
     """Read how much work a job is, and how much of it has ended."""
-    parameters = {"job_id": job_id, "unit_seconds": unit_seconds, "fps": VIDEO_FPS}
+    parameters = {"job_id": job_id, "unit_seconds": unit_seconds, "fps": ASSUMED_FPS}
     return Work(**session.execute(_WORK, parameters).mappings().one())
 
 

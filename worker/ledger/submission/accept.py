@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from worker.ledger.submission.job import Writing
 
-SEALED = "erased: a person in this file was erased from the results, so it is not analysed again"
+SEALED_REASON = "erased: a person in this file was erased from the results, so it is not analysed again"
 """Reason of an analysis of a sealed file."""
 OF_IMAGES = "every"
 """Sampling of an image: all of its pages are analysed, whatever the job's sampling of videos."""
@@ -274,7 +274,7 @@ def _insert_analysis(session: Session, file: _File, writing: Writing) -> int:
         "sampling": OF_IMAGES if is_image else writing.submission.sampling,
         "interval": None if fps is None or is_image else 1 / fps,
         "state": "rejected" if file.is_sealed else "pending",
-        "reason": SEALED if file.is_sealed else None,
+        "reason": SEALED_REASON if file.is_sealed else None,
     }
     return int(session.execute(_INSERT_ANALYSIS, values).scalar_one())
 

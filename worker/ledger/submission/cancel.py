@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
     from worker.storage.crops import CropStore
 
-ITEMS_PER_TRANSACTION = 2000  # about a fifth of a second, in which no other submission is written
-PAUSE_SECONDS = 0.05  # before rows that a worker is storing are tried again
-LOCK_WAIT_SECONDS = 60.0  # for such rows: storing a batch takes less than a second
+ITEMS_PER_CANCEL = 2000  # about a fifth of a second, in which no other submission is written
+CANCEL_RETRY_SECONDS = 0.05  # before rows that a worker is storing are tried again
+CANCEL_LOCK_WAIT_SECONDS = 60.0  # for such rows: storing a batch takes less than a second
 
 # Analyses of a window that no other job waits for. A subquery that is counted is looked up item by item; for a join,
 # PostgreSQL would read the items of all jobs.
@@ -129,7 +129,7 @@ def cancel_job(
     """
     result = Cancelled(job_id=job_id)
     items = run_transaction(sessions, "cancel", partial(_mark, job_id=job_id))
-    for first in range(1, items + 1, ITEMS_PER_TRANSACTION):
+    for first in range(1, items + 1, ITEMS_PER_CANCEL):
         begun = _cancel_items(sessions, result, first)
         if store is not None:
             remove_orphans(sessions, store, begun)
@@ -161,7 +161,7 @@ def _mark(session: Session, job_id: int) -> int:
 
 def _cancel_batches(sessions: sessionmaker[Session], result: Cancelled) -> None:
     """Cancel the open batches of a reprocess job, and end it."""
-    until = time.monotonic() + LOCK_WAIT_SECONDS
+    until = time.monotonic() + CANCEL_LOCK_WAIT_SECONDS
     reason = _reason(result.job_id)
     while True:
         done = run_transaction(sessions, "cancel", lambda session: cancel_batches(session, result.job_id, reason))
@@ -172,7 +172,7 @@ def _cancel_batches(sessions: sessionmaker[Session], result: Cancelled) -> None:
             break
         if time.monotonic() > until:
             raise _locked(done.left, "batches", result.job_id)
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(CANCEL_RETRY_SECONDS)
     run_transaction(sessions, "cancel", lambda session: session.execute(_END_REPROCESS, {"id": result.job_id}))
 
 
@@ -182,8 +182,8 @@ def _reason(job_id: int) -> str:
 
 def _locked(left: int, what: str, job_id: int) -> RetryableError:
     return RetryableError(
-        f"{left} {what} of job {job_id} are locked for {LOCK_WAIT_SECONDS:.0f} s, expected less than one; end long "
-        f"transactions (pg_stat_activity), then run `facet cancel {job_id}` again"
+        f"{left} {what} of job {job_id} are locked for {CANCEL_LOCK_WAIT_SECONDS:.0f} s, expected less than one; end "
+        f"long transactions (pg_stat_activity), then run `facet cancel {job_id}` again"
     )
 
 
@@ -193,18 +193,18 @@ def _cancel_items(sessions: sessionmaker[Session], result: Cancelled, first: int
     Returns:
         Analyses of which units had been leased.
     """
-    until = time.monotonic() + LOCK_WAIT_SECONDS
+    until = time.monotonic() + CANCEL_LOCK_WAIT_SECONDS
     begun: set[int] = set()
     while left := _try_items(sessions, result, first, begun):
         if time.monotonic() > until:
             raise _locked(left, "files", result.job_id)
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(CANCEL_RETRY_SECONDS)
     return begun
 
 
 def _try_items(sessions: sessionmaker[Session], result: Cancelled, first: int, begun: set[int]) -> int:
     """Cancel the unlocked items of a window; add analyses that had been leased; return how many files are left."""
-    window = {"job_id": result.job_id, "first": first, "last": first + ITEMS_PER_TRANSACTION - 1}
+    window = {"job_id": result.job_id, "first": first, "last": first + ITEMS_PER_CANCEL - 1}
     reason = _reason(result.job_id)
 
     def end(session: Session) -> tuple[Sequence[Row[tuple[object, ...]]], int, int]:
@@ -235,7 +235,7 @@ def cancel_release(sessions: sessionmaker[Session], release_id: int, reason: str
     Raises:
         RetryableError: rows stay locked; the same call can be repeated.
     """
-    until = time.monotonic() + LOCK_WAIT_SECONDS
+    until = time.monotonic() + CANCEL_LOCK_WAIT_SECONDS
     total = 0
     while True:
         done = run_transaction(sessions, "cancel", partial(_cancel_some, release_id=release_id, reason=reason))
@@ -245,15 +245,15 @@ def cancel_release(sessions: sessionmaker[Session], release_id: int, reason: str
                 return total
         if time.monotonic() > until and not done:
             raise RetryableError(
-                f"units of release {release_id} are locked for {LOCK_WAIT_SECONDS:.0f} s, expected less than one; end "
-                "long transactions (pg_stat_activity), then run the same command again"
+                f"units of release {release_id} are locked for {CANCEL_LOCK_WAIT_SECONDS:.0f} s, expected less than "
+                "one; end long transactions (pg_stat_activity), then run the same command again"
             )
-        time.sleep(0 if done else PAUSE_SECONDS)
+        time.sleep(0 if done else CANCEL_RETRY_SECONDS)
 
 
 def _cancel_some(session: Session, release_id: int, reason: str) -> int:
     lock_submissions(session)
-    units = session.execute(_LOCK_OF_RELEASE, {"id": release_id, "limit": ITEMS_PER_TRANSACTION}).all()
+    units = session.execute(_LOCK_OF_RELEASE, {"id": release_id, "limit": ITEMS_PER_CANCEL}).all()
     session.execute(_END_UNITS, {"ids": [unit.unit_id for unit in units], "reason": reason})
     analyses = sorted({unit.analysis_id for unit in units if unit.analysis_id is not None})
     ended = session.scalars(_ENDED_ANALYSES, {"ids": analyses}).all()

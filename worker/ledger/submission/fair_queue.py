@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
+from worker.types import ASSUMED_FPS
+
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
     from worker.types import MediaKind
 
-VIDEO_FPS = 25.0  # assumed where every frame is wanted: the rate of a video is known only when it is read
 
 # The virtual time. Suspects do not count: one that waits for a long time would hold it back. Nor do finish units: they
 # have the turn of a range that was leased already. Units of paused jobs count: resumed, they go on at their place.
@@ -103,4 +104,4 @@ class FairQueue:
 
     def _frames(self, kind: MediaKind) -> int:
         """Return the number of frames of a unit; the last range of a video counts as a full one."""
-        return 1 if kind == "image" else max(1, round(self.unit_seconds * (self.frames_per_second or VIDEO_FPS)))
+        return 1 if kind == "image" else max(1, round(self.unit_seconds * (self.frames_per_second or ASSUMED_FPS)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING
 
-from worker.ingest.selection import Selection
+from worker.ingest.selection import FileSelection
 from worker.ledger.submission.fair_queue import FairQueue
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Submission:
     keep_days: int | None = None
     """Days after which the job's files are erased, unless another job keeps them longer; None for never."""
 
-    selection: Selection = field(default_factory=Selection)
+    selection: FileSelection = field(default_factory=FileSelection)
     """Which of the named files are read."""
 
     @property

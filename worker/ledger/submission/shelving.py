@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.orm import Session, sessionmaker
 
-ITEMS_PER_TRANSACTION = 2000  # some 50 ms, in which no other submission is written
+ITEMS_PER_SHELVING = 2000  # some 50 ms, in which no other submission is written
 
 _JOBS = text("""
     SELECT job_id FROM job
@@ -86,7 +86,7 @@ def _step(session: Session, job_id: int) -> bool:
     job = session.execute(_JOB, {"job_id": job_id}).first()
     if job is None:
         return False
-    last = job.first + ITEMS_PER_TRANSACTION - 1
+    last = job.first + ITEMS_PER_SHELVING - 1
     batches = _batches(session, job)
     units = session.scalars(
         _TO_SHELVE if job.paused else _TO_UNSHELVE, {"job_id": job_id, "first": job.first, "last": last}
@@ -94,7 +94,7 @@ def _step(session: Session, job_id: int) -> bool:
     session.execute(_SET, {"ids": [*batches, *units], "shelved": job.paused})
     is_over = last >= job.last
     following: int | None = last + 1
-    if len(batches) == ITEMS_PER_TRANSACTION:
+    if len(batches) == ITEMS_PER_SHELVING:
         is_over, following = False, job.first
     elif is_over:
         # more of a paused job may be submitted; it is looked at again later
@@ -108,4 +108,4 @@ def _step(session: Session, job_id: int) -> bool:
 def _batches(session: Session, job: Row[tuple[object, ...]]) -> Sequence[int]:
     """Lock batches of a reprocess job that have to change."""
     statement = _BATCHES_TO_SHELVE if job.paused else _BATCHES_TO_UNSHELVE
-    return session.scalars(statement, {"job_id": job.job_id, "limit": ITEMS_PER_TRANSACTION}).all()
+    return session.scalars(statement, {"job_id": job.job_id, "limit": ITEMS_PER_SHELVING}).all()

@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from worker.ledger.unreachable.waiting import SKIP_SECONDS, WindowSearch
+from worker.ledger.unreachable.waiting import PLACE_SKIP_SECONDS, WindowSearch
 
 if TYPE_CHECKING:
     from worker.errors import MediaUnreachable
@@ -31,9 +31,9 @@ class UnreachablePlaces:
         self._lock = threading.Lock()
 
     def note(self, unit_id: int, error: MediaUnreachable) -> None:
-        """Avoid a place for SKIP_SECONDS; log it the first time."""
+        """Avoid a place for PLACE_SKIP_SECONDS; log it the first time."""
         with self._lock:
-            self._until[error.place] = time.monotonic() + SKIP_SECONDS
+            self._until[error.place] = time.monotonic() + PLACE_SKIP_SECONDS
             first = error.place not in self._logged
             self._logged.add(error.place)
         if first:

@@ -22,14 +22,16 @@ if TYPE_CHECKING:
     from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
-SKIP_SECONDS = 60.0  # for which a process takes no unit from a place that it could not read
-REST_SHARE = 20.0  # a round in vain is repeated after this multiple of its time: it costs a twentieth of it at most
+PLACE_SKIP_SECONDS = 60.0  # for which a process takes no unit from a place that it could not read
+ROUND_REST_FACTOR = (
+    20.0  # a round in vain is repeated after this multiple of its time: it costs a twentieth of it at most
+)
 WINDOW = 300  # units that one statement examines: some milliseconds
 
-Place = tuple[int, int, int]
+QueuePosition = tuple[int, int, int]
 """A position in the order of waiting units: minus the priority, turn, number."""
-START: Place = (-(1 << 15), 0, 0)
-END: Place = (1 << 15, 0, 0)
+START: QueuePosition = (-(1 << 15), 0, 0)
+END: QueuePosition = (1 << 15, 0, 0)
 
 _NEWEST = text("SELECT coalesce(max(unit_id), 0) FROM unit")
 
@@ -82,8 +84,8 @@ class WindowSearch:
 
     has_ended: bool = False
     """The last call left no unit to examine for now."""
-    _after: Place = START
-    _before: Place = START
+    _after: QueuePosition = START
+    _before: QueuePosition = START
     _newest: int | None = None
     """Number of the newest unit that was examined."""
     _found: bool = False
@@ -172,10 +174,10 @@ class WindowSearch:
         self.has_ended = True
         self._after, self._found = START if found else END, False
         now = time.monotonic()
-        self._again_at = now + max(SKIP_SECONDS, REST_SHARE * (now - self._began_at))
+        self._again_at = now + max(PLACE_SKIP_SECONDS, ROUND_REST_FACTOR * (now - self._began_at))
 
 
-def _place(row: Row[tuple[int, int, int, bool]]) -> Place:
+def _place(row: Row[tuple[int, int, int, bool]]) -> QueuePosition:
     return -row.priority, row.turn, row.unit_id
 
 

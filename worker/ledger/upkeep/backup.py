@@ -61,14 +61,16 @@ class Backup:
 
 
 @dataclass(frozen=True, slots=True)
-class Stores:
+class BackupStores:
     """The crops and releases that belong to the rows."""
 
     crops: CropStore
     releases: ReleaseStore
 
 
-def create_backup(engine: Engine, url: str, stores: Stores, folder: Path, progress: Callable[[int], None]) -> Backup:
+def create_backup(
+    engine: Engine, url: str, stores: BackupStores, folder: Path, progress: Callable[[int], None]
+) -> Backup:
     """Write a backup while workers go on.
 
     Args:
@@ -130,7 +132,7 @@ def read_backup(folder: Path) -> Backup:
     return backup
 
 
-def restore_backup(url: str, stores: Stores, folder: Path, progress: Callable[[int], None]) -> Backup:
+def restore_backup(url: str, stores: BackupStores, folder: Path, progress: Callable[[int], None]) -> Backup:
     """Restore a backup into an empty database, with tables as this program expects them.
 
     Crops and releases come first, and the rows in one transaction, so that broken off it can be repeated.

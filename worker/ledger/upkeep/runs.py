@@ -10,7 +10,7 @@ from sqlalchemy import text
 if TYPE_CHECKING:
     from sqlalchemy.orm import Session, sessionmaker
 
-Upkeep = Literal["reconcile", "retention", "regroup"]
+UpkeepTask = Literal["reconcile", "retention", "regroup"]
 
 LATE_SECONDS = 3600.0  # a due file should be erased within seconds; an hour is left for a long queue
 SILENT_SECONDS = 600.0  # upkeep runs every half minute
@@ -47,7 +47,7 @@ MAX_COUNTED = 1000
 REMEDY = "start `facet beat` and a `facet worker` that does upkeep"
 
 
-def note_upkeep(sessions: sessionmaker[Session], name: Upkeep) -> None:
+def note_upkeep(sessions: sessionmaker[Session], name: UpkeepTask) -> None:
     """Record the end of a run of upkeep, by the database's clock."""
     with sessions.begin() as session:
         session.execute(_NOTE, {"name": name})

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from db.reader.describe import describe_columns, describe_views
-from db.reader.run_query import run_query
+from db.reader.run_query import DOCUMENT_TYPES, run_query
 from worker.errors import FacetError, UsageError
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 PACKAGE, DICTIONARY, DUCKDB = "datapackage.json", "dictionary.md", "duckdb.sql"
 TIMEOUT_SECONDS = 6 * 3600.0  # of one query: the predictions of a large archive
 DROPPED = frozenset({"half_embedding"})  # the values of `embedding`, once more
-DOCUMENTS = frozenset({"json", "jsonb"})  # written as text: their keys differ from row to row
 
 _JOBS = """
 SELECT DISTINCT o.job_id FROM media AS m
@@ -60,7 +59,7 @@ class Column:
     @property
     def selected(self) -> str:
         """The column in a query; documents as text."""
-        return f'"{self.name}"::text AS "{self.name}"' if self.type in DOCUMENTS else f'"{self.name}"'
+        return f'"{self.name}"::text AS "{self.name}"' if self.type in DOCUMENT_TYPES else f'"{self.name}"'
 
     @property
     def field(self) -> dict[str, str]:

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from worker.pictures.exports.segments import Box, MediaSegments, Segment
+    from worker.pictures.exports.segments import MediaSegments, Segment, ShareBox
 
 CONTEXT = "http://iiif.io/api/presentation/3/context.json"
 
@@ -38,7 +38,7 @@ def _annotation(file: MediaSegments, segment: Segment, media: str) -> dict[str, 
     }
 
 
-def _xywh(box: Box, file: MediaSegments) -> str:
+def _xywh(box: ShareBox, file: MediaSegments) -> str:
     """Return the best face in pixels of the canvas, which has the size of the file's first frame."""
     left, top = round(box.left * file.width), round(box.top * file.height)
     width = max(1, round(box.width * file.width))

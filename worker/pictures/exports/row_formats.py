@@ -11,6 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 import pyarrow as pa
 from pyarrow import parquet
 
+from db.reader.run_query import DOCUMENT_TYPES
 from worker.errors import FacetError
 from worker.pictures.exports.json_text import json_value, number, to_json
 from worker.visible import visible
@@ -52,7 +53,6 @@ ARROW_TYPES = {
     "halfvec": pa.list_(pa.float32()),
 }
 """By PostgreSQL type name; documents get the type of their content, and every other type becomes text."""
-DOCUMENTS = ("json", "jsonb")
 
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
@@ -148,7 +148,7 @@ def _schema(result: QueryResult, first: Sequence[Sequence[object]]) -> pa.Schema
 
 def _arrow_type(name: str, values: Sequence[object]) -> pa.DataType:
     """Return the type of a column; that of documents is read from their content, text where they agree in none."""
-    if name not in DOCUMENTS:
+    if name not in DOCUMENT_TYPES:
         return ARROW_TYPES.get(name, pa.string())
     try:
         found = pa.infer_type([_plain(value) for value in values])

@@ -42,7 +42,7 @@ _WHERE = "AND a.appearance_id IN (SELECT appearance_id FROM appearances JOIN med
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Selection:
+class SegmentSelection:
     """Which appearances are exported; without a condition all are."""
 
     media_id: int | None = None
@@ -53,7 +53,7 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
+class ShareBox:
     """The best face of an appearance, in shares of its upright frame."""
 
     left: float
@@ -79,7 +79,7 @@ class Segment:
     emotion: str | None
     face_count: int
     quality: float | None
-    box: Box | None
+    box: ShareBox | None
 
     @property
     def label(self) -> str:
@@ -114,7 +114,9 @@ class MediaSegments:
 
 
 @contextmanager
-def read_segments(url: str, selection: Selection, timeout_seconds: float = 300.0) -> Iterator[Iterator[MediaSegments]]:
+def read_segments(
+    url: str, selection: SegmentSelection, timeout_seconds: float = 300.0
+) -> Iterator[Iterator[MediaSegments]]:
     """Read the selected appearances as the reader, with one file in memory at a time.
 
     Args:
@@ -174,7 +176,7 @@ def _segment(row: Mapping[str, object], *, is_image: bool) -> Segment:
     return Segment(**facts, end_seconds=end, box=_box(row))  # type: ignore[arg-type]
 
 
-def _box(row: Mapping[str, object]) -> Box | None:
+def _box(row: Mapping[str, object]) -> ShareBox | None:
     """Return the part of the face that lies in its frame."""
     if row["x1"] is None or not row["frame_width"] or not row["frame_height"]:
         return None
@@ -182,4 +184,4 @@ def _box(row: Mapping[str, object]) -> Box | None:
     width, height = float(str(row["frame_width"])), float(str(row["frame_height"]))
     left, right = (min(max(x / width, 0), 1) for x in (x1, x2))
     top, bottom = (min(max(y / height, 0), 1) for y in (y1, y2))
-    return Box(left, top, right - left, bottom - top, float(str(row["at_seconds"])))
+    return ShareBox(left, top, right - left, bottom - top, float(str(row["at_seconds"])))

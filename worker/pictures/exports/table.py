@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from worker.pictures.exports.segments import MediaSegments, Segment
 
-COLUMNS = (
+SEGMENT_COLUMNS = (
     "media_id", "uri", "kind", "appearance_id", "person_id", "name", "start_seconds", "end_seconds", "age", "gender",
     "emotion", "face_count", "quality", "best_at_seconds", "left", "top", "width", "height",
 )  # fmt: skip
@@ -20,7 +20,7 @@ COLUMNS = (
 
 def csv_lines(files: Iterable[MediaSegments]) -> Iterator[str]:
     """Yield the header and a line for each appearance, of any number of files."""
-    yield _line(COLUMNS)
+    yield _line(SEGMENT_COLUMNS)
     for file in files:
         for segment in file.segments:
             yield _line((file.media_id, file.uri, file.kind, *_cells(segment)))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from db.reader.run_query import QueryResult
 
-MAX_ROWS = (1 << 20) - 1  # of a sheet, below its header
+MAX_SHEET_ROWS = (1 << 20) - 1  # of a sheet, below its header
 MAX_COLUMNS = 1 << 14
 MAX_TEXT = (1 << 15) - 1  # characters of a cell
 MAX_EXACT = 1 << 53  # spreadsheets hold numbers as doubles
@@ -59,9 +59,9 @@ def _write_rows(workbook: xlsxwriter.Workbook, result: QueryResult) -> None:
     sheet.freeze_panes(1, 0)
     sheet.write_row(0, 0, result.columns, workbook.add_format({"bold": True}))
     for count, row in enumerate(result, 1):
-        if count > MAX_ROWS:
+        if count > MAX_SHEET_ROWS:
             raise FacetError(
-                f"the query has more than {MAX_ROWS:,} rows, which a sheet holds; use -o FILE.csv or .parquet"
+                f"the query has more than {MAX_SHEET_ROWS:,} rows, which a sheet holds; use -o FILE.csv or .parquet"
             )
         for place, value in enumerate(row):
             if value is not None:

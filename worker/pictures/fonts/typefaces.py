@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Coverage = NDArray[np.uint8]
 
-SHIPPED = Path(__file__).with_name("DejaVuSans-subset.ttf")
+SHIPPED_FONT = Path(__file__).with_name("DejaVuSans-subset.ttf")
 SYSTEM_FOLDERS = (
     Path("/usr/share/fonts"), Path("/usr/local/share/fonts"), Path("~/.local/share/fonts"), Path("~/.fonts"),
     Path("/System/Library/Fonts"), Path("/Library/Fonts"), Path("~/Library/Fonts"), Path("C:/Windows/Fonts"),
@@ -123,7 +123,7 @@ class Typefaces:
 
     def __init__(self, folders: Sequence[Path] = SYSTEM_FOLDERS) -> None:
         self._folders = folders
-        self.first = FontFile(SHIPPED)
+        self.first = FontFile(SHIPPED_FONT)
         self._own: tuple[Typeface, ...] = (self.first, OpenCvFont())
         self._used: list[Typeface] = []
         self.of = lru_cache(maxsize=4096)(self._find)

@@ -41,7 +41,7 @@ _TABLE = text(f"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Shift:
+class ValueShift:
     """Shift of a numeric answer, new minus old, over N faces."""
 
     faces: int
@@ -76,7 +76,7 @@ class HeadChanges:
     """The face is not found any more."""
     missing: int
     """The new release has the face and not the answer, though the old one has it or does not know the head."""
-    shift: Shift | None
+    shift: ValueShift | None
     """Of a numeric head."""
     table: tuple[LabelPair, ...]
     """Old label by new label; empty for a numeric head, and for attributes."""
@@ -97,7 +97,7 @@ def head_changes(session: Session, head: str, before: ReleaseIds, after: Release
         missing=counts.missing,
         shift=None
         if not counts.values
-        else Shift(
+        else ValueShift(
             faces=counts.values,
             mean=float(counts.mean),
             deviation=float(counts.deviation or 0),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from worker.errors import FacetError
 from worker.pictures.sheets import Tile
+from worker.pictures.tiles import CROP_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,8 +17,6 @@ if TYPE_CHECKING:
 
     from worker.releases.diff.movers import Mover
     from worker.storage.crops import CropStore
-
-CROP_SIZE = 112  # pixels; aligned crops are squares of this side
 
 
 def mover_tiles(store: CropStore, movers: Sequence[Mover]) -> list[Tile]:

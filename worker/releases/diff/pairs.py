@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from worker.ledger.releases import ReleaseIds
 
-MIN_OVERLAP = 0.5  # of the boxes of one face under two finders, as intersection over union
+MIN_PAIR_OVERLAP = 0.5  # of the boxes of one face under two finders, as intersection over union
 AGE_BANDS = (0, 3, 10, 20, 30, 40, 50, 60, 70)  # first years
 QUALITY_BANDS = (0.0, 0.25, 0.5, 0.75)
 
@@ -107,7 +107,7 @@ def make_pairs(session: Session, before: ReleaseIds, after: ReleaseIds) -> FaceC
     }
     parameters |= {task: before.readings.get(task) for task in ("gender", "ethnicity", "age")}
     if not same:
-        parameters |= {"after": after.finder_id, "overlap": MIN_OVERLAP}
+        parameters |= {"after": after.finder_id, "overlap": MIN_PAIR_OVERLAP}
     session.execute(text("DROP TABLE IF EXISTS pg_temp.face_pair"))
     session.execute(text(_BANDED.format(pairs=_SAME if same else _MATCHED)), parameters)
     session.execute(text("ANALYZE face_pair"))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     Key = tuple[object, ...]
     Numbers = tuple[float, ...]
 
-MAX_ROWS = 10_000  # of one answer
+MAX_ANSWER_ROWS = 10_000  # of one answer
 SAME = 0.01  # numbers that differ by a smaller part of the larger one count as the same
 
 _KEYS = frozenset({"minute"})  # numeric columns that identify rows, beside those that end with _id
@@ -73,7 +73,7 @@ def _answer(session: Session, query: str) -> dict[Key, Numbers]:
     rows = session.connection().exec_driver_sql(query.replace("%", "%%"))
     keys = [name.endswith("_id") or name in _KEYS for name in tuple(rows.keys())]
     found: dict[Key, Numbers] = {}
-    for row in rows.fetchmany(MAX_ROWS):
+    for row in rows.fetchmany(MAX_ANSWER_ROWS):
         numbers, rest = _split(row, keys)
         place = 0
         while (*rest, place) in found:

@@ -58,14 +58,14 @@ class ReleaseDiff:
 
 
 @dataclass(frozen=True, slots=True)
-class NamedRelease:
+class ComparedRelease:
     """A release to compare."""
 
     name: str
     ids: ReleaseIds
 
 
-def read_diff(sessions: sessionmaker[Session], before: NamedRelease, after: NamedRelease) -> ReleaseDiff:
+def read_diff(sessions: sessionmaker[Session], before: ComparedRelease, after: ComparedRelease) -> ReleaseDiff:
     """Compare the rows of two releases over the archive.
 
     Args:

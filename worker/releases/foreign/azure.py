@@ -63,7 +63,7 @@ class Insights(CamelModel):
     faces: tuple[Face, ...] = ()
 
 
-class Video(CamelModel):
+class IndexedVideo(CamelModel):
     """A video of the index."""
 
     state: str | None = None
@@ -73,10 +73,10 @@ class Video(CamelModel):
 class Index(CamelModel):
     """The answer of Get Video Index, or the file of the download."""
 
-    videos: tuple[Video, ...]
+    videos: tuple[IndexedVideo, ...]
 
 
-def convert(indexes: Sequence[Index]) -> ForeignResults:
+def convert_azure(indexes: Sequence[Index]) -> ForeignResults:
     """Return the results of one video.
 
     Raises:

@@ -51,10 +51,10 @@ def read_results(paths: Sequence[Path], service: Service | None = None) -> Forei
         raise UsageError(f"the files are of {', '.join(sorted(services))}, expected one service; import them apart")
     found = services.pop()
     if found == "rekognition":
-        return rekognition.convert([_parse(rekognition.Page, file) for file in files])
+        return rekognition.convert_rekognition([_parse(rekognition.ResponsePage, file) for file in files])
     if found == "google":
-        return google.convert([_response(file) for file in files])
-    return azure.convert([_parse(azure.Index, file) for file in files])
+        return google.convert_google([_response(file) for file in files])
+    return azure.convert_azure([_parse(azure.Index, file) for file in files])
 
 
 def _read(path: Path) -> _File:

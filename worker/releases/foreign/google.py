@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 NANOS = 1_000_000_000
-ATTRIBUTES = {
+GOOGLE_ATTRIBUTES = {
     "glasses": "Eyeglasses", "headwear": "Wearing_Hat", "smiling": "Smiling", "mouth_open": "Mouth_Slightly_Open",
     "eyes_visible": "Eyes_Visible", "frontal_gaze": "Frontal_Gaze",
 }  # fmt: skip
 """Head by the service's name; the names of Facet's attributes where both mean the same."""
-HEADS = dict.fromkeys(ATTRIBUTES.values(), (YES, NO))
+GOOGLE_HEADS = dict.fromkeys(GOOGLE_ATTRIBUTES.values(), (YES, NO))
 _OFFSET = re.compile(r"\d+(?:\.\d+)?s")
 
 
@@ -36,7 +36,7 @@ def _seconds(offset: object) -> object:
 Offset = Annotated[float, BeforeValidator(_seconds), Field(ge=0)]
 
 
-class Box(CamelModel):
+class NormalizedBox(CamelModel):
     """Edges as parts of the frame; an edge at 0 is left out of the file."""
 
     left: Place = 0.0
@@ -55,12 +55,12 @@ class Attribute(CamelModel):
 class TimestampedObject(CamelModel):
     """A face at a time."""
 
-    normalized_bounding_box: Box
+    normalized_bounding_box: NormalizedBox
     time_offset: Offset = 0.0
     attributes: tuple[Attribute, ...] = ()
 
 
-class Segment(CamelModel):
+class TimeSegment(CamelModel):
     """From when to when."""
 
     start_time_offset: Offset = 0.0
@@ -70,7 +70,7 @@ class Segment(CamelModel):
 class Track(CamelModel):
     """A face from when to when."""
 
-    segment: Segment
+    segment: TimeSegment
     timestamped_objects: tuple[TimestampedObject, ...] = ()
     confidence: Share = 0.0
 
@@ -109,7 +109,7 @@ class Operation(CamelModel):
     response: Response
 
 
-def convert(responses: Sequence[Response]) -> ForeignResults:
+def convert_google(responses: Sequence[Response]) -> ForeignResults:
     """Return the results of one video.
 
     Raises:
@@ -128,7 +128,7 @@ def convert(responses: Sequence[Response]) -> ForeignResults:
         operation="FACE_DETECTION",
         model_version=next((one.version for one in found if one.version), UNSTATED),
         kind="video",
-        heads=HEADS,
+        heads=GOOGLE_HEADS,
         faces=tuple(face for name, track in named for face in _faces(name, track)),
         tracks=tuple(_track(name, track) for name, track in named),
         left_out=sum(len(one.person_detection_annotations) for one in results),
@@ -149,6 +149,8 @@ def _faces(name: str, track: Track) -> Iterator[ForeignFace]:
             at_seconds=one.time_offset,
             box=(box.left, box.top, max(box.left, box.right), max(box.top, box.bottom)),
             score=track.confidence,
-            answers=tuple(presence(ATTRIBUTES[a.name], a.confidence) for a in one.attributes if a.name in ATTRIBUTES),
+            answers=tuple(
+                presence(GOOGLE_ATTRIBUTES[a.name], a.confidence) for a in one.attributes if a.name in GOOGLE_ATTRIBUTES
+            ),
             track=name,
         )

@@ -22,17 +22,17 @@ EMOTIONS = {
     "DISGUSTED": "disgust", "FEAR": "fear", "CONFUSED": "confusion", "UNKNOWN": "unknown",
 }  # fmt: skip
 """Label by the service's name; those of Facet where both mean the same."""
-ATTRIBUTES = {
+REKOGNITION_ATTRIBUTES = {
     "smile": "Smiling", "eyeglasses": "Eyeglasses", "sunglasses": "Sunglasses", "beard": "Beard",
     "mustache": "Mustache", "eyes_open": "Eyes_Open", "mouth_open": "Mouth_Slightly_Open",
     "face_occluded": "Face_Occluded",
 }  # fmt: skip
 """Head by field; the names of Facet's attributes where both mean the same."""
-HEADS = {
+REKOGNITION_HEADS = {
     "gender": ("male", "female"),
     "age": (),
     "emotion": tuple(EMOTIONS.values()),
-    **dict.fromkeys(ATTRIBUTES.values(), (YES, NO)),
+    **dict.fromkeys(REKOGNITION_ATTRIBUTES.values(), (YES, NO)),
 }
 
 Timestamp = Annotated[int, Field(ge=0)]
@@ -116,7 +116,7 @@ class FaceDetection(PascalModel):
     face: FaceDetail
 
 
-class Person(PascalModel):
+class TrackedPerson(PascalModel):
     """A person's path; the face is there where it was seen."""
 
     index: int
@@ -127,12 +127,12 @@ class PersonDetection(PascalModel):
     """A person at a time."""
 
     timestamp: Timestamp
-    person: Person
+    person: TrackedPerson
     face_matches: tuple[object, ...] | None = None
     """Of a face search, also where no face of the collection matched."""
 
 
-class Page(PascalModel):
+class ResponsePage(PascalModel):
     """A response, or a page of it."""
 
     job_status: str | None = None
@@ -144,7 +144,7 @@ class Page(PascalModel):
     persons: tuple[PersonDetection, ...] | None = None
 
 
-def convert(pages: Sequence[Page]) -> ForeignResults:
+def convert_rekognition(pages: Sequence[ResponsePage]) -> ForeignResults:
     """Return the results of one image or video.
 
     Args:
@@ -164,14 +164,14 @@ def convert(pages: Sequence[Page]) -> ForeignResults:
         operation=_operation(pages),
         model_version=next((page.face_model_version for page in pages if page.face_model_version), UNSTATED),
         kind="video" if pages[0].face_details is None else "image",
-        heads=HEADS,
+        heads=REKOGNITION_HEADS,
         faces=faces,
         tracks=tracks_of(faces),
         left_out=sum(one.person.face is None for one in seen),
     )
 
 
-def _operation(pages: Sequence[Page]) -> str:
+def _operation(pages: Sequence[ResponsePage]) -> str:
     if pages[0].face_details is not None:
         return "DetectFaces"
     if pages[0].faces is not None:
@@ -180,7 +180,7 @@ def _operation(pages: Sequence[Page]) -> str:
     return "GetFaceSearch" if is_search else "GetPersonTracking"
 
 
-def _check(pages: Sequence[Page]) -> None:
+def _check(pages: Sequence[ResponsePage]) -> None:
     kinds = {(page.face_details is None, page.faces is None, page.persons is None) for page in pages}
     if len(kinds) > 1 or sum(not one for one in next(iter(kinds))) != 1:
         raise UsageError(
@@ -232,7 +232,7 @@ def _answers(detail: FaceDetail) -> Iterator[ForeignAnswer]:
                 f"the emotion {best.type!r} is unknown, expected one of {', '.join(EMOTIONS)}; update Facet"
             )
         yield ForeignAnswer(task="emotion", label=EMOTIONS[best.type], confidence=share(best.confidence))
-    for field, task in ATTRIBUTES.items():
+    for field, task in REKOGNITION_ATTRIBUTES.items():
         found: Presence | None = getattr(detail, field)
         if found is not None:
             yield ForeignAnswer(task=task, label=YES if found.value else NO, confidence=share(found.confidence))

@@ -37,7 +37,7 @@ _ANALYSES = text(f"""
     ORDER BY a.analysis_id FOR KEY SHARE OF a SKIP LOCKED""")  # noqa: S608 - a constant
 
 
-def join(sessions: sessionmaker[Session], batch: Batch, target: Target, watch: Stopwatch) -> int:
+def join_files(sessions: sessionmaker[Session], batch: Batch, target: Target, watch: Stopwatch) -> int:
     """Join the faces of each analysis of a batch, and end the batch; return how many analyses were joined.
 
     Raises:

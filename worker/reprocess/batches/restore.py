@@ -76,7 +76,7 @@ _GAP = text("""
 
 
 @dataclass(frozen=True, slots=True)
-class Media:
+class MediaAccess:
     """How files are opened."""
 
     sources: Sources
@@ -108,7 +108,9 @@ class Restorer:
         layout: of the trunk whose crops they are.
     """
 
-    def __init__(self, sessions: sessionmaker[Session], store: CropStore, media: Media, layout: TrunkLayout) -> None:
+    def __init__(
+        self, sessions: sessionmaker[Session], store: CropStore, media: MediaAccess, layout: TrunkLayout
+    ) -> None:
         self._sessions, self._store, self._media, self._layout = sessions, store, media, layout
 
     def restore(self, batch: Batch, target: Target, watch: Stopwatch, *, is_last: bool) -> int:

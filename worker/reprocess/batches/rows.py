@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     Ints = NDArray[np.int64]
 
-MAX_TRIES = 20  # of a transaction that met the same rows of another one
+MAX_ROW_TRIES = 20  # of a transaction that met the same rows of another one
 
 _FACES = """
     SELECT f.face_id, f.analysis_id, f.unit_id, coalesce(f.strip_no, -1)::integer, coalesce(f.crop_index, -1)::integer
@@ -161,7 +161,7 @@ def end_batch(session: Session, batch: Batch, seconds: Mapping[str, float]) -> N
 
 def retry_races(attempt: Callable[[], int]) -> int:
     """Retry a transaction that inserted rows which another one inserted or deleted at the same moment."""
-    for _ in range(MAX_TRIES - 1):
+    for _ in range(MAX_ROW_TRIES - 1):
         try:
             return attempt()
         except DBAPIError as err:

@@ -14,7 +14,7 @@ from db.reader.run_query import run_query
 from db.schema import migrate
 from db.server.dump import dump, export_snapshot, restore
 from worker.errors import UsageError
-from worker.ledger.upkeep.backup import DUMP, MANIFEST, Backup, Stores, _sha256, read_backup, restore_backup
+from worker.ledger.upkeep.backup import DUMP, MANIFEST, Backup, BackupStores, _sha256, read_backup, restore_backup
 from worker.storage.crops import CropStore
 from worker.storage.release_store import ReleaseStore
 
@@ -38,7 +38,7 @@ def backup(old, tmp_path):
 
 @pytest.fixture
 def stores(tmp_path):
-    return Stores(CropStore(str(tmp_path / "crops")), ReleaseStore(str(tmp_path / "releases")))
+    return BackupStores(CropStore(str(tmp_path / "crops")), ReleaseStore(str(tmp_path / "releases")))
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from db.base import Base
 from worker.erasure.erase import Eraser
-from worker.erasure.files import Stores
+from worker.erasure.files import FileStores
 from worker.identity.gallery import Gallery
 from worker.identity.identifier import identify_pending
 from worker.storage.crops import CropStore
@@ -27,7 +27,7 @@ class House:
 
     crowd: object
     job_id: int
-    stores: Stores
+    stores: FileStores
     items: int = 0
 
     @property
@@ -146,7 +146,7 @@ class House:
 @pytest.fixture
 def house(crowd, archive, tmp_path):
     (tmp_path / "staging").mkdir()
-    return House(crowd, archive.job_id, Stores(CropStore(str(tmp_path / "crops")), tmp_path / "staging"))
+    return House(crowd, archive.job_id, FileStores(CropStore(str(tmp_path / "crops")), tmp_path / "staging"))
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from db.engine import make_engine
 from worker.errors import UsageError
-from worker.ledger.upkeep.backup import CROPS, Stores, create_backup, read_backup, restore_backup
+from worker.ledger.upkeep.backup import CROPS, BackupStores, create_backup, read_backup, restore_backup
 from worker.storage.crops import CropStore
 from worker.storage.release_store import ReleaseStore
 
@@ -24,7 +24,7 @@ def engine(clean_database, house, people):
 
 @pytest.fixture
 def stores(house, tmp_path):
-    return Stores(house.stores.crops, ReleaseStore(str(tmp_path / "releases")))
+    return BackupStores(house.stores.crops, ReleaseStore(str(tmp_path / "releases")))
 
 
 @pytest.fixture
@@ -53,7 +53,7 @@ def test_rows_and_crops_come_back(engine, clean_database, stores, elsewhere, cro
     copied = CropStore(str(tmp_path / "backup" / CROPS))
     assert set(copied.find("")) == expected
 
-    again = Stores(CropStore(str(tmp_path / "again")), ReleaseStore(str(tmp_path / "releases-again")))
+    again = BackupStores(CropStore(str(tmp_path / "again")), ReleaseStore(str(tmp_path / "releases-again")))
     restore_backup(elsewhere, again, tmp_path / "backup", steps.append)
     other = make_engine(elsewhere)
     assert named(other) == expected

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from db.schema.totals import count_people, find_differences
-from worker.deployment.scheduled.upkeep import answer_again
+from worker.deployment.scheduled.upkeep import answer_if_cut
 from worker.identity.gallery import Gallery
 from worker.identity.identifier import identify_pending
 from worker.ledger.releases import register_release
@@ -232,7 +232,7 @@ def test_nothing_of_an_erased_face_is_left_in_the_answers_of_an_appearance(
     count_people(session)
     session.commit()
 
-    replace(eraser, **({"answer": answer_again} if computes else {})).erase_person(people[0])
+    replace(eraser, **({"answer": answer_if_cut} if computes else {})).erase_person(people[0])
 
     found = answered(session, joined, other)
     assert find_differences(session) == []

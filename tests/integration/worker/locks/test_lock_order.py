@@ -13,7 +13,7 @@ from worker.analysis.results import StoredFaces, UnitResult
 from worker.analysis.store.finish import finish_leased
 from worker.analysis.store.writer import Writer, WriterContext
 from worker.erasure.erase import Eraser
-from worker.erasure.files import Stores
+from worker.erasure.files import FileStores
 from worker.errors import DecoderCrashed, MediaChanged, MediaUnreachable
 from worker.identity import correct, proposals
 from worker.identity.identifier import Identifier, show_release
@@ -178,7 +178,7 @@ def test_erasure(archive, recorder, crowd, tmp_path):
     Identifier(archive.sessions, archive.ids.trunk_id).finish()
     with archive.sessions.begin() as session:
         session.execute(text("UPDATE job SET submitted_at = now() - interval '2 days'"))
-    eraser = Eraser(archive.sessions, Stores(CropStore(str(tmp_path / "crops")), tmp_path / "staging"))
+    eraser = Eraser(archive.sessions, FileStores(CropStore(str(tmp_path / "crops")), tmp_path / "staging"))
     with recorder:
         work(archive, limit=5)
         eraser.erase_media([str(files[0])])

@@ -16,8 +16,8 @@ from worker.releases.diff.attributes import attribute_drift
 from worker.releases.diff.drift import wilson
 from worker.releases.diff.page import page
 from worker.releases.diff.pairs import make_pairs
-from worker.releases.diff.report import NamedRelease, read_diff
-from worker.releases.gate import Limits, examine, parse_limits
+from worker.releases.diff.report import ComparedRelease, read_diff
+from worker.releases.gate import Limits, judge_switch, parse_limits
 
 FACES = 400
 FACE_COLUMNS = (
@@ -66,7 +66,7 @@ class Answers:
             copy_rows(session, "prediction", columns, rows)
 
     def diff(self, after):
-        return read_diff(self.archive.sessions, NamedRelease("old", self.archive.ids), NamedRelease("new", after))
+        return read_diff(self.archive.sessions, ComparedRelease("old", self.archive.ids), ComparedRelease("new", after))
 
 
 @pytest.fixture
@@ -210,7 +210,7 @@ def verdict(archive, release, *, judged=10, worse=()):
 
 def gate(answers, new, limits=None):
     with answers.archive.sessions() as session:
-        return examine(session, answers.archive.ids, new, limits)
+        return judge_switch(session, answers.archive.ids, new, limits)
 
 
 def test_the_gate_opens_only_where_every_check_holds(answers):

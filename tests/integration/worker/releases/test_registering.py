@@ -14,9 +14,9 @@ from worker.errors import FacetError, GateClosed, RetryableError, UsageError
 from worker.ledger import releases
 from worker.ledger.releases import Switch, find_release
 from worker.releases.folders import ReleaseFolders
-from worker.releases.records import find_newer_shipped, read_history, read_stored
+from worker.releases.records import find_newer_shipped, read_release_history, read_stored
 from worker.releases.registering import register_folder
-from worker.releases.switching import activate, roll_back
+from worker.releases.switching import roll_back, switch_release
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -38,7 +38,7 @@ def test_the_shipped_release_is_the_first_and_active_one(folders):
     assert folders.store.names() == [stored]
     with folders.sessions.begin() as session:
         (one,) = read_stored(session)
-        assert [entry.action for entry in read_history(session, ids.release_id)] == ["register", "activate"]
+        assert [entry.action for entry in read_release_history(session, ids.release_id)] == ["register", "activate"]
         assert find_newer_shipped(session) is None
     assert (one.store_name, one.is_servable, set(one.tasks)) == (
         stored, True, {spec.task for spec in read_manifest(DEFAULT).branches},
@@ -142,9 +142,9 @@ def test_switched_there_and_back(folders, make_variant):
     with pytest.raises(UsageError, match="no release is the previous one"):
         roll_back(folders.sessions)
     with pytest.raises(GateClosed, match="verdict: none"):
-        activate(folders.sessions, "candidate", Switch(reason="better"))
+        switch_release(folders.sessions, "candidate", Switch(reason="better"))
     assert folders.submitted().release_id == first
-    assert activate(folders.sessions, "candidate", Switch(reason="better", forced=True)) == "mine"
+    assert switch_release(folders.sessions, "candidate", Switch(reason="better", forced=True)) == "mine"
     assert folders.submitted().release_id == second
     with pytest.raises(UsageError, match="no release is the candidate one"):
         named(folders, "candidate")
@@ -152,9 +152,9 @@ def test_switched_there_and_back(folders, make_variant):
     assert roll_back(folders.sessions, "worse") == "default"
     assert named(folders, "previous").release_id == second
     add_verdict(folders.sessions, second)
-    activate(folders.sessions, "mine", Switch(reason="after all"))
+    switch_release(folders.sessions, "mine", Switch(reason="after all"))
     with folders.sessions.begin() as session:
-        history = read_history(session, second)
+        history = read_release_history(session, second)
     assert [(h.action, h.from_release, h.reason, h.forced, h.gate and h.gate["open"]) for h in history] == [
         ("register", None, None, False, None),
         ("activate", "default", "better", True, False),
@@ -182,7 +182,7 @@ def test_a_newer_shipped_release_waits_to_be_activated(folders, make_variant, mo
         newer = find_newer_shipped(session)
     assert newer is not None
     assert newer.release_id == shipped.release_id
-    activate(folders.sessions, "default", Switch(reason="a test", forced=True))
+    switch_release(folders.sessions, "default", Switch(reason="a test", forced=True))
     with folders.sessions.begin() as session:
         assert find_newer_shipped(session) is None
 
@@ -199,7 +199,7 @@ def test_a_release_of_another_pipeline_is_not_computed_here(folders, make_varian
 def test_a_retired_shipped_release_does_not_stop_a_worker(folders, make_variant):
     first = folders.submitted()
     second = register_folder(folders, make_variant("mine", abstain=0.9)).release
-    activate(folders.sessions, "mine", Switch(reason="a test", forced=True))
+    switch_release(folders.sessions, "mine", Switch(reason="a test", forced=True))
     with folders.sessions.begin() as session:
         session.execute(text("UPDATE release SET retired_at = now() WHERE release_id = :id"), {"id": first.release_id})
     folders.store.remove(read_manifest(DEFAULT).fingerprint)

@@ -16,11 +16,11 @@ from worker.deployment.tasks import Upkeep
 from worker.errors import UsageError
 from worker.identity.gallery import Gallery
 from worker.identity.identifier import identify_pending
-from worker.ledger.releases import Switch, activate, find_release, register_release
+from worker.ledger.releases import Switch, activate_release, find_release, register_release
 from worker.releases import own_rows, retiring
 from worker.releases.consistency import find_contradictions
 from worker.releases.folders import ReleaseFolders
-from worker.releases.records import read_history
+from worker.releases.records import read_release_history
 from worker.releases.registering import register_folder
 from worker.releases.retiring import RetireOptions, continue_retirements, due_retirements, retire
 from worker.storage.crops import CropStore
@@ -179,7 +179,7 @@ def test_the_archive_is_as_if_it_had_never_been(seen, other, folders, archive):
         assert left == ((len(new), True) if new else (0, None))
         assert done.crops == len(new)
         assert len(folders_of_crops(folders)) == len(before["crop_strip"])
-        (entry,) = [one for one in read_history(session, release.release_id) if one.action == "retire"]
+        (entry,) = [one for one in read_release_history(session, release.release_id) if one.action == "retire"]
         assert entry.reason == "old"
     again = retire(folders, "other")
     assert (again.rows, again.is_complete) == (done.rows, True)
@@ -204,7 +204,7 @@ def test_interrupted_it_goes_on_where_it_stopped(seen, other, folders, archive, 
     monkeypatch.setattr(retiring, "_step", retiring_step)
     assert due_retirements(archive.sessions) == [release.release_id]
     with pytest.raises(UsageError, match="was retired"), archive.sessions.begin() as session:
-        activate(session, "other")
+        activate_release(session, "other")
     assert continue_retirements(folders, seconds=0.0) == 1  # nothing in no time
     assert continue_retirements(folders, seconds=60.0) == 0
     assert accounting(rows(seen)) == accounting(before)
@@ -244,7 +244,7 @@ def test_scores_that_the_release_that_stays_did_not_read_yet_are_kept(seen, othe
     seen.register("later", age="again")  # with the head of gender that both have
     seen.session.commit()
     with archive.sessions.begin() as session:
-        activate(session, "later")
+        activate_release(session, "later")
     retire(folders, "test")
     with archive.sessions.begin() as session:
         assert list(session.scalars(query, {"r": theirs})) == unread, "the later one has the head, too"
@@ -263,7 +263,7 @@ def test_scores_go_with_the_last_release_that_has_their_head(seen, other, folder
     with archive.sessions.begin() as session:
         count = text("SELECT count(*) FROM prediction WHERE reading_id = :r")
         assert session.execute(count, {"r": theirs}).scalar_one() > 0
-        activate(session, "later")
+        activate_release(session, "later")
     retire(folders, "test")
     with archive.sessions.begin() as session:
         assert session.execute(count, {"r": theirs}).scalar_one() == 0
@@ -308,7 +308,7 @@ def test_the_active_one_and_one_with_open_units_are_refused(archive, folders):
     with pytest.raises(UsageError, match="is the active one"):
         retire(folders, "active")
     with archive.sessions.begin() as session:
-        activate(session, "other")
+        activate_release(session, "other")
     with pytest.raises(UsageError, match=r"files wait for release test \(1\).*--force"):
         retire(folders, "previous")
     done = retire(folders, "previous", RetireOptions(force=True))
@@ -340,18 +340,18 @@ def test_later_means_later_unless_it_is_activated(archive, folders):
             session.execute(text("UPDATE release SET retire_at = now() - interval '1 second' WHERE retire_at > now()"))
 
     with archive.sessions.begin() as session:
-        activate(session, "other", Switch(reason="needed again"))
+        activate_release(session, "other", Switch(reason="needed again"))
     pass_time()
     assert due_retirements(archive.sessions) == []
     with archive.sessions.begin() as session:
-        activate(session, "test")
+        activate_release(session, "test")
     retire(folders, "other", RetireOptions(keep_days=30, reason="in a month"))
     pass_time()
     (due,) = due_retirements(archive.sessions)
     assert continue_retirements(folders, seconds=60.0) == 0
     with archive.sessions.begin() as session:
         assert find_release(session, str(due), or_retired=True).retired_at is not None
-        assert [one.reason for one in read_history(session, due) if one.action == "retire"] == ["in a month"]
+        assert [one.reason for one in read_release_history(session, due) if one.action == "retire"] == ["in a month"]
 
 
 @pytest.mark.parametrize("other", ["age"], indirect=True)

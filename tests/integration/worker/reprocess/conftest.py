@@ -22,7 +22,7 @@ from worker.cli.demo import build_photos
 from worker.config import Settings
 from worker.ledger.releases import register_release
 from worker.ledger.submission.job import Submission
-from worker.reprocess.batches.restore import Media
+from worker.reprocess.batches.restore import MediaAccess
 from worker.reprocess.request import ReprocessRequest, write_job
 from worker.reprocess.runner import Reprocessor
 from worker.storage.database import Database, open_database
@@ -146,7 +146,7 @@ class Lab:
     def reprocessor(self, **settings: object) -> Reprocessor:
         config = self.settings.model_copy(update=settings)
         return Reprocessor(
-            config, self.database.sessions, self.folders, Media(Sources(), decode_limits(config), "pyav")
+            config, self.database.sessions, self.folders, MediaAccess(Sources(), decode_limits(config), "pyav")
         )
 
     def reprocess(self, ids: ReleaseIds, **limits: Any) -> dict[str, Any]:

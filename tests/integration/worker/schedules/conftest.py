@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from db.engine import make_engine, session_factory
-from worker.schedules.rows import Outcome, add_schedule, read_schedule
+from worker.schedules.rows import RunOutcome, add_schedule, read_schedule
 from worker.schedules.runs import run_due
 from worker.schedules.times import parse_times
 
@@ -27,7 +27,7 @@ class Plan:
     sessions: sessionmaker[Session]
     now: datetime = datetime(2026, 3, 27, 12, tzinfo=UTC)
     ran: list[tuple[int, str]] = field(default_factory=list)
-    outcome: Outcome = field(default_factory=lambda: Outcome(result="done"))
+    outcome: RunOutcome = field(default_factory=lambda: RunOutcome(result="done"))
 
     def clock(self, _session: Session) -> datetime:
         return self.now

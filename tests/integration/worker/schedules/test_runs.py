@@ -12,7 +12,7 @@ from sqlalchemy.exc import DataError
 
 from worker.errors import FacetError, RetryableError, UsageError
 from worker.schedules.rows import (
-    Outcome,
+    RunOutcome,
     claim,
     end_run,
     read_due,
@@ -64,11 +64,11 @@ def test_only_enabled_schedules_of_the_asked_kinds_are_due(plan):
 
 def test_an_unfinished_run_goes_on_at_once_and_a_rest_is_kept(plan):
     plan.add("retention", every="30s")
-    plan.outcome = Outcome(result="erased 5 files", again_seconds=0)
+    plan.outcome = RunOutcome(result="erased 5 files", again_seconds=0)
     plan.pass_time(seconds=30)
     plan.pass_time(seconds=1)
     assert len(plan.ran) == 2
-    plan.outcome = Outcome(result="nothing is due", rest_seconds=600)
+    plan.outcome = RunOutcome(result="nothing is due", rest_seconds=600)
     plan.pass_time(seconds=1)
     plan.pass_time(seconds=599)
     assert len(plan.ran) == 3
@@ -96,7 +96,7 @@ def test_a_run_that_fails_is_tried_again_with_growing_pauses_and_then_waits_for_
         tried.append(schedule.schedule_id)
         if schedule.schedule_id < number:
             raise error
-        return Outcome(result="done")
+        return RunOutcome(result="done")
 
     minutes = []
     for _ in range(200):
@@ -136,7 +136,7 @@ def test_two_processes_never_run_one_schedule_at_once(plan):
         most.append(len(inside))
         end.wait(20)
         inside.pop()
-        return Outcome(result="done")
+        return RunOutcome(result="done")
 
     def process():
         begin.wait()
@@ -165,7 +165,7 @@ def test_a_schedule_that_was_removed_during_its_run_stays_removed(plan):
     def action(schedule):
         with plan.sessions.begin() as session:
             remove_schedule(session, schedule.schedule_id)
-        return Outcome(result="done")
+        return RunOutcome(result="done")
 
     plan.now += timedelta(seconds=30)
     assert run_due(plan.sessions, {"regroup": action}, plan.clock) == 1
@@ -175,7 +175,7 @@ def test_a_schedule_that_was_removed_during_its_run_stays_removed(plan):
 
 def test_a_run_by_hand_comes_whatever_the_time_until_it_is_finished(plan):
     number = plan.add("retention", cron="0 3 * * *")
-    results = iter([Outcome(result="erased 5 files", again_seconds=0), Outcome(result="nothing is due")])
+    results = iter([RunOutcome(result="erased 5 files", again_seconds=0), RunOutcome(result="nothing is due")])
     outcome = run_now(plan.sessions, number, {"retention": lambda _: next(results)}, plan.clock)
     assert outcome.result == "nothing is due"
     assert f"{plan.read(number).next_at:%d %H:%M}" == "28 03:00"
@@ -192,7 +192,7 @@ def test_a_run_by_hand_does_not_begin_beside_another(plan):
     def action(_schedule):
         with pytest.raises(FacetError, match="is being run"):
             run_now(plan.sessions, 1, {"regroup": action}, plan.clock)
-        return Outcome(result="done")
+        return RunOutcome(result="done")
 
     assert run_now(plan.sessions, 1, {"regroup": action}, plan.clock).result == "done"
 
@@ -270,4 +270,4 @@ def test_a_row_comes_back_as_it_was_written(plan):
 
 def test_the_end_of_a_run_of_a_schedule_that_is_gone_is_no_error(plan):
     with plan.sessions.begin() as session:
-        end_run(session, 99, Outcome(result="done"), plan.now)
+        end_run(session, 99, RunOutcome(result="done"), plan.now)

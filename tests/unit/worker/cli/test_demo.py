@@ -79,6 +79,6 @@ def test_there_are_ten_photos_and_a_clip(tmp_path: Path) -> None:
 
 
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(demo.IMAGES, "coffee", ("no_such_package", "coffee.png"))
+    monkeypatch.setitem(demo.SAMPLE_IMAGES, "coffee", ("no_such_package", "coffee.png"))
     with pytest.raises(UsageError, match="no_such_package: pip install"):
         demo.build_archive(tmp_path)

@@ -7,7 +7,7 @@ import pytest
 from worker.decode.wire import (
     HEADER,
     MAGIC,
-    MAX_NOTES,
+    MAX_REQUEST_NOTES,
     MessageKind,
     Request,
     decode_request,
@@ -62,7 +62,7 @@ def test_a_description_that_is_none_is_not_believed(meta):
     [
         (["pages 2 to 3 were not analysed"], ("pages 2 to 3 were not analysed",)),
         (["two\nlines", 7], ("two lines", "7")),
-        (["x"] * 99, ("x",) * MAX_NOTES),
+        (["x"] * 99, ("x",) * MAX_REQUEST_NOTES),
         ("one text", ()),
         (None, ()),
     ],

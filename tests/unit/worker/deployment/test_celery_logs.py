@@ -39,7 +39,7 @@ def test_an_absence_is_one_line_however_often_celery_tries(noisy, caplog):
 
 def test_a_later_absence_is_reported_again(noisy, caplog, monkeypatch):
     say(noisy, MESSAGES[0])
-    monkeypatch.setattr(broker, "QUIET_SECONDS", -1.0)
+    monkeypatch.setattr(broker, "RECOVERY_SECONDS", -1.0)
     say(noisy, MESSAGES[0])
     assert len(caplog.records) == 2
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from worker.ingest import FoundFile, IngestOptions, discover
-from worker.ingest.selection import Selection
+from worker.ingest.selection import FileSelection
 from worker.ingest.survey import survey
 
 JPEG = b"\xff\xd8\xff\xe0" + bytes(64)
@@ -31,7 +31,7 @@ ZIP = b"PK\x05\x06" + bytes(18)
     ],
 )
 def test_patterns_fit_names_and_paths_of_files_and_folders(include, exclude, path, taken):
-    chosen = Selection(include, exclude)
+    chosen = FileSelection(include, exclude)
     assert chosen.takes(path) is taken
     assert chosen.left_out == (not taken)
 
@@ -48,7 +48,7 @@ def folder(tmp_path):
 
 
 def test_only_selected_files_are_read(folder, tmp_path):
-    options = IngestOptions(selection=Selection(("*.jpg",), ("secret*",)))
+    options = IngestOptions(selection=FileSelection(("*.jpg",), ("secret*",)))
     found = list(discover([str(folder)], options, tmp_path / "staging"))
     assert [item.uri.removeprefix(f"{folder}/") for item in found] == ["a.jpg", "deep/b.jpg"]
     assert all(isinstance(item, FoundFile) for item in found)
@@ -56,13 +56,13 @@ def test_only_selected_files_are_read(folder, tmp_path):
 
 
 def test_a_file_that_is_named_itself_is_selected_by_its_name(folder, tmp_path):
-    options = IngestOptions(selection=Selection(exclude=("*.txt",)))
+    options = IngestOptions(selection=FileSelection(exclude=("*.txt",)))
     assert list(discover([str(folder / "notes.txt")], options, tmp_path / "staging")) == []
 
 
 def test_a_survey_counts_by_content_and_reads_no_file_to_its_end(folder):
     (folder / "deep" / "link.jpg").symlink_to(folder / "a.jpg")
-    options = IngestOptions(selection=Selection(exclude=("secret*",)))
+    options = IngestOptions(selection=FileSelection(exclude=("secret*",)))
     found = survey([str(folder)], options)
     assert (found.images, found.archives, found.sidecars, found.others) == (2, 1, 1, 2)
     assert found.videos == [str(folder / "deep" / "film.mp4")]

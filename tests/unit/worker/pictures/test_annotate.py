@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worker.pictures.annotate import COLOURS, Painter, Subject, annotate_image, annotate_video
+from worker.pictures.annotate import PERSON_COLOURS, Painter, Subject, annotate_image, annotate_video
 from worker.types import DecodedFrame
 
 GREY = 90
@@ -67,7 +67,7 @@ def test_nothing_is_drawn_outside_of_the_appearance(seconds):
 def test_a_box_has_its_persons_colour_and_the_frame_is_left_alone():
     frame = plain()
     drawn = Painter([subject(number=3)], (321, 243)).paint(frame, 1.0)
-    assert tuple(drawn[60, 60]) == COLOURS[3]
+    assert tuple(drawn[60, 60]) == PERSON_COLOURS[3]
     assert np.array_equal(frame, plain())
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.analysis.tracking.assignment import assign
+from worker.analysis.tracking.assignment import linear_assignment
 from worker.analysis.tracking.track import Tracker, TrackInput, TrackOptions, track
 
 DIMENSION = 32
@@ -248,7 +248,7 @@ def test_the_order_of_faces_within_a_frame_does_not_matter(scene, seed):
 @settings(max_examples=200, deadline=None)
 def test_pairs_have_the_largest_sum(seed, rows, columns):
     weights = np.random.default_rng(seed).integers(-3, 4, (rows, columns)).astype(float)
-    pairs = assign(weights)
+    pairs = linear_assignment(weights)
     assert len({r for r, _ in pairs}) == len({c for _, c in pairs}) == len(pairs)
     table = np.clip(weights if rows <= columns else weights.T, 0, None)
     best = max(

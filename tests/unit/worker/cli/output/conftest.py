@@ -24,7 +24,7 @@ from worker.deployment.doctor import Finding
 from worker.identity.corrections.history import PastCorrection
 from worker.identity.listing import ListedAppearance, ListedPerson
 from worker.identity.merge_candidates import CandidatePerson, MergeCandidate
-from worker.identity.proposals import OpenProposal, Shift
+from worker.identity.proposals import OpenProposal, PersonShift
 from worker.identity.search.learn import Match
 from worker.identity.search.searcher import AppearanceHit, PersonHit, SearchResult
 from worker.ingest.survey import Survey
@@ -32,8 +32,7 @@ from worker.ledger.status.job_status import JobStatus
 from worker.ledger.status.rates import Rates
 from worker.ledger.status.summary import FileFailure, FileNote, Summary
 from worker.releases.catalogue import LayerCost, ReleaseCost
-from worker.releases.diff.changes import HeadChanges
-from worker.releases.diff.changes import Shift as MeanShift
+from worker.releases.diff.changes import HeadChanges, ValueShift
 from worker.releases.diff.drift import GroupDrift, Interval
 from worker.releases.diff.movers import Mover
 from worker.releases.diff.pairs import FaceCounts
@@ -69,7 +68,7 @@ def made(kind, *values):
 
 def _analysed() -> None:
     reason = "not_media: neither an image nor a video nor an archive by its first bytes"
-    analyze.show(
+    analyze.print_summary(
         Summary(
             job_id=12, submitted=13_013, done=12_999, rejected=13, quarantined=1, cancelled=0, pending=0,
             frames=60_123, faces=30_481, dropped={"too_small": 1_204, "unconfirmed": 77}, appearances=9_312,
@@ -88,8 +87,8 @@ def _status() -> None:
     running = JobStatus(
         counts=counts, units={"done": 61_219, "pending": 38_781}, pace=pace, failures=[], troubled=[], reasons=[]
     )
-    console().print(jobs.draw([running, running]))
-    console().print(jobs.draw([running]))
+    console().print(jobs.draw_jobs([running, running]))
+    console().print(jobs.draw_jobs([running]))
 
 
 def _preview() -> None:
@@ -180,7 +179,7 @@ def _history(patch: pytest.MonkeyPatch) -> None:
 
 
 def _proposal() -> None:
-    shifts = [made(Shift, 1, NAMES[1], 12, NAMES[0], 811), made(Shift, 4, None, None, None, 3)]
+    shifts = [made(PersonShift, 1, NAMES[1], 12, NAMES[0], 811), made(PersonShift, 4, None, None, None, 3)]
     regrouping._show(
         made(OpenProposal, 2, "default", NOON, "12 % of the appearances would change", 9_312, 1_117, 4, 5, shifts)
     )
@@ -195,7 +194,9 @@ def _alike(patch: pytest.MonkeyPatch) -> None:
 
 def _doctor() -> None:
     failed = "1.2 GB are free under /srv/facet/home, expected 2 GB or more; free space"
-    console().print(admin.draw([Finding("home", ok=True, found="/srv/facet"), Finding("disk", ok=False, found=failed)]))
+    console().print(
+        admin.draw_findings([Finding("home", ok=True, found="/srv/facet"), Finding("disk", ok=False, found=failed)])
+    )
 
 
 COST = ReleaseCost(
@@ -221,13 +222,13 @@ def _release(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("worker.ledger.releases.find_release", lambda *_, **__: COST)
     patch.setattr("worker.releases.catalogue.read_costs", lambda *_: [COST])
     patch.setattr("worker.releases.catalogue.read_layers", lambda *_: [layer])
-    patch.setattr("worker.releases.records.read_history", lambda *_: [entry])
+    patch.setattr("worker.releases.records.read_release_history", lambda *_: [entry])
     releases.show("candidate")
 
 
 def _diff() -> None:
     share = made(Interval, 0.123, 0.101, 0.148)
-    mean = made(MeanShift, 100, -0.41, 2.0, (-3.0, -0.4, 2.0))
+    mean = made(ValueShift, 100, -0.41, 2.0, (-3.0, -0.4, 2.0))
     release_diff._print(
         ReleaseDiff(
             before="default", after="default-2026-11",
@@ -260,7 +261,7 @@ def _schedules(patch: pytest.MonkeyPatch) -> None:
 
 def _forecast() -> None:
     found = Survey(images=90_123, videos=["a.mp4"] * 61, archives=2, others=13, sidecars=7, byte_size=10**12)
-    console().print(forecast.draw(forecast.make_forecast(found, 61 * 5_400, 12, 2.0, Rates(31.5, 0.6, 5_000))))
+    console().print(forecast.draw_forecast(forecast.make_forecast(found, 61 * 5_400, 12, 2.0, Rates(31.5, 0.6, 5_000))))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pytest
 
 from worker.pictures.exports.elan import write_eaf
 from worker.pictures.exports.iiif import write_iiif
-from worker.pictures.exports.segments import Box, MediaSegments, Segment
+from worker.pictures.exports.segments import MediaSegments, Segment, ShareBox
 from worker.pictures.exports.subtitles import write_ass, write_srt, write_vtt
 from worker.pictures.exports.table import csv_lines
 
@@ -22,7 +22,7 @@ NAMES = ["Grace Hopper", HOSTILE, "محمد", "\u4e2d\u6587", "WEBVTT", "NOTE", 
 
 
 def segment(number, person=1, name="Grace Hopper", start=1.0, end=2.5, **facts):
-    box = Box(0.25, 0.5, 0.125, 0.25, start)
+    box = ShareBox(0.25, 0.5, 0.125, 0.25, start)
     known = {"age": 34.4, "gender": "female", "emotion": "unknown", "face_count": 3, "quality": 0.9, "box": box}
     return Segment(
         appearance_id=number, person_id=person, name=name, start_seconds=start, end_seconds=end, **known | facts

@@ -52,7 +52,7 @@ def test_what_a_sheet_cannot_hold_is_refused_and_leaves_no_file(tmp_path, monkey
         read_back(tmp_path, ["text"], ("x" * 32768,))
     with pytest.raises(FacetError, match="columns, a sheet holds"):
         read_back(tmp_path, ["c"] * 16385)
-    monkeypatch.setattr(workbook, "MAX_ROWS", 2)
+    monkeypatch.setattr(workbook, "MAX_SHEET_ROWS", 2)
     with pytest.raises(FacetError, match="more than 2 rows"):
         read_back(tmp_path, ["n"], (1,), (2,), (3,))
     assert list(tmp_path.iterdir()) == []

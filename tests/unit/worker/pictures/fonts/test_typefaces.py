@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from worker.pictures.fonts.typefaces import SHIPPED, FontFile, OpenCvFont, Typefaces, turned
+from worker.pictures.fonts.typefaces import SHIPPED_FONT, FontFile, OpenCvFont, Typefaces, turned
 
 TIFINAGH = "\u2d30"  # in DejaVu Sans, not in the shipped part of it, nor in OpenCV's font
 
@@ -27,7 +27,7 @@ def system(tmp_path):
 
 
 def test_the_shipped_font_has_latin_greek_and_cyrillic():
-    shipped = FontFile(SHIPPED)
+    shipped = FontFile(SHIPPED_FONT)
     blocks = [
         (0x20, 0x7F),
         (0xA1, 0x180),
@@ -60,13 +60,13 @@ def test_without_fonts_of_a_system_only_the_own_ones_answer(tmp_path):
 
 
 def test_letters_of_hebrew_stand_from_right_to_left_with_and_without_raqm():
-    plain = FontFile(SHIPPED, shapes=False)
+    plain = FontFile(SHIPPED_FONT, shapes=False)
     assert turned("יוחנן כהן") == "ןהכ ןנחוי"
     assert turned("Dr. כהן (שלום)") == "Dr. (םולש) ןהכ"
     first = plain.render("כ", 40)
     line = plain.render("כהן", 40)
     assert np.array_equal(line[:, -first.shape[1] + 2 :][:, :-2], first[:, 2:][:, :-2])
-    assert abs(FontFile(SHIPPED).render("יוחנן כהן", 40).shape[1] - plain.render("יוחנן כהן", 40).shape[1]) <= 4
+    assert abs(FontFile(SHIPPED_FONT).render("יוחנן כהן", 40).shape[1] - plain.render("יוחנן כהן", 40).shape[1]) <= 4
 
 
 def test_marks_stay_on_their_letters_when_a_word_is_turned():

@@ -65,7 +65,7 @@ class HeifPage:
         return bool(np.abs(thumbnail - other).mean() <= MAX_VERSION_DIFFERENCE)
 
 
-def open_album(image: Image.Image, limits: DecodeLimits, file: BinaryIO) -> Album:
+def open_heif_album(image: Image.Image, limits: DecodeLimits, file: BinaryIO) -> Album:
     """Return the album of an open file with more than one image."""
     first, count = image.tell(), int(getattr(image, "n_frames", 1))
     primary = _Primary(image.size)

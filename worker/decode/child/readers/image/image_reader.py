@@ -75,14 +75,14 @@ def open_image(location: str, limits: DecodeLimits) -> ImageReader | Album:
             return album
     reader = ImageReader(location, limits)
     if reader.image.format == "HEIF" and getattr(reader.image, "n_frames", 1) > 1:
-        return heif_pages.open_album(reader.image, limits, reader.file)
+        return heif_pages.open_heif_album(reader.image, limits, reader.file)
     return reader
 
 
 def _open_album(file: BinaryIO, head: bytes, location: str, limits: DecodeLimits) -> Album:
     if psd.is_psd(head):
         return Album("psd", [PsdPage(file, guarded(partial(psd.read_header, file)))], limits, [], (file,))
-    return tiff_pages.open_album(file, location, limits)
+    return tiff_pages.open_tiff_album(file, location, limits)
 
 
 class ImageReader:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PSD_MAGICS = (b"8BPS\0\x01", b"8BPS\0\x02")
 BITMAP, INDEXED = 0, 2
 # By colour mode; multichannel (7) has no defined colours.
-COLOURS: dict[int, Colour] = {
+MODE_COLOURS: dict[int, Colour] = {
     BITMAP: "grey",
     1: "grey",
     INDEXED: "palette",
@@ -73,7 +73,7 @@ def read_header(file: BinaryIO) -> Header:
     channels, height, width, bits, mode = struct.unpack(">HIIHH", head[12:])
     if not (0 < channels <= MAX_CHANNELS and width and height and bits in {1, 8, 16, 32}):
         raise MediaRejected("corrupt", f"a PSD header of {channels} channels, {width} x {height} pixels, {bits} bits")
-    colour = COLOURS.get(mode)
+    colour = MODE_COLOURS.get(mode)
     if colour is None or (bits == 1) != (mode == BITMAP) or (mode == INDEXED and bits != 8):
         raise MediaRejected("unsupported_format", f"a PSD of colour mode {mode}, {bits} bits: convert it to RGB")
     if channels < CHANNELS[colour]:
@@ -94,7 +94,7 @@ def read_merged_image(file: BinaryIO, header: Header) -> Samples:
     behind = file.tell() + length
     merged_alpha = bool(length) and _has_merged_alpha(file, behind, header)
     file.seek(behind)
-    colour = COLOURS[header.mode]
+    colour = MODE_COLOURS[header.mode]
     has_alpha = merged_alpha and colour in {"grey", "rgb"} and header.channels > CHANNELS[colour]
     values = _read_channels(file, header, CHANNELS[colour] + has_alpha)
     if colour == "lab" and header.bits in {8, 16}:  # signed, as in a TIFF

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # Containers without a global clock, in which recordings are joined and unrelated programmes are multiplexed.
 BROADCASTS = frozenset({"mpegts", "mpeg"})
-MAX_PAUSE_SECONDS = 3600  # in a broadcast; a larger step of the stamps means another clock
+MAX_BROADCAST_PAUSE_SECONDS = 3600  # in a broadcast; a larger step of the stamps means another clock
 # Between audio and video at one place of a broadcast; a larger difference means another programme.
 SAME_CLOCK_SECONDS = 10
 # Containers whose packets have a duration, their own or a common one: AVI fills pauses with empty packets.
@@ -138,7 +138,7 @@ class _VideoPackets:
         if last is None:
             return
         ahead = (decoding - last) * (self.stream.time_base or 1)
-        if ahead < 0 or (self.is_broadcast and ahead > MAX_PAUSE_SECONDS):
+        if ahead < 0 or (self.is_broadcast and ahead > MAX_BROADCAST_PAUSE_SECONDS):
             self.has_usable_stamps = False
             self.past += self.high - (self._low or 0)
             self._begin = self._low if self._begin is None else self._begin

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # A stamp that differs less from the end of the samples before it is rounding of the container, as in Matroska.
 SAME_TIME_SECONDS = 0.04
-DEFAULT_RATE = 48_000  # samples a second, of sound whose own rate the common codecs lack
+DEFAULT_SAMPLE_RATE = 48_000  # samples a second, of sound whose own rate the common codecs lack
 
 
 class SoundReader:
@@ -111,7 +111,7 @@ class _Samples:
 
 def _describe(stream: AudioStream) -> SoundTrack:
     context = stream.codec_context
-    rate = context.sample_rate if context.sample_rate in SOUND_RATES else DEFAULT_RATE
+    rate = context.sample_rate if context.sample_rate in SOUND_RATES else DEFAULT_SAMPLE_RATE
     layout = context.layout.name if context.layout.name in SOUND_LAYOUTS else "stereo"
     return SoundTrack(rate, layout, str(stream.language or "und"))
 

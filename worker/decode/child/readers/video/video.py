@@ -22,7 +22,7 @@ from worker.decode.child.readers.video.container import (
 )
 from worker.decode.child.readers.video.decord_reader import DecordFailed, DecordReader
 from worker.decode.child.readers.video.encryption import is_encrypted
-from worker.decode.child.readers.video.scan import BROADCASTS, MAX_PAUSE_SECONDS, Scan, scan
+from worker.decode.child.readers.video.scan import BROADCASTS, MAX_BROADCAST_PAUSE_SECONDS, Scan, scan
 from worker.decode.child.readers.video.sound import SoundReader
 from worker.decode.child.readers.video.video_tags import read_video_tags
 from worker.decode.wire import MAX_KEY_FRAMES
@@ -137,7 +137,7 @@ class Video:
     def sound(self, reader: SoundReader) -> Iterator[SoundBlock]:
         """Yield all sound, timed like the frames."""
         is_broadcast = self._reader.container.format.name in BROADCASTS
-        longest = MAX_PAUSE_SECONDS if is_broadcast else float("inf")
+        longest = MAX_BROADCAST_PAUSE_SECONDS if is_broadcast else float("inf")
         yield from reader.blocks(self.scanned().zero, longest, self._alive)
 
     def _lacks_stamps(self) -> bool:
@@ -206,7 +206,7 @@ class Video:
     def _clock(self, found: Scan) -> Clock:
         rate = frames_per_second(self._reader.stream)
         is_broadcast = self._reader.container.format.name in BROADCASTS
-        longest = MAX_PAUSE_SECONDS if is_broadcast else float("inf")
+        longest = MAX_BROADCAST_PAUSE_SECONDS if is_broadcast else float("inf")
         zero = None if self._lacks_stamps() or self._is_bare() else found.zero
         return Clock(rate, zero=zero, longest_step_seconds=longest)
 

@@ -18,10 +18,10 @@ from worker.decode.child.readers.image.guarded import guarded
 from worker.decode.child.readers.image.image_tags import read_image_tags
 from worker.decode.child.readers.image.samples import to_pixels
 from worker.decode.child.readers.image.tiff import tiff
-from worker.decode.child.readers.image.tiff.raw import RAW_ADVICE, is_raw
+from worker.decode.child.readers.image.tiff.raw import is_raw
 from worker.decode.child.readers.image.tiff.stored_samples import Layout, breaks_off, read_samples
 from worker.decode.child.readers.orientation import UPRIGHT, swaps_sides, upright
-from worker.errors import MediaRejected
+from worker.errors import RAW_ADVICE, MediaRejected
 from worker.types import MediaTags
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _is_own_kind(page: Directory) -> bool:
     return True
 
 
-def open_album(file: BinaryIO, location: str, limits: DecodeLimits) -> Album:
+def open_tiff_album(file: BinaryIO, location: str, limits: DecodeLimits) -> Album:
     """Return the album of a TIFF file.
 
     Raises:

@@ -9,7 +9,6 @@ from worker.decode.child.readers.image.tiff.tiff import COMPRESSION, PHOTOMETRIC
 if TYPE_CHECKING:
     from worker.decode.child.readers.image.tiff.tiff import Directory, Tiff
 
-RAW_ADVICE = "raw camera files are not read: develop them to JPEG or TIFF first"
 # Photometric interpretations of sensor data, before and after the colours are interpolated.
 FILTER_MOSAIC, LINEAR_RAW = 32803, 34892
 RAW_TAGS = frozenset(

@@ -32,7 +32,7 @@ COMPRESSIONS = frozenset({NONE, LZW, DEFLATE, OLD_DEFLATE, PACKBITS, ZSTD, LZMA}
 PREDICTABLE = frozenset({LZW, DEFLATE, OLD_DEFLATE, ZSTD, LZMA})  # compressions that may store differences
 STRIP_CHUNK_BYTES = 1 << 24  # read at a time, of a strip without compression
 # By photometric interpretation.
-COLOURS: dict[int, Colour] = {0: "grey", 1: "grey", 2: "rgb", 3: "palette", 5: "cmyk", 8: "lab", 9: "lab"}
+PHOTOMETRIC_COLOURS: dict[int, Colour] = {0: "grey", 1: "grey", 2: "rgb", 3: "palette", 5: "cmyk", 8: "lab", 9: "lab"}
 WHITE_IS_ZERO, ICC_LAB = 0, 9
 UNSIGNED, SIGNED, FLOAT, UNDEFINED = 1, 2, 3, 4
 INTEGER_BITS, FLOAT_BITS = range(1, 33), (16, 32, 64)
@@ -116,7 +116,7 @@ def read_samples(file: BinaryIO, page: Directory) -> Samples:
     """
     layout = Layout.of(page)
     photometric = page.value(tiff.PHOTOMETRIC, 1)
-    colour = COLOURS.get(photometric)
+    colour = PHOTOMETRIC_COLOURS.get(photometric)
     others = page.value(tiff.INK_SET, 1) != 1 and colour == "cmyk"
     deep_palette = colour == "palette" and layout.bits > 8
     if colour is None or others or deep_palette or layout.samples < CHANNELS[colour]:
@@ -174,14 +174,14 @@ def _read_planes(file: BinaryIO, page: Directory, layout: Layout) -> Array:
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
+class StoredSegment:
     """A strip or tile, or a part of a strip, in the file."""
 
     offset: int
     byte_size: int
 
 
-def _segments(file: BinaryIO, page: Directory) -> list[Segment]:
+def _segments(file: BinaryIO, page: Directory) -> list[StoredSegment]:
     """Return all strips or tiles; without stored lengths, the last one may reach to the end of the file."""
     tiled = tiff.TILE_OFFSETS in page.fields
     offsets = page.values(tiff.TILE_OFFSETS if tiled else tiff.STRIP_OFFSETS)
@@ -195,7 +195,7 @@ def _segments(file: BinaryIO, page: Directory) -> list[Segment]:
         lengths
     ):  # the writer left them out, and they are not needed
         lengths = tuple(max(0, end - offset) for offset in offsets)
-    return [Segment(offset, length) for offset, length in zip(offsets, lengths, strict=True)]
+    return [StoredSegment(offset, length) for offset, length in zip(offsets, lengths, strict=True)]
 
 
 def breaks_off(file: BinaryIO, page: Directory) -> bool:
@@ -204,7 +204,7 @@ def breaks_off(file: BinaryIO, page: Directory) -> bool:
     return max(ends, default=0) > file.seek(0, 2)
 
 
-def _read_strips(file: BinaryIO, page: Directory, layout: Layout, segments: list[Segment], target: Array) -> None:
+def _read_strips(file: BinaryIO, page: Directory, layout: Layout, segments: list[StoredSegment], target: Array) -> None:
     rows = min(page.value(tiff.ROWS_PER_STRIP, layout.height) or layout.height, layout.height)
     if len(segments) < -(-layout.height // rows):
         raise MediaRejected(
@@ -224,10 +224,10 @@ class _Part:
     first_row: int
     """In the strip."""
     rows: int
-    segment: Segment
+    segment: StoredSegment
 
 
-def _parts(layout: Layout, segment: Segment, rows: int) -> Iterator[_Part]:
+def _parts(layout: Layout, segment: StoredSegment, rows: int) -> Iterator[_Part]:
     """Divide a strip that is not packed; other strips are one part."""
     row_bytes = -(-layout.width * layout.channels * layout.bits // 8)
     each = max(1, STRIP_CHUNK_BYTES // row_bytes) if layout.compression == NONE else rows
@@ -237,10 +237,10 @@ def _parts(layout: Layout, segment: Segment, rows: int) -> Iterator[_Part]:
     for first in range(0, rows, each):
         wanted = min(each, rows - first) * row_bytes
         length = max(0, min(wanted, segment.byte_size - first * row_bytes))
-        yield _Part(first, each, Segment(segment.offset + first * row_bytes, length))
+        yield _Part(first, each, StoredSegment(segment.offset + first * row_bytes, length))
 
 
-def _read_tiles(file: BinaryIO, page: Directory, layout: Layout, segments: list[Segment], target: Array) -> None:
+def _read_tiles(file: BinaryIO, page: Directory, layout: Layout, segments: list[StoredSegment], target: Array) -> None:
     width, height = page.value(tiff.TILE_WIDTH, 0), page.value(tiff.TILE_LENGTH, 0)
     if not (0 < width <= 1 << 16 and 0 < height <= 1 << 16):
         raise MediaRejected("corrupt", f"tiles of {width} x {height} pixels")
@@ -252,7 +252,7 @@ def _read_tiles(file: BinaryIO, page: Directory, layout: Layout, segments: list[
         place[:] = _block(file, page, layout, segment, (height, width))[: place.shape[0], : place.shape[1]]
 
 
-def _block(file: BinaryIO, page: Directory, layout: Layout, segment: Segment, size: tuple[int, int]) -> Array:
+def _block(file: BinaryIO, page: Directory, layout: Layout, segment: StoredSegment, size: tuple[int, int]) -> Array:
     """Return one strip or tile as (rows, columns, channels)."""
     rows, columns = size
     row_bytes = -(-columns * layout.channels * layout.bits // 8)

@@ -17,7 +17,7 @@ MAX_FIELDS = 4096  # of one directory
 MAX_VALUES = 4_000_000  # of one field: strips of one row in the largest image are far fewer
 # Bytes of one value, by type.
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
-CODES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 13: "I", 16: "Q", 17: "q", 18: "Q"}
+FORMAT_CODES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 
 SUBFILE_TYPE, OLD_SUBFILE_TYPE, SUB_DIRECTORIES = 254, 255, 330
 WIDTH, LENGTH, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 256, 257, 258, 259, 262, 266
@@ -52,10 +52,10 @@ class Directory:
     def values(self, tag: int) -> tuple[int, ...]:
         """Return the numbers of a field; none where it is absent or has another type."""
         found = self.fields.get(tag)
-        if found is None or found.type not in CODES:
+        if found is None or found.type not in FORMAT_CODES:
             return ()
         whole = len(found.raw) // SIZES[found.type]
-        return tuple(int(v) for v in struct.unpack_from(f"{self.order}{whole}{CODES[found.type]}", found.raw))
+        return tuple(int(v) for v in struct.unpack_from(f"{self.order}{whole}{FORMAT_CODES[found.type]}", found.raw))
 
     def value(self, tag: int, default: int) -> int:
         """Return the first number of a field."""
