@@ -217,7 +217,9 @@ def correcting(user: User) -> str:
 
 def _correct(session: Session, chance: random.Random, people: list[int], kind: str) -> None:
     if kind == "name":
-        correct.name_person(session, chance.choice(people), chance.choice(["Ada", "Bo", "Eve", "Dan"]))
+        correct.name_people(
+            session, [correct.NewName(chance.choice(people), chance.choice(["Ada", "Bo", "Eve", "Dan"]))]
+        )
     elif kind == "merge":
         correct.merge_people(session, chance.sample(people, 2))
     elif kind == "undo":

@@ -38,7 +38,7 @@ from same_rows import (
 )
 
 from worker.config import Settings
-from worker.identity.correct import merge_people, name_person, not_person, split_person
+from worker.identity.correct import NewName, merge_people, name_people, not_person, split_person
 from worker.identity.corrections.anchors import read_corrections
 from worker.identity.corrections.conflicts import find_violations
 from worker.identity.corrections.name_assignment import people_of
@@ -233,7 +233,7 @@ def correct(installation: Installation, ids: ReleaseIds) -> None:
     named, others = by_size[:NAMED], by_size[NAMED:]
     with installation.database.sessions.begin() as session:
         for person in named:
-            name_person(session, person, Counter(name for _, name in people[person]).most_common(1)[0][0])
+            name_people(session, [NewName(person, Counter(name for _, name in people[person]).most_common(1)[0][0])])
     parted: list[tuple[Callable[..., object], list[int]]] = [
         (split_person, others[:CORRECTED]),
         (not_person, others[CORRECTED : 2 * CORRECTED]),

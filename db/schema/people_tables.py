@@ -22,6 +22,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 from db.base import SCHEMA, Base, Count, Created, Embedding, JsonObject, Real, RowId, one_of
 
 CorrectionKind = Literal["name", "merge", "split", "not"]
+PairAnswerKind = Literal["same", "different", "skipped"]
 ProposalState = Literal["open", "applied", "discarded"]
 
 # Numbers the changes of people, so that a process that holds them in memory reads newer ones only.
@@ -151,7 +152,7 @@ class Correction(Base):
     correction_id: Mapped[RowId]
     release_id: Mapped[int] = mapped_column(ForeignKey("facet.release.release_id"))
     kind: Mapped[CorrectionKind] = mapped_column(Text)
-    # The new name of the person of side 0; of a merge, null where neither person had one.
+    # The new name of the person of side 0; of a merge, null where neither person had one; of a not, the one it keeps.
     name: Mapped[str | None]
     reason: Mapped[str | None]
     # All people that it changed, its subject first.
@@ -159,6 +160,34 @@ class Correction(Base):
     created_at: Mapped[Created]
     undone_at: Mapped[datetime | None]
     undo_reason: Mapped[str | None]
+    # Names of the users; null in rows of earlier versions.
+    made_by: Mapped[str | None]
+    undone_by: Mapped[str | None]
+
+
+class PairAnswer(Base):
+    """The answer of a user to the question whether two merge candidates are one person."""
+
+    __tablename__ = "pair_answer"
+    __table_args__ = (
+        CheckConstraint("first_person_id < second_person_id", "order"),
+        CheckConstraint(one_of("answer", get_args(PairAnswerKind)), "answer"),
+        CheckConstraint("(answer = 'skipped') = (correction_id IS NULL)", "correction"),
+        Index("ix_pair_answer_second_person_id", "second_person_id"),
+        Index("ix_pair_answer_correction_id", "correction_id"),
+    )
+
+    first_person_id: Mapped[int] = mapped_column(
+        ForeignKey("facet.person.person_id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    second_person_id: Mapped[int] = mapped_column(
+        ForeignKey("facet.person.person_id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    answer: Mapped[PairAnswerKind] = mapped_column(Text)
+    # The correction that the answer led to; once it is undone, the question is open again.
+    correction_id: Mapped[int | None] = mapped_column(ForeignKey("facet.correction.correction_id", ondelete="CASCADE"))
+    made_by: Mapped[str | None]
+    created_at: Mapped[Created]
 
 
 class CorrectionAnchor(Base):

@@ -35,6 +35,7 @@ from db.schema.people_tables import (
     Correction,
     CorrectionAnchor,
     MergeCandidate,
+    PairAnswer,
     Person,
     PersonEmbedding,
     PersonReading,
@@ -50,9 +51,9 @@ from db.schema.upkeep_tables import CropCheck, CropWalk, ErasureFailure, FileRem
 __all__ = (
     "Analysis", "Appearance", "AppearancePrediction", "Correction", "CorrectionAnchor", "CropCheck", "CropStrip",
     "CropWalk", "ErasureFailure", "Face", "FaceEmbedding", "FileRemoval", "Job", "JobItem", "Layer", "MediaFile",
-    "MergeCandidate", "Person", "PersonEmbedding", "PersonReading", "PersonTotal", "Prediction", "RegroupChange",
-    "RegroupProposal", "Release", "ReleaseHistory", "ReleaseReading", "ReprocessFace", "ReprocessGap", "SceneCut",
-    "Schedule", "TrunkState", "Unit", "UpkeepRun",
+    "MergeCandidate", "PairAnswer", "Person", "PersonEmbedding", "PersonReading", "PersonTotal", "Prediction",
+    "RegroupChange", "RegroupProposal", "Release", "ReleaseHistory", "ReleaseReading", "ReprocessFace", "ReprocessGap",
+    "SceneCut", "Schedule", "TrunkState", "Unit", "UpkeepRun",
 )  # fmt: skip
 
 MediaKind = Literal["image", "video"]

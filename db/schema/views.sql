@@ -852,7 +852,9 @@ SELECT
     k.media_count,
     c.people,
     c.undo_reason,
-    r.name AS release
+    r.name AS release,
+    c.made_by,
+    c.undone_by
 FROM facet.correction AS c
 JOIN facet.release AS r USING (release_id)
 CROSS JOIN LATERAL (
@@ -867,7 +869,7 @@ COMMENT ON COLUMN facet.corrections.correction_id IS 'Number of the correction.'
 COMMENT ON COLUMN facet.corrections.kind IS
     'name, merge (all of people are one), split (some appearances are a new person) or not (some are not this person).';
 COMMENT ON COLUMN facet.corrections.person_id IS 'The person it is about.';
-COMMENT ON COLUMN facet.corrections.name IS 'The name that was given, or that a merged person kept.';
+COMMENT ON COLUMN facet.corrections.name IS 'The name that was given, or that a merged or separated person kept.';
 COMMENT ON COLUMN facet.corrections.reason IS 'Why, in the words of the user.';
 COMMENT ON COLUMN facet.corrections.created_at IS 'When it was made.';
 COMMENT ON COLUMN facet.corrections.undone_at IS 'When it was undone; null while it holds.';
@@ -878,6 +880,8 @@ COMMENT ON COLUMN facet.corrections.people IS
     'All people it changed, the person it is about first; 0 for a person who was erased.';
 COMMENT ON COLUMN facet.corrections.undo_reason IS 'Why it was undone.';
 COMMENT ON COLUMN facet.corrections.release IS 'The release whose people were corrected; it holds for all releases.';
+COMMENT ON COLUMN facet.corrections.made_by IS 'Name of the user who made it; null where an earlier version stored none.';
+COMMENT ON COLUMN facet.corrections.undone_by IS 'Name of the user who undid it.';
 
 
 CREATE OR REPLACE VIEW facet.predictions AS

@@ -124,6 +124,7 @@ _REMAINING = text("""
 _DELETE_PEOPLE: Mapping[str, str] = {
     "regroup_change": "DELETE FROM regroup_change WHERE from_person_id = ANY(:gone) OR to_person_id = ANY(:gone)",
     "person_alike": "DELETE FROM person_alike WHERE first_person_id = ANY(:gone) OR second_person_id = ANY(:gone)",
+    "pair_answer": "DELETE FROM pair_answer WHERE first_person_id = ANY(:gone) OR second_person_id = ANY(:gone)",
     "person_total": "DELETE FROM person_total WHERE person_id = ANY(:gone)",
     "person_reading": "DELETE FROM person_reading WHERE person_id = ANY(:gone)",
     "person_embedding": "DELETE FROM person_embedding WHERE person_id = ANY(:gone)",

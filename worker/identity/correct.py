@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     Ids = NDArray[np.int64]
 
 MAX_PAIRS = 1_000_000  # cannot-links of one ``not``: some 200 MB while corrections are replayed
+MAX_SIDE = 100  # appearances of each of two people who are separated: the clearest keep the others apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,19 +87,16 @@ class _NewCorrection:
     """The person that it is made about."""
     name: str | None
     reason: str | None
+    made_by: str | None
 
 
-def name_person(session: Session, person_id: int, name: str, *, reason: str | None = None) -> int:
-    """Name a person; returns the number of the correction.
-
-    Raises:
-        UsageError: there is no such person, or the name is empty.
-    """
-    return name_people(session, [NewName(person_id, name, reason)])[0]
-
-
-def name_people(session: Session, names: Sequence[NewName]) -> list[int]:
+def name_people(session: Session, names: Sequence[NewName], *, made_by: str | None = None) -> list[int]:
     """Name people; returns the numbers of the corrections.
+
+    Args:
+        session: an open session.
+        names: the names.
+        made_by: name of the user, as for all corrections.
 
     Raises:
         UsageError: there is no such person, or a name is empty.
@@ -110,13 +108,15 @@ def name_people(session: Session, names: Sequence[NewName]) -> list[int]:
         if not name:
             raise UsageError("the name is empty; expected what the person is called")
         members = _members(session, gallery.trunk_id, new.person_id)
-        corrections.append(_insert(session, _NewCorrection("name", new.person_id, name, new.reason)))
+        corrections.append(_insert(session, _NewCorrection("name", new.person_id, name, new.reason, made_by)))
         write_anchors(session, corrections[-1], members, members[:0])
     _close(session, gallery, *corrections)
     return corrections
 
 
-def merge_people(session: Session, person_ids: Sequence[int], *, reason: str | None = None) -> int:
+def merge_people(
+    session: Session, person_ids: Sequence[int], *, reason: str | None = None, made_by: str | None = None
+) -> int:
     """Merge two or more people into the first, which keeps its number and takes the first name in this order.
 
     Raises:
@@ -128,7 +128,7 @@ def merge_people(session: Session, person_ids: Sequence[int], *, reason: str | N
     gallery = _begin(session)
     members = [_members(session, gallery.trunk_id, person_id) for person_id in person_ids]
     keep = person_ids[0]
-    new = _NewCorrection("merge", keep, _first_name(session, person_ids), reason)
+    new = _NewCorrection("merge", keep, _first_name(session, person_ids), reason, made_by)
     correction_id = _insert(session, new)
     write_anchors(session, correction_id, np.concatenate(members), members[0][:0])
     joined = np.concatenate(members[1:])
@@ -139,7 +139,12 @@ def merge_people(session: Session, person_ids: Sequence[int], *, reason: str | N
 
 
 def split_person(
-    session: Session, person_id: int, appearances: Sequence[int], *, reason: str | None = None
+    session: Session,
+    person_id: int,
+    appearances: Sequence[int],
+    *,
+    reason: str | None = None,
+    made_by: str | None = None,
 ) -> SplitResult:
     """Make some appearances of a person a new one.
 
@@ -148,7 +153,7 @@ def split_person(
     """
     gallery = _begin(session)
     sides = _sides(session, gallery.trunk_id, person_id, appearances)
-    correction_id = _insert(session, _NewCorrection("split", person_id, None, reason))
+    correction_id = _insert(session, _NewCorrection("split", person_id, None, reason, made_by))
     write_anchors(session, correction_id, sides.subject, sides.rest)
     (new,) = allocate_ids(session, "person", 1)
     moving = read_stored_appearances(session, sides.subject)
@@ -161,7 +166,14 @@ def split_person(
     return SplitResult(correction_id, new)
 
 
-def not_person(session: Session, person_id: int, appearances: Sequence[int], *, reason: str | None = None) -> NotResult:
+def not_person(
+    session: Session,
+    person_id: int,
+    appearances: Sequence[int],
+    *,
+    reason: str | None = None,
+    made_by: str | None = None,
+) -> NotResult:
     """Send some appearances away from a person: each goes to the next person that it resembles, or becomes a new one.
 
     Raises:
@@ -175,7 +187,7 @@ def not_person(session: Session, person_id: int, appearances: Sequence[int], *, 
             f"{len(subject)} of {len(subject) + len(rest)} appearances are too many at once; expected at "
             f"most {MAX_PAIRS // len(rest)}: make them a person of their own with `facet people split`"
         )
-    correction_id = _insert(session, _NewCorrection("not", person_id, None, reason))
+    correction_id = _insert(session, _NewCorrection("not", person_id, None, reason, made_by))
     write_anchors(session, correction_id, subject, rest)
     placement = place(session, gallery, read_stored_appearances(session, subject), _corrections(session, gallery))
     _claim(session, correction_id, placement.made)
@@ -184,7 +196,26 @@ def not_person(session: Session, person_id: int, appearances: Sequence[int], *, 
     return NotResult(correction_id, dict(zip(subject.tolist(), people.tolist(), strict=True)))
 
 
-def undo_correction(session: Session, correction_id: int | None = None, *, reason: str | None = None) -> int:
+def separate_people(session: Session, person_id: int, other_id: int, *, made_by: str | None = None) -> int:
+    """State that two people are not one, both of whom keep their appearances and names.
+
+    Raises:
+        UsageError: one of them does not exist, or both are the same.
+    """
+    if person_id == other_id:
+        raise UsageError(f"got person {person_id} twice, expected two people")
+    gallery = _begin(session)
+    rest, subject = (_clearest(session, _members(session, gallery.trunk_id, one)) for one in (person_id, other_id))
+    new = _NewCorrection("not", person_id, _first_name(session, [other_id]), None, made_by)
+    correction_id = _insert(session, new)
+    write_anchors(session, correction_id, subject, rest)
+    _close(session, gallery, correction_id)
+    return correction_id
+
+
+def undo_correction(
+    session: Session, correction_id: int | None = None, *, reason: str | None = None, made_by: str | None = None
+) -> int:
     """Undo a correction, the latest by default; appearances that are still where it put them go back.
 
     Returns:
@@ -198,8 +229,9 @@ def undo_correction(session: Session, correction_id: int | None = None, *, reaso
     _refuse_if_built_upon(session, found.trunk_id, found.correction_id)
     moves = {trunk_id: read_moves(session, trunk_id, found.correction_id) for trunk_id in _trunks(session)}
     session.execute(
-        text("UPDATE correction SET undone_at = clock_timestamp(), undo_reason = :reason WHERE correction_id = :id"),
-        {"id": found.correction_id, "reason": reason},
+        text("""UPDATE correction SET undone_at = clock_timestamp(), undo_reason = :reason, undone_by = :made_by
+                WHERE correction_id = :id"""),
+        {"id": found.correction_id, "reason": reason, "made_by": made_by},
     )
     for trunk_id, moved in moves.items():
         _move_back(session, trunk_id, moved)
@@ -244,6 +276,14 @@ def _sides(session: Session, trunk_id: int, person_id: int, appearances: Sequenc
     return _Sides(subject, rest)
 
 
+def _clearest(session: Session, appearances: Ids) -> Ids:
+    """Return the `MAX_SIDE` appearances of the highest quality, in order of id."""
+    statement = text("""SELECT appearance_id FROM appearance WHERE appearance_id = ANY(:ids)
+                        ORDER BY quality DESC NULLS LAST, appearance_id LIMIT :most""")
+    found = session.scalars(statement, {"ids": appearances.tolist(), "most": MAX_SIDE}).all()
+    return np.sort(np.array(found, np.int64))
+
+
 def _first_name(session: Session, person_ids: Sequence[int]) -> str | None:
     found = session.execute(
         text("SELECT person_id, name FROM person WHERE person_id = ANY(:ids) AND name IS NOT NULL"),
@@ -254,11 +294,12 @@ def _first_name(session: Session, person_ids: Sequence[int]) -> str | None:
 
 
 def _insert(session: Session, new: _NewCorrection) -> int:
-    statement = text("""INSERT INTO correction (release_id, kind, name, reason, people, created_at)
-                        SELECT release_id, :kind, :name, :reason, ARRAY[cast(:person AS bigint)], clock_timestamp()
+    statement = text("""INSERT INTO correction (release_id, kind, name, reason, made_by, people, created_at)
+                        SELECT release_id, :kind, :name, :reason, :made_by, ARRAY[cast(:person AS bigint)],
+                               clock_timestamp()
                         FROM release WHERE active
                         RETURNING correction_id""")
-    facts = {"kind": new.kind, "name": new.name, "reason": new.reason, "person": new.person_id}
+    facts = {"kind": new.kind, "name": new.name, "reason": new.reason, "made_by": new.made_by, "person": new.person_id}
     return int(session.execute(statement, facts).scalar_one())
 
 

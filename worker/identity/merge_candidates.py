@@ -1,4 +1,4 @@
-"""Merge candidates: pairs of people who came to look like one."""
+"""Merge candidates: pairs of people who came to look like one, and the answers of users to whether they are."""
 
 from __future__ import annotations
 
@@ -8,20 +8,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sqlalchemy import text
 
+from worker.errors import UsageError
+from worker.identity.correct import merge_people, separate_people
 from worker.identity.corrections.anchors import read_corrections
 from worker.identity.corrections.conflicts import people_of_groups
 from worker.identity.corrections.name_assignment import people_of
 from worker.identity.corrections.replay import replay
+from worker.identity.search.likeness import SFACE, Comparisons, prior_of, probability
+from worker.identity.search.searcher import TRUNK_FILE
 from worker.ledger.releases import active_release
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sqlalchemy import Row
     from sqlalchemy.orm import Session
 
-_PAIRS = text("""
-    SELECT p.person_id, p.name, q.person_id AS other_id, q.name AS other_name,
-           1 - (pe.embedding_sum <=> qe.embedding_sum) AS similarity,
-           coalesce((SELECT appearance_count FROM people t WHERE t.person_id = p.person_id), 0) AS appearances,
-           coalesce((SELECT appearance_count FROM people t WHERE t.person_id = q.person_id), 0) AS other_appearances
+    from db.schema.people_tables import PairAnswerKind
+
+MAX_OPEN_PAIRS = 1000  # pairs and people are counted up to here: a page must not wait for a million of them
+
+# An answer holds until its correction is undone: then the question is open again.
+_IS_OPEN = """NOT EXISTS (
+        SELECT FROM pair_answer a LEFT JOIN correction c USING (correction_id)
+        WHERE a.first_person_id = k.first_person_id AND a.second_person_id = k.second_person_id
+          AND c.undone_at IS NULL)"""
+_CANDIDATES = f"""
     FROM person_alike k
     JOIN person p ON p.person_id = k.first_person_id
     JOIN person q ON q.person_id = k.second_person_id
@@ -29,7 +41,35 @@ _PAIRS = text("""
     JOIN person_embedding qe ON qe.person_id = k.second_person_id AND qe.trunk_id = k.trunk_id
     WHERE k.trunk_id = :trunk_id AND pe.embedding_weight > 0 AND qe.embedding_weight > 0
       AND (p.name IS NULL OR q.name IS NULL OR p.name = q.name)
-    ORDER BY similarity DESC, p.person_id, q.person_id""")
+      AND (NOT :open_only OR {_IS_OPEN})"""
+_PAIRS = text(f"""
+    SELECT c.person_id, c.name, c.other_id, c.other_name, c.similarity, c.agreement,
+           coalesce(s.appearance_count, 0) AS appearances, coalesce(t.appearance_count, 0) AS other_appearances,
+           coalesce(least(s.best_quality, t.best_quality), 0) AS quality
+    FROM (
+        SELECT p.person_id, p.name, q.person_id AS other_id, q.name AS other_name, k.trunk_id,
+               1 - (pe.embedding_sum <=> qe.embedding_sum) AS similarity,
+               vector_norm(pe.embedding_sum) / pe.embedding_weight
+               * vector_norm(qe.embedding_sum) / qe.embedding_weight AS agreement
+        {_CANDIDATES}
+        ORDER BY similarity DESC, p.person_id, q.person_id LIMIT :limit) c
+    LEFT JOIN person_total s ON s.person_id = c.person_id AND s.trunk_id = c.trunk_id
+    LEFT JOIN person_total t ON t.person_id = c.other_id AND t.trunk_id = c.trunk_id
+    ORDER BY c.similarity DESC, c.person_id, c.other_id""")  # noqa: S608 - constants
+_COUNT_OPEN = text(f"SELECT count(*) FROM (SELECT {_CANDIDATES} LIMIT {MAX_OPEN_PAIRS}) AS open")  # noqa: S608 - constants
+_COUNT_ANSWERS = text("""
+    SELECT count(*) FILTER (WHERE answer = 'same') AS same, count(*) FILTER (WHERE answer = 'different') AS different,
+           count(*) FILTER (WHERE answer = 'skipped') AS skipped
+    FROM pair_answer LEFT JOIN correction USING (correction_id) WHERE undone_at IS NULL""")
+_STORE_ANSWER = text("""
+    INSERT INTO pair_answer (first_person_id, second_person_id, answer, correction_id, made_by)
+    VALUES (:first, :second, :answer, :correction_id, :made_by)
+    ON CONFLICT (first_person_id, second_person_id) DO UPDATE SET answer = excluded.answer,
+        correction_id = excluded.correction_id, made_by = excluded.made_by, created_at = now()""")
+# The estimate of the planner from its last ANALYZE, where there are more people than are worth counting.
+_PEOPLE = text(f"""
+    SELECT greatest((SELECT count(*) FROM (SELECT FROM person LIMIT {MAX_OPEN_PAIRS}) AS p), reltuples)
+    FROM pg_class WHERE oid = 'facet.person'::regclass""")  # noqa: S608 - a constant
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +89,22 @@ class MergeCandidate:
     second: CandidatePerson
     similarity: float
     """Cosine of their mean embeddings."""
+    probability: float | None = None
+    """That they are one person; None where the release has no calibration."""
 
 
-def read_merge_candidates(session: Session, *, limit: int = 20) -> list[MergeCandidate]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerCounts:
+    """Progress of the answers."""
+
+    same: int
+    different: int
+    skipped: int
+    open: int
+    """Pairs without an answer, at most `MAX_OPEN_PAIRS`; some may be left out by a correction."""
+
+
+def read_merge_candidates(session: Session, *, limit: int = 20, open_only: bool = False) -> list[MergeCandidate]:
     """Read merge candidates of the active release's trunk, the most similar first.
 
     Pairs that a correction separates, and pairs with different names, are left out.
@@ -59,18 +112,68 @@ def read_merge_candidates(session: Session, *, limit: int = 20) -> list[MergeCan
     Args:
         session: an open session.
         limit: largest number of pairs.
+        open_only: leave out pairs that a user answered.
     """
     trunk_id = active_release(session)[0].trunk_id
     apart = _separated(session, trunk_id)
-    pairs: list[MergeCandidate] = []
-    for row in session.execute(_PAIRS, {"trunk_id": trunk_id}):
-        if (row.person_id, row.other_id) not in apart:
-            first = CandidatePerson(row.person_id, row.name, row.appearances)
-            second = CandidatePerson(row.other_id, row.other_name, row.other_appearances)
-            pairs.append(MergeCandidate(first, second, float(row.similarity)))
-        if len(pairs) == limit:
-            break
-    return pairs
+    bounds = {"trunk_id": trunk_id, "open_only": open_only, "limit": limit + len(apart)}
+    rows = [row for row in session.execute(_PAIRS, bounds) if (row.person_id, row.other_id) not in apart][:limit]
+    return [
+        MergeCandidate(
+            CandidatePerson(row.person_id, row.name, row.appearances),
+            CandidatePerson(row.other_id, row.other_name, row.other_appearances),
+            float(row.similarity),
+            chance,
+        )
+        for row, chance in zip(rows, _probabilities(session, rows), strict=True)
+    ]
+
+
+def count_answers(session: Session) -> AnswerCounts:
+    """Count the answers that hold, and the pairs that are open."""
+    bounds = {"trunk_id": active_release(session)[0].trunk_id, "open_only": True}
+    given = session.execute(_COUNT_ANSWERS).one()
+    left = int(session.execute(_COUNT_OPEN, bounds).scalar_one())
+    return AnswerCounts(same=given.same, different=given.different, skipped=given.skipped, open=left)
+
+
+def answer_pair(
+    session: Session, pair: tuple[int, int], answer: PairAnswerKind, *, made_by: str | None = None
+) -> int | None:
+    """Store the answer to whether two people are one, and correct them accordingly.
+
+    Args:
+        session: an open session.
+        pair: the people.
+        answer: ``same`` merges them, and a name stays; ``different`` separates them; ``skipped`` changes nothing.
+        made_by: name of the user.
+
+    Returns:
+        Number of the correction; None for a pair that is skipped.
+
+    Raises:
+        UsageError: one of them does not exist, or both are the same.
+    """
+    first, second = sorted(pair)
+    if first == second:
+        raise UsageError(f"got person {first} twice, expected two people")
+    people = _named_first(session, (first, second))
+    if gone := {first, second} - set(people):
+        raise UsageError(f"there is no person {min(gone)}; see `facet people list`")
+    correction_id = None
+    if answer == "same":
+        correction_id = merge_people(session, people, made_by=made_by)
+    elif answer == "different":
+        correction_id = separate_people(session, first, second, made_by=made_by)
+    facts = {"first": first, "second": second, "answer": answer, "correction_id": correction_id, "made_by": made_by}
+    session.execute(_STORE_ANSWER, facts)
+    return correction_id
+
+
+def _named_first(session: Session, people: Sequence[int]) -> list[int]:
+    """Return those of some people who exist, named ones first: a merge keeps the number of its first."""
+    statement = text("SELECT person_id FROM person WHERE person_id = ANY(:ids) ORDER BY name IS NULL, person_id")
+    return list(session.scalars(statement, {"ids": list(people)}))
 
 
 def _separated(session: Session, trunk_id: int) -> set[tuple[int, int]]:
@@ -79,3 +182,16 @@ def _separated(session: Session, trunk_id: int) -> set[tuple[int, int]]:
     home = people_of_groups(corrections.group, people_of(session, corrections.appearance))
     pairs = np.sort(home[corrections.cannot_link], axis=1)
     return {(int(one), int(other)) for one, other in pairs}
+
+
+def _probabilities(session: Session, rows: Sequence[Row[tuple[object, ...]]]) -> list[float | None]:
+    """Return the probability of each pair: the prior is that of a search among all people."""
+    statement = text("SELECT manifest -> 'files' ->> :file FROM release WHERE active")
+    if session.scalar(statement, {"file": TRUNK_FILE}) != SFACE.trunk_sha256:
+        return [None] * len(rows)
+    columns = {
+        name: np.array([getattr(row, field) for row in rows], np.float64)
+        for name, field in (("cosine", "similarity"), ("quality", "quality"), ("agreement", "agreement"))
+    }
+    people = int(session.execute(_PEOPLE).scalar_one())
+    return [float(chance) for chance in probability(Comparisons(**columns), prior_of(people))]

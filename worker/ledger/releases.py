@@ -135,13 +135,17 @@ def code_version() -> str:
     return f"{metadata.version('facet')}+pipeline{PIPELINE_VERSION}"
 
 
+def user_name() -> str:
+    """Return the name of the operating system's user who runs this program."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "unknown"  # a container may run under a number that has no name
+
+
 def operator() -> str:
     """Return the user and the host that run this program."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a number that has no name
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"
+    return f"{user_name()}@{socket.gethostname()}"
 
 
 def register_release(session: Session, manifest: Manifest, *, reason: str | None = None) -> ReleaseIds:
@@ -218,8 +222,7 @@ def insert_release(session: Session, values: Mapping[str, object], layers: Relea
     values = {**values, "code": code_version(), "finder": ids[layers.finder.fingerprint], "trunk": trunk_id}
     release_id = int(session.execute(_INSERT, values).scalar_one())
     for task, head in layers.heads.items():
-        reading = layers.readings[task]
-        chosen = {"task": task, "head": ids[head.fingerprint], "reading": ids[reading.fingerprint]}
+        chosen = {"task": task, "head": ids[head.fingerprint], "reading": ids[layers.readings[task].fingerprint]}
         session.execute(_INSERT_READING, chosen | {"release_id": release_id})
     session.execute(_INSERT_STATE, {"trunk": trunk_id})
     record(session, "register", release_id, reason=reason)

@@ -19,7 +19,7 @@ def find_again(crowd, move, seconds, step=0.5):
     lock_people(session)
     while identify_pending(session, Gallery(crowd.trunk_id)):
         pass
-    correct.name_person(session, crowd.who()[media_id, 0], "Ada")
+    correct.name_people(session, [correct.NewName(crowd.who()[media_id, 0], "Ada")])
     crowd.analyse(media_id)
     session.execute(
         text("""UPDATE face SET x1 = x1 + :x, x2 = x2 + :x, y1 = y1 + :y, y2 = y2 + :y, at_seconds = at_seconds + :s

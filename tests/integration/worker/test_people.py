@@ -56,9 +56,22 @@ def test_people_are_found_and_summed_up(crowd, people):
     assert np.allclose(before, sums(crowd), atol=1e-5)
 
 
+def test_a_correction_names_who_made_and_who_undid_it(crowd, people):
+    correct.name_people(crowd.session, [correct.NewName(people[0], "Ada")], made_by="ines")
+    correct.merge_people(crowd.session, people[:2], made_by="jo")
+    correct.split_person(crowd.session, people[0], crowd.ids(people[0])[-1:], made_by="kim")
+    correct.not_person(crowd.session, people[0], crowd.ids(people[0])[:1], made_by="lea")
+    correct.undo_correction(crowd.session, made_by="max")
+    shown = crowd.session.execute(text("SELECT kind, made_by, undone_by FROM corrections ORDER BY correction_id")).all()
+    assert [tuple(row) for row in shown] == [
+        ("name", "ines", None), ("merge", "jo", None), ("split", "kim", None), ("not", "lea", "max"),
+    ]  # fmt: skip
+    assert [(one.made_by, one.undone_by) for one in read_history(crowd.session)][:2] == [("lea", "max"), ("kim", None)]
+
+
 def test_a_name_is_given_and_taken_back(crowd, people):
     before = dump(crowd)
-    number = correct.name_person(crowd.session, people[0], " Ada ", reason="her daughter said so")
+    number = correct.name_people(crowd.session, [correct.NewName(people[0], " Ada ", "her daughter said so")])[0]
     assert crowd.names() == {people[0]: "Ada"}
     [past] = read_history(crowd.session)
     assert past.description() == f"person {people[0]} is called Ada"
@@ -70,7 +83,7 @@ def test_a_name_is_given_and_taken_back(crowd, people):
 
 
 def test_a_merge_keeps_the_first_number_and_the_first_name(crowd, people):
-    correct.name_person(crowd.session, people[1], "Bo")
+    correct.name_people(crowd.session, [correct.NewName(people[1], "Bo")])
     before = dump(crowd)
     correct.merge_people(crowd.session, people[:2])
     assert len(crowd.ids(people[0])) == 10
@@ -83,7 +96,7 @@ def test_a_merge_keeps_the_first_number_and_the_first_name(crowd, people):
 
 
 def test_a_split_makes_a_new_person_and_its_undo_takes_it_away(crowd, people):
-    correct.name_person(crowd.session, people[0], "Ada")
+    correct.name_people(crowd.session, [correct.NewName(people[0], "Ada")])
     before = dump(crowd)
     some = crowd.ids(people[0])[:2]
     new = correct.split_person(crowd.session, people[0], some).person_id
@@ -107,8 +120,8 @@ def test_wrong_use_is_refused(crowd, people):
     session = crowd.session
     first, second = crowd.ids(people[0]), crowd.ids(people[1])
     for wrong, message in (
-        (lambda: correct.name_person(session, 999, "Ada"), "there is no person 999"),
-        (lambda: correct.name_person(session, people[0], " "), "the name is empty"),
+        (lambda: correct.name_people(session, [correct.NewName(999, "Ada")]), "there is no person 999"),
+        (lambda: correct.name_people(session, [correct.NewName(people[0], " ")]), "the name is empty"),
         (lambda: correct.merge_people(session, [people[0], people[0]]), "fewer than two"),
         (lambda: correct.split_person(session, people[0], second[:1]), "are not of person"),
         (lambda: correct.split_person(session, people[0], []), "none; expected"),
@@ -122,8 +135,8 @@ def test_wrong_use_is_refused(crowd, people):
 
 def test_a_correction_with_later_ones_on_it_is_undone_last(crowd, people):
     first = correct.merge_people(crowd.session, people[:2])
-    second = correct.name_person(crowd.session, people[0], "Ada")
-    other = correct.name_person(crowd.session, people[2], "Eve")
+    second = correct.name_people(crowd.session, [correct.NewName(people[0], "Ada")])[0]
+    other = correct.name_people(crowd.session, [correct.NewName(people[2], "Eve")])[0]
     with pytest.raises(UsageError, match=f"undo {second} first"):
         correct.undo_correction(crowd.session, first)
     correct.undo_correction(crowd.session, second)
@@ -137,7 +150,7 @@ def test_a_correction_with_later_ones_on_it_is_undone_last(crowd, people):
 
 def test_corrections_survive_another_analysis(crowd, people):
     correct.merge_people(crowd.session, people[:2])
-    correct.name_person(crowd.session, people[0], "Ada")
+    correct.name_people(crowd.session, [correct.NewName(people[0], "Ada")])
     new = correct.split_person(crowd.session, people[2], crowd.ids(people[2])[:2]).person_id
     before = crowd.who()
     for media_id in crowd.files:
@@ -156,7 +169,7 @@ def test_corrections_survive_another_analysis(crowd, people):
 
 def test_corrections_hold_for_another_release(crowd, people):
     correct.merge_people(crowd.session, people[:2])
-    correct.name_person(crowd.session, people[0], "Ada")
+    correct.name_people(crowd.session, [correct.NewName(people[0], "Ada")])
     other = crowd.register("next", detector="next")
     for media_id in crowd.files:
         crowd.analyse(media_id, jitter=12.0, release=other)
@@ -172,8 +185,8 @@ def test_corrections_hold_for_a_release_that_was_identified_before_them(crowd, p
         crowd.analyse(media_id, jitter=12.0, release=other)
     identify(crowd, other)
     correct.merge_people(crowd.session, people[:2])
-    correct.name_person(crowd.session, people[0], "Ada")
-    correct.name_person(crowd.session, people[2], "Cyd")
+    correct.name_people(crowd.session, [correct.NewName(people[0], "Ada")])
+    correct.name_people(crowd.session, [correct.NewName(people[2], "Cyd")])
     shown = text("SELECT name, appearance_count FROM people ORDER BY person_id")
     assert show_release(crowd.session, "next") == "next"
     assert crowd.session.execute(shown).all() == [("Ada", 10), ("Cyd", 5)]
@@ -183,7 +196,7 @@ def test_corrections_hold_for_a_release_that_was_identified_before_them(crowd, p
 
 
 def test_an_anchor_whose_file_is_not_analysed_is_counted_and_waits(crowd, people):
-    correct.name_person(crowd.session, people[0], "Ada")
+    correct.name_people(crowd.session, [correct.NewName(people[0], "Ada")])
     media_id = next(iter(crowd.files))
     crowd.session.execute(text("UPDATE analysis SET is_current = false WHERE media_id = :m"), {"m": media_id})
     assert [told.lost for told in read_history(crowd.session)] == [1]

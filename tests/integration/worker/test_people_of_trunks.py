@@ -54,7 +54,7 @@ def process(crowd, request):
 
 
 def test_people_keep_their_numbers_and_their_embeddings_are_new(crowd, people, process):
-    correct.name_person(crowd.session, people[1], "Ada")
+    correct.name_people(crowd.session, [correct.NewName(people[1], "Ada")])
     other = process()
     identify(crowd, other)
     assert crowd.who(other) == crowd.who()
@@ -128,7 +128,7 @@ def test_embeddings_of_two_trunks_are_never_compared(crowd, people, clean_databa
 
 def test_corrections_go_along_and_are_undone_under_both(crowd, people, process):
     before = crowd.who()
-    correct.name_person(crowd.session, people[2], "Cyd")
+    correct.name_people(crowd.session, [correct.NewName(people[2], "Cyd")])
     correct.merge_people(crowd.session, people[:2])
     new = correct.split_person(crowd.session, people[2], crowd.ids(people[2])[:2]).person_id
     sent = correct.not_person(crowd.session, people[0], crowd.ids(people[0])[-1:]).people
@@ -172,7 +172,7 @@ def test_corrections_made_later_lead_to_the_same_people(crowd, people, process, 
 def test_corrections_made_under_a_release_hold_after_the_one_before_is_back(crowd, people, process):
     other = process()
     identify(crowd, other)
-    correct.name_person(crowd.session, people[0], "Ada")
+    correct.name_people(crowd.session, [correct.NewName(people[0], "Ada")])
     show_release(crowd.session, "other")
     correct.merge_people(crowd.session, [people[1], people[0]])
     new = correct.split_person(crowd.session, people[2], crowd.ids(people[2], other)[:2]).person_id
@@ -235,7 +235,7 @@ def test_each_trunk_has_a_proposal_of_its_own(crowd, people, process, archive):
 
 
 def test_a_name_follows_the_trunk_of_the_views(crowd, people, process, archive):
-    correct.name_person(crowd.session, people[0], "Ada")
+    correct.name_people(crowd.session, [correct.NewName(people[0], "Ada")])
     other = process()
     identify(crowd, other)
     moved = [*alone(crowd, 0), max(crowd.files)]

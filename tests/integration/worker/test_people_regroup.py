@@ -52,7 +52,7 @@ def torn(crowd, archive):
 
 
 def test_people_keep_their_numbers_and_take_back_their_appearances(crowd, torn, archive):
-    correct.name_person(crowd.session, torn[1], "Ada")
+    correct.name_people(crowd.session, [correct.NewName(torn[1], "Ada")])
     crowd.session.commit()
     done = regroup_people(archive.sessions, crowd.trunk_id, NEVER)
     assert (done.changed, done.appearances, done.people_before, done.people_after) == (3, 12, 6, 3)
@@ -96,11 +96,11 @@ def test_a_newer_proposal_takes_the_place_of_the_older(crowd, torn, archive):
 @pytest.mark.parametrize("change", ["correction", "undo", "analysis"])
 def test_a_proposal_that_no_longer_fits_is_refused(crowd, torn, archive, change):
     if change == "undo":
-        correct.name_person(crowd.session, torn[0], "Ada")
+        correct.name_people(crowd.session, [correct.NewName(torn[0], "Ada")])
         crowd.session.commit()
     number = regroup_people(archive.sessions, crowd.trunk_id, ALWAYS).proposal_id
     if change == "correction":
-        correct.name_person(crowd.session, torn[0], "Ada")
+        correct.name_people(crowd.session, [correct.NewName(torn[0], "Ada")])
     elif change == "undo":
         correct.undo_correction(crowd.session)
     else:
@@ -195,8 +195,8 @@ def test_merge_candidates_are_listed_until_a_correction_decides(crowd):
     [again] = read_merge_candidates(crowd.session)
     assert (again.first, again.second) == (pair.first, pair.second)
     assert again.similarity == pytest.approx(pair.similarity, abs=1e-6)  # summed up in another order
-    correct.name_person(crowd.session, pair.first.person_id, "Ada")
-    correct.name_person(crowd.session, pair.second.person_id, "Bo")
+    correct.name_people(crowd.session, [correct.NewName(pair.first.person_id, "Ada")])
+    correct.name_people(crowd.session, [correct.NewName(pair.second.person_id, "Bo")])
     assert read_merge_candidates(crowd.session) == []
 
 

@@ -85,7 +85,9 @@ class Play:
     def name(self):
         person, name = self.person(), str(self.random.choice(NAMES))
         places = self.members(person)
-        self.words.append(Word(correct.name_person(self.session, person, name), "name", places, set(), name))
+        self.words.append(
+            Word(correct.name_people(self.session, [correct.NewName(person, name)])[0], "name", places, set(), name)
+        )
 
     def merge(self):
         people = list({self.person() for _ in range(int(self.random.integers(2, 4)))})

@@ -13,9 +13,10 @@ from sqlalchemy.orm import Session
 from worker.cli.output.terminal import JsonFlag, console, echo, print_json, table, utf8, utf8_or_none
 from worker.config import settings
 from worker.errors import UsageError
-from worker.identity.correct import SplitResult, merge_people, not_person, split_person, undo_correction
+from worker.identity.correct import NotResult, SplitResult, merge_people, not_person, split_person, undo_correction
 from worker.identity.corrections.history import read_history
 from worker.identity.listing import find_person
+from worker.ledger.releases import user_name
 from worker.storage.database import Database, open_database
 from worker.storage.home import make_home
 from worker.storage.transactions import Result, run_transaction
@@ -74,7 +75,7 @@ def merge(
 
     def work(session: Session) -> tuple[list[int], int]:
         people = [find_person(session, utf8(one)) for one in (person, *others)]
-        return people, merge_people(session, people, reason=reason)
+        return people, merge_people(session, people, reason=reason, made_by=user_name())
 
     (keep, *joined), correction = change(work)
     _report(f"people {', '.join(map(str, joined))} are person {keep}", correction, as_json=as_json)
@@ -86,7 +87,7 @@ def split(person: Person, appearances: Appearances, reason: Reason = None, as_js
 
     def work(session: Session) -> tuple[int, SplitResult]:
         number = find_person(session, person)
-        return number, split_person(session, number, chosen, reason=reason)
+        return number, split_person(session, number, chosen, reason=reason, made_by=user_name())
 
     number, done = change(work)
     message = f"{len(chosen)} appearances of person {number} are person {done.person_id}"
@@ -96,7 +97,11 @@ def split(person: Person, appearances: Appearances, reason: Reason = None, as_js
 def deny(person: Person, appearances: Appearances, reason: Reason = None, as_json: JsonFlag = False) -> None:
     """Exclude appearances from a person: each joins the most similar other person, or becomes a new one."""
     chosen = _numbers(appearances)
-    done = change(lambda session: not_person(session, find_person(session, person), chosen, reason=reason))
+
+    def work(session: Session) -> NotResult:
+        return not_person(session, find_person(session, person), chosen, reason=reason, made_by=user_name())
+
+    done = change(work)
     message = "; ".join(f"appearance {appearance} is person {other}" for appearance, other in done.people.items())
     _report(message, done.correction_id, as_json=as_json, person_ids=done.people)
 
@@ -107,7 +112,7 @@ def undo(
     as_json: JsonFlag = False,
 ) -> None:
     """Undo a correction; if nothing else has changed since, people are as they were before."""
-    undone = change(lambda session: undo_correction(session, correction, reason=reason))
+    undone = change(lambda session: undo_correction(session, correction, reason=reason, made_by=user_name()))
     _report(f"correction {undone} is undone", undone, as_json=as_json)
 
 
@@ -115,14 +120,17 @@ def history(
     limit: Annotated[int, typer.Option(help="Maximum number of corrections.", min=1)] = 20,
     as_json: JsonFlag = False,
 ) -> None:
-    """List corrections with their times and reasons, the latest first."""
+    """List corrections with their times, users and reasons, the latest first."""
     with transaction() as session:
         found = read_history(session, limit=limit)
     if as_json:
         print_json([asdict(correction) | {"what": correction.description()} for correction in found])
         return
-    columns = ("correction", "when", "what", "reason", "undone", "places lost")
-    rows = [(c.correction_id, c.created_at, c.description(), c.reason, c.undone_at, c.lost or None) for c in found]
+    columns = ("correction", "when", "by", "what", "reason", "undone", "places lost")
+    rows = [
+        (c.correction_id, c.created_at, c.made_by, c.description(), c.reason, c.undone_at, c.lost or None)
+        for c in found
+    ]
     console().print(table("Corrections", columns, rows, prose=("what", "reason")))
 
 

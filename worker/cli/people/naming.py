@@ -16,6 +16,7 @@ from worker.cli.people.name_list import NameRow, read_name_list
 from worker.errors import UsageError
 from worker.identity.correct import NewName, merge_people, name_people
 from worker.identity.listing import find_person, name_of, people_called, person_of_appearance
+from worker.ledger.releases import user_name
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -105,7 +106,7 @@ def _new_names(session: Session, path: Path, rows: Sequence[NameRow], reason: st
 def name_rows(session: Session, names: Sequence[NewName], *, again: bool = False) -> Named:
     """Store names; people who have theirs already are left as they are unless named ``again``."""
     new = [one for one in names if again or name_of(session, one.person_id) != one.name.strip()]
-    corrections = name_people(session, new) if new else []
+    corrections = name_people(session, new, made_by=user_name()) if new else []
     groups = {name.lower(): (name, tuple(people_called(session, name))) for name in (one.name.strip() for one in names)}
     same = tuple(group for group in groups.values() if len(group[1]) > 1)
     return Named(tuple(new), tuple(corrections), len(names) - len(new), same)
@@ -121,7 +122,7 @@ def report_named(named: Named, *, merge: bool, may_ask: bool, as_json: bool) -> 
     merged = {}
     for called, people in named.same_name:
         if merge or (may_ask and not as_json and _is_wanted(called, people)):
-            merged[called] = change(partial(merge_people, person_ids=people))
+            merged[called] = change(partial(merge_people, person_ids=people, made_by=user_name()))
             if not as_json:
                 joined = ", ".join(map(str, people[1:]))
                 echo(f"people {joined} are person {people[0]} (correction {merged[called]})")
@@ -135,7 +136,10 @@ def report_named(named: Named, *, merge: bool, may_ask: bool, as_json: bool) -> 
 
 def merge_same_names(named: Named) -> dict[str, int]:
     """Merge people of one name; returns the corrections by name."""
-    return {called: change(partial(merge_people, person_ids=people)) for called, people in named.same_name}
+    return {
+        called: change(partial(merge_people, person_ids=people, made_by=user_name()))
+        for called, people in named.same_name
+    }
 
 
 def _is_wanted(called: str, people: Sequence[int]) -> bool:

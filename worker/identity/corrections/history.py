@@ -33,8 +33,11 @@ class PastCorrection:
     lost: int
     """Number of its anchors without an appearance at present; it waits for them."""
     created_at: datetime
+    made_by: str | None
+    """Name of the user."""
     undone_at: datetime | None
     undo_reason: str | None
+    undone_by: str | None
 
     def description(self) -> str:
         """Return the correction as a sentence."""
@@ -52,7 +55,8 @@ class PastCorrection:
 def read_history(session: Session, *, limit: int = 50) -> list[PastCorrection]:
     """Read the latest corrections, undone ones included, newest first."""
     rows = session.execute(
-        text("""SELECT c.correction_id, c.kind, c.people, c.name, c.reason, c.created_at, c.undone_at, c.undo_reason,
+        text("""SELECT c.correction_id, c.kind, c.people, c.name, c.reason, c.created_at, c.made_by, c.undone_at,
+                       c.undo_reason, c.undone_by,
                        (SELECT count(*) FROM correction_anchor k
                         WHERE k.correction_id = c.correction_id AND k.side = 0) AS appearances
                 FROM correction c ORDER BY c.correction_id DESC LIMIT :limit"""),

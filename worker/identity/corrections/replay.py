@@ -36,7 +36,8 @@ class ResolvedCorrection:
     rest: Ids
     """Appearances from which a split or a not separates the subject."""
     name: str | None
-    """Of a name: the name. Of a merge: the name of the joined person, None where none of them had one."""
+    """Of a name: the name. Of a merge: the name of the joined person, None where none of them had one. Of a not between
+    two people: the name that the subject keeps."""
     lost: int = 0
     """Number of its anchors without an appearance at present; the correction waits for them."""
 
@@ -125,7 +126,7 @@ class _Replayer:
         if correction.kind in ("split", "not"):
             self._part(subject, rest)
         if correction.kind != "merge" or correction.name is not None:
-            self._name(subject, correction.name if correction.kind in ("name", "merge") else None, place)
+            self._name(subject, correction.name, place)
 
     def close(self, corrections: tuple[ResolvedCorrection, ...]) -> ReplayedCorrections:
         appearances = sorted(self._parent)

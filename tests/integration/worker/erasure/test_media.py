@@ -20,12 +20,13 @@ def test_a_file_goes_from_every_table_and_every_store(house, eraser, people):
     together, alone = sorted(house.crowd.files)[-2:]
     session = house.session
     sha, uri = session.execute(text("SELECT sha256, uri FROM media_file WHERE media_id = :m"), {"m": alone}).one()
-    correct.name_person(session, people[3], "Eve", reason="her passport")
+    correct.name_people(session, [correct.NewName(people[3], "Eve", "her passport")])
     correct.merge_people(session, [people[3], people[0]])
     correct.undo_correction(session)
     session.execute(
-        text("""INSERT INTO person_alike (first_person_id, second_person_id, trunk_id)
-                VALUES (least(:a, :b), greatest(:a, :b), :t)"""),
+        text("""WITH k AS (INSERT INTO person_alike (first_person_id, second_person_id, trunk_id)
+                           VALUES (least(:a, :b), greatest(:a, :b), :t) RETURNING *)
+                INSERT INTO pair_answer SELECT first_person_id, second_person_id, 'skipped', NULL, 'ines' FROM k"""),
         {"a": people[0], "b": people[3], "t": house.crowd.trunk_id},
     )
     session.execute(
@@ -97,7 +98,7 @@ def test_a_gallery_in_memory_drops_erased_people(house, eraser, people):
 
 def test_a_name_stays_with_a_person_who_stays(house, eraser, people):
     session = house.session
-    correct.name_person(session, people[0], "Ada")
+    correct.name_people(session, [correct.NewName(people[0], "Ada")])
     for _ in range(2):
         house.photo(0)
     house.identify()
@@ -105,7 +106,7 @@ def test_a_name_stays_with_a_person_who_stays(house, eraser, people):
     eraser.erase_media([str(media) for media in named])
     house.photo(0)
     house.identify()
-    correct.name_person(session, people[1], "Bo")
+    correct.name_people(session, [correct.NewName(people[1], "Bo")])
     assert house.crowd.names() == {people[0]: "Ada", people[1]: "Bo"}
 
 

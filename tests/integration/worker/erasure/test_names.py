@@ -26,7 +26,7 @@ def test_all_people_who_stay_keep_the_name(house, eraser, names):
     house.identify()
     who = [house.crowd.who()[first, n] for n in range(len(names))]
     for person, name in zip(who, names, strict=True):
-        correct.name_person(house.session, person, name)
+        correct.name_people(house.session, [correct.NewName(person, name)])
     house.film(*range(len(names)))
     house.identify()
     expected = {person: normalize("NFC", name.strip()) for person, name in zip(who, names, strict=True)}
@@ -42,7 +42,7 @@ def _settled(house) -> dict[int, str]:
     house.identify()
     last = house.film(7)
     house.identify()
-    correct.name_person(house.session, house.crowd.who()[last, 0], "somebody else")
+    correct.name_people(house.session, [correct.NewName(house.crowd.who()[last, 0], "somebody else")])
     house.session.commit()
     return {person: name for person, name in house.crowd.names().items() if name != "somebody else"}
 
@@ -52,7 +52,7 @@ def test_a_name_given_under_two_releases_stays_under_both(house, eraser):
     first = house.film(0, 1)
     house.identify()
     person = house.crowd.who()[first, 0]
-    correct.name_person(session, person, "Ada")
+    correct.name_people(session, [correct.NewName(person, "Ada")])
     second = house.film(0, 1)
     house.identify()
     other = house.crowd.register(detector="other")
@@ -72,7 +72,7 @@ def test_names_of_merged_people_stay_and_can_be_undone(house, eraser):
     house.identify()
     one, two, three = (house.crowd.who()[first, n] for n in range(3))
     for person in (one, two, three):
-        correct.name_person(session, person, "Ada")
+        correct.name_people(session, [correct.NewName(person, "Ada")])
     merged = correct.merge_people(session, [one, two])
     house.film(0, 1, 2)
     house.identify()
@@ -90,7 +90,7 @@ def test_several_files_and_a_person_of_a_shared_name(house, eraser):
     house.identify()
     one, two = (house.crowd.who()[files[0], n] for n in range(2))
     for person in (one, two):
-        correct.name_person(session, person, "Ada", reason="the caption")
+        correct.name_people(session, [correct.NewName(person, "Ada", "the caption")])
     house.film(0, 1)
     house.identify()
     eraser.erase_media([str(media) for media in files])

@@ -18,7 +18,7 @@ from worker.identity.search.searcher import Probe, Searcher
 
 def test_a_person_goes_and_the_others_of_the_files_stay(house, eraser, people, crop_size):
     session = house.session
-    correct.name_person(session, people[0], "Ada", reason="the caption says Ada")
+    correct.name_people(session, [correct.NewName(people[0], "Ada", "the caption says Ada")])
     correct.merge_people(session, [people[1], people[0]], reason="Ada again")
     correct.undo_correction(session, reason="Ada is not Bo")
     session.commit()
@@ -161,7 +161,7 @@ def test_the_faces_of_a_cancelled_analysis_go_with_the_person(house, eraser, peo
 
 def test_a_name_that_only_an_erased_person_bore_goes_where_others_keep_its_appearances(house, eraser, people):
     session = house.session
-    correct.name_person(session, people[0], "Ada")
+    correct.name_people(session, [correct.NewName(people[0], "Ada")])
     moved = house.crowd.ids(people[0])[-1]
     other = correct.split_person(session, people[0], [moved], reason="not Ada").person_id
     session.commit()

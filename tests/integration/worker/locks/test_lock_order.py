@@ -154,7 +154,7 @@ def test_people_and_releases(archive, recorder, crowd):
         identifier.finish()
         ada, ben, cyd = sorted(set(crowd.who().values()))[:3]
         for change in (
-            lambda session: correct.name_person(session, ada, "Ada"),
+            lambda session: correct.name_people(session, [correct.NewName(ada, "Ada")]),
             lambda session: correct.merge_people(session, [ada, ben]),
             correct.undo_correction,
             lambda session: correct.split_person(session, cyd, crowd.ids(cyd)[:1]),

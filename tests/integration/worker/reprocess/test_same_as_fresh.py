@@ -14,7 +14,7 @@ import torch
 from models import manifest as manifests
 from models.readings import reread
 from tests.integration.worker.reprocess.conftest import APPEARANCES, FACES, ROWS, make_release, nudge, with_branch
-from worker.identity.correct import name_person
+from worker.identity.correct import NewName, name_people
 from worker.reprocess.request import ReprocessRequest, write_job
 from worker.storage.crops import CropStore
 
@@ -146,7 +146,7 @@ def test_a_new_trunk_is_filled_in_like_a_fresh_analysis(lab: Lab, tmp_path: Path
     old = lab.analyse(base)
     with lab.database.sessions.begin() as session:
         person = lab.rows(old, PEOPLE)[0].person_id
-        name_person(session, person, "Eileen Collins")
+        name_people(session, [NewName(person, "Eileen Collins")])
     people = {(row.uri, row.ordinal): (row.person_id, row.name) for row in lab.rows(old, PEOPLE)}
     before = lab.counts()
     ids = lab.ids(new)

@@ -171,7 +171,7 @@ def _learnt() -> None:
 def _history(patch: pytest.MonkeyPatch) -> None:
     past = PastCorrection(
         correction_id=3, kind="merge", people=(1, 4, 12), name=NAMES[1], reason="caption of the photo", appearances=3,
-        lost=0, created_at=NOON, undone_at=None, undo_reason=None,
+        lost=0, created_at=NOON, made_by="ines", undone_at=None, undo_reason=None, undone_by=None,
     )  # fmt: skip
     patch.setattr(corrections, "transaction", nullcontext)
     patch.setattr(corrections, "read_history", lambda *_, **__: [past])
@@ -186,7 +186,9 @@ def _proposal() -> None:
 
 
 def _alike(patch: pytest.MonkeyPatch) -> None:
-    pair = made(MergeCandidate, made(CandidatePerson, 1, NAMES[1], 811), made(CandidatePerson, 4, NAMES[2], 3), 0.512)
+    pair = made(
+        MergeCandidate, made(CandidatePerson, 1, NAMES[1], 811), made(CandidatePerson, 4, NAMES[2], 3), 0.512, 0.87
+    )
     patch.setattr(regrouping, "transaction", nullcontext)
     patch.setattr(regrouping, "read_merge_candidates", lambda *_, **__: [pair])
     regrouping.alike()
