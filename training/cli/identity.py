@@ -12,20 +12,31 @@ from models.release import DEFAULT
 from models.trunks.registry import create_trunk
 from training.data.crops import crop_faces
 from training.data.face_sets import read_lfw
-from training.evaluate.verification import held_back_accuracy
+from training.evaluate.verification import held_back_accuracy, validation_accuracy
 from training.recipes.recipe import PREPARED_SEARCH
 from training.train import TrainingContext, load_context
 from training.trunk.faces import cut_people, read_people
 from training.trunk.losses import Objective  # noqa: TC001 - Typer reads annotations when it runs
-from training.trunk.run import IdentityOptions, IdentityRun, embed, write_trunk
+from training.trunk.options import (
+    PAPER_DEVIATION,
+    IdentityOptions,
+    OptimiserName,
+    ScheduleName,
+)
+from training.trunk.run import IdentityRun, embed, write_trunk
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
     from models.trunks.base import Trunk
     from training.evaluate.metrics import Figure
     from training.trunk.faces import NamedFaces
+
+
+DEFAULTS = IdentityOptions()
 
 
 def train_identity(  # noqa: PLR0913 - the options of a command are its arguments
@@ -41,14 +52,38 @@ def train_identity(  # noqa: PLR0913 - the options of a command are its argument
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="celeba10k, lfw or utkface; may be given again.")
     ] = None,
-    steps: Annotated[int, typer.Option(help="Batches.")] = 40_000,
-    batch: Annotated[int, typer.Option(help="Faces of a batch.")] = 400,
-    learning_rate: Annotated[float, typer.Option(help="Divided by four every 10,000 steps.")] = 0.1,
+    steps: Annotated[int, typer.Option(help="Batches, at most.")] = DEFAULTS.steps,
+    batch: Annotated[int, typer.Option(help="Faces of a batch.")] = DEFAULTS.batch,
+    optimiser: Annotated[OptimiserName, typer.Option(help="sgd (momentum 0.9), adam or adamw.")] = DEFAULTS.optimiser,
+    learning_rate: Annotated[float, typer.Option(help="First one, or the peak of a cosine.")] = DEFAULTS.learning_rate,
+    schedule: Annotated[
+        ScheduleName, typer.Option(help="quarters: divided by four every 10,000 steps; cosine: a rise, then to zero.")
+    ] = DEFAULTS.schedule,
+    weight_decay: Annotated[float, typer.Option(help="Of all weights.")] = DEFAULTS.weight_decay,
+    normal_start: Annotated[
+        bool, typer.Option("--normal-start", help="Start all layers from N(0, 0.01), as in the paper.")
+    ] = False,
+    evaluate_every: Annotated[
+        int, typer.Option(help="Steps between two evaluations on held-out faces; the best weights are kept.")
+    ] = DEFAULTS.evaluate_every,
+    patience: Annotated[int, typer.Option(help="Evaluations without a better score until it stops.")] = (
+        DEFAULTS.patience
+    ),
     seed: Annotated[int, typer.Option(help="Of weights, order and augmentation.")] = 0,
 ) -> None:
     """Train a trunk on identities or from a teacher, and write a release without branches."""
     options = IdentityOptions(
-        objective=objective, steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, checkpoint_every=100
+        objective=objective,
+        steps=steps,
+        batch=batch,
+        optimiser=optimiser,
+        learning_rate=learning_rate,
+        schedule=schedule,
+        weight_decay=weight_decay,
+        start_deviation=PAPER_DEVIATION if normal_start else None,
+        evaluate_every=evaluate_every,
+        patience=patience,
+        seed=seed,
     )
     context = load_context(teacher, data, cache, smallest_search=PREPARED_SEARCH)
     student = new_trunk(trunk, seed)
@@ -57,10 +92,12 @@ def train_identity(  # noqa: PLR0913 - the options of a command are its argument
     run = IdentityRun(
         student, faces, out, options, teacher_embeddings(context, sources) if objective == "distil" else None
     )
-    typer.echo(f"{len(faces)} faces, {faces.people} people; step {run.step}: {_accuracy_text(context, student)}")
-    run.run()
+    learnt, held = len(run.rows.learnt), len(run.rows.held_out)
+    typer.echo(f"{learnt} faces to learn, {held} held out, {faces.people} people")
+    typer.echo(f"step {run.step}: {_accuracy_text(context, student)}")
+    run.run(verify=validation_of(context, student))
     write_trunk(student, trunk, teacher, out)
-    typer.echo(f"step {run.step}: {_accuracy_text(context, student)}; wrote {out}")
+    typer.echo(f"step {run.step}, best {run.best.step}: {_accuracy_text(context, student)}; wrote {out}")
 
 
 def new_trunk(name: str, seed: int) -> Trunk:
@@ -84,8 +121,22 @@ def lfw_accuracy(context: TrainingContext, trunk: Trunk) -> Figure:
     return held_back_accuracy(embed(trunk, crops.pixels), pairs)
 
 
+def validation_of(context: TrainingContext, trunk: Trunk) -> Callable[[Trunk], float] | None:
+    """Return the function that measures a trunk on fold 8 of LFW, whose people are not learnt; None without LFW."""
+    if not has_lfw(context):
+        return None
+    faces, pairs = read_lfw(context.data)
+    crops = crop_faces(faces, context.detector, context.cache / "crops", trunk.layout)
+    return lambda learning: validation_accuracy(lambda rows: embed(learning, crops.pixels[rows]), pairs).value
+
+
+def has_lfw(context: TrainingContext) -> bool:
+    """Return whether the pairs of LFW are among the data sets."""
+    return (context.data / "lfw" / "pairs.txt").is_file()
+
+
 def _accuracy_text(context: TrainingContext, trunk: Trunk) -> str:
-    if not (context.data / "lfw" / "pairs.txt").is_file():
+    if not has_lfw(context):
         return "LFW is not there to verify on"
     found = lfw_accuracy(context, trunk)
     return f"LFW, folds 9 and 10: {found.value:.1%} ({found.low:.1%}-{found.high:.1%}) of {found.count} pairs"

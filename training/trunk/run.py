@@ -1,31 +1,33 @@
 """Training of a trunk: on identity (softmax or ArcFace), or from a teacher's embeddings (distillation).
 
 All randomness follows from the seed: the order of an epoch from seed and epoch, the augmentation of a batch from seed
-and step. So a checkpoint holds weights, momenta and the step, and an interrupted run goes on exactly.
+and step. So a checkpoint holds weights, running statistics, moments and the step, and an interrupted run goes on
+exactly. Faces that are held out judge the trunk now and then, and the weights that suit them best are kept.
 """
 
 from __future__ import annotations
 
-import csv
 import json
 import logging
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 
 from models.manifest import DETECTOR_FILE, TRUNK_FILE, of_detector, read_manifest
 from models.release import write_release
 from models.weights import read_weights
 from training.errors import RecipeError, TrainingError
-from training.fit.augment import AugmentOptions, augment
+from training.fit.augment import augment
 from training.fit.progress import progress_bar
-from training.trunk.losses import ArcFaceHead, BatchResult, DistilHead, Objective, SoftmaxHead
+from training.trunk.checkpoint import RunState, load_checkpoint, save_checkpoint
+from training.trunk.held_out import Best, Rows, StepLog
+from training.trunk.losses import ArcFaceHead, BatchResult, DistilHead, SoftmaxHead
+from training.trunk.options import create_optimiser, start_normal
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -34,39 +36,17 @@ if TYPE_CHECKING:
     from models.manifest import Manifest
     from models.trunks.base import Trunk
     from training.trunk.faces import IdentityFaces
+    from training.trunk.options import IdentityOptions
 
 _log = logging.getLogger(__name__)
 
 EMBED_BATCH = 64  # crops per call when embeddings are computed
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IdentityOptions:
-    """Options of a trunk's training; the defaults of batch and steps are those of the paper."""
-
-    objective: Objective = "softmax"
-    steps: int = 40_000
-    batch: int = 400
-    learning_rate: float = 0.1
-    decay_every: int = 10_000
-    """Steps after which the learning rate is divided by four."""
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    """Our choice; the paper gives none."""
-    least_images: int = 2
-    """Of a person; people with fewer are not learnt."""
-    augment: AugmentOptions = field(default_factory=lambda: AugmentOptions(erase=0.0, coarse=0.1))
-    checkpoint_every: int = 100
-    """Steps between two checkpoints."""
-    seed: int = 0
-
-    def rate(self, step: int) -> float:
-        """Return the learning rate of a step, counted from 0."""
-        return float(self.learning_rate / 4 ** (step // self.decay_every))
+_STEP_COLUMNS = ("step", "loss", "agreement", "learning_rate")
+_HELD_OUT_COLUMNS = ("step", "agreement", "best", "lfw")
 
 
 class IdentityRun:
-    """One training run, with checkpoint and log in a folder."""
+    """One training run, with checkpoint and logs in a folder."""
 
     def __init__(
         self,
@@ -81,7 +61,7 @@ class IdentityRun:
         Args:
             trunk: with random or earlier weights; trained in place.
             faces: crops and people.
-            folder: for ``identity.safetensors`` and ``identity.csv``.
+            folder: for ``identity.safetensors``, ``identity.csv`` and ``held_out.csv``.
             options: of the training.
             teacher: (N, T) L2-normalised embeddings of the faces, for distillation.
 
@@ -89,107 +69,137 @@ class IdentityRun:
             RecipeError: the objective lacks people or a teacher.
             TrainingError: the folder holds another run.
         """
-        self.trunk, self.step, self._faces, self._options, self._teacher = trunk, 0, faces, options, teacher
+        self.trunk, self._faces, self._options, self._teacher = trunk, faces, options, teacher
         folder.mkdir(parents=True, exist_ok=True)
-        self._path, self._csv = folder / "identity.safetensors", folder / "identity.csv"
+        self._path = folder / "identity.safetensors"
+        self._steps = StepLog(folder / "identity.csv", _STEP_COLUMNS)
+        self._evaluations = StepLog(folder / "held_out.csv", _HELD_OUT_COLUMNS)
         torch.manual_seed(options.seed)
         self.head = identity_head(trunk.layout.embedding_size, faces, options, teacher)
+        if options.start_deviation is not None:
+            start_normal(trunk, options.start_deviation)
+        self._device = next(trunk.parameters()).device
+        self.head.to(self._device)
         self._parameters = [*trunk.parameters(), *self.head.parameters()]
-        self._optimiser = torch.optim.SGD(
-            self._parameters, options.learning_rate, options.momentum, weight_decay=options.weight_decay
-        )
-        self._rows = np.arange(len(faces)) if teacher is not None else np.flatnonzero(faces.person >= 0)
-        if len(self._rows) < options.batch:
-            raise RecipeError(f"got {len(self._rows)} faces for batches of {options.batch}; choose smaller batches")
-        if self._path.is_file():
-            self._load()
+        self._state = RunState(trunk, self.head, create_optimiser(self._parameters, options))
+        self.rows = Rows.of_people(faces.person, options) if teacher is None else Rows.of_faces(len(faces), options)
+        if len(self.rows.learnt) < options.batch:
+            raise RecipeError(
+                f"got {len(self.rows.learnt)} faces for batches of {options.batch}; choose smaller batches"
+            )
+        if load_checkpoint(self._state, self._path, self._facts()):
+            self._steps.truncate(self.step)
+            self._evaluations.truncate(self.step)
 
-    def run(self, until: int | None = None) -> None:
-        """Train to the end, or up to a step, and write a checkpoint."""
+    @property
+    def step(self) -> int:
+        """Steps that are done."""
+        return self._state.step
+
+    @property
+    def best(self) -> Best:
+        """Best evaluation on the held-out faces so far."""
+        return self._state.best
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps are done, or the held-out score has not grown for long."""
+        waited = self.step - self.best.step
+        stopped = self.best.step > 0 and waited >= self._options.patience * self._options.evaluate_every
+        return stopped or self.step >= self._options.steps
+
+    def run(self, until: int | None = None, verify: Callable[[Trunk], float] | None = None) -> None:
+        """Train up to a step or to the end, and write a checkpoint.
+
+        At the end the trunk has the weights and statistics that scored best on the held-out faces, if there are any.
+
+        Args:
+            until: last step; None for the end.
+            verify: measures the verification of faces at each evaluation, for the log alone.
+        """
         end = min(until or self._options.steps, self._options.steps)
         with progress_bar(self._options.objective, end, self.step) as advance:
-            while self.step < end:
+            while self.step < end and not self.finished:
                 found = self._train_step()
-                self.step += 1
+                self._state.step += 1
                 self._log(found)
                 advance(self.step, f"{found.agreement:.3f}")
-                if self.step % self._options.checkpoint_every == 0 or self.step == end:
-                    self._save()
+                if self.step % self._options.evaluate_every == 0 or self.step == self._options.steps:
+                    self._evaluate(verify)
+                if self.step % self._options.checkpoint_every == 0 or self.step == end or self.finished:
+                    save_checkpoint(self._state, self._path, self._facts())
+        if self.finished and self._state.best_trunk:
+            self.trunk.load_state_dict(self._state.best_trunk)
         self.trunk.eval()
 
     def rows_of(self, step: int) -> NDArray[np.int64]:
         """Return the faces of a step: each epoch is shuffled again, and a last, smaller batch is left out."""
-        batches = len(self._rows) // self._options.batch
+        batches = len(self.rows.learnt) // self._options.batch
         epoch, place = divmod(step, batches)
-        order = np.random.default_rng((self._options.seed, epoch)).permutation(self._rows)
+        order = np.random.default_rng((self._options.seed, epoch)).permutation(self.rows.learnt)
         return np.sort(order[place * self._options.batch :][: self._options.batch])
 
     def _train_step(self) -> BatchResult:
-        options, rows = self._options, self.rows_of(self.step)
-        device = self._parameters[0].device
+        options, rows, optimiser = self._options, self.rows_of(self.step), self._state.optimiser
         generator = torch.Generator().manual_seed(options.seed * 1_000_003 + self.step)
-        crops = augment(torch.from_numpy(self._faces.pixels(rows)).to(device), options.augment, generator)
-        wanted = self._faces.person[rows] if self._teacher is None else self._teacher[rows]
-        for group in self._optimiser.param_groups:
+        crops = augment(torch.from_numpy(self._faces.pixels(rows)).to(self._device), options.augment, generator)
+        for group in optimiser.param_groups:
             group["lr"] = options.rate(self.step)
         self.trunk.train()
-        with torch.autocast(device.type, torch.bfloat16):
-            raw = embed_raw(self.trunk, crops)
-        found: BatchResult = self.head(raw.float(), torch.from_numpy(wanted).to(device))
+        found = self._compare(crops, rows)
         if not torch.isfinite(found.loss):
             raise TrainingError(f"the loss of step {self.step} is {found.loss.item()}; choose a smaller learning rate")
-        self._optimiser.zero_grad(set_to_none=True)
+        optimiser.zero_grad(set_to_none=True)
         found.loss.backward()  # type: ignore[no-untyped-call]
-        self._optimiser.step()
+        optimiser.step()
         return BatchResult(found.loss.detach(), found.agreement)
 
+    def _compare(self, crops: Tensor, rows: NDArray[np.int64]) -> BatchResult:
+        """Compare the embeddings of crops with the people, or the teacher's embeddings, of their rows."""
+        wanted = self._faces.person[rows] if self._teacher is None else self._teacher[rows]
+        with torch.autocast(self._device.type, torch.bfloat16):
+            raw = embed_raw(self.trunk, crops)
+        found: BatchResult = self.head(raw.float(), torch.from_numpy(wanted).to(self._device))
+        return found
+
+    @torch.no_grad()
+    def _held_out_agreement(self) -> float:
+        """Return the share of the held-out faces that are recognised, or their mean cosine to the teacher."""
+        self.trunk.eval()
+        rows, total = self.rows.held_out, 0.0
+        for start in range(0, len(rows), EMBED_BATCH):
+            part = rows[start : start + EMBED_BATCH]
+            crops = torch.from_numpy(self._faces.pixels(part)).to(self._device)
+            total += self._compare(crops, part).agreement * len(part)
+        return total / len(rows)
+
+    def _evaluate(self, verify: Callable[[Trunk], float] | None) -> None:
+        """Judge the trunk by the held-out faces, if there are any, and keep it if it is better than before."""
+        if not len(self.rows.held_out):
+            return
+        score = self._held_out_agreement()
+        if score > self.best.score:
+            self._state.keep_as_best(score)
+        verified = "" if verify is None else f"{verify(self.trunk):.4f}"
+        self._evaluations.write(self.step, f"{score:.5f}", f"{self.best.score:.5f}", verified)
+        facts = {"action": "trunk_evaluated", "step": self.step, "held_out": score, "best": self.best.score}
+        line = "step %d: held-out agreement %.4f, best %.4f, LFW %s"
+        _log.info(line, self.step, score, self.best.score, verified or "not measured", extra=facts)
+
     def _log(self, found: BatchResult) -> None:
-        begun = self._csv.is_file()
-        with self._csv.open("a", newline="") as stream:
-            writer = csv.writer(stream, lineterminator="\n")
-            if not begun:
-                writer.writerow(("step", "loss", "agreement", "learning_rate"))
-            rate = self._options.rate(self.step - 1)
-            writer.writerow((self.step, f"{found.loss.item():.5f}", f"{found.agreement:.5f}", f"{rate:g}"))
+        rate = self._options.rate(self.step - 1)
+        self._steps.write(self.step, f"{found.loss.item():.5f}", f"{found.agreement:.5f}", f"{rate:g}")
 
     def _facts(self) -> str:
-        """Return what distinguishes this run from others; the steps in all and between checkpoints may change."""
-        kept = asdict(replace(self._options, steps=0, checkpoint_every=0))
+        """Return what distinguishes this run from others.
+
+        Patience and the steps between checkpoints may change, and the steps in all if no rate depends on them.
+        """
+        steps = self._options.steps if self._options.schedule == "cosine" else 1
+        kept = asdict(replace(self._options, steps=steps, checkpoint_every=1, patience=1))
         shapes = [list(parameter.shape) for parameter in self._parameters]
-        return json.dumps({"options": kept, "shapes": shapes, "faces": len(self._faces)}, sort_keys=True)
-
-    def _save(self) -> None:
-        modules = {"trunk": self.trunk, "head": self.head}
-        tensors = {
-            f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()
-        }
-        for number, state in self._optimiser.state_dict()["state"].items():
-            tensors[f"momentum/{number}"] = state["momentum_buffer"]
-        partial = self._path.with_suffix(".partial")
-        copies = {key: value.detach().cpu().clone().contiguous() for key, value in tensors.items()}
-        save_file(copies, partial, {"facts": self._facts(), "step": str(self.step)})
-        partial.replace(self._path)
-
-    def _load(self) -> None:
-        with safe_open(self._path, framework="pt") as file:
-            facts, self.step = file.metadata()["facts"], int(file.metadata()["step"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - it is no mapping
-        if facts != self._facts():
-            raise TrainingError(f"{self._path} belongs to another run; choose another folder, or remove it")
-        for name, module in (("trunk", self.trunk), ("head", self.head)):
-            start = f"{name}/"
-            module.load_state_dict({k.removeprefix(start): v for k, v in tensors.items() if k.startswith(start)})
-        known = self._optimiser.state_dict()
-        momenta = {int(k.partition("/")[2]): {"momentum_buffer": v} for k, v in tensors.items() if k.startswith("mom")}
-        self._optimiser.load_state_dict({"state": momenta, "param_groups": known["param_groups"]})
-        self._truncate_log()
-
-    def _truncate_log(self) -> None:
-        """Delete the lines of steps after the checkpoint, which are taken again."""
-        if self._csv.is_file():
-            head, *lines = self._csv.read_text().splitlines()
-            kept = [line for line in lines if int(line.partition(",")[0]) <= self.step]
-            self._csv.write_text("".join(f"{line}\n" for line in [head, *kept]))
+        found = {"options": kept, "shapes": shapes, "faces": len(self._faces), "side": self.trunk.layout.side}
+        return json.dumps(found, sort_keys=True)
 
 
 def identity_head(
