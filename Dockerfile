@@ -16,7 +16,7 @@ WORKDIR /src
 COPY pyproject.toml setup.py constraints.txt ./
 RUN touch README.md LICENSE NOTICE \
  && mkdir facet worker models training db \
- && pip install --constraint constraints.txt '.[monitor,s3]' \
+ && pip install --constraint constraints.txt '.[monitor,s3,web]' \
  && pip uninstall --yes facet
 COPY . .
 RUN pip install --no-deps .

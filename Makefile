@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-EXTRAS := dev,demo,train,monitor
+EXTRAS := dev,demo,train,monitor,web
 DEMO ?= demo
 PYTEST_FLAGS ?=
 # Tests wait as often as they compute: one process more than there are cores, each with a PostgreSQL of its own.

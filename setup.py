@@ -75,7 +75,7 @@ setup(
         f"{PUBLIC}.db": ["schema/*.sql", "reader/*.sql", "migrations/*.mako", "py.typed"],
         f"{PUBLIC}.models": ["releases/**/*", "py.typed"],
         f"{PUBLIC}.training": ["py.typed"],
-        f"{PUBLIC}.worker": ["pictures/fonts/*.t*", "py.typed"],
+        f"{PUBLIC}.worker": ["pictures/fonts/*.t*", "py.typed", "web/static/*", "web/templates/**/*"],
     },
     cmdclass={"build_py": BuildBelowFacet, "editable_wheel": EditableAsIs},
 )

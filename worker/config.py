@@ -93,6 +93,22 @@ class Settings(BaseSettings):
     metrics_address: str = "127.0.0.1"
     """Address of that port; ``0.0.0.0`` for other hosts."""
 
+    web_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    """Addresses or networks (separated by commas) of the proxies that `facet web` believes; unset: none."""
+    web_user_header: str | None = None
+    """Header in which these proxies name the user: ``X-Forwarded-User``."""
+    web_groups_header: str | None = None
+    """Header in which they list the user's groups, with commas between."""
+    web_roles: Annotated[tuple[str, ...], NoDecode] = ()
+    """Role by group, ``archivists=reviewer,admins=operator,*=reader``; unset: every user is a reader."""
+
+    @field_validator("web_proxies", "web_roles", mode="before")
+    @classmethod
+    def _split_commas(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+
     @field_validator("heads", mode="before")
     @classmethod
     def _split_heads(cls, value: object) -> object:

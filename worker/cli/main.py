@@ -70,6 +70,10 @@ COMMANDS = {
         ".forget",
         "Erase a file or a person from everything that is stored, and print a receipt (JSON).",
     ),
+    "web": (
+        ".workers",
+        "Serve the page on which people are looked at and corrected, until stopped (needs the extra called web).",
+    ),
     "doctor": (
         ".admin.commands",
         "Check settings, disk, database, broker, weights and device, and print remedies; exit status 1 on a failure.",

@@ -1,14 +1,19 @@
-"""``facet worker``, ``facet beat`` and ``facet flower``: the processes of a deployment with a broker."""
+"""``facet worker``, ``beat`` and ``flower``, the processes of a deployment with a broker; ``facet web``, the page."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
+from worker.cli.output.terminal import echo
 from worker.config import settings
+from worker.errors import UsageError
 from worker.storage.home import make_home
+
+PARTS_OF_THE_PAGE = ("jinja2", "multipart", "starlette", "uvicorn")
 
 
 class OnlyDuty(StrEnum):
@@ -28,6 +33,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command(epilog="Example: FACET_BROKER_URL=redis://localhost:6379/0 facet worker --concurrency 2")(worker)
     app.command(epilog="Example: FACET_BROKER_URL=redis://localhost:6379/0 facet beat")(beat)
     app.command(epilog="Example: FACET_BROKER_URL=redis://localhost:6379/0 facet flower --port 5555")(flower)
+    app.command(epilog="Example: facet web --open")(web)
 
 
 def worker(
@@ -76,3 +82,22 @@ def flower(
     from worker.deployment import processes
 
     processes.run_flower(settings(), address, port)
+
+
+def web(
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; any other than this machine's own needs FACET_WEB_PROXIES.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8750,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+) -> None:
+    """Serve the page on which people are looked at and corrected, until stopped (needs the extra called web).
+
+    It prints a link whose token admits one browser, once. Behind a proxy that signs users in, it prints none.
+    """
+    missing = [name for name in PARTS_OF_THE_PAGE if find_spec(name) is None]
+    if missing:
+        raise UsageError(f"the page needs {', '.join(missing)}; install it: pip install 'facet[web]'")
+    from worker.web.serve import serve_page
+
+    serve_page(settings(), host, port, show=echo, open_browser=open_browser)

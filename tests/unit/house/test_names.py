@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGES = ("training", "worker")
-CONVENTIONAL = {"main", "app", "add_commands", "logger"}  # one of its kind in each module that has it
+CONVENTIONAL = {"main", "app", "add_commands", "logger", "ROUTES", "page"}  # one of its kind in each module that has it
 
 
 def public_names(tree: ast.Module) -> Iterator[str]:
@@ -34,15 +34,22 @@ def public_names(tree: ast.Module) -> Iterator[str]:
 
 
 def added_commands(node: ast.AST) -> Iterator[str]:
-    """Yield the functions that a node makes a command: by a decorator, or in a call like ``app.command()(submit)``."""
+    """Yield the functions that a node makes a command: by a decorator, or in a call like ``app.command()(submit)``.
+
+    Handlers of the page are made so by ``page("/people", people)`` and ``action``: their names are of their routes.
+    """
     if isinstance(node, ast.FunctionDef) and any(is_command(decorator) for decorator in node.decorator_list):
         yield node.name
-    elif isinstance(node, ast.Call) and is_command(node.func):
+    elif isinstance(node, ast.Call) and (is_command(node.func) or is_route(node)):
         yield from (argument.id for argument in node.args if isinstance(argument, ast.Name))
 
 
 def is_command(node: ast.expr) -> bool:
     return isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "command"
+
+
+def is_route(node: ast.Call) -> bool:
+    return isinstance(node.func, ast.Name) and node.func.id in {"page", "action", "Route"}
 
 
 @pytest.mark.parametrize("package", PACKAGES)

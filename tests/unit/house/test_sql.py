@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 WITH_SQL = (
     "ledger", "analysis/store", "identity", "erasure", "pictures", "releases", "reprocess", "schedules",
-    "storage/sources.py",
+    "storage/sources.py", "web/desk.py", "web/edits", "web/queries",
 )  # fmt: skip
 """Below worker/."""
 BEGINS_A_STATEMENT = re.compile(r"\s*(?:SELECT|INSERT|UPDATE|DELETE|WITH|LOCK|TRUNCATE|CREATE|ALTER|DROP)\s")

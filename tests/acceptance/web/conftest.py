@@ -1,0 +1,193 @@
+"""The page in a real browser: `facet web` on the demonstration's archive, and the Chromium of the system."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from worker.storage.home import make_home
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from playwright.sync_api import Browser, Page
+
+FACET = str(Path(sys.executable).parent / "facet")
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+AXE = Path(__file__).with_name("axe.min.js")
+SERIOUS = ("serious", "critical")
+WIDE, NARROW = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+SCREENSHOTS = os.environ.get("FACET_TEST_SCREENSHOTS")
+"""Folder for pictures of every page that a test visits; unset: none are made."""
+
+
+@dataclass
+class Site:
+    """A running page."""
+
+    home: Path
+    archive: Path
+    link: str
+    """With the token of the first browser."""
+
+    @property
+    def base(self) -> str:
+        return self.link.partition("/?")[0]
+
+    def facet(self, *words: str) -> str:
+        """Run another command on the same archive; returns what it prints."""
+        done = subprocess.run([FACET, *words], env=environment(self.home), check=True, capture_output=True, text=True)
+        return done.stdout
+
+
+def environment(home: Path) -> dict[str, str]:
+    """Return the environment of a command on an archive of its own; its database outlives the command."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("FACET_")}
+    return inherited | {"FACET_HOME": str(home), "FACET_DATABASE_KEEP_SECONDS": "0", "PYTHONUNBUFFERED": "1"}
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    """Start a Chromium, or skip."""
+    path = next((found for name in CHROMIUM if (found := shutil.which(name))), None)
+    if path is None:
+        pytest.skip(
+            f"no browser on this machine: none of {', '.join(CHROMIUM)} is found; on Debian: apt-get install chromium"
+        )
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def analysed_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with the demonstration's archive, analysed: ``archive``, ``home``; copy the home to edit."""
+    folder = tmp_path_factory.mktemp("demo")
+    subprocess.run([sys.executable, "-m", "worker.cli.demo", str(folder)], check=True, capture_output=True)
+    make_home(folder / "home")
+    done = subprocess.run(
+        [FACET, "analyze", str(folder / "archive")], env=environment(folder / "home"), check=False, capture_output=True
+    )
+    assert done.returncode == 1, done.stderr  # two of its files are rejected
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(analysed_demo: Path, tmp_path_factory: pytest.TempPathFactory, chromium: Browser) -> Iterator[Site]:
+    """Serve a copy of the analysed archive, which the tests of a module share."""
+    home = tmp_path_factory.mktemp("site") / "home"
+    copy_home(analysed_demo / "home", home)
+    server = subprocess.Popen(
+        [FACET, "web", "--port", "0"],
+        env=environment(home),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        line = server.stdout.readline()
+        link = re.search(r"http://\S+\?token=\S+", line)
+        assert link, line + server.stdout.read()
+        yield Site(home, analysed_demo / "archive", link[0])
+    finally:
+        server.terminate()
+        server.communicate(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def signed_in(site: Site, chromium: Browser) -> dict[str, object]:
+    """Open the printed link once; returns the cookies, for contexts of all sizes and colours."""
+    with chromium.new_context() as context:
+        page = context.new_page()
+        page.goto(site.link)
+        assert "token" not in page.url
+        return context.storage_state()
+
+
+@pytest.fixture
+def open_page(site: Site, chromium: Browser, signed_in: dict[str, object]):
+    """Return a function that opens a path in a window of its own, and fails on errors of scripts or of the policy."""
+    contexts, problems = [], []
+
+    def opened(path: str = "/people", *, narrow: bool = False, dark: bool = False, **options: object) -> Page:
+        context = chromium.new_context(
+            viewport=NARROW if narrow else WIDE,
+            color_scheme="dark" if dark else "light",
+            storage_state=signed_in,
+            base_url=site.base,
+            **options,
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: problems.append(str(error)))
+        page.on("console", lambda line: problems.append(line.text) if is_problem(line) else None)
+        page.goto(path)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+def copy_home(source: Path, target: Path) -> None:
+    """Copy a home whose database is at rest; its files keep their owner, who may be PostgreSQL's."""
+
+    def copied(one: str, other: str) -> str:
+        shutil.copy2(one, other)
+        shutil.chown(other, Path(one).stat().st_uid, Path(one).stat().st_gid)
+        return other
+
+    shutil.copytree(source, target, symlinks=True, copy_function=copied)
+    for folder in (source, *source.rglob("*")):
+        if folder.is_dir():
+            shutil.chown(target / folder.relative_to(source), folder.stat().st_uid, folder.stat().st_gid)
+
+
+def is_problem(line) -> bool:
+    """Whether a line of the browser's console is an error of ours; a picture that is gone is drawn instead."""
+    return line.type == "error" and "404" not in line.text
+
+
+def violations(page: Page) -> list[str]:
+    """Return the serious violations of accessibility that axe finds on a page, each with its first element."""
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found = page.evaluate("axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa']})")
+    return [
+        f"{one['id']}: {one['nodes'][0]['html']} ({one['nodes'][0]['failureSummary']})"
+        for one in found["violations"]
+        if one["impact"] in SERIOUS
+    ]
+
+
+def picture(page: Page, name: str) -> None:
+    """Keep a picture of a page where FACET_TEST_SCREENSHOTS asks for it."""
+    if SCREENSHOTS:
+        page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png", full_page=True)
+
+
+@pytest.fixture
+def check_page(open_page):
+    """Return a function that opens a path at both widths in light and dark, and asserts that axe finds nothing."""
+
+    def checked(path: str, name: str) -> None:
+        for narrow in (False, True):
+            for dark in (False, True):
+                page = open_page(path, narrow=narrow, dark=dark)
+                page.wait_for_load_state("networkidle")
+                picture(page, f"{name}-{390 if narrow else 1280}-{'dark' if dark else 'light'}")
+                assert violations(page) == [], (path, narrow, dark)
+                overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+                assert overflow <= 0, (path, narrow, overflow)
+
+    return checked

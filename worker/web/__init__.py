@@ -1,0 +1,1 @@
+"""The page of ``facet web``: people, videos, images, jobs and releases for eyes, with every edit a correction."""

@@ -1,0 +1,18 @@
+"""Routes, one module an area: each reads a request, calls a query or an edit, and renders a template."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker.web.pages import crops, health
+
+if TYPE_CHECKING:
+    from starlette.routing import Route
+
+AREAS = (health, crops)
+"""Modules with ``ROUTES``; an area is added here."""
+
+
+def all_routes() -> list[Route]:
+    """Return the routes of all areas."""
+    return [route for area in AREAS for route in area.ROUTES]
