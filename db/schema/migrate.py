@@ -2,20 +2,19 @@
 
 Only one program migrates at a time (an advisory lock), each step waits a limited time for another program's lock, and
 each step is one transaction. There is no settings file: all settings are here.
+
+Every command compares revisions, and few migrate: so the revisions of this program are read from the names of its
+files, and Alembic is imported where tables change.
 """
 
 from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from alembic.util import CommandError
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, OperationalError
 
@@ -39,10 +38,12 @@ from db.schema.views import VIEWS, create_views, views_are_current
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from alembic.config import Config
     from sqlalchemy import Connection
 
 MIGRATIONS = Path(__file__).resolve().parents[1] / "migrations"
 
+VERSION_TABLE = f"{SCHEMA}.alembic_version"
 LOCK_KEY = 0x6661636574  # "facet"; any number that no other program on the database uses
 LOCK_TIMEOUT = "10s"  # longest wait of a statement for a lock; after it the step is undone and can be repeated
 STATEMENT_TIMEOUT = (
@@ -157,8 +158,13 @@ def require_current(url: str) -> None:
 
 def knows_revision(revision: str) -> bool:
     """Return whether this program can upgrade tables of a revision, or has the same."""
-    scripts = ScriptDirectory(str(MIGRATIONS))
-    return _position(scripts, revision, scripts.get_current_head() or "") in ("current", "old")
+    return revision in revisions()
+
+
+@cache
+def revisions() -> tuple[str, ...]:
+    """Return the revisions of this program in order; the file of a migration begins with its revision."""
+    return tuple(sorted(path.name.partition("_")[0] for path in (MIGRATIONS / "versions").glob("[0-9]*_*.py")))
 
 
 def alembic_config(connection: Connection) -> Config:
@@ -167,6 +173,8 @@ def alembic_config(connection: Connection) -> Config:
     Args:
         connection: an open connection to the database to migrate.
     """
+    from alembic.config import Config  # noqa: PLC0415 - see the module
+
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
@@ -174,6 +182,8 @@ def alembic_config(connection: Connection) -> Config:
 
 
 def _apply(connection: Connection) -> None:
+    from alembic import command  # noqa: PLC0415 - see the module
+
     try:
         connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
         connection.execute(text("CREATE EXTENSION IF NOT EXISTS vector WITH SCHEMA public"))
@@ -248,26 +258,29 @@ def _alone(connection: Connection) -> Iterator[None]:
 
 
 def _state(connection: Connection) -> SchemaState:
-    scripts = ScriptDirectory.from_config(alembic_config(connection))
-    expected = scripts.get_current_head() or ""
-    found = MigrationContext.configure(connection, opts={"version_table_schema": SCHEMA}).get_current_revision()
-    position = _position(scripts, found, expected)
+    expected = revisions()[-1]
+    found = _revision_of(connection)
+    position = _position(found)
     if position == "current" and not views_are_current(connection):
         position = "old"
     connection.rollback()
     return SchemaState(position, found, expected)
 
 
-def _position(scripts: ScriptDirectory, found: str | None, expected: str) -> SchemaPosition:
+def _revision_of(connection: Connection) -> str | None:
+    """Return the revision of the tables; None where there are none."""
+    if connection.scalar(text("SELECT to_regclass(:name)"), {"name": VERSION_TABLE}) is None:
+        return None
+    found: str | None = connection.scalar(text(f"SELECT version_num FROM {VERSION_TABLE}"))  # noqa: S608 - a constant
+    return found
+
+
+def _position(found: str | None) -> SchemaPosition:
     if found is None:
         return "missing"
-    if found == expected:
+    if found == revisions()[-1]:
         return "current"
-    try:
-        scripts.get_revision(found)
-    except CommandError:
-        return "newer"  # a revision that this program does not know
-    return "old"
+    return "old" if found in revisions() else "newer"  # newer: a revision that this program does not know
 
 
 def _error(state: SchemaState) -> SchemaError:

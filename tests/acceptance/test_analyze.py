@@ -109,6 +109,10 @@ def test_a_contact_sheet_of_chosen_appearances(clips, tmp_path):
     few = facet("sheet", "-o", tmp_path / "few.jpg", "--per-person", "1")
     assert few.stdout.startswith(f"{facet.value('SELECT count(*) FROM people')} faces")
     assert (tmp_path / "few.jpg").read_bytes()[:3] == b"\xff\xd8\xff"
+    assert few.stderr == ""
+    cut = facet("sheet", "-o", tmp_path / "few.jpg", "--limit", "2")
+    assert cut.stdout.startswith("2 faces")
+    assert cut.stderr.startswith("these are the first 2, there are more; pass --limit")
     where = "uri LIKE '%single%' AND quality > 0"
     count = facet.value(f"SELECT count(*) FROM appearances JOIN media USING (media_id) WHERE {where}")
     chosen = facet("sheet", "-o", tmp_path / "chosen.png", "--where", where)

@@ -20,7 +20,7 @@ from worker.storage.database import open_database
 from worker.storage.home import make_home
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from typing import IO
 
     from db.reader.run_query import QueryResult
@@ -133,15 +133,16 @@ def _format(form: QueryFormat | None, output: Path | None) -> QueryFormat:
 
 
 def _write(result: QueryResult, form: QueryFormat, output: Path | None, *, spreadsheet: bool) -> None:
-    from worker.pictures.exports import row_formats
-
-    if form in {QueryFormat.JSON, QueryFormat.PARQUET}:
-        _report_numbered(result.columns, row_formats.unique_names(result.columns))
     if form is QueryFormat.TABLE:
         if output is not None:
             raise UsageError("a table is for the terminal, expected a format for a file; use --format csv")
         _print_table(result)
-    elif form in {QueryFormat.PARQUET, QueryFormat.XLSX}:
+        return
+    from worker.pictures.exports import row_formats
+
+    if form in {QueryFormat.JSON, QueryFormat.PARQUET}:
+        _report_numbered(result.columns, row_formats.unique_names(result.columns))
+    if form in {QueryFormat.PARQUET, QueryFormat.XLSX}:
         if output is None:
             raise UsageError(f"{form.value} is a binary format, expected a file; add -o FILE.{form.value}")
         _write_binary(result, form, output)
@@ -182,12 +183,12 @@ def _standard_output() -> Iterator[IO[str]]:
     yield sys.stdout
 
 
-def _print_table(result: QueryResult) -> None:
+def _print_table(result: QueryResult, prose: Collection[str] = ()) -> None:
     out = console()
     rows = list(itertools.islice(result, TABLE_ROWS + 1))
-    drawn = table("", result.columns, rows[:TABLE_ROWS])
+    drawn = table("", result.columns, rows[:TABLE_ROWS], prose)
     shown = min(len(rows), TABLE_ROWS if drawn.fits(out.width) else max(1, TABLE_ROWS // len(result.columns)))
-    out.print(drawn if shown == len(rows) else table("", result.columns, rows[:shown]))
+    out.print(drawn if shown == len(rows) else table("", result.columns, rows[:shown], prose))
     if len(rows) > shown:
         echo(f"(the first {shown} rows; use --format csv for all)")
 
@@ -223,12 +224,16 @@ def sheet(
         url = config.reader_database_url or database.url
         number = None if person is None else named_person(database, person)
         given = None if where is None else read_matching(url, where, number)
-        choice = Choice(job_id=job, person_id=number, appearances=given, per_person=per_person, limit=limit)
+        # One more than are drawn, to know whether there are more.
+        choice = Choice(job_id=job, person_id=number, appearances=given, per_person=per_person, limit=limit + 1)
         with database.sessions.begin() as session:
             tiles = TileReader(session, CropStore(config.crops)).tiles(choice)
     if not tiles:
         raise UsageError(_no_face(config, is_chosen=any(one is not None for one in (job, person, where))))
-    write_sheets(tiles, f"Facet: {len(tiles)} appearances", output)
+    drawn = tiles[:limit]
+    write_sheets(drawn, f"Facet: {len(drawn)} appearances", output)
+    if len(tiles) > limit:
+        echo(f"these are the first {limit}, there are more; pass --limit (up to 2000), --where or --person", err=True)
 
 
 def _no_face(config: Settings, *, is_chosen: bool) -> str:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
@@ -7,6 +10,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 
@@ -328,7 +332,7 @@ def test_migrations_may_take_any_time_and_nothing_else(empty_url, monkeypatch):
 
         return noted
 
-    monkeypatch.setattr(migrate.command, "upgrade", noting("upgrade", command.upgrade))
+    monkeypatch.setattr(command, "upgrade", noting("upgrade", command.upgrade))
     for name in ("create_roles", "create_views", "count_people_if_free", "limit_reader"):
         monkeypatch.setattr(migrate, name, noting(name, getattr(migrate, name)))
     migrate.upgrade(empty_url)
@@ -349,9 +353,33 @@ def test_a_slow_statement_outside_of_migrations_is_ended(empty_url, monkeypatch)
     migrate.upgrade(empty_url)
     run(empty_url, "UPDATE facet.alembic_version SET version_num = '0020'")
     monkeypatch.setattr(migrate, "STATEMENT_TIMEOUT", "300ms")
-    monkeypatch.setattr(migrate.command, "upgrade", slowly(command.stamp))
+    monkeypatch.setattr(command, "upgrade", slowly(command.stamp))
     assert migrate.upgrade(empty_url).is_current, "a migration is not limited"
     run(empty_url, "UPDATE facet.alembic_version SET version_num = '0020'")
     monkeypatch.setattr(migrate, "create_views", slowly(migrate.create_views))
     with pytest.raises(DatabaseUnsuitable, match="statement timeout"):
         migrate.upgrade(empty_url)
+
+
+QUERY = """
+import sys
+sys.argv = ["facet", "sql", "SELECT 1"]
+from worker.cli import main
+main()
+assert not {"alembic", "numpy", "pyarrow"} & set(sys.modules), sys.modules.keys()
+"""
+
+
+def test_a_command_on_current_tables_imports_no_migration(database_url):
+    environment = os.environ | {"FACET_DATABASE_URL": database_url}
+    done = subprocess.run(
+        [sys.executable, "-c", QUERY], env=environment, check=False, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert "1" in done.stdout
+
+
+def test_the_names_of_files_are_the_revisions_in_order():
+    scripts = ScriptDirectory(str(migrate.MIGRATIONS))
+    assert list(migrate.revisions()) == [script.revision for script in scripts.walk_revisions()][::-1]
+    assert migrate.revisions()[0] == "0001"

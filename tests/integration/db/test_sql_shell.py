@@ -17,6 +17,7 @@ from prompt_toolkit.output import DummyOutput
 
 from db.reader.describe import read_column_names
 from db.schema.views import VIEWS
+from worker.cli.ask import _print_table
 from worker.cli.output.sql_shell import SqlShell, complete_names, is_complete
 
 
@@ -28,7 +29,7 @@ def shell(archive_url, tmp_path):
         shown = []
         with create_pipe_input() as typed, create_app_session(input=typed, output=DummyOutput()):
             typed.send_text("".join(f"{line}\r" for line in lines))
-            shell = SqlShell(archive_url, lambda result: shown.append(list(result)), 10, tmp_path / "history")
+            shell = SqlShell(archive_url, lambda result, _: shown.append(list(result)), 10, tmp_path / "history")
             shell.run()
         return shown
 
@@ -53,6 +54,15 @@ def test_views_and_columns_are_described(shell, capsys):
     out, err = capsys.readouterr()
     assert "Ctrl-D" in out
     assert r"\nothing is no command" in err
+
+
+def test_descriptions_are_shown_whole_in_a_narrow_terminal(archive_url, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "80")
+    SqlShell(archive_url, _print_table, 10, None).answer(r"\d people")
+    out = capsys.readouterr().out
+    assert "..." not in out
+    assert all(word in out for word in ("weighted", "face_count", "elected"))
+    assert max(map(len, out.splitlines())) <= 80
 
 
 def test_the_shell_only_reads(shell, capsys):

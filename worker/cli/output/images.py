@@ -52,5 +52,6 @@ def write_sheets(tiles: Sequence[Tile], title: str, output: Path, columns: int =
         written = write_pages(contact_sheets(tiles, title, columns), output)
     except OSError as err_:
         raise FacetError(f"{output} cannot be written: {err_.strerror or err_}") from err_
-    pages = "" if len(written) == 1 else f" and {len(written) - 1} further pages, the last {written[-1].name}"
+    between = " and " if len(written) == 2 else f" and {len(written) - 1} further pages, up to "
+    pages = "" if len(written) == 1 else f"{between}{written[-1].name}"
     echo(f"{len(tiles)} faces drawn to {output}{pages}", err=err)

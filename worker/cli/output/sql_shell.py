@@ -21,7 +21,7 @@ from worker.masking import masked
 from worker.visible import visible_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
     from contextlib import AbstractContextManager
     from pathlib import Path
 
@@ -47,13 +47,17 @@ class SqlShell:
 
     Args:
         url: address of the database.
-        show: shows the rows of a query.
+        show: shows the rows of a query, and is given the names of columns that hold sentences.
         timeout_seconds: longest time of a query.
         history: file of the lines that were typed.
     """
 
     def __init__(
-        self, url: str, show: Callable[[QueryResult], None], timeout_seconds: float, history: Path | None
+        self,
+        url: str,
+        show: Callable[[QueryResult, Collection[str]], None],
+        timeout_seconds: float,
+        history: Path | None,
     ) -> None:
         self._url = url
         self._show = show
@@ -90,9 +94,9 @@ class SqlShell:
             if command == "\\?":
                 echo_lines(HELP)
             elif command == "\\d" and name:
-                self._show_rows(describe_columns(self._url, name.strip().removeprefix("facet.")))
+                self._show_rows(describe_columns(self._url, name.strip().removeprefix("facet.")), prose=["description"])
             elif command == "\\d":
-                self._show_rows(describe_views(self._url))
+                self._show_rows(describe_views(self._url), prose=["description"])
             elif command.startswith("\\"):
                 echo(f"{command} is no command; expected \\d, \\d VIEW, \\? or \\q", err=True)
             elif command:
@@ -103,9 +107,9 @@ class SqlShell:
         except KeyboardInterrupt:
             echo("cancelled", err=True)
 
-    def _show_rows(self, query: AbstractContextManager[QueryResult]) -> None:
+    def _show_rows(self, query: AbstractContextManager[QueryResult], prose: Collection[str] = ()) -> None:
         with query as result:
-            self._show(result)
+            self._show(result, prose)
 
 
 def echo_lines(text: str, *, err: bool = False) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import PurePath
 from typing import IO, TYPE_CHECKING
 
@@ -63,12 +64,12 @@ def write_documents(form: Format, files: Iterable[MediaSegments], output: Path) 
         UsageError: there is nothing to write, or there are several files for one document.
         FacetError: the output cannot be written.
     """
-    timed = (file for file in files if file.kind == "video" or not form.is_timed)
+    timed: Iterable[MediaSegments] = (file for file in files if file.kind == "video" or not form.is_timed)
     into_folder = output.is_dir() or not output.suffix
+    if not into_folder:
+        timed = _only_one(timed, output)
     count = 0
     for file in timed:
-        if count and not into_folder:
-            raise UsageError(f"several files are selected, expected a folder for them; {output} holds the first alone")
         path = output / document_name(file, form.suffix) if into_folder else output
         with _written(path) as stream:
             stream.write(form.write(file))
@@ -79,6 +80,20 @@ def write_documents(form: Format, files: Iterable[MediaSegments], output: Path) 
             "the views appearances and media show what there is"
         )
     return count
+
+
+def _only_one(files: Iterable[MediaSegments], output: Path) -> list[MediaSegments]:
+    """Return the files of one document, before anything is written.
+
+    Raises:
+        UsageError: there are several.
+    """
+    first = list(islice(files, 2))
+    if len(first) > 1:
+        raise UsageError(
+            f"several files are selected, and {output} is one document; expected a folder: -o {output.with_suffix('')}"
+        )
+    return first
 
 
 def write_table(files: Iterable[MediaSegments], output: Path) -> int:

@@ -40,6 +40,7 @@ def test_one_file_goes_where_it_was_wanted(tmp_path):
 def test_several_files_do_not_overwrite_each_other(tmp_path):
     with pytest.raises(UsageError, match="expected a folder"):
         write_documents(FORMATS["vtt"], [media(7), media(8)], tmp_path / "out.vtt")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_images_have_no_subtitles(tmp_path):
