@@ -6,11 +6,15 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 from rich.progress import Progress
 from sqlalchemy import text
 
-from worker.cli.output.forecast import IMAGE_CROP_BYTES, make_forecast
+from worker.cli.output import forecast as forecasting
+from worker.cli.output.forecast import IMAGE_CROP_BYTES, make_forecast, print_forecast
 from worker.cli.output.job_progress import JobProgress
+from worker.config import Settings
+from worker.ingest.selection import FileSelection
 from worker.ingest.survey import Survey
 from worker.ledger import units as ledger
 from worker.ledger.analyses import end_analysis
@@ -136,3 +140,16 @@ def test_progress_takes_over_what_other_workers_did(archive, jobs, monkeypatch):
         end_analysis(session, unit.analysis_id)
     progress.show(SimpleNamespace(frames=1, frames_in_flight=0, faces=0))
     assert bar.tasks[0].completed == 1
+
+
+def test_a_forecast_says_that_known_files_are_counted(clean_database, tmp_path, monkeypatch, capsys):
+    (tmp_path / "media").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "media" / "a.png")
+    config = Settings(database_url=clean_database, home=tmp_path / "home")
+    print_forecast(config, [str(tmp_path / "media")], FileSelection(), None, as_json=False)
+    assert "nothing was analysed here yet" in capsys.readouterr().out
+    monkeypatch.setattr(forecasting, "read_rates", lambda _: Rates(10.0, 0.5, 5_000.0))
+    print_forecast(config, [str(tmp_path / "media")], FileSelection(), None, as_json=False)
+    out = capsys.readouterr().out
+    assert "files that were analysed before are counted as new ones" in out
+    assert "nothing was analysed here yet" not in out

@@ -62,6 +62,8 @@ def print_forecast(
     console().print(draw_forecast(forecast))
     if forecast.seconds is None:
         echo("no time and room are estimated: nothing was analysed here yet to take a rate from")
+    else:
+        echo("files that were analysed before are counted as new ones; none is analysed twice")
     if forecast.archives:
         echo("members of archives are not counted")
 
