@@ -66,6 +66,10 @@ COMMANDS = {
         ".pictures.export",
         "Write who appears when, and where in the frame, as subtitles, for ELAN, for IIIF viewers or as a table.",
     ),
+    "report": (
+        ".pictures.report",
+        "Write a report as one HTML file: what was analysed, people, times in view, method, errors, limits.",
+    ),
     "forget": (
         ".forget",
         "Erase a file or a person from everything that is stored, and print a receipt (JSON).",

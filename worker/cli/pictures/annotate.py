@@ -20,6 +20,8 @@ from worker.storage.home import make_home
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from sqlalchemy.orm import Session
+
     from worker.decode.client import DecodeStream
     from worker.pictures.annotate import Sound, Subject
     from worker.pictures.subjects import StoredMedia
@@ -72,20 +74,30 @@ def _is_image(output: Path) -> bool:
     return output.suffix.lower() in IMAGE_SUFFIXES
 
 
-def _look_up(config: Settings, database: Database, clip: str) -> tuple[StoredMedia, list[Subject]]:
+def find_clip(config: Settings, session: Session, clip: str) -> StoredMedia:
+    """Find a file that was analysed, by its bytes, or by its number where no file has that name.
+
+    Raises:
+        UsageError: it is not one video or image, or was not analysed.
+    """
     from worker.ingest import FoundFile, IngestOptions, discover
     from worker.ledger.submission.prober import expected_of
-    from worker.pictures.subjects import load_subjects, media_by_hash, media_by_id
+    from worker.pictures.subjects import media_by_hash, media_by_id
+
+    if clip.isdecimal() and not Path(clip).exists():
+        return media_by_id(session, int(clip))
+    found = list(discover([clip], IngestOptions(roots=config.media_roots), config.staging))
+    if len(found) != 1 or not isinstance(found[0], FoundFile):
+        raise UsageError(f"{clip} is not one video or image, expected the path of one, or a media_id")
+    media = media_by_hash(session, found[0].sha256, clip)
+    return replace(media, location=str(found[0].location), expected=expected_of(found[0]))
+
+
+def _look_up(config: Settings, database: Database, clip: str) -> tuple[StoredMedia, list[Subject]]:
+    from worker.pictures.subjects import load_subjects
 
     with database.sessions.begin() as session:
-        if clip.isdecimal() and not Path(clip).exists():
-            media = media_by_id(session, int(clip))
-        else:
-            found = list(discover([clip], IngestOptions(roots=config.media_roots), config.staging))
-            if len(found) != 1 or not isinstance(found[0], FoundFile):
-                raise UsageError(f"{clip} is not one video or image, expected the path of one, or a media_id")
-            media = media_by_hash(session, found[0].sha256, clip)
-            media = replace(media, location=str(found[0].location), expected=expected_of(found[0]))
+        media = find_clip(config, session, clip)
         return media, load_subjects(session, media.media_id)
 
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from worker.web.pages import crops, health
+from worker.web.pages.media import content, file, listing
+from worker.web.pages.report import routes as reports
 
 if TYPE_CHECKING:
     from starlette.routing import Route
 
-AREAS = (health, crops)
+AREAS = (health, crops, listing, file, content, reports)
 """Modules with ``ROUTES``; an area is added here."""
 
 
