@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
+import stat
 import sys
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 from rich.console import Console
@@ -36,16 +37,29 @@ if TYPE_CHECKING:
     from rich.progress import Task
 
 SENTENCES = ("when", "last result", "held reason")  # headings of columns that are never shortened
-PIPED_WIDTH = 200  # columns of a table that goes into a file or a pipe
+PIPED_WIDTH = 200  # columns of a table that goes into a file, or a pipe that no terminal is seen behind
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Return a console that prints text as it is; where there is no terminal, it has COLUMNS or 200 of them."""
+    """Return a console that prints text as it is.
+
+    Where it is no terminal, it has COLUMNS; else those of the terminal that a pipe (``| head``) probably ends in;
+    else 200.
+    """
     stream = sys.stderr if stderr else sys.stdout
-    width = None if stream.isatty() or os.environ.get("COLUMNS", "").isdigit() else PIPED_WIDTH
+    width = None if stream.isatty() or os.environ.get("COLUMNS", "").isdigit() else _width_behind(stream)
     return Console(width=width, stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+def _width_behind(stream: TextIO) -> int:
+    """Return the columns of standard error's terminal for a pipe, PIPED_WIDTH for all else."""
+    try:
+        is_pipe = stat.S_ISFIFO(os.fstat(stream.fileno()).st_mode)
+        return (os.get_terminal_size(sys.stderr.fileno()).columns if is_pipe else 0) or PIPED_WIDTH
+    except (OSError, ValueError):  # no file, or no terminal
+        return PIPED_WIDTH
 
 
 def echo(message: str, *, err: bool = False) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import pty
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -50,3 +52,27 @@ def test_another_program_of_the_name_is_not_named_instead(program, tmp_path, mon
     monkeypatch.setenv("PATH", f"{other.parent}:{os.environ['PATH']}")
     assert shell(typed("status")) == "None ['status']\n"
     assert Path("my bin/facet").exists()
+
+
+WIDTHS = """
+from worker.cli.output.terminal import console
+print(console().width)
+"""
+
+
+@pytest.mark.parametrize(
+    ("into", "columns", "width"),
+    [("pipe", None, 72), ("file", None, 200), ("pipe", "60", 60), ("no terminal", None, 200)],
+)
+def test_a_table_in_a_pipe_fits_the_terminal_behind_it(tmp_path, into, columns, width):
+    terminal, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, 72))
+    environment = {name: value for name, value in os.environ.items() if name != "COLUMNS"}
+    environment |= {} if columns is None else {"COLUMNS": columns}
+    shown = tmp_path / "shown"
+    command = f"{sys.executable} -c '{WIDTHS}' {'>' if into == 'file' else '| cat >'} {shown}"
+    error = subprocess.DEVNULL if into == "no terminal" else slave
+    subprocess.run(command, shell=True, env=environment, check=True, stderr=error)
+    os.close(slave)
+    os.close(terminal)
+    assert shown.read_text() == f"{width}\n"
