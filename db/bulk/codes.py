@@ -130,7 +130,12 @@ def from_bytes(stored: list[bytes], length: int) -> NDArray[np.uint16]:
     sizes = {len(row) for row in stored} - {2 * length}
     if sizes:
         raise ValueError(f"codes of {min(sizes)} bytes; expected {2 * length}, two for each of {length}")
-    return np.frombuffer(b"".join(stored), _WIRE).astype(np.uint16).reshape(len(stored), length)
+    return codes_of(b"".join(stored), length)
+
+
+def codes_of(stored: bytes, length: int) -> NDArray[np.uint16]:
+    """Return the (N, length) codes of rows that stand one behind the other."""
+    return np.frombuffer(stored, _WIRE).astype(np.uint16).reshape(-1, length)
 
 
 def _sides(boxes: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Result
     from sqlalchemy.orm import Session
 
-_LATEST = text("SELECT job_id FROM job ORDER BY job_id DESC LIMIT :limit")
+_LATEST = text("SELECT job_id FROM job WHERE job_id < :before ORDER BY job_id DESC LIMIT :limit")
+MAX_BIGINT = (1 << 63) - 1
 
 # One job at a time, each by its number: a job of ten files is looked up, one of a million is counted from indexes.
 _JOB = text("""
@@ -183,9 +184,21 @@ def read_jobs(session: Session, *, job_id: int | None = None, limit: int = 20) -
         job_id: only this one.
         limit: most rows.
     """
-    wanted = [job_id] if job_id is not None else session.scalars(_LATEST, {"limit": limit}).all()
+    wanted = [job_id] if job_id is not None else list_job_ids(session, limit=limit)
     found = [session.execute(_JOB, {"job_id": one}).mappings().all() for one in wanted]
     return [JobCounts(**row) for rows in found for row in rows]
+
+
+def list_job_ids(session: Session, *, before: int | None = None, limit: int = 20) -> list[int]:
+    """Return the numbers of jobs, newest first.
+
+    Args:
+        session: an open session.
+        before: only numbers below this one.
+        limit: most numbers.
+    """
+    bounds = {"before": MAX_BIGINT if before is None else before, "limit": limit}
+    return list(session.scalars(_LATEST, bounds))
 
 
 def count_units(session: Session, *, job_id: int | None = None) -> dict[str, int]:

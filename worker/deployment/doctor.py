@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -32,7 +33,7 @@ from worker.storage.home import make_home
 from worker.storage.release_store import ReleaseStore
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from db.status.reprocess import ReprocessHealth
     from worker.config import Settings
@@ -127,26 +128,32 @@ def _database(config: Settings) -> str:
     return f"{kind}, tables {state.position}{note}"
 
 
-def _ask(config: Settings, read: Callable[[Session], list[Answer]]) -> list[Answer] | None:
-    """Return what a function reads from the database; None where there are no tables yet."""
+@contextmanager
+def _opened(config: Settings) -> Iterator[Session | None]:
+    """Yield a session on the database; None where there are no tables yet."""
     with database_address(config) as url:
         if not current_state(url).is_current:
-            return None
+            yield None
+            return
         engine = make_engine(url)
-        with Session(engine) as session:
-            found = read(session)
-        engine.dispose()
-    return found
+        try:
+            with Session(engine) as session:
+                yield session
+        finally:
+            engine.dispose()
+
+
+def _ask(config: Settings, read: Callable[[Session], list[Answer]]) -> list[Answer] | None:
+    """Return what a function reads from the database; None where there are no tables yet."""
+    with _opened(config) as session:
+        return None if session is None else read(session)
 
 
 def _work(config: Settings) -> str:
-    with database_address(config) as url:
-        if not current_state(url).is_current:
+    with _opened(config) as session:
+        if session is None:
             return NO_TABLES
-        engine = make_engine(url)
-        with Session(engine) as session:
-            findings, runs = run_health_checks(session), read_runs(session)
-        engine.dispose()
+        findings, runs = run_health_checks(session), read_runs(session)
     if findings:
         raise FacetError("; ".join(findings))
     return f"nothing is stuck; {describe_runs(runs)}" if runs or config.broker_url is not None else "nothing is stuck"
@@ -190,13 +197,10 @@ def _people(config: Settings) -> str:
 
 
 def _erasure(config: Settings) -> str:
-    with database_address(config) as url:
-        if not current_state(url).is_current:
+    with _opened(config) as session:
+        if session is None:
             return NO_TABLES
-        engine = make_engine(url)
-        with Session(engine) as session:
-            waiting = read_waiting(session, config.staging.absolute())
-        engine.dispose()
+        waiting = read_waiting(session, config.staging.absolute())
     if waiting:
         raise FacetError("; ".join(waiting))
     return "nothing waits to be erased"
@@ -233,14 +237,8 @@ def _release(config: Settings) -> str:
 
 
 def _releases(config: Settings) -> str:
-    with database_address(config) as url:
-        if not current_state(url).is_current:
-            return NO_TABLES
-        engine = make_engine(url)
-        with Session(engine) as session:
-            found = check_store(session, ReleaseStore(config.releases))
-        engine.dispose()
-    return found
+    with _opened(config) as session:
+        return NO_TABLES if session is None else check_store(session, ReleaseStore(config.releases))
 
 
 def _decoder(config: Settings) -> str:

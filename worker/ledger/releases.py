@@ -111,6 +111,8 @@ class Switch:
     """Checks of the gate with their figures; None where it was not asked."""
     forced: bool = False
     """Whether the release became active although the gate held it."""
+    who: str | None = None
+    """User that switches; None for the one that runs this program."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,12 +329,10 @@ def _switch(session: Session, release_id: int, switch: Switch) -> None:
     if before is not None and before.release_id == release_id:
         return
     session.execute(text("UPDATE release SET active = false WHERE active"))
-    session.execute(
-        text("UPDATE release SET active = true, alias = NULL, retire_at = NULL WHERE release_id = :id"),
-        {"id": release_id},
-    )
+    show = text("UPDATE release SET active = true, alias = NULL, retire_at = NULL WHERE release_id = :id")
+    session.execute(show, {"id": release_id})
     record(session, switch.action, release_id, None if before is None else before.release_id, reason=switch.reason,
-           gate=switch.gate, forced=switch.forced)  # fmt: skip
+           gate=switch.gate, forced=switch.forced, who=switch.who)  # fmt: skip
 
 
 def record(
@@ -349,10 +349,10 @@ def record(
         action: what was done.
         release_id: with this release.
         from_id: the release that was active before.
-        facts: ``reason``, ``gate`` and ``forced``, where there are such.
+        facts: ``reason``, ``gate``, ``forced`` and ``who``, where there are such.
     """
     gate = facts.get("gate")
-    values = {"who": operator(), "action": action, "release_id": release_id, "from_id": from_id,
+    values = {"who": facts.get("who") or operator(), "action": action, "release_id": release_id, "from_id": from_id,
               "reason": facts.get("reason"), "gate": None if gate is None else json.dumps(gate),
               "forced": bool(facts.get("forced"))}  # fmt: skip
     session.execute(_RECORD, values)

@@ -62,13 +62,18 @@ def examine_switch(sessions: sessionmaker[Session], wanted: str, limits: Limits 
     return found
 
 
-def roll_back(sessions: sessionmaker[Session], reason: str | None = None) -> str:
+def roll_back(sessions: sessionmaker[Session], reason: str | None = None, *, who: str | None = None) -> str:
     """Activate the release that was active before; return its name.
+
+    Args:
+        sessions: of the database.
+        reason: why; the history of releases keeps it.
+        who: None for the user that runs this program.
 
     Raises:
         UsageError: there is none that was not retired.
     """
-    how = Switch(action="rollback", reason=reason)
+    how = Switch(action="rollback", reason=reason, who=who)
 
     def switch(session: Session) -> str:
         return show_release(session, str(find_release(session, "previous").release_id), how)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -32,6 +33,16 @@ td.n{text-align:right;font-variant-numeric:tabular-nums} h2{margin-top:2rem} img
 """
 
 
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A table of a comparison."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: Sequence[Sequence[object]]
+    """Of whole numbers, shares (float) and text."""
+
+
 def page(found: ReleaseDiff, sheet: NDArray[np.uint8] | None = None) -> str:
     """Return the page.
 
@@ -41,14 +52,8 @@ def page(found: ReleaseDiff, sheet: NDArray[np.uint8] | None = None) -> str:
     """
     title = f"{found.before} → {found.after}"
     parts = [
-        _table(("", "faces"), _faces(found)),
-        _section("Heads", ("head", "unchanged", "changed", "new", "vanished", "missing", "shift"), _heads(found)),
-        *(_labels(head) for head in found.heads if head.table and not head.is_shared),
-        _section("Attributes", ("attribute", "faces", "mean shift", "gained", "lost"), _attributes(found)),
-        _section("Groups", ("head", "group", "faces", "changed (95 %)", "shift (95 %)"), _groups(found)),
-        _section("People", ("", "people"), _people(found)),
-        _section("Questions", ("question", "rows", "moved", "share", "for example"), _questions(found)),
-        _section("Biggest movers", ("head", "face", "file", "at", "before", "after"), _movers(found)),
+        *(_section(one) for one in sections(found)),
+        _section(_movers(found)),
         "" if sheet is None else f'<img alt="Crops of the biggest movers" src="data:image/png;base64,{_png(sheet)}">',
     ]
     head = f'<meta charset="utf-8"><title>{_text(title)}</title><style>{_STYLE}</style>'
@@ -57,8 +62,22 @@ def page(found: ReleaseDiff, sheet: NDArray[np.uint8] | None = None) -> str:
     )
 
 
-def _section(title: str, head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    return f"<h2>{_text(title)}</h2>{_table(head, rows)}" if rows else ""
+def sections(found: ReleaseDiff) -> list[Section]:
+    """Return the tables of a comparison that have rows, without the faces that moved most."""
+    every = (
+        Section("Faces", ("", "faces"), _faces(found)),
+        Section("Heads", ("head", "unchanged", "changed", "new", "vanished", "missing", "shift"), _heads(found)),
+        *(_labels(head) for head in found.heads if head.table and not head.is_shared),
+        Section("Attributes", ("attribute", "faces", "mean shift", "gained", "lost"), _attributes(found)),
+        Section("Groups", ("head", "group", "faces", "changed (95 %)", "shift (95 %)"), _groups(found)),
+        Section("People", ("", "people"), _people(found)),
+        Section("Questions", ("question", "rows", "moved", "share", "for example"), _questions(found)),
+    )
+    return [one for one in every if one.rows]
+
+
+def _section(one: Section) -> str:
+    return f"<h2>{_text(one.title)}</h2>{_table(one.columns, one.rows)}" if one.rows else ""
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -105,13 +124,13 @@ def _heads(found: ReleaseDiff) -> list[tuple[object, ...]]:
     ]
 
 
-def _labels(head: HeadChanges) -> str:
+def _labels(head: HeadChanges) -> Section:
     """Return the table of old labels (rows) by new ones (columns)."""
     old = sorted({pair.before for pair in head.table})
     new = sorted({pair.after for pair in head.table})
     faces = {(pair.before, pair.after): pair.faces for pair in head.table}
     rows = [(before, *(faces.get((before, after), 0) for after in new)) for before in old]
-    return f"<h3>{_text(head.head)}: old label by new label</h3>{_table(('', *new), rows)}"
+    return Section(f"{head.head}: old label by new label", ("", *new), rows)
 
 
 def _attributes(found: ReleaseDiff) -> list[tuple[object, ...]]:
@@ -154,8 +173,9 @@ def _questions(found: ReleaseDiff) -> list[tuple[object, ...]]:
     ]
 
 
-def _movers(found: ReleaseDiff) -> list[tuple[object, ...]]:
-    return [(one.head, one.face_id, one.uri, f"{one.at_seconds:g} s", one.before, one.after) for one in found.movers]
+def _movers(found: ReleaseDiff) -> Section:
+    rows = [(one.head, one.face_id, one.uri, f"{one.at_seconds:g} s", one.before, one.after) for one in found.movers]
+    return Section("Biggest movers", ("head", "face", "file", "at", "before", "after"), rows)
 
 
 def _png(pixels: NDArray[np.uint8]) -> str:
