@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
@@ -15,6 +15,7 @@ from worker.storage.crops import CropStore
 from worker.storage.database import open_database
 from worker.storage.home import make_home
 from worker.storage.transactions import Result, run_transaction
+from worker.web.background import Background, Memo, Turns
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -46,6 +47,12 @@ class Desk:
     settings: Settings
     database: Database
     reader: Engine
+    background: Background = field(default_factory=Background)
+    """Work that outlasts a request."""
+    memo: Memo = field(default_factory=Memo)
+    """Answers that many visitors share."""
+    turns: Turns = field(default_factory=Turns)
+    """Of visitors' queries."""
 
     @property
     def reader_url(self) -> str:

@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from worker.pictures.exports.cells import cell
 from worker.visible import visible
 from worker.web.access.visitor import Role
 from worker.web.forms import local_address
@@ -139,6 +140,11 @@ def file_name(uri: str) -> str:
     return visible(uri.rstrip("/").rpartition("/")[2] or uri)
 
 
+def visible_text(text: str) -> str:
+    """Return a text of several lines with all other control characters as escapes."""
+    return "\n".join(map(visible, text.split("\n")))
+
+
 def person_name(name: str | None, person_id: int) -> str:
     """Return what a person is called on a page: the name, or the number."""
     return visible(name) if name else f"person {person_id}"
@@ -152,7 +158,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (clock, counted, duration, file_name, person_name, visible, with_query)
+    filters = (cell, clock, counted, duration, file_name, person_name, visible, visible_text, with_query)
     environment.filters |= {one.__name__: one for one in filters}
     environment.globals["Role"] = Role
     return environment

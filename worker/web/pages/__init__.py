@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.web.pages import crops, health
+from worker.web.pages import ask, crops, deployment, health, jobs, releases
 from worker.web.pages.media import content, file, listing
 from worker.web.pages.report import routes as reports
 
 if TYPE_CHECKING:
     from starlette.routing import Route
 
-AREAS = (health, crops, listing, file, content, reports)
+AREAS = (health, crops, listing, file, content, reports, jobs, releases, deployment, ask)
 """Modules with ``ROUTES``; an area is added here."""
 
 

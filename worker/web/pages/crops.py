@@ -51,18 +51,23 @@ def appearance(visit: Visit) -> Response:
 
 
 def _picture(visit: Visit, place: CropPlace | None) -> Response:
-    size = int(choice_of(visit.request.query_params, "size", _SIZES) or CROP_SIZE)
     if place is None:
         return _no_picture()
-    tag = hashlib.sha256(f"{place.strip} {place.index} {size} {ENCODING}".encode()).hexdigest()[:32]
+    return crop_picture(visit, place.strip, place.index)
+
+
+def crop_picture(visit: Visit, strip: str, index: int) -> Response:
+    """Return a crop of the store as a picture of the size that a request asks for."""
+    size = int(choice_of(visit.request.query_params, "size", _SIZES) or CROP_SIZE)
+    tag = hashlib.sha256(f"{strip} {index} {size} {ENCODING}".encode()).hexdigest()[:32]
     headers = {"ETag": f'"{tag}"', "Cache-Control": f"private, max-age={_KEEP_SECONDS}"}
     if f'"{tag}"' in visit.request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
     try:
-        strip = _strip(visit.desk.settings.crops, place.strip)
+        crops = _strip(visit.desk.settings.crops, strip)
     except FacetError:  # the store lost it, or is not mounted: the page is of use without it
         return _no_picture()
-    return Response(_encoded(strip[place.index], size), media_type="image/jpeg", headers=headers)
+    return Response(_encoded(crops[index], size), media_type="image/jpeg", headers=headers)
 
 
 def _no_picture() -> Response:

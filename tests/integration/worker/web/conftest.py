@@ -47,7 +47,7 @@ class Browser:
         assert response.status_code == status, (path, response.status_code, response.text[:2000])
         return response
 
-    def token(self, path: str = "/people") -> str:
+    def token(self, path: str = "/ask") -> str:
         """Return the token of the forms of a page."""
         return re.search(r'"X-CSRF-Token": "([0-9a-f]{64})"', self.client.get(path).text)[1]
 

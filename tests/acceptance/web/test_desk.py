@@ -1,0 +1,85 @@
+"""Jobs, releases, deployment and questions in a real browser: for all eyes, and with the keyboard alone."""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+import pytest
+
+FACES = urlencode({"q": "SELECT face_id, gender, emotion, at_seconds FROM faces"})
+LINE = urlencode({"q": "SELECT 1950 + n AS year, n * n AS faces FROM generate_series(1, 9) AS n"})
+MISTAKE = urlencode({"q": "SELECT nam FROM people"})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/jobs", "jobs"),
+        ("/jobs/1", "job"),
+        ("/releases", "releases"),
+        ("/releases/1", "release"),
+        ("/ask", "ask"),
+        ("/ask/which-faces-were-detected-but-dropped", "question"),
+        (f"/ask/sql?{FACES}", "answer"),
+        (f"/ask/sql?{LINE}", "line"),
+        ("/ask/columns", "columns"),
+    ],
+)
+def test_pages_are_for_all(check_page, path, name):
+    check_page(path, name)
+
+
+@pytest.mark.slow
+def test_what_doctor_finds_shows_by_itself(open_page, check_page):
+    page = open_page("/deployment")
+    page.get_by_text("Checked ").wait_for(timeout=120_000)
+    assert page.locator("tbody tr").count() >= 10
+    check_page("/deployment", "deployment")
+
+
+def test_a_question_is_asked_with_the_keyboard_alone(open_page):
+    page = open_page("/ask")
+    page.get_by_role("link", name="write your own in SQL").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/ask/sql")
+    while page.evaluate("document.activeElement.tagName") != "TEXTAREA":
+        page.keyboard.press("Tab")
+    page.keyboard.type("SELECT gender, emotion, face_id FROM faces")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.locator("table").wait_for()
+    rows = page.locator("tbody tr").count()
+    while not page.evaluate("document.activeElement.href || ''").count("only.emotion=happiness"):
+        page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.get_by_text("emotion is happiness").wait_for()
+    assert 0 < page.locator("tbody tr").count() < rows
+    page.go_back()
+    page.locator("table").wait_for()
+    assert page.locator("tbody tr").count() == rows
+
+
+def test_an_answer_is_downloaded(open_page):
+    page = open_page("/ask/which-faces-were-detected-but-dropped")
+    with page.expect_download() as started:
+        page.get_by_role("link", name="CSV").click()
+    assert started.value.suggested_filename == "which-faces-were-detected-but-dropped.csv"
+    assert started.value.path().read_text().startswith("outcome,faces,percent")
+
+
+def test_a_page_works_without_scripts(open_page):
+    page = open_page("/ask/who-is-in-the-most-files", java_script_enabled=False)
+    page.get_by_label("Most people").fill("1")
+    page.get_by_role("button", name="Ask").click()
+    assert page.locator("tbody tr").count() == 1
+    assert "people=1" in page.url
+    page.goto("/releases/1")
+    assert page.get_by_role("heading", name="History").count() == 1
+
+
+def test_a_mistake_is_announced(open_page, site, chromium, signed_in):
+    with chromium.new_context(storage_state=signed_in, base_url=site.base) as context:
+        page = context.new_page()
+        assert page.goto(f"/ask/sql?{MISTAKE}").status == 400
+        assert "does not exist" in page.get_by_role("alert").inner_text()
