@@ -96,6 +96,8 @@ class MediaInfo:
     is_seekable: bool = True
     """False for a video that has to be decoded from its start for any range."""
     tags: MediaTags = MediaTags()
+    orientation: int = 1
+    """EXIF orientation, 1 to 8, under which the file stores its first frame; of a video, that of its display matrix."""
 
 
 class Prober(Protocol):

@@ -73,6 +73,7 @@ class MediaFile(Base):
             "reason IS NOT NULL OR (sha256 IS NOT NULL AND location IS NOT NULL AND kind IS NOT NULL)",
             "complete_or_refused",
         ),
+        CheckConstraint("orientation BETWEEN 1 AND 8", "orientation"),
         Index("ix_media_file_submitted_at", "submitted_at"),
         Index("ix_media_file_refused", "media_id", postgresql_where=text("reason IS NOT NULL")),
         # Files refused before are found again by their address; hashed, because it may be longer than an index takes.
@@ -102,6 +103,7 @@ class MediaFile(Base):
     longitude: Mapped[float | None]
     title: Mapped[str | None]
     tags: Mapped[Json | None]
+    orientation: Mapped[int | None] = mapped_column(SmallInteger)  # EXIF, of the stored first frame; null: not read
 
     analyses: Mapped[list["Analysis"]] = relationship(back_populates="media", passive_deletes=True)
 

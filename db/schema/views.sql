@@ -171,7 +171,8 @@ SELECT
     m.latitude,
     m.longitude,
     m.title,
-    m.tags
+    m.tags,
+    m.orientation
 FROM facet.media_file AS m
 LEFT JOIN facet.analysis AS a ON a.analysis_id = (
     SELECT b.analysis_id
@@ -215,6 +216,8 @@ COMMENT ON COLUMN facet.media.longitude IS 'Where it was taken: degrees, east po
 COMMENT ON COLUMN facet.media.title IS 'Title that the file states.';
 COMMENT ON COLUMN facet.media.tags IS
     'What else it states: utc_offset, description, creator, copyright, keywords; null where no analysis has read it.';
+COMMENT ON COLUMN facet.media.orientation IS
+    'EXIF orientation under which its first frame is stored, 1 (upright) to 8; null where no analysis has read it.';
 
 
 -- One row an item of a job: its state is that of its analysis, and an item without one was refused (see jobs).

@@ -64,7 +64,7 @@ COMMANDS = {
     ),
     "export": (
         ".pictures.export",
-        "Write who appears when, and where in the frame, as subtitles, for ELAN, for IIIF viewers or as a table.",
+        "Write who appears when, and where in the frame, for other programs: subtitles, annotations, a table, regions.",
     ),
     "report": (
         ".pictures.report",

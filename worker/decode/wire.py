@@ -130,10 +130,10 @@ def info_from_meta(meta: Mapping[str, Any]) -> tuple[MediaInfo, str]:
         key_frames=_key_frames(meta["info"].get("key_frames", ())),
         is_seekable=bool(described.is_seekable),
         tags=_tags(meta["info"].get("tags") or {}),
+        orientation=int(described.orientation),
     )
-    if info.kind not in {"image", "video"} or not (
-        0 < info.width < MAX_SIDE_PIXELS and 0 < info.height < MAX_SIDE_PIXELS
-    ):
+    sides_fit = 0 < info.width < MAX_SIDE_PIXELS and 0 < info.height < MAX_SIDE_PIXELS
+    if info.kind not in {"image", "video"} or not sides_fit or info.orientation not in range(1, 9):
         raise ValueError(f"a child described a file as {info}")
     return info, plain_text(meta["engine"])
 

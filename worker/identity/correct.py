@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
     Ids = NDArray[np.int64]
 
+_CLAIM_NEW = text("""UPDATE person p SET correction_id = k.correction_id FROM correction_anchor k
+    WHERE k.correction_id = ANY(:ids) AND k.to_person_id = p.person_id AND p.person_id > :last""")
 MAX_PAIRS = 1_000_000  # cannot-links of one ``not``: some 200 MB while corrections are replayed
 MAX_SIDE = 100  # appearances of each of two people who are separated: the clearest keep the others apart
 
@@ -50,6 +52,8 @@ class NewName:
     person_id: int
     name: str
     reason: str | None = None
+    appearances: tuple[int, ...] = ()
+    """Those that are called so, of any people; none: all of the person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +106,17 @@ def name_people(session: Session, names: Sequence[NewName], *, made_by: str | No
         UsageError: there is no such person, or a name is empty.
     """
     gallery = _begin(session)
+    last = session.scalar(text("SELECT max(person_id) FROM person"))
     corrections = []
     for new in names:
         name = unicodedata.normalize("NFC", new.name.strip())
         if not name:
             raise UsageError("the name is empty; expected what the person is called")
-        members = _members(session, gallery.trunk_id, new.person_id)
+        named = np.array(sorted(new.appearances) or _members(session, gallery.trunk_id, new.person_id), np.int64)
         corrections.append(_insert(session, _NewCorrection("name", new.person_id, name, new.reason, made_by)))
-        write_anchors(session, corrections[-1], members, members[:0])
+        write_anchors(session, corrections[-1], named, named[:0])
     _close(session, gallery, *corrections)
+    session.execute(_CLAIM_NEW, {"ids": corrections, "last": last})
     return corrections
 
 

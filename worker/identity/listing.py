@@ -12,6 +12,8 @@ from sqlalchemy import text
 from worker.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from sqlalchemy.orm import Session
 
 
@@ -55,6 +57,9 @@ _APPEARANCES = text("""
 _IS_SHOWN = "EXISTS (SELECT FROM people t WHERE t.person_id = p.person_id)"  # under the active release
 _CALLED = text(f"SELECT person_id FROM person p WHERE lower(name) = lower(:name) AND {_IS_SHOWN} ORDER BY person_id")  # noqa: S608 - a constant
 _NAMES = text("SELECT DISTINCT name FROM person WHERE name IS NOT NULL")
+_OF_APPEARANCES = text("""
+    SELECT DISTINCT person_id, p.name IS NULL FROM appearances a JOIN person p USING (person_id)
+    WHERE appearance_id = ANY(:ids) AND (p.name IS NULL OR p.name = :name) ORDER BY p.name IS NULL, person_id""")
 _OF_APPEARANCE = text("SELECT person_id FROM appearances WHERE appearance_id = :appearance_id")
 
 
@@ -104,6 +109,12 @@ def person_of_appearance(session: Session, appearance_id: int) -> int:
             f"there is no appearance {appearance_id} with a person; expected one that a contact sheet shows"
         )
     return int(found)
+
+
+def named_people_of(session: Session, appearance_ids: Sequence[int], name: str) -> list[int]:
+    """Return the people of some appearances who have a name or none: those with the name first, by number."""
+    rows = session.execute(_OF_APPEARANCES, {"ids": list(appearance_ids), "name": name})
+    return [int(row.person_id) for row in rows]
 
 
 def read_people(session: Session, limit: int) -> list[ListedPerson]:

@@ -16,7 +16,8 @@ from worker.releases.folders import load_own
 from worker.storage.database import open_database
 
 SHOWN = text(
-    "SELECT taken_at, camera, round(latitude::numeric, 2)::float8, longitude, title, tags FROM media ORDER BY uri"
+    "SELECT taken_at, camera, round(latitude::numeric, 2)::float8, longitude, title, tags,"
+    " orientation FROM media ORDER BY uri"
 )
 
 
@@ -24,6 +25,7 @@ def test_what_a_file_states_is_shown(clean_database, tmp_path):
     (tmp_path / "media").mkdir()
     exif = Image.Exif()
     exif[0x0110], exif[0x010E], exif[0x9C9B] = "Leica M6", "A street", "Parade".encode("utf-16-le")
+    exif[0x0112] = 6
     exif.get_ifd(0x8769)[0x9003] = "1968:05:03 14:15:00"
     exif.get_ifd(0x8825).update({1: "N", 2: (48.0, 30.0, 36.0), 3: "W", 4: (2.0, 30.0, 0.0)})
     Image.new("RGB", (32, 33)).save(tmp_path / "media" / "a.jpg", exif=exif)
@@ -39,6 +41,6 @@ def test_what_a_file_states_is_shown(clean_database, tmp_path):
         with database.sessions.begin() as session:
             first, second = session.execute(SHOWN).all()
     assert tuple(first) == (
-        datetime(1968, 5, 3, 14, 15), "Leica M6", 48.51, -2.5, "Parade", {"description": "A street"},  # noqa: DTZ001
+        datetime(1968, 5, 3, 14, 15), "Leica M6", 48.51, -2.5, "Parade", {"description": "A street"}, 6,  # noqa: DTZ001
     )  # fmt: skip
-    assert tuple(second) == (None, None, None, None, None, {})
+    assert tuple(second) == (None, None, None, None, None, {}, 1)

@@ -53,8 +53,9 @@ def _store_info(session: Session, result: UnitResult) -> None:
                         height = coalesce(height, :height), duration_seconds = coalesce(duration_seconds, :duration),
                         frames_per_second = coalesce(frames_per_second, :fps), taken_at = :taken_at,
                         camera = :camera, latitude = :latitude, longitude = :longitude, title = :title,
-                        tags = cast(:tags AS jsonb)
-                        WHERE media_id = :media_id AND (width IS NULL OR tags IS NULL)""")
+                        tags = cast(:tags AS jsonb), orientation = :orientation
+                        WHERE media_id = :media_id
+                            AND (width IS NULL OR tags IS NULL OR orientation IS NULL)""")
     tags = info.tags
     parameters = {
         "format": info.format,
@@ -68,6 +69,7 @@ def _store_info(session: Session, result: UnitResult) -> None:
         "longitude": tags.longitude,
         "title": tags.title,
         "tags": json.dumps(tags.more()),
+        "orientation": info.orientation,
         "media_id": result.unit.media_id,
     }
     session.execute(statement, parameters)

@@ -8,7 +8,7 @@ import typer
 
 from worker.cli.output.empty import explain_empty
 from worker.cli.output.terminal import JsonFlag, print_rows
-from worker.cli.people import corrections, learning, naming, regrouping
+from worker.cli.people import corrections, learning, marks, naming, regrouping
 from worker.cli.people.corrections import transaction
 from worker.config import settings
 from worker.errors import UsageError
@@ -56,5 +56,6 @@ def show(person: corrections.Person, as_json: JsonFlag = False) -> None:
 
 naming.add_commands(app)
 learning.add_commands(app)
+marks.add_commands(app)
 corrections.add_commands(app)
 regrouping.add_commands(app)

@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING
 from worker.errors import FacetError, UsageError
 from worker.pictures.exports.elan import write_eaf
 from worker.pictures.exports.iiif import write_iiif
+from worker.pictures.exports.labelling import coco_pieces, label_studio_pieces
 from worker.pictures.exports.subtitles import write_ass, write_srt, write_vtt
 from worker.pictures.exports.table import csv_lines
 
@@ -32,6 +33,31 @@ class Format:
     write: Callable[[MediaSegments], str]
     is_timed: bool = True
     """Whether it describes times alone, so that an image has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class WholeFormat:
+    """A format that has one document for all files."""
+
+    pieces: Callable[[Iterable[MediaSegments]], Iterator[str]]
+    """Yields the document in pieces, each with one item, and a frame around them."""
+    frame: int
+    """Number of pieces that are no item."""
+    item: str
+    """Noun for an item."""
+
+
+def whole_formats(base_url: str | None) -> dict[str, WholeFormat]:
+    """Return the formats that have one document for all files, by name.
+
+    Args:
+        base_url: of the addresses of images; None for paths.
+    """
+    return {
+        "csv": WholeFormat(csv_lines, 1, "appearance"),
+        "coco": WholeFormat(coco_pieces, 2, "face"),
+        "label-studio": WholeFormat(lambda files: label_studio_pieces(files, base_url), 2, "task"),
+    }
 
 
 def document_formats(base_url: str) -> dict[str, Format]:
@@ -96,8 +122,8 @@ def _only_one(files: Iterable[MediaSegments], output: Path) -> list[MediaSegment
     return first
 
 
-def write_table(files: Iterable[MediaSegments], output: Path) -> int:
-    """Write one CSV file of all files; returns the number of appearances.
+def write_whole(form: WholeFormat, files: Iterable[MediaSegments], output: Path) -> int:
+    """Write one document of all files; returns the number of its items.
 
     Raises:
         UsageError: there is nothing to write, or the output is a folder.
@@ -105,13 +131,13 @@ def write_table(files: Iterable[MediaSegments], output: Path) -> int:
     """
     if output.is_dir():
         raise UsageError(f"{output} is a folder, expected a file to write")
-    count = -1  # the header
+    count = -form.frame
     with _written(output) as stream:
-        for line in csv_lines(files):
-            stream.write(line)
+        for piece in form.pieces(files):
+            stream.write(piece)
             count += 1
         if count < 1:
-            raise UsageError("no appearance is selected; the view appearances shows what there is")
+            raise UsageError(f"no {form.item} is selected; the views appearances and media show what there is")
     return count
 
 

@@ -21,7 +21,7 @@ MIN_SECONDS = 0.001  # of an appearance that one frame shows: formats that count
 # A face is in view up to the next sampled frame, or to the end of the video.
 _QUERY = """
 SELECT
-    m.media_id, m.uri, m.kind, m.width, m.height, m.duration_seconds,
+    m.media_id, m.uri, m.kind, m.width, m.height, m.duration_seconds, m.orientation,
     a.appearance_id, a.person_id, p.name, a.start_seconds,
     greatest(a.end_seconds, (
         SELECT max(f.at_seconds + f.hold_seconds) FROM faces AS f WHERE f.appearance_id = a.appearance_id
@@ -111,6 +111,8 @@ class MediaSegments:
     height: int
     duration_seconds: float | None
     segments: tuple[Segment, ...]
+    orientation: int | None = None
+    """EXIF orientation of its first frame; None for a file that was analysed before orientations were stored."""
 
 
 @contextmanager
@@ -152,7 +154,7 @@ def _explained(where: str | None) -> Iterator[None]:
 
 def _file(rows: list[dict[str, object]]) -> MediaSegments:
     first: Mapping[str, object] = rows[0]
-    columns = ("media_id", "uri", "kind", "width", "height", "duration_seconds")
+    columns = ("media_id", "uri", "kind", "width", "height", "duration_seconds", "orientation")
     facts = {name: first[name] for name in columns}
     is_image = first["kind"] == "image"
     return MediaSegments(**facts, segments=tuple(_segment(row, is_image=is_image) for row in rows))  # type: ignore[arg-type]

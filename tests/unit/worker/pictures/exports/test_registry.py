@@ -8,10 +8,17 @@ from dataclasses import replace
 import pytest
 
 from worker.errors import FacetError, UsageError
-from worker.pictures.exports.registry import document_formats, document_name, write_documents, write_table
+from worker.pictures.exports.registry import (
+    document_formats,
+    document_name,
+    whole_formats,
+    write_documents,
+    write_whole,
+)
 from worker.pictures.exports.segments import MediaSegments, Segment
 
 FORMATS = document_formats("https://a.test")
+WHOLE = whole_formats(None)
 
 
 def media(number=7, uri="/films/clip.mp4", kind="video", label="Ann"):
@@ -65,16 +72,17 @@ def test_names_of_documents_are_safe(uri, expected):
 
 
 def test_a_table_holds_all_files(tmp_path):
-    assert write_table([media(7), media(8, kind="image")], tmp_path / "out.csv") == 2
+    assert write_whole(WHOLE["csv"], [media(7), media(8, kind="image")], tmp_path / "out.csv") == 2
     with (tmp_path / "out.csv").open(newline="") as stream:
         assert [row["media_id"] for row in csv.DictReader(stream)] == ["7", "8"]
 
 
 def test_an_empty_table_is_not_written(tmp_path):
-    with pytest.raises(UsageError, match="no appearance"):
-        write_table([], tmp_path / "out.csv")
+    for name, item in (("csv", "appearance"), ("coco", "face"), ("label-studio", "task")):
+        with pytest.raises(UsageError, match=f"no {item} is selected"):
+            write_whole(WHOLE[name], [], tmp_path / "out")
     with pytest.raises(UsageError, match="expected a file"):
-        write_table([media()], tmp_path)
+        write_whole(WHOLE["csv"], [media()], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -91,5 +99,5 @@ def test_a_failure_leaves_the_document_of_before(tmp_path):
 
     (tmp_path / "out.csv").write_text("before")
     with pytest.raises(RuntimeError):
-        write_table(broken(), tmp_path / "out.csv")
+        write_whole(WHOLE["csv"], broken(), tmp_path / "out.csv")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]

@@ -52,6 +52,8 @@ class Album:
     opened: Sequence[BinaryIO | Image] = field(default=(), repr=False)
     """Closed with the album."""
     tags: MediaTags = field(default_factory=MediaTags)
+    orientation: int = 1
+    """EXIF orientation of the first page."""
 
     @property
     def engine(self) -> str:
@@ -79,7 +81,14 @@ class Album:
     def info(self) -> MediaInfo:
         """Description of the first page."""
         width, height = self.pages[0].size
-        return MediaInfo(kind="image", format=self.format, width=width, height=height, tags=self.tags)
+        return MediaInfo(
+            kind="image",
+            format=self.format,
+            width=width,
+            height=height,
+            tags=self.tags,
+            orientation=self.orientation,
+        )
 
     def frames(self, _request: DecodeRequest) -> Iterator[SampledFrame]:
         """Yield every page, whatever the sampling.

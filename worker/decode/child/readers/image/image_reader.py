@@ -107,7 +107,14 @@ class ImageReader:
         if swaps_sides(self._orientation):
             width, height = height, width
         tags = read_image_tags(self.image)
-        return MediaInfo(kind="image", format=_format(self.image), width=width, height=height, tags=tags)
+        return MediaInfo(
+            kind="image",
+            format=_format(self.image),
+            width=width,
+            height=height,
+            tags=tags,
+            orientation=self._orientation,
+        )
 
     @property
     def engine(self) -> str:

@@ -223,4 +223,5 @@ class Video:
             duration_seconds=duration_seconds(container, stream),
             frames_per_second=frames_per_second(stream),
             tags=read_video_tags(container, stream),
+            orientation=self._reader.orientation,
         )

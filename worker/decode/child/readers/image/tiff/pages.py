@@ -136,7 +136,8 @@ def open_tiff_album(file: BinaryIO, location: str, limits: DecodeLimits) -> Albu
     pillow, own = (None, None) if structure.is_big and structure.order == ">" else _opened(location)
     pages = [TiffPage(file, pillow, one) for one in directories]
     tags = MediaTags() if pillow is None else read_image_tags(pillow)
-    return Album("tiff", pages, limits, notes, (file, *(one for one in (pillow, own) if one)), tags)
+    opened_files = (file, *(one for one in (pillow, own) if one))
+    return Album("tiff", pages, limits, notes, opened_files, tags, pages[0].orientation)
 
 
 def _opened(location: str) -> tuple[Image.Image, BinaryIO] | tuple[None, None]:
