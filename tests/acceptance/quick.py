@@ -9,6 +9,7 @@ import pytest
 from psycopg.rows import dict_row
 from typer.testing import CliRunner
 
+from db.errors import DatabaseError
 from worker.cli.main import app
 from worker.config import settings
 from worker.errors import FacetError, UsageError
@@ -28,7 +29,7 @@ class Quick:
             settings.cache_clear()
             done = CliRunner().invoke(app, [str(word) for word in words])
         settings.cache_clear()
-        if isinstance(done.exception, FacetError):
+        if isinstance(done.exception, FacetError | DatabaseError):
             found = SimpleNamespace(
                 stdout=done.stdout, stderr=f"{done.exception}", returncode=1 + isinstance(done.exception, UsageError)
             )

@@ -70,6 +70,14 @@ COMMANDS = {
         ".pictures.report",
         "Write a report as one HTML file: what was analysed, people, times in view, method, errors, limits.",
     ),
+    "sample": (
+        ".pictures.sample",
+        "Draw faces at random for people to label: their crops, a table, and tasks for Label Studio.",
+    ),
+    "agreement": (
+        ".pictures.agreement",
+        "Compare labels of people with the heads of the active release: accuracy, kappa, years off, by group.",
+    ),
     "forget": (
         ".forget",
         "Erase a file or a person from everything that is stored, and print a receipt (JSON).",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from worker.pictures.regions.naming import NamedPlace, ReadNames
 
-MAX_LINES = 20  # of regions that were left out
+MAX_REGION_LINES = 20  # of regions that were left out
 REASON = "face region"
 
 
@@ -90,14 +90,14 @@ def _read(config: Settings, paths: Sequence[Path]) -> ReadNames:
     from worker.decode.client import Decoder
     from worker.ledger.upkeep.staged_members import open_sources
     from worker.pictures.regions.images import ArchiveImages
-    from worker.pictures.regions.naming import read_names
+    from worker.pictures.regions.naming import read_region_names
     from worker.types import DecodeLimits
 
     limits = DecodeLimits(memory_bytes=config.decode_memory_bytes, wall_seconds=config.decode_wall_seconds)
     with open_database(config) as database, Decoder(limits) as decoder:
         images = ArchiveImages(database.sessions, open_sources(config, database.sessions), decoder)
         with console(stderr=True).status("reading regions ..."):
-            return read_names(paths, database.sessions, images)
+            return read_region_names(paths, database.sessions, images)
 
 
 def _names(places: Sequence[NamedPlace], *, override: bool) -> list[MarkedName]:
@@ -146,11 +146,11 @@ def _show(names: Sequence[MarkedName], found: ReadNames, *, dry_run: bool) -> No
         if len(one.people) > 1:
             numbers, command = ", ".join(map(str, one.people)), typed("people", "merge", *map(str, one.people))
             echo(f"faces of people {numbers} are all called {one.name}; if they are one person: {command}", err=True)
-    for left in found.left_out[:MAX_LINES]:
+    for left in found.left_out[:MAX_REGION_LINES]:
         which = f"{left.source}: {left.name}" if left.name else left.source
         echo(f"{which} is left out: {left.reason}", err=True)
-    if len(found.left_out) > MAX_LINES:
-        echo(f"{len(found.left_out) - MAX_LINES:,} more regions are left out; --json lists all", err=True)
+    if len(found.left_out) > MAX_REGION_LINES:
+        echo(f"{len(found.left_out) - MAX_REGION_LINES:,} more regions are left out; --json lists all", err=True)
     if dry_run:
         count = sum(len(one.new) for one in names)
         echo(f"{count:,} faces would be named; run it without --dry-run to name them")

@@ -115,13 +115,13 @@ def _check(form: ExportFormat, output: Path | None, *, beside: bool, embed: bool
 def _export_documents(
     url: str, form: ExportFormat, selection: SegmentSelection, output: Path, base_url: str | None
 ) -> None:
-    from worker.pictures.exports.registry import document_formats, whole_formats, write_documents, write_whole
+    from worker.pictures.exports.registry import document_formats, whole_formats, write_documents, write_one_document
     from worker.pictures.exports.segments import read_segments
 
     whole = whole_formats(base_url).get(form)
     with read_segments(url, selection) as files:
         if whole is not None:
-            count, unit = write_whole(whole, files, output), whole.item
+            count, unit = write_one_document(whole, files, output), whole.item
         else:
             count, unit = write_documents(document_formats(base_url or BASE_URL)[form], files, output), "file"
     echo(f"{count:,} {unit}{'s' * (count != 1)} written to {output}")

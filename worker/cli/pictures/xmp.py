@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from worker.pictures.regions.writer import WrittenRegions
     from worker.storage.database import Database
 
-MAX_LINES = 20  # of images that were left out
+MAX_IMAGE_LINES = 20  # of images that were left out
 
 
 def export_regions(
@@ -47,9 +47,9 @@ def _report(done: WrittenRegions, output: Path | None, *, embed: bool) -> None:
     kind = "image" if embed else "sidecar"
     where = "" if output is None and embed else " beside the images" if output is None else f" in {output}"
     echo(f"{done.faces:,} face regions written into {done.images:,} {kind}{'s' * (done.images != 1)}{where}")
-    for uri, reason in done.left_out[:MAX_LINES]:
+    for uri, reason in done.left_out[:MAX_IMAGE_LINES]:
         echo(f"{uri} is left out: {reason}", err=True)
-    if len(done.left_out) > MAX_LINES:
-        echo(f"{len(done.left_out) - MAX_LINES:,} more images are left out", err=True)
+    if len(done.left_out) > MAX_IMAGE_LINES:
+        echo(f"{len(done.left_out) - MAX_IMAGE_LINES:,} more images are left out", err=True)
     if done.left_out:
         raise typer.Exit(1)

@@ -14,7 +14,7 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from worker.pictures.exports.segments import ShareBox, MediaSegments, Segment
+    from worker.pictures.exports.segments import MediaSegments, Segment, ShareBox
 
 CATEGORY = {"id": 1, "name": "face", "supercategory": "person"}
 LOCAL_FILES = "/data/local-files/?d="  # Label Studio's address of files below LOCAL_FILES_DOCUMENT_ROOT

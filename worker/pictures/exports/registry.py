@@ -122,7 +122,7 @@ def _only_one(files: Iterable[MediaSegments], output: Path) -> list[MediaSegment
     return first
 
 
-def write_whole(form: WholeFormat, files: Iterable[MediaSegments], output: Path) -> int:
+def write_one_document(form: WholeFormat, files: Iterable[MediaSegments], output: Path) -> int:
     """Write one document of all files; returns the number of its items.
 
     Raises:

@@ -34,14 +34,14 @@ class RegionBox:
         return self.width * self.height
 
 
-def swaps_sides(orientation: int) -> bool:
+def exchanges_sides(orientation: int) -> bool:
     """Return whether width and height are exchanged between the stored and the shown frame."""
     return orientation >= 5
 
 
 def to_shown(box: RegionBox, orientation: int) -> RegionBox:
     """Return a box of the stored frame in the shown frame of an EXIF orientation."""
-    if swaps_sides(orientation):
+    if exchanges_sides(orientation):
         box = _transposed(box)
     return _flipped(box, orientation)
 
@@ -49,7 +49,7 @@ def to_shown(box: RegionBox, orientation: int) -> RegionBox:
 def to_stored(box: RegionBox, orientation: int) -> RegionBox:
     """Return a box of the shown frame in the stored frame of an EXIF orientation."""
     box = _flipped(box, orientation)
-    return _transposed(box) if swaps_sides(orientation) else box
+    return _transposed(box) if exchanges_sides(orientation) else box
 
 
 def _transposed(box: RegionBox) -> RegionBox:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from worker.errors import FacetError
-from worker.pictures.regions.xml_tree import MAX_BYTES
+from worker.pictures.regions.xml_tree import MAX_XML_BYTES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -157,7 +157,7 @@ def _png_text(body: bytes) -> bytes | None:
     if not is_packed:
         return text
     try:
-        return zlib.decompressobj().decompress(text, MAX_BYTES + 1)
+        return zlib.decompressobj().decompress(text, MAX_XML_BYTES + 1)
     except zlib.error:
         return None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape, quoteattr
 
-from worker.pictures.regions.boxes import match_boxes, swaps_sides, to_shown, to_stored
+from worker.pictures.regions.boxes import exchanges_sides, match_boxes, to_shown, to_stored
 from worker.pictures.regions.packet import AREA, DIMENSIONS, MP, MPREG, MPRI, MWG, RDF, read_mp, read_mwg, turn_of
 from worker.pictures.regions.xml_tree import UnreadableXmlError, parse
 
@@ -44,7 +44,7 @@ class ImageFrame:
     @property
     def stored_size(self) -> tuple[int, int]:
         """Width and height in the file."""
-        return (self.height, self.width) if swaps_sides(self.orientation) else (self.width, self.height)
+        return (self.height, self.width) if exchanges_sides(self.orientation) else (self.width, self.height)
 
 
 @dataclass(frozen=True, slots=True)

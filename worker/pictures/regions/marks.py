@@ -11,7 +11,7 @@ from worker.errors import UsageError
 from worker.pictures.regions.carriers import read_embedded
 from worker.pictures.regions.packet import read_mp, read_mwg
 from worker.pictures.regions.sidecars import SUFFIX, images_of
-from worker.pictures.regions.xml_tree import MAX_BYTES, UnreadableXmlError, parse
+from worker.pictures.regions.xml_tree import MAX_XML_BYTES, UnreadableXmlError, parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -86,7 +86,7 @@ def _marks(source: Path, folder: Path, seen: set[str]) -> Iterator[MarkedImage |
 
 def _read_sidecar(source: Path) -> bytes:
     with source.open("rb") as file:
-        return file.read(MAX_BYTES + 1)
+        return file.read(MAX_XML_BYTES + 1)
 
 
 def _mirrored_image(sidecar: Path, folder: Path) -> Path:

@@ -60,7 +60,7 @@ class LeftOutRegion:
 
 @dataclass(slots=True)
 class ReadNames:
-    """What the files state."""
+    """The statements of the files."""
 
     places: list[NamedPlace] = field(default_factory=list)
     left_out: list[LeftOutRegion] = field(default_factory=list)
@@ -68,7 +68,7 @@ class ReadNames:
     """Number of regions that state no name."""
 
 
-def read_names(paths: Sequence[Path], sessions: sessionmaker[Session], images: ArchiveImages) -> ReadNames:
+def read_region_names(paths: Sequence[Path], sessions: sessionmaker[Session], images: ArchiveImages) -> ReadNames:
     """Read the named regions of all images below some paths, and find the appearances that they are about.
 
     Raises:

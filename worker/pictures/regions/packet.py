@@ -11,7 +11,7 @@ import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from worker.pictures.regions.boxes import RegionBox, swaps_sides, to_shown
+from worker.pictures.regions.boxes import RegionBox, exchanges_sides, to_shown
 from worker.pictures.regions.xml_tree import UnreadableXmlError
 
 if TYPE_CHECKING:
@@ -115,9 +115,9 @@ def turn_of(listed: RegionList, orientation: int, shown_size: tuple[int, int]) -
         return orientation
     width, height = shown_size
     shown, stated = width / height, listed.applied_to[0] / listed.applied_to[1]
-    if math.isclose(stated, 1 / shown if swaps_sides(orientation) else shown, rel_tol=SAME_RATIO):
+    if math.isclose(stated, 1 / shown if exchanges_sides(orientation) else shown, rel_tol=SAME_RATIO):
         return orientation
-    if swaps_sides(orientation) and math.isclose(stated, shown, rel_tol=SAME_RATIO):
+    if exchanges_sides(orientation) and math.isclose(stated, shown, rel_tol=SAME_RATIO):
         return 1
     wide, high = listed.applied_to
     raise UnreadableXmlError(

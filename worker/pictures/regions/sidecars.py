@@ -51,7 +51,7 @@ def mirrored(folder: Path, place: str) -> Path:
     return folder.joinpath(*(visible(part) for part in parts))
 
 
-def write_whole(path: Path, data: bytes, like: Path | None = None) -> None:
+def replace_file(path: Path, data: bytes, like: Path | None = None) -> None:
     """Write a file under another name and rename it, so that there is the old one or the new one, never a part.
 
     Args:

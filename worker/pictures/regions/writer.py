@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from worker.errors import FacetError, UsageError
@@ -10,7 +11,7 @@ from worker.pictures.regions.boxes import RegionBox
 from worker.pictures.regions.carriers import read_packet, write_packet
 from worker.pictures.regions.editing import ShownFace, edit_packet, new_packet
 from worker.pictures.regions.images import plain_path
-from worker.pictures.regions.sidecars import SUFFIX, mirrored, new_sidecar, present_sidecar, write_whole
+from worker.pictures.regions.sidecars import SUFFIX, mirrored, new_sidecar, present_sidecar, replace_file
 from worker.visible import visible
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from worker.pictures.regions.editing import ImageFrame
     from worker.pictures.regions.images import ArchiveImages
     from worker.pictures.subjects import StoredMedia
+
+    Chosen = tuple[MediaSegments, list[ShownFace]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class RegionTarget:
 
 @dataclass(slots=True)
 class WrittenRegions:
-    """What was written."""
+    """The outcome of an export."""
 
     images: int = 0
     faces: int = 0
@@ -50,14 +53,10 @@ def write_regions(files: Iterable[MediaSegments], images: ArchiveImages, target:
         UsageError: no face in an image is selected, or there are several images for one sidecar.
     """
     done = WrittenRegions()
-    for file in files:
-        faces = shown_faces_of(file)
-        if not faces:
-            continue
-        if target.folder is not None and target.folder.suffix.lower() == SUFFIX and done.images:
-            raise UsageError(
-                f"several images are selected, expected a folder for them; {target.folder} holds the first"
-            )
+    chosen: Iterable[Chosen] = ((file, faces) for file in files if (faces := shown_faces_of(file)))
+    if target.folder is not None and target.folder.suffix.lower() == SUFFIX:
+        chosen = _only_one(chosen, target.folder)
+    for file, faces in chosen:
         try:
             _write(file, faces, images, target)
         except FacetError as err:
@@ -70,6 +69,20 @@ def write_regions(files: Iterable[MediaSegments], images: ArchiveImages, target:
     if not done.images and not done.left_out:
         raise UsageError("no face in an image is selected; the views appearances and media show what there is")
     return done
+
+
+def _only_one(chosen: Iterable[Chosen], output: Path) -> list[Chosen]:
+    """Return the image of a single sidecar, before anything is written.
+
+    Raises:
+        UsageError: there are several.
+    """
+    first = list(islice(chosen, 2))
+    if len(first) > 1:
+        raise UsageError(
+            f"several images are selected, and {output} is one sidecar; expected a folder: -o {output.with_suffix('')}"
+        )
+    return first
 
 
 def shown_faces_of(file: MediaSegments) -> list[ShownFace]:
@@ -100,7 +113,7 @@ def _write(file: MediaSegments, faces: list[ShownFace], images: ArchiveImages, t
         place = target.folder if is_one else new_sidecar(_mirror(media, target.folder))
     else:
         place = present or new_sidecar(_path_beside(media))
-    write_whole(place, packet, present)
+    replace_file(place, packet, present)
 
 
 def _embed(
@@ -112,7 +125,7 @@ def _embed(
     written = write_packet(data, packet)
     path = plain_path(media)
     place = _path_beside(media).resolve() if target.folder is None else _mirror(media, target.folder)
-    write_whole(place, written, None if path is None else path)
+    replace_file(place, written, None if path is None else path)
 
 
 def _mirror(media: StoredMedia, folder: Path) -> Path:

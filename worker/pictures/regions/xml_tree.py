@@ -14,7 +14,7 @@ from worker.errors import FacetError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MAX_BYTES = 32 << 20  # sidecars of edited raw images have several megabytes of masks
+MAX_XML_BYTES = 32 << 20  # sidecars of edited raw images have several megabytes of masks
 MAX_DEPTH = 100
 MAX_ELEMENTS = 300_000  # some 200 MB of elements
 _SIGNS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16"))
@@ -73,8 +73,8 @@ def parse(raw: bytes) -> Document:
     Raises:
         UnreadableXmlError: it is damaged, too large, or has a document type.
     """
-    if len(raw) > MAX_BYTES:
-        raise UnreadableXmlError(f"it has {len(raw):,} bytes, at most {MAX_BYTES:,} are read")
+    if len(raw) > MAX_XML_BYTES:
+        raise UnreadableXmlError(f"it has {len(raw):,} bytes, at most {MAX_XML_BYTES:,} are read")
     data = _as_utf8(raw)
     reader = _Reader(data)
     try:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from worker.pictures.exports.labelling import coco_pieces, label_studio_pieces
-from worker.pictures.exports.segments import ShareBox, MediaSegments, Segment
+from worker.pictures.exports.segments import MediaSegments, Segment, ShareBox
 
 NAME = 'Søren "<b>" \u202e\ud800'
 

@@ -13,7 +13,7 @@ from worker.pictures.exports.registry import (
     document_name,
     whole_formats,
     write_documents,
-    write_whole,
+    write_one_document,
 )
 from worker.pictures.exports.segments import MediaSegments, Segment
 
@@ -72,7 +72,7 @@ def test_names_of_documents_are_safe(uri, expected):
 
 
 def test_a_table_holds_all_files(tmp_path):
-    assert write_whole(WHOLE["csv"], [media(7), media(8, kind="image")], tmp_path / "out.csv") == 2
+    assert write_one_document(WHOLE["csv"], [media(7), media(8, kind="image")], tmp_path / "out.csv") == 2
     with (tmp_path / "out.csv").open(newline="") as stream:
         assert [row["media_id"] for row in csv.DictReader(stream)] == ["7", "8"]
 
@@ -80,9 +80,9 @@ def test_a_table_holds_all_files(tmp_path):
 def test_an_empty_table_is_not_written(tmp_path):
     for name, item in (("csv", "appearance"), ("coco", "face"), ("label-studio", "task")):
         with pytest.raises(UsageError, match=f"no {item} is selected"):
-            write_whole(WHOLE[name], [], tmp_path / "out")
+            write_one_document(WHOLE[name], [], tmp_path / "out")
     with pytest.raises(UsageError, match="expected a file"):
-        write_whole(WHOLE["csv"], [media()], tmp_path)
+        write_one_document(WHOLE["csv"], [media()], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -99,5 +99,5 @@ def test_a_failure_leaves_the_document_of_before(tmp_path):
 
     (tmp_path / "out.csv").write_text("before")
     with pytest.raises(RuntimeError):
-        write_whole(WHOLE["csv"], broken(), tmp_path / "out.csv")
+        write_one_document(WHOLE["csv"], broken(), tmp_path / "out.csv")
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.pictures.regions.sidecars import images_of, mirrored, new_sidecar, present_sidecar, write_whole
+from worker.pictures.regions.sidecars import images_of, mirrored, new_sidecar, present_sidecar, replace_file
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_a_file_is_replaced_whole_and_keeps_its_permissions(tmp_path):
     image.write_bytes(b"old")
     image.chmod(0o640)
     os.utime(image, (1, 1))
-    write_whole(image, b"new", image)
+    replace_file(image, b"new", image)
     assert (image.read_bytes(), stat.S_IMODE(image.stat().st_mode)) == (b"new", 0o640)
     assert image.stat().st_mtime > 1
     assert [path.name for path in tmp_path.iterdir()] == ["a.jpg"]
@@ -75,6 +75,6 @@ def test_a_file_that_cannot_be_written_is_left_as_it_was(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        write_whole(image, b"new")
+        replace_file(image, b"new")
     assert image.read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["a.jpg"]

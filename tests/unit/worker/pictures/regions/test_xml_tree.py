@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from worker.pictures.regions.xml_tree import MAX_BYTES, MAX_DEPTH, UnreadableXmlError, parse
+from worker.pictures.regions.xml_tree import MAX_DEPTH, MAX_XML_BYTES, UnreadableXmlError, parse
 
 LAUGHS = '<!DOCTYPE l [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]><l>&b;</l>'
 
@@ -26,7 +26,7 @@ LAUGHS = '<!DOCTYPE l [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]><
         (b"<x>\xe9</x>", "no UTF-8"),
         (b"<x><y></x>", "mismatched tag"),
         (b"<x:y/>", "unbound prefix"),
-        (b" " * (MAX_BYTES + 1), "bytes"),
+        (b" " * (MAX_XML_BYTES + 1), "bytes"),
     ],
 )  # fmt: skip
 def test_what_is_no_xmp_is_refused(document, message):
