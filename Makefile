@@ -17,9 +17,10 @@ MUTANTS ?=
 # What this shell has set for a deployment of its own stays out of the tests and the demo.
 unexport FACET_HOME FACET_DATABASE_URL FACET_READER_DATABASE_URL FACET_BROKER_URL FACET_CROPS_URL
 unexport FACET_HEADS FACET_RELEASE FACET_MEDIA_ROOTS
+unexport FACET_WEB_PROXIES FACET_WEB_USER_HEADER FACET_WEB_GROUPS_HEADER FACET_WEB_ROLES
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test fast lint format docs demo chaos mutants clean
+.PHONY: help setup test fast lint format docs demo web chaos mutants clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +57,12 @@ demo: setup ## Analyse a small public-domain archive in ./demo and query it
 	$(FACET) sheet -o $(DEMO)/contact-sheet.png
 	@echo "Who was found, an image of each appearance: $(DEMO)/contact-sheet.png"
 	@echo "Ask further questions: $(FACET) sql \"SELECT * FROM appearances\""
+	@echo "Look at the people and correct them in a browser: make web"
+
+web: FACET = FACET_HOME=$(DEMO)/home $(BIN)/facet
+web: setup ## Open the archive of ./demo in the browser, after `make demo`
+	@test -d $(DEMO)/home || { echo "$(DEMO) holds no archive yet; run \`make demo\` first" >&2; exit 1; }
+	$(FACET) web --open
 
 chaos: setup ## Kill and confuse workers and services a hundred times amid busy users, and compare the rows (half an hour)
 	$(BIN)/python benchmarks/chaos.py

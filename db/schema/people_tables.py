@@ -35,12 +35,16 @@ class Person(Base):
     __tablename__ = "person"
     __table_args__ = (
         Index("ix_person_named", "person_id", postgresql_where=text("name IS NOT NULL")),
+        Index("ix_person_hidden", "person_id", postgresql_where=text("hidden_at IS NOT NULL")),
         Index("ix_person_correction_id", "correction_id", postgresql_where=text("correction_id IS NOT NULL")),
     )
 
     person_id: Mapped[RowId]
     name: Mapped[str | None]
     created_at: Mapped[Created]
+    # When and by whom it was hidden from lists of the page; null while it is shown.
+    hidden_at: Mapped[datetime | None]
+    hidden_by: Mapped[str | None]
     # The correction that created it; undoing the correction deletes it.
     correction_id: Mapped[int | None] = mapped_column(ForeignKey("facet.correction.correction_id", ondelete="SET NULL"))
 
@@ -68,6 +72,11 @@ class PersonTotal(Base):
     """The totals of a person over its appearances under a trunk; maintained by ``db.schema.totals``."""
 
     __tablename__ = "person_total"
+    # The orders in which the page lists people.
+    __table_args__ = (
+        Index("ix_person_total_appearances", "trunk_id", "appearance_count", "person_id"),
+        Index("ix_person_total_seconds", "trunk_id", text("(screen_seconds::double precision)"), "person_id"),
+    )
 
     person_id: Mapped[int] = mapped_column(
         ForeignKey("facet.person.person_id", ondelete="CASCADE"), primary_key=True, autoincrement=False

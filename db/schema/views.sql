@@ -768,7 +768,18 @@ SELECT
     t.answers ->> (SELECT c.reading_id::text FROM facet.active_reading AS c WHERE c.task = 'ethnicity') AS ethnicity,
     (SELECT r.name FROM facet.release AS r WHERE r.active) AS release,
     t.screen_seconds::double precision AS screen_seconds,
-    p.created_at
+    p.created_at,
+    p.hidden_at,
+    t.person_id IN (
+        SELECT unnest(ARRAY[k.first_person_id, k.second_person_id])
+        FROM facet.person_alike AS k
+        WHERE k.trunk_id = (SELECT r.trunk_id FROM facet.release AS r WHERE r.active)
+            AND NOT EXISTS (
+                SELECT FROM facet.pair_answer AS w
+                WHERE w.first_person_id = k.first_person_id AND w.second_person_id = k.second_person_id
+                    AND w.answer <> 'skipped'
+            )
+    ) AS has_merge_candidate
 FROM facet.person_total AS t
 JOIN facet.person AS p ON p.person_id = t.person_id
 WHERE t.appearance_count > 0
@@ -791,7 +802,18 @@ SELECT
     ethnicity.label AS ethnicity,
     (SELECT r.name FROM facet.release AS r WHERE r.active) AS release,
     t.screen_seconds::double precision AS screen_seconds,
-    p.created_at
+    p.created_at,
+    p.hidden_at,
+    t.person_id IN (
+        SELECT unnest(ARRAY[k.first_person_id, k.second_person_id])
+        FROM facet.person_alike AS k
+        WHERE k.trunk_id = (SELECT r.trunk_id FROM facet.release AS r WHERE r.active)
+            AND NOT EXISTS (
+                SELECT FROM facet.pair_answer AS w
+                WHERE w.first_person_id = k.first_person_id AND w.second_person_id = k.second_person_id
+                    AND w.answer <> 'skipped'
+            )
+    ) AS has_merge_candidate
 FROM (
     SELECT DISTINCT n.person_id, n.trunk_id
     FROM facet.person_change AS n
@@ -840,6 +862,9 @@ COMMENT ON COLUMN facet.people.ethnicity IS 'Elected like gender.';
 COMMENT ON COLUMN facet.people.release IS 'The release that made the appearances.';
 COMMENT ON COLUMN facet.people.screen_seconds IS 'Time in view over all appearances.';
 COMMENT ON COLUMN facet.people.created_at IS 'When the person was created.';
+COMMENT ON COLUMN facet.people.hidden_at IS 'When a user hid the person from the lists of the page; null while it is shown.';
+COMMENT ON COLUMN facet.people.has_merge_candidate IS
+    'Whether another person resembles this one so much that both may be one, and no user has answered whether they are.';
 
 
 CREATE OR REPLACE VIEW facet.corrections AS

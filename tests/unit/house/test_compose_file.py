@@ -21,7 +21,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / FILES[0]).read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 ELSEWHERE: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / FILES[1]).read_text())["services"]
 VARIABLE = re.compile(r"\$\{(\w+):([-?])([^}]*)\}")
-PROGRAMS = ("migrate", "worker-gpu", "worker-cpu", "beat", "flower")
+PROGRAMS = ("migrate", "worker-gpu", "worker-cpu", "beat", "flower", "web")
 LOGINS = {"facet_migrator": "MIGRATOR", "facet_work": "WORKER", "facet_read": "READER"}
 
 
@@ -114,7 +114,7 @@ def test_every_service_has_limits(service: str) -> None:
 def test_no_port_is_open_to_other_machines() -> None:
     """Unless FACET_LISTEN names an address for workers elsewhere, and then those alone that they need."""
     ports = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
-    assert set(ports) == {"postgres", "redis", "flower", "grafana"}
+    assert set(ports) == {"postgres", "redis", "flower", "grafana", "web"}
     assert all(with_defaults(port).startswith("127.0.0.1:") for opened in ports.values() for port in opened)
     wider = {name for name, opened in ports.items() if any(port.startswith("${FACET_LISTEN") for port in opened)}
     assert wider == {"postgres", "redis"}

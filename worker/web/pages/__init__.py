@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from worker.web.pages import ask, crops, deployment, health, jobs, releases
 from worker.web.pages.media import content, file, listing
+from worker.web.pages.people import ROUTES as PEOPLE
 from worker.web.pages.report import routes as reports
 
 if TYPE_CHECKING:
@@ -17,4 +18,4 @@ AREAS = (health, crops, listing, file, content, reports, jobs, releases, deploym
 
 def all_routes() -> list[Route]:
     """Return the routes of all areas."""
-    return [route for area in AREAS for route in area.ROUTES]
+    return [*PEOPLE, *(route for area in AREAS for route in area.ROUTES)]

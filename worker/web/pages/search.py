@@ -1,0 +1,39 @@
+"""``/search``: find people by a photo, which is decoded in the confined child and not kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from worker.errors import UsageError
+from worker.web.access.limits import RateLimit
+from worker.web.access.visitor import Role
+from worker.web.edits.photo_search import search_photo
+from worker.web.forms import file_of
+from worker.web.rendering import page as rendered
+from worker.web.visits import action, page
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+
+    from worker.web.visits import Visit
+
+MAX_PHOTO_BYTES = 32 << 20
+UPLOADS = RateLimit(acts=20, seconds=60.0)
+
+
+def form(visit: Visit) -> Response:
+    """Show the form that takes a photo."""
+    return rendered(visit, "people/search.html", found=None)
+
+
+def search(visit: Visit) -> Response:
+    """Show the people who resemble the faces of a photo."""
+    UPLOADS.count(visit.visitor.session)
+    photo = file_of(visit.form, "photo")
+    if photo is None:
+        raise UsageError("no photo was sent; choose one")
+    found = search_photo(visit.desk, photo.file)
+    return rendered(visit, "people/search.html", found=found)
+
+
+ROUTES = [page("/search", form), action("/search", search, Role.READER, max_bytes=MAX_PHOTO_BYTES)]
