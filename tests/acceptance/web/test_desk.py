@@ -53,7 +53,7 @@ def test_a_question_is_asked_with_the_keyboard_alone(open_page):
     while not page.evaluate("document.activeElement.href || ''").count("only.emotion=happiness"):
         page.keyboard.press("Tab")
     page.keyboard.press("Enter")
-    page.get_by_text("emotion is happiness").wait_for()
+    page.get_by_role("link", name="take out emotion is happiness").wait_for()
     assert 0 < page.locator("tbody tr").count() < rows
     page.go_back()
     page.locator("table").wait_for()
