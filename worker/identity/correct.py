@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 _CLAIM_NEW = text("""UPDATE person p SET correction_id = k.correction_id FROM correction_anchor k
     WHERE k.correction_id = ANY(:ids) AND k.to_person_id = p.person_id AND p.person_id > :last""")
 MAX_PAIRS = 1_000_000  # cannot-links of one ``not``: some 200 MB while corrections are replayed
-MAX_SIDE = 100  # appearances of each of two people who are separated: the clearest keep the others apart
+MAX_SIDE = 10  # appearances of each of two people who are separated: the clearest keep the others apart
 
 
 @dataclass(frozen=True, slots=True)

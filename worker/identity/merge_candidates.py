@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from db.schema.people_tables import PairAnswerKind
 
-MAX_OPEN_PAIRS = 1000  # pairs and people are counted up to here: a page must not wait for a million of them
+MAX_OPEN_PAIRS = 1000  # pairs that are compared and counted for a question: a page must not wait for a million of them
 
 # An answer holds until its correction is undone: then the question is open again.
 _IS_OPEN = """NOT EXISTS (
@@ -42,21 +42,27 @@ _CANDIDATES = f"""
     WHERE k.trunk_id = :trunk_id AND pe.embedding_weight > 0 AND qe.embedding_weight > 0
       AND (p.name IS NULL OR q.name IS NULL OR p.name = q.name)
       AND (NOT :open_only OR {_IS_OPEN})"""
+# The similarity is computed for the pairs of the window alone, the rest for those that are returned.
 _PAIRS = text(f"""
-    SELECT c.person_id, c.name, c.other_id, c.other_name, c.similarity, c.agreement,
+    SELECT c.person_id, c.name, c.other_id, c.other_name, 1 - c.distance AS similarity,
+           vector_norm(c.one) / c.one_weight * vector_norm(c.other) / c.other_weight AS agreement,
            coalesce(s.appearance_count, 0) AS appearances, coalesce(t.appearance_count, 0) AS other_appearances,
            coalesce(least(s.best_quality, t.best_quality), 0) AS quality
     FROM (
-        SELECT p.person_id, p.name, q.person_id AS other_id, q.name AS other_name, k.trunk_id,
-               1 - (pe.embedding_sum <=> qe.embedding_sum) AS similarity,
-               vector_norm(pe.embedding_sum) / pe.embedding_weight
-               * vector_norm(qe.embedding_sum) / qe.embedding_weight AS agreement
-        {_CANDIDATES}
-        ORDER BY similarity DESC, p.person_id, q.person_id LIMIT :limit) c
+        SELECT w.*, w.one <=> w.other AS distance
+        FROM (
+            SELECT p.person_id, p.name, q.person_id AS other_id, q.name AS other_name, k.trunk_id,
+                   pe.embedding_sum AS one, qe.embedding_sum AS other, pe.embedding_weight AS one_weight,
+                   qe.embedding_weight AS other_weight
+            {_CANDIDATES}
+            ORDER BY k.first_person_id, k.second_person_id LIMIT :window) w
+        ORDER BY distance, w.person_id, w.other_id LIMIT :limit) c
     LEFT JOIN person_total s ON s.person_id = c.person_id AND s.trunk_id = c.trunk_id
     LEFT JOIN person_total t ON t.person_id = c.other_id AND t.trunk_id = c.trunk_id
-    ORDER BY c.similarity DESC, c.person_id, c.other_id""")  # noqa: S608 - constants
-_COUNT_OPEN = text(f"SELECT count(*) FROM (SELECT {_CANDIDATES} LIMIT {MAX_OPEN_PAIRS}) AS open")  # noqa: S608 - constants
+    ORDER BY c.distance, c.person_id, c.other_id""")  # noqa: S608 - constants
+_OPEN = text(f"SELECT p.person_id, q.person_id AS other_id {_CANDIDATES} LIMIT {MAX_OPEN_PAIRS}")
+_ANY_SEPARATED = text("""
+    SELECT EXISTS (SELECT FROM correction WHERE kind IN ('split', 'not') AND undone_at IS NULL)""")
 _COUNT_ANSWERS = text("""
     SELECT count(*) FILTER (WHERE answer = 'same') AS same, count(*) FILTER (WHERE answer = 'different') AS different,
            count(*) FILTER (WHERE answer = 'skipped') AS skipped
@@ -101,10 +107,22 @@ class AnswerCounts:
     different: int
     skipped: int
     open: int
-    """Pairs without an answer, at most `MAX_OPEN_PAIRS`; some may be left out by a correction."""
+    """Pairs that wait for an answer, at most `MAX_OPEN_PAIRS`."""
 
 
-def read_merge_candidates(session: Session, *, limit: int = 20, open_only: bool = False) -> list[MergeCandidate]:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """Pairs to read."""
+
+    trunk_id: int
+    apart: set[tuple[int, int]]
+    """Pairs to leave out."""
+    limit: int
+    open_only: bool
+    """Leave out pairs that a user answered."""
+
+
+def read_merge_candidates(session: Session, *, limit: int = 20) -> list[MergeCandidate]:
     """Read merge candidates of the active release's trunk, the most similar first.
 
     Pairs that a correction separates, and pairs with different names, are left out.
@@ -112,12 +130,33 @@ def read_merge_candidates(session: Session, *, limit: int = 20, open_only: bool 
     Args:
         session: an open session.
         limit: largest number of pairs.
-        open_only: leave out pairs that a user answered.
+    """
+    trunk_id = active_release(session)[0].trunk_id
+    return _read(session, _Wanted(trunk_id, _separated(session, trunk_id), limit, open_only=False))
+
+
+def read_open_pair(session: Session) -> tuple[MergeCandidate | None, AnswerCounts]:
+    """Return the next pair that no user has answered, and the progress of the answers.
+
+    It is the most similar of the first `MAX_OPEN_PAIRS` that wait.
     """
     trunk_id = active_release(session)[0].trunk_id
     apart = _separated(session, trunk_id)
-    bounds = {"trunk_id": trunk_id, "open_only": open_only, "limit": limit + len(apart)}
-    rows = [row for row in session.execute(_PAIRS, bounds) if (row.person_id, row.other_id) not in apart][:limit]
+    pairs = _read(session, _Wanted(trunk_id, apart, 1, open_only=True))
+    given = session.execute(_COUNT_ANSWERS).one()
+    waiting = {tuple(row) for row in session.execute(_OPEN, {"trunk_id": trunk_id, "open_only": True})}
+    counts = AnswerCounts(same=given.same, different=given.different, skipped=given.skipped, open=len(waiting - apart))
+    return pairs[0] if pairs else None, counts
+
+
+def _read(session: Session, wanted: _Wanted) -> list[MergeCandidate]:
+    window = MAX_OPEN_PAIRS + len(wanted.apart) if wanted.open_only else None
+    bounds = {
+        "trunk_id": wanted.trunk_id, "open_only": wanted.open_only, "window": window,
+        "limit": wanted.limit + len(wanted.apart),
+    }  # fmt: skip
+    found = session.execute(_PAIRS, bounds)
+    rows = [row for row in found if (row.person_id, row.other_id) not in wanted.apart][: wanted.limit]
     return [
         MergeCandidate(
             CandidatePerson(row.person_id, row.name, row.appearances),
@@ -127,14 +166,6 @@ def read_merge_candidates(session: Session, *, limit: int = 20, open_only: bool 
         )
         for row, chance in zip(rows, _probabilities(session, rows), strict=True)
     ]
-
-
-def count_answers(session: Session) -> AnswerCounts:
-    """Count the answers that hold, and the pairs that are open."""
-    bounds = {"trunk_id": active_release(session)[0].trunk_id, "open_only": True}
-    given = session.execute(_COUNT_ANSWERS).one()
-    left = int(session.execute(_COUNT_OPEN, bounds).scalar_one())
-    return AnswerCounts(same=given.same, different=given.different, skipped=given.skipped, open=left)
 
 
 def answer_pair(
@@ -178,6 +209,8 @@ def _named_first(session: Session, people: Sequence[int]) -> list[int]:
 
 def _separated(session: Session, trunk_id: int) -> set[tuple[int, int]]:
     """Return pairs of people, smaller id first, with a cannot-link constraint between some of their appearances."""
+    if not session.execute(_ANY_SEPARATED).scalar_one():
+        return set()
     corrections = replay(read_corrections(session, trunk_id))
     home = people_of_groups(corrections.group, people_of(session, corrections.appearance))
     pairs = np.sort(home[corrections.cannot_link], axis=1)

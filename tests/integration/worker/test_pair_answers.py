@@ -11,7 +11,7 @@ from worker.identity import correct
 from worker.identity.corrections.history import read_history
 from worker.identity.gallery import Gallery, lock_people
 from worker.identity.identifier import identify_pending
-from worker.identity.merge_candidates import answer_pair, count_answers, read_merge_candidates
+from worker.identity.merge_candidates import answer_pair, read_merge_candidates, read_open_pair
 from worker.identity.proposals import regroup_people
 from worker.identity.regroup import Alarm
 from worker.identity.search.likeness import SFACE, Comparisons, prior_of, probability
@@ -54,8 +54,13 @@ def pair(crowd):
 
 
 def open_pairs(crowd):
-    found = read_merge_candidates(crowd.session, open_only=True)
-    return [(one.first.person_id, one.second.person_id) for one in found]
+    found, counts = read_open_pair(crowd.session)
+    assert counts.open == (found is not None)
+    return [] if found is None else [(found.first.person_id, found.second.person_id)]
+
+
+def count_answers(session):
+    return read_open_pair(session)[1]
 
 
 def regroup(crowd, archive):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from worker.web.pages import ask, crops, deployment, health, jobs, releases
+from worker.web.pages import ask, crops, deployment, health, jobs, person, releases, same
 from worker.web.pages.media import content, file, listing
 from worker.web.pages.people import ROUTES as PEOPLE
 from worker.web.pages.report import routes as reports
@@ -12,7 +12,7 @@ from worker.web.pages.report import routes as reports
 if TYPE_CHECKING:
     from starlette.routing import Route
 
-AREAS = (health, crops, listing, file, content, reports, jobs, releases, deployment, ask)
+AREAS = (health, crops, person, same, listing, file, content, reports, jobs, releases, deployment, ask)
 """Modules with ``ROUTES``; an area is added here."""
 
 

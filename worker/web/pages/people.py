@@ -10,7 +10,7 @@ from worker.visible import visible
 from worker.web.edits.people import hide, merge_chosen, name_chosen, undo, unhide
 from worker.web.forms import choice_of, numbers_of, text_of, whole_of
 from worker.web.pages.search import ROUTES as SEARCH_ROUTES
-from worker.web.queries.people import (
+from worker.web.queries.person.people import (
     NAMINGS,
     PEOPLE_ORDERS,
     PeopleFilter,

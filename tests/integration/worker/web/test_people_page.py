@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from worker.web.access.visitor import Role
-from worker.web.queries.people import PEOPLE_ORDERS, PeopleFilter, list_people
+from worker.web.queries.person.people import PEOPLE_ORDERS, PeopleFilter, list_people
 
 
 def cards(response) -> list[int]:

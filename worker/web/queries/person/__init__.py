@@ -1,0 +1,1 @@
+"""Queries of the pages of one person: its faces, times, company and corrections."""
