@@ -41,6 +41,7 @@ _CANDIDATES = f"""
     JOIN person_embedding qe ON qe.person_id = k.second_person_id AND qe.trunk_id = k.trunk_id
     WHERE k.trunk_id = :trunk_id AND pe.embedding_weight > 0 AND qe.embedding_weight > 0
       AND (p.name IS NULL OR q.name IS NULL OR p.name = q.name)
+      AND p.hidden_at IS NULL AND q.hidden_at IS NULL
       AND (NOT :open_only OR {_IS_OPEN})"""
 # The similarity is computed for the pairs of the window alone, the rest for those that are returned.
 _PAIRS = text(f"""
@@ -125,7 +126,7 @@ class _Wanted:
 def read_merge_candidates(session: Session, *, limit: int = 20) -> list[MergeCandidate]:
     """Read merge candidates of the active release's trunk, the most similar first.
 
-    Pairs that a correction separates, and pairs with different names, are left out.
+    Pairs that a correction separates, pairs with different names and hidden people are left out.
 
     Args:
         session: an open session.

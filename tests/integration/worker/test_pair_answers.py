@@ -126,6 +126,11 @@ def test_a_skipped_pair_is_listed_but_never_asked_again(crowd, pair):
     assert (counts.same, counts.skipped) == (1, 0)
 
 
+def test_a_hidden_person_is_asked_about_no_more(crowd, pair):
+    crowd.session.execute(text("UPDATE person SET hidden_at = now() WHERE person_id = :p"), {"p": pair[0]})
+    assert open_pairs(crowd) == []
+
+
 def test_the_probability_is_calibrated_where_the_trunk_is_known(crowd, pair):
     assert read_merge_candidates(crowd.session)[0].probability is None
     crowd.session.execute(
