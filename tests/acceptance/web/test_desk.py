@@ -33,7 +33,7 @@ def test_pages_are_for_all(check_page, path, name):
 @pytest.mark.slow
 def test_what_doctor_finds_shows_by_itself(open_page, check_page):
     page = open_page("/deployment")
-    page.get_by_text("Checked ").wait_for(timeout=120_000)
+    page.get_by_role("region", name="Findings").wait_for(timeout=120_000)
     assert page.locator("tbody tr").count() >= 10
     check_page("/deployment", "deployment")
 
