@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 VIEWS = (
-    "releases", "media", "files", "scenes", "jobs", "faces", "face_attributes", "appearances", "people", "corrections",
-    "predictions", "probabilities", "release_predictions", "release_changes", "release_drift", "release_faces",
-    "release_appearances", "schedules",
+    "releases", "media", "files", "scenes", "jobs", "faces", "face_attributes", "appearances", "counted_people",
+    "people", "corrections", "predictions", "probabilities", "release_predictions", "release_changes", "release_drift",
+    "release_faces", "release_appearances", "schedules",
 )  # fmt: skip
 # Parts of the others, which only the program may read.
 INTERNAL_VIEWS = (

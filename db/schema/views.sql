@@ -755,7 +755,7 @@ GROUP BY v.person_id, v.reading_id;
 
 -- Totals are kept (db/schema/totals.py); the few people whose appearances changed since are counted here. They are left
 -- out of the others by NOT IN, which looks them up in a hash table also where PostgreSQL believes that there are none.
-CREATE OR REPLACE VIEW facet.people AS
+CREATE OR REPLACE VIEW facet.counted_people AS
 SELECT
     t.person_id,
     p.name,
@@ -783,12 +783,51 @@ SELECT
 FROM facet.person_total AS t
 JOIN facet.person AS p ON p.person_id = t.person_id
 WHERE t.appearance_count > 0
-    AND t.trunk_id = (SELECT r.trunk_id FROM facet.release AS r WHERE r.active)
-    AND t.person_id NOT IN (
-        SELECT n.person_id
-        FROM facet.person_change AS n
-        WHERE n.trunk_id = (SELECT r.trunk_id FROM facet.release AS r WHERE r.active)
-    )
+    AND t.trunk_id = (SELECT r.trunk_id FROM facet.release AS r WHERE r.active);
+
+COMMENT ON VIEW facet.counted_people IS 
+    'As people, from kept sums alone: a person that another program changes is missing or old until it is counted. '
+    'Ordered by appearance_count or screen_seconds, then by person_id, its first rows are read from an index.';
+COMMENT ON COLUMN facet.counted_people.person_id IS 'Number of the person.';
+COMMENT ON COLUMN facet.counted_people.name IS 'Name that a user gave; null for an unnamed person.';
+COMMENT ON COLUMN facet.counted_people.appearance_count IS 'Appearances in all files.';
+COMMENT ON COLUMN facet.counted_people.media_count IS 'Files the person is in.';
+COMMENT ON COLUMN facet.counted_people.face_count IS 'Faces in all appearances, dropped ones included.';
+COMMENT ON COLUMN facet.counted_people.best_face_id IS 'The best face of its appearance of the highest quality.';
+COMMENT ON COLUMN facet.counted_people.age IS
+    'Apparent age in years, mean over appearances weighted by face_count x quality; null when none was read.';
+COMMENT ON COLUMN facet.counted_people.gender IS
+    'The label with the greatest sum of face_count x quality x confidence; unknown is elected like the others.';
+COMMENT ON COLUMN facet.counted_people.ethnicity IS 'Elected like gender.';
+COMMENT ON COLUMN facet.counted_people.release IS 'The release that made the appearances.';
+COMMENT ON COLUMN facet.counted_people.screen_seconds IS 'Time in view over all appearances.';
+COMMENT ON COLUMN facet.counted_people.created_at IS 'When the person was created.';
+COMMENT ON COLUMN facet.counted_people.hidden_at IS 'When a user hid the person from the lists of the page; null while it is shown.';
+COMMENT ON COLUMN facet.counted_people.has_merge_candidate IS
+    'Whether another person resembles this one so much that both may be one, and no user has answered whether they are.';
+
+CREATE OR REPLACE VIEW facet.people AS
+SELECT
+    c.person_id,
+    c.name,
+    c.appearance_count,
+    c.media_count,
+    c.face_count,
+    c.best_face_id,
+    c.age,
+    c.gender,
+    c.ethnicity,
+    c.release,
+    c.screen_seconds,
+    c.created_at,
+    c.hidden_at,
+    c.has_merge_candidate
+FROM facet.counted_people AS c
+WHERE c.person_id NOT IN (
+    SELECT n.person_id
+    FROM facet.person_change AS n
+    WHERE n.trunk_id = (SELECT r.trunk_id FROM facet.release AS r WHERE r.active)
+)
 UNION ALL
 SELECT
     t.person_id,

@@ -18,8 +18,8 @@ import yaml
 from db.engine import parse_url
 from db.reader.describe import describe_columns, describe_views
 from db.reader.run_query import run_query
-from worker.cli.output.formats import write_parquet
 from worker.pictures.exports.dataset import export_dataset
+from worker.pictures.exports.row_formats import write_parquet
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs" / "recipes.md").read_text(encoding="utf-8")

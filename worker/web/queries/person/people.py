@@ -1,4 +1,4 @@
-"""Lists of people: filters, orders and keyset pages over the view ``people``."""
+"""Lists of people: filters, orders and keyset pages over the view ``counted_people``, which is read in index order."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ _CONDITIONS = {
 _LIST = """
     SELECT p.person_id, p.name, p.appearance_count, p.media_count, p.screen_seconds, p.age, p.gender, p.best_face_id,
            {key} AS key
-    FROM people AS p WHERE {conditions} ORDER BY {key} {direction}, p.person_id {direction} LIMIT :limit
+    FROM counted_people AS p WHERE {conditions} ORDER BY {key} {direction}, p.person_id {direction} LIMIT :limit
 """
 _JOBS = text("SELECT job_id, name FROM jobs ORDER BY job_id DESC LIMIT :limit")
-_NAMES = text("""SELECT DISTINCT name FROM people WHERE name ILIKE :query ORDER BY name LIMIT :limit""")
-_CALLED = text("""SELECT person_id, name, appearance_count FROM people
+_NAMES = text("""SELECT DISTINCT name FROM counted_people WHERE name ILIKE :query ORDER BY name LIMIT :limit""")
+_CALLED = text("""SELECT person_id, name, appearance_count FROM counted_people
                   WHERE name IS NOT NULL AND lower(name) = lower(:name) ORDER BY person_id""")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from worker.pictures.annotate import COLOURS
+from worker.pictures.annotate import PERSON_COLOURS
 from worker.web.pages.media.drawing import (
     MIN_WIDTH,
     STRIP_HEIGHT,
@@ -62,8 +62,8 @@ def test_older_is_higher():
 
 def test_colours_of_people_are_those_of_annotated_videos():
     sheet = (FOLDER / "static" / "media.css").read_text()
-    assert len(COLOURS) == TONES
-    for number, colour in enumerate(COLOURS):
+    assert len(PERSON_COLOURS) == TONES
+    for number, colour in enumerate(PERSON_COLOURS):
         assert f".{person_tone(number)} {{ --tone: #{bytes(colour).hex()}; }}" in sheet
     assert person_tone(23) == "tone-3"
 
