@@ -123,8 +123,9 @@ def rows(crowd, tables=TABLES):
 @pytest.fixture(autouse=True)
 def small_batches(monkeypatch):
     """Every step takes several transactions."""
-    for name, size in (("BATCH_FACES", 4), ("BATCH_APPEARANCES", 3), ("BATCH_ANALYSES", 2)):
-        monkeypatch.setattr(own_rows, name, size)
+    monkeypatch.setattr(own_rows, "FACES_PER_DELETE", 4)
+    monkeypatch.setattr(own_rows, "APPEARANCES_PER_DELETE", 3)
+    monkeypatch.setattr(own_rows, "ANALYSES_PER_DELETE", 2)
 
 
 @pytest.fixture
