@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 LIMIT = 10  # units of one lease: of a worker with four decode children
 LEASES = 300
+SUSPECTS = 200_000
 
 
 def main() -> None:
@@ -76,6 +77,10 @@ def measure(sessions: sessionmaker[Session], units: int, *, explain: bool) -> No
     show("lease while it is paused", lambda: lease(sessions, release), 20)
     show("resume", lambda: turn(sessions, large, paused=False), 1)
     show("cancel", lambda: cancel_job(sessions, large), 1)
+    tired = register_made(sessions, "tired")
+    make_job(sessions, tired, SUSPECTS)
+    rest(sessions, tired)
+    show(f"lease while {SUSPECTS:,} suspects rest", lambda: lease(sessions, tired, suspects=True), 20)
     make_job(sessions, other, units)
     tidy(sessions)
     for _ in range(20):
@@ -145,6 +150,15 @@ def turn(sessions: sessionmaker[Session], job_id: int, *, paused: bool) -> None:
     with sessions.begin() as session:
         (pause_job if paused else resume_job)(session, job_id)
     shelve(sessions, job_id)
+
+
+def rest(sessions: sessionmaker[Session], release: ReleaseIds) -> None:
+    """Make all units of a release suspects that rest for an hour."""
+    with sessions.begin() as session:
+        statement = """UPDATE unit SET attempts = 1, token = 1, not_before = now() + interval '1 hour'
+                       WHERE release_id = :release"""
+        session.execute(text(statement), {"release": release.release_id})
+    tidy(sessions)
 
 
 def beat(sessions: sessionmaker[Session], units: list[ledger.LeasedUnit]) -> None:

@@ -93,8 +93,8 @@ def layers_of(manifest: Manifest, pipeline_version: int) -> ReleaseLayers:
     plain = manifest.canonical().plain()
     finder = {key: plain[key] for key in ("detector", "detection", "alignment", "quality")}
     finder |= {"sha256": _file(manifest, manifests.DETECTOR_FILE), "pipeline_version": pipeline_version}
-    lowest = _entry("finder", None, finder)
-    trunk = _entry("trunk", lowest, {"name": manifest.trunk, "sha256": _file(manifest, manifests.TRUNK_FILE)})
+    lowest = layer_entry("finder", None, finder)
+    trunk = layer_entry("trunk", lowest, {"name": manifest.trunk, "sha256": _file(manifest, manifests.TRUNK_FILE)})
     heads, readings = {}, {}
     for spec, branch in zip(manifest.branches, plain["branches"], strict=True):
         heads[spec.task] = _head(manifest, spec, branch, trunk)
@@ -129,20 +129,29 @@ def _same(old: Mapping[str, LayerEntry], new: Mapping[str, LayerEntry], task: st
 def _head(manifest: Manifest, spec: BranchSpec, branch: Mapping[str, Any], trunk: LayerEntry) -> LayerEntry:
     shape = {key: value for key, value in branch.items() if key not in READING_FIELDS}
     weights = {"sha256": _file(manifest, manifests.branch_file(spec.task))}
-    return _entry("head", trunk, shape | weights, spec.task, spec.labels)
+    return layer_entry("head", trunk, shape | weights, spec.task, spec.labels)
 
 
 def _reading(spec: BranchSpec, branch: Mapping[str, Any], head: LayerEntry) -> LayerEntry:
-    return _entry("reading", head, {key: branch[key] for key in ("kind", *READING_FIELDS)}, spec.task)
+    return layer_entry("reading", head, {key: branch[key] for key in ("kind", *READING_FIELDS)}, spec.task)
 
 
-def _entry(
+def layer_entry(
     kind: LayerKind,
     parent: LayerEntry | None,
     spec: Mapping[str, Any],
     task: str | None = None,
     labels: tuple[str, ...] | None = None,
 ) -> LayerEntry:
+    """Return a layer with its fingerprint.
+
+    Args:
+        kind: of the layer.
+        parent: the layer below; None for a finder.
+        spec: everything that the layer adds to its parent, ready for JSON.
+        task: of a head or a reading.
+        labels: K names of a head's outputs, in their order.
+    """
     below = None if parent is None else parent.fingerprint
     fingerprint = manifests.sha256_of_json({"kind": kind, "parent": below, "spec": spec})
     return LayerEntry(kind=kind, fingerprint=fingerprint, parent=below, spec=spec, task=task, labels=labels)

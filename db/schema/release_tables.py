@@ -8,7 +8,7 @@ abstention). Derived rows name the layer that decided them, so that two releases
 from datetime import datetime
 from typing import Literal, get_args
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, SmallInteger, Text, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, Integer, SmallInteger, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -117,3 +117,20 @@ class TrunkState(Base):
     people_erased: Mapped[int] = mapped_column(server_default=text("0"))
     # Analyses that are being identified; a worker that died meanwhile leaves them here.
     identifying: Mapped[list[int] | None] = mapped_column(ARRAY(BigInteger))
+
+
+class IdentifyFailure(Base):
+    """An analysis whose appearances under a trunk could not be given people; deleted when they have them."""
+
+    __tablename__ = "identify_failure"
+    __table_args__ = (Index("ix_identify_failure_trunk_id", "trunk_id"),)
+
+    analysis_id: Mapped[int] = mapped_column(
+        ForeignKey("facet.analysis.analysis_id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    trunk_id: Mapped[int] = mapped_column(
+        SmallInteger, ForeignKey("facet.layer.layer_id"), primary_key=True, autoincrement=False
+    )
+    # Failed attempts since the last success, and the error of the last one.
+    attempts: Mapped[int] = mapped_column(Integer)
+    error: Mapped[str]

@@ -124,7 +124,6 @@ class Analysis(Base):
             "finder_id",
             postgresql_where=text("state = 'done' AND NOT is_current AND NOT retired"),
         ),
-        Index("ix_analysis_unidentified", "finder_id", postgresql_where=text("identify_attempts > 0")),
         CheckConstraint(one_of("state", ANALYSIS_STATES), "state"),
         CheckConstraint("(state = 'pending') = (finished_at IS NULL)", "finished_at"),
         CheckConstraint("state NOT IN ('rejected', 'quarantined') OR reason IS NOT NULL", "reason"),
@@ -142,9 +141,6 @@ class Analysis(Base):
     frame_count: Mapped[Count]
     face_count: Mapped[Count]
     sample_interval_seconds: Mapped[float | None]
-    # Identification: failed attempts since the last success, and the error of the last one.
-    identify_attempts: Mapped[Count]
-    identify_error: Mapped[str | None]
     submitted_at: Mapped[Created]
     finished_at: Mapped[datetime | None]
 

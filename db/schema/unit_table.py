@@ -43,7 +43,16 @@ class Unit(Base):
             text("priority DESC"),
             "turn",
             "unit_id",
-            postgresql_where=text("state IN ('pending', 'leased') AND attempts > 0"),
+            postgresql_where=text("state IN ('pending', 'leased') AND attempts > 0 AND not_before IS NULL"),
+        ),
+        # Suspects that rest until their next attempt.
+        Index(
+            "ix_unit_resting",
+            "release_id",
+            "not_before",
+            postgresql_where=text(
+                "state = 'pending' AND attempts > 0 AND stage <> 'reprocess' AND not_before IS NOT NULL"
+            ),
         ),
         # Finds analyses whose last unit ended before the analysis did.
         Index("ix_unit_quarantined", "release_id", "analysis_id", postgresql_where=text("state = 'quarantined'")),
@@ -59,6 +68,7 @@ class Unit(Base):
         Index("ix_unit_job_id", "job_id", postgresql_where=text("job_id IS NOT NULL")),
         CheckConstraint(one_of("state", UNIT_STATES), "state"),
         CheckConstraint("state <> 'leased' OR (owner IS NOT NULL AND lease_until IS NOT NULL)", "lease"),
+        CheckConstraint("state <> 'leased' OR not_before IS NULL", "rest"),
         CheckConstraint("NOT shelved OR (state = 'pending' AND attempts = 0)", "shelved"),
         CheckConstraint("end_seconds > start_seconds", "range"),
         CheckConstraint(one_of("stage", get_args(UnitStage)), "stage"),
@@ -90,6 +100,7 @@ class Unit(Base):
     token: Mapped[int] = mapped_column(server_default=text("0"))
     owner: Mapped[str | None]
     lease_until: Mapped[datetime | None]
+    # Until then it rests; null in a unit that may be leased, and in one that is.
     not_before: Mapped[datetime | None]
     last_error: Mapped[str | None]
     started_at: Mapped[datetime | None]

@@ -115,6 +115,9 @@ class EmbeddedPostgres:
                 self._socket, self._port = self._place()
                 if not self._answers():
                     self._start_server()
+                elif self._wanted_port is not None:
+                    with self._connect("postgres") as connection:
+                        network.admit(connection, self._data)
                 self._prepare_database()
                 if self._keep_seconds:
                     start_keeper(self._folder, self._keep_seconds)
@@ -138,8 +141,10 @@ class EmbeddedPostgres:
         try:
             with self._locks.alone():
                 self._part()
-                # One that admits the network is not kept for programs that need no network.
-                is_needed = self._locks.is_used() or (self._wanted_port is None and self._locks.is_kept())
+                # One that listens on a port is not kept for programs that need none.
+                is_needed = self._locks.is_used() or (self._locks.is_kept() and not self._listens())
+                if is_needed and self._wanted_port is not None:
+                    self._close_port()
                 return not is_needed and self.stop()
         except FileNotFoundError:  # its folder was deleted under it
             return False
@@ -217,6 +222,16 @@ class EmbeddedPostgres:
                 f"it is in use without port {self._wanted_port}; end the programs that use it, then try again"
             )
         self.stop()
+
+    def _listens(self) -> bool:
+        """Whether the server that runs was started with a port."""
+        running = Postmaster.read(self._data)
+        return running is not None and bool(running.address)
+
+    def _close_port(self) -> None:
+        """Admit no one by the port any more: other programs use the server by its socket."""
+        with suppress(psycopg.OperationalError), self._connect("postgres") as connection:
+            network.close(connection, self._data)
 
     def _has_connections(self) -> bool:
         with self._connect("postgres") as connection:

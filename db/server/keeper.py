@@ -118,7 +118,7 @@ class Keeper:
                 self._end(partner)
             if self._is_in_use():
                 self._used_at = time.monotonic()
-            elif time.monotonic() - self._used_at >= self._idle_seconds or not self._is_running():
+            elif time.monotonic() - self._used_at >= self._idle_seconds or self._listens() or not self._is_running():
                 with suppress(FileNotFoundError), self._locks.alone():
                     if not self._is_in_use():
                         self._end(partner)
@@ -129,6 +129,11 @@ class Keeper:
             return _identity(self._folder) != self._identity
         except OSError:  # unreadable for now
             return False
+
+    def _listens(self) -> bool:
+        """Whether the server has a port: then the program that opened it died, and no other program needs the port."""
+        found = Postmaster.read(self._folder / "data")
+        return found is not None and bool(found.address)
 
     def _is_in_use(self) -> bool:
         """Whether a program holds the lock of users, or a connection, or had one since the last look."""

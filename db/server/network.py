@@ -17,15 +17,16 @@ from db.schema.roles import READER
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import psycopg
+
     from db.server.pgwheel import PostgresWheel
 
 HOST = "127.0.0.1"
 PASSWORD_BYTES = 24  # 192 bits of randomness
 
-_RULES = f"""# Written at each start with a port.
-local all all trust
-host facet {READER} 127.0.0.1/32 scram-sha-256
-"""
+_OWNER = "local all all trust\n"
+_READER = f"host facet {READER} 127.0.0.1/32 scram-sha-256\n"
+_CLOSE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE client_addr IS NOT NULL"
 
 
 def settings(wheel: PostgresWheel, data: Path, port: int | None) -> dict[str, str]:
@@ -43,11 +44,27 @@ def settings(wheel: PostgresWheel, data: Path, port: int | None) -> dict[str, st
         return {"listen_addresses": ""}
     require_free(port)
     rules = data / "facet_hba.conf"
-    rules.write_text(_RULES, encoding="utf-8")
+    rules.write_text(_OWNER + _READER, encoding="utf-8")
     rules.chmod(0o600)
     if wheel.user is not None:
         shutil.chown(rules, wheel.user)
     return {"listen_addresses": HOST, "hba_file": str(rules), "password_encryption": "scram-sha-256"}
+
+
+def admit(connection: psycopg.Connection, data: Path) -> None:
+    """Admit the reader to a running server that has a port, as at its start."""
+    _reload(connection, data, _OWNER + _READER)
+
+
+def close(connection: psycopg.Connection, data: Path) -> None:
+    """Refuse everyone who comes by the port of a running server, and end the sessions that did."""
+    _reload(connection, data, _OWNER)
+    connection.execute(_CLOSE)
+
+
+def _reload(connection: psycopg.Connection, data: Path, rules: str) -> None:
+    (data / "facet_hba.conf").write_text(rules, encoding="utf-8")
+    connection.execute("SELECT pg_reload_conf()")
 
 
 def require_free(port: int) -> None:

@@ -69,8 +69,14 @@ WHERE r.retired_at IS NULL AND coalesce(
     (
         SELECT true FROM unit AS u
         WHERE u.release_id = r.release_id AND u.state IN ('pending', 'leased') AND u.attempts > 0
-          AND u.stage <> 'reprocess'
+          AND u.not_before IS NULL AND u.stage <> 'reprocess'
         ORDER BY u.priority DESC, u.turn LIMIT 1
+    ),
+    (
+        SELECT true FROM unit AS u
+        WHERE u.release_id = r.release_id AND u.state = 'pending' AND u.attempts > 0 AND u.stage <> 'reprocess'
+          AND u.not_before IS NOT NULL
+        ORDER BY u.not_before LIMIT 1
     )
 )
 ORDER BY r.release_id
@@ -81,9 +87,9 @@ SELECT DISTINCT last_error FROM unit WHERE state = 'pending' AND last_error LIKE
 """)
 
 _UNIDENTIFIED = text("""
-SELECT count(*) OVER () AS files, uri, coalesce(identify_error, 'unknown') AS error
-FROM analysis JOIN release USING (finder_id) JOIN media_file USING (media_id)
-WHERE identify_attempts >= :attempts AND is_current AND active
+SELECT count(*) OVER () AS files, uri, error
+FROM identify_failure JOIN release USING (trunk_id) JOIN analysis USING (analysis_id) JOIN media_file USING (media_id)
+WHERE attempts >= :attempts AND is_current AND active
 ORDER BY analysis_id LIMIT 1
 """)
 

@@ -49,18 +49,19 @@ _PENDING_TYPES: Mapping[str, ColumnType] = {**COLUMN_TYPES, "analysis_id": "bigi
 _PENDING = f"""
     SELECT {STORED_COLUMNS}, s.analysis_id FROM facet.appearance s JOIN facet.analysis a USING (analysis_id)
     WHERE s.trunk_id = %(trunk_id)s AND s.person_id IS NULL AND s.embedding IS NOT NULL AND a.is_current
-      AND a.identify_attempts = 0
+      AND NOT EXISTS (SELECT FROM facet.identify_failure i
+                      WHERE i.analysis_id = s.analysis_id AND i.trunk_id = s.trunk_id)
     ORDER BY s.appearance_id LIMIT %(limit)s"""  # noqa: S608 - constant columns
 # Of the analyses at which identification failed before, one at a time, and fewer of its appearances at each attempt.
 _PENDING_SUSPECT = f"""
     SELECT {STORED_COLUMNS}, s.analysis_id
     FROM (
-        SELECT a.analysis_id, %(limit)s >> a.identify_attempts AS few FROM facet.analysis a
-        WHERE a.finder_id = (SELECT parent_id FROM facet.layer WHERE layer_id = %(trunk_id)s) AND a.is_current
-          AND a.identify_attempts BETWEEN 1 AND {MAX_IDENTIFY_ATTEMPTS - 1}
-          AND EXISTS (SELECT FROM facet.appearance w WHERE w.analysis_id = a.analysis_id
+        SELECT i.analysis_id, %(limit)s >> i.attempts AS few
+        FROM facet.identify_failure i JOIN facet.analysis a USING (analysis_id)
+        WHERE i.trunk_id = %(trunk_id)s AND i.attempts < {MAX_IDENTIFY_ATTEMPTS} AND a.is_current
+          AND EXISTS (SELECT FROM facet.appearance w WHERE w.analysis_id = i.analysis_id
                       AND w.trunk_id = %(trunk_id)s AND w.person_id IS NULL AND w.embedding IS NOT NULL)
-        ORDER BY a.identify_attempts, a.analysis_id LIMIT 1) alone
+        ORDER BY i.attempts, i.analysis_id LIMIT 1) alone
     CROSS JOIN LATERAL (
         SELECT * FROM facet.appearance t
         WHERE t.analysis_id = alone.analysis_id AND t.trunk_id = %(trunk_id)s
@@ -217,7 +218,7 @@ def identify_pending(
     appearances = batch.appearances
     if len(appearances):
         begin(batch.analyses)
-        identify_attempts.succeed(session, batch.analyses)
+        identify_attempts.succeed(session, gallery.trunk_id, batch.analyses)
         corrections = corrections_in(session, gallery.trunk_id, appearances.media)
         carried = carried_people(session, gallery.trunk_id, appearances)
         place(session, gallery, appearances, corrections, carried)

@@ -64,7 +64,7 @@ _LEASE = text(f"""
           AND (cast(:jobs AS bigint[]) IS NULL OR u.job_id = ANY (cast(:jobs AS bigint[])))
         ORDER BY u.priority DESC, u.turn, u.unit_id LIMIT 1 FOR UPDATE OF u SKIP LOCKED)
     UPDATE unit u
-    SET state = 'leased', owner = :owner, token = token + 1, attempts = attempts + 1,
+    SET state = 'leased', owner = :owner, token = token + 1, attempts = attempts + 1, not_before = NULL,
         lease_until = now() + make_interval(secs => :seconds), started_at = now()
     FROM due, job j
     WHERE u.unit_id = due.unit_id AND j.job_id = u.job_id

@@ -5,6 +5,9 @@ worker died. A fresh unit is due at once, a suspect after a pause or when its le
 only paused jobs wait for: most of these are *shelved* (``worker.ledger.submission.shelving``) and in no index of due
 units, and the conditions leave out the others. Conditions read a row of ``unit`` as ``u``.
 
+A suspect *rests* while its ``not_before`` is set, and has an index of its own. Workers wake it when its pause is over
+(``wake_suspects``), which clears the column: however many rest, a lease reads none of them.
+
 Batches of reprocess jobs have an index of their own: workers of any release take them, after the units of analyses.
 """
 
@@ -22,13 +25,17 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-# FRESH, SUSPECT and BATCH contain the conditions of the partial indexes of ``unit``; without them no index would be
-# used.
+# FRESH, SUSPECT, RESTED and BATCH contain the conditions of the partial indexes of ``unit``; without them no index
+# would be used.
 FRESH = "u.state = 'pending' AND u.attempts = 0 AND u.stage <> 'reprocess' AND NOT u.shelved"
-RESTED = "u.state = 'pending' AND coalesce(u.not_before, '-infinity') <= now()"  # a suspect whose pause is over
 EXPIRED = "u.state = 'leased' AND u.lease_until < now()"  # its worker died, or was cut off
-SUSPECT = f"u.state IN ('pending', 'leased') AND u.attempts > 0 AND (({RESTED}) OR ({EXPIRED}))"
-BATCH = f"u.stage = 'reprocess' AND u.state IN ('pending', 'leased') AND NOT u.shelved AND (({RESTED}) OR ({EXPIRED}))"
+AWAKE = "u.state IN ('pending', 'leased') AND u.attempts > 0 AND u.not_before IS NULL"
+SUSPECT = f"{AWAKE} AND (u.state = 'pending' OR ({EXPIRED}))"
+RESTING = "u.state = 'pending' AND u.attempts > 0 AND u.stage <> 'reprocess' AND u.not_before IS NOT NULL"
+RESTED = f"{RESTING} AND u.not_before <= now()"  # a suspect whose pause is over, and that no worker has woken yet
+BATCH = f"""u.stage = 'reprocess' AND u.state IN ('pending', 'leased') AND NOT u.shelved
+    AND ((u.state = 'pending' AND coalesce(u.not_before, '-infinity') <= now()) OR ({EXPIRED}))"""
+SUSPECTS_PER_WAKING = 300  # of a release, before a suspect is leased: some 10 ms
 
 UNPLANNED = """j.kind = 'reprocess' AND j.finished_at IS NULL AND j.cancelled_at IS NULL AND j.paused_at IS NULL
     AND NOT EXISTS (SELECT FROM unit AS b WHERE b.job_id = j.job_id AND b.state IN ('pending', 'leased'))
@@ -54,6 +61,8 @@ _COUNT = text(f"""
         UNION ALL
         (SELECT FROM unit AS u WHERE {SUSPECT} AND u.stage <> 'reprocess' AND {FIRST_WANTED} LIMIT :limit)
         UNION ALL
+        (SELECT FROM unit AS u WHERE {RESTED} AND {FIRST_WANTED} LIMIT :limit)
+        UNION ALL
         (SELECT FROM unit AS u WHERE {BATCH} AND {BATCH_WANTED} LIMIT :limit)
         UNION ALL
         (SELECT FROM job AS j WHERE {UNPLANNED} LIMIT :limit)
@@ -62,12 +71,21 @@ _ANY_FRESH = text(f"""
     SELECT EXISTS (SELECT FROM unit AS u WHERE u.release_id = :release_id AND {FRESH} AND {FIRST_WANTED})""")  # noqa: S608
 _ANY_RESTED = text(f"""
     SELECT EXISTS (SELECT FROM unit AS u JOIN analysis AS a USING (analysis_id)
-                   WHERE u.release_id = :release_id AND u.attempts > 0 AND {RESTED} AND {READABLE}
-                     AND {FIRST_WANTED})""")  # noqa: S608
+                   WHERE u.release_id = :release_id AND {AWAKE} AND u.state = 'pending' AND {READABLE}
+                     AND {FIRST_WANTED})
+        OR EXISTS (SELECT FROM unit AS u JOIN analysis AS a USING (analysis_id)
+                   WHERE u.release_id = :release_id AND {RESTED} AND {READABLE} AND {FIRST_WANTED})""")  # noqa: S608
+# Release by release: the index begins with it.
+_WAKE = text(f"""
+    UPDATE unit SET not_before = NULL
+    FROM release AS r CROSS JOIN LATERAL (
+        SELECT u.unit_id FROM unit AS u WHERE u.release_id = r.release_id AND {RESTED}
+        ORDER BY u.not_before LIMIT :limit FOR NO KEY UPDATE SKIP LOCKED) AS rested
+    WHERE unit.unit_id = rested.unit_id""")  # noqa: S608
 _ANY_BATCH = text(f"""
     SELECT EXISTS (SELECT FROM unit AS u WHERE {BATCH} AND {BATCH_WANTED})
         OR EXISTS (SELECT FROM job AS j WHERE {UNPLANNED})""")  # noqa: S608
-# The first unit of each release: two rows of an index each, however many wait.
+# The first unit of each release: two rows of an index each, however many wait, and the few that no worker has woken.
 _DUE_RELEASES = text(f"""
     SELECT r.release_id, r.active, w.priority
     FROM release AS r
@@ -80,6 +98,8 @@ _DUE_RELEASES = text(f"""
             (SELECT u.priority FROM unit AS u WHERE u.release_id = r.release_id AND {SUSPECT}
               AND u.stage <> 'reprocess' AND {FIRST_WANTED}
              ORDER BY u.priority DESC, u.turn LIMIT 1)
+            UNION ALL
+            (SELECT max(u.priority) FROM unit AS u WHERE u.release_id = r.release_id AND {RESTED} AND {FIRST_WANTED})
         ) AS first
     ) AS w
     WHERE r.retired_at IS NULL AND w.priority IS NOT NULL
@@ -103,6 +123,14 @@ class DueRelease:
 def read_due_releases(session: Session) -> list[DueRelease]:
     """Return the releases that have units that are due, by number; retired ones have none."""
     return [DueRelease(*row) for row in session.execute(_DUE_RELEASES)]
+
+
+def wake_suspects(session: Session) -> None:
+    """Wake the suspects whose pause is over, of all releases: they may be leased.
+
+    Skips locked rows, so it waits for no other transaction.
+    """
+    session.execute(_WAKE, {"limit": SUSPECTS_PER_WAKING})
 
 
 def count_due(session: Session, limit: int) -> int:

@@ -3,6 +3,7 @@
 Before a batch begins, its analyses are recorded in a separate transaction. A process that finds such a record while it
 holds the lock of people knows that the attempt was broken off: its process was killed. Analyses of a failed batch are
 tried alone afterwards, so that the one at fault is found; after the last attempt it waits for `facet people regroup`.
+Failures are counted by analysis and trunk: what fails under one trunk is still identified under another.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ if TYPE_CHECKING:
 
 MAX_IDENTIFY_ATTEMPTS = 3
 
+# In the order of analyses, like all locks of several rows. Those that were erased meanwhile are left out.
 _COUNT = text("""
-    UPDATE analysis SET identify_attempts = identify_attempts + 1, identify_error = :error
-    WHERE analysis_id IN (
-        SELECT analysis_id FROM analysis, trunk_state s
-        WHERE s.trunk_id = :trunk_id AND analysis_id = ANY (s.identifying)
-        ORDER BY analysis_id FOR NO KEY UPDATE OF analysis)
+    INSERT INTO identify_failure AS i (analysis_id, trunk_id, attempts, error)
+    SELECT a.analysis_id, s.trunk_id, 1, :error
+    FROM trunk_state AS s JOIN analysis AS a ON a.analysis_id = ANY (s.identifying)
+    WHERE s.trunk_id = :trunk_id ORDER BY a.analysis_id
+    ON CONFLICT (analysis_id, trunk_id) DO UPDATE SET attempts = i.attempts + 1, error = excluded.error
     RETURNING 1""")
 _CLEAR = text("UPDATE trunk_state SET identifying = NULL WHERE trunk_id = :trunk_id AND identifying IS NOT NULL")
-_SUCCEED = text("""
-    UPDATE analysis SET identify_attempts = 0, identify_error = NULL
-    WHERE analysis_id = ANY(:ids) AND identify_attempts > 0""")
+_SUCCEED = text("DELETE FROM identify_failure WHERE trunk_id = :trunk_id AND analysis_id = ANY(:ids)")
+_RETRY = text("DELETE FROM identify_failure WHERE trunk_id = :trunk_id")
 
 
 def begin_attempt(sessions: sessionmaker[Session], trunk_id: int, analyses: Collection[int]) -> None:
@@ -57,9 +58,9 @@ def is_broken_off(session: Session, trunk_id: int) -> bool:
     return bool(session.execute(statement, {"trunk_id": trunk_id}).scalar_one())
 
 
-def succeed(session: Session, analyses: Collection[int]) -> None:
-    """Reset earlier failures of analyses, in the transaction that assigns people to their appearances."""
-    session.execute(_SUCCEED, {"ids": sorted(analyses)})
+def succeed(session: Session, trunk_id: int, analyses: Collection[int]) -> None:
+    """Forget earlier failures of analyses, in the transaction that assigns people to their appearances."""
+    session.execute(_SUCCEED, {"trunk_id": trunk_id, "ids": sorted(analyses)})
 
 
 def end(session: Session, trunk_id: int) -> None:
@@ -69,9 +70,4 @@ def end(session: Session, trunk_id: int) -> None:
 
 def retry_skipped(session: Session, trunk_id: int) -> None:
     """Requeue analyses that were skipped for identification."""
-    statement = text("""
-        UPDATE analysis SET identify_attempts = 0 WHERE analysis_id IN (
-            SELECT analysis_id FROM analysis
-            WHERE finder_id = (SELECT parent_id FROM layer WHERE layer_id = :trunk_id) AND identify_attempts > 0
-            ORDER BY analysis_id FOR NO KEY UPDATE)""")
-    session.execute(statement, {"trunk_id": trunk_id})
+    session.execute(_RETRY, {"trunk_id": trunk_id})

@@ -16,7 +16,7 @@ from sqlalchemy import text
 
 from db.status.paused import FIRST_WANTED
 from worker.errors import LeaseLostError, ReleaseRetiredError
-from worker.ledger.due import EXPIRED, FRESH, MINE, READABLE, SUSPECT
+from worker.ledger.due import AWAKE, EXPIRED, FRESH, MINE, READABLE, SUSPECT, wake_suspects
 from worker.ledger.unreachable.waiting import Scope, WindowSearch
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def _lease_statement(due: str) -> TextClause:
         ORDER BY u.priority DESC, u.turn, u.unit_id
         LIMIT :limit FOR UPDATE OF u SKIP LOCKED)
     UPDATE unit u
-    SET state = 'leased', owner = :owner, token = token + 1, attempts = attempts + 1,
+    SET state = 'leased', owner = :owner, token = token + 1, attempts = attempts + 1, not_before = NULL,
         lease_until = now() + make_interval(secs => :seconds), started_at = now()
     FROM due, analysis a, media_file m
     WHERE u.unit_id = due.unit_id AND a.analysis_id = u.analysis_id AND m.media_id = a.media_id
@@ -121,7 +121,7 @@ _LEASE_READABLE_SUSPECT = _lease_statement(f"{_SUSPECT} AND {READABLE}")
 _EXHAUSTED = text(f"""
     WITH given_up AS (
         SELECT unit_id FROM unit u
-        WHERE u.release_id = :release_id AND u.attempts > 0 AND {EXPIRED} AND u.attempts >= :max_attempts
+        WHERE u.release_id = :release_id AND {AWAKE} AND {EXPIRED} AND u.attempts >= :max_attempts
           AND u.stage <> 'reprocess'
         FOR NO KEY UPDATE SKIP LOCKED)
     UPDATE unit u SET state = 'quarantined', finished_at = now(),
@@ -166,6 +166,7 @@ def lease_units(
         if not parameters["found"]:
             return []
     if suspects:
+        wake_suspects(session)
         parameters["max_attempts"] = lease.max_attempts
     rows = session.execute(statement, parameters).all()
     return [_unit(row) for row in sorted(rows, key=lambda row: (-row.priority, row.turn, row.unit_id))]

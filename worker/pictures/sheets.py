@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import groupby
+from itertools import count, groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import ExifTags, Image, ImageDraw
 
 from worker.pictures.lettering import Lettering
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+WRITER = "Facet"  # in the metadata of an image
 SHEET_QUALITY = 90  # of JPEG and WebP: no visible loss, a quarter of the bytes of PNG
 
 
@@ -93,11 +94,15 @@ def write_image(pixels: NDArray[np.uint8], path: Path) -> None:
         OSError: the folder is missing, full or not writable.
         ValueError: Pillow has no format of this extension.
     """
-    Image.fromarray(pixels).save(path, optimize=True, quality=SHEET_QUALITY)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Software] = WRITER
+    Image.fromarray(pixels).save(path, optimize=True, quality=SHEET_QUALITY, exif=exif)
 
 
 def write_pages(pages: Iterable[NDArray[np.uint8]], path: Path) -> list[Path]:
     """Write pages: the first to the path, further ones beside it as ``NAME-2.png``; returns their paths.
+
+    Further pages that an earlier run left there are deleted; images of other programs are not.
 
     Raises:
         OSError: as for `write_image`.
@@ -105,10 +110,28 @@ def write_pages(pages: Iterable[NDArray[np.uint8]], path: Path) -> list[Path]:
     """
     written = []
     for number, page in enumerate(pages, 1):
-        place = path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+        place = _page_path(path, number)
         write_image(page, place)
         written.append(place)
+    for number in count(len(written) + 1):
+        place = _page_path(path, number)
+        if not _is_ours(place):
+            break
+        place.unlink()
     return written
+
+
+def _page_path(path: Path, number: int) -> Path:
+    return path if number == 1 else path.with_name(f"{path.stem}-{number}{path.suffix}")
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether an image is there that ``write_image`` wrote."""
+    try:
+        with Image.open(path) as image:
+            return image.getexif().get(ExifTags.Base.Software) == WRITER
+    except OSError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)

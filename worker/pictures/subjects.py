@@ -12,6 +12,7 @@ from sqlalchemy import text
 from worker.errors import UsageError
 from worker.pictures.annotate import Subject
 from worker.storage.stamps import Expected
+from worker.types import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -109,5 +110,5 @@ def _subject(row: Row[tuple[object, ...]], faces: Sequence[Row[tuple[object, ...
 def _lines(row: Row[tuple[object, ...]]) -> tuple[str, ...]:
     who = "nobody yet" if row.person_id is None else row.name or f"person {row.person_id}"
     facts = [] if row.age is None else [f"{row.age:.0f} y"]
-    facts += [str(label) for label in (row.gender, row.emotion) if label not in {None, "unknown"}]
+    facts += [str(label) for label in (row.gender, row.emotion) if label not in {None, UNKNOWN}]
     return (who, ", ".join(facts)) if facts else (who,)

@@ -5,15 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from db.schema.totals import find_differences
 from worker.errors import FacetError, RetryableError
 from worker.releases.records import read_stored, store_name_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from sqlalchemy.orm import Session
+    from collections.abc import Collection, Iterator, Mapping
 
     from worker.storage.release_store import ReleaseStore
 
@@ -111,7 +110,9 @@ def find_contradictions(session: Session, store: ReleaseStore) -> list[str]:
     Raises:
         RetryableError: the release store is unreachable.
     """
+    present = store.names()  # before the rows: a release is copied to the store before it is registered
     found = [*check_choices(session), *_stray_rows(session), *_totals(session), *_damaged(session, store)]
+    found += _unregistered(session, present)
     if count := session.execute(_SHELVED).scalar_one():
         found.append(f"{count:,} units are shelved, and a job that is not paused waits for them; pause and resume it")
     return found
@@ -144,17 +145,31 @@ def _totals(session: Session) -> Iterator[str]:
 
 
 def _damaged(session: Session, store: ReleaseStore) -> Iterator[str]:
-    """Read every byte of the registered releases, and name those in the store that are not registered."""
-    stored = {one.store_name: f"{one.name} ({one.release_id})" for one in read_stored(session)}
-    for name, release in stored.items():
+    """Read every byte of the registered releases."""
+    for one in read_stored(session):
+        name, release = one.store_name, f"{one.name} ({one.release_id})"
         try:
             store.verify(name)
         except RetryableError:
             raise
         except FacetError as err:
             yield f"release {release}: {err}"
+
+
+def _unregistered(session: Session, present: Collection[str]) -> Iterator[str]:
+    """Name the releases of the store that are not registered, of those that were there when the check began.
+
+    One that was registered since then is not in the rows that this session sees; another transaction sees it.
+    """
+    strange = set(present) - _registered(session)
+    if strange:
+        with Session(session.get_bind()) as later:
+            strange -= _registered(later)
+    for name in sorted(strange):
+        yield f"the release store has {name[:12]}, which is not registered or was retired"
+
+
+def _registered(session: Session) -> set[str]:
+    """Return the names that the store may have: of releases that are not retired, or whose files are being removed."""
     going = session.scalars(text("SELECT release_id FROM release WHERE (retirement ->> 'step') <> 'done'"))
-    expected = {*stored, *(store_name_of(session, release_id) for release_id in going)}
-    for name in store.names():
-        if name not in expected:
-            yield f"the release store has {name[:12]}, which is not registered or was retired"
+    return {one.store_name for one in read_stored(session)} | {store_name_of(session, one) for one in going}

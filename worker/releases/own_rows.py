@@ -156,8 +156,8 @@ def delete_gallery(session: Session, own: OwnLayers, after: int) -> DeletedBatch
         return DeletedBatch(None)
     last = session.execute(_LAST_PERSON, {"after": after, "n": APPEARANCES_PER_DELETE}).scalar()
     if last is None:
-        for table in ("regroup_proposal", "trunk_state"):
-            session.execute(text(f"DELETE FROM {table} WHERE trunk_id = :trunk"), {"trunk": own.trunk_id})  # noqa: S608 - two constants
+        for table in ("regroup_proposal", "identify_failure", "trunk_state"):
+            session.execute(text(f"DELETE FROM {table} WHERE trunk_id = :trunk"), {"trunk": own.trunk_id})  # noqa: S608 - constants
         return DeletedBatch(None)
     bounds = {"first": after + 1, "last": last, "readings": list(own.readings), "trunk": own.trunk_id}
     return DeletedBatch(last, _delete(session, _PEOPLE, bounds))

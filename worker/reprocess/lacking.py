@@ -109,7 +109,8 @@ _WITHOUT_PERSON = """
     FROM appearance AS p JOIN analysis AS a USING (analysis_id)
     JOIN media_file AS m ON m.media_id = a.media_id
     WHERE p.trunk_id = :trunk_id AND p.person_id IS NULL AND p.embedding IS NOT NULL AND a.is_current
-      AND a.identify_attempts = 0 {scope}"""
+      AND NOT EXISTS (SELECT FROM identify_failure AS i
+                      WHERE i.analysis_id = p.analysis_id AND i.trunk_id = p.trunk_id) {scope}"""
 
 GAP_FACE = """EXISTS (
     SELECT FROM face AS i JOIN analysis AS n USING (analysis_id) JOIN media_file AS m ON m.media_id = n.media_id

@@ -18,6 +18,7 @@ import numpy as np
 from fsspec.implementations.local import LocalFileSystem
 
 from worker.errors import FacetError, RetryableError
+from worker.masking import masked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -69,7 +70,7 @@ class CropStore:
             data = fs.cat_file(f"{root}/{name}")
         except FileNotFoundError:
             return False
-        except OSError as err:
+        except Exception as err:  # each store has errors of its own
             raise self._unreachable(err) from err
         strip = _decoded(data)
         if strip is None or strip.shape[0] % strip.shape[1]:
@@ -91,7 +92,7 @@ class CropStore:
             return sorted(found.removeprefix(f"{root}/") for found in fs.find(f"{root}/{path}"))
         except FileNotFoundError:
             return []
-        except OSError as err:
+        except Exception as err:  # each store has errors of its own
             raise self._unreachable(err) from err
 
     def require(self) -> None:
@@ -106,7 +107,7 @@ class CropStore:
             is_empty = all(entry["type"] != "directory" for entry in fs.ls(root, detail=True))
         except FileNotFoundError:
             is_empty = True
-        except OSError as err:
+        except Exception as err:  # each store has errors of its own
             raise self._unreachable(err) from err
         if is_empty:
             raise RetryableError(f"the crop store {self.url} holds nothing, though rows name crops; is it mounted?")
@@ -123,7 +124,7 @@ class CropStore:
             entries = fs.ls(f"{root}/{path}", detail=True)
         except (FileNotFoundError, NotADirectoryError):
             return []
-        except OSError as err:
+        except Exception as err:  # each store has errors of its own
             raise self._unreachable(err) from err
         found = [str(entry["name"]).rstrip("/").rpartition("/")[2] for entry in entries if entry["type"] == "directory"]
         return sorted(f"{path}/{name}" for name in found)
@@ -140,7 +141,7 @@ class CropStore:
                 fs.rm_file(f"{root}/{name}")
             if isinstance(fs, LocalFileSystem):  # object stores have no folders
                 _remove_empty(Path(root), path)
-        except OSError as err:
+        except Exception as err:  # each store has errors of its own
             raise self._unreachable(err) from err
 
     def copy_out(self, names: Sequence[str], folder: Path) -> list[str]:
@@ -161,8 +162,8 @@ class CropStore:
                 fs.get_file(f"{root}/{name}", str(target))
             except FileNotFoundError:
                 missing.append(name)
-            except OSError as err:
-                raise RetryableError(f"{err.strerror or err}: copying {name} from {self.url} to {folder}") from err
+            except Exception as err:  # each store has errors of its own
+                raise RetryableError(f"{_reason(err)}: copying {name} from {self.url} to {folder}") from err
         return missing
 
     def copy_in(self, names: Sequence[str], folder: Path) -> None:
@@ -176,7 +177,7 @@ class CropStore:
             for name in names:
                 fs.makedirs(f"{root}/{name}".rpartition("/")[0], exist_ok=True)
                 fs.put_file(str(folder / name), f"{root}/{name}")
-        except OSError as err:
+        except Exception as err:  # each store has errors of its own
             raise self._unreachable(err) from err
 
     def _put(self, name: str, strip: NDArray[Any]) -> None:
@@ -191,15 +192,14 @@ class CropStore:
                 fs.mv(path + ".part", path)
             else:
                 fs.pipe_file(path, data.tobytes())
-        except OSError as err:
+        except Exception as err:  # each store has errors of its own
             if isinstance(fs, LocalFileSystem):  # the partial file takes space that is lacking
                 with suppress(OSError):
                     Path(path + ".part").unlink()
             raise self._unreachable(err) from err
 
-    def _unreachable(self, err: OSError) -> RetryableError:
-        what = err.strerror or err
-        return RetryableError(f"{what}: crops go to {self.url}; free space there or set FACET_CROPS_URL")
+    def _unreachable(self, err: Exception) -> RetryableError:
+        return RetryableError(f"{_reason(err)}: crops go to {self.url}; free space there or set FACET_CROPS_URL")
 
     def read(self, name: str, size: int) -> NDArray[np.uint8]:
         """Read a strip back as (N, size, size, 3) uint8 RGB.
@@ -217,6 +217,11 @@ class CropStore:
             raise FacetError(f"crop strip {name} in {self.url} is damaged; analyse its file again")
         rgb: NDArray[np.uint8] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB).astype(np.uint8, copy=False)
         return rgb.reshape(-1, size, size, 3)
+
+
+def _reason(err: Exception) -> str:
+    """Return the reason of an error of a store in one line, without credentials."""
+    return getattr(err, "strerror", None) or masked(" ".join(str(err).split())) or type(err).__name__
 
 
 def _decoded(data: bytes) -> NDArray[Any] | None:

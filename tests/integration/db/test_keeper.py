@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,6 +19,7 @@ import pytest
 from db.engine import parse_url
 from db.errors import DatabaseInUse
 from db.server.embedded import EmbeddedPostgres
+from db.server.network import HOST
 
 pytestmark = pytest.mark.slow
 
@@ -108,6 +110,23 @@ def test_it_runs_on_for_the_next_command_and_ends_by_itself(folder, start_progra
     wait_for(lambda: not is_alive(server))
     wait_for(lambda: not keepers(folder))
     assert not (folder / "data" / "postmaster.pid").exists()
+
+
+def test_a_port_whose_program_was_killed_is_closed_at_once(folder):
+    with socket.socket() as probe:
+        probe.bind((HOST, 0))
+        port = probe.getsockname()[1]
+    source = PROGRAM.replace("keep_seconds=float(sys.argv[2])", f"keep_seconds=600, port={port}")
+    program = subprocess.Popen(
+        [sys.executable, "-c", source, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert program.stdout.readline().startswith("postgresql+psycopg://")
+    server = server_of(folder)
+    program.kill()
+    program.communicate(timeout=SECONDS)
+    wait_for(lambda: not is_alive(server))
+    with pytest.raises(ConnectionRefusedError), socket.create_connection((HOST, port)):
+        pass
 
 
 def test_many_at_once_share_a_server_and_a_keeper(folder, start_program):

@@ -65,6 +65,33 @@ def test_the_next_start_without_a_port_has_none(cluster, port):
             pass
 
 
+def refuses(port):
+    """Whether nobody is admitted on the port."""
+    try:
+        psycopg.connect(host=HOST, port=port, user="facet_reader", dbname="facet", password="any").close()
+    except psycopg.OperationalError as err:
+        return "refused" in str(err) or "no pg_hba.conf entry" in str(err)
+    return False
+
+
+def test_the_port_is_closed_when_its_program_ends_though_others_go_on(cluster, port):
+    serving = EmbeddedPostgres(cluster, keep_seconds=600, port=port)
+    serving.start()
+    with EmbeddedPostgres(cluster, keep_seconds=600) as other:
+        reader = connect(serving.network_url)
+        assert not refuses(port)
+        assert not serving.leave()
+        assert refuses(port)
+        with pytest.raises(psycopg.OperationalError):
+            reader.execute("SELECT 1")
+        connect(other.url).close()
+        serving.start()
+        connect(serving.network_url).close()
+        serving.leave()
+    with pytest.raises(ConnectionRefusedError), socket.create_connection((HOST, port)):
+        pass
+
+
 def test_a_server_in_use_is_not_restarted_for_a_port(cluster, port):
     with EmbeddedPostgres(cluster) as server:
         with pytest.raises(DatabaseUnreachable, match=f"in use without port {port}"):

@@ -60,6 +60,36 @@ def test_a_file_at_which_it_fails_is_passed_over_and_all_others_get_people(crowd
     assert not [line for line in run_health_checks(crowd.session) if "regroup" in line]
 
 
+def test_a_file_that_fails_under_one_trunk_gets_people_under_another_of_its_finder(crowd, sessions, monkeypatch):
+    files = [crowd.photo(0, 1), crowd.photo(2)]
+    other = crowd.register(trunk="of other weights")
+    assert (other.finder_id == crowd.release.finder_id, other.trunk_id == crowd.trunk_id) == (True, False)
+    crowd.session.execute(
+        text("""INSERT INTO appearance (analysis_id, media_id, trunk_id, ordinal, start_seconds, end_seconds,
+                                        face_count, quality, embedding)
+                SELECT analysis_id, media_id, :trunk, ordinal, start_seconds, end_seconds, face_count, quality,
+                       embedding
+                FROM appearance"""),
+        {"trunk": other.trunk_id},
+    )
+    crowd.session.commit()
+    with monkeypatch.context() as patch:
+        spoil(patch, files[0], ValueError("no"))
+        assert Identifier(sessions, crowd.trunk_id).finish() == 1
+    assert Identifier(sessions, other.trunk_id).finish() == 3
+    assert Identifier(sessions, crowd.trunk_id).finish() == 0
+    failures = text("SELECT trunk_id, attempts, error FROM identify_failure")
+    assert crowd.session.execute(failures).all() == [(crowd.trunk_id, 3, "ValueError: no")]
+    crowd.session.commit()
+    with sessions.begin() as session:
+        identify_attempts.retry_skipped(session, other.trunk_id)
+    assert Identifier(sessions, crowd.trunk_id).finish() == 0
+    with sessions.begin() as session:
+        identify_attempts.retry_skipped(session, crowd.trunk_id)
+    assert Identifier(sessions, crowd.trunk_id).finish() == 2
+    assert crowd.session.execute(failures).all() == []
+
+
 def test_a_worker_that_is_killed_leaves_a_mark(crowd, sessions, monkeypatch):
     """Three workers die at a file; the fourth passes it over."""
     crowd.photo(0, 1)

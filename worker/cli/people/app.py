@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from worker.cli.output.empty import explain_empty
-from worker.cli.output.terminal import JsonFlag, print_rows
+from worker.cli.output.terminal import JsonFlag, print_json, print_rows
 from worker.cli.people import corrections, learning, marks, naming, regrouping
 from worker.cli.people.corrections import transaction
 from worker.config import settings
@@ -50,8 +51,11 @@ def show(person: corrections.Person, as_json: JsonFlag = False) -> None:
         name = name_of(session, number)
     if not appearances:
         raise UsageError(f"there is no person {number}; see `facet people list`")
+    if as_json:
+        print_json([{"person_id": number, "name": name, **asdict(one)} for one in appearances])
+        return
     title = f"Person {number}: {name}" if name else f"Person {number}"
-    print_rows(title, ListedAppearance, appearances, as_json=as_json)
+    print_rows(title, ListedAppearance, appearances, as_json=False)
 
 
 naming.add_commands(app)

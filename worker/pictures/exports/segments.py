@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from db.errors import QueryError
 from db.reader.run_query import run_query
+from worker.types import UNKNOWN
 from worker.visible import visible
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Segment:
     def facts(self) -> str:
         """Age, gender and emotion, as far as they are known, separated by commas."""
         known = [] if self.age is None else [f"{self.age:.0f} y"]
-        return ", ".join(known + [word for word in (self.gender, self.emotion) if word not in {None, "unknown"}])
+        return ", ".join(known + [word for word in (self.gender, self.emotion) if word not in {None, UNKNOWN}])
 
     @property
     def text(self) -> str:

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from sqlalchemy.orm import Session
 
-    from models.layers import LayerEntry, LayerKind
     from worker.ledger.releases import ReleaseIds
     from worker.releases.foreign.results import ForeignResults
 
@@ -53,28 +52,16 @@ def register_foreign(session: Session, results: ForeignResults) -> ReleaseIds:
 
 def _layers(spec: Mapping[str, Any], heads: Mapping[str, tuple[str, ...]]) -> Any:
     """Return layers that no other release has, as `models.layers.ReleaseLayers`."""
-    from models.layers import ReleaseLayers  # noqa: PLC0415 - it imports torch
+    from models.layers import ReleaseLayers, layer_entry  # noqa: PLC0415 - it imports torch
 
-    finder = _layer("finder", None, spec)
-    trunk = _layer("trunk", finder, {"service": spec["service"]})
-    branches = {task: _layer("head", trunk, {"labels": labels}, task, labels) for task, labels in heads.items()}
+    finder = layer_entry("finder", None, spec)
+    trunk = layer_entry("trunk", finder, {"service": spec["service"]})
+    branches = {
+        task: layer_entry("head", trunk, {"task": task, "labels": labels}, task, labels)
+        for task, labels in heads.items()
+    }
     readings = {
-        task: _layer("reading", branches[task], {"kind": "softmax" if labels else "age"}, task)
+        task: layer_entry("reading", branches[task], {"kind": "softmax" if labels else "age"}, task)
         for task, labels in heads.items()
     }
     return ReleaseLayers(finder, trunk, branches, readings)
-
-
-def _layer(
-    kind: LayerKind,
-    parent: LayerEntry | None,
-    spec: Mapping[str, Any],
-    task: str | None = None,
-    labels: tuple[str, ...] | None = None,
-) -> LayerEntry:
-    from models.layers import LayerEntry  # noqa: PLC0415 - it imports torch
-    from models.manifest import sha256_of_json  # noqa: PLC0415
-
-    below = None if parent is None else parent.fingerprint
-    fingerprint = sha256_of_json({"kind": kind, "parent": below, "task": task, "spec": spec})
-    return LayerEntry(kind=kind, fingerprint=fingerprint, parent=below, spec=spec, task=task, labels=labels)

@@ -9,6 +9,7 @@ from pydantic import Field
 from worker.errors import UsageError
 from worker.releases.foreign.model import Length, PascalModel, Percent, Place, share
 from worker.releases.foreign.results import NO, UNSTATED, YES, ForeignAnswer, ForeignFace, ForeignResults, tracks_of
+from worker.types import UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,7 +20,7 @@ MILLISECONDS = 1000
 POINTS = ("eyeLeft", "eyeRight", "nose", "mouthLeft", "mouthRight")
 EMOTIONS = {
     "CALM": "neutral", "HAPPY": "happiness", "SURPRISED": "surprise", "SAD": "sadness", "ANGRY": "anger",
-    "DISGUSTED": "disgust", "FEAR": "fear", "CONFUSED": "confusion", "UNKNOWN": "unknown",
+    "DISGUSTED": "disgust", "FEAR": "fear", "CONFUSED": "confusion", "UNKNOWN": UNKNOWN,
 }  # fmt: skip
 """Label by the service's name; those of Facet where both mean the same."""
 REKOGNITION_ATTRIBUTES = {

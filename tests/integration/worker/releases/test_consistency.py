@@ -174,6 +174,28 @@ def test_files_of_the_store_that_are_missing_damaged_or_of_no_release(database, 
     assert f"holds no {name}/{TRUNK_FILE}" in missing
 
 
+def test_a_release_that_is_registered_during_the_check_is_no_contradiction(database, config, monkeypatch):
+    folders = ReleaseFolders(config, database.sessions)
+    folders.submitted()
+    store, home = folders.store, config.home / "releases"
+    (name,) = store.names()
+    with database.sessions() as session:
+        files = dict(session.execute(text("SELECT manifest -> 'files' FROM release")).scalar_one())
+    late = made_manifest("late").with_files(files)
+    verify = type(store).verify
+
+    def verify_and_register(self, fingerprint):
+        verify(self, fingerprint)
+        shutil.copytree(home / name, home / late.fingerprint)
+        with database.sessions.begin() as other:
+            register_release(other, late)
+
+    monkeypatch.setattr(type(store), "verify", verify_and_register)
+    with database.sessions() as session:
+        session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+        assert find_contradictions(session, store) == []
+
+
 def test_the_command_names_it_and_the_doctor_too(database, config, monkeypatch, request):
     monkeypatch.setenv("FACET_DATABASE_URL", database.url)
     monkeypatch.setenv("FACET_HOME", str(config.home))

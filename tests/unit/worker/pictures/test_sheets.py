@@ -122,3 +122,17 @@ def test_further_pages_lie_beside_the_first(tmp_path):
     written = write_pages(pages, tmp_path / "faces.jpg")
     assert [path.name for path in written] == ["faces.jpg", "faces-2.jpg", "faces-3.jpg"]
     assert sorted(tmp_path.iterdir()) == sorted(written)
+
+
+@pytest.mark.parametrize("ending", [".png", ".jpg", ".webp"])
+def test_pages_of_a_longer_run_before_go_and_files_of_others_stay(tmp_path, ending):
+    pages = list(contact_sheets([tile("a")] * 4, "t", columns=1, style=SheetStyle(page=1)))
+    first = tmp_path / f"faces{ending}"
+    Image.new("RGB", (8, 8)).save(tmp_path / f"faces-5{ending}")
+    assert len(write_pages(pages, first)) == 4
+    write_pages(pages[:2], first)
+    kept = {f"faces{ending}", f"faces-2{ending}", f"faces-5{ending}"}
+    assert {path.name for path in tmp_path.iterdir()} == kept
+    Image.new("RGB", (8, 8)).save(tmp_path / f"faces-2{ending}")
+    write_pages(pages[:1], first)
+    assert {path.name for path in tmp_path.iterdir()} == kept

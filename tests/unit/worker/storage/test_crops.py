@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from worker.errors import FacetError, RetryableError
 from worker.storage.crops import CropStore
@@ -48,6 +49,38 @@ def test_a_folder_that_takes_nothing_is_worth_another_try(tmp_path, crops):
     (tmp_path / "crops").write_text("a file where a folder was expected")
     with pytest.raises(RetryableError, match="FACET_CROPS_URL"):
         CropStore(str(tmp_path / "crops")).write("a/0-0.png", crops)
+
+
+ACTS = {
+    "write": lambda store, folder, crops: store.write("a/0-0.png", crops),
+    "blank": lambda store, folder, crops: store.blank("a/0-0.png", [0]),
+    "find": lambda store, folder, crops: store.find("a"),
+    "require": lambda store, folder, crops: store.require(),
+    "folders": lambda store, folder, crops: store.folders("a"),
+    "remove": lambda store, folder, crops: store.remove("a"),
+    "copy_out": lambda store, folder, crops: store.copy_out(["a/0-0.png"], folder),
+    "copy_in": lambda store, folder, crops: store.copy_in(["a/0-0.png"], folder),
+}
+
+
+@pytest.mark.parametrize("act", ACTS)
+def test_an_object_store_with_errors_of_its_own_is_worth_another_try(tmp_path, crops, monkeypatch, act):
+    """Object stores raise errors of their client, such as lacking credentials, which are no OSError."""
+
+    class AwayError(Exception):
+        pass
+
+    def fail(*_args, **_options):
+        raise AwayError("no credentials for http://me:hidden@store")
+
+    for method in (
+        "makedirs", "mkdir", "pipe_file", "cat_file", "ls", "find", "get_file", "put_file", "rm", "rm_file", "info",
+        "exists", "isfile", "isdir", "open", "_open",
+    ):  # fmt: skip
+        monkeypatch.setattr(MemoryFileSystem, method, fail)
+    with pytest.raises(RetryableError, match="no credentials") as told:
+        ACTS[act](CropStore("memory://crops-away"), tmp_path, crops)
+    assert "hidden" not in str(told.value)
 
 
 @pytest.mark.parametrize("where", ["folder", "memory"])
