@@ -10,6 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL
 from sqlalchemy.orm import DeclarativeBase, mapped_column
 
 SCHEMA = "facet"
+MAX_BIGINT = (1 << 63) - 1
 EMBEDDING_DIMENSION = 128  # length of a face's embedding, the same for the trunk of every release
 
 NAMING_CONVENTION = {

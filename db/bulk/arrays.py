@@ -24,7 +24,7 @@ ColumnType = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Reals:
+class RealArray:
     """A column of real[] with the same count of elements in every row, none of them null; it is only read."""
 
     length: int
@@ -38,7 +38,7 @@ class Codes:
     """Codes of a row, two bytes each."""
 
 
-AnyType = ColumnType | Reals | Codes
+AnyType = ColumnType | RealArray | Codes
 
 BLOCK_ROWS = 50_000  # rows in one block: 28 MB with an embedding
 
@@ -71,8 +71,8 @@ def read_blocks(
 
     Yields:
         Structured arrays with a field for each column, some BLOCK_ROWS rows; ``vector`` and ``halfvec`` are
-        (N, 128) float32, `Reals` (N, length) float32 and `Codes` (N, length) uint16. A query that finds nothing gives
-        one empty array.
+        (N, 128) float32, `RealArray` (N, length) float32 and `Codes` (N, length) uint16. A query that finds nothing
+        gives one empty array.
 
     Raises:
         ValueError: a column is null, or a vector or an array has another length.
@@ -140,7 +140,7 @@ def wire_format(columns: Mapping[str, AnyType]) -> np.dtype[np.void]:
 
 
 def _wire_of(kind: AnyType) -> Any:
-    if isinstance(kind, Reals):
+    if isinstance(kind, RealArray):
         element = [("size", ">i4"), ("value", ">f4")]
         head = [(name, ">i4") for name in ("dimensions", "has_nulls", "type", "length", "first")]
         return [*head, ("elements", element, (kind.length,))]
@@ -156,7 +156,7 @@ def _row_type(columns: Mapping[str, AnyType]) -> np.dtype[np.void]:
 
 
 def _native_of(kind: AnyType) -> tuple[Any, ...]:
-    if isinstance(kind, Reals):
+    if isinstance(kind, RealArray):
         return "<f4", (kind.length,)
     if isinstance(kind, Codes):
         return "<u2", (kind.length,)
@@ -168,7 +168,7 @@ def _native(wire: NDArray[Any], columns: Mapping[str, AnyType]) -> NDArray[Any]:
     for name, kind in columns.items():
         if (wire[f"{name}:size"] != wire.dtype[name].itemsize).any():
             raise ValueError(f"column {name} is null or of another length; expected {wire.dtype[name].itemsize} bytes")
-        if isinstance(kind, Reals):
+        if isinstance(kind, RealArray):
             rows[name] = wire[name]["elements"]["value"]
         else:
             rows[name] = wire[name]["values"] if kind in _VECTORS else wire[name]

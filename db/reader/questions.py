@@ -9,6 +9,7 @@ from functools import cache
 from importlib import resources
 from typing import TYPE_CHECKING, Literal, cast
 
+from db.base import MAX_BIGINT
 from db.errors import WrongQuery
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 ParameterKind = Literal["integer", "number", "text", "date"]
 
-MAX_BIGINT = (1 << 63) - 1
 MAX_TEXT = 1000  # characters of a value; names of people and labels are shorter
 NOTE = "--     "  # begins a line about a question
 COMPARED = "compared"

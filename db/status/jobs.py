@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import text
 
+from db.base import MAX_BIGINT
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from sqlalchemy.orm import Session
 
 _LATEST = text("SELECT job_id FROM job WHERE job_id < :before ORDER BY job_id DESC LIMIT :limit")
-MAX_BIGINT = (1 << 63) - 1
 
 # One job at a time, each by its number: a job of ten files is looked up, one of a million is counted from indexes.
 _JOB = text("""

@@ -12,7 +12,7 @@ from torch.nn import functional
 from models.detection.boxes import suppress
 from models.detection.orientation import OrientationNet
 from models.detection.retinaface import MEAN_RGB, RawFaces, RetinaFace
-from models.detection.tiles import plan
+from models.detection.tiles import SIZE_STEP, plan
 from models.geometry import ARCFACE_TEMPLATE
 from models.inference.batches import filled_batches, powers_of_two
 from models.inference.precision import compute_dtype
@@ -28,7 +28,6 @@ CPU_BATCH_PIXELS = 1 << 20  # four frames of 640 x 360: the maps of more no long
 GPU_BATCH_PIXELS = 1 << 24  # about 4 GB of maps
 SPARE_PIXELS = 6 * 160 * 160  # pixels that the model searches in the time that one more call costs
 MAX_CANDIDATES = 8000  # of one batch, before overlaps are resolved; a crowd of 400 faces has 2000
-SIZE_STEP = 64  # pixels; images of all sizes then share a few hundred shapes: a new one costs the CPU 20 to 50 ms
 CONFIRM_MARGIN = 24  # pixels of plain colour around a crop: with fewer, more crops without a face are confirmed
 CONFIRM_DISTANCE = 15.0  # root mean square distance of the landmarks from the template, crop pixels
 CONFIRM_THRESHOLD = 0.05

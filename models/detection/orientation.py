@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 SIDE = 56  # pixels of a crop as the model reads it
-CHANNELS = (16, 32, 64)  # of its maps, each half as wide as the one before
+ORIENTATION_CHANNELS = (16, 32, 64)  # of its maps, each half as wide as the one before
 HIDDEN = 64
 _CONTRAST_FLOOR = 4.0  # grey levels added to the standard deviation: plain crops are not amplified to noise
 
@@ -21,11 +21,12 @@ class OrientationNet(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        inputs = (1, *CHANNELS)
+        inputs = (1, *ORIENTATION_CHANNELS)
         self.maps = nn.ModuleList(
-            nn.Conv2d(before, after, 3, stride=2, padding=1) for before, after in zip(inputs, CHANNELS, strict=False)
+            nn.Conv2d(before, after, 3, stride=2, padding=1)
+            for before, after in zip(inputs, ORIENTATION_CHANNELS, strict=False)
         )
-        self.hidden = nn.Linear(CHANNELS[-1] * (SIDE // 2 ** len(CHANNELS)) ** 2, HIDDEN)
+        self.hidden = nn.Linear(ORIENTATION_CHANNELS[-1] * (SIDE // 2 ** len(ORIENTATION_CHANNELS)) ** 2, HIDDEN)
         self.output = nn.Linear(HIDDEN, 1)
 
     def forward(self, crops: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ VALUES_PER_ANCHOR = 15  # 1 score, 4 box, 10 landmarks
 MEAN_RGB = (123.0, 117.0, 104.0)  # the training's BGR (104, 117, 123)
 
 LEAK = 0.1  # slope of every leaky ReLU below
-CHANNELS = 64  # of the three feature maps
+MAP_CHANNELS = 64  # of the three feature maps
 
 # oneDNN's convolution that applies what follows it to each value while it is at hand, as torch's compiler calls it: the
 # leaky ReLUs would take a quarter of a search. None where torch was built without oneDNN.
@@ -88,15 +88,15 @@ class Context(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        half, quarter = CHANNELS // 2, CHANNELS // 4
+        half, quarter = MAP_CHANNELS // 2, MAP_CHANNELS // 4
         # The output passes a ReLU, so a leaky one before it changes nothing.
-        self.near = Convolution((CHANNELS, half + quarter, 3))
+        self.near = Convolution((MAP_CHANNELS, half + quarter, 3))
         self.middle = Convolution((quarter, 2 * quarter, 3))
         self.far = Convolution((quarter, quarter, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, 64, h, w) to (B, 64, h, w)."""
-        near, onward = self.near(x).split((CHANNELS // 2, CHANNELS // 4), 1)
+        near, onward = self.near(x).split((MAP_CHANNELS // 2, MAP_CHANNELS // 4), 1)
         middle, onward = self.middle(onward).chunk(2, 1)
         return functional.relu_(torch.cat((near, middle, self.far(onward)), 1))
 
@@ -113,11 +113,11 @@ class RetinaFace(nn.Module):
         self.stage1 = nn.Sequential(stem, *(_separable(*shape) for shape in shapes))
         self.stage2 = nn.Sequential(_separable(64, 128, 2), *(_separable(128, 128) for _ in range(5)))
         self.stage3 = nn.Sequential(_separable(128, 256, 2), _separable(256, 256))
-        self.lateral = nn.ModuleList(Convolution((channels, CHANNELS, 1)) for channels in (64, 128, 256))
-        self.merge = nn.ModuleList(Convolution((CHANNELS, CHANNELS, 3)) for _ in range(2))
+        self.lateral = nn.ModuleList(Convolution((channels, MAP_CHANNELS, 1)) for channels in (64, 128, 256))
+        self.merge = nn.ModuleList(Convolution((MAP_CHANNELS, MAP_CHANNELS, 3)) for _ in range(2))
         self.context = nn.ModuleList(Context() for _ in STRIDES)
         outputs = ANCHORS_PER_CELL * VALUES_PER_ANCHOR
-        self.head = nn.ModuleList(Convolution((CHANNELS, outputs, 1), leak=None) for _ in STRIDES)
+        self.head = nn.ModuleList(Convolution((MAP_CHANNELS, outputs, 1), leak=None) for _ in STRIDES)
         self.register_buffer("mean", torch.tensor(MEAN_RGB), persistent=False)
 
     def pack(self) -> None:

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from models.trunks.base import Shape, Trunk, TrunkLayout, TrunkName, register_trunk, scaled
 
-CROP_SIDE = 150  # pixels
-EMBEDDING_SIZE = 128
+DLIB_CROP_SIDE = 150  # pixels
+DLIB_EMBEDDING_SIZE = 128
 # Crop pixels. dlib aligns by 68 points of its own; these are the places of RetinaFace's five points in its crops.
 TEMPLATE = ((47.4, 45.1), (100.6, 45.1), (74.0, 77.5), (50.7, 100.8), (97.3, 100.8))
 
@@ -32,7 +32,7 @@ _BLOCKS = (
 _MIN_SIDE = 113  # pixels: the last block still has a 3 x 3 map to read
 
 
-class Stem(nn.Module):
+class DlibStem(nn.Module):
     """A 7 x 7 convolution and a maximum over 3 x 3, each with stride 2 and without padding."""
 
     def __init__(self, outputs: int) -> None:
@@ -80,7 +80,7 @@ class Dlib29(Trunk):
     def __init__(self, layout: TrunkLayout | None = None) -> None:
         super().__init__(layout or DLIB29)
         channels = [channels for channels, _, _ in self.layout.maps.values()]
-        layers: dict[str, nn.Module] = {"conv_1": Stem(channels[0])}
+        layers: dict[str, nn.Module] = {"conv_1": DlibStem(channels[0])}
         for place, (_, halves) in enumerate(_BLOCKS):
             layers[_depth(place)] = Block(channels[place], channels[place + 1], halves=halves)
         self.layers = nn.ModuleDict(layers)
@@ -93,7 +93,7 @@ class Dlib29(Trunk):
         Raises:
             ValueError: the side is smaller.
         """
-        crop = name.side or CROP_SIDE
+        crop = name.side or DLIB_CROP_SIDE
         if crop < _MIN_SIDE:
             message = f"dlib29 takes crops of at least {_MIN_SIDE} pixels, got {crop}"
             raise ValueError(message)
@@ -103,8 +103,8 @@ class Dlib29(Trunk):
             # The convolution gives (side - 3) // 2 + 1 cells, the shortcut at least as many.
             side = side // 2 if halves else side
             shapes[_depth(place)] = (name.channels(channels), side, side)
-        template = scaled(TEMPLATE, crop / CROP_SIDE)
-        return TrunkLayout(side=crop, template=template, maps=shapes, embedding_size=EMBEDDING_SIZE)
+        template = scaled(TEMPLATE, crop / DLIB_CROP_SIDE)
+        return TrunkLayout(side=crop, template=template, maps=shapes, embedding_size=DLIB_EMBEDDING_SIZE)
 
     def prepare(self, crops: Tensor) -> Tensor:
         """Change the number format only: mean and scale are folded into the first convolution, which does not pad."""

@@ -31,9 +31,9 @@ from models.trunks.base import Shape, Trunk, TrunkLayout, TrunkName, register_tr
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-CROP_SIDE = 224  # pixels
-EMBEDDING_SIZE = 128
-GREY = 127.5  # subtracted from each pixel before it is
+FACE24_CROP_SIDE = 224  # pixels
+FACE24_EMBEDDING_SIZE = 128
+FACE24_GREY = 127.5  # subtracted from each pixel before it is
 GREY_SCALE = 128.0  # divided; both are exact in bfloat16
 
 _STEM = 32  # channels
@@ -51,7 +51,7 @@ _BOTTLENECK = 320
 _SIDE_STEP = 4  # pixels: stem and maximum halve the side
 
 
-class Stem(nn.Module):
+class Face24Stem(nn.Module):
     """A 7 x 7 convolution with stride 2 and a maximum over 2 x 2."""
 
     def __init__(self, outputs: int) -> None:
@@ -103,7 +103,7 @@ class Face24(Trunk):
     def __init__(self, layout: TrunkLayout | None = None) -> None:
         super().__init__(layout or FACE24)
         channels = [channels for channels, _, _ in self.layout.maps.values()]
-        layers: dict[str, nn.Module] = {"conv1": Stem(channels[0])}
+        layers: dict[str, nn.Module] = {"conv1": Face24Stem(channels[0])}
         for place, (_, _, stride) in enumerate(_MODULES):
             entered, reduced, expanded = channels[2 * place : 2 * place + 3]
             layers[f"conv{2 * place + 2}"] = Reduction(entered, reduced)
@@ -122,7 +122,7 @@ class Face24(Trunk):
         Raises:
             ValueError: the side is no such multiple.
         """
-        crop = name.side or CROP_SIDE
+        crop = name.side or FACE24_CROP_SIDE
         if crop % _SIDE_STEP:
             message = f"face24 takes crops whose side is a multiple of {_SIDE_STEP} pixels, got {crop}"
             raise ValueError(message)
@@ -133,13 +133,13 @@ class Face24(Trunk):
             side = -(-side // stride)
             shapes[f"conv{2 * place + 3}"] = (name.channels(expanded), side, side)
         shapes["bn320"] = (name.channels(_BOTTLENECK), 1, 1)
-        shapes["fc"] = (EMBEDDING_SIZE, 1, 1)
+        shapes["fc"] = (FACE24_EMBEDDING_SIZE, 1, 1)
         template = scaled(ARCFACE_POINTS, crop / ARCFACE_SIDE)
-        return TrunkLayout(side=crop, template=template, maps=shapes, embedding_size=EMBEDDING_SIZE)
+        return TrunkLayout(side=crop, template=template, maps=shapes, embedding_size=FACE24_EMBEDDING_SIZE)
 
     def prepare(self, crops: Tensor) -> Tensor:
         """Scale pixels to -1..1."""
-        return (crops.to(self.dtype) - GREY) / GREY_SCALE
+        return (crops.to(self.dtype) - FACE24_GREY) / GREY_SCALE
 
     def walk(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Yield depth and map, layer after layer."""

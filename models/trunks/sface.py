@@ -16,9 +16,9 @@ from models.geometry import ARCFACE_POINTS, ARCFACE_SIDE
 from models.inference.fused import convolve_prelu
 from models.trunks.base import Trunk, TrunkLayout, TrunkName, register_trunk, scaled
 
-CROP_SIDE = ARCFACE_SIDE  # pixels
-EMBEDDING_SIZE = 128
-GREY = 127.5  # subtracted from each pixel
+SFACE_CROP_SIDE = ARCFACE_SIDE  # pixels
+SFACE_EMBEDDING_SIZE = 128
+SFACE_GREY = 127.5  # subtracted from each pixel
 
 # (outputs, stride) of conv_1, a full convolution, and of conv_2 to conv_14, depthwise-separable ones
 _LAYERS = ((32, 1), (64, 1), (128, 2), (128, 1), (256, 2), (256, 1), (512, 2), *((512, 1),) * 5, (1024, 2), (1024, 1))
@@ -68,7 +68,7 @@ class SFace(Trunk):
         Raises:
             ValueError: the side is no such multiple.
         """
-        crop = side = name.side or CROP_SIDE
+        crop = side = name.side or SFACE_CROP_SIDE
         if side % _SIDE_STEP:
             message = f"SFace takes crops whose side is a multiple of {_SIDE_STEP} pixels, got {side}"
             raise ValueError(message)
@@ -76,12 +76,12 @@ class SFace(Trunk):
         for number, (channels, stride) in enumerate(_LAYERS, 1):
             side //= stride
             shapes[f"conv_{number}"] = (name.channels(channels), side, side)
-        template = scaled(ARCFACE_POINTS, crop / CROP_SIDE)
-        return TrunkLayout(side=crop, template=template, maps=shapes, embedding_size=EMBEDDING_SIZE)
+        template = scaled(ARCFACE_POINTS, crop / SFACE_CROP_SIDE)
+        return TrunkLayout(side=crop, template=template, maps=shapes, embedding_size=SFACE_EMBEDDING_SIZE)
 
     def prepare(self, crops: Tensor) -> Tensor:
         """Subtract the grey level; 127.5 and all differences from it have 8 significant bits, which bfloat16 holds."""
-        return crops.to(self.dtype) - GREY
+        return crops.to(self.dtype) - SFACE_GREY
 
     def project(self, x: Tensor) -> Tensor:
         """Map the (N, 1024, 7, 7) maps of conv_14 to (N, 128)."""

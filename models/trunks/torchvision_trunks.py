@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from models.geometry import ARCFACE_POINTS, ARCFACE_SIDE
 from models.trunks.base import Shape, Trunk, TrunkLayout, TrunkName, register_trunk, scaled
 
-CROP_SIDE = 224  # pixels
+IMAGENET_CROP_SIDE = 224  # pixels
 IMAGENET_MEAN = (0.485, 0.456, 0.406)  # of RGB in 0..1
 IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 
@@ -42,12 +42,12 @@ class TorchvisionTrunk(Trunk):
         Raises:
             ValueError: the name asks for another width or side.
         """
-        if name.width != 1 or name.side not in {None, CROP_SIDE}:
-            message = f"{name.family} has no multipliers: width is 1 and the side {CROP_SIDE} pixels"
+        if name.width != 1 or name.side not in {None, IMAGENET_CROP_SIDE}:
+            message = f"{name.family} has no multipliers: width is 1 and the side {IMAGENET_CROP_SIDE} pixels"
             raise ValueError(message)
-        template = scaled(ARCFACE_POINTS, CROP_SIDE / ARCFACE_SIDE)
+        template = scaled(ARCFACE_POINTS, IMAGENET_CROP_SIDE / ARCFACE_SIDE)
         size = next(reversed(cls.shapes.values()))[0]
-        return TrunkLayout(side=CROP_SIDE, template=template, maps=cls.shapes, embedding_size=size)
+        return TrunkLayout(side=IMAGENET_CROP_SIDE, template=template, maps=cls.shapes, embedding_size=size)
 
     @abstractmethod
     def build(self) -> dict[str, nn.Module]:

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from models.trunks.sface import CROP_SIDE
+from models.trunks.sface import SFACE_CROP_SIDE
 from worker.storage.crops import CropStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -86,7 +86,7 @@ def test_every_kept_face_has_its_crop(clips):
         str(path.relative_to(facet.home / "crops")) for path in (facet.home / "crops").rglob("*") if path.is_file()
     ]
     kept = facet.value("SELECT count(*) FROM faces WHERE dropped_reason IS NULL")
-    assert sum(len(store.read(name, CROP_SIDE)) for name in names) == kept
+    assert sum(len(store.read(name, SFACE_CROP_SIDE)) for name in names) == kept
 
 
 def test_the_same_files_again_are_known_and_not_analysed_again(clips, shared_data):

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from models.errors import WeightsError
-from models.trunks.dlib29 import CROP_SIDE, Dlib29
+from models.trunks.dlib29 import DLIB_CROP_SIDE, Dlib29
 from models.weights import check_sha256, load_into
 from training.releases.packages import read_member
 
@@ -90,8 +90,8 @@ def _tensors(stream: _Stream) -> dict[str, Tensor]:
     stream.skip_to("input_rgb_image_sized")
     mean = torch.tensor([stream.real() for _ in range(3)])
     side = stream.integer()
-    if side != CROP_SIDE:
-        message = f"crops of {side} pixels, expected {CROP_SIDE}; this is another file than {MEMBER}"
+    if side != DLIB_CROP_SIDE:
+        message = f"crops of {side} pixels, expected {DLIB_CROP_SIDE}; this is another file than {MEMBER}"
         raise WeightsError(message)
     names = ["conv_1.conv", *(f"conv_{2 * n + 1}.{half}" for n in range(1, 15) for half in ("first", "second"))]
     tensors: dict[str, Tensor] = {}

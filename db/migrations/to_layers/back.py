@@ -14,7 +14,7 @@ from db.migrations.to_layers.triggers import DROP, OLD
 if TYPE_CHECKING:
     from sqlalchemy import Connection
 
-ASIDE = """
+BACK_ASIDE = """
 SET CONSTRAINTS ALL IMMEDIATE;
 CREATE SCHEMA facet_0017;
 ALTER TABLE facet.regroup_change DROP CONSTRAINT fk_regroup_change_appearance_id_appearance;
@@ -27,7 +27,7 @@ ALTER TABLE facet.appearance_prediction SET SCHEMA facet_0017;
 DROP TABLE facet.person_total, facet.person_reading, facet.person_change;
 """
 
-LEDGER = """
+BACK_LEDGER = """
 ALTER TABLE facet.release ADD COLUMN people_erased BIGINT DEFAULT 0 NOT NULL, ADD COLUMN identifying BIGINT[];
 UPDATE facet.release AS r
 SET people_erased = t.people_erased, identifying = t.identifying
@@ -61,7 +61,7 @@ ALTER TABLE facet.unit ADD CONSTRAINT fk_unit_analysis_id_release_id_analysis FO
     REFERENCES facet.analysis (analysis_id, release_id) ON DELETE CASCADE;
 """
 
-PEOPLE = """
+BACK_PEOPLE = """
 ALTER TABLE facet.person
     ADD COLUMN release_id BIGINT,
     ADD COLUMN embedding_sum VECTOR(128),
@@ -137,7 +137,7 @@ CREATE FUNCTION facet_0017.named(labels text[], weights float8[]) RETURNS jsonb 
 $$;
 """
 
-RESULTS = """
+BACK_RESULTS = """
 INSERT INTO facet.face (
     face_id, analysis_id, unit_id, media_id, release_id, frame_index, at_seconds, face_no, frame_width, frame_height,
     hold_seconds, x1, y1, x2, y2, landmarks, detection_score, quality, dropped_reason, appearance_id, crop_uri,
@@ -222,7 +222,7 @@ SELECT setval('facet.face_face_id_seq', nextval('facet_0017.face_face_id_seq'), 
        setval('facet.appearance_appearance_id_seq', nextval('facet_0017.appearance_appearance_id_seq'), false);
 """
 
-ENDS = """
+BACK_ENDS = """
 DELETE FROM facet.regroup_change AS c
 WHERE NOT EXISTS (SELECT FROM facet.appearance AS p WHERE p.appearance_id = c.appearance_id);
 ALTER TABLE facet.regroup_change
@@ -243,7 +243,7 @@ def to_releases(connection: Connection) -> None:
         connection: an open connection; the caller commits.
     """
     for statements in (
-        DROP, ASIDE, LEDGER, PEOPLE, DECODERS, old_tables.RESULTS, RESULTS, old_tables.KEYS, old_tables.FOREIGN_KEYS,
-        ENDS, OLD,
+        DROP, BACK_ASIDE, BACK_LEDGER, BACK_PEOPLE, DECODERS, old_tables.OLD_RESULTS, BACK_RESULTS, old_tables.OLD_KEYS,
+        old_tables.OLD_FOREIGN_KEYS, BACK_ENDS, OLD,
     ):  # fmt: skip
         connection.exec_driver_sql(statements)

@@ -29,7 +29,7 @@ READING = {"kind": "", "temperature": 1.0, "abstain": None, "thresholds": []}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Layer:
+class FoundLayer:
     """A row of the table ``layer``, whose parent is named by its fingerprint."""
 
     kind: str
@@ -44,13 +44,13 @@ class Layer:
 class Layers:
     """The layers of a release; heads and readings by task."""
 
-    finder: Layer
-    trunk: Layer
-    heads: Mapping[str, Layer]
-    readings: Mapping[str, Layer]
+    finder: FoundLayer
+    trunk: FoundLayer
+    heads: Mapping[str, FoundLayer]
+    readings: Mapping[str, FoundLayer]
 
     @property
-    def all(self) -> tuple[Layer, ...]:
+    def all(self) -> tuple[FoundLayer, ...]:
         """All layers, each behind its parent."""
         return (self.finder, self.trunk, *self.heads.values(), *self.readings.values())
 
@@ -90,12 +90,16 @@ def pipeline_of(code_version: str) -> int:
 
 
 def _layer(
-    kind: str, parent: Layer | None, spec: Mapping[str, Any], task: str | None = None, labels: list[str] | None = None
-) -> Layer:
+    kind: str,
+    parent: FoundLayer | None,
+    spec: Mapping[str, Any],
+    task: str | None = None,
+    labels: list[str] | None = None,
+) -> FoundLayer:
     below = None if parent is None else parent.fingerprint
     content = json.dumps({"kind": kind, "parent": below, "spec": spec}, sort_keys=True, separators=(",", ":"))
     fingerprint = hashlib.sha256(content.encode()).hexdigest()
-    return Layer(kind=kind, fingerprint=fingerprint, parent=below, spec=spec, task=task, labels=labels)
+    return FoundLayer(kind=kind, fingerprint=fingerprint, parent=below, spec=spec, task=task, labels=labels)
 
 
 def _filled(defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

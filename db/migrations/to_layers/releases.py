@@ -12,7 +12,7 @@ from db.migrations.to_layers.fingerprints import layers_of, pipeline_of
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Row
 
-    from db.migrations.to_layers.fingerprints import Layer, Layers
+    from db.migrations.to_layers.fingerprints import FoundLayer, Layers
 
 # The active release first, then the newest.
 _RELEASES = text("""
@@ -69,7 +69,7 @@ def _layers(release: Row[Any], apart: str | None = None) -> Layers:
     return layers_of(release.manifest, pipeline_of(release.code_version), apart)
 
 
-def _row(layer: Layer) -> dict[str, object]:
+def _row(layer: FoundLayer) -> dict[str, object]:
     return {
         "parent": layer.parent,
         "kind": layer.kind,

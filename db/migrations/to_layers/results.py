@@ -11,7 +11,7 @@ import numpy as np
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db.bulk.arrays import Codes, Reals, read_rows, write_rows
+from db.bulk.arrays import Codes, RealArray, read_rows, write_rows
 from db.errors import DatabaseUnsuitable
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def copy_results(connection: Connection) -> None:
 def _copy_predictions(connection: Connection, head: dict[str, object]) -> None:
     length = int(str(head["length"]))
     session = Session(connection)
-    rows = read_rows(session, PROBABILITIES, {"face_id": "bigint", "probabilities": Reals(length)}, head)
+    rows = read_rows(session, PROBABILITIES, {"face_id": "bigint", "probabilities": RealArray(length)}, head)
     connection.exec_driver_sql("TRUNCATE coded")
     if len(rows):
         scores = encode(rows["probabilities"], str(head["kind"]), float(str(head["temperature"])))

@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from db.bulk import arrays, codes
-from db.bulk.arrays import Codes, Reals, read_blocks, read_rows, write_rows
+from db.bulk.arrays import Codes, RealArray, read_blocks, read_rows, write_rows
 from db.engine import make_engine
 
 KINDS = {
@@ -64,10 +64,10 @@ def test_what_was_written_is_read(session, monkeypatch, count):
 @pytest.mark.parametrize("length", [1, 5])
 def test_arrays_of_one_length_are_read(session, length):
     query = f"SELECT n, array_fill(n::real, ARRAY[{length}]) AS shares FROM generate_series(1, 3) n"
-    found = read_rows(session, query, {"n": "integer", "shares": Reals(length)})
+    found = read_rows(session, query, {"n": "integer", "shares": RealArray(length)})
     assert found["shares"].tolist() == [[n] * length for n in (1, 2, 3)]
     with pytest.raises(ValueError, match="another length"):
-        read_rows(session, query, {"n": "integer", "shares": Reals(length + 1)})
+        read_rows(session, query, {"n": "integer", "shares": RealArray(length + 1)})
 
 
 def test_codes_are_big_endian_bytes(session):
