@@ -270,8 +270,8 @@ GROUP BY a.person_id, p.name
 ORDER BY distance
 LIMIT :people;
 
--- Which corrections were made, when and why?
-SELECT correction_id, created_at, kind, person_id, name, appearance_count, reason, undone_at IS NULL AS holds
+-- Which corrections were made, when, by whom and why?
+SELECT correction_id, created_at, made_by, kind, person_id, name, appearance_count, reason, undone_at IS NULL AS holds
 FROM corrections
 ORDER BY correction_id DESC;
 

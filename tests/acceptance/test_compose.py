@@ -78,7 +78,8 @@ class Stage:
         names = ("DB", *(name.upper() for name in LOGINS.values()), "REDIS", "FLOWER", "GRAFANA")
         passwords = {f"FACET_{name}_PASSWORD": f"{PASSWORD}-{name.lower()}" for name in names}
         hosts = {"FACET_MAIN_HOST": "127.0.0.1", "FACET_DB_PORT": str(self.database_port)}
-        return passwords | hosts | {"FACET_REDIS_PORT": str(self.redis_port)}
+        proxy = {"FACET_WEB_PROXIES": "10.0.0.5", "FACET_WEB_USER_HEADER": "X-Forwarded-User"}
+        return passwords | hosts | proxy | {"FACET_REDIS_PORT": str(self.redis_port)}
 
     def environment(self, service: str) -> dict[str, str]:
         """Return the service's variables from the file, with this machine's addresses."""
