@@ -80,7 +80,7 @@ def archive(folder: Path | None, files: int) -> Iterator[str]:
 
 
 def state_manifest(url: str) -> None:
-    """Give the made release the shipped one's description, which the page of releases reads."""
+    """Store the shipped release's description with the made one, which the page of releases reads."""
     engine = make_engine(url)
     with session_factory(engine).begin() as session:
         session.execute(text("UPDATE release SET manifest = :m"), {"m": (DEFAULT / "release.json").read_text()})
