@@ -28,6 +28,7 @@ VIEWS = (
 # Parts of the others, which only the program may read.
 INTERNAL_VIEWS = (
     "active_reading", "reading_key", "person_share", "person_vote", "person_recount", "person_reading_recount",
+    "person_candidate",
 )  # fmt: skip
 # The functions with which the views decode codes, and one for users. A reader may execute them.
 FUNCTIONS = (

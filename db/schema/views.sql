@@ -755,6 +755,19 @@ GROUP BY v.person_id, v.reading_id;
 
 -- Totals are kept (db/schema/totals.py); the few people whose appearances changed since are counted here. They are left
 -- out of the others by NOT IN, which looks them up in a hash table also where PostgreSQL believes that there are none.
+-- Both sides of the merge candidates of the active release that no user has answered; an answer whose correction was
+-- undone is none.
+CREATE OR REPLACE VIEW facet.person_candidate AS
+SELECT unnest(ARRAY[k.first_person_id, k.second_person_id]) AS person_id
+FROM facet.person_alike AS k
+WHERE k.trunk_id = (SELECT r.trunk_id FROM facet.release AS r WHERE r.active)
+    AND NOT EXISTS (
+        SELECT FROM facet.pair_answer AS w
+        JOIN facet.correction AS c ON c.correction_id = w.correction_id
+        WHERE w.first_person_id = k.first_person_id AND w.second_person_id = k.second_person_id
+            AND c.undone_at IS NULL
+    );
+
 CREATE OR REPLACE VIEW facet.counted_people AS
 SELECT
     t.person_id,
@@ -770,16 +783,7 @@ SELECT
     t.screen_seconds::double precision AS screen_seconds,
     p.created_at,
     p.hidden_at,
-    t.person_id IN (
-        SELECT unnest(ARRAY[k.first_person_id, k.second_person_id])
-        FROM facet.person_alike AS k
-        WHERE k.trunk_id = (SELECT r.trunk_id FROM facet.release AS r WHERE r.active)
-            AND NOT EXISTS (
-                SELECT FROM facet.pair_answer AS w
-                WHERE w.first_person_id = k.first_person_id AND w.second_person_id = k.second_person_id
-                    AND w.answer <> 'skipped'
-            )
-    ) AS has_merge_candidate
+    t.person_id IN (SELECT k.person_id FROM facet.person_candidate AS k) AS has_merge_candidate
 FROM facet.person_total AS t
 JOIN facet.person AS p ON p.person_id = t.person_id
 WHERE t.appearance_count > 0
@@ -843,16 +847,7 @@ SELECT
     t.screen_seconds::double precision AS screen_seconds,
     p.created_at,
     p.hidden_at,
-    t.person_id IN (
-        SELECT unnest(ARRAY[k.first_person_id, k.second_person_id])
-        FROM facet.person_alike AS k
-        WHERE k.trunk_id = (SELECT r.trunk_id FROM facet.release AS r WHERE r.active)
-            AND NOT EXISTS (
-                SELECT FROM facet.pair_answer AS w
-                WHERE w.first_person_id = k.first_person_id AND w.second_person_id = k.second_person_id
-                    AND w.answer <> 'skipped'
-            )
-    ) AS has_merge_candidate
+    t.person_id IN (SELECT k.person_id FROM facet.person_candidate AS k) AS has_merge_candidate
 FROM (
     SELECT DISTINCT n.person_id, n.trunk_id
     FROM facet.person_change AS n

@@ -126,6 +126,17 @@ def test_a_skipped_pair_is_listed_but_never_asked_again(crowd, pair):
     assert (counts.same, counts.skipped) == (1, 0)
 
 
+def test_people_shows_who_waits_for_an_answer_and_an_undo_asks_again(crowd, pair):
+    def waiting():
+        return set(crowd.session.scalars(text("SELECT person_id FROM people WHERE has_merge_candidate")))
+
+    assert waiting() == set(pair)
+    number = answer_pair(crowd.session, pair, "different", made_by="ada")
+    assert waiting() == set()
+    correct.undo_correction(crowd.session, number)
+    assert waiting() == set(pair)
+
+
 def test_a_hidden_person_is_asked_about_no_more(crowd, pair):
     crowd.session.execute(text("UPDATE person SET hidden_at = now() WHERE person_id = :p"), {"p": pair[0]})
     assert open_pairs(crowd) == []

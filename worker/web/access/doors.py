@@ -5,7 +5,6 @@ A request without a visitor gets no page, no picture and no file.
 
 from __future__ import annotations
 
-import getpass
 import hmac
 import secrets
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
 from worker.errors import UsageError
+from worker.ledger.releases import user_name
 from worker.visible import visible
 from worker.web.access.visitor import Role, Visitor, VisitRefused
 
@@ -59,7 +59,7 @@ class LocalDoor:
         self.key = secrets.token_bytes(32)
         self.cookie = f"facet_{port}"
         self._session = secrets.token_urlsafe(32)
-        self._visitor = Visitor(_user(), Role.OPERATOR, self._session)
+        self._visitor = Visitor(user_name(), Role.OPERATOR, self._session)
         self._announce = announce
         self._lock = Lock()
         self.token = secrets.token_urlsafe(24)
@@ -194,10 +194,3 @@ def _hostname(netloc: str) -> str:
     if netloc.startswith("["):
         return netloc[1:].partition("]")[0]
     return netloc.partition(":")[0]
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have a number alone
-        return "local user"
