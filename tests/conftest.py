@@ -15,6 +15,7 @@ from db.base import Base
 from db.engine import make_engine
 from db.schema.migrate import upgrade
 from db.server.embedded import EmbeddedPostgres
+from worker import config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +32,14 @@ settings.register_profile("facet", deadline=None)  # a busy machine is no failur
 settings.load_profile("facet")
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(autouse=True)
+def fresh_settings() -> Iterator[None]:
+    """Read the settings anew in each test, from its own environment: a process keeps those that it has read."""
+    config.settings.cache_clear()
+    yield
+    config.settings.cache_clear()
 
 
 @pytest.fixture(scope="session")

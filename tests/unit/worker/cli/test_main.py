@@ -55,7 +55,7 @@ def test_the_summary_in_the_help_is_the_command_s_own(name):
     assert main.COMMANDS[name][1] == " ".join(own.split())
 
 
-SILENT = {"worker", "beat", "flower", "sheet", "annotate", "export", "forget"}
+SILENT = {"worker", "beat", "flower", "web", "sheet", "annotate", "export", "report", "sample", "forget"}
 """Programs that run on, files that are drawn or written, and a receipt that is JSON by itself."""
 
 

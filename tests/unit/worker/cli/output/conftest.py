@@ -19,7 +19,8 @@ from worker.cli.jobs import reprocess
 from worker.cli.output import forecast
 from worker.cli.output.terminal import console
 from worker.cli.people import app as people
-from worker.cli.people import corrections, learning, regrouping
+from worker.cli.people import corrections, learning, marks, regrouping
+from worker.cli.pictures import agreement
 from worker.deployment.doctor import Finding
 from worker.identity.corrections.history import PastCorrection
 from worker.identity.listing import ListedAppearance, ListedPerson
@@ -31,6 +32,9 @@ from worker.ingest.survey import Survey
 from worker.ledger.status.job_status import JobStatus
 from worker.ledger.status.rates import Rates
 from worker.ledger.status.summary import FileFailure, FileNote, Summary
+from worker.pictures.labels.agreement import Agreement, Compared
+from worker.pictures.labels.figures import Figure
+from worker.pictures.regions.naming import LeftOutRegion, ReadNames
 from worker.releases.catalogue import LayerCost, ReleaseCost
 from worker.releases.diff.changes import HeadChanges, ValueShift
 from worker.releases.diff.drift import GroupDrift, Interval
@@ -266,6 +270,31 @@ def _forecast() -> None:
     console().print(forecast.draw_forecast(forecast.make_forecast(found, 61 * 5_400, 12, 2.0, Rates(31.5, 0.6, 5_000))))
 
 
+def _agreement() -> None:
+    share = Figure(0.9433, 0.9012, 0.9719)
+    rows = (
+        Agreement(
+            head="gender", group="all", faces=200, answered=0.985, accuracy=share, kappa=Figure(0.884, 0.81, 0.95)
+        ),
+        Agreement(
+            head="age", group="ethnicity=south_asian", faces=31, answered=1.0, mean_error=Figure(4.2, 3.1, 5.6),
+            bias=Figure(-0.7, -2.2, 0.9), icc=Figure(0.91),
+        ),
+        Agreement(head="emotion", group="between people", faces=57, answered=None, accuracy=share),
+    )  # fmt: skip
+    agreement._show(Compared(rows=rows, gone=2, foreign=1, undecided=3))
+
+
+def _marks() -> None:
+    names = [
+        marks.MarkedName(NAMES[0], 3, [11, 12], 0, (1, 4), 7),
+        marks.MarkedName(NAMES[1], 2, [], 2, (9,)),
+        marks.MarkedName(NAMES[2], 0, [], 0),
+    ]
+    left = LeftOutRegion(source=f"{FOLDER}/collins.jpg.xmp", name=NAMES[0], reason="no face of the archive is there")
+    marks._show(names, ReadNames(left_out=[left]), dry_run=False)
+
+
 @dataclass(frozen=True)
 class Sample:
     """A call that prints tables."""
@@ -288,6 +317,8 @@ SAMPLES = {
     "people-history": Sample(_history, needs_patch=True),
     "people-proposals": Sample(_proposal),
     "people-alike": Sample(_alike, needs_patch=True),
+    "people-import-xmp": Sample(_marks),
+    "agreement": Sample(_agreement),
     "doctor": Sample(_doctor),
     "releases-list": Sample(_releases, needs_patch=True),
     "releases-show": Sample(_release, needs_patch=True),
