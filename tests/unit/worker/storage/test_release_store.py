@@ -146,6 +146,8 @@ def test_parts_of_killed_uploads_are_removed(tmp_path, make_release):
 
 def test_several_at_once(store, make_release, tmp_path):
     """Some put one release while others fetch it: whoever gets one gets all of it."""
+    if store.url.startswith("memory:"):
+        pytest.skip("the memory of fsspec empties a file before it writes it again; no store of a deployment does")
     folder = make_release()
     name = read_manifest(folder).fingerprint
     cache, errors, got = ReleaseCache(tmp_path / "cache", store), [], []
@@ -172,7 +174,7 @@ def test_several_at_once(store, make_release, tmp_path):
     for thread in threads:
         thread.join()
     assert got == [True] * 15
-    assert all(f"holds no {name}" in error for error in errors)  # it was not there yet
+    assert [error for error in errors if f"holds no {name}" not in error] == []  # it was not there yet
     with cache.open(name):
         pass
     assert [path.name for path in (tmp_path / "cache").iterdir() if path.is_dir()] == [name]
