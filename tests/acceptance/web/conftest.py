@@ -55,9 +55,9 @@ def environment(home: Path) -> dict[str, str]:
     return inherited | {"FACET_HOME": str(home), "FACET_DATABASE_KEEP_SECONDS": "0", "PYTHONUNBUFFERED": "1"}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """Start a Chromium, or skip."""
+    """Start a Chromium, or skip; while it runs, no test of this process may start an event loop."""
     path = next((found for name in CHROMIUM if (found := shutil.which(name))), None)
     if path is None:
         pytest.skip(
