@@ -1,7 +1,8 @@
 """Branches: small models, one an attribute, each of which leaves the trunk at a depth of its own.
 
 A branch averages maps of the trunk over a grid of P x P cells and reads them with one or two linear layers. Before
-that it may run convolutions of its own on the first of these maps, in place of the trunk's later layers.
+that it may run layers of its own on the first of these maps, in place of the trunk's later ones: layers shaped like
+these, relearnt for the task, or narrower convolutions.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.trunks.base import EMBEDDING_DEPTH
+from models.trunks.base import EMBEDDING_DEPTH, Tail
 from models.trunks.sface import SFACE, Separable
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ class BranchSpec:
     stages: tuple[tuple[int, int], ...] = ()
     """(outputs, stride) of each own depthwise-separable layer. They run on the map of the first depth and
     replace it; the other depths are read as they are."""
+    relearnt_to: str | None = None
+    """Depth up to which the branch has own layers, shaped like the trunk's behind the first depth and relearnt for the
+    task. Their map replaces that of the first depth; the other depths are read as they are. None for none."""
     pool: int = 1
     """Side P of the grid over which maps are averaged; the embedding is not averaged."""
     hidden: int = 0
@@ -59,26 +63,40 @@ class BranchSpec:
 
     def feature_count(self, layout: TrunkLayout) -> int:
         """Return the length of the vector that the linear layers read on a trunk of this layout."""
-        read = self.depths[1:] if self.stages else self.depths
+        read = self.depths[1:] if self.has_own_layers else self.depths
         own = self.stages[-1][0] * self.pool**2 if self.stages else 0
+        own += layout.feature_count(self.relearnt_to, self.pool) if self.relearnt_to else 0
         return own + sum(layout.feature_count(depth, self.pool) for depth in read)
+
+    @property
+    def has_own_layers(self) -> bool:
+        """Whether layers of the branch's own run on the map of the first depth, and replace it."""
+        return bool(self.stages or self.relearnt_to)
+
+    def reads(self, layout: TrunkLayout) -> tuple[str, ...]:
+        """Return the depths whose maps the branch reads: its own and, where relearnt layers need it, a shortcut's."""
+        behind = layout.read_behind(self.depths[0]) if self.relearnt_to else ()
+        return tuple(dict.fromkeys((*self.depths, *behind)))
 
     def check_fits(self, layout: TrunkLayout) -> None:
         """Refuse a trunk that lacks a depth of the branch.
 
         Raises:
-            ValueError: a depth is unknown, or the own stages' depth has no map.
+            ValueError: a depth is unknown, the own layers' depth has no map, or no layer lies there to relearn.
         """
         for depth in self.depths:
             layout.rank(depth)
         if self.stages and self.depths[0] not in layout.maps:
             message = f"branch {self.task!r}: own stages need a map, {self.depths[0]!r} has none"
             raise ValueError(message)
+        if self.relearnt_to:
+            layout.between(self.depths[0], self.relearnt_to)
 
     def _problems(self) -> list[str]:
         checks = {
             "needs at least one label and one depth": bool(self.labels and self.depths),
             "depths must differ": len(set(self.depths)) == len(self.depths),
+            "has own stages or relearnt layers, not both": not (self.stages and self.relearnt_to),
             "pool, temperature must be positive": self.pool > 0 and self.temperature > 0,
             "thresholds must be given for each label or not at all": len(self.thresholds) in {0, len(self.labels)},
             "labels of an age must be years one apart": self.kind != "age" or _are_years(self.labels),
@@ -103,7 +121,11 @@ class Branch(nn.Module):
         spec.check_fits(layout)
         self.spec = spec
         self.feature_count = spec.feature_count(layout)
+        self.depths = spec.reads(layout)
         self.stages = nn.Sequential(*_stages(spec, layout))
+        self.tail = Tail(layout, spec.depths[0], spec.relearnt_to) if spec.relearnt_to else None
+        self._behind = layout.read_behind(spec.depths[0])
+        self.whole = self._behind if spec.relearnt_to else spec.depths[: len(spec.stages[:1])]
         if spec.hidden:
             layers: list[nn.Module] = [nn.Linear(self.feature_count, spec.hidden), nn.PReLU(spec.hidden)]
             self.head = nn.Sequential(*layers, nn.Linear(spec.hidden, len(spec.labels)))
@@ -114,8 +136,8 @@ class Branch(nn.Module):
         """Return (N, K) float32 logits.
 
         Args:
-            maps: result of `Trunk.forward_intermediates` for at least the branch's depths. Maps that own stages do not
-                read may be `averaged` already.
+            maps: result of `Trunk.forward_intermediates` for at least the branch's `depths`. Maps that own layers do
+                not read may be `averaged` already.
         """
         first, *others = self.head
         x = first(self.features(maps)).float()
@@ -126,7 +148,8 @@ class Branch(nn.Module):
     def features(self, maps: Mapping[str, Tensor]) -> Tensor:
         """Return the (N, feature_count) vectors that the linear layers read, depth after depth, (C, P, P) in each."""
         first, *others = (maps[depth] for depth in self.spec.depths)
-        parts = [averaged(x, self.spec.pool) for x in (self.stages(first), *others)]
+        own = self.stages(first) if self.tail is None else self.tail(first, maps[self._behind[-1]])
+        parts = [averaged(x, self.spec.pool) for x in (own, *others)]
         return torch.cat([part.to(self.dtype) for part in parts], 1)
 
     @property
@@ -135,11 +158,13 @@ class Branch(nn.Module):
         return next(self.head.parameters()).dtype
 
     def set_trunk_precision(self, dtype: torch.dtype) -> None:
-        """Run wide layers in the trunk's precision: own convolutions, and the layer from maps to a hidden layer.
+        """Run wide layers in the trunk's precision: own layers, and the layer from maps to a hidden layer.
 
         The others stay float32: they are small, and logits and stored embeddings need the precision.
         """
         self.stages.to(dtype).to(memory_format=torch.channels_last)
+        if self.tail is not None:
+            self.tail.to(dtype).to(memory_format=torch.channels_last)
         if self.spec.hidden and self.spec.depths != (EMBEDDING_DEPTH,):
             self.head[0].to(dtype)
 

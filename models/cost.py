@@ -57,6 +57,7 @@ class ModelCost:
             identity: whether embeddings are computed; without, the trunk runs only as deep as the heads need.
         """
         chosen = [spec for spec in self.specs if tasks is None or spec.task in tasks]
+        # A shortcut that relearnt layers read lies before their first depth.
         read = {depth for spec in chosen for depth in spec.depths} | ({EMBEDDING_DEPTH} if identity else set())
         deepest = max((self.depths[depth] for depth in read), default=0)
         return deepest + sum(self.branches[spec.task].macs for spec in chosen)
@@ -96,7 +97,7 @@ def _trunk_macs(trunk: Trunk, depth: str) -> int:
 def _branch_macs(branch: Branch, trunk: Trunk) -> int:
     layout = trunk.layout
     shapes = {**layout.maps, EMBEDDING_DEPTH: (layout.embedding_size,)}
-    maps = {depth: torch.empty(1, *shapes[depth]) for depth in branch.spec.depths}
+    maps = {depth: torch.empty(1, *shapes[depth]) for depth in branch.depths}
     return _count(lambda: branch(maps))
 
 

@@ -115,8 +115,14 @@ class Manifest:
         return fingerprint_of(self.plain())
 
     def plain(self) -> dict[str, Any]:
-        """Return all fields, ready for JSON; the verdict is left out where there is none, as in older releases."""
+        """Return all fields, ready for JSON; verdict and relearnt layers are left out where there are none.
+
+        Releases that were written before there were any keep their text and fingerprints.
+        """
         content: dict[str, Any] = _adapter().dump_python(self, mode="json")
+        for branch in content["branches"]:
+            if branch["relearnt_to"] is None:
+                del branch["relearnt_to"]
         return content if self.verdict is not None else {key: content[key] for key in content if key != "verdict"}
 
     def canonical(self) -> Manifest:

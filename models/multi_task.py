@@ -51,11 +51,11 @@ class MultiTaskModel:
         """
         self._dtype = compute_dtype(device)
         self._trunk = fold_batch_norm(freeze(trunk)).to(device, self._dtype).to(memory_format=torch.channels_last)
-        self._branches = {branch.spec.task: freeze(branch).to(device) for branch in branches}
+        self._branches = {branch.spec.task: fold_batch_norm(freeze(branch)).to(device) for branch in branches}
         for branch in branches:
             branch.set_trunk_precision(self._dtype)
         self._identity = identity
-        depths = {depth for branch in branches for depth in branch.spec.depths}
+        depths = {depth for branch in branches for depth in branch.depths}
         self._embeds = identity or EMBEDDING_DEPTH in depths
         self._maps = depths - {EMBEDDING_DEPTH} | ({trunk.layout.last_map} if self._embeds else set())
         self._device = device
@@ -123,8 +123,10 @@ class MultiTaskModel:
         outputs, known = [], {}
         for branch in self._branches.values():
             spec = branch.spec
-            read = {depth: maps[depth] for depth in spec.depths}
-            for depth in spec.depths[1 if spec.stages else 0 :]:
+            read = {depth: maps[depth] for depth in branch.depths}
+            for depth in spec.depths:
+                if depth in branch.whole:
+                    continue
                 if (depth, spec.pool) not in known:
                     known[depth, spec.pool] = averaged(maps[depth], spec.pool)
                 read[depth] = known[depth, spec.pool]

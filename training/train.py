@@ -104,9 +104,11 @@ def train_branch(
 
     Raises:
         DataError: the data set is missing.
+        RecipeError: the trunk lacks a depth of the branch.
     """
+    recipe = recipe.on(context.trunk.layout)
     faces = READERS[recipe.data](context.data)
-    found = context.features(faces, recipe.taps(), mirror=recipe.fit.mirror)
+    found = context.features(faces, recipe.taps(context.trunk.layout), mirror=recipe.fit.mirror)
     soft = targets(recipe.spec.task, faces, len(recipe.spec.labels))
     rows = {split: labelled(recipe.spec.task, soft, np.flatnonzero(faces.split == split)) for split in ("train", "val")}
     features = {tap.depth: values for tap, values in found.items()}

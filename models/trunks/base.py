@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 EMBEDDING_DEPTH = "embedding"  # the deepest depth of every trunk: the (N, D) L2-normalised embedding itself
 
@@ -79,6 +79,10 @@ class TrunkLayout:
     """Depths at which a branch may leave, in order, each with the shape of its map."""
     embedding_size: int
     """D, length of the embedding."""
+    family: str = ""
+    """Name of the trunk's family in the registry."""
+    shortcuts: Mapping[str, str] = field(default_factory=dict)
+    """By depth inside a module, the depth whose map its shortcut adds further on: layers behind read both maps."""
 
     @property
     def depths(self) -> tuple[str, ...]:
@@ -100,6 +104,25 @@ class TrunkLayout:
             message = f"unknown depth {depth!r}, expected one of {', '.join(self.depths)}"
             raise ValueError(message)
         return self.depths.index(depth)
+
+    def read_behind(self, depth: str) -> tuple[str, ...]:
+        """Return the depths whose maps the layers behind a depth read: the depth, and inside a module its shortcut."""
+        return (depth, self.shortcuts[depth]) if depth in self.shortcuts else (depth,)
+
+    def between(self, depth: str, last: str) -> tuple[str, ...]:
+        """Return the depths of the layers behind a depth, up to another one.
+
+        Raises:
+            ValueError: a depth has no map, or no layer lies between them.
+        """
+        for name in (depth, last):
+            if name not in self.maps:
+                message = f"depth {name!r} has no map, expected one of {', '.join(self.maps)}"
+                raise ValueError(message)
+        if self.rank(last) <= self.rank(depth):
+            message = f"no layer lies behind depth {depth!r} up to {last!r}: choose an earlier depth"
+            raise ValueError(message)
+        return self.depths[self.rank(depth) + 1 : self.rank(last) + 1]
 
     def feature_count(self, depth: str, pool: int) -> int:
         """Return the count of features of a depth whose map is averaged over a grid of `pool` x `pool` cells."""
@@ -176,13 +199,61 @@ class Trunk(nn.Module, ABC):
         Args:
             x: prepared crops.
         """
-        for name, layer in self.layers.items():
+        yield from self.follow(self.layers.items(), x, x)
+
+    @staticmethod
+    def follow(layers: Iterable[tuple[str, nn.Module]], x: Tensor, entered: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Run layers one after the other and yield depth and map of each.
+
+        Args:
+            layers: neighbours, by depth.
+            x: map that the first of them reads.
+            entered: map that its shortcut reads, see `TrunkLayout.shortcuts`; `x` where there is none.
+        """
+        del entered
+        for name, layer in layers:
             x = layer(x)
             yield name, x
 
     def embed(self, x: Tensor) -> Tensor:
         """Map the maps of the layout's last depth to (N, D) L2-normalised float32 embeddings."""
         return functional.normalize(self.project(x).float())
+
+
+class Tail(nn.Module):
+    """Layers of the same shape as a trunk's behind a depth, up to another, with random weights of their own."""
+
+    def __init__(self, layout: TrunkLayout, depth: str, last: str) -> None:
+        """Build the layers.
+
+        Args:
+            layout: of the trunk; its family must be registered.
+            depth: the layers begin behind it.
+            last: depth of the last of them.
+
+        Raises:
+            ValueError: a depth has no map, no layer lies between them, or the family is unknown.
+        """
+        super().__init__()
+        if layout.family not in TRUNKS:
+            message = f"no trunk {layout.family!r} to take layers of, expected one of {', '.join(TRUNKS)}"
+            raise ValueError(message)
+        names = layout.between(depth, last)
+        trunk = TRUNKS[layout.family](layout)
+        self.layers = nn.ModuleDict({name: trunk.layers[name] for name in names})
+        self._follow = trunk.follow
+
+    def forward(self, x: Tensor, entered: Tensor) -> Tensor:
+        """Map (N, C, h, w) at the depth, and the map that its shortcut reads, to the map of the last layer."""
+        for _, found in self._follow(self.layers.items(), x, entered):
+            x = found
+        return x
+
+    @torch.no_grad()
+    def copy_from(self, trunk: Trunk) -> None:
+        """Take over the weights and statistics of a trunk's layers."""
+        for name, layer in self.layers.items():
+            layer.load_state_dict(trunk.layers[name].state_dict())
 
 
 TRUNKS: dict[str, type[Trunk]] = {}  # families of trunks by name; models.trunks.registry fills it

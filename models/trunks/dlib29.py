@@ -104,7 +104,9 @@ class Dlib29(Trunk):
             side = side // 2 if halves else side
             shapes[_depth(place)] = (name.channels(channels), side, side)
         template = scaled(TEMPLATE, crop / DLIB_CROP_SIDE)
-        return TrunkLayout(side=crop, template=template, maps=shapes, embedding_size=DLIB_EMBEDDING_SIZE)
+        return TrunkLayout(
+            side=crop, template=template, maps=shapes, embedding_size=DLIB_EMBEDDING_SIZE, family="dlib29"
+        )
 
     def prepare(self, crops: Tensor) -> Tensor:
         """Change the number format only: mean and scale are folded into the first convolution, which does not pad."""

@@ -19,7 +19,6 @@ conv19           7        1,312,967     1,018,055   (less by 294,912: the weight
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -29,7 +28,7 @@ from models.geometry import ARCFACE_POINTS, ARCFACE_SIDE
 from models.trunks.base import Shape, Trunk, TrunkLayout, TrunkName, register_trunk, scaled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
 FACE24_CROP_SIDE = 224  # pixels
 FACE24_EMBEDDING_SIZE = 128
@@ -135,63 +134,33 @@ class Face24(Trunk):
         shapes["bn320"] = (name.channels(_BOTTLENECK), 1, 1)
         shapes["fc"] = (FACE24_EMBEDDING_SIZE, 1, 1)
         template = scaled(ARCFACE_POINTS, crop / ARCFACE_SIDE)
-        return TrunkLayout(side=crop, template=template, maps=shapes, embedding_size=FACE24_EMBEDDING_SIZE)
+        inside = {f"conv{2 * place + 2}": f"conv{2 * place + 1}" for place in range(len(_MODULES))}
+        return TrunkLayout(
+            side=crop,
+            template=template,
+            maps=shapes,
+            embedding_size=FACE24_EMBEDDING_SIZE,
+            family="face24",
+            shortcuts=inside,
+        )
 
     def prepare(self, crops: Tensor) -> Tensor:
         """Scale pixels to -1..1."""
         return (crops.to(self.dtype) - FACE24_GREY) / GREY_SCALE
 
-    def walk(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Yield depth and map, layer after layer."""
-        yield from _follow(self.layers.items(), x, x)
+    @staticmethod
+    def follow(layers: Iterable[tuple[str, nn.Module]], x: Tensor, entered: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Run layers one after the other; `entered` is the input of the current module, if any."""
+        for name, layer in layers:
+            if isinstance(layer, Expansion):
+                x = layer(x, entered)
+            else:
+                entered, x = x, layer(x)
+            yield name, x
 
     def project(self, x: Tensor) -> Tensor:
         """Flatten the (N, 128, 1, 1) of fc."""
         return x.flatten(1)
-
-
-class Relearnt(nn.Module):
-    """Copies of the trunk's layers behind a depth, to be trained for classes of their own."""
-
-    def __init__(self, trunk: Face24, depth: str, classes: int) -> None:
-        """Copy the layers.
-
-        Args:
-            trunk: source of the weights.
-            depth: the copies begin behind it; one of the trunk's maps except the last.
-            classes: outputs of a new fully connected layer in place of the trunk's.
-
-        Raises:
-            ValueError: the depth is unknown, or no layer lies behind it.
-        """
-        super().__init__()
-        names = list(trunk.layers)
-        first = trunk.layout.rank(depth) + 1
-        if first >= len(names):
-            message = f"no layer lies behind depth {depth!r}: choose one before {names[-1]!r}"
-            raise ValueError(message)
-        layers: dict[str, nn.Module] = {name: copy.deepcopy(trunk.layers[name]) for name in names[first:-1]}
-        layers["fc"] = nn.Conv2d(trunk.layout.maps["bn320"][0], classes, 1)
-        self.layers = nn.ModuleDict(layers)
-        inside = isinstance(trunk.layers[names[first]], Expansion)
-        self.depths = (depth, names[first - 2] if inside else depth)
-        """Depths that are read: that of the copies and, inside a module, that of its shortcut."""
-
-    def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
-        """Return (N, classes) logits of the trunk's maps at `depths`."""
-        first, entered = (maps[depth] for depth in self.depths)
-        *_, (_, logits) = _follow(self.layers.items(), first, entered)
-        return logits.flatten(1)
-
-
-def _follow(layers: Iterable[tuple[str, nn.Module]], x: Tensor, entered: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """Run layers one after the other; `entered` is the input of the current module, if any."""
-    for name, layer in layers:
-        if isinstance(layer, Expansion):
-            x = layer(x, entered)
-        else:
-            entered, x = x, layer(x)
-        yield name, x
 
 
 FACE24 = Face24.plan(TrunkName("face24"))  # the paper's layout

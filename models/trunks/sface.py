@@ -77,7 +77,9 @@ class SFace(Trunk):
             side //= stride
             shapes[f"conv_{number}"] = (name.channels(channels), side, side)
         template = scaled(ARCFACE_POINTS, crop / SFACE_CROP_SIDE)
-        return TrunkLayout(side=crop, template=template, maps=shapes, embedding_size=SFACE_EMBEDDING_SIZE)
+        return TrunkLayout(
+            side=crop, template=template, maps=shapes, embedding_size=SFACE_EMBEDDING_SIZE, family="sface"
+        )
 
     def prepare(self, crops: Tensor) -> Tensor:
         """Subtract the grey level; 127.5 and all differences from it have 8 significant bits, which bfloat16 holds."""

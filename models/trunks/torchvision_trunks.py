@@ -47,7 +47,9 @@ class TorchvisionTrunk(Trunk):
             raise ValueError(message)
         template = scaled(ARCFACE_POINTS, IMAGENET_CROP_SIDE / ARCFACE_SIDE)
         size = next(reversed(cls.shapes.values()))[0]
-        return TrunkLayout(side=IMAGENET_CROP_SIDE, template=template, maps=cls.shapes, embedding_size=size)
+        return TrunkLayout(
+            side=IMAGENET_CROP_SIDE, template=template, maps=cls.shapes, embedding_size=size, family=name.family
+        )
 
     @abstractmethod
     def build(self) -> dict[str, nn.Module]:

@@ -253,7 +253,7 @@ def winning(recipe: Recipe, grid: Grid) -> Recipe:
         if task not in grid.tasks:
             return spec
         cell = grid.winner(task)
-        return replace(spec, depths=(cell.depth,), pool=cell.pool, stages=())
+        return replace(spec, depths=(cell.depth,), pool=cell.pool, stages=(), relearnt_to=None)
 
     heads = tuple(replace(head, spec=moved(head.spec.task)) for head in recipe.heads)
     return replace(recipe, name=f"{recipe.name}-searched", heads=heads)

@@ -14,6 +14,7 @@ import torch
 from training.errors import RecipeError
 from training.fit.balance import Balance
 from training.fit.losses import LOSSES, LossName
+from training.fit.trainable_branch import follow_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _EVAL_BATCH = 256
+_OWN = (".stages.", ".tail.")  # parameters of a branch's own layers before its features
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +43,7 @@ class FitOptions:
     learning_rate: float = 1e-3
     """Peak, after a tenth of the steps; then it falls to zero along a cosine."""
     stage_rate: float = 0.3
-    """Learning rate of own convolutions, as a share of that of the linear layers."""
+    """Learning rate of own layers before the features, as a share of that of the linear layers."""
     weight_decay: float = 0.05
     mirror: bool = True
     """Whether half of the faces are mirrored; False saves the second pass of the trunk."""
@@ -157,9 +159,10 @@ def fit(
 
 
 def parameter_groups(branch: nn.Module, options: FitOptions) -> list[dict[str, Any]]:
-    """Group the parameters: own stages, which start from the trunk's weights, learn slower than new layers."""
-    stages = [parameter for name, parameter in branch.named_parameters() if ".stages." in f".{name}"]
-    linear = [parameter for name, parameter in branch.named_parameters() if ".stages." not in f".{name}"]
+    """Group the parameters: own layers before the features have a rate of their own."""
+    named = list(branch.named_parameters())
+    stages = [parameter for name, parameter in named if any(part in f".{name}" for part in _OWN)]
+    linear = [parameter for name, parameter in named if not any(part in f".{name}" for part in _OWN)]
     groups = [{"params": linear, "lr": options.learning_rate}]
     if stages:
         groups.append({"params": stages, "lr": options.learning_rate * options.stage_rate})
@@ -213,6 +216,7 @@ class _Training:
         decay = min(self.options.average, self.steps / (self.steps + 10))
         for mean, now in zip(self.average.parameters(), self.branch.parameters(), strict=True):
             mean.lerp_(now, 1 - decay)
+        follow_statistics(self.average, self.branch, decay)
 
 
 def mix_features(

@@ -20,9 +20,14 @@ if TYPE_CHECKING:
 _MIN_SPREAD = 1e-3  # standard deviation of a feature below which it counts as constant
 
 
-def _narrowed(theirs: Tensor, own: Tensor) -> Tensor:
-    """Cut the first rows and columns of a tensor to the shape of another."""
-    return theirs[tuple(slice(size) for size in own.shape)].to(own.dtype)
+@torch.no_grad()
+def follow_statistics(mean: nn.Module, now: nn.Module, decay: float) -> None:
+    """Move the statistics of batch norm of a running mean towards those of a model."""
+    for ours, theirs in zip(mean.buffers(), now.buffers(), strict=True):
+        if ours.is_floating_point():
+            ours.lerp_(theirs, 1 - decay)
+        else:
+            ours.copy_(theirs)
 
 
 class TrainableBranch(nn.Module):
@@ -65,18 +70,10 @@ class TrainableBranch(nn.Module):
         self.mean.copy_(features.mean(dim=0))
         self.spread.copy_(features.std(dim=0).clamp(min=_MIN_SPREAD))
 
-    @torch.no_grad()
     def start_from(self, trunk: Trunk) -> None:
-        """Copy the trunk's last layers into the branch's own stages, if it has any.
-
-        A stage that is narrower than the trunk's layer starts from its first channels.
-        """
-        stages = list(self.branch.stages)
-        names = list(trunk.layers)[-len(stages) :] if stages else []
-        for stage, name in zip(stages, names, strict=True):
-            theirs = trunk.layers[name].state_dict()
-            own = {key: _narrowed(theirs[key], value) for key, value in stage.state_dict().items()}
-            stage.load_state_dict(own)
+        """Copy the trunk's layers, weights and statistics, into those that the branch relearns, if there are any."""
+        if self.branch.tail is not None:
+            self.branch.tail.copy_from(trunk)
 
     @torch.no_grad()
     def shipped(self) -> Branch:

@@ -116,7 +116,7 @@ class JointRun:
         return losses if drift is None else {**losses, DRIFT: drift}
 
     def _loss(self, task: JointTask, maps: Mapping[str, Tensor], batch: TaskBatch, taught: Tensor | None) -> Tensor:
-        maps = {depth: maps[depth][batch.place][batch.keep] for depth in task.recipe.spec.depths}
+        maps = {depth: maps[depth][batch.place][batch.keep] for depth in task.branch.branch.depths}
         soft = batch.soft
         if taught is not None and self._setup.teachers:
             soft = soft.lerp(taught[batch.keep], self._setup.teachers.share)

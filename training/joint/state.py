@@ -28,7 +28,7 @@ class JointState:
         recipes, views = setup.recipes, setup.views
         self.step = 0
         self.tasks = [JointTask(r, setup.trunk, views[r.data].faces, setup.splits, setup.seed) for r in recipes]
-        depths = {depth for recipe in recipes for depth in recipe.spec.depths}
+        depths = {depth for task in self.tasks for depth in task.branch.branch.depths}
         self.trunk = RunTrunk(setup.trunk, depths, setup.options.trunk)
         groups = [group for task in self.tasks for group in parameter_groups(task.branch, task.recipe.fit)]
         groups += self.trunk.groups()
@@ -46,7 +46,7 @@ class JointState:
             pixels = setup.views[task.recipe.data].pixels[-1]
             maps = self.trunk.maps(torch.from_numpy(np.array(pixels[np.sort(rows)])))
             with torch.no_grad():
-                task.standardise({depth: maps[depth].float() for depth in task.recipe.spec.depths})
+                task.standardise({depth: maps[depth].float() for depth in task.branch.branch.depths})
 
     def advance(self, steps: int) -> None:
         """Take the optimiser's step for the gradients that are there, and move the running means.

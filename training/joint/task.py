@@ -11,7 +11,7 @@ import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from training.fit.targets import labelled, score, targets
-from training.fit.trainable_branch import TrainableBranch
+from training.fit.trainable_branch import TrainableBranch, follow_statistics
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -64,3 +64,4 @@ class JointTask:
 def follow(mean: nn.Module, now: nn.Module, decay: float) -> None:
     """Move the weights of a running mean towards those of a model, all in one call."""
     get_ema_multi_avg_fn(decay)(list(mean.parameters()), list(now.parameters()), 0)  # type: ignore[no-untyped-call]
+    follow_statistics(mean, now, decay)

@@ -53,7 +53,7 @@ class Teachers:
         for teacher in teachers:
             trunk = copy.deepcopy(teacher.trunk)
             device = next(trunk.parameters()).device
-            depths = {depth for branch in teacher.branches.values() for depth in branch.spec.depths}
+            depths = {depth for branch in teacher.branches.values() for depth in branch.depths}
             self._trunks.append(RunTrunk(freeze(ready(trunk, device)), depths, None))
             self._branches.append({t: freeze(copy.deepcopy(b).to(device)) for t, b in teacher.branches.items()})
 
@@ -83,6 +83,6 @@ class Teachers:
         answers = []
         for maps, branches in zip(every, self._branches, strict=True):
             branch = branches[task]
-            logits = branch({depth: maps[depth][place] for depth in branch.spec.depths})
+            logits = branch({depth: maps[depth][place] for depth in branch.depths})
             answers.append(logits.sigmoid() if branch.spec.kind == "multilabel" else logits.softmax(dim=1))
         return torch.stack(answers).mean(dim=0)

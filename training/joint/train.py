@@ -54,10 +54,11 @@ def train_jointly(recipe: Recipe, contexts: Sequence[TrainingContext], folder: P
 
     Raises:
         DataError: a data set is missing.
-        RecipeError: a set that holds the embeddings is unknown.
+        RecipeError: a set that holds the embeddings is unknown, or the trunk lacks a depth of a branch.
         TrainingError: the recipe is not for joint training, or the folder holds another run.
     """
-    options, context = recipe.joint, contexts[-1]
+    recipe, context = recipe.on(contexts[-1].trunk.layout), contexts[-1]
+    options = recipe.joint
     if options is None:
         raise TrainingError(f"recipe {recipe.name!r} has no joint options; train its branches one by one")
     views = {name: face_views(name, contexts) for name in dict.fromkeys(each.data for each in recipe.heads)}

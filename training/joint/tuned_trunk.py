@@ -13,7 +13,9 @@ import torch
 from torch import Tensor
 
 from models.trunks.base import EMBEDDING_DEPTH
+from models.trunks.folding import freeze
 from training.joint.task import follow
+from training.recipes.places import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -36,7 +38,8 @@ class RunTrunk:
         """Copy the trunk if it is to be tuned.
 
         Args:
-            trunk: on its device, in evaluation mode. Statistics of batch normalisation stay as they are.
+            trunk: on its device, in evaluation mode. Statistics of batch norm stay as they are unless the tuning
+                learns them, too.
             depths: maps that the branches read.
             tuning: None keeps the trunk frozen; else the trunk is float32 and stays unchanged, while a copy learns.
         """
@@ -45,9 +48,9 @@ class RunTrunk:
         self._original = self.average = self._learning = trunk
         if tuning:
             self.average = copy.deepcopy(trunk).requires_grad_(requires_grad=False)
-            self._learning = copy.deepcopy(trunk).requires_grad_(requires_grad=True)
-            for layer in list(self._learning.layers)[: trunk.layout.rank(tuning.first)]:
-                self._learning.layers[layer].requires_grad_(requires_grad=False)
+            self._learning = copy.deepcopy(trunk).requires_grad_(requires_grad=True).train(tuning.statistics)
+            for layer in list(self._learning.layers)[: trunk.layout.rank(resolve(tuning.first, trunk.layout))]:
+                freeze(self._learning.layers[layer])
         self._learns = self._pass(self._learning, {*self._depths, *((EMBEDDING_DEPTH,) if tuning else ())})
         self._embeds = self._pass(self._original, {EMBEDDING_DEPTH})
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from training.errors import RecipeError
 from training.fit.augment import AugmentOptions
+from training.recipes.places import FIRST_MAP
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,8 +23,10 @@ class TrunkTuning:
     """Peak, of the layers behind the last map."""
     layer_decay: float = 0.9
     """Factor of the rate from each layer to the one before it."""
-    first: str = "conv_1"
-    """Depth of the first layer that learns; the layers before it stay as they are."""
+    first: str = FIRST_MAP
+    """Place of the first layer that learns; the layers before it stay as they are."""
+    statistics: bool = False
+    """Whether the running statistics of batch norm learn, too; the shipped trunk has none."""
     hold: float = 50.0
     """Weight of the mean cosine distance between the new embeddings and those of the original trunk."""
     held_by: Mapping[str, int] = field(default_factory=dict)

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from training.errors import RecipeError, unknown_names
 from training.fit.features import Tap
+from training.recipes.places import largest_pool, resolve
 
 if TYPE_CHECKING:
     from models.branches import BranchSpec
+    from models.trunks.base import TrunkLayout
     from training.data.face_sets import DataName
     from training.fit.fit import FitOptions
     from training.recipes.joint import JointOptions
@@ -38,7 +40,7 @@ class HeadRecipe:
     """Share of the validation faces of other labels that may get a label, where a softmax head is read label by label.
     None: the release has no thresholds for that."""
     copies: bool = False
-    """Whether own stages start as copies of the trunk's layers behind the depth."""
+    """Whether relearnt layers start as copies of the trunk's; else from random weights."""
     refit: bool = False
     """Whether the branch, once it is calibrated, is trained once more, on the validation rows as well; the calibration
     stays. Joint runs have ``JointOptions.second`` instead."""
@@ -46,9 +48,31 @@ class HeadRecipe:
     """Pixels to which small images are scaled up before detection while training. None: as the release does for its
     users, which takes five times as long. Joint runs have ``JointOptions.searches`` instead."""
 
-    def taps(self) -> tuple[Tap, ...]:
-        """Return the taps that the branch reads: own stages need whole maps, others pooled ones."""
-        return tuple(Tap(depth, None if self.spec.stages else self.spec.pool) for depth in self.spec.depths)
+    def __post_init__(self) -> None:
+        if self.copies and not self.spec.relearnt_to:
+            raise RecipeError(f"branch {self.spec.task!r} copies layers but relearns none; give relearnt_to a depth")
+
+    def taps(self, layout: TrunkLayout) -> tuple[Tap, ...]:
+        """Return the taps that the branch reads: own layers need whole maps, others pooled ones."""
+        pool = None if self.spec.has_own_layers else self.spec.pool
+        return tuple(Tap(depth, pool) for depth in self.spec.reads(layout))
+
+    def on(self, layout: TrunkLayout) -> HeadRecipe:
+        """Return the recipe with the depths of a trunk in place of places, and a pooling that their maps allow.
+
+        Raises:
+            RecipeError: the trunk has no such place.
+        """
+        spec = self.spec
+        depths = tuple(resolve(place, layout) for place in spec.depths)
+        last = resolve(spec.relearnt_to, layout) if spec.relearnt_to else None
+        read = (last, *depths[1:]) if last else depths
+        try:
+            spec = replace(spec, depths=depths, relearnt_to=last, pool=largest_pool(read, layout, spec.pool))
+            spec.check_fits(layout)
+        except ValueError as err:
+            raise RecipeError(f"this trunk cannot have the branch: {err}") from err
+        return replace(self, spec=spec)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +103,14 @@ class Recipe:
             if head.spec.task == task:
                 return head
         raise RecipeError(f"recipe {self.name!r} has no head {task!r}; it has {[h.spec.task for h in self.heads]}")
+
+    def on(self, layout: TrunkLayout) -> Recipe:
+        """Return the recipe for a trunk, with depths in place of places.
+
+        Raises:
+            RecipeError: the trunk lacks a place.
+        """
+        return replace(self, heads=tuple(head.on(layout) for head in self.heads))
 
     def only(self, *tasks: str) -> Recipe:
         """Return the recipe with some of its heads."""

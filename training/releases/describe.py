@@ -45,6 +45,7 @@ class Description:
                 "task": spec.task,
                 "depths": spec.depths,
                 "stages": spec.stages,
+                "relearnt_to": spec.relearnt_to,
                 **asdict(self.cost.branches[spec.task]),
                 "bytes": self.sizes[spec.task],
                 "share_of_trunk": self._share(spec),
@@ -56,14 +57,15 @@ class Description:
     def table(self) -> str:
         """Format two Markdown tables: the parts, and the cost of a face."""
         lines = [
-            "| part | leaves at | own stages | weights | norm, slopes | MMAC a face | of the trunk | MB |",
+            "| part | leaves at | own layers | weights | norm, slopes | MMAC a face | of the trunk | MB |",
             "|---|---|---|---|---|---|---|---|",
             _row(f"trunk {self.trunk}", "", "", self.cost.trunk, ("100 %", self.sizes[""])),
         ]
         for spec in self.cost.specs:
-            stages = ", ".join(f"{outputs}/{stride}" for outputs, stride in spec.stages)
+            own = f"to {spec.relearnt_to}" if spec.relearnt_to else ""
+            own = own or ", ".join(f"{outputs}/{stride}" for outputs, stride in spec.stages)
             share = (f"{self._share(spec):.1%}".replace("%", " %"), self.sizes[spec.task])
-            lines.append(_row(spec.task, "+".join(spec.depths), stages, self.cost.branches[spec.task], share))
+            lines.append(_row(spec.task, "+".join(spec.depths), own, self.cost.branches[spec.task], share))
         runs = [f"| {name} | {macs / _MILLION:.1f} |" for name, macs in self.runs().items()]
         return "\n".join([*lines, "", "| switched on | MMAC a face |", "|---|---|", *runs])
 
@@ -93,7 +95,7 @@ def describe_trunk(name: str) -> Description:
     return Description(name, cost, {"": (cost.trunk.weights + cost.trunk.others) * _FLOAT32_BYTES})
 
 
-def _row(name: str, depth: str, stages: str, cost: Cost, share_and_bytes: tuple[str, int]) -> str:
+def _row(name: str, depth: str, own: str, cost: Cost, share_and_bytes: tuple[str, int]) -> str:
     share, size = share_and_bytes
     numbers = f"{cost.weights:,} | {cost.others:,} | {cost.macs / _MILLION:.1f} | {share} | {size / _MILLION:.1f}"
-    return f"| {name} | {depth} | {stages} | {numbers} |"
+    return f"| {name} | {depth} | {own} | {numbers} |"

@@ -19,6 +19,10 @@ SPECS = {
     "embedding": replace(EMOTION, depths=("embedding",)),
     "map and embedding": replace(EMOTION, depths=("conv_10", "embedding")),
     "own layers": replace(EMOTION, depths=("conv_11",), stages=((512, 1), (64, 2)), pool=1),
+    "relearnt layers": replace(EMOTION, depths=("conv_13",), relearnt_to="conv_14"),
+    "relearnt layers, a map and the embedding": replace(
+        EMOTION, depths=("conv_12", "conv_14", "embedding"), relearnt_to="conv_14", pool=3
+    ),
     "own layers, a map and the embedding": replace(
         EMOTION, depths=("conv_12", "conv_14", "embedding"), stages=((24, 2),), pool=3
     ),

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from models.branches import BranchSpec
-from models.cost import count_weights, measure_cost
+from models.cost import measure_cost
 from models.manifest import read_manifest
 from models.release import DEFAULT
-from models.trunks.face24 import Face24, Relearnt
 from models.trunks.registry import list_trunks
 
 SPEC = BranchSpec(task="mood", kind="softmax", labels=("x", "y", "z"), depths=("conv_12",), pool=2, hidden=7)
@@ -63,9 +64,23 @@ def test_the_shipped_release_is_one_pass_of_less_than_a_gmac():
     [("conv22", 14, 889_230), ("bn320", 2, 642), ("bn320", 9, 2_889), ("conv19", 7, 1_312_967)],
 )
 def test_face24_relearns_the_parameters_of_the_paper(depth, classes, expected):
-    assert count_weights(Relearnt(Face24(), depth, classes)) == expected
+    assert measure_cost("face24", (relearnt(depth, classes),)).branches["relearnt"].weights == expected
+
+
+def relearnt(depth, classes):
+    """Return a branch as in the paper: the layers behind a depth up to bn320, and one fully connected layer."""
+    last = "bn320" if depth != "bn320" else None
+    labels = tuple(map(str, range(classes)))
+    return BranchSpec(task="relearnt", kind="softmax", labels=labels, depths=(depth,), relearnt_to=last)
 
 
 def test_face24_relearns_after_conv19_as_printed_but_for_conv21():
-    trunk = Face24()
-    assert count_weights(Relearnt(trunk, "conv19", 7)) - count_weights(trunk.layers["conv21"].conv) == 1_018_055
+    found = measure_cost("face24", (relearnt("conv19", 7),)).branches["relearnt"]
+    conv21 = 256 * 128 * 9
+    assert found.weights - conv21 == 1_018_055
+
+
+def test_relearnt_layers_cost_what_the_trunks_cost():
+    cost = measure_cost("sface", (replace(SPEC, depths=("conv_12",), relearnt_to="conv_14"),))
+    assert cost.branches["mood"].macs == cost.depths["conv_14"] - cost.depths["conv_12"] + 1024 * 4 * 7 + 7 * 3
+    assert cost.macs(identity=False) == cost.depths["conv_12"] + cost.branches["mood"].macs

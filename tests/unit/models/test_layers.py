@@ -92,7 +92,7 @@ def with_mood(**changes: object) -> Manifest:
 def test_each_field_is_tried():
     parts = {"detection", "alignment", "quality", "branches", "files"}
     assert {field.name for field in fields(Manifest)} == OF_MANIFEST.keys() | parts
-    assert {field.name for field in fields(BranchSpec)} == OF_BRANCH.keys() | {"task"}
+    assert {field.name for field in fields(BranchSpec)} == OF_BRANCH.keys() | {"task", "relearnt_to"}
     assert BASE.files.keys() == OF_FILES.keys()
 
 
@@ -116,6 +116,12 @@ def test_every_limit_belongs_to_the_finder(part, name):
     value = getattr(policy, name)
     other = value[::-1] if isinstance(value, tuple) else value + 1
     assert changed(replace(BASE, **{part: replace(policy, **{name: other})})) == ALL
+
+
+def test_relearnt_layers_change_the_head_and_its_reading():
+    plain, own = (with_mood(stages=(), relearnt_to=last) for last in (None, "conv_14"))
+    before, after = named(plain), named(own)
+    assert {name for name in before if before[name] != after[name]} == MOOD_HEAD
 
 
 @pytest.mark.parametrize("name", OF_BRANCH)

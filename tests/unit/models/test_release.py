@@ -232,3 +232,48 @@ def test_a_manifest_without_a_trunk_means_sface(folder):
     found = read_manifest(folder)
     assert found == expected
     assert found.fingerprint == expected.fingerprint
+
+
+@pytest.mark.parametrize(("trunk_name", "depth"), [("face24-w0.25-r64", "conv22"), ("resnet18", "layer3")])
+def test_relearnt_layers_with_batch_norm_are_part_of_the_one_pass(tmp_path, float32, trunk_name, depth):
+    torch.manual_seed(8)
+    trunk = create_trunk(trunk_name)
+    layout = trunk.layout
+    last = "bn320" if "bn320" in layout.maps else "layer4"
+    spec = replace(SPEC, depths=(depth,), relearnt_to=last, pool=1)
+    branch = Branch(spec, layout)
+    for layer in (branch.head[0], branch.head[-1]):
+        torch.nn.init.normal_(layer.weight, std=3)
+    crops = torch.randint(0, 256, (5, 3, layout.side, layout.side), dtype=torch.uint8)
+    crops[1:3] //= torch.tensor([2, 8], dtype=torch.uint8)[:, None, None, None]
+    for model in (trunk, branch.train()):  # statistics move
+        maps = trunk.forward_intermediates(crops, branch.depths) if model is branch else {}
+        branch(maps) if model is branch else trunk.train()(crops)
+    assert any(
+        "running_var" in key and float((value - 1).abs().max()) > 0.01 for key, value in branch.state_dict().items()
+    )
+    manifest = replace(read_manifest(DEFAULT).on_trunk(trunk_name), name="own", branches=(spec,))
+    weights = {DETECTOR_FILE: kept()[DETECTOR_FILE], TRUNK_FILE: trunk.state_dict()}
+    write_release(tmp_path, manifest, weights | {branch_file("mood"): branch.state_dict()})
+    found = load_model(tmp_path, device="cpu").infer(crops).heads["mood"].probabilities
+    trunk.eval(), branch.eval()
+    with torch.no_grad():
+        logits = branch(trunk.forward_intermediates(crops, branch.depths))
+    expected = torch.softmax(logits / spec.temperature, dim=1)
+    assert torch.allclose(torch.as_tensor(found), expected, atol=2e-3)
+    assert float((expected - expected.mean(dim=0)).abs().max()) > 0.01
+
+
+def test_a_branch_without_relearnt_layers_is_written_as_before():
+    plain = replace(read_manifest(DEFAULT), branches=(SPEC,)).plain()["branches"][0]
+    assert "relearnt_to" not in plain
+    own = replace(SPEC, depths=("conv_12",), relearnt_to="conv_14")
+    manifest = replace(read_manifest(DEFAULT), branches=(own,))
+    assert manifest.plain()["branches"][0]["relearnt_to"] == "conv_14"
+    assert manifests.from_plain(manifest.plain()).branches == (own,)
+
+
+def test_layers_that_no_trunk_has_are_not_relearnt(tmp_path):
+    spec = replace(SPEC, depths=("conv_14",), relearnt_to="conv_14")
+    with pytest.raises(ReleaseError, match="no layer lies behind depth 'conv_14'"):
+        write_release(tmp_path, replace(read_manifest(DEFAULT), branches=(spec,)), kept())

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from models.errors import ReleaseError
-from models.trunks.base import EMBEDDING_DEPTH, Trunk, TrunkName, register_trunk
-from models.trunks.face24 import Face24, Relearnt
+from models.trunks.base import EMBEDDING_DEPTH, Tail, Trunk, TrunkName, register_trunk
+from models.trunks.face24 import Face24
 from models.trunks.registry import create_trunk, layout_of, list_trunks
 
 OWN = ("sface", "dlib29", "face24")
@@ -94,16 +94,38 @@ def test_names_hold_width_side_and_weights():
     assert TrunkName("x").channels(3) == 3
 
 
-@pytest.mark.parametrize("depth", ["conv17", "conv19", "conv21", "conv22", "bn320"])
+@pytest.mark.parametrize("name", [*list_trunks(), "face24-w0.25-r100", "sface-w0.5-r96"])
 @torch.no_grad()
-def test_relearnt_layers_start_as_the_trunks(depth):
-    trunk = made("face24-w0.25-r100")
-    tail = Relearnt(trunk, depth, 128).eval()
-    tail.layers["fc"].load_state_dict(trunk.layers["fc"].state_dict())
-    found = trunk.forward_intermediates(crops(2, 100), {*tail.depths, "fc"})
-    assert torch.allclose(tail(found), found["fc"].flatten(1), atol=1e-6)
+def test_copied_layers_behind_every_depth_give_the_last_map(name):
+    trunk = made(name)
+    layout = trunk.layout
+    found = trunk.forward_intermediates(crops(1, layout.side), tuple(layout.maps))
+    for depth in list(layout.maps)[-4:-1] if layout.side == 224 else list(layout.maps)[:-1]:
+        tail = Tail(layout, depth, layout.last_map).eval()
+        tail.copy_from(trunk)
+        read = [found[each] for each in layout.read_behind(depth)]
+        assert torch.allclose(tail(read[0], read[-1]), found[layout.last_map], atol=1e-5), depth
 
 
-def test_nothing_lies_behind_the_last_layer():
-    with pytest.raises(ValueError, match="no layer lies behind"):
-        Relearnt(made("face24-w0.25-r100"), "fc", 2)
+def test_layers_of_the_same_shape_have_weights_of_their_own():
+    trunk = made("face24-w0.25-r32")
+    tail = Tail(trunk.layout, "conv22", "fc")
+    assert list(tail.layers) == ["conv23", "bn320", "fc"]
+    assert not torch.equal(tail.layers["fc"].weight, trunk.layers["fc"].weight)
+    tail.copy_from(trunk)
+    trunk.layers["fc"].weight.data.zero_()
+    assert float(tail.layers["fc"].weight.detach().abs().sum()) > 0
+
+
+@pytest.mark.parametrize(
+    ("depth", "last", "message"),
+    [
+        ("fc", "fc", "no layer lies behind depth 'fc' up to 'fc'"),
+        ("conv9", "conv8", "no layer lies behind"),
+        ("embedding", "fc", "'embedding' has no map"),
+        ("conv1", "conv_9", "'conv_9' has no map"),
+    ],
+)
+def test_nothing_lies_behind_the_last_layer(depth, last, message):
+    with pytest.raises(ValueError, match=message):
+        Tail(layout_of("face24-w0.25-r100"), depth, last)

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from models.branches import BranchSpec
-from models.trunks.sface import SFace
+from models.trunks.registry import create_trunk
+from models.trunks.sface import SFACE, SFace
 from training.errors import RecipeError
 from training.fit.balance import Balance
 from training.fit.features import Features, Tap, extract
@@ -115,15 +116,16 @@ def test_mixing_keeps_targets_distributions():
     assert not torch.equal(targets, soft)
 
 
-def test_own_stages_start_as_the_trunks_and_learn_slower():
+@pytest.mark.parametrize("depth", ["conv_10", "conv_12"])
+def test_relearnt_layers_start_as_those_behind_their_depth_and_learn_slower(depth):
     torch.manual_seed(1)
     trunk = SFace()
-    head = TrainableBranch(replace(SPEC, depths=("conv_12",), stages=((1024, 2), (1024, 1))), dropout=0.0)
+    head = TrainableBranch(replace(SPEC, depths=(depth,), relearnt_to="conv_14"), dropout=0.0)
     head.start_from(trunk)
     crops = torch.randint(0, 256, (2, 3, 112, 112), dtype=torch.uint8)
     with torch.no_grad():
-        maps = trunk.forward_intermediates(crops, ("conv_12", "conv_14"))
-        assert torch.allclose(head.branch.stages(maps["conv_12"]), maps["conv_14"], atol=1e-5)
+        maps = trunk.forward_intermediates(crops, (depth, "conv_14"))
+        assert torch.allclose(head.branch.tail(maps[depth], maps[depth]), maps["conv_14"], atol=1e-5)
     linear, stages = parameter_groups(head, OPTIONS)
     assert stages["lr"] == pytest.approx(OPTIONS.learning_rate * OPTIONS.stage_rate)
     assert len(linear["params"]) + len(stages["params"]) == len(list(head.parameters()))
@@ -172,11 +174,11 @@ def test_the_age_temperature_makes_intervals_hold_four_in_five():
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_every_recipe_is_complete(name):
-    recipe = find(name)
+    recipe = find(name).on(SFACE)
     assert recipe.summary
     for head in recipe.heads:
         TrainableBranch(head.spec, dropout=head.dropout)
-        assert head.taps()
+        assert head.taps(SFACE)
 
 
 def test_a_recipe_is_registered_once_and_has_each_task_once():
@@ -202,3 +204,30 @@ def test_only_keeps_the_heads_that_are_asked_for():
     assert [head.spec.task for head in find("default").only("age", "gender").heads] == ["age", "gender"]
     with pytest.raises(RecipeError, match="no head 'hair'"):
         find("default").only("hair")
+
+
+def test_statistics_of_relearnt_layers_learn_and_are_kept():
+    torch.manual_seed(4)
+    trunk = create_trunk("face24-w0.25-r32")
+    spec = replace(SPEC, depths=("conv21",), relearnt_to="bn320", pool=1)
+    head = TrainableBranch(spec, dropout=0.0, layout=trunk.layout)
+    head.start_from(trunk)
+    labels = np.arange(24) % len(spec.labels)
+    channels, side, _ = trunk.layout.maps["conv21"]
+    plain = np.random.default_rng(0).normal(size=(24, side, side, channels)).astype(np.float16)
+    plain += labels[:, None, None, None].astype(np.float16)
+    wanted = one_hot(torch.from_numpy(labels), len(spec.labels))
+    examples = Examples({"conv21": Features(plain, plain)}, wanted, np.arange(24))
+    head.standardise({"conv21": torch.from_numpy(plain).permute(0, 3, 1, 2).float()})
+    before = head.branch.tail.state_dict()["layers.bn320.2.running_mean"].clone()
+    fit(
+        head,
+        examples,
+        lambda logits, soft: float(-(logits - soft).square().mean()),
+        replace(OPTIONS, batch=8, epochs=3),
+    )
+    shipped = head.shipped()
+    after = shipped.state_dict()["tail.layers.bn320.2.running_mean"]
+    assert not torch.allclose(before, after)
+    assert torch.equal(after, head.branch.tail.state_dict()["layers.bn320.2.running_mean"])
+    assert float(trunk.layers["bn320"][2].running_mean.abs().max()) == 0

@@ -50,7 +50,7 @@ def test_a_joint_run_goes_on_from_its_checkpoint(device, spec, random_people, tm
     faces = random_people(train=18, val=6)
     views = {"utkface": FaceViews(faces, (random.integers(0, 256, (COUNT, 3, 112, 112), dtype=np.uint8),))}
     stages = replace(spec, depths=("conv_12", "conv_14"), stages=((16, 2), (16, 1)), pool=1)
-    recipe = HeadRecipe(spec=stages, data="utkface", fit=FitOptions(loss="cross_entropy", held_out=0.2), copies=True)
+    recipe = HeadRecipe(spec=stages, data="utkface", fit=FitOptions(loss="cross_entropy", held_out=0.2))
     trunk = SFace().to(device, torch.bfloat16).to(memory_format=torch.channels_last).eval()
     options = JointOptions(steps=4, batch={"utkface": 6}, searches=(None,), evaluate_every=2)
     setup = JointSetup(recipes=(recipe,), trunk=trunk, views=views, options=options)

@@ -46,8 +46,8 @@ def recipes():
         task="gender",
         kind="softmax",
         labels=("male", "female"),
-        depths=("conv_12", "conv_14"),
-        stages=((16, 2), (16, 1)),
+        depths=("conv_13",),
+        relearnt_to="conv_14",
         pool=1,
         hidden=8,
     )
@@ -86,11 +86,12 @@ def test_a_checkpoint_of_another_run_is_refused(trunk, views, tmp_path):
         new_run(trunk, views, tmp_path, seed=5)
 
 
-def test_own_stages_start_from_the_first_channels_of_the_trunk(trunk, views, tmp_path):
+def test_relearnt_layers_start_as_the_trunks(trunk, views, tmp_path):
     run = new_run(trunk, views, tmp_path)
-    stage = run.state.task("gender").branch.branch.stages[1]
-    theirs = trunk.layers["conv_14"]
-    assert torch.equal(stage[1].conv.weight, theirs[1].conv.weight[:16, :16])
+    ours = run.state.task("gender").branch.branch.tail.layers["conv_14"].state_dict()
+    theirs = trunk.layers["conv_14"].state_dict()
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
 
 
 def test_held_out_and_validation_rows_are_never_learnt_from(trunk, views, tmp_path):

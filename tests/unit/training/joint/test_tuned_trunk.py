@@ -141,3 +141,17 @@ def test_a_release_on_a_tuned_trunk_keeps_no_branch_of_another(tmp_path):
 @pytest.mark.parametrize("name", ["sface", "sface-2021dec", "face24-w0.5-r112", "face24-w0.5-r112-mine"])
 def test_a_trunk_name_is_written_as_it_is_read(name):
     assert str(TrunkName.parse(name)) == name
+
+
+@pytest.mark.parametrize("learn", [True, False])
+def test_statistics_of_batch_norm_learn_if_the_tuning_says_so(learn):
+    torch.manual_seed(2)
+    trunk = create_trunk("face24-w0.25-r32").eval()
+    tuning = TrunkTuning(name="tuned", first="conv4", statistics=learn)
+    tuned = RunTrunk(trunk, ("conv19",), tuning)
+    tuned.learn(torch.randint(0, 256, (6, 3, 32, 32), dtype=torch.uint8))
+    tuned.follow(0.5)
+    before, after = trunk.state_dict(), tuned.average.state_dict()
+    moved = {key for key, value in before.items() if "running_mean" in key and not torch.equal(value, after[key])}
+    learnt = {key for key in before if "running_mean" in key and not key.startswith(("layers.conv1.", "layers.conv2."))}
+    assert moved == (learnt if learn else set())

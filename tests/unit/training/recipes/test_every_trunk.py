@@ -1,0 +1,137 @@
+"""Every recipe trains on every registered trunk, from drawn faces to a release that answers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from models.manifest import DETECTOR_FILE, TRUNK_FILE, read_manifest
+from models.release import DEFAULT, load_model, write_release
+from models.trunks.registry import create_trunk, list_trunks
+from models.types import Detections
+from models.weights import read_weights
+from training.data.face_sets import CELEBA_ATTRIBUTES, EMOTIONS
+from training.fit.features import ready
+from training.joint.train import train_jointly
+from training.recipes.recipe import RECIPES
+from training.releases.export import export
+from training.train import TrainingContext, train_branches
+
+# Narrow and small members of the families that have any.
+MEMBERS = {"sface": "sface-w0.25-r32", "dlib29": "dlib29-w0.25-r113", "face24": "face24-w0.25-r64"}
+COUNT = 12  # faces of each set: eight to learn from, four to calibrate on
+SPLITS = ["train"] * 8 + ["val"] * 4
+
+
+class OneFaceDetector:
+    """Finds a face in the middle of every frame."""
+
+    policy = "one face"
+
+    def detect(self, frames):
+        count, _, height, width = frames.shape
+        size = torch.tensor([width, height], dtype=torch.float32)
+        points = torch.tensor([[0.35, 0.4], [0.65, 0.4], [0.5, 0.6], [0.38, 0.78], [0.62, 0.78]])
+        boxes = torch.cat((size * 0.2, size * 0.8)).repeat(count, 1)
+        return Detections(torch.arange(count), boxes, (points * size).repeat(count, 1, 1), torch.full((count,), 0.9))
+
+
+def draw_face(path, number):
+    """Draw a face whose colour and mouth follow from its number."""
+    canvas = np.full((64, 64, 3), 40, dtype=np.uint8)
+    cv2.ellipse(canvas, (32, 32), (18, 24), 0, 0, 360, (90 + 10 * number, 150, 200), -1)
+    for x in (24, 40):
+        cv2.circle(canvas, (x, 26), 3, (10, 10, 10), -1)
+    cv2.ellipse(canvas, (32, 44), (8, 2 + number % 5), 0, 0, 180, (20, 20, 160), 2)
+    assert cv2.imwrite(str(path), canvas)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Return a folder with twelve drawn faces of UTKFace, FER2013 and CelebA each."""
+    root = tmp_path_factory.mktemp("data")
+    votes = ",".join(f"v_{name}" for name in (*EMOTIONS, "unknown", "NF"))
+    headers = {
+        "utkface/labels.csv": "file,age,gender,race,split,dup",
+        "fer2013/labels.csv": f"file,split,fer2013_label,ferplus_majority,{votes}",
+        "celeba10k/attributes.csv": f"file,identity,split,official_partition,{','.join(CELEBA_ATTRIBUTES)}",
+    }
+    for name, header in headers.items():
+        folder = root / name.split("/")[0] / "images"
+        folder.mkdir(parents=True)
+        lines = [row(name, number, split) for number, split in enumerate(SPLITS)]
+        (root / name).write_text("\n".join([header, *lines]) + "\n")
+        for number in range(COUNT):
+            draw_face(folder / f"{number}.png", number)
+    return root
+
+
+def row(name, number, split):
+    if name.startswith("utkface"):
+        return f"{number}.png,{20 + number},{number % 2},{number % 5},{split},"
+    if name.startswith("fer2013"):
+        counts = [10 if place == number % 8 else 0 for place in range(10)]
+        return f"{number}.png,{split},happy,happiness,{','.join(map(str, counts))}"
+    return f"{number}.png,{number},{split},0,{','.join(str((number + place) % 2) for place in range(40))}"
+
+
+@pytest.fixture(scope="module")
+def context_on(data, tmp_path_factory):
+    """Return a function that makes the training context of a release on a trunk with random weights."""
+    made = {}
+
+    def make(name):
+        if name not in made:
+            folder = tmp_path_factory.mktemp(name.replace(".", "_"))
+            torch.manual_seed(0)
+            trunk = create_trunk(name)
+            base = read_manifest(DEFAULT)
+            weights = {
+                DETECTOR_FILE: read_weights(DEFAULT / DETECTOR_FILE),
+                TRUNK_FILE: trunk.state_dict(),
+            }
+            write_release(folder / "base", replace(base.on_trunk(name), name="base"), weights)
+            trunk = ready(trunk, torch.device("cpu"))
+            made[name] = TrainingContext(trunk, OneFaceDetector(), data, folder / "cache", folder / "base")
+        return made[name]
+
+    return make
+
+
+def shortened(recipe):
+    """Return a recipe of a step or an epoch, with the faces that are there."""
+    heads = tuple(
+        replace(head, fit=replace(head.fit, epochs=1, batch=4, held_out=0.2), dropout=0.1) for head in recipe.heads
+    )
+    joint = recipe.joint
+    if joint:
+        tuning = joint.trunk and replace(joint.trunk, held_by=dict.fromkeys(joint.trunk.held_by, 2))
+        second = joint.second and replace(joint.second, steps=1, teachers=1)
+        batch = dict.fromkeys(joint.batch, 4)
+        joint = replace(joint, steps=1, batch=batch, evaluate_every=1, searches=(None,), trunk=tuning, second=second)
+    return replace(recipe, heads=heads, joint=joint)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", list_trunks())
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_trains_on_a_trunk(name, family, context_on, tmp_path):
+    trunk_name = MEMBERS.get(family, family)
+    context = context_on(trunk_name)
+    recipe, tuned = shortened(RECIPES[name]), None
+    if recipe.joint is None:
+        trained = train_branches(recipe, lambda _: context)
+    else:
+        found = train_jointly(recipe, [context], tmp_path / "run")
+        trained, tuned = found.branches, found.trunk
+    manifest = export("made", context.release, [each.branch for each in trained], tmp_path / "made", tuned)
+    side = manifest.layout.side
+    crops = torch.randint(0, 256, (3, 3, side, side), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
+    answers = load_model(tmp_path / "made", device="cpu").infer(crops).heads
+    assert list(answers) == [head.spec.task for head in recipe.heads]
+    for task, head in answers.items():
+        assert np.isfinite(np.asarray(head.probabilities)).all(), task
