@@ -42,6 +42,11 @@ def path_text(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun: ``1 image``, ``1,200 images``."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def visible_lines(text: str, indent: str = "  ") -> str:
     """Return lines made visible; further ones are indented, so that none passes for a message of its own."""
     return f"\n{indent}".join(visible(line) for line in text.split("\n"))

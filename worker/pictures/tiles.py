@@ -10,6 +10,7 @@ import numpy as np
 from sqlalchemy import text
 
 from worker.pictures.sheets import Tile
+from worker.visible import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -175,7 +176,7 @@ class TileReader:
         return [
             Tile(
                 pixels=crops.get(best.get(side.person_id, -1), _NO_CROP),
-                captions=(side.name or f"person {side.person_id}", _counted(side.appearances)),
+                captions=(side.name or f"person {side.person_id}", counted(side.appearances, "appearance")),
                 group=f"{pair.first.person_id} and {pair.second.person_id}: similarity {pair.similarity:.2f}",
             )
             for pair in pairs
@@ -243,12 +244,8 @@ def _person_captions(hit: PersonHit) -> tuple[str, ...]:
     return (
         hit.name or f"person {hit.person_id}",
         *_likeness(hit),
-        _counted(hit.appearance_count),
+        counted(hit.appearance_count, "appearance"),
     )
-
-
-def _counted(appearances: int) -> str:
-    return f"{appearances} appearance{'s' * (appearances != 1)}"
 
 
 def _hit_captions(hit: AppearanceHit) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from worker.pictures.exports.cells import cell
-from worker.visible import visible
+from worker.visible import counted, visible
 from worker.web.access.visitor import Role
 from worker.web.forms import local_address
 
@@ -128,11 +128,6 @@ def duration(seconds: float | None) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def counted(number: int, noun: str, plural: str | None = None) -> str:
-    """Return a number with its noun: ``1 image``, ``1,200 images``."""
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
 def file_name(uri: str) -> str:

@@ -16,6 +16,7 @@ from worker.identity.proposals import regroup_people
 from worker.identity.regroup import Alarm
 from worker.identity.search.likeness import SFACE, Comparisons, prior_of, probability
 from worker.identity.search.searcher import Searcher
+from worker.visible import counted
 
 NEVER = Alarm(share=1.0, floor=0)
 
@@ -105,7 +106,8 @@ def test_no_keeps_two_people_apart_when_they_are_regrouped(crowd, archive, pair)
     assert after[first, 0] != after[second, 0]
     assert sorted(crowd.names().values()) == ["Ada", "Ada"]
     [past, *_] = read_history(crowd.session)
-    assert past.description() == f"{past.appearances} appearances are not person {pair[0]} but {pair[1]}"
+    told = counted(past.appearances, "appearance is", "appearances are")
+    assert past.description() == f"{told} not person {pair[0]} but {pair[1]}"
 
 
 def test_without_the_answer_the_regrouping_joins_them(crowd, archive, pair):

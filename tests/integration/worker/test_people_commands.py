@@ -164,7 +164,7 @@ def test_a_name_stands_for_its_person_wherever_a_number_does(facet):
     assert facet("name 'Z\u030cofie Ada' Ada") == "person 1 is Ada (correction 2)\n"  # the accent stored apart
     assert facet("merge Ada 2").startswith("people 2 are person 1")
     some = facet("show Ada --json")[0]["appearance_id"]
-    assert facet(f"split ada --appearances {some}").startswith("1 appearances of person 1 are person")
+    assert facet(f"split ada --appearances {some}").startswith("1 appearance of person 1 is person")
     one = facet("show ada --json")[0]["appearance_id"]
     assert list(facet(f"not ADA --appearances {one} --json")["person_ids"]) == [str(one)]
 

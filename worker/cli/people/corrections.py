@@ -20,6 +20,7 @@ from worker.ledger.releases import user_name
 from worker.storage.database import Database, open_database
 from worker.storage.home import make_home
 from worker.storage.transactions import Result, run_transaction
+from worker.visible import counted
 
 Person = Annotated[str, typer.Argument(help="Number or name of a person, as in `facet people list`.", callback=utf8)]
 Reason = Annotated[str | None, typer.Option(help="Reason, stored with the correction.", callback=utf8_or_none)]
@@ -90,7 +91,8 @@ def split(person: Person, appearances: Appearances, reason: Reason = None, as_js
         return number, split_person(session, number, chosen, reason=reason, made_by=user_name())
 
     number, done = change(work)
-    message = f"{len(chosen)} appearances of person {number} are person {done.person_id}"
+    subject = counted(len(chosen), f"appearance of person {number} is", f"appearances of person {number} are")
+    message = f"{subject} person {done.person_id}"
     _report(message, done.correction_id, as_json=as_json, person_id=done.person_id)
 
 

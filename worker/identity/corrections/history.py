@@ -9,6 +9,7 @@ from sqlalchemy import text
 
 from worker.identity.corrections.anchors import read_corrections
 from worker.ledger.releases import active_release
+from worker.visible import counted
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -48,8 +49,10 @@ class PastCorrection:
         if self.kind == "merge":
             return f"people {others} are person {person}{called}"
         if self.kind == "split":
-            return f"{self.appearances} appearances of person {person} are person {others}"
-        return f"{self.appearances} appearances are not person {person}" + (f" but {others}" if others else "")
+            verb = "is" if self.appearances == 1 else "are"
+            return f"{counted(self.appearances, 'appearance')} of person {person} {verb} person {others}"
+        subject = counted(self.appearances, "appearance is", "appearances are")
+        return f"{subject} not person {person}" + (f" but {others}" if others else "")
 
 
 def read_history(session: Session, *, limit: int = 50) -> list[PastCorrection]:

@@ -73,7 +73,9 @@ def check_schedules(schedules: Iterable[ScheduleHealth], *, has_upkeep: bool) ->
 
 def describe_schedule(one: ScheduleHealth) -> str:
     """Return when a schedule last went well and when it is due."""
-    last = "never ended well" if one.success_seconds is None else f"ended well {_span(one.success_seconds)} ago"
+    last = "has not run yet" if one.last_result is None else "never ended well"
+    if one.success_seconds is not None:
+        last = f"ended well {_span(one.success_seconds)} ago"
     due = f"due in {_span(-one.late_seconds)}" if one.late_seconds < 0 else f"due since {_span(one.late_seconds)}"
     return f"{one.kind} ({one.schedule_id}) {last}, {due}"
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse
 
-from worker.visible import visible
+from worker.visible import counted, visible
 from worker.web.edits.people import hide, merge_chosen, name_chosen, undo, unhide
 from worker.web.forms import choice_of, numbers_of, text_of, whole_of
 from worker.web.pages.search import ROUTES as SEARCH_ROUTES
@@ -19,7 +19,7 @@ from worker.web.queries.person.people import (
     list_people,
     names_like,
 )
-from worker.web.rendering import Note, counted, done
+from worker.web.rendering import Note, done
 from worker.web.rendering import page as rendered
 from worker.web.visits import action, page
 

@@ -81,7 +81,7 @@ def test_a_wrong_face_is_taken_out_and_an_undo_brings_it_back(mixed, browser, pe
     assert intruder in people.ids(first)
     people.session.commit()
     history = browser.get(f"/people/{first}/history").text
-    assert "1 appearances are not person" in history
+    assert "1 appearance is not person" in history
     assert "undone by" in history
     made = people.session.execute(text("SELECT made_by, undone_by FROM corrections")).one()
     assert made.made_by == made.undone_by is not None
