@@ -107,7 +107,7 @@ def test_a_name_is_typed_suggested_and_offers_a_merge(sessions, people, open_pag
     page.get_by_role("button", name="Name", exact=False).first.click()
     page.get_by_role("heading", name=re.compile("called Ada .* already")).wait_for()
     page.get_by_role("button", name="Yes, merge them").click()
-    page.get_by_text(f"Person {second} is person {first} now").wait_for()
+    page.get_by_text(f"2 people are one now: person {first}").wait_for()
     assert page.url.endswith(f"/people/{first}")
     for _ in range(2):
         page.goto(f"/people/{first}/history")

@@ -1,4 +1,4 @@
-"""Corrections of one person by a visitor: names, appearances that are someone else's, answers, and their undoing."""
+"""Corrections of one person by a visitor: appearances that are someone else's, answers, and their undoing."""
 
 from __future__ import annotations
 
@@ -7,15 +7,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import text
 
-from worker.identity.correct import (
-    NewName,
-    merge_people,
-    name_people,
-    not_person,
-    split_person,
-    undo_correction,
-)
-from worker.identity.listing import people_called
+from worker.identity.correct import not_person, split_person, undo_correction
 from worker.identity.merge_candidates import answer_pair
 
 if TYPE_CHECKING:
@@ -33,23 +25,6 @@ class Edited:
     text: str
     correction_id: int | None
     """The correction to undo to take it back; None where there is none."""
-
-
-def namesakes(session: Session, person_id: int, name: str) -> list[int]:
-    """Return the other people who have a name."""
-    return [other for other in people_called(session, name) if other != person_id]
-
-
-def rename_person(session: Session, person_id: int, called: str, *, made_by: str) -> Edited:
-    """Name a person."""
-    correction_id = name_people(session, [NewName(person_id, called)], made_by=made_by)[0]
-    return Edited(f"Person {person_id} is called {called}.", correction_id)
-
-
-def merge_person(session: Session, keep: int, person_id: int, *, made_by: str) -> Edited:
-    """Merge a person into another one, whose number and name stay."""
-    correction_id = merge_people(session, [keep, person_id], made_by=made_by)
-    return Edited(f"Person {person_id} is person {keep} now.", correction_id)
 
 
 def exclude_faces(session: Session, person_id: int, appearances: Sequence[int], *, made_by: str) -> Edited:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 MAX_AT_ONCE = 500  # people of one edit: each is locked until it ends
 
 _BY_SIZE = text("""SELECT person_id FROM people WHERE person_id = ANY(:ids)
-                   ORDER BY name IS NULL, appearance_count DESC, person_id""")
+                   ORDER BY person_id IS DISTINCT FROM cast(:keep AS bigint), name IS NULL, appearance_count DESC,
+                            person_id""")
 _HIDE = text("""UPDATE person SET hidden_at = clock_timestamp(), hidden_by = :user
                 WHERE person_id = ANY(:ids) AND hidden_at IS NULL RETURNING person_id""")
 _SHOW = text("UPDATE person SET hidden_at = NULL, hidden_by = NULL WHERE person_id = ANY(:ids) RETURNING person_id")
@@ -34,14 +35,20 @@ class MergeResult:
     correction_id: int
 
 
-def merge_chosen(session: Session, person_ids: Sequence[int], user: str) -> MergeResult:
-    """Merge people into the named one with the most appearances among them, or the one with the most.
+def merge_chosen(session: Session, person_ids: Sequence[int], user: str, *, keep: int | None = None) -> MergeResult:
+    """Merge people into one of them, whose number and name stay.
+
+    Args:
+        session: of the edit.
+        person_ids: all of them.
+        user: who merges them.
+        keep: the one that stays; None: the named one with the most appearances, or the one with the most.
 
     Raises:
         UsageError: they are fewer than two, or one does not exist.
     """
     _limit(person_ids)
-    ordered = list(session.scalars(_BY_SIZE, {"ids": list(person_ids)}))
+    ordered = list(session.scalars(_BY_SIZE, {"ids": list(person_ids), "keep": keep}))
     gone = sorted(set(person_ids) - set(ordered))
     if gone:
         raise UsageError(f"there is no person {gone[0]} any more; load the page again")

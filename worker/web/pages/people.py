@@ -8,8 +8,9 @@ from starlette.responses import JSONResponse
 
 from worker.visible import counted, visible
 from worker.web.edits.people import hide, merge_chosen, name_chosen, undo, unhide
-from worker.web.forms import choice_of, numbers_of, text_of, whole_of
+from worker.web.forms import choice_of, local_address, numbers_of, text_of, whole_of
 from worker.web.pages.search import ROUTES as SEARCH_ROUTES
+from worker.web.queries.person.facts import read_person_facts
 from worker.web.queries.person.people import (
     NAMINGS,
     PEOPLE_ORDERS,
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 _GENDERS = ("female", "male", "unknown")
 _CHOSEN = "person"
 _MAX_AGE = 150
+MAX_PERSON_NAME = 200  # characters of a person's name
+MAX_NAMESAKES = 6  # people of one name who are shown beside each other
 
 
 def people(visit: Visit) -> Response:
@@ -78,23 +81,45 @@ def suggest(visit: Visit) -> Response:
 
 
 def merge(visit: Visit) -> Response:
-    """Merge the chosen people."""
-    chosen = numbers_of(visit.form, _CHOSEN)
-    result = visit.desk.edit(lambda session: merge_chosen(session, chosen, visit.visitor.name))
+    """Merge the chosen people, into one that the form may name."""
+    chosen, keep = numbers_of(visit.form, _CHOSEN), whole_of(visit.form, "into", least=1)
+    if keep is not None:
+        chosen = [keep, *(one for one in chosen if one != keep)]
+    result = visit.desk.edit(lambda session: merge_chosen(session, chosen, visit.visitor.name, keep=keep))
     text = f"{len(chosen)} people are one now: person {result.person_id}."
     return done(visit, Note(text, "/corrections/undo", {"correction": str(result.correction_id)}))
 
 
 def name(visit: Visit) -> Response:
-    """Name the chosen people."""
-    chosen, given = numbers_of(visit.form, _CHOSEN), text_of(visit.form, "name", limit=200)
+    """Name the chosen people; where another one has the name, offer to merge them first."""
+    chosen, given = numbers_of(visit.form, _CHOSEN), text_of(visit.form, "name", limit=MAX_PERSON_NAME)
+    if chosen and given and not choice_of(visit.form, "same_name", ("both",)):
+        offer = _offer_merge(visit, chosen, given)
+        if offer is not None:
+            return offer
     corrections = visit.desk.edit(lambda session: name_chosen(session, chosen, given, visit.visitor.name))
-    with visit.desk.reading() as connection:
-        same = called(connection, given or "")
-    text = f"{', '.join(f'person {one}' for one in chosen)} is {visible(given or '')} now."
-    if len(same) > 1:
-        text += f" {counted(len(same), 'person', 'people')} have this name; if they are one, merge them."
+    who = f"Person {chosen[0]} is" if len(chosen) == 1 else f"People {', '.join(map(str, chosen))} are"
+    text = f"{who} called {visible(given or '')}."
+    if len(chosen) > 1:
+        text += " If they are one person, merge them."
     return done(visit, Note(text, "/corrections/undo", {"correction": ",".join(map(str, corrections))}))
+
+
+def _offer_merge(visit: Visit, chosen: list[int], given: str) -> Response | None:
+    """Ask whether chosen people are the ones who have a name already; None where no other person has it."""
+    with visit.desk.reading() as connection:
+        others = [one for one in called(connection, given) if one not in chosen]
+        if not others:
+            return None
+        shown = [*chosen[:MAX_NAMESAKES], *others[:MAX_NAMESAKES]]
+        known = read_person_facts(connection, shown)
+    people = [known[one] for one in shown if one in known]
+    back = local_address(text_of(visit.form, "back"), "/people")
+    return rendered(
+        visit, "people/same_name.html", called=given, chosen=chosen, other_count=len(others), back=back,
+        ours=[one for one in people if one.person_id in chosen],
+        others=[one for one in people if one.person_id not in chosen],
+    )  # fmt: skip
 
 
 def hide_chosen(visit: Visit) -> Response:

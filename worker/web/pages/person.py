@@ -14,6 +14,7 @@ from worker.web.access.visitor import Role
 from worker.web.edits import corrections as edits
 from worker.web.edits import forget as erasure
 from worker.web.forms import choice_of, numbers_of, text_of, whole_of
+from worker.web.pages.people import MAX_PERSON_NAME
 from worker.web.queries.person.company import read_company
 from worker.web.queries.person.faces import FacePlace, face_groups, furthest_faces
 from worker.web.queries.person.facts import merged_into, read_person_facts, suggest_names
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from worker.web.queries.person.facts import PersonFacts
     from worker.web.visits import Visit
 
-MAX_PERSON_NAME = 200  # characters of a person's name
 ORDERS = ("furthest", "groups")
 SHOWN = ("face", "frame")
 
@@ -84,34 +84,6 @@ def name_options(visit: Visit) -> Response:
     with visit.desk.reading() as connection:
         found = suggest_names(connection, typed) if typed else []
     return render(visit, "person/names.html", found=found)
-
-
-def name_form(visit: Visit) -> Response:
-    """Name a person; where another one has the name, offer to merge the two first."""
-    number, called = visit.number("person_id"), text_of(visit.form, "name", limit=MAX_PERSON_NAME)
-    if called is None:
-        raise UsageError("the name is empty; expected what the person is called")
-    both = choice_of(visit.form, "same_name", ("both",))
-    with visit.desk.reading() as connection:
-        person = _required(connection, number)
-    if not both:
-        with visit.desk.editing() as session:
-            others = edits.namesakes(session, number, called)
-        if others:
-            with visit.desk.reading() as connection:
-                known = read_person_facts(connection, others)
-            return render(visit, "person/same_name.html", person=person, called=called, others=list(known.values()))
-    user = visit.visitor.name
-    return _edited(visit, visit.desk.edit(lambda session: edits.rename_person(session, number, called, made_by=user)))
-
-
-def merge_form(visit: Visit) -> Response:
-    """Merge a person into the one that the form names."""
-    number, keep = visit.number("person_id"), whole_of(visit.form, "into", least=1)
-    if keep is None:
-        raise UsageError("no person was given, expected the number of the one that stays; enter it")
-    user = visit.visitor.name
-    return _edited(visit, visit.desk.edit(lambda session: edits.merge_person(session, keep, number, made_by=user)))
 
 
 def exclude_form(visit: Visit) -> Response:
@@ -219,8 +191,6 @@ ROUTES = [
     page("/people/{person_id:int}/history", person_history),
     page("/people/{person_id:int}/forget", forget_page, Role.OPERATOR),
     page("/names", name_options),
-    action("/people/{person_id:int}/name", name_form),
-    action("/people/{person_id:int}/merge", merge_form),
     action("/people/{person_id:int}/exclude", exclude_form),
     action("/people/{person_id:int}/split", split_form),
     action("/people/{person_id:int}/forget", forget_form, Role.OPERATOR),

@@ -66,8 +66,9 @@ class Afternoon:
             trunk = session.scalar(text("SELECT trunk_id FROM release WHERE active"))
             refresh_people(session, trunk, np.array(touched))
 
-    def post(self, path: str, person: int, **fields: object) -> str:
-        return self.browser.post(path, fields | {"back": f"/people/{person}"}).text
+    def post(self, path: str, page_of: int, **fields: object) -> str:
+        """Send a form of a person's page."""
+        return self.browser.post(path, fields | {"back": f"/people/{page_of}"}).text
 
     def take_out_wrong_faces(self) -> None:
         """Choose the odd faces of a person, which come first."""
@@ -88,7 +89,7 @@ class Afternoon:
         torn = self.faces(person)[:1]
         page = self.post(f"/people/{person}/split", person, appearance=torn)
         other = int(re.search(r"1 face is person (\d+) now", page)[1])
-        self.post(f"/people/{other}/merge", person, into=person)
+        self.post("/people/merge", person, person=[other], into=person)
         assert torn[0] in self.faces(person)
         self.together.append((torn[0], self.faces(person)[-1]))
 
@@ -97,7 +98,7 @@ class Afternoon:
         for number, somebody in enumerate(self.known[:10]):
             person = self.person_of(somebody)
             self.names[somebody] = f"Somebody {number}"
-            self.post(f"/people/{person}/name", person, name=self.names[somebody])
+            self.post("/people/name", person, person=[person], name=self.names[somebody])
 
     def undo_three(self) -> None:
         """Make three mistakes, and take them back."""

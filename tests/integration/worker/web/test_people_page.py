@@ -7,6 +7,8 @@ import re
 import pytest
 from sqlalchemy import text
 
+from worker.identity.proposals import regroup_people
+from worker.identity.regroup import Alarm
 from worker.web.access.visitor import Role
 from worker.web.queries.person.people import PEOPLE_ORDERS, PeopleFilter, list_people
 
@@ -66,7 +68,7 @@ def test_an_unsure_person_resembles_another(people, browser):
 @pytest.mark.parametrize("order", PEOPLE_ORDERS)
 def test_pages_show_everyone_once(people, desk, browser, order):
     for number, name in ((1, "Bea"), (2, "ada"), (3, "Ada"), (4, "Cleo")):
-        browser.post("/people/name", {"person": [number], "name": name})
+        browser.post("/people/name", {"person": [number], "name": name, "same_name": "both"})
     seen, after = [], None
     with desk.reading() as connection:
         whole = list_people(connection, PeopleFilter(order=order)).people
@@ -111,10 +113,60 @@ def test_hiding_is_undone(people, browser):
     assert [tuple(row) for row in rows(people, "SELECT count(*) FROM people WHERE hidden_at IS NOT NULL")] == [(0,)]
 
 
-def test_a_second_bearer_of_a_name_is_pointed_out(people, browser):
+def test_hiding_holds_through_a_regrouping(people, archive, browser):
+    hidden = people.ids(2)
+    people.session.commit()
+    browser.post("/people/hide", {"person": [2]})
+    regroup_people(archive.sessions, people.trunk_id, Alarm(share=1.0, floor=0), force=True)
+    shown = rows(people, f"SELECT person_id FROM appearances WHERE appearance_id IN ({', '.join(map(str, hidden))})")
+    (person,) = {row.person_id for row in shown}
+    assert cards(browser.get("/people?hidden=1")) == [person]
+    assert person not in cards(browser.get("/people"))
+    assert len(cards(browser.get("/people"))) == 3
+
+
+def test_a_name_that_another_person_has_offers_a_merge(people, browser):
     browser.post("/people/name", {"person": [1], "name": "Ada"})
-    assert "2 people have this name" in browser.post("/people/name", {"person": [3], "name": "ADA"}).text
+    page = browser.post("/people/name", {"person": [3, 4], "name": "ADA", "back": "/people?sort=newest"}).text
+    assert "Someone is called <bdi>ADA</bdi> already" in page
+    assert re.findall(r'name="person" value="(\d+)"', page) == ["3", "4"] * 2  # of both forms
+    assert re.findall(r'name="into" value="(\d+)"', page) == ["1"]
+    assert 'class="button" href="/people?sort=newest">Cancel' in page
+    named = [tuple(row) for row in rows(people, "SELECT person_id, name FROM people WHERE name IS NOT NULL")]
+    assert named == [(1, "Ada")]
+    merged = browser.post("/people/merge", {"person": [3, 4], "into": 1, "back": "/people?sort=newest"})
+    assert "3 people are one now: person 1." in merged.text
+    assert merged.url.query == b"sort=newest"
+    assert sorted(cards(merged)) == [1, 2]
+
+
+def test_the_one_to_merge_into_stays_though_others_have_names_and_more_appearances(people, browser):
+    browser.post("/people/name", {"person": [1], "name": "Bea"})
+    assert "person 4." in browser.post("/people/merge", {"person": [1], "into": 4}).text
+    assert cards(browser.get("/people?sort=newest")) == [4, 3, 2]
+    assert "there is no person 999" in browser.post("/people/merge", {"person": [2], "into": 999}, 400).text
+
+
+def test_people_may_share_a_name(people, browser):
+    browser.post("/people/name", {"person": [1], "name": "Ada"})
+    page = browser.post("/people/name", {"person": [3], "name": "ADA", "same_name": "both"}).text
+    assert "Person 3 is called ADA." in page
     assert browser.get("/people/names?q=ad").json() == ["ADA", "Ada"]
+    page = browser.post("/people/name", {"person": [2], "name": "ada", "back": "//evil.example"}).text
+    assert "2 people are called <bdi>ada</bdi> already" in page
+    assert 'href="/people">Cancel' in page
+    page = browser.post("/people/name", {"person": [1, 3], "name": "Ada"}).text  # no other person has it
+    assert "People 1, 3 are called Ada. If they are one person, merge them." in page
+
+
+def test_a_name_of_many_shows_some_of_them(people, browser, monkeypatch):
+    monkeypatch.setattr("worker.web.pages.people.MAX_NAMESAKES", 1)
+    for number in (1, 2):
+        browser.post("/people/name", {"person": [number], "name": "Ada", "same_name": "both"})
+    page = browser.post("/people/name", {"person": [3, 4], "name": "Ada"}).text
+    assert "1 of the 2 chosen people are shown" in page
+    assert "1 of 2 people with this name are shown" in page
+    assert 'href="/people?q=Ada"' in page
 
 
 @pytest.mark.parametrize("path", ["/people/merge", "/people/name", "/people/hide", "/people/show", "/corrections/undo"])
