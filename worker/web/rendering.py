@@ -80,7 +80,8 @@ def part(visit: Visit, template: str, block: str, *, status: int = 200, **values
 def error_page(request: Request, status: int, message: str) -> Response:
     """Render an error: one sentence, and the way back."""
     title = _TITLES.get(status, "This did not work")
-    return HTMLResponse(_render(request, "error.html", {"title": title, "message": message, "note": None}), status)
+    context = {"title": title, "message": message, "status": status, "note": None}
+    return HTMLResponse(_render(request, "error.html", context), status)
 
 
 def done(visit: Visit, note: Note, *, default: str = "/people") -> Response:
@@ -130,6 +131,13 @@ def duration(seconds: float | None) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def probable(probability: float) -> str:
+    """Return a probability in words; none is certain."""
+    if probability >= 0.995:
+        return "more than 99 % probable"
+    return "less than 1 % probable" if probability < 0.005 else f"{100 * probability:.0f} % probable"
+
+
 def file_name(uri: str) -> str:
     """Return the last part of a path or URL, made visible."""
     return visible(uri.rstrip("/").rpartition("/")[2] or uri)
@@ -153,7 +161,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (cell, clock, counted, duration, file_name, person_name, visible, visible_text, with_query)
+    filters = (cell, clock, counted, duration, file_name, person_name, probable, visible, visible_text, with_query)
     environment.filters |= {one.__name__: one for one in filters}
     environment.globals["Role"] = Role
     return environment

@@ -19,6 +19,9 @@ from worker.releases.folders import ReleaseFolders
 from worker.storage.sources import Sources
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from models.release import Release
     from worker.identity.search.photo import PhotoFace
     from worker.identity.search.searcher import PersonHit
@@ -31,12 +34,14 @@ SEARCH_SECONDS = 60.0
 _ONE_AT_A_TIME = Lock()  # each takes all threads of the model
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class FaceHits:
     """The people who resemble one face of a photo."""
 
     number: int
     """Of the face, from 1, the largest first."""
+    crop: NDArray[np.uint8]
+    """(S, S, 3) RGB, aligned."""
     people: tuple[PersonHit, ...]
     best_faces: dict[int, int]
     """Best face of each person, by person."""
@@ -53,9 +58,9 @@ def search_photo(desk: Desk, photo: BinaryIO) -> list[FaceHits]:
     trunk = searcher.trunk_sha256()
     with _ONE_AT_A_TIME:
         faces = _faces(desk, photo, trunk)[:_MAX_FACES]
-    found = [(face.number, searcher.search(face.probe, HITS).people) for face in faces]
-    best = _best_faces(desk, [hit.person_id for _, hits in found for hit in hits])
-    return [FaceHits(number, hits, best) for number, hits in found]
+    found = [searcher.search(face.probe, HITS).people for face in faces]
+    best = _best_faces(desk, [hit.person_id for hits in found for hit in hits])
+    return [FaceHits(face.number, face.crop, hits, best) for face, hits in zip(faces, found, strict=True)]
 
 
 def _faces(desk: Desk, photo: BinaryIO, trunk: str) -> tuple[PhotoFace, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 from functools import lru_cache
@@ -67,7 +68,7 @@ def crop_picture(visit: Visit, strip: str, index: int) -> Response:
         crops = _strip(visit.desk.settings.crops, strip)
     except FacetError:  # the store lost it, or is not mounted: the page is of use without it
         return _no_picture()
-    return Response(_encoded(crops[index], size), media_type="image/jpeg", headers=headers)
+    return Response(encode_crop(crops[index], size), media_type="image/jpeg", headers=headers)
 
 
 def _no_picture() -> Response:
@@ -79,13 +80,19 @@ def _strip(url: str, name: str) -> NDArray[np.uint8]:
     return CropStore(url).read(name, CROP_SIZE)
 
 
-def _encoded(crop: NDArray[np.uint8], size: int) -> bytes:
+def encode_crop(crop: NDArray[np.uint8], size: int = CROP_SIZE) -> bytes:
+    """Return a crop as a JPEG of a size."""
     image = Image.fromarray(crop)
     if size != CROP_SIZE:
         image = image.resize((size, size), Image.Resampling.LANCZOS)
     data = io.BytesIO()
     image.save(data, "JPEG", quality=_QUALITY)
     return data.getvalue()
+
+
+def crop_address(crop: NDArray[np.uint8]) -> str:
+    """Return a crop as an address that holds the picture itself."""
+    return f"data:image/jpeg;base64,{base64.b64encode(encode_crop(crop)).decode('ascii')}"
 
 
 ROUTES = [

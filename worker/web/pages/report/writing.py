@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from markupsafe import Markup
-from PIL import Image
 
 from worker.errors import FacetError
+from worker.pictures.tiles import CROP_SIZE
+from worker.web.pages.crops import crop_address
 from worker.web.queries.crops import crop_of_face
 from worker.web.rendering import ENVIRONMENT, FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import numpy as np
+    from numpy.typing import NDArray
     from sqlalchemy import Connection
 
     from worker.storage.crops import CropStore
     from worker.web.pages.report.reading import Report
     from worker.web.queries.report.people import Moment
 
-_CROP_SIZE = 112  # pixels of a stored crop's side
-_QUALITY = 88
 REPORT_STYLES = ("facet.css", "media.css", "report.css")
 WEB_ADDRESSES = ("http://", "https://")
 
@@ -67,7 +66,7 @@ class _Pictures:
 
     def __init__(self, connection: Connection, crops: CropStore) -> None:
         self._connection = connection
-        self._strip: Callable[[str], object] = lru_cache(maxsize=8)(partial(crops.read, size=_CROP_SIZE))
+        self._strip: Callable[[str], NDArray[np.uint8]] = lru_cache(maxsize=8)(partial(crops.read, size=CROP_SIZE))
 
     def of_face(self, face_id: int | None) -> str | None:
         """Return the crop of a face; None where there is none any more."""
@@ -75,9 +74,6 @@ class _Pictures:
         if place is None:
             return None
         try:
-            pixels = self._strip(place.strip)[place.index]  # type: ignore[index]
+            return crop_address(self._strip(place.strip)[place.index])
         except FacetError:  # the store lost it, or is not mounted: the report is of use without it
             return None
-        data = io.BytesIO()
-        Image.fromarray(pixels).save(data, "JPEG", quality=_QUALITY)
-        return f"data:image/jpeg;base64,{base64.b64encode(data.getvalue()).decode('ascii')}"
