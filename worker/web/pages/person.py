@@ -16,7 +16,7 @@ from worker.web.edits import forget as erasure
 from worker.web.forms import choice_of, numbers_of, text_of, whole_of
 from worker.web.pages.people import MAX_PERSON_NAME
 from worker.web.queries.person.company import read_company
-from worker.web.queries.person.faces import FacePlace, face_groups, furthest_faces
+from worker.web.queries.person.faces import MAX_GROUPED, MAX_RANKED, FacePlace, face_groups, furthest_faces
 from worker.web.queries.person.facts import merged_into, read_person_facts, suggest_names
 from worker.web.queries.person.history import read_corrections_of
 from worker.web.queries.person.times import read_times
@@ -50,7 +50,7 @@ def person_faces(visit: Visit) -> Response:
         found = None if groups else furthest_faces(connection, person.person_id, _place(query.get("after")))
     return render(
         visit, "person/faces.html", person=person, order=order, shown=shown, groups=groups, found=found,
-        query=dict(query), has_frames=_has_frames(visit),
+        query=dict(query), has_frames=_has_frames(visit), compared=MAX_GROUPED if groups else MAX_RANKED,
     )  # fmt: skip
 
 

@@ -66,7 +66,29 @@ def test_sub_groups_hold_every_face_once(mixed, desk, people):
         groups = face_groups(connection, first)
     found = [face.appearance_id for group in groups for face in group.faces]
     assert sorted(found) == people.ids(first)
-    assert [len(group.faces) for group in groups] == [1, 3]
+    assert [len(group.faces) for group in groups] == [group.count for group in groups] == [1, 3]
+
+
+def test_a_person_of_many_faces_is_compared_in_part_and_the_page_says_so(mixed, browser, monkeypatch):
+    first, _ = mixed
+    monkeypatch.setattr("worker.web.pages.person.MAX_RANKED", 3)
+    monkeypatch.setattr("worker.web.pages.person.MAX_GROUPED", 2)
+    monkeypatch.setattr("worker.web.queries.person.faces.MAX_SHOWN_OF_GROUP", 2)
+    assert "Of 4 appearances, the latest 3 are compared." in browser.get(f"/people/{first}").text
+    groups = browser.get(f"/people/{first}?order=groups").text
+    assert "Of 4 appearances, the clearest 2 are compared." in groups
+    assert "3 faces, the clearest 2 of them" in groups
+    assert groups.count('name="appearance"') == 3
+
+
+def test_only_the_latest_and_the_clearest_faces_are_compared(mixed, desk, people):
+    first, _ = mixed
+    with desk.reading() as connection:
+        found = furthest_faces(connection, first, compared=2)
+        (group,) = face_groups(connection, first, limit=1)
+    assert sorted(one.appearance_id for one in found.faces) == people.ids(first)[-2:]
+    assert found.after is None
+    assert group.count == 1
 
 
 def test_a_wrong_face_is_taken_out_and_an_undo_brings_it_back(mixed, browser, people):

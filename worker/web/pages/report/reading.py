@@ -14,6 +14,7 @@ from worker.web.pages.report.groups import group_errors
 from worker.web.queries.media import read_facts, read_names
 from worker.web.queries.report.method import read_release
 from worker.web.queries.report.outcomes import (
+    count_left_out,
     read_dropped_reasons,
     read_failures,
     read_job,
@@ -79,6 +80,8 @@ class Report:
     subtitle: str
     made_at: datetime
     outcomes: tuple[OutcomeCount, ...]
+    left_out: int
+    """Later files of a large job, which the report says nothing about."""
     reasons: tuple[ReasonCount, ...]
     failures: tuple[Failure, ...]
     dropped: tuple[ReasonCount, ...]
@@ -137,6 +140,7 @@ def read_report(connection: Connection, scope: ReportScope) -> Report:
         subtitle=subtitle,
         made_at=datetime.now(UTC),
         outcomes=tuple(read_outcomes(connection, scope)),
+        left_out=count_left_out(connection, scope),
         reasons=tuple(read_reasons(connection, scope)),
         failures=tuple(read_failures(connection, scope)),
         dropped=() if scope.kind == "person" else tuple(read_dropped_reasons(connection, scope)),

@@ -17,23 +17,33 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 FACES_A_PAGE = 60  # faces
-MAX_GROUPED = 1500  # appearances, the clearest; their similarities are 9 MB
+MAX_RANKED = 20_000  # appearances, the latest; a sixth of a second
+MAX_CENTRED = 2000  # appearances whose mean is the centre, the clearest
+MAX_GROUPED = 600  # appearances, the clearest: the page takes a fifth of a second
+MAX_SHOWN_OF_GROUP = 60  # faces, the clearest; groups of intruders are smaller
 # Cosine from which two appearances are in one sub-group. Above the 0.52 from which identification joins means, so that
 # the parts of a person that was joined wrongly come apart.
 SUBGROUP = 0.6
 
 # The centre is the mean of the clear appearances, as that of the gallery; without any, of all. Rounded, so that the sum
-# in another order gives the same page border.
-_RANKED = """
+# in another order gives the same page border; as a float, since numbers in decimals cost more than the cosines.
+_RANKED = f"""
     WITH own AS MATERIALIZED (
         SELECT appearance_id, media_id, start_seconds, end_seconds, best_face_id, half_embedding, quality
         FROM appearances WHERE person_id = :person AND half_embedding IS NOT NULL
+        ORDER BY appearance_id DESC LIMIT :compared
     ), centre AS (
-        SELECT coalesce(avg(half_embedding) FILTER (WHERE quality >= 0.3), avg(half_embedding)) AS mean FROM own
+        SELECT coalesce(
+            (SELECT avg(c.half_embedding) FROM (
+                SELECT half_embedding FROM own WHERE quality >= 0.3
+                ORDER BY quality DESC, appearance_id LIMIT {MAX_CENTRED}) c),
+            (SELECT avg(c.half_embedding) FROM (
+                SELECT half_embedding FROM own ORDER BY quality DESC, appearance_id LIMIT {MAX_CENTRED}) c)
+        ) AS mean
     ), ranked AS (
-        SELECT own.*, coalesce(round((1 - (half_embedding <=> mean))::numeric, 5), 0)::float8 AS likeness
+        SELECT own.*, coalesce(round((1 - (half_embedding <=> mean)) * 100000) / 100000, 0) AS likeness
         FROM own, centre
-    )"""
+    )"""  # noqa: S608 - constants
 _FURTHEST = text(f"""
     {_RANKED}
     SELECT r.appearance_id, r.media_id, m.uri, m.kind, r.start_seconds, r.end_seconds, r.best_face_id, r.likeness,
@@ -93,15 +103,23 @@ class SubGroup:
     """Appearances of a person that resemble each other."""
 
     faces: tuple[PersonFace, ...]
-    """The clearest first."""
+    """The clearest first, up to `MAX_SHOWN_OF_GROUP`."""
+    count: int
+    """Of all its faces."""
 
 
 def furthest_faces(
-    connection: Connection, person_id: int, after: FacePlace | None = None, *, limit: int = FACES_A_PAGE
+    connection: Connection,
+    person_id: int,
+    after: FacePlace | None = None,
+    *,
+    limit: int = FACES_A_PAGE,
+    compared: int = MAX_RANKED,
 ) -> FacePage:
-    """Return the appearances of a person, those least like its mean first."""
+    """Return the latest appearances of a person, those least like its mean first."""
     after = after or FacePlace()
-    bounds = {"person": person_id, "likeness": after.likeness, "appearance": after.appearance_id, "limit": limit + 1}
+    place = {"likeness": after.likeness, "appearance": after.appearance_id}
+    bounds = place | {"person": person_id, "limit": limit + 1, "compared": compared}
     found = [PersonFace(**row._mapping) for row in connection.execute(_FURTHEST, bounds)]  # noqa: SLF001 - the documented way
     last = found[limit - 1] if len(found) > limit else None
     return FacePage(tuple(found[:limit]), None if last is None else FacePlace(last.likeness, last.appearance_id))
@@ -112,7 +130,7 @@ def face_groups(connection: Connection, person_id: int, *, limit: int = MAX_GROU
 
     Two appearances are in one sub-group if a chain of similar ones connects them.
     """
-    rows = connection.execute(_CLEAREST, {"person": person_id, "limit": limit}).all()
+    rows = connection.execute(_CLEAREST, {"person": person_id, "limit": limit, "compared": MAX_RANKED}).all()
     if not rows:
         return []
     faces = [
@@ -122,7 +140,7 @@ def face_groups(connection: Connection, person_id: int, *, limit: int = MAX_GROU
     component = _components(np.array([row.embedding for row in rows], np.float32))
     return sorted(
         (_group(faces, np.flatnonzero(component == number)) for number in np.unique(component)),
-        key=lambda group: (len(group.faces), group.faces[0].likeness),
+        key=lambda group: (group.count, group.faces[0].likeness),
     )
 
 
@@ -133,4 +151,4 @@ def _components(embeddings: NDArray[np.float32]) -> NDArray[np.int64]:
 
 
 def _group(faces: Sequence[PersonFace], rows: NDArray[np.int64]) -> SubGroup:
-    return SubGroup(tuple(faces[row] for row in rows.tolist()))
+    return SubGroup(tuple(faces[row] for row in rows[:MAX_SHOWN_OF_GROUP].tolist()), len(rows))

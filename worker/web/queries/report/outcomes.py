@@ -20,7 +20,8 @@ MAX_NAMED_FAILURES = 500  # files that a report lists by name
 _JOB = text("SELECT job_id, name, kind, submitted_at, finished_at, paused, submission FROM jobs WHERE job_id = :id")
 _FILES = """
     SELECT f.media_id, f.uri, f.kind, f.status, f.reason FROM files AS f
-    WHERE f.job_id = :subject AND NOT f.is_duplicate"""
+    WHERE f.job_id = :subject AND f.item_no <= :last AND NOT f.is_duplicate"""
+_LATEST_ITEM = text("SELECT item_no FROM files WHERE job_id = :id ORDER BY item_no DESC LIMIT 1")
 _OF = {
     "job": _FILES,
     "media": "SELECT media_id, uri, kind, status, reason FROM media WHERE media_id = :subject",
@@ -97,6 +98,14 @@ def read_outcomes(connection: Connection, scope: ReportScope) -> list[OutcomeCou
     """Count the files of a subject by kind and outcome."""
     rows = connection.execute(text(_COUNTS.format(files=_OF[scope.kind])), scope.values)
     return [OutcomeCount(*row) for row in rows]
+
+
+def count_left_out(connection: Connection, scope: ReportScope) -> int:
+    """Return how many later files of a job a report leaves out."""
+    if scope.kind != "job":
+        return 0
+    latest = connection.scalar(_LATEST_ITEM, {"id": scope.number}) or 0
+    return max(0, latest - scope.values["last"])
 
 
 def read_reasons(connection: Connection, scope: ReportScope) -> list[ReasonCount]:

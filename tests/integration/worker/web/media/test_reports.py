@@ -55,6 +55,24 @@ def test_a_job_counts_what_was_analysed_and_what_not(disk, reader):
     assert found.groups == ()
 
 
+def test_a_large_job_is_reported_up_to_a_file_and_says_so(disk, reader, browser, monkeypatch):
+    whole = read_report(reader, ReportScope("job", 1))
+    items = reader.execute(text("SELECT item_no, kind FROM files WHERE job_id = 1 ORDER BY item_no")).all()
+    monkeypatch.setattr("worker.web.queries.report.scope.MAX_REPORTED_FILES", items[0].item_no)  # the video alone
+    found = read_report(reader, ReportScope("job", 1))
+    assert [(one.kind, one.files) for one in found.outcomes] == [("video", 1)]
+    assert (found.left_out, whole.left_out) == (9 - items[0].item_no, 0)
+    assert (found.reasons, found.failures) == ((), ())
+    assert found.counts.appearances == whole.counts.appearances  # all are in the video
+    page = browser.get("/report/job/1").text
+    assert "This report is about the first 1 file of the job." in page
+    assert f"{found.left_out} later files are left out" in page
+
+
+def test_a_small_job_leaves_nothing_out(disk, browser):
+    assert "left out of everything" not in browser.get("/report/job/1").text
+
+
 def test_time_in_view_and_emotions_are_those_of_the_views(disk, reader):
     found = read_report(reader, ReportScope("media", 1))
     whole = reader.execute(text("SELECT sum(screen_seconds) FROM appearances")).scalar_one()
