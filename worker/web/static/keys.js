@@ -56,6 +56,15 @@ function count() {
   for (const one of document.querySelectorAll("[data-selection]")) one.classList.toggle("has-selection", chosen > 0);
 }
 
+/* A menu that is wider than the window is scrolled to the entry of this page. */
+function showCurrent() {
+  for (const one of document.querySelectorAll("nav [aria-current=page]")) {
+    const menu = one.closest("nav");
+    menu.scrollLeft = one.offsetLeft - menu.offsetLeft - (menu.clientWidth - one.offsetWidth) / 2;
+  }
+}
+
 document.addEventListener("change", count);
+document.addEventListener("DOMContentLoaded", showCurrent);
 document.addEventListener("DOMContentLoaded", count);
 window.addEventListener("pageshow", count);

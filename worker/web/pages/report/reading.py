@@ -175,7 +175,7 @@ def _title(connection: Connection, scope: ReportScope) -> tuple[str, str]:
     name = read_names(connection, [scope.number]).get(scope.number)
     if not count_people(connection, scope).appearances:
         raise UsageError(f"there is no person {scope.number}; see `facet people list`")
-    return visible(name or f"Person {scope.number}"), f"person {scope.number}"
+    return visible(name or f"Person {scope.number}"), f"person {scope.number}" if name else "without a name"
 
 
 def _bars(screen: Sequence[ScreenTime], *, is_counted: bool) -> tuple[ScreenBar, ...]:
