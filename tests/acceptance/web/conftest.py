@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,26 +84,39 @@ def analysed_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def site(analysed_demo: Path, tmp_path_factory: pytest.TempPathFactory, chromium: Browser) -> Iterator[Site]:
-    """Serve a copy of the analysed archive, which the tests of a module share."""
-    home = tmp_path_factory.mktemp("site") / "home"
-    copy_home(analysed_demo / "home", home)
+@contextmanager
+def served(home: Path, **settings: str) -> Iterator[str]:
+    """Run `facet web` on a free port; yields the address that it prints."""
     server = subprocess.Popen(
         [FACET, "web", "--port", "0"],
-        env=environment(home),
+        env=environment(home) | settings,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
     try:
         line = server.stdout.readline()
-        link = re.search(r"http://\S+\?token=\S+", line)
+        link = re.search(r"http://\S+", line)
         assert link, line + server.stdout.read()
-        yield Site(home, analysed_demo / "archive", link[0])
+        yield link[0]
     finally:
         server.terminate()
         server.communicate(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def home(analysed_demo: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a copy of the analysed archive, which the tests of a module share."""
+    home = tmp_path_factory.mktemp("site") / "home"
+    copy_home(analysed_demo / "home", home)
+    return home
+
+
+@pytest.fixture(scope="module")
+def site(analysed_demo: Path, home: Path, chromium: Browser) -> Iterator[Site]:
+    """Serve a copy of the analysed archive."""
+    with served(home) as link:
+        yield Site(home, analysed_demo / "archive", link)
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +144,7 @@ def open_page(site: Site, chromium: Browser, signed_in: dict[str, object]):
         )
         contexts.append(context)
         page = context.new_page()
+        page.on("dialog", lambda dialog: (problems.append(f"a dialog opened: {dialog.message}"), dialog.dismiss()))
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.on("console", lambda line: problems.append(line.text) if is_problem(line) else None)
         page.goto(path)
