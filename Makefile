@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 EXTRAS := dev,demo,train,monitor,web
 DEMO ?= demo
+PORT ?= 8750
 PYTEST_FLAGS ?=
 # Tests wait as often as they compute: one process more than there are cores, each with a PostgreSQL of its own.
 PROCESSES ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 8 ? cores + 1 : 8)))
@@ -60,9 +61,9 @@ demo: setup ## Analyse a small public-domain archive in ./demo and query it
 	@echo "Look at the people and correct them in a browser: make web"
 
 web: FACET = FACET_HOME=$(DEMO)/home $(BIN)/facet
-web: setup ## Open the archive of ./demo in the browser, after `make demo`
+web: setup ## Open the archive of ./demo in the browser, after `make demo`; PORT=8751 takes another port
 	@test -d $(DEMO)/home || { echo "$(DEMO) holds no archive yet; run \`make demo\` first" >&2; exit 1; }
-	$(FACET) web --open
+	$(FACET) web --open --port $(PORT)
 
 chaos: setup ## Kill and confuse workers and services a hundred times amid busy users, and compare the rows (half an hour)
 	$(BIN)/python benchmarks/chaos.py

@@ -66,5 +66,6 @@ function showCurrent() {
 
 document.addEventListener("change", count);
 document.addEventListener("DOMContentLoaded", showCurrent);
+window.addEventListener("resize", showCurrent);
 document.addEventListener("DOMContentLoaded", count);
 window.addEventListener("pageshow", count);
