@@ -18,7 +18,7 @@ from playwright.sync_api import sync_playwright
 from worker.storage.home import make_home
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from playwright.sync_api import Browser, Page
 
@@ -194,13 +194,18 @@ def picture(page: Page, name: str) -> None:
 
 @pytest.fixture
 def check_page(open_page):
-    """Return a function that opens a path at both widths in light and dark, and asserts that axe finds nothing."""
+    """Return a function that opens a path at both widths in light and dark, and asserts that axe finds nothing.
 
-    def checked(path: str, name: str) -> None:
+    With ``act``, it looks at the page after that.
+    """
+
+    def checked(path: str, name: str, act: Callable[[Page], object] | None = None) -> None:
         for narrow in (False, True):
             for dark in (False, True):
                 page = open_page(path, narrow=narrow, dark=dark)
                 page.wait_for_load_state("networkidle")
+                if act is not None:
+                    act(page)
                 picture(page, f"{name}-{390 if narrow else 1280}-{'dark' if dark else 'light'}")
                 assert violations(page) == [], (path, narrow, dark)
                 overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")

@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 import pytest
+
+from models import manifest as manifests
+from models.release import DEFAULT
+from tests.acceptance.web.conftest import FACET, environment
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 FACES = urlencode({"q": "SELECT face_id, gender, emotion, at_seconds FROM faces"})
 LINE = urlencode({"q": "SELECT 1950 + n AS year, n * n AS faces FROM generate_series(1, 9) AS n"})
@@ -28,6 +39,52 @@ MISTAKE = urlencode({"q": "SELECT nam FROM people"})
 )
 def test_pages_are_for_all(check_page, path, name):
     check_page(path, name)
+
+
+@pytest.fixture
+def waiting_job(site, redis_url, tmp_path):
+    """Submit a photo that no worker takes; returns the number of its job."""
+    photo = tmp_path / "waits.jpg"
+    photo.write_bytes((site.archive / "portraits" / "grace-hopper.jpg").read_bytes() + b"another file")
+    settings = environment(site.home) | {"FACET_BROKER_URL": redis_url}
+    subprocess.run([FACET, "submit", str(photo)], env=settings, check=True, capture_output=True)
+    return json.loads(site.facet("sql", "SELECT max(job_id) AS job FROM jobs", "--format", "json"))[0]["job"]
+
+
+@pytest.fixture
+def candidate(site, tmp_path: Path):
+    """Register the shipped release with another threshold; returns its number."""
+    folder = tmp_path / "strict"
+    shutil.copytree(DEFAULT, folder)
+    content = json.loads((folder / manifests.FILE).read_text())
+    content.pop("manifest_sha256")
+    content["name"] = "strict"
+    content["detection"]["threshold"] = 0.9
+    whole = {"manifest_sha256": manifests.sha256_of_json(content), **content}
+    (folder / manifests.FILE).write_text(json.dumps(whole))
+    site.facet("releases", "register", str(folder), "--as", "candidate")
+    return 2
+
+
+def open_forms(page) -> None:
+    """Open the forms that are folded."""
+    for summary in page.locator("main details > summary").all():
+        summary.click()
+
+
+@pytest.mark.slow
+def test_forms_that_change_much_are_for_all(check_page, waiting_job, candidate):
+    check_page(f"/jobs/{waiting_job}", "job-cancel", open_forms)
+    check_page(f"/releases/{candidate}", "release-activate", open_forms)
+    check_page(f"/releases/1/diff/{candidate}", "diff", compare)
+
+
+def compare(page) -> None:
+    """Begin the comparison of two releases, and wait for it."""
+    begin = page.get_by_role("button", name="Compare", exact=True)
+    if begin.count():
+        begin.click()
+    page.get_by_role("heading", name="Faces", exact=True).wait_for(timeout=120_000)
 
 
 @pytest.mark.slow
