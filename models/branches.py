@@ -1,8 +1,8 @@
 """Branches: small models, one an attribute, each of which leaves the trunk at a depth of its own.
 
-A branch averages maps of the trunk over a grid of P x P cells and reads them with one or two linear layers. Before
+A branch averages maps of the trunk over a grid of P x P cells and reads them with one or more linear layers. Before
 that it may run layers of its own on the first of these maps, in place of the trunk's later ones: layers shaped like
-these, relearnt for the task, or narrower convolutions.
+these, relearnt for the task, or narrower convolutions. Branches of one data set may share their first linear layers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from models.trunks.base import EMBEDDING_DEPTH, Tail
 from models.trunks.sface import SFACE, Separable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from models.trunks.base import TrunkLayout
 
@@ -45,8 +45,13 @@ class BranchSpec:
     task. Their map replaces that of the first depth; the other depths are read as they are. None for none."""
     pool: int = 1
     """Side P of the grid over which maps are averaged; the embedding is not averaged."""
-    hidden: int = 0
-    """Width of the layer between features and outputs; 0 for none."""
+    hidden: int | tuple[int, ...] = 0
+    """Width of the layer between features and outputs, or of several in order; 0 for none."""
+    shared: int = 0
+    """How many of the hidden layers, from the first on, the branch shares with others that read the same features.
+    Each branch has a copy of them in its file, so that it works alone; equal copies are computed once."""
+    leak: float | None = None
+    """Slope of the leaky rectifiers behind hidden layers; None for learnt slopes (PReLU)."""
     temperature: float = 1.0
     """Logits are divided by it."""
     abstain: float | None = None
@@ -57,9 +62,23 @@ class BranchSpec:
     is read label by label, so a face may get two labels or none."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.hidden, tuple) and len(self.hidden) < 2:  # one form for one shape: fingerprints cover it
+            object.__setattr__(self, "hidden", self.hidden[0] if self.hidden else 0)
         for problem in self._problems():
             message = f"branch {self.task!r}: {problem}"
             raise ValueError(message)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Widths of the hidden layers, in order."""
+        if isinstance(self.hidden, tuple):
+            return self.hidden
+        return (self.hidden,) if self.hidden else ()
+
+    @property
+    def shared_shape(self) -> tuple[object, ...] | None:
+        """Everything that decides the shape of the shared layers, equal in all branches that share them; None: none."""
+        return (self.depths, self.pool, self.leak, self.widths[: self.shared]) if self.shared else None
 
     def feature_count(self, layout: TrunkLayout) -> int:
         """Return the length of the vector that the linear layers read on a trunk of this layout."""
@@ -99,6 +118,9 @@ class BranchSpec:
             "has own stages or relearnt layers, not both": not (self.stages and self.relearnt_to),
             "pool, temperature must be positive": self.pool > 0 and self.temperature > 0,
             "thresholds must be given for each label or not at all": len(self.thresholds) in {0, len(self.labels)},
+            "hidden layers must have a positive width": all(width > 0 for width in self.widths),
+            "shares hidden layers that it has, and none behind own layers": 0 <= self.shared <= len(self.widths)
+            and not (self.shared and self.has_own_layers),
             "labels of an age must be years one apart": self.kind != "age" or _are_years(self.labels),
         }
         return [problem for problem, fine in checks.items() if not fine]
@@ -126,11 +148,7 @@ class Branch(nn.Module):
         self.tail = Tail(layout, spec.depths[0], spec.relearnt_to) if spec.relearnt_to else None
         self._behind = layout.read_behind(spec.depths[0])
         self.whole = self._behind if spec.relearnt_to else spec.depths[: len(spec.stages[:1])]
-        if spec.hidden:
-            layers: list[nn.Module] = [nn.Linear(self.feature_count, spec.hidden), nn.PReLU(spec.hidden)]
-            self.head = nn.Sequential(*layers, nn.Linear(spec.hidden, len(spec.labels)))
-        else:
-            self.head = nn.Sequential(nn.Linear(self.feature_count, len(spec.labels)))
+        self.head = nn.Sequential(*_linear_layers(spec, self.feature_count))
 
     def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
         """Return (N, K) float32 logits.
@@ -139,11 +157,33 @@ class Branch(nn.Module):
             maps: result of `Trunk.forward_intermediates` for at least the branch's `depths`. Maps that own layers do
                 not read may be `averaged` already.
         """
-        first, *others = self.head
-        x = first(self.features(maps)).float()
-        for layer in others:
-            x = layer(x)
-        return torch.as_tensor(x)
+        if not self.spec.shared:
+            return self.linear(self.features(maps))
+        return self.behind_shared(self.shared(maps))
+
+    def shared(self, maps: Mapping[str, Tensor]) -> Tensor:
+        """Return the (N, width) float32 outputs of the shared layers."""
+        return self.linear(self.features(maps), last=2 * self.spec.shared)
+
+    def behind_shared(self, x: Tensor) -> Tensor:
+        """Return the (N, K) float32 logits from the outputs of the shared layers."""
+        return self.linear(x, first=2 * self.spec.shared)
+
+    def linear(self, x: Tensor, first: int = 0, last: int | None = None) -> Tensor:
+        """Run some of the linear layers and rectifiers, each counted; the first may be in the trunk's precision."""
+        for layer in self.head[first:last]:
+            x = layer(x).float()
+        return x
+
+    @property
+    def shared_layers(self) -> nn.Sequential:
+        """The layers that are shared with other branches."""
+        return self.head[: 2 * self.spec.shared]
+
+    def share_with(self, other: Branch) -> None:
+        """Use the shared layers of another branch in place of the own copy."""
+        for place in range(2 * self.spec.shared):
+            self.head[place] = other.head[place]
 
     def features(self, maps: Mapping[str, Tensor]) -> Tensor:
         """Return the (N, feature_count) vectors that the linear layers read, depth after depth, (C, P, P) in each."""
@@ -182,6 +222,37 @@ def averaged(x: Tensor, pool: int) -> Tensor:
     if x.dim() == 4 and x.shape[-1] != pool:
         x = functional.adaptive_avg_pool2d(x, pool)
     return x.flatten(1)
+
+
+def sharing(branches: Iterable[Branch]) -> dict[str, Branch]:
+    """Return by task the branch whose shared layers serve it: the first one with the same; only of those that share."""
+    firsts: list[Branch] = []
+    found: dict[str, Branch] = {}
+    for branch in branches:
+        if not branch.spec.shared:
+            continue
+        first = next((other for other in firsts if _same_shared(other, branch)), branch)
+        if first is branch:
+            firsts.append(branch)
+        found[branch.spec.task] = first
+    return found
+
+
+def _same_shared(one: Branch, other: Branch) -> bool:
+    if one.spec.shared_shape != other.spec.shared_shape:
+        return False
+    pairs = zip(one.shared_layers.state_dict().values(), other.shared_layers.state_dict().values(), strict=True)
+    return all(torch.equal(mine, theirs) for mine, theirs in pairs)
+
+
+def _linear_layers(spec: BranchSpec, features: int) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    inputs = features
+    for width in spec.widths:
+        rectifier = nn.PReLU(width) if spec.leak is None else nn.LeakyReLU(spec.leak)
+        layers += [nn.Linear(inputs, width), rectifier]
+        inputs = width
+    return [*layers, nn.Linear(inputs, len(spec.labels))]
 
 
 def _stages(spec: BranchSpec, layout: TrunkLayout) -> list[nn.Module]:

@@ -8,7 +8,7 @@ activations, averaging and normalisation are not counted.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
@@ -46,8 +46,10 @@ class ModelCost:
     depths: dict[str, int]
     """Multiply-adds of the trunk up to each depth, in order."""
     branches: dict[str, Cost]
-    """By task."""
+    """By task, without the layers that it shares."""
     specs: tuple[BranchSpec, ...]
+    shared: dict[tuple[str, ...], Cost] = field(default_factory=dict)
+    """Layers that branches share, by the tasks that read them. Branches are taken to share layers of one shape."""
 
     def macs(self, tasks: Collection[str] | None = None, *, identity: bool = True) -> int:
         """Return the multiply-adds for a face with some heads on.
@@ -60,7 +62,10 @@ class ModelCost:
         # A shortcut that relearnt layers read lies before their first depth.
         read = {depth for spec in chosen for depth in spec.depths} | ({EMBEDDING_DEPTH} if identity else set())
         deepest = max((self.depths[depth] for depth in read), default=0)
-        return deepest + sum(self.branches[spec.task].macs for spec in chosen)
+        shared = sum(
+            cost.macs for tasks_of, cost in self.shared.items() if {spec.task for spec in chosen} & {*tasks_of}
+        )
+        return deepest + shared + sum(self.branches[spec.task].macs for spec in chosen)
 
 
 def measure_cost(trunk_name: str, specs: tuple[BranchSpec, ...] = ()) -> ModelCost:
@@ -74,8 +79,9 @@ def measure_cost(trunk_name: str, specs: tuple[BranchSpec, ...] = ()) -> ModelCo
         trunk = create_trunk(trunk_name).eval()
         branches = {spec.task: Branch(spec, trunk.layout).eval() for spec in specs}
         depths = {depth: _trunk_macs(trunk, depth) for depth in trunk.layout.depths}
-        costs = {task: _cost(branch, _branch_macs(branch, trunk)) for task, branch in branches.items()}
-    return ModelCost(_cost(trunk, depths[EMBEDDING_DEPTH]), depths, costs, specs)
+        costs = {task: _own_cost(branch, trunk) for task, branch in branches.items()}
+        shared = {tasks: _shared_cost(branches[tasks[0]], trunk) for tasks in _sharing_tasks(specs)}
+    return ModelCost(_cost(trunk, depths[EMBEDDING_DEPTH]), depths, costs, specs, shared)
 
 
 def count_weights(module: nn.Module) -> int:
@@ -94,11 +100,32 @@ def _trunk_macs(trunk: Trunk, depth: str) -> int:
     return _count(lambda: trunk.forward_intermediates(crops, (depth,)))
 
 
-def _branch_macs(branch: Branch, trunk: Trunk) -> int:
+def _sharing_tasks(specs: tuple[BranchSpec, ...]) -> list[tuple[str, ...]]:
+    """Group the tasks whose branches have shared layers of one shape."""
+    shapes = dict.fromkeys(spec.shared_shape for spec in specs if spec.shared)
+    return [tuple(spec.task for spec in specs if spec.shared_shape == shape) for shape in shapes]
+
+
+def _own_cost(branch: Branch, trunk: Trunk) -> Cost:
+    """Count a branch without the layers that it shares."""
+    maps = _maps(branch, trunk)
+    if not branch.spec.shared:
+        return _cost(branch, _count(lambda: branch(maps)))
+    whole, shared = _cost(branch, _count(lambda: branch(maps))), _shared_cost(branch, trunk)
+    return Cost(
+        weights=whole.weights - shared.weights, others=whole.others - shared.others, macs=whole.macs - shared.macs
+    )
+
+
+def _shared_cost(branch: Branch, trunk: Trunk) -> Cost:
+    maps = _maps(branch, trunk)
+    return _cost(branch.shared_layers, _count(lambda: branch.shared(maps)))
+
+
+def _maps(branch: Branch, trunk: Trunk) -> dict[str, torch.Tensor]:
     layout = trunk.layout
     shapes = {**layout.maps, EMBEDDING_DEPTH: (layout.embedding_size,)}
-    maps = {depth: torch.empty(1, *shapes[depth]) for depth in branch.depths}
-    return _count(lambda: branch(maps))
+    return {depth: torch.empty(1, *shapes[depth]) for depth in branch.depths}
 
 
 def _count(run: Callable[[], object]) -> int:

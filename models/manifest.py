@@ -30,6 +30,7 @@ FORMAT = 1
 DETECTOR_FILE = "detector.safetensors"
 TRUNK_FILE = "trunk.safetensors"
 DESCRIPTIVE = frozenset({"name", "metrics", "verdict", "data", "licences", "manifest_sha256"})  # decide no result
+ABSENT = {"relearnt_to": None, "shared": 0, "leak": None}  # of a branch: with these values not in the manifest
 DETECTOR_KEYS = ("detector", "orientation")  # of `licences` and `data`: the models in the detector's file
 
 
@@ -115,14 +116,15 @@ class Manifest:
         return fingerprint_of(self.plain())
 
     def plain(self) -> dict[str, Any]:
-        """Return all fields, ready for JSON; verdict and relearnt layers are left out where there are none.
+        """Return all fields, ready for JSON; verdict and parts of a branch in ABSENT are left out where there are none.
 
         Releases that were written before there were any keep their text and fingerprints.
         """
         content: dict[str, Any] = _adapter().dump_python(self, mode="json")
         for branch in content["branches"]:
-            if branch["relearnt_to"] is None:
-                del branch["relearnt_to"]
+            for key, none in ABSENT.items():
+                if branch[key] == none:
+                    del branch[key]
         return content if self.verdict is not None else {key: content[key] for key in content if key != "verdict"}
 
     def canonical(self) -> Manifest:

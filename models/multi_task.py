@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from models.branches import averaged
+from models.branches import averaged, sharing
 from models.errors import ModelError
 from models.inference.batches import powers_of_two
 from models.inference.graphs import Graphed
@@ -54,6 +54,7 @@ class MultiTaskModel:
         self._branches = {branch.spec.task: fold_batch_norm(freeze(branch)).to(device) for branch in branches}
         for branch in branches:
             branch.set_trunk_precision(self._dtype)
+        self._shares = share_equal(self._branches)
         self._identity = identity
         depths = {depth for branch in branches for depth in branch.depths}
         self._embeds = identity or EMBEDDING_DEPTH in depths
@@ -119,8 +120,8 @@ class MultiTaskModel:
         return torch.cat([*embeddings, *self._heads(maps)], dim=1)
 
     def _heads(self, maps: dict[str, Tensor]) -> list[Tensor]:
-        """Return the scores of each branch on their grid; a map that several of them read is averaged once."""
-        outputs, known = [], {}
+        """Return the scores of each branch on their grid; what several of them read is averaged or computed once."""
+        outputs, known, shared = [], {}, dict[str, Tensor]()
         for branch in self._branches.values():
             spec = branch.spec
             read = {depth: maps[depth] for depth in branch.depths}
@@ -130,8 +131,33 @@ class MultiTaskModel:
                 if (depth, spec.pool) not in known:
                     known[depth, spec.pool] = averaged(maps[depth], spec.pool)
                 read[depth] = known[depth, spec.pool]
-            outputs.append(to_grid(spec.kind, branch(read)))
+            outputs.append(to_grid(spec.kind, logits(branch, read, self._shares, shared)))
         return outputs
+
+
+def share_equal(branches: Mapping[str, Branch]) -> dict[str, str]:
+    """Let branches with equal shared layers keep one copy of them; return by task the task whose layers serve it."""
+    found = sharing(branches.values())
+    for task, first in found.items():
+        branches[task].share_with(first)
+    return {task: first.spec.task for task, first in found.items()}
+
+
+def logits(branch: Branch, maps: Mapping[str, Tensor], shares: Mapping[str, str], known: dict[str, Tensor]) -> Tensor:
+    """Return the (N, K) logits of a branch.
+
+    Args:
+        branch: one of several that read the same faces.
+        maps: that it reads.
+        shares: result of `share_equal`.
+        known: outputs of shared layers by the task that they belong to; the missing one is added.
+    """
+    first = shares.get(branch.spec.task)
+    if first is None:
+        return torch.as_tensor(branch(maps))
+    if first not in known:
+        known[first] = branch.shared(maps)
+    return branch.behind_shared(known[first])
 
 
 class EmbeddingHeads:
@@ -159,6 +185,7 @@ class EmbeddingHeads:
                 )
                 raise ValueError(message)
         self._branches = {branch.spec.task: freeze(branch).to(device) for branch in branches}
+        self._shares = share_equal(self._branches)
         self._device = device
 
     @torch.inference_mode()
@@ -171,12 +198,17 @@ class EmbeddingHeads:
         Raises:
             ModelError: a branch returned numbers that are not finite.
         """
-        parts = [as_stored(part.to(self._device)) for part in torch.split(embeddings, STORED_BATCH)]
-        found = {
-            task: torch.cat([to_grid(branch.spec.kind, branch({EMBEDDING_DEPTH: part})).cpu() for part in parts])
+        parts = [self._scores(part.to(self._device)) for part in torch.split(embeddings, STORED_BATCH)]
+        found = {task: torch.cat([part[task] for part in parts]) for task in self._branches}
+        return _answers(self._branches, found)
+
+    def _scores(self, embeddings: Tensor) -> dict[str, Tensor]:
+        """Return the scores of each branch for some embeddings, on their grid and on the CPU."""
+        maps, shared = {EMBEDDING_DEPTH: as_stored(embeddings)}, dict[str, Tensor]()
+        return {
+            task: to_grid(branch.spec.kind, logits(branch, maps, self._shares, shared)).cpu()
             for task, branch in self._branches.items()
         }
-        return _answers(self._branches, found)
 
 
 def _answers(branches: Mapping[str, Branch], scores: Mapping[str, Tensor]) -> dict[str, HeadOutput]:

@@ -109,7 +109,7 @@ def train_branch(
     recipe = recipe.on(context.trunk.layout)
     faces = READERS[recipe.data](context.data)
     found = context.features(faces, recipe.taps(context.trunk.layout), mirror=recipe.fit.mirror)
-    soft = targets(recipe.spec.task, faces, len(recipe.spec.labels))
+    soft = targets(recipe.spec.task, faces, len(recipe.spec.labels), recipe.spread_years)
     rows = {split: labelled(recipe.spec.task, soft, np.flatnonzero(faces.split == split)) for split in ("train", "val")}
     features = {tap.depth: values for tap, values in found.items()}
     fitted = _Fitter(context.trunk, run_log, seed)
@@ -155,7 +155,9 @@ def new_branch(
 ) -> TrainableBranch:
     """Return an untrained branch whose inputs are standardised on some training faces."""
     torch.manual_seed(seed)
-    branch = TrainableBranch(recipe.spec, dropout=recipe.dropout, layout=trunk.layout)
+    branch = TrainableBranch(
+        recipe.spec, dropout=recipe.dropout, layout=trunk.layout, regresses=recipe.fit.loss == "years"
+    )
     if recipe.copies:
         branch.start_from(trunk)
     some = np.random.default_rng(seed).permutation(rows)[:STANDARDISED_ON]

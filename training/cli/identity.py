@@ -13,16 +13,12 @@ from models.trunks.registry import create_trunk
 from training.data.crops import crop_faces
 from training.data.face_sets import read_lfw
 from training.evaluate.verification import held_back_accuracy, validation_accuracy
+from training.fit.descent import OptimiserName, ScheduleName  # noqa: TC001 - Typer reads annotations when it runs
 from training.recipes.recipe import PREPARED_SEARCH
 from training.train import TrainingContext, load_context
 from training.trunk.faces import cut_people, read_people
 from training.trunk.losses import Objective  # noqa: TC001 - Typer reads annotations when it runs
-from training.trunk.options import (
-    PAPER_DEVIATION,
-    IdentityOptions,
-    OptimiserName,
-    ScheduleName,
-)
+from training.trunk.options import PAPER_DEVIATION, IdentityOptions
 from training.trunk.run import IdentityRun, embed, write_trunk
 
 if TYPE_CHECKING:
@@ -57,7 +53,8 @@ def train_identity(  # noqa: PLR0913 - the options of a command are its argument
     optimiser: Annotated[OptimiserName, typer.Option(help="sgd (momentum 0.9), adam or adamw.")] = DEFAULTS.optimiser,
     learning_rate: Annotated[float, typer.Option(help="First one, or the peak of a cosine.")] = DEFAULTS.learning_rate,
     schedule: Annotated[
-        ScheduleName, typer.Option(help="quarters: divided by four every 10,000 steps; cosine: a rise, then to zero.")
+        ScheduleName,
+        typer.Option(help="quarters: divided by 4 every 10,000 steps; cosine: a rise, then to zero; constant."),
     ] = DEFAULTS.schedule,
     weight_decay: Annotated[float, typer.Option(help="Of all weights.")] = DEFAULTS.weight_decay,
     normal_start: Annotated[

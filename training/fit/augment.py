@@ -22,6 +22,9 @@ class AugmentOptions:
     """Standard deviation of the logarithm of the size."""
     shift: float = 0.02
     """Standard deviation along both axes, as a share of the crop's side."""
+    uniform_shift: float = 0.0
+    """Largest shift along either axis, as a share of the crop's side (``pixels / side``); all up to it are equally
+    likely. It is added to ``shift``."""
     brightness: float = 0.2
     """Standard deviation of a gain on all pixels."""
     contrast: float = 0.2
@@ -82,6 +85,8 @@ def _warp(x: Tensor, options: AugmentOptions, draws: _Draws) -> Tensor:
     size = (draws.normal() * options.scale).exp()
     flip = 1 - 2 * draws.chosen(options.mirror).float()
     shift = draws.normal(2) * options.shift * 2  # the grid is two units wide
+    if options.uniform_shift:  # draws nothing where it is off, so that other runs go on exactly
+        shift += (draws.uniform(2) * 2 - 1) * options.uniform_shift * 2
     matrix = torch.zeros(len(x), 2, 3, device=x.device)
     matrix[:, 0, 0], matrix[:, 0, 1] = size * angle.cos() * flip, -size * angle.sin()
     matrix[:, 1, 0], matrix[:, 1, 1] = size * angle.sin() * flip, size * angle.cos()

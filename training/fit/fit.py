@@ -13,6 +13,7 @@ import torch
 
 from training.errors import RecipeError
 from training.fit.balance import Balance
+from training.fit.descent import Descent
 from training.fit.losses import LOSSES, LossName
 from training.fit.trainable_branch import follow_statistics
 
@@ -40,8 +41,10 @@ class FitOptions:
     patience: int = 4
     """Epochs without a better held-out score after which training stops."""
     batch: int = 128
+    descent: Descent = field(default_factory=Descent)
+    """Optimiser, and the course of the learning rate; joint runs have ``JointOptions.descent`` instead."""
     learning_rate: float = 1e-3
-    """Peak, after a tenth of the steps; then it falls to zero along a cosine."""
+    """Peak."""
     stage_rate: float = 0.3
     """Learning rate of own layers before the features, as a share of that of the linear layers."""
     weight_decay: float = 0.05
@@ -181,10 +184,8 @@ class _Training:
         self.offset = options.balance.offset(self.targets).to(self.device)
         steps = options.epochs * max(1, len(rows) // options.batch)
         groups = parameter_groups(branch, options)
-        self.optimiser = torch.optim.AdamW(groups, weight_decay=options.weight_decay, fused=True)
-        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
-            self.optimiser, [group["lr"] for group in groups], total_steps=steps + 1, pct_start=0.1
-        )
+        self.optimiser = options.descent.optimise(groups, options.learning_rate, options.weight_decay)
+        self.schedule = _schedule(self.optimiser, options.descent, steps)
         self.steps = 0
 
     def epoch(self, random: np.random.Generator) -> float:
@@ -217,6 +218,14 @@ class _Training:
         for mean, now in zip(self.average.parameters(), self.branch.parameters(), strict=True):
             mean.lerp_(now, 1 - decay)
         follow_statistics(self.average, self.branch, decay)
+
+
+def _schedule(optimiser: torch.optim.Optimizer, descent: Descent, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+    """Return the schedule; that of `cosine` moves the momentum against the rate, too."""
+    if descent.schedule == "cosine":
+        peaks = [group["lr"] for group in optimiser.param_groups]
+        return torch.optim.lr_scheduler.OneCycleLR(optimiser, peaks, total_steps=steps + 1, pct_start=0.1)
+    return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: descent.share(step, steps))
 
 
 def mix_features(

@@ -12,10 +12,13 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-LossName = Literal["cross_entropy", "age", "binary"]
+LossName = Literal["cross_entropy", "age", "years", "binary"]
 
+_NARROW = 0.05  # years; a Gaussian that is 0 in all other years
 # Per year: an error of five years weighs about as much as one unit of cross-entropy.
 AGE_L1_WEIGHT = 0.2
+# Deviation of the Gaussian that a branch of ages puts around the year that it regresses; calibration scales it.
+YEARS_DEVIATION = 5.0
 
 
 def age_distribution(years: Tensor, classes: int, spread_years: float) -> Tensor:
@@ -34,8 +37,9 @@ def age_span_distribution(first: Tensor, last: Tensor, classes: int, spread_year
         first: (N,) first year of each range.
         last: (N,) last year; a range of one year gives what ``age_distribution`` gives.
         classes: years 0..classes - 1.
-        spread_years: of the Gaussian beyond both ends.
+        spread_years: of the Gaussian beyond both ends; 0 gives nothing to years outside, one year alone is one-hot.
     """
+    spread_years = max(spread_years, _NARROW)
     ages = torch.arange(classes, dtype=torch.float32, device=first.device)
     outside = torch.relu(first[:, None].float() - ages) + torch.relu(ages - last[:, None].float())
     return torch.softmax(-0.5 * (outside / spread_years) ** 2, dim=1)
@@ -66,6 +70,16 @@ def age_rows(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     return cross_entropy_rows(logits, targets, weights) + AGE_L1_WEIGHT * error
 
 
+def years_rows(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Return the squared error of the mean of each row's distribution, over twice YEARS_DEVIATION squared: (N,).
+
+    It is the negative logarithm, but for a constant, of the density of a Gaussian with that deviation.
+    """
+    del weights  # of classes, which a regression has none of
+    error = expected_age(torch.softmax(logits.float(), dim=1)) - expected_age(targets)
+    return 0.5 * (error / YEARS_DEVIATION) ** 2
+
+
 def binary_rows(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Return the mean binary cross-entropy of each row: (N,); ``weights`` (K,) multiply the columns."""
     losses = functional.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none")
@@ -76,6 +90,7 @@ def binary_rows(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
 ROW_LOSSES: dict[LossName, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "cross_entropy": cross_entropy_rows,
     "age": age_rows,
+    "years": years_rows,
     "binary": binary_rows,
 }
 

@@ -70,16 +70,22 @@ def known_one_hot(labels: NDArray[np.int64], classes: int) -> Tensor:
     return one_hot(numbers.clamp(min=0), classes) * (numbers != UNKNOWN)[:, None]
 
 
-def age_targets(faces: People, classes: int) -> Tensor:
+def age_targets(faces: People, classes: int, spread_years: float = AGE_SPREAD_YEARS) -> Tensor:
     """Turn ages or ranges of ages into (N, classes) distributions over years; rows without an age are zero."""
     span = faces.age_span if isinstance(faces, BinnedPeople) else np.stack([faces.age] * 2, axis=1)
     known = torch.from_numpy(np.isfinite(span).all(axis=1))
     first, last = torch.from_numpy(np.nan_to_num(span)).unbind(1)
-    return age_span_distribution(first, last, classes, AGE_SPREAD_YEARS) * known[:, None]
+    return age_span_distribution(first, last, classes, spread_years) * known[:, None]
 
 
-def targets(task: str, faces: FaceSet, classes: int) -> Tensor:
+def targets(task: str, faces: FaceSet, classes: int, spread_years: float = AGE_SPREAD_YEARS) -> Tensor:
     """Return the (N, classes) float32 soft targets of a task.
+
+    Args:
+        task: of the branch.
+        faces: with labels.
+        classes: number of the branch's labels.
+        spread_years: of the Gaussian around each age; 0 for one-hot targets.
 
     Raises:
         RecipeError: the data set does not label this task.
@@ -89,7 +95,7 @@ def targets(task: str, faces: FaceSet, classes: int) -> Tensor:
     if isinstance(faces, BinnedPeople) and task == "ethnicity7":
         return known_one_hot(faces.race, classes)
     if isinstance(faces, People) and task == "age":
-        return age_targets(faces, classes)
+        return age_targets(faces, classes, spread_years)
     if isinstance(faces, Fer2013) and task == "emotion":
         return emotion_targets(faces)
     if isinstance(faces, Fer2013) and task == "emotion7":

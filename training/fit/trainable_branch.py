@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from models.branches import Branch
 from models.trunks.sface import SFACE
+from training.fit.losses import YEARS_DEVIATION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from models.branches import BranchSpec
     from models.trunks.base import Trunk, TrunkLayout
 
+_USUAL_AGE, _USUAL_SPREAD = 35.0, 20.0  # years; mean and deviation of ages, from which a regression starts
 _MIN_SPREAD = 1e-3  # standard deviation of a feature below which it counts as constant
 
 
@@ -30,6 +32,38 @@ def follow_statistics(mean: nn.Module, now: nn.Module, decay: float) -> None:
             ours.copy_(theirs)
 
 
+class YearsLayer(nn.Module):
+    """Last layer that regresses one age, and answers with a Gaussian of YEARS_DEVIATION around it.
+
+    Its logits are linear in the age but for a number that all of them share, so `linear` returns a layer with the same
+    answers as any other branch of ages has, with a distribution that calibration makes wider or narrower.
+    """
+
+    years: Tensor
+
+    def __init__(self, inputs: int, labels: tuple[str, ...]) -> None:
+        super().__init__()
+        self.line = nn.Linear(inputs, 1)
+        self.register_buffer("years", torch.tensor([float(label) for label in labels]), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, inputs) to (N, K) float32 logits; bfloat16 would round the age to half a year."""
+        with torch.autocast(x.device.type, enabled=False):
+            age = self.line(x.float()) * _USUAL_SPREAD + _USUAL_AGE
+            return torch.as_tensor(-0.5 * ((self.years - age) / YEARS_DEVIATION) ** 2)
+
+    def linear(self) -> nn.Linear:
+        """Return the layer of K outputs whose softmax is the same."""
+        middle = self.years.mean()  # in the middle the numbers are smallest, and rounding to fp16 moves them least
+        place = (self.years - middle) / YEARS_DEVIATION**2
+        layer = nn.Linear(self.line.in_features, len(self.years), device=self.years.device)
+        with torch.no_grad():
+            layer.weight.copy_(place[:, None] * self.line.weight * _USUAL_SPREAD)
+            age = self.line.bias * _USUAL_SPREAD + _USUAL_AGE
+            layer.bias.copy_(place * (age - middle) - 0.5 * place**2 * YEARS_DEVIATION**2)
+        return layer
+
+
 class TrainableBranch(nn.Module):
     """Branch whose pooled features are brought to mean 0 and deviation 1 before its linear layers.
 
@@ -39,9 +73,21 @@ class TrainableBranch(nn.Module):
     mean: Tensor
     spread: Tensor
 
-    def __init__(self, spec: BranchSpec, *, dropout: float, layout: TrunkLayout = SFACE) -> None:
+    def __init__(
+        self, spec: BranchSpec, *, dropout: float, layout: TrunkLayout = SFACE, regresses: bool = False
+    ) -> None:
+        """Draw the weights.
+
+        Args:
+            spec: of the branch.
+            dropout: on the pooled features and on hidden layers.
+            layout: of the trunk.
+            regresses: whether the last layer gives one number of years, in place of a share for each year.
+        """
         super().__init__()
         self.branch = Branch(spec, layout)
+        if regresses:
+            self.branch.head[-1] = YearsLayer((spec.widths or (self.branch.feature_count,))[-1], spec.labels)
         self.dropout = nn.Dropout(dropout)
         self.cells = spec.pool**2
         self.register_buffer("mean", torch.zeros(self.branch.feature_count))
@@ -53,7 +99,7 @@ class TrainableBranch(nn.Module):
         first, *rest = self.branch.head
         x = first(x)
         for layer in rest:
-            x = layer(self.dropout(x) if isinstance(layer, nn.Linear) else x)
+            x = layer(self.dropout(x) if isinstance(layer, nn.Linear | YearsLayer) else x)
         return torch.as_tensor(x)
 
     def _drop_channels(self, x: Tensor) -> Tensor:
@@ -62,6 +108,16 @@ class TrainableBranch(nn.Module):
             return x
         kept: Tensor = self.dropout(x.new_ones(len(x), x.shape[1] // self.cells))
         return (x.reshape(*kept.shape, self.cells) * kept[..., None]).flatten(1)
+
+    def share_with(self, other: TrainableBranch) -> None:
+        """Use the shared layers and the standardisation of another branch, which learn from both."""
+        self.branch.share_with(other.branch)
+        self.mean, self.spread = other.mean, other.spread
+
+    @property
+    def shared_parameters(self) -> int:
+        """Number of the parameters, from the first on, that are shared."""
+        return len(list(self.branch.shared_layers.parameters()))
 
     @torch.no_grad()
     def standardise(self, maps: Mapping[str, Tensor]) -> None:
@@ -79,6 +135,8 @@ class TrainableBranch(nn.Module):
     def shipped(self) -> Branch:
         """Return the branch alone, with the standardisation folded into its first linear layer."""
         branch = copy.deepcopy(self.branch).eval()
+        if isinstance(branch.head[-1], YearsLayer):
+            branch.head[-1] = branch.head[-1].linear()
         first = branch.head[0]
         if not isinstance(first, nn.Linear):
             raise TypeError(f"the first layer of a head is a {type(first).__name__}, expected Linear")

@@ -37,7 +37,7 @@ class Checkpoint:
 
     def save(self, state: JointState) -> None:
         """Write the state; an older checkpoint stays until the new one is complete."""
-        progress = {task.name: [task.score, task.step] for task in state.tasks}
+        progress = {task.name: [task.score, task.step, task.rank] for task in state.tasks}
         about = {"facts": self._facts, "step": state.step, "progress": progress}
         partial = self._path.with_suffix(".partial")
         tensors = {key: value.clone() for key, value in _tensors(state).items()}
@@ -84,7 +84,7 @@ def _restore_task(task: JointTask, tensors: Mapping[str, Tensor], progress: list
     task.branch.load_state_dict(_below(tensors, f"{task.name}/head/"))
     task.average.load_state_dict(_below(tensors, f"{task.name}/average/"))
     task.best = _below(tensors, f"{task.name}/best/")
-    task.score, task.step = float(progress[0]), int(progress[1])
+    task.score, task.step, task.rank = float(progress[0]), int(progress[1]), float(progress[2])
 
 
 def _restore_moments(state: JointState, tensors: Mapping[str, Tensor]) -> None:

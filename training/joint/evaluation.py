@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,11 +23,20 @@ if TYPE_CHECKING:
     from training.fit.progress import RunLog
     from training.joint.setup import JointSetup
     from training.joint.state import JointState
+    from training.joint.task import JointTask
 
 _log = logging.getLogger(__name__)
 
 DRIFT = "embedding"  # in the run log: the loss of holding the embeddings, and their mean cosine to the original's
 _CROPS_PER_PASS = 128
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """A branch on its held-out rows."""
+
+    score: float
+    loss: float
 
 
 class JointEvaluation:
@@ -50,8 +59,11 @@ class JointEvaluation:
         if bad := [name for name, loss in values.items() if not math.isfinite(loss)]:
             step = self._state.step
             raise TrainingError(f"the loss of {bad[0]} is {values[bad[0]]} at step {step}; choose smaller rates")
-        for name in self._views:
-            self._score_set(name, values)
+        found = {task: scored for name in self._views for task, scored in self._score_set(name).items()}
+        for group in self._groups():
+            self._keep_together(group, found)
+        for task in self._state.tasks:
+            self._write(task.name, values[task.name], found[task.name].score, task.score)
         if self._tuning:
             kept = 1 - values[DRIFT] / self._tuning.hold if self._tuning.hold else math.nan
             self._write(DRIFT, values[DRIFT], kept, kept)
@@ -66,18 +78,35 @@ class JointEvaluation:
         faces = self._views[found.recipe.data].faces
         return labelled(task, found.soft, np.flatnonzero(faces.split == "val"))
 
-    def _score_set(self, name: DataName, losses: Mapping[str, float]) -> None:
+    def _groups(self) -> list[list[JointTask]]:
+        """Group the tasks whose weights are only good together: shared layers, or a trunk that learns."""
+        if self._tuning and self._tuning.keeps_best:
+            return [self._state.tasks]
+        firsts = dict.fromkeys(task.first.name for task in self._state.tasks)
+        return [[task for task in self._state.tasks if task.first.name == first] for first in firsts]
+
+    def _keep_together(self, group: list[JointTask], found: Mapping[str, _Scored]) -> None:
+        """Keep the weights of some tasks if they are better than before: by the score of one, the losses of several."""
+        losses = sum(found[task.name].loss for task in group)
+        rank = found[group[0].name].score if len(group) == 1 else -losses
+        moves_on = bool(self._tuning and not self._tuning.keeps_best)  # such a trunk takes its branches along
+        if rank > group[0].rank or moves_on:
+            for task in group:
+                task.keep(found[task.name].score, rank, self._state.step)
+            if self._tuning and self._tuning.keeps_best:
+                self._state.trunk.keep()
+
+    def _score_set(self, name: DataName) -> dict[str, _Scored]:
         """Score the branches of one data set, which share the passes of the trunk."""
         tasks = [task for task in self._state.tasks if task.recipe.data == name]
         rows = np.unique(np.concatenate([task.held for task in tasks]))
         logits = self._logits({task.name: task.average for task in tasks}, name, rows)
+        found = {}
         for task in tasks:
             own = np.isin(rows, task.held)
-            reached = task.judge(logits[task.name][own], task.soft[rows[own]])
-            if reached > task.score or self._tuning:  # a trunk that has moved on takes its branches along
-                task.score, task.step = reached, self._state.step
-                task.best = copy.deepcopy(task.average.state_dict())
-            self._write(task.name, losses[task.name], reached, task.score)
+            mine, soft = logits[task.name][own], task.soft[rows[own]]
+            found[task.name] = _Scored(task.judge(mine, soft), task.held_out_loss(mine, soft))
+        return found
 
     @torch.inference_mode()
     def _logits(

@@ -90,11 +90,13 @@ class JointRun:
                     self._checkpoint.save(self.state)
                     saved = time.monotonic()
         self._checkpoint.save(self.state)
+        if self.step >= self._options.steps or self._finished():
+            self.state.trunk.return_to_best()
         return [_result(task) for task in self.state.tasks]
 
     def _finished(self) -> bool:
-        """Return whether no branch of a frozen trunk has become better for long."""
-        if self._options.trunk:
+        """Return whether no branch has become better for long; beside a trunk that only moves on, none ever has not."""
+        if self._options.trunk and not self._options.trunk.keeps_best:
             return False
         waited = self._options.patience * self._options.evaluate_every
         return all(self.step - task.step >= waited and task.step > 0 for task in self.state.tasks)

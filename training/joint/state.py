@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -13,11 +12,11 @@ from training.joint.task import JointTask
 from training.joint.tuned_trunk import RunTrunk
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from training.joint.setup import JointSetup
 
 _STANDARDISED_ON = 768  # crops whose features set mean and deviation
-_RISE = 0.08  # share of the steps in which the learning rate rises
-_FIRST_RATE = 0.04  # share of the peak learning rate in the first step
 
 
 class JointState:
@@ -29,10 +28,12 @@ class JointState:
         self.step = 0
         self.tasks = [JointTask(r, setup.trunk, views[r.data].faces, setup.splits, setup.seed) for r in recipes]
         depths = {depth for task in self.tasks for depth in task.branch.branch.depths}
+        share_layers(self.tasks)
         self.trunk = RunTrunk(setup.trunk, depths, setup.options.trunk)
-        groups = [group for task in self.tasks for group in parameter_groups(task.branch, task.recipe.fit)]
+        groups = [group for task in self.tasks for group in _own_groups(task)]
         groups += self.trunk.groups()
-        self.optimiser = torch.optim.AdamW(groups, weight_decay=recipes[0].fit.weight_decay)
+        fit, self._descent = recipes[0].fit, setup.options.descent
+        self.optimiser = self._descent.optimise(groups, fit.learning_rate, fit.weight_decay)
         self._peaks = [float(group["lr"]) for group in groups]
 
     def task(self, name: str) -> JointTask:
@@ -55,7 +56,7 @@ class JointState:
             steps: of the whole run; the learning rate follows from the share of them that is done.
         """
         for group, peak in zip(self.optimiser.param_groups, self._peaks, strict=True):
-            group["lr"] = peak * _one_cycle(self.step / steps)
+            group["lr"] = peak * self._descent.share(self.step, steps)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         for task in self.tasks:
@@ -64,8 +65,20 @@ class JointState:
         self.step += 1
 
 
-def _one_cycle(progress: float) -> float:
-    """Return the share of the peak learning rate: a linear rise, then half a cosine to zero."""
-    if progress < _RISE:
-        return _FIRST_RATE + (1 - _FIRST_RATE) * progress / _RISE
-    return 0.5 * (1 + math.cos(math.pi * (progress - _RISE) / (1 - _RISE)))
+def share_layers(tasks: Sequence[JointTask]) -> None:
+    """Let the tasks of a data set that have shared layers of one shape have one copy of them."""
+    firsts: dict[object, JointTask] = {}
+    for task in tasks:
+        spec = task.recipe.spec
+        first = firsts.setdefault((task.recipe.data, spec.shared_shape), task)
+        if spec.shared and first is not task:
+            task.share_with(first)
+
+
+def _own_groups(task: JointTask) -> list[dict[str, Any]]:
+    """Group the parameters of a task, without those that it shares with an earlier one."""
+    groups = parameter_groups(task.branch, task.recipe.fit)
+    if task.first is task:
+        return groups
+    others = {id(parameter) for parameter in task.first.branch.parameters()}
+    return [{**group, "params": [p for p in group["params"] if id(p) not in others]} for group in groups]

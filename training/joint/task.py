@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
+from training.fit.losses import LOSSES
 from training.fit.targets import labelled, score, targets
 from training.fit.trainable_branch import TrainableBranch, follow_statistics
 
@@ -29,7 +30,7 @@ class JointTask:
     def __init__(self, recipe: HeadRecipe, trunk: Trunk, faces: FaceSet, splits: Collection[str], seed: int) -> None:
         """Draw the weights, and the held-out rows of some splits; the trunk gives layout and device."""
         self.recipe, self.name = recipe, recipe.spec.task
-        self.soft = targets(self.name, faces, len(recipe.spec.labels))
+        self.soft = targets(self.name, faces, len(recipe.spec.labels), recipe.spread_years)
         rows = labelled(self.name, self.soft, np.flatnonzero(np.isin(faces.split, list(splits))))
         rows = np.random.default_rng(seed).permutation(rows)
         held = max(1, round(len(rows) * recipe.fit.held_out))
@@ -40,28 +41,55 @@ class JointTask:
         self.weights = recipe.fit.balance.weights(self.soft[self.rows]).to(device)
         self.offset = recipe.fit.balance.offset(self.soft[self.rows]).to(device)
         torch.manual_seed(seed)
-        self.branch = TrainableBranch(recipe.spec, dropout=recipe.dropout, layout=trunk.layout)
+        self.branch = TrainableBranch(
+            recipe.spec, dropout=recipe.dropout, layout=trunk.layout, regresses=recipe.fit.loss == "years"
+        )
         if recipe.copies:
             self.branch.start_from(trunk)
         self.branch.to(device)
         self.average = copy.deepcopy(self.branch)
         self.best = copy.deepcopy(self.branch.state_dict())
-        self.score, self.step = -math.inf, 0
+        self.score, self.step, self.rank = -math.inf, 0, -math.inf
         self.judge = score(recipe.spec)
+        self.first = self
+        """The task whose shared layers serve this one."""
+
+    def share_with(self, first: JointTask) -> None:
+        """Use the shared layers of another task of the same data set, in the branch and in its running mean."""
+        self.first = first
+        self.branch.share_with(first.branch)
+        self.average.share_with(first.average)
+
+    def held_out_loss(self, logits: Tensor, soft: Tensor) -> float:
+        """Return the loss of held-out rows: (M, K) logits on the CPU against (M, K) targets."""
+        return float(LOSSES[self.recipe.fit.loss](logits, soft, self.weights.cpu()))
+
+    def keep(self, reached: float, rank: float, step: int) -> None:
+        """Keep the running mean as the best so far.
+
+        Args:
+            reached: its score.
+            rank: by which later ones are compared with it, see ``JointEvaluation``.
+            step: of the run.
+        """
+        self.score, self.rank, self.step = reached, rank, step
+        self.best = copy.deepcopy(self.average.state_dict())
 
     def standardise(self, maps: Mapping[str, Tensor]) -> None:
-        """Bring the features of some hundred crops to mean 0 and deviation 1."""
-        self.branch.standardise(maps)
+        """Bring the features of some hundred crops to mean 0 and deviation 1; shared layers have those of the first."""
+        if self.first is self:
+            self.branch.standardise(maps)
         self.average.load_state_dict(self.branch.state_dict())
 
     def follow(self, step: int) -> None:
         """Move the running mean; its first steps follow faster, so that it forgets the random start."""
         decay = min(self.recipe.fit.average, (step + 1) / (step + 10))
-        follow(self.average, self.branch, decay)
+        follow(self.average, self.branch, decay, 0 if self.first is self else self.branch.shared_parameters)
 
 
 @torch.no_grad()
-def follow(mean: nn.Module, now: nn.Module, decay: float) -> None:
-    """Move the weights of a running mean towards those of a model, all in one call."""
-    get_ema_multi_avg_fn(decay)(list(mean.parameters()), list(now.parameters()), 0)  # type: ignore[no-untyped-call]
+def follow(mean: nn.Module, now: nn.Module, decay: float, start: int = 0) -> None:
+    """Move the weights of a running mean towards those of a model, all in one call, from one of the parameters on."""
+    theirs = list(now.parameters())[start:]
+    get_ema_multi_avg_fn(decay)(list(mean.parameters())[start:], theirs, 0)  # type: ignore[no-untyped-call]
     follow_statistics(mean, now, decay)

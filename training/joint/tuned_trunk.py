@@ -51,6 +51,7 @@ class RunTrunk:
             self._learning = copy.deepcopy(trunk).requires_grad_(requires_grad=True).train(tuning.statistics)
             for layer in list(self._learning.layers)[: trunk.layout.rank(resolve(tuning.first, trunk.layout))]:
                 freeze(self._learning.layers[layer])
+        self._best: dict[str, Tensor] | None = None
         self._learns = self._pass(self._learning, {*self._depths, *((EMBEDDING_DEPTH,) if tuning else ())})
         self._embeds = self._pass(self._original, {EMBEDDING_DEPTH})
 
@@ -106,19 +107,34 @@ class RunTrunk:
         if self._tuning:
             follow(self.average, self._learning, decay)
 
+    def keep(self) -> None:
+        """Keep the running mean as the best so far."""
+        self._best = copy.deepcopy(self.average.state_dict())
+
+    def return_to_best(self) -> None:
+        """Give the running mean the weights that were kept as the best, if any were."""
+        if self._best is not None:
+            self.average.load_state_dict(self._best)
+
     def state(self) -> dict[str, Tensor]:
         """Return the tensors of a checkpoint; none of a frozen trunk."""
         if self._tuning is None:
             return {}
         kept = {"trunk": self._learning, "trunk-average": self.average}
         states = {name: part.state_dict() for name, part in kept.items()}
+        states |= {"trunk-best": self._best} if self._best is not None else {}
         return {f"{name}/{key}": value.contiguous() for name, state in states.items() for key, value in state.items()}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """Restore the tensors of a checkpoint."""
         if self._tuning:
             for name, part in (("trunk/", self._learning), ("trunk-average/", self.average)):
-                part.load_state_dict({k.removeprefix(name): v for k, v in state.items() if k.startswith(name)})
+                part.load_state_dict(_below(state, name))
+            self._best = _below(state, "trunk-best/") or None
+
+
+def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
 
 
 def _can_compile() -> bool:

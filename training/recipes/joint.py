@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from training.errors import RecipeError
 from training.fit.augment import AugmentOptions
+from training.fit.descent import Descent
 from training.recipes.places import FIRST_MAP
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ class TrunkTuning:
     """Whether the running statistics of batch norm learn, too; the shipped trunk has none."""
     hold: float = 50.0
     """Weight of the mean cosine distance between the new embeddings and those of the original trunk."""
+    keeps_best: bool = False
+    """Whether trunk and branches are kept as they were when the sum of the branches' held-out losses was least, and
+    training stops after ``JointOptions.patience`` evaluations without a smaller one."""
     held_by: Mapping[str, int] = field(default_factory=dict)
     """Faces a step, of sets of ``training.trunk.faces``, that only hold the embeddings. They are not augmented, since
     the faces of users are not; half of them are mirrored."""
@@ -65,12 +69,14 @@ class JointOptions:
     """Pixels to which small images are scaled up before crops are cut (None: as the release does for its users). Each
     face is drawn from any of these crops; the last ones judge."""
     augment: AugmentOptions = field(default_factory=AugmentOptions)
+    descent: Descent = field(default_factory=Descent)
+    """Optimiser, and the course of all learning rates."""
     evaluate_every: int = 200
     """Steps between two evaluations on the held-out rows."""
     patience: int = 8
     """Evaluations without a better score after which a branch counts as finished."""
     trunk: TrunkTuning | None = None
-    """None keeps the trunk frozen. With a trunk that learns no branch can stop early: the running means of trunk and
-    branches at the last step are kept."""
+    """None keeps the trunk frozen. With a trunk that learns no branch can stop alone: the running means of trunk and
+    branches at the last step are kept, or see ``TrunkTuning.keeps_best``."""
     second: SecondRun | None = None
     """None ships the branches of the first run."""

@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING
 
 from training.errors import RecipeError, unknown_names
 from training.fit.features import Tap
+from training.fit.targets import AGE_SPREAD_YEARS
 from training.recipes.places import largest_pool, resolve
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from models.branches import BranchSpec
     from models.trunks.base import TrunkLayout
     from training.data.face_sets import DataName
@@ -32,7 +35,9 @@ class HeadRecipe:
     data: DataName
     fit: FitOptions
     dropout: float = 0.5
-    """On the pooled features and on the hidden layer."""
+    """On the pooled features and on hidden layers."""
+    spread_years: float = AGE_SPREAD_YEARS
+    """Of the Gaussian around each age in the targets; 0 for one-hot targets."""
     answers_accuracy: float | None = None
     """Accuracy on validation data that the answers given must reach; with less confidence the head answers 'unknown'.
     None never abstains."""
@@ -51,6 +56,11 @@ class HeadRecipe:
     def __post_init__(self) -> None:
         if self.copies and not self.spec.relearnt_to:
             raise RecipeError(f"branch {self.spec.task!r} copies layers but relearns none; give relearnt_to a depth")
+        if self.fit.loss in ("age", "years") and self.spec.kind != "age":
+            raise RecipeError(
+                f"branch {self.spec.task!r} is of kind {self.spec.kind!r} but its loss is {self.fit.loss!r}; "
+                "that loss is for the kind 'age'"
+            )
 
     def taps(self, layout: TrunkLayout) -> tuple[Tap, ...]:
         """Return the taps that the branch reads: own layers need whole maps, others pooled ones."""
@@ -92,6 +102,14 @@ class Recipe:
             raise RecipeError(f"recipe {self.name!r} has tasks {tasks}, expected each once")
         if drawn := [head.spec.task for head in self.heads if self.joint and head.fit.balance.sampling]:
             raise RecipeError(f"recipe {self.name!r} trains jointly, so {drawn} cannot sample on their own")
+        if not self.joint and (shared := [head.spec.task for head in self.heads if head.spec.shared]):
+            raise RecipeError(
+                f"recipe {self.name!r} trains branch by branch, so {shared} cannot share layers; add joint"
+            )
+        for heads in sharing_heads(self.heads):
+            if len({(head.fit.average, head.fit.learning_rate) for head in heads}) > 1:
+                tasks = [head.spec.task for head in heads]
+                raise RecipeError(f"{tasks} share layers but differ in average or learning rate; give them the same")
 
     def head(self, task: str) -> HeadRecipe:
         """Return the recipe of one branch.
@@ -115,6 +133,15 @@ class Recipe:
     def only(self, *tasks: str) -> Recipe:
         """Return the recipe with some of its heads."""
         return replace(self, heads=tuple(self.head(task) for task in tasks))
+
+
+def sharing_heads(heads: Iterable[HeadRecipe]) -> list[list[HeadRecipe]]:
+    """Group the heads whose branches share layers: those of one data set with shared layers of one shape."""
+    groups: dict[object, list[HeadRecipe]] = {}
+    for head in heads:
+        if head.spec.shared:
+            groups.setdefault((head.data, head.spec.shared_shape), []).append(head)
+    return list(groups.values())
 
 
 RECIPES: dict[str, Recipe] = {}

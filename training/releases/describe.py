@@ -46,13 +46,16 @@ class Description:
                 "depths": spec.depths,
                 "stages": spec.stages,
                 "relearnt_to": spec.relearnt_to,
+                "hidden": spec.widths,
+                "shared": spec.shared,
                 **asdict(self.cost.branches[spec.task]),
                 "bytes": self.sizes[spec.task],
                 "share_of_trunk": self._share(spec),
             }
             for spec in self.cost.specs
         ]
-        return {"trunk": trunk, "branches": branches, "macs_per_face": self.runs()}
+        shared = [{"tasks": tasks, **asdict(cost)} for tasks, cost in self.cost.shared.items()]
+        return {"trunk": trunk, "branches": branches, "shared": shared, "macs_per_face": self.runs()}
 
     def table(self) -> str:
         """Format two Markdown tables: the parts, and the cost of a face."""
@@ -66,6 +69,10 @@ class Description:
             own = own or ", ".join(f"{outputs}/{stride}" for outputs, stride in spec.stages)
             share = (f"{self._share(spec):.1%}".replace("%", " %"), self.sizes[spec.task])
             lines.append(_row(spec.task, "+".join(spec.depths), own, self.cost.branches[spec.task], share))
+        for tasks, cost in self.cost.shared.items():
+            first = next(spec for spec in self.cost.specs if spec.task == tasks[0])
+            of_trunk = f"{cost.macs / self.cost.trunk.macs:.1%}".replace("%", " %")
+            lines.append(_row(f"shared by {', '.join(tasks)}", "+".join(first.depths), "", cost, (of_trunk, 0)))
         runs = [f"| {name} | {macs / _MILLION:.1f} |" for name, macs in self.runs().items()]
         return "\n".join([*lines, "", "| switched on | MMAC a face |", "|---|---|", *runs])
 

@@ -12,6 +12,7 @@ from models.errors import ReleaseError
 from models.manifest import DETECTOR_FILE, TRUNK_FILE, Manifest, branch_file, of_detector, read_manifest
 from models.release import write_release
 from models.weights import load_into, read_weights
+from training.errors import RecipeError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -63,6 +64,9 @@ LICENCES = {
     "branches": "Apache-2.0; trained on images for non-commercial research, see data",
 }
 
+
+_STATISTICS = ("running_mean", "running_var")  # of batch norm
+_FP16_MAX = 65504.0
 
 # Key in the manifest's ``data`` of the sets that the trunk was tuned on.
 TUNING = "tuning"
@@ -119,8 +123,25 @@ def export(
 
 
 def half(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Convert floating-point weights to fp16, which halves the file and moves answers no more than rounding does."""
-    return {key: value.to(torch.float16) if value.is_floating_point() else value for key, value in weights.items()}
+    """Convert floating-point weights to fp16, which halves the file and moves answers no more than rounding does.
+
+    Statistics of batch norm stay float32: variances may lie above 65,504, where fp16 ends, or be too small for it.
+
+    Raises:
+        RecipeError: a weight lies beyond fp16.
+    """
+    if beyond := [key for key, value in weights.items() if not key.endswith(_STATISTICS) and _overflows(value)]:
+        raise RecipeError(f"{beyond[0]} has weights beyond {_FP16_MAX:g}, where fp16 ends; train with smaller rates")
+    return {key: _halved(key, value) for key, value in weights.items()}
+
+
+def _halved(key: str, value: Tensor) -> Tensor:
+    keeps = key.endswith(_STATISTICS) or not value.is_floating_point()
+    return value if keeps else value.to(torch.float16)
+
+
+def _overflows(value: Tensor) -> bool:
+    return value.is_floating_point() and value.numel() > 0 and float(value.abs().max()) > _FP16_MAX
 
 
 def add_metrics(folder: Path, evaluation: Evaluation) -> Manifest:

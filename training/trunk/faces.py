@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from training.data.crops import crop_faces
-from training.data.face_sets import UNKNOWN, FaceSet, read_celeba, read_lfw_images, read_utkface
+from training.data.face_sets import UNKNOWN, FaceSet, read_lfw_images
+from training.data.sets import read_celeba, read_utkface
 from training.errors import DataError, unknown_names
 
 if TYPE_CHECKING:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 
 from training.errors import RecipeError
 from training.fit.augment import AugmentOptions
+from training.fit.descent import Descent, OptimiserName, ScheduleName, half_cosine
 
 if TYPE_CHECKING:
     from training.trunk.losses import Objective
-
-OptimiserName = Literal["sgd", "adam", "adamw"]
-# quarters: the rate is divided by four again and again, as in the paper; cosine: a rise, then half a cosine to zero.
-ScheduleName = Literal["quarters", "cosine"]
 
 PAPER_DEVIATION = 0.01  # of the normal start weights in the paper of face24
 _RISE = 0.05  # share of the steps in which the rate of the schedule `cosine` rises
@@ -70,20 +66,19 @@ class IdentityOptions:
 
     def rate(self, step: int) -> float:
         """Return the learning rate of a step, counted from 0."""
-        if self.schedule == "quarters":
-            return float(self.learning_rate / 4 ** (step // self.decay_every))
         rise = max(1, round(self.steps * _RISE))
+        if self.schedule != "cosine":
+            return self.learning_rate * self.descent.share(step, self.steps)
         if step < rise:
             return self.learning_rate * (step + 1) / rise
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, self.steps - rise)))
+        return self.learning_rate * half_cosine((step - rise) / max(1, self.steps - rise))
 
-
-def create_optimiser(parameters: list[nn.Parameter], options: IdentityOptions) -> torch.optim.Optimizer:
-    """Return the optimiser of a training over some parameters."""
-    if options.optimiser == "sgd":
-        return torch.optim.SGD(parameters, options.learning_rate, options.momentum, weight_decay=options.weight_decay)
-    kind = torch.optim.Adam if options.optimiser == "adam" else torch.optim.AdamW
-    return kind(parameters, options.learning_rate, weight_decay=options.weight_decay)
+    @property
+    def descent(self) -> Descent:
+        """Optimiser and schedule."""
+        return Descent(
+            optimiser=self.optimiser, schedule=self.schedule, decay_every=self.decay_every, momentum=self.momentum
+        )
 
 
 @torch.no_grad()

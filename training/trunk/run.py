@@ -24,7 +24,7 @@ from training.fit.progress import progress_bar
 from training.trunk.checkpoint import RunState, load_checkpoint, save_checkpoint
 from training.trunk.held_out import Best, Rows, StepLog
 from training.trunk.losses import ArcFaceHead, BatchResult, DistilHead, SoftmaxHead
-from training.trunk.options import create_optimiser, start_normal
+from training.trunk.options import start_normal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -81,7 +81,8 @@ class IdentityRun:
         self._device = next(trunk.parameters()).device
         self.head.to(self._device)
         self._parameters = [*trunk.parameters(), *self.head.parameters()]
-        self._state = RunState(trunk, self.head, create_optimiser(self._parameters, options))
+        optimiser = options.descent.optimise(self._parameters, options.learning_rate, options.weight_decay)
+        self._state = RunState(trunk, self.head, optimiser)
         self.rows = Rows.of_people(faces.person, options) if teacher is None else Rows.of_faces(len(faces), options)
         if len(self.rows.learnt) < options.batch:
             raise RecipeError(

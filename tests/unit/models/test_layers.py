@@ -92,7 +92,7 @@ def with_mood(**changes: object) -> Manifest:
 def test_each_field_is_tried():
     parts = {"detection", "alignment", "quality", "branches", "files"}
     assert {field.name for field in fields(Manifest)} == OF_MANIFEST.keys() | parts
-    assert {field.name for field in fields(BranchSpec)} == OF_BRANCH.keys() | {"task", "relearnt_to"}
+    assert {field.name for field in fields(BranchSpec)} == OF_BRANCH.keys() | {"task", "relearnt_to", "shared", "leak"}
     assert BASE.files.keys() == OF_FILES.keys()
 
 
