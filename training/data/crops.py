@@ -61,6 +61,11 @@ LADDERS: dict[str, tuple[View, ...]] = {
     "fairface": (View(side=224, margin=0), View(side=224, margin=56), View(side=448, margin=0)),
     "adience": (View(side=256, margin=0), View(side=256, margin=64), View(side=480, margin=0)),
     "imdb_crop": (View(side=256, margin=0), View(side=256, margin=64), View(side=480, margin=0)),
+    "celeba": (View(side=109, margin=0), View(side=218, margin=0), View(side=218, margin=40)),
+    "sfew": (View(side=256, margin=0), View(side=256, margin=64), View(side=480, margin=0)),
+    "emotiw": (View(side=256, margin=0), View(side=256, margin=64), View(side=480, margin=0)),
+    "rafdb": (View(side=112, margin=0), View(side=112, margin=32), View(side=224, margin=64)),
+    "ckplus": (View(side=144, margin=48), View(side=256, margin=0), View(side=256, margin=64)),
     "wiki_crop": (View(side=256, margin=0), View(side=256, margin=64), View(side=480, margin=0)),
 }
 

@@ -2,8 +2,9 @@
 
 Each reader takes the folder that holds the data sets (``utkface/``, ``fer2013/``, ``celeba10k/``, ``lfw/``) and reads
 label files only; ``training.data.crops`` reads pixels. In a label file without splits all rows are test. The readers of
-larger sets are in ``training.data.published_sets``. The terms of every set are in the model card; none may be
-redistributed.
+larger sets are in ``training.data.published_sets``, those of files as authors publish them in
+``training.data.as_published`` and ``training.data.emotion_folders``. The terms of every set are in the model card; none
+may be redistributed.
 """
 
 from __future__ import annotations
@@ -25,7 +26,19 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-DataName = Literal["utkface", "fer2013", "celeba10k", "fairface", "adience", "imdb_crop", "wiki_crop"]
+DataName = Literal[
+    "utkface",
+    "fer2013",
+    "celeba10k",
+    "fairface",
+    "adience",
+    "imdb_crop",
+    "wiki_crop",
+    "sfew",
+    "emotiw",
+    "rafdb",
+    "ckplus",
+]
 Split = Literal["train", "val", "test"]
 
 GENDERS = ("male", "female")  # UTKFace's order, which is the head's

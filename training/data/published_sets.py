@@ -1,7 +1,7 @@
 """Readers of FairFace, Adience and IMDB-WIKI, in the layouts in which their authors publish them.
 
 fairface/              fairface_label_train.csv, fairface_label_val.csv, train/*.jpg, val/*.jpg; the published parts
-                       train and val are train and test here
+                       train and val are train (of which 5 % are val) and test here
 adience/               fold_0_data.txt ... fold_4_data.txt, faces/USER/coarse_tilt_aligned_face.ID.IMAGE; of the five
                        folds 0 to 2 are train, 3 is val, 4 is test
 imdb_crop/, wiki_crop/ imdb.mat, wiki.mat, 00/*.jpg ... 99/*.jpg; published without splits, so people are divided here:
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from training.data.as_published import split_of
 from training.data.face_sets import ETHNICITIES, MAX_AGE, RACES, UNKNOWN, BinnedPeople, People, read_rows
 from training.errors import DataError
 
@@ -37,7 +38,11 @@ RACE_AS_ETHNICITY = {
     "Latino_Hispanic": "Other",
     "Middle Eastern": "Other",
 }
-# FairFace's own test images are not published. Papers report its validation part, so that is the test here.
+# FairFace's nine ranges of ages, first and last year, by their place among the labels of a head `age_range`.
+AGE_RANGE_LABELS = ("0-2", "3-9", "10-19", "20-29", "30-39", "40-49", "50-59", "60-69", "more than 70")
+# FairFace's own test images are not published. Papers report its validation part, so that is the test here; a part of
+# its train, by the names of the files, is val.
+FAIRFACE_VAL = (("val", 0.05),)
 FAIRFACE_SPLITS = {"fairface_label_train.csv": "train", "fairface_label_val.csv": "test"}
 ADIENCE_SPLITS = ("train", "train", "train", "val", "test")  # of Adience's five folds, which share no person
 # Of IMDB-WIKI's own detector; below it, or beside a second face, the image often shows another person. Source: Rothe et
@@ -54,7 +59,7 @@ def read_fairface(data: Path) -> BinnedPeople:
     files = {name: split for name, split in FAIRFACE_SPLITS.items() if (root / name).is_file()}
     if not files:
         raise DataError(f"no {' or '.join(FAIRFACE_SPLITS)} in {root}; expected FairFace's label files")
-    rows = [(row, split) for name, split in files.items() for row in read_rows(root / name)]
+    rows = [row for name, split in files.items() for row in _fairface_rows(root / name, split)]
     race = [RACES.index(row["race"]) if row["race"] in RACES else UNKNOWN for row, _ in rows]
     five = np.array([ETHNICITIES.index(RACE_AS_ETHNICITY[name]) for name in RACES])
     span = np.array([age_span(row["age"]) for row, _ in rows], dtype=np.float32).reshape(-1, 2)
@@ -62,13 +67,34 @@ def read_fairface(data: Path) -> BinnedPeople:
         name="fairface",
         root=root,
         files=np.array([row["file"] for row, _ in rows], dtype=np.str_),
-        split=np.array([split for _, split in rows], dtype=np.str_),
+        split=np.array([_fairface_split(row["file"], split) for row, split in rows], dtype=np.str_),
         age=span.mean(axis=1),
         age_span=span,
         gender=np.array([_gender(row["gender"]) for row, _ in rows], dtype=np.int64),
         ethnicity=np.where(np.array(race) == UNKNOWN, UNKNOWN, five[race]).astype(np.int64),
         race=np.array(race, dtype=np.int64),
     )
+
+
+def _fairface_rows(path: Path, split: str) -> list[tuple[dict[str, str], str]]:
+    """Return the rows of a label file with their split.
+
+    Raises:
+        DataError: a row has an age, gender or race that FairFace does not have.
+    """
+    known = {"age": AGE_RANGE_LABELS, "gender": ("Male", "Female"), "race": RACES}
+    rows = read_rows(path)
+    for number, row in enumerate(rows, 2):
+        for column, labels in known.items():
+            if (found := row.get(column)) not in labels:
+                raise DataError(
+                    f"{path}: line {number} has {column} {found!r}, expected one of {', '.join(labels)}; restore it"
+                )
+    return [(row, split) for row in rows]
+
+
+def _fairface_split(file: str, split: str) -> str:
+    return split_of(file.encode(), FAIRFACE_VAL) if split == "train" else split
 
 
 def read_adience(data: Path) -> BinnedPeople:
@@ -109,6 +135,9 @@ def age_span(text: str) -> tuple[float, float]:
     if "more" in text:
         return years[0], float(MAX_AGE)
     return years[0], years[-1]
+
+
+AGE_RANGES = {age_span(label): place for place, label in enumerate(AGE_RANGE_LABELS)}
 
 
 def _gender(text: str) -> int:

@@ -16,8 +16,9 @@ from rich.progress import track
 
 from models.types import FaceOutputs, HeadOutput
 from training.data.crops import crop_faces
-from training.data.face_sets import read_celeba, read_fer2013, read_lfw, read_utkface, read_wider
+from training.data.face_sets import read_lfw, read_wider
 from training.data.published_sets import read_adience, read_fairface
+from training.data.sets import read_celeba, read_fer2013, read_utkface
 from training.errors import DataError
 from training.evaluate.curves import Confusion, Curve  # noqa: TC001 - pydantic reads the annotations
 from training.evaluate.detection import ImageTally, detect_images

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from models.readings import interpret
+from training.data.emotion_folders import read_ckplus, read_emotiw, read_rafdb, read_sfew
 from training.data.face_sets import (
     EMOTIONS,
     ORIGINAL_EMOTIONS,
@@ -16,11 +17,9 @@ from training.data.face_sets import (
     CelebA,
     Fer2013,
     People,
-    read_celeba,
-    read_fer2013,
-    read_utkface,
 )
-from training.data.published_sets import read_adience, read_fairface, read_imdb, read_wiki
+from training.data.published_sets import AGE_RANGES, read_adience, read_fairface, read_imdb, read_wiki
+from training.data.sets import read_celeba, read_fer2013, read_utkface
 from training.errors import RecipeError
 from training.fit.losses import age_span_distribution, one_hot
 
@@ -48,6 +47,10 @@ READERS: dict[DataName, Callable[[Path], FaceSet]] = {
     "adience": read_adience,
     "imdb_crop": read_imdb,
     "wiki_crop": read_wiki,
+    "sfew": read_sfew,
+    "emotiw": read_emotiw,
+    "rafdb": read_rafdb,
+    "ckplus": read_ckplus,
 }
 
 
@@ -78,6 +81,12 @@ def age_targets(faces: People, classes: int, spread_years: float = AGE_SPREAD_YE
     return age_span_distribution(first, last, classes, spread_years) * known[:, None]
 
 
+def age_range_targets(faces: BinnedPeople) -> Tensor:
+    """Turn FairFace's ranges of ages into (N, 9) one-hot targets; rows without one of its ranges are zero."""
+    numbers = [AGE_RANGES.get((float(first), float(last)), UNKNOWN) for first, last in faces.age_span]
+    return known_one_hot(np.array(numbers, dtype=np.int64), len(AGE_RANGES))
+
+
 def targets(task: str, faces: FaceSet, classes: int, spread_years: float = AGE_SPREAD_YEARS) -> Tensor:
     """Return the (N, classes) float32 soft targets of a task.
 
@@ -92,8 +101,8 @@ def targets(task: str, faces: FaceSet, classes: int, spread_years: float = AGE_S
     """
     if isinstance(faces, People) and task in ("gender", "ethnicity"):
         return known_one_hot(getattr(faces, task), classes)
-    if isinstance(faces, BinnedPeople) and task == "ethnicity7":
-        return known_one_hot(faces.race, classes)
+    if isinstance(faces, BinnedPeople) and task in ("ethnicity7", "age_range"):
+        return known_one_hot(faces.race, classes) if task == "ethnicity7" else age_range_targets(faces)
     if isinstance(faces, People) and task == "age":
         return age_targets(faces, classes, spread_years)
     if isinstance(faces, Fer2013) and task == "emotion":

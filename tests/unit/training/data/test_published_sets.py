@@ -35,12 +35,37 @@ def fairface(tmp_path):
 def test_fairface_has_spans_five_ethnicities_and_seven_races(fairface):
     assert fairface.files.tolist() == ["train/1.jpg", "train/2.jpg", "val/1.jpg"]
     assert fairface.split.tolist() == ["train", "train", "test"]
+    assert targets("age_range", fairface, 9).argmax(1).tolist() == [6, 8, 1]
     assert fairface.age_span.tolist() == [[50, 59], [70, 116], [3, 9]]
     assert fairface.age.tolist() == [54.5, 93, 6]
     assert [data.GENDERS[g] for g in fairface.gender] == ["male", "female", "female"]
     assert [data.ETHNICITIES[e] for e in fairface.ethnicity] == ["Asian", "Other", "Other"]
     assert [data.RACES[r] for r in fairface.race] == ["East Asian", "Latino_Hispanic", "Middle Eastern"]
     assert targets("ethnicity7", fairface, 7).argmax(1).tolist() == fairface.race.tolist()
+
+
+def test_a_part_of_fairfaces_train_is_val(tmp_path):
+    lines = [f"train/{number}.jpg,0-2,Male,Black,True" for number in range(400)]
+    head = "file,age,gender,race,service_test"
+    write(tmp_path / "fairface" / "fairface_label_train.csv", "\n".join([head, *lines, ""]))
+    split = people.read_fairface(tmp_path).split
+    assert set(split) == {"train", "val"}
+    assert 8 <= int((split == "val").sum()) <= 35
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ("val/1.jpg,3-10,Female,Black,False", "line 3 has age '3-10', expected one of 0-2, 3-9"),
+        ("val/1.jpg,3-9,female,Black,False", "line 3 has gender 'female', expected one of Male, Female"),
+        ("val/1.jpg,3-9,Female,Asian,False", "line 3 has race 'Asian', expected one of White"),
+    ],
+)
+def test_unknown_labels_of_fairface_are_named(tmp_path, row, message):
+    lines = ["file,age,gender,race,service_test", "val/0.jpg,0-2,Male,Black,True", row, ""]
+    write(tmp_path / "fairface" / "fairface_label_val.csv", "\n".join(lines))
+    with pytest.raises(DataError, match=message):
+        people.read_fairface(tmp_path)
 
 
 def test_a_range_of_ages_is_even_inside_and_falls_off_outside(fairface):

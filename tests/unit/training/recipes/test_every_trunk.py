@@ -14,7 +14,9 @@ from models.release import DEFAULT, load_model, write_release
 from models.trunks.registry import create_trunk, list_trunks
 from models.types import Detections
 from models.weights import read_weights
-from training.data.face_sets import CELEBA_ATTRIBUTES, EMOTIONS
+from training.data.as_published import split_of
+from training.data.face_sets import CELEBA_ATTRIBUTES, EMOTIONS, RACES
+from training.data.published_sets import AGE_RANGE_LABELS, FAIRFACE_VAL
 from training.fit.features import ready
 from training.joint.train import train_jointly
 from training.recipes.recipe import RECIPES
@@ -60,6 +62,7 @@ def data(tmp_path_factory):
         "fer2013/labels.csv": f"file,split,fer2013_label,ferplus_majority,{votes}",
         "celeba10k/attributes.csv": f"file,identity,split,official_partition,{','.join(CELEBA_ATTRIBUTES)}",
     }
+    draw_fairface(root / "fairface")
     for name, header in headers.items():
         folder = root / name.split("/")[0] / "images"
         folder.mkdir(parents=True)
@@ -68,6 +71,23 @@ def data(tmp_path_factory):
         for number in range(COUNT):
             draw_face(folder / f"{number}.png", number)
     return root
+
+
+def draw_fairface(root):
+    """Draw twelve faces whose names make eight of them train and four val."""
+    (root / "train").mkdir(parents=True)
+    names = [f"train/{number}.png" for number in range(1000)]
+    splits = [split_of(name.encode(), FAIRFACE_VAL) for name in names]
+    lines = ["file,age,gender,race,service_test"]
+    for split, count in (("train", 8), ("val", 4)):
+        for number, name in enumerate(
+            [name for name, found in zip(names, splits, strict=True) if found == split][:count]
+        ):
+            draw_face(root / name, number)
+            lines.append(
+                f"{name},{AGE_RANGE_LABELS[number]},{('Male', 'Female')[number % 2]},{RACES[number % 7]},False"
+            )
+    (root / "fairface_label_train.csv").write_text("\n".join(lines) + "\n")
 
 
 def row(name, number, split):

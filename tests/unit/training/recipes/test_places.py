@@ -69,7 +69,7 @@ def test_every_recipe_fits_every_trunk(recipe, name):
     for head in resolved.heads:
         head.spec.check_fits(layout)
         maps = [head.spec.relearnt_to, *head.spec.depths[1:]] if head.spec.relearnt_to else head.spec.depths
-        assert all(min(layout.maps[depth][1:]) >= head.spec.pool for depth in maps)
+        assert all(min(layout.maps[depth][1:]) >= head.spec.pool for depth in maps if depth != "embedding")
 
 
 def test_the_shipped_recipe_leaves_sface_where_it_did():
