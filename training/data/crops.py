@@ -62,6 +62,7 @@ LADDERS: dict[str, tuple[View, ...]] = {
     "adience": (View(side=256, margin=0), View(side=256, margin=64), View(side=480, margin=0)),
     "imdb_crop": (View(side=256, margin=0), View(side=256, margin=64), View(side=480, margin=0)),
     "celeba": (View(side=109, margin=0), View(side=218, margin=0), View(side=218, margin=40)),
+    "lfwa": (View(side=128, margin=0), View(side=256, margin=0), View(side=256, margin=64)),
     "sfew": (View(side=256, margin=0), View(side=256, margin=64), View(side=480, margin=0)),
     "emotiw": (View(side=256, margin=0), View(side=256, margin=64), View(side=480, margin=0)),
     "rafdb": (View(side=112, margin=0), View(side=112, margin=32), View(side=224, margin=64)),

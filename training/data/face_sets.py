@@ -38,6 +38,7 @@ DataName = Literal[
     "emotiw",
     "rafdb",
     "ckplus",
+    "lfwa",
 ]
 Split = Literal["train", "val", "test"]
 

@@ -18,6 +18,7 @@ from training.data.face_sets import (
     Fer2013,
     People,
 )
+from training.data.lfwa import read_lfwa
 from training.data.published_sets import AGE_RANGES, read_adience, read_fairface, read_imdb, read_wiki
 from training.data.sets import read_celeba, read_fer2013, read_utkface
 from training.errors import RecipeError
@@ -51,6 +52,7 @@ READERS: dict[DataName, Callable[[Path], FaceSet]] = {
     "emotiw": read_emotiw,
     "rafdb": read_rafdb,
     "ckplus": read_ckplus,
+    "lfwa": read_lfwa,
 }
 
 

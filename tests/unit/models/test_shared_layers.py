@@ -89,8 +89,8 @@ def test_shared_layers_run_once_and_give_what_each_branch_gives_alone():
         model._trunk.load_state_dict(trunk.state_dict())
     together = MultiTaskModel(trunk, made, CPU)
     runs = []
-    for branch in made:
-        branch.head[0].register_forward_hook(lambda layer, *_: runs.append(id(layer)))
+    for first in {id(branch.head[0]): branch.head[0] for branch in made}.values():
+        first.register_forward_hook(lambda layer, *_: runs.append(id(layer)))
     found = together.infer(CROPS)
     assert len(runs) == len(set(runs)) == 2  # one shared layer, one of the branch that shares none
     for task, model in alone.items():

@@ -39,7 +39,7 @@ def utkface(tmp_path):
 
 def test_utkface_is_read_by_the_names_of_its_files(utkface):
     faces = sets.read_utkface(utkface)
-    assert [name.split("/")[-1].split("_2")[0] for name in faces.files.tolist()] == ["31_1_2", "7_0_4"]
+    assert [name.split("/")[-1].rpartition("_")[0] for name in faces.files.tolist()] == ["31_1_2", "7_0_4"]
     assert (faces.age.tolist(), faces.gender.tolist(), faces.ethnicity.tolist()) == ([31, 7], [1, 0], [2, 4])
     assert all(path.is_file() for path in faces.paths())
 
