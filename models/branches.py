@@ -7,7 +7,7 @@ these, relearnt for the task, or narrower convolutions. Branches of one data set
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from models.trunks.base import TrunkLayout
 
 Kind = Literal["softmax", "age", "multilabel"]
+Routing = Literal["weighted", "hard"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +51,11 @@ class BranchSpec:
     shared: int = 0
     """How many of the hidden layers, from the first on, the branch shares with others that read the same features.
     Each branch has a copy of them in its file, so that it works alone; equal copies are computed once."""
+    experts: tuple[str, ...] = ()
+    """Labels of a first decision, such as male and female, for each of which the branch has linear layers of its own;
+    layers of the same form decide between these labels. Empty for one set of layers."""
+    routing: Routing = "weighted"
+    """weighted: the answers of all experts, by the probabilities of their labels. hard: that of the likeliest."""
     leak: float | None = None
     """Slope of the leaky rectifiers behind hidden layers; None for learnt slopes (PReLU)."""
     temperature: float = 1.0
@@ -121,6 +127,9 @@ class BranchSpec:
             "hidden layers must have a positive width": all(width > 0 for width in self.widths),
             "shares hidden layers that it has, and none behind own layers": 0 <= self.shared <= len(self.widths)
             and not (self.shared and self.has_own_layers),
+            "experts decide between two labels or more": len(self.experts) != 1,
+            "experts answer with one label, and share no layers": not self.experts
+            or (self.kind != "multilabel" and not self.shared),
             "labels of an age must be years one apart": self.kind != "age" or _are_years(self.labels),
         }
         return [problem for problem, fine in checks.items() if not fine]
@@ -148,7 +157,11 @@ class Branch(nn.Module):
         self.tail = Tail(layout, spec.depths[0], spec.relearnt_to) if spec.relearnt_to else None
         self._behind = layout.read_behind(spec.depths[0])
         self.whole = self._behind if spec.relearnt_to else spec.depths[: len(spec.stages[:1])]
-        self.head = nn.Sequential(*_linear_layers(spec, self.feature_count))
+        self.head: nn.Sequential | Experts
+        if spec.experts:
+            self.head = Experts(spec, self.feature_count)
+        else:
+            self.head = nn.Sequential(*_linear_layers(spec, self.feature_count))
 
     def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
         """Return (N, K) float32 logits.
@@ -157,6 +170,8 @@ class Branch(nn.Module):
             maps: result of `Trunk.forward_intermediates` for at least the branch's `depths`. Maps that own layers do
                 not read may be `averaged` already.
         """
+        if isinstance(self.head, Experts):
+            return torch.as_tensor(self.head(self.features(maps)))
         if not self.spec.shared:
             return self.linear(self.features(maps))
         return self.behind_shared(self.shared(maps))
@@ -170,20 +185,25 @@ class Branch(nn.Module):
         return self.linear(x, first=2 * self.spec.shared)
 
     def linear(self, x: Tensor, first: int = 0, last: int | None = None) -> Tensor:
-        """Run some of the linear layers and rectifiers, each counted; the first may be in the trunk's precision."""
-        for layer in self.head[first:last]:
-            x = layer(x).float()
-        return x
+        """Run some of the linear layers and rectifiers, each counted."""
+        return in_order(self._layers[first:last], x)
+
+    @property
+    def _layers(self) -> nn.Sequential:
+        if isinstance(self.head, Experts):
+            message = f"branch {self.spec.task!r} has experts, so its layers are not in one order"
+            raise TypeError(message)
+        return self.head
 
     @property
     def shared_layers(self) -> nn.Sequential:
         """The layers that are shared with other branches."""
-        return self.head[: 2 * self.spec.shared]
+        return self._layers[: 2 * self.spec.shared]
 
     def share_with(self, other: Branch) -> None:
         """Use the shared layers of another branch in place of the own copy."""
         for place in range(2 * self.spec.shared):
-            self.head[place] = other.head[place]
+            self._layers[place] = other._layers[place]
 
     def features(self, maps: Mapping[str, Tensor]) -> Tensor:
         """Return the (N, feature_count) vectors that the linear layers read, depth after depth, (C, P, P) in each."""
@@ -206,7 +226,39 @@ class Branch(nn.Module):
         if self.tail is not None:
             self.tail.to(dtype).to(memory_format=torch.channels_last)
         if self.spec.hidden and self.spec.depths != (EMBEDDING_DEPTH,):
-            self.head[0].to(dtype)
+            for layers in self.head.parts if isinstance(self.head, Experts) else (self.head,):
+                layers[0].to(dtype)
+
+
+class Experts(nn.Module):
+    """Linear layers for each label of a first decision, and those that decide; their answers are one distribution."""
+
+    def __init__(self, spec: BranchSpec, features: int) -> None:
+        super().__init__()
+        gate = replace(spec, kind="softmax", labels=spec.experts, experts=(), abstain=None, thresholds=())
+        self.gate = nn.Sequential(*_linear_layers(gate, features))
+        self.answers = nn.ModuleList(nn.Sequential(*_linear_layers(spec, features)) for _ in spec.experts)
+        self._hard = spec.routing == "hard"
+
+    @property
+    def parts(self) -> tuple[nn.Sequential, ...]:
+        """The layers that decide, then those of each label."""
+        return (self.gate, *(part for part in self.answers if isinstance(part, nn.Sequential)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, features) to (N, K) float32 logarithms of probabilities."""
+        decided, *answers = (in_order(layers, x).log_softmax(1) for layers in self.parts)
+        every = torch.stack(answers, 1)
+        if self._hard:
+            return every[torch.arange(len(every), device=every.device), decided.argmax(1)]
+        return (decided[:, :, None] + every).logsumexp(1)
+
+
+def in_order(layers: Iterable[nn.Module], x: Tensor) -> Tensor:
+    """Run linear layers and rectifiers, of which the first may be in the trunk's precision: float32."""
+    for layer in layers:
+        x = layer(x).float()
+    return x
 
 
 def averaged(x: Tensor, pool: int) -> Tensor:

@@ -30,7 +30,8 @@ FORMAT = 1
 DETECTOR_FILE = "detector.safetensors"
 TRUNK_FILE = "trunk.safetensors"
 DESCRIPTIVE = frozenset({"name", "metrics", "verdict", "data", "licences", "manifest_sha256"})  # decide no result
-ABSENT = {"relearnt_to": None, "shared": 0, "leak": None}  # of a branch: with these values not in the manifest
+# Parts of a branch that are not in the manifest while they have these values.
+ABSENT: dict[str, Any] = {"relearnt_to": None, "shared": 0, "leak": None, "experts": [], "routing": "weighted"}
 DETECTOR_KEYS = ("detector", "orientation")  # of `licences` and `data`: the models in the detector's file
 
 

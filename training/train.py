@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from models.branches import Branch, Experts
 from models.detection.detector import FaceDetector
 from models.inference.precision import resolve_device
 from models.manifest import DETECTOR_FILE, TRUNK_FILE, read_manifest
@@ -21,23 +22,23 @@ from training.evaluate.metrics import coverage
 from training.evaluate.operating_points import thresholds
 from training.fit.calibration import TEMPERATURES, abstention_threshold, fit_temperature
 from training.fit.features import Features, Tap, extract, ready
-from training.fit.fit import Examples, fit, logits_of, maps_of
+from training.fit.fit import Examples, Fit, fit, logits_of, maps_of
 from training.fit.progress import progress_bar
 from training.fit.targets import READERS, labelled, score, targets
 from training.fit.trainable_branch import TrainableBranch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
     from torch import Tensor
 
-    from models.branches import Branch, BranchSpec
-    from models.trunks.base import Trunk
+    from models.branches import BranchSpec
+    from models.trunks.base import Trunk, TrunkLayout
     from training.data.crops import Crops
     from training.data.face_sets import FaceSet
-    from training.fit.fit import Epoch, Fit
+    from training.fit.fit import Epoch
     from training.fit.progress import RunLog
     from training.recipes.recipe import HeadRecipe, Recipe
 
@@ -112,7 +113,7 @@ def train_branch(
     soft = targets(recipe.spec.task, faces, len(recipe.spec.labels), recipe.spread_years)
     rows = {split: labelled(recipe.spec.task, soft, np.flatnonzero(faces.split == split)) for split in ("train", "val")}
     features = {tap.depth: values for tap, values in found.items()}
-    fitted = _Fitter(context.trunk, run_log, seed)
+    fitted = _Fitter(context.trunk, run_log, seed, faces)
     examples = Examples(features, soft, rows["train"])
     branch, best = fitted(recipe, examples)
     spec = calibrated(recipe, logits_of(branch, features, rows["val"]), soft[rows["val"]])
@@ -133,9 +134,32 @@ class _Fitter:
     trunk: Trunk
     run_log: RunLog | None
     seed: int
+    faces: FaceSet
 
     def __call__(self, recipe: HeadRecipe, examples: Examples) -> tuple[Branch, Fit]:
         """Return the trained branch, not yet calibrated, and the result of its training."""
+        return self._experts(recipe, examples) if recipe.expert_task else self._one(recipe, examples)
+
+    def _experts(self, recipe: HeadRecipe, examples: Examples) -> tuple[Branch, Fit]:
+        """Train the layers that decide, then those of each label on its faces, and put them into one branch."""
+        task, labels = str(recipe.expert_task), recipe.spec.experts
+        decided = targets(task, self.faces, len(labels))
+        known = labelled(task, decided, examples.rows)
+        plain = replace(recipe.spec, experts=(), routing="weighted")
+        fits = replace(recipe.fit, enlarge_to=len(known))
+        gate = replace(plain, task=task, kind="softmax", labels=labels)
+        first = replace(recipe, spec=gate, expert_task=None, fit=replace(recipe.fit, loss="cross_entropy"))
+        found = [self._one(first, replace(examples, targets=decided, rows=known))]
+        for number, label in enumerate(labels):
+            rows = known[decided[known].argmax(dim=1).numpy() == number]
+            expert = replace(plain, task=f"{recipe.spec.task} of {label}")
+            one = replace(recipe, spec=expert, expert_task=None, fit=fits)
+            found.append(self._one(one, replace(examples, rows=rows)))
+        branch = fused(recipe.spec, [each for each, _ in found], self.trunk.layout)
+        best = [each for _, each in found[1:]]
+        return branch, Fit(float(np.mean([each.score for each in best])), max(each.epochs for each in best))
+
+    def _one(self, recipe: HeadRecipe, examples: Examples) -> tuple[Branch, Fit]:
         task, options = recipe.spec.task, replace(recipe.fit, seed=self.seed)
         branch = new_branch(recipe, self.trunk, examples.features, examples.rows, self.seed)
         branch.to(next(self.trunk.parameters()).device)
@@ -148,6 +172,22 @@ class _Fitter:
 
             best = fit(branch, examples, score(recipe.spec), options, on_epoch)
         return branch.shipped(), best
+
+
+def fused(spec: BranchSpec, parts: Sequence[Branch], layout: TrunkLayout) -> Branch:
+    """Return a branch with experts.
+
+    Args:
+        spec: of the branch.
+        parts: branches with the same features: the one that decides, then one for each of the spec's experts.
+        layout: of the trunk.
+    """
+    branch = Branch(spec, layout)
+    if not isinstance(branch.head, Experts):
+        raise TypeError(f"branch {spec.task!r} has no experts, got {len(parts)} parts for it")
+    for layers, part in zip(branch.head.parts, parts, strict=True):
+        layers.load_state_dict(part.head.state_dict())
+    return branch.to(next(parts[0].parameters()).device).eval()
 
 
 def new_branch(

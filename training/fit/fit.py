@@ -60,6 +60,9 @@ class FitOptions:
     """How rare classes are favoured."""
     held_out: float = 0.05
     """Share of the training rows that is not learnt from and decides when to stop."""
+    enlarge_to: int = 0
+    """Faces that an epoch shows at least: where there are fewer, each is shown again, mirrored, mixed and with noise as
+    the other options say."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -182,16 +185,18 @@ class _Training:
         self.targets = examples.targets[torch.from_numpy(rows)]
         self.weights = options.balance.weights(self.targets).to(self.device)
         self.offset = options.balance.offset(self.targets).to(self.device)
-        steps = options.epochs * max(1, len(rows) // options.batch)
+        steps = options.epochs * max(1, max(len(rows), options.enlarge_to) // options.batch)
         groups = parameter_groups(branch, options)
-        self.optimiser = options.descent.optimise(groups, options.learning_rate, options.weight_decay)
+        self.optimiser = options.descent.optimise(groups, options.learning_rate, options.weight_decay, fused=True)
         self.schedule = _schedule(self.optimiser, options.descent, steps)
         self.steps = 0
 
     def epoch(self, random: np.random.Generator) -> float:
-        """Train on as many rows as there are, in random order; return the mean loss."""
+        """Train on as many rows as there are, or as the options want, in random order; return the mean loss."""
         self.branch.train()
         order = self.options.balance.order(self.targets, self.rows, random)
+        if self.options.enlarge_to > len(order):
+            order = random.permutation(np.resize(order, self.options.enlarge_to))
         full = max(1, len(order) // self.options.batch) * self.options.batch  # a last, smaller batch is left out
         losses = [self._step(batch, random) for batch in _chunks(order[:full], self.options.batch)]
         return float(np.mean(losses))

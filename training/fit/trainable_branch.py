@@ -87,7 +87,7 @@ class TrainableBranch(nn.Module):
         super().__init__()
         self.branch = Branch(spec, layout)
         if regresses:
-            self.branch.head[-1] = YearsLayer((spec.widths or (self.branch.feature_count,))[-1], spec.labels)
+            self.layers[-1] = YearsLayer((spec.widths or (self.branch.feature_count,))[-1], spec.labels)
         self.dropout = nn.Dropout(dropout)
         self.cells = spec.pool**2
         self.register_buffer("mean", torch.zeros(self.branch.feature_count))
@@ -96,7 +96,7 @@ class TrainableBranch(nn.Module):
     def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
         """Map features by depth to (B, K) logits."""
         x = self._drop_channels((self.branch.features(maps) - self.mean) / self.spread)
-        first, *rest = self.branch.head
+        first, *rest = self.layers
         x = first(x)
         for layer in rest:
             x = layer(self.dropout(x) if isinstance(layer, nn.Linear | YearsLayer) else x)
@@ -108,6 +108,13 @@ class TrainableBranch(nn.Module):
             return x
         kept: Tensor = self.dropout(x.new_ones(len(x), x.shape[1] // self.cells))
         return (x.reshape(*kept.shape, self.cells) * kept[..., None]).flatten(1)
+
+    @property
+    def layers(self) -> nn.Sequential:
+        """The linear layers and rectifiers; experts are trained one by one, as branches without any."""
+        if not isinstance(self.branch.head, nn.Sequential):
+            raise TypeError(f"branch {self.branch.spec.task!r} has experts, expected one of them alone")
+        return self.branch.head
 
     def share_with(self, other: TrainableBranch) -> None:
         """Use the shared layers and the standardisation of another branch, which learn from both."""
@@ -134,12 +141,13 @@ class TrainableBranch(nn.Module):
     @torch.no_grad()
     def shipped(self) -> Branch:
         """Return the branch alone, with the standardisation folded into its first linear layer."""
-        branch = copy.deepcopy(self.branch).eval()
-        if isinstance(branch.head[-1], YearsLayer):
-            branch.head[-1] = branch.head[-1].linear()
-        first = branch.head[0]
+        whole = copy.deepcopy(self).eval()
+        layers = whole.layers
+        if isinstance(layers[-1], YearsLayer):
+            layers[-1] = layers[-1].linear()
+        first = layers[0]
         if not isinstance(first, nn.Linear):
             raise TypeError(f"the first layer of a head is a {type(first).__name__}, expected Linear")
         first.weight.div_(self.spread)
         first.bias.sub_(first.weight @ self.mean)
-        return branch
+        return whole.branch

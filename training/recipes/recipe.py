@@ -46,6 +46,9 @@ class HeadRecipe:
     None: the release has no thresholds for that."""
     copies: bool = False
     """Whether relearnt layers start as copies of the trunk's; else from random weights."""
+    expert_task: str | None = None
+    """Task whose labels are the ``experts`` of the branch: each expert learns from the training faces of its label,
+    enlarged to as many as there are in all. None for a branch without experts."""
     refit: bool = False
     """Whether the branch, once it is calibrated, is trained once more, on the validation rows as well; the calibration
     stays. Joint runs have ``JointOptions.second`` instead."""
@@ -56,6 +59,11 @@ class HeadRecipe:
     def __post_init__(self) -> None:
         if self.copies and not self.spec.relearnt_to:
             raise RecipeError(f"branch {self.spec.task!r} copies layers but relearns none; give relearnt_to a depth")
+        if (self.expert_task is None) != (not self.spec.experts):
+            raise RecipeError(
+                f"branch {self.spec.task!r} has experts {self.spec.experts} of the task {self.expert_task!r}; "
+                "give both or neither"
+            )
         if self.fit.loss in ("age", "years") and self.spec.kind != "age":
             raise RecipeError(
                 f"branch {self.spec.task!r} is of kind {self.spec.kind!r} but its loss is {self.fit.loss!r}; "
@@ -102,6 +110,8 @@ class Recipe:
             raise RecipeError(f"recipe {self.name!r} has tasks {tasks}, expected each once")
         if drawn := [head.spec.task for head in self.heads if self.joint and head.fit.balance.sampling]:
             raise RecipeError(f"recipe {self.name!r} trains jointly, so {drawn} cannot sample on their own")
+        if self.joint and (fused := [head.spec.task for head in self.heads if head.spec.experts]):
+            raise RecipeError(f"recipe {self.name!r} trains jointly, so {fused} cannot have experts; train them alone")
         if not self.joint and (shared := [head.spec.task for head in self.heads if head.spec.shared]):
             raise RecipeError(
                 f"recipe {self.name!r} trains branch by branch, so {shared} cannot share layers; add joint"

@@ -92,7 +92,8 @@ def with_mood(**changes: object) -> Manifest:
 def test_each_field_is_tried():
     parts = {"detection", "alignment", "quality", "branches", "files"}
     assert {field.name for field in fields(Manifest)} == OF_MANIFEST.keys() | parts
-    assert {field.name for field in fields(BranchSpec)} == OF_BRANCH.keys() | {"task", "relearnt_to", "shared", "leak"}
+    elsewhere = {"task", "relearnt_to", "shared", "leak", "experts", "routing"}
+    assert {field.name for field in fields(BranchSpec)} == OF_BRANCH.keys() | elsewhere
     assert BASE.files.keys() == OF_FILES.keys()
 
 
