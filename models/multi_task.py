@@ -136,7 +136,7 @@ class MultiTaskModel:
 
 
 def share_equal(branches: Mapping[str, Branch]) -> dict[str, str]:
-    """Let branches with equal shared layers keep one copy of them; return by task the task whose layers serve it."""
+    """Keep one copy of equal shared layers; return by task the task whose layers serve it."""
     found = sharing(branches.values())
     for task, first in found.items():
         branches[task].share_with(first)

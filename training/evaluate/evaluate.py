@@ -18,7 +18,7 @@ from models.types import FaceOutputs, HeadOutput
 from training.data.crops import crop_faces
 from training.data.face_sets import read_lfw, read_wider
 from training.data.published_sets import read_adience, read_fairface
-from training.data.sets import read_celeba, read_fer2013, read_utkface
+from training.data.sets import load_celeba, load_fer2013, load_utkface
 from training.errors import DataError
 from training.evaluate.curves import Confusion, Curve  # noqa: TC001 - pydantic reads the annotations
 from training.evaluate.detection import ImageTally, detect_images
@@ -152,7 +152,7 @@ class _Evaluator:
         return infer(self.release, crops.pixels)
 
     def utkface(self) -> Findings:
-        return self._people(read_utkface(self.data))
+        return self._people(load_utkface(self.data))
 
     def fairface(self) -> Findings:
         return self._people(read_fairface(self.data))
@@ -171,11 +171,11 @@ class _Evaluator:
         return Findings.join(parts)
 
     def fer2013(self) -> Findings:
-        faces, measured = chosen_rows(read_fer2013(self.data), self.options.split)
+        faces, measured = chosen_rows(load_fer2013(self.data), self.options.split)
         return emotion_findings(self.outputs(faces, measured).heads, faces)
 
     def celeba10k(self) -> Findings:
-        faces, measured = chosen_rows(read_celeba(self.data), self.options.split)
+        faces, measured = chosen_rows(load_celeba(self.data), self.options.split)
         heads = self.outputs(faces, measured).heads
         return attribute_findings(heads["attributes"], faces) if "attributes" in heads else Findings()
 

@@ -20,7 +20,7 @@ from training.data.face_sets import (
 )
 from training.data.lfwa import read_lfwa
 from training.data.published_sets import AGE_RANGES, read_adience, read_fairface, read_imdb, read_wiki
-from training.data.sets import read_celeba, read_fer2013, read_utkface
+from training.data.sets import load_celeba, load_fer2013, load_utkface
 from training.errors import RecipeError
 from training.fit.losses import age_span_distribution, one_hot
 
@@ -41,9 +41,9 @@ MIN_VOTES = 2.0
 MAX_OTHER_VOTES = 5.0  # of ten FER+ votes for 'unknown' or 'not a face'; images with more have no target
 
 READERS: dict[DataName, Callable[[Path], FaceSet]] = {
-    "utkface": read_utkface,
-    "fer2013": read_fer2013,
-    "celeba10k": read_celeba,
+    "utkface": load_utkface,
+    "fer2013": load_fer2013,
+    "celeba10k": load_celeba,
     "fairface": read_fairface,
     "adience": read_adience,
     "imdb_crop": read_imdb,

@@ -66,7 +66,7 @@ class JointState:
 
 
 def share_layers(tasks: Sequence[JointTask]) -> None:
-    """Let the tasks of a data set that have shared layers of one shape have one copy of them."""
+    """Keep one copy of shared layers of one shape for all tasks of a data set that have them."""
     firsts: dict[object, JointTask] = {}
     for task in tasks:
         spec = task.recipe.spec

@@ -112,7 +112,7 @@ class RunTrunk:
         self._best = copy.deepcopy(self.average.state_dict())
 
     def return_to_best(self) -> None:
-        """Give the running mean the weights that were kept as the best, if any were."""
+        """Return the running mean to the weights that were kept as the best, if any were."""
         if self._best is not None:
             self.average.load_state_dict(self._best)
 

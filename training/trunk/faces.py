@@ -9,7 +9,7 @@ import numpy as np
 
 from training.data.crops import crop_faces
 from training.data.face_sets import UNKNOWN, FaceSet, read_lfw_images
-from training.data.sets import read_celeba, read_utkface
+from training.data.sets import load_celeba, load_utkface
 from training.errors import DataError, unknown_names
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class IdentityFaces:
 
 def read_celeba_people(data: Path) -> NamedFaces:
     """Read the training split of CelebA, which shares no person with the others."""
-    every = read_celeba(data)
+    every = load_celeba(data)
     faces = every[every.rows("train")]
     return NamedFaces(faces, np.array([f"celeba {n}" if n != UNKNOWN else "" for n in faces.identity], dtype=np.str_))
 
@@ -79,7 +79,7 @@ def read_lfw_people(data: Path) -> NamedFaces:
 
 def read_utkface_unnamed(data: Path) -> NamedFaces:
     """Read the training split of UTKFace, whose people have no names: for distillation only."""
-    every = read_utkface(data)
+    every = load_utkface(data)
     faces = every[every.rows("train")]
     return NamedFaces(faces, np.full(len(faces), "", dtype=np.str_))
 

@@ -38,34 +38,34 @@ def utkface(tmp_path):
 
 
 def test_utkface_is_read_by_the_names_of_its_files(utkface):
-    faces = sets.read_utkface(utkface)
+    faces = sets.load_utkface(utkface)
     assert [name.split("/")[-1].rpartition("_")[0] for name in faces.files.tolist()] == ["31_1_2", "7_0_4"]
     assert (faces.age.tolist(), faces.gender.tolist(), faces.ethnicity.tolist()) == ([31, 7], [1, 0], [2, 4])
     assert all(path.is_file() for path in faces.paths())
 
 
 def test_a_renamed_face_keeps_its_split(utkface):
-    before = sets.read_utkface(utkface).split.tolist()
+    before = sets.load_utkface(utkface).split.tolist()
     for path in sorted((utkface / "utkface").rglob("31_*")):
         path.rename(path.with_name("0031_1_2_1.jpg"))
-    assert sorted(sets.read_utkface(utkface).split.tolist()) == sorted(before)
+    assert sorted(sets.load_utkface(utkface).split.tolist()) == sorted(before)
 
 
 @pytest.mark.parametrize("name", ["117_0_0_1.jpg", "30_2_0_1.jpg", "30_0_5_1.jpg"])
 def test_impossible_labels_of_utkface_are_named(utkface, name):
     write(utkface / "utkface" / name, b"x")
     with pytest.raises(DataError, match=rf"{name} has age .*expected at most 116, 1, 4; rename"):
-        sets.read_utkface(utkface)
+        sets.load_utkface(utkface)
 
 
 def test_the_table_of_utkface_comes_first(utkface):
     write(utkface / "utkface" / "labels.csv", "file,age,gender,race,split\na.jpg,9,1,3,val\n")
-    assert sets.read_utkface(utkface).age.tolist() == [9]
+    assert sets.load_utkface(utkface).age.tolist() == [9]
 
 
 def test_an_empty_folder_is_named(tmp_path):
     with pytest.raises(DataError, match=r"no labels\.csv and no \*\.jpg in"):
-        sets.read_utkface(tmp_path)
+        sets.load_utkface(tmp_path)
 
 
 def celeba_lines(rows):
@@ -88,7 +88,7 @@ def celeba(tmp_path):
 
 
 def test_celeba_is_read_by_its_three_lists(celeba):
-    faces = sets.read_celeba(celeba)
+    faces = sets.load_celeba(celeba)
     assert faces.name == "celeba"
     assert faces.files.tolist()[1] == "Img/img_align_celeba/000002.jpg"
     assert faces.split.tolist() == ["train", "val", "test"]
@@ -102,7 +102,7 @@ def test_celeba_needs_no_identities_and_no_folders(celeba):
     (root / "Anno" / "identity_CelebA.txt").unlink()
     for name in ("Anno/list_attr_celeba.txt", "Eval/list_eval_partition.txt", "Img/img_align_celeba"):
         (root / name).rename(root / name.split("/")[1])
-    faces = sets.read_celeba(celeba)
+    faces = sets.load_celeba(celeba)
     assert (faces.identity == UNKNOWN).all()
     assert faces.files[0] == "img_align_celeba/000001.jpg"
 
@@ -126,7 +126,7 @@ def test_wrong_lines_of_celeba_are_named(celeba, file, old, new, message):
     assert old in text
     write(path, text.replace(old, new, 1))
     with pytest.raises(DataError, match=message):
-        sets.read_celeba(celeba)
+        sets.load_celeba(celeba)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_missing_parts_of_celeba_are_named(celeba, gone, message):
     path = celeba / "celeba" / gone
     path.rename(path.with_name("other"))
     with pytest.raises(DataError, match=message):
-        sets.read_celeba(celeba)
+        sets.load_celeba(celeba)
 
 
 def pixels(value):
@@ -163,7 +163,7 @@ def fer2013(tmp_path):
 
 
 def test_fer2013_is_read_from_its_pixels_and_the_votes(fer2013):
-    faces = sets.read_fer2013(fer2013)
+    faces = sets.load_fer2013(fer2013)
     assert faces.split.tolist() == ["train", "val", "test"]
     assert [EMOTIONS[label] for label in faces.original] == ["happiness", "anger", "neutral"]
     assert faces.votes[:2].tolist() == [[1, 9, 0, 0, 0, 0, 0, 0], [0, 0, 0, 4, 4, 0, 0, 0]]
@@ -175,9 +175,9 @@ def test_fer2013_is_read_from_its_pixels_and_the_votes(fer2013):
 
 
 def test_images_of_fer2013_are_written_once(fer2013):
-    path = sets.read_fer2013(fer2013).paths()[0]
+    path = sets.load_fer2013(fer2013).paths()[0]
     before = path.stat().st_mtime_ns
-    sets.read_fer2013(fer2013)
+    sets.load_fer2013(fer2013)
     assert path.stat().st_mtime_ns == before
 
 
@@ -201,15 +201,15 @@ def test_wrong_lines_of_fer2013_are_named(fer2013, file, old, new, message):
     assert old in text
     write(path, text.replace(old, new, 1))
     with pytest.raises(DataError, match=message):
-        sets.read_fer2013(fer2013)
+        sets.load_fer2013(fer2013)
 
 
 def test_a_missing_table_is_named(fer2013):
     (fer2013 / "fer2013" / "fer2013new.csv").unlink()
     with pytest.raises(DataError, match=r"no fer2013new\.csv in"):
-        sets.read_fer2013(fer2013)
+        sets.load_fer2013(fer2013)
 
 
 def test_celeba_without_any_layout_is_named(tmp_path):
     with pytest.raises(DataError, match=r"no attributes\.csv in"):
-        sets.read_celeba(tmp_path)
+        sets.load_celeba(tmp_path)
