@@ -147,7 +147,7 @@ def test_hard_inputs_end_as_rows_or_reasons(facet, shared_data):
 
 def test_an_interrupted_analysis_goes_on_where_it_stopped(facet, shared_data):
     first = facet.start("analyze", shared_data / "hard_inputs", shared_data / "videos", "--fps", "10")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 200
     while not list(facet.home.glob("crops/*/*/*/*.png")):
         assert time.monotonic() < deadline
         assert first.poll() is None, first.stdout.read()
