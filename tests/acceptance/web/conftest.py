@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from filelock import FileLock
 from playwright.sync_api import sync_playwright
 
 from worker.storage.home import make_home
@@ -73,15 +74,27 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def analysed_demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with the demonstration's archive, analysed: ``archive``, ``home``; copy the home to edit."""
-    folder = tmp_path_factory.mktemp("demo")
+    """Return a folder with the demonstration's archive, analysed: ``archive``, ``home``; copy the home to edit.
+
+    Parallel processes share it: the first one makes it.
+    """
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "analysed-demo"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "complete").exists():
+            make_analysed_demo(folder)
+            (folder / "complete").touch()
+    return folder
+
+
+def make_analysed_demo(folder: Path) -> None:
+    """Make the demonstration's archive and analyse it."""
     subprocess.run([sys.executable, "-m", "worker.cli.demo", str(folder)], check=True, capture_output=True)
     make_home(folder / "home")
     done = subprocess.run(
         [FACET, "analyze", str(folder / "archive")], env=environment(folder / "home"), check=False, capture_output=True
     )
     assert done.returncode == 1, done.stderr  # two of its files are rejected
-    return folder
 
 
 @contextmanager
