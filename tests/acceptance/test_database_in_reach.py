@@ -69,3 +69,16 @@ def test_it_serves_for_a_period(facet):
     for command in ("serve", "stop"):
         assert "a server of your own" in facet("db", command, status=2).stderr
     assert "FACET_READER_DATABASE_URL" in facet("db", "url", "--reader", status=2).stderr
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_the_page_leaves_no_database_behind(facet, number, status):
+    facet.settings["FACET_DATABASE_KEEP_SECONDS"] = "0"
+    page = facet.start("web", "--port", "0")
+    assert "http://127.0.0.1:" in page.stdout.readline()
+    assert (facet.home / "postgres" / "data" / "postmaster.pid").exists()
+    page.send_signal(number)
+    output, _ = page.communicate(timeout=60)
+    assert page.returncode == status, output
+    assert "Traceback" not in output
+    assert not (facet.home / "postgres" / "data" / "postmaster.pid").exists()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import signal
 import socket
+import sys
 import webbrowser
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -16,7 +18,7 @@ from worker.web.app import build_app
 from worker.web.desk import open_desk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from worker.config import Settings
 
@@ -42,7 +44,7 @@ def serve_page(
         UsageError: the page would be open to others, or the port is taken.
         FacetError: the archive cannot be opened.
     """
-    with closing(_listen(host, port)) as listener:
+    with _closing_on_sigterm(), closing(_listen(host, port)) as listener:
         port = listener.getsockname()[1]
         base = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
         door = open_door(settings, host, port, lambda token: show(f"for another browser: {base}?{TOKEN}={token}"))
@@ -52,6 +54,16 @@ def serve_page(
             if open_browser:
                 webbrowser.open(link)
             _run(uvicorn.Server(_config(build_app(desk, door))), listener)
+
+
+@contextmanager
+def _closing_on_sigterm() -> Iterator[None]:
+    """Let SIGTERM close what is open; uvicorn, which stops at the first one, raises it again when it has stopped."""
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _config(app: object) -> uvicorn.Config:
