@@ -19,6 +19,8 @@ MUTANTS ?=
 unexport FACET_HOME FACET_DATABASE_URL FACET_READER_DATABASE_URL FACET_BROKER_URL FACET_CROPS_URL
 unexport FACET_HEADS FACET_RELEASE FACET_MEDIA_ROOTS
 unexport FACET_WEB_PROXIES FACET_WEB_USER_HEADER FACET_WEB_GROUPS_HEADER FACET_WEB_ROLES
+# Each of the hundreds of programs that the tests start would compile all modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup test fast lint format docs demo web chaos mutants clean

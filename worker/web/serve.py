@@ -58,7 +58,7 @@ def serve_page(
 
 @contextmanager
 def _closing_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM close what is open; uvicorn, which stops at the first one, raises it again when it has stopped."""
+    """Close what is open at SIGTERM: uvicorn stops at it, and raises it again when it has stopped."""
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         yield
