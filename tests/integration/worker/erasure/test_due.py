@@ -69,6 +69,12 @@ def test_files_that_cannot_be_erased_hold_up_no_other(archive, house, eraser, du
     assert "facet forget --due" in said
 
 
+def test_a_transaction_has_as_many_files_as_its_rows_allow(eraser, due):
+    first, *others = eraser.erase_due()
+    assert len(first.media) == FIRST_ROWS // ROWS_OF_A_FILE
+    assert [file.media_id for one in (first, *others) for file in one.media] == due
+
+
 def test_a_file_that_failed_is_passed_over_and_tried_again_later(archive, eraser, due, refuse):
     refuse(due[3])
     list(eraser.erase_due(again=False))

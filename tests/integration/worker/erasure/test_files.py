@@ -33,6 +33,16 @@ def test_a_running_analysis_can_no_longer_store_anything(archive, house, eraser)
     assert archive.job() == {"submitted": 1, "done": 0, "rejected": 1, "quarantined": 0, "pending": 0}
 
 
+@pytest.mark.parametrize("attempts", [1, 2])
+def test_crops_of_a_file_are_looked_for_again_where_an_attempt_may_still_write_them(archive, eraser, attempts):
+    archive.add(kind="video")
+    with archive.sessions.begin() as session:
+        (unit,) = ledger.lease_units(session, archive.lease(), 1)
+        ledger.finish_unit(session, unit, "done")
+        session.execute(text("UPDATE unit SET token = :attempts"), {"attempts": attempts})
+    assert eraser.erase_media([str(unit.media_id)]).files.watched == attempts - 1
+
+
 def test_an_erasure_waits_for_a_worker_that_stores_and_never_blocks_it(archive, eraser):
     archive.add(units=2, kind="video")
     with archive.sessions.begin() as session:
