@@ -171,3 +171,19 @@ def test_a_name_that_only_an_erased_person_bore_goes_where_others_keep_its_appea
     kept = session.execute(text("SELECT kind, reason FROM correction")).all()
     assert [tuple(row) for row in kept] == [("split", None)]
     assert house.crowd.ids(other) == [moved]
+
+
+def test_units_and_analyses_count_the_faces_that_stay(archive, eraser, people):
+    eraser.erase_person(people[0])
+    with archive.sessions() as session:
+        units = session.execute(
+            text("""SELECT u.face_count, (SELECT count(*) FROM face f WHERE f.unit_id = u.unit_id)
+                    FROM unit u JOIN analysis USING (analysis_id) JOIN media_file USING (media_id)
+                    WHERE sealed_at IS NOT NULL AND u.state = 'done'""")
+        ).all()
+        analyses = session.execute(
+            text("""SELECT a.face_count, (SELECT count(*) FROM face f WHERE f.analysis_id = a.analysis_id)
+                    FROM analysis a JOIN media_file USING (media_id) WHERE sealed_at IS NOT NULL""")
+        ).all()
+    assert units
+    assert all(noted == counted for noted, counted in (*units, *analyses))
