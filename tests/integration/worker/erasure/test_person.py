@@ -12,6 +12,7 @@ from sqlalchemy.exc import ProgrammingError
 from db.schema import search_index as nearest
 from worker.erasure.erase import Eraser
 from worker.identity import correct
+from worker.identity.corrections.anchors import ERASED
 from worker.identity.search.likeness import SFACE
 from worker.identity.search.searcher import Probe, Searcher
 
@@ -187,3 +188,22 @@ def test_units_and_analyses_count_the_faces_that_stay(archive, eraser, people):
         ).all()
     assert units
     assert all(noted == counted for noted, counted in (*units, *analyses))
+
+
+def test_corrections_of_others_keep_whom_they_were_about(house, eraser, people):
+    session = house.session
+    correct.name_people(session, [correct.NewName(people[1], "Bo", "the caption says Bo")])
+    correct.merge_people(session, [people[2], people[0]], reason="one woman")
+    correct.undo_correction(session, reason="two women")
+    session.commit()
+    anchors = text("SELECT correction_id, anchor_no, from_person_id, to_person_id FROM correction_anchor ORDER BY 1, 2")
+    before = session.execute(anchors).all()
+    session.commit()
+    eraser.erase_person(people[0])
+    after = session.execute(anchors).all()
+    kept = {(row.correction_id, row.anchor_no): row for row in before}
+    assert len(after) > 1
+    for row in after:
+        was = kept[row.correction_id, row.anchor_no]
+        for now, then in ((row.from_person_id, was.from_person_id), (row.to_person_id, was.to_person_id)):
+            assert now == (ERASED if then == people[0] else then)
