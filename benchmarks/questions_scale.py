@@ -200,6 +200,8 @@ def fill(url: str, files: int) -> None:
         for statement in ARCHIVE.split(";\n"):
             session.execute(text(statement), {"files": files} if ":files" in statement else {})
         session.execute(text("SELECT setval('facet.person_revision', 2 * :files + 1)"), {"files": files})
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        connection.execute(text("ANALYZE"))  # without it a million people are counted in over an hour, not in minutes
     with session_factory(engine).begin() as session:
         recount_people(session)
         assert find_differences(session) == []

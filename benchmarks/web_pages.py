@@ -3,9 +3,9 @@
     .venv/bin/python benchmarks/web_pages.py [--files 500000] [--folder FOLDER]
 
 Builds the archive of `questions_scale.py`: 500,000 files are 1,000,000 people, 2,800,000 appearances and 9,800,000
-faces, in 22 GB; the rows take half an hour, the totals of the people longer. With a folder the archive stays there for
-the next run. Each page is asked for six times through the application itself, without a network; prints the median and
-the longest of the last five.
+faces, in 22 GB and some three quarters of an hour. With a folder the archive stays there for the next run. Each page
+is asked for six times through the application itself, without a network; prints the median and the longest of the
+last five.
 """
 
 from __future__ import annotations
