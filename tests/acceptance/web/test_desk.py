@@ -12,7 +12,7 @@ import pytest
 
 from models import manifest as manifests
 from models.release import DEFAULT
-from tests.acceptance.web.conftest import FACET, environment
+from tests.acceptance.web.conftest import FACET, NARROW, environment, picture, violations
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +35,7 @@ MISTAKE = urlencode({"q": "SELECT nam FROM people"})
         (f"/ask/sql?{FACES}", "answer"),
         (f"/ask/sql?{LINE}", "line"),
         ("/ask/columns", "columns"),
+        ("/people/999999", "missing"),
     ],
 )
 def test_pages_are_for_all(check_page, path, name):
@@ -53,16 +54,17 @@ def waiting_job(site, redis_url, tmp_path):
 
 @pytest.fixture
 def candidate(site, tmp_path: Path):
-    """Register the shipped release with another threshold; returns its number."""
+    """Register the shipped release with an emotion that seldom answers, and reprocess; returns its number."""
     folder = tmp_path / "strict"
     shutil.copytree(DEFAULT, folder)
     content = json.loads((folder / manifests.FILE).read_text())
     content.pop("manifest_sha256")
     content["name"] = "strict"
-    content["detection"]["threshold"] = 0.9
+    next(branch for branch in content["branches"] if branch["task"] == "emotion")["abstain"] = 0.95
     whole = {"manifest_sha256": manifests.sha256_of_json(content), **content}
     (folder / manifests.FILE).write_text(json.dumps(whole))
     site.facet("releases", "register", str(folder), "--as", "candidate")
+    site.facet("reprocess", "--release", "candidate")
     return 2
 
 
@@ -84,7 +86,8 @@ def compare(page) -> None:
     begin = page.get_by_role("button", name="Compare", exact=True)
     if begin.count():
         begin.click()
-    page.get_by_role("heading", name="Faces", exact=True).wait_for(timeout=120_000)
+    page.get_by_role("heading", name="emotion: old label by new label").wait_for(timeout=120_000)
+    assert page.locator(".movers img").count()
 
 
 @pytest.mark.slow
@@ -138,5 +141,8 @@ def test_a_page_works_without_scripts(open_page):
 def test_a_mistake_is_announced(open_page, site, chromium, signed_in):
     with chromium.new_context(storage_state=signed_in, base_url=site.base) as context:
         page = context.new_page()
+        page.set_viewport_size(NARROW)
         assert page.goto(f"/ask/sql?{MISTAKE}").status == 400
+        picture(page, "mistake-390-light")
+        assert violations(page) == []
         assert "does not exist" in page.get_by_role("alert").inner_text()

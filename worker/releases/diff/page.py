@@ -63,9 +63,15 @@ def page(found: ReleaseDiff, sheet: NDArray[np.uint8] | None = None) -> str:
 
 
 def sections(found: ReleaseDiff) -> list[Section]:
-    """Return the tables of a comparison that have rows, without the faces that moved most."""
+    """Return the tables of a comparison that have rows, without the faces that moved most.
+
+    Where no file has been analysed under both releases, only the counts of faces say something.
+    """
+    faces = Section("Faces", ("", "faces"), _faces(found))
+    if not found.faces.compared:
+        return [faces]
     every = (
-        Section("Faces", ("", "faces"), _faces(found)),
+        faces,
         Section("Heads", ("head", "unchanged", "changed", "new", "vanished", "missing", "shift"), _heads(found)),
         *(_labels(head) for head in found.heads if head.table and not head.is_shared),
         Section("Attributes", ("attribute", "faces", "mean shift", "gained", "lost"), _attributes(found)),
@@ -134,7 +140,7 @@ def _labels(head: HeadChanges) -> Section:
 
 
 def _attributes(found: ReleaseDiff) -> list[tuple[object, ...]]:
-    every = (one for head in found.attributes for one in head.attributes)
+    every = (one for head in found.attributes for one in head.attributes if one.faces)
     return [(one.attribute, one.faces, f"{one.shift:+.4f}", one.gained, one.lost) for one in every]
 
 

@@ -14,7 +14,7 @@ from db.bulk.rows import allocate_ids, copy_rows
 from worker.errors import UsageError
 from worker.releases.diff.attributes import attribute_drift
 from worker.releases.diff.drift import wilson
-from worker.releases.diff.page import page
+from worker.releases.diff.page import page, sections
 from worker.releases.diff.pairs import make_pairs
 from worker.releases.diff.report import ComparedRelease, read_diff
 from worker.releases.gate import Limits, judge_switch, parse_limits
@@ -113,6 +113,14 @@ def test_counts_table_and_drift_of_labels(answers):
     assert {one.head for one in found.movers} == {"gender"}
     assert found.questions[0].question
     assert "old label by new label" in page(found)
+
+
+def test_releases_without_a_file_in_common_show_counts_alone(answers):
+    new = answers.archive.register("new", detector="stricter")
+    answers.write(answers.archive.ids, "gender", answers.labels("gender"))
+    found = answers.diff(new)
+    assert (found.faces.before, found.faces.compared) == (FACES, 0)
+    assert [section.title for section in sections(found)] == ["Faces"]
 
 
 def test_shifts_of_ages(answers):
