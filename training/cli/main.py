@@ -161,8 +161,8 @@ def evaluate_release(  # noqa: PLR0913 - the options of a command are its argume
         raise unknown_names("sets", unknown, SETS)
     chosen = EvaluateOptions(split=split, sets=tuple(only or SETS), cache=cache, sizes=sizes)
     found = evaluate(load_release(release), data, chosen)
-    parts = (tables.overall(found), tables.operating(found), tables.by_size(found), tables.found_faces(found))
-    typer.echo("\n\n".join(part for part in parts if part))
+    shown = (tables.overall, tables.finer_groups, tables.operating, tables.by_size, tables.found_faces)
+    typer.echo("\n\n".join(part for table in shown if (part := table(found))))
     if json_file:
         json_file.write_text(found.to_json())
     if plot_folder:

@@ -332,6 +332,14 @@ def read_lfw_images(data: Path) -> FaceSet:
     )
 
 
+def read_lfw_genders(data: Path) -> dict[str, int]:
+    """Read the gender of LFW's people, as index into GENDERS, by name; empty without `gender.csv`."""
+    if not (data / "lfw" / "gender.csv").is_file():
+        return {}
+    rows = read_rows(data / "lfw" / "gender.csv")
+    return {row["person"]: GENDERS.index(row["gender"]) for row in rows if row["gender"] in GENDERS}
+
+
 def _pair(words: list[str]) -> tuple[str, str, bool]:
     same = len(words) == 3
     first, second = (words[0], words[0] if same else words[2])

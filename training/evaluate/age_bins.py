@@ -40,6 +40,6 @@ class AgeBins:
 
 # FairFace's. Source: Karkkainen and Joo 2021, 'FairFace'.
 NINE = AgeBins("nine bins", (0, 3, 10, 20, 30, 40, 50, 60, 70))
-# Our choice, finer where faces change fast: NINE with childhood in steps of three to five years, and the years from 10
-# to 49 in steps of five.
+# Published work divides ages into fourteen classes without naming their edges, so these are our choice, finer where
+# faces change fast: NINE with childhood in steps of three to five years, and the years from 10 to 49 in steps of five.
 FOURTEEN = AgeBins("fourteen bins", (0, 3, 6, 10, 15, 20, 25, 30, 35, 40, 45, 50, 60, 70))

@@ -16,15 +16,16 @@ from rich.progress import track
 
 from models.types import FaceOutputs, HeadOutput
 from training.data.crops import crop_faces
-from training.data.face_sets import read_lfw, read_wider
+from training.data.face_sets import read_lfw, read_lfw_genders, read_wider
 from training.data.published_sets import read_adience, read_fairface
 from training.data.sets import load_celeba, load_fer2013, load_utkface
 from training.errors import DataError
+from training.evaluate.cross_domain import lfw_gender_findings, photo_findings
 from training.evaluate.curves import Confusion, Curve  # noqa: TC001 - pydantic reads the annotations
 from training.evaluate.detection import ImageTally, detect_images
 from training.evaluate.findings import Findings, Row
 from training.evaluate.metrics import Figure, measure, measure_mean
-from training.evaluate.operating_points import operating_point
+from training.evaluate.operating_points import operating_point, shared_operating_point
 from training.evaluate.outcomes import Outcomes  # noqa: TC001 - pydantic reads the annotations
 from training.evaluate.scores import attribute_findings, emotion_findings, people_findings
 from training.evaluate.sizes import size_findings
@@ -166,6 +167,7 @@ class _Evaluator:
         parts = [people_findings(heads, faces)]
         if "ethnicity" in heads:
             parts.append(operating_point(heads["ethnicity"], faces, self.release.spec("ethnicity").thresholds))
+            parts.append(shared_operating_point(heads["ethnicity"], faces))
         if self.options.sizes:
             parts.append(size_findings(self.release, faces))
         return Findings.join(parts)
@@ -177,14 +179,17 @@ class _Evaluator:
     def celeba10k(self) -> Findings:
         faces, measured = chosen_rows(load_celeba(self.data), self.options.split)
         heads = self.outputs(faces, measured).heads
-        return attribute_findings(heads["attributes"], faces) if "attributes" in heads else Findings()
+        own = [attribute_findings(heads["attributes"], faces)] if "attributes" in heads else []
+        return Findings.join([*own, photo_findings(heads, faces)])
 
     def lfw(self) -> Findings:
         every, pairs = read_lfw(self.data)
         there = np.array([path.is_file() for path in every.paths()], dtype=np.bool_)
         faces, found = every[there], pairs.among(there)
         measured = f"{len(found)} of {len(pairs)} pairs of View 2"
-        return verification_findings(self.outputs(faces, measured).embeddings.numpy(), faces, found)
+        outputs = self.outputs(faces, measured)
+        genders = lfw_gender_findings(outputs.heads, faces, read_lfw_genders(self.data))
+        return Findings.join([verification_findings(outputs.embeddings.numpy(), faces, found), genders])
 
     def widerface_subset(self) -> Findings:
         found = detect_images(read_wider(self.data), self.release)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 DRAWS = 1000
 # Equal-width bins of confidence, as in Guo et al. 2017, 'On Calibration of Modern Neural Networks'.
 CALIBRATION_BINS = 15
+# Below it a probability counts as this: one answer that is certain and wrong would else make a mean infinite.
+MIN_PROBABILITY = 1e-7
 _DRAWN_AT_ONCE = 1 << 22  # row numbers: 32 MB
 
 
@@ -107,6 +109,17 @@ def accuracy(predicted: Array, truth: Array) -> float:
 def balanced_accuracy(predicted: Array, truth: Array) -> float:
     """Return the mean recall of the classes that occur."""
     return float(np.mean([np.mean(predicted[truth == label] == label) for label in np.unique(truth)]))
+
+
+def cross_entropy(probabilities: NDArray[np.float32], truth: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the (N,) negative logarithms of the true classes' probabilities, in nats: (N, K), (N,) class numbers."""
+    return -np.log(np.maximum(probabilities[np.arange(len(truth)), truth].astype(np.float64), MIN_PROBABILITY))
+
+
+def binary_cross_entropy(probabilities: NDArray[np.float32], truth: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the (N, K) negative logarithms of the probabilities of the true answers, in nats: both (N, K)."""
+    right = np.where(truth, probabilities, 1 - probabilities.astype(np.float64))
+    return -np.log(np.maximum(right, MIN_PROBABILITY))
 
 
 def mean_absolute_error(predicted: Array, truth: Array) -> float:

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from training.data.face_sets import EMOTIONS, ETHNICITIES, GENDERS, ORIGINAL_EMOTIONS, UNKNOWN
+from training.data.face_sets import EMOTIONS, ETHNICITIES, GENDERS, ORIGINAL_EMOTIONS, UNKNOWN, BinnedPeople
 from training.evaluate.age_bins import FOURTEEN, NINE, AgeBins
 from training.evaluate.curves import abstention_curve, calibration_curve, confusion
 from training.evaluate.findings import Findings, Row
 from training.evaluate.metrics import (
     balanced_accuracy,
     balanced_column_accuracy,
+    binary_cross_entropy,
     calibration_error,
+    cross_entropy,
     measure,
     measure_mean,
     root_mean_square_error,
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 # Name, first year and first year of the next: minors, then bands with some hundred test faces each.
 AGE_BANDS = (("0-17", 0, 18), ("18-39", 18, 40), ("40-59", 40, 60), ("60+", 60, 200))
+CROSS_ENTROPY = "cross-entropy"  # of the true label, in nats
+EXACT_YEAR = "exact year"
 # Bootstrap resamples of the balanced accuracy of forty attributes, which takes forty times as long as that of one.
 MULTI_LABEL_DRAWS = 200
 
@@ -41,7 +45,7 @@ Groups = dict[str, "NDArray[np.bool_]"]  # (N,) members by name
 def class_findings(
     data: str, task: str, head: HeadOutput, truth: NDArray[np.int64], members: tuple[FaceSet, Groups]
 ) -> Findings:
-    """Measure accuracy, calibration, abstention and confusions of a head with K classes, and its accuracy by group.
+    """Measure accuracy, cross-entropy, calibration, abstention and confusions of a head with K classes; some by group.
 
     Args:
         data: name of the data set.
@@ -57,10 +61,11 @@ def class_findings(
     if len(truth) == 0:
         return Findings()
     predicted, confidence = probabilities.argmax(axis=1), probabilities.max(axis=1)
-    correct = predicted == truth
+    correct, surprise = predicted == truth, cross_entropy(probabilities, truth)
     rows = [
         Row(data, task, "accuracy", measure_mean(correct)),
         Row(data, task, "balanced accuracy", measure(balanced_accuracy, predicted, truth)),
+        Row(data, task, CROSS_ENTROPY, measure_mean(surprise)),
         Row(data, task, "calibration error", measure(calibration_error, confidence, correct)),
     ]
     if head.abstains is not None:
@@ -68,8 +73,9 @@ def class_findings(
         rows.append(Row(data, task, "answered", measure_mean(answered)))
         rows.append(Row(data, task, "accuracy of answers", measure_mean(correct[answered])))
     place = (data, task, "accuracy")
+    by_group = (*group_rows(place, correct, groups), *group_rows((data, task, CROSS_ENTROPY), surprise, groups))
     return Findings(
-        rows=(*rows, *group_rows(place, correct, groups)),
+        rows=(*rows, *by_group),
         confusions=(confusion(data, task, head.labels, predicted, truth),),
         curves=(
             calibration_curve(data, task, confidence, correct),
@@ -85,7 +91,10 @@ def group_rows(place: tuple[str, str, str], values: NDArray[np.generic], groups:
 
 
 def age_findings(data: str, head: HeadOutput, years: NDArray[np.float32], members: tuple[FaceSet, Groups]) -> Findings:
-    """Measure the errors of the age in years, in bins and by group, and the share of ages in the 80 % interval."""
+    """Measure the errors of the age in years, in bins and by group, and the share of ages in the 80 % interval.
+
+    Where ages are known to the year, also the share of answers that are right to the year.
+    """
     known = np.isfinite(years)
     if not known.all():
         chosen = {name: found[known] for name, found in members[1].items()}
@@ -105,10 +114,11 @@ def age_findings(data: str, head: HeadOutput, years: NDArray[np.float32], member
         rows.append(Row(data, "age", "80 % interval holds it", measure_mean((low <= years) & (years <= high))))
         curves.append(abstention_curve(data, "age", low - high, errors))
     faces, groups = members
-    binned = [_bin_findings(data, head, years, bins) for bins in (NINE, FOURTEEN)]
+    binned = [_bin_findings(data, head, years, bins, groups) for bins in (NINE, FOURTEEN)]
     outcome = Outcomes.of(place, errors, faces.files.tolist(), groups, higher_is_better=False)
     own = Findings(rows=tuple(rows), curves=tuple(curves), outcomes=(outcome,))
-    return Findings.join([own, *binned, Findings(rows=tuple(group_rows(place, errors, groups)))])
+    exact = [] if isinstance(faces, BinnedPeople) else [_year_findings(data, head, years, groups)]
+    return Findings.join([own, *exact, *binned, Findings(rows=tuple(group_rows(place, errors, groups)))])
 
 
 def _of_rows(head: HeadOutput, rows: NDArray[np.bool_]) -> HeadOutput:
@@ -117,14 +127,30 @@ def _of_rows(head: HeadOutput, rows: NDArray[np.bool_]) -> HeadOutput:
     return replace(head, codes=None, **{name: column[chosen] for name, column in columns if column is not None})
 
 
-def _bin_findings(data: str, head: HeadOutput, years: NDArray[np.float32], bins: AgeBins) -> Findings:
-    """Measure the accuracy of the most probable bin, exact and off by at most one."""
+def _year_findings(data: str, head: HeadOutput, years: NDArray[np.float32], groups: Groups) -> Findings:
+    """Measure how often the age in whole years is right, and the cross-entropy of the distribution, also by group."""
+    label = np.floor(years).astype(np.int64)
+    exact = np.floor(np.asarray(head.value, dtype=np.float32) + 0.5) == label
+    surprise = cross_entropy(head.probabilities.numpy(), np.minimum(label, len(head.labels) - 1))
+    return _everywhere((data, "age"), {EXACT_YEAR: exact, CROSS_ENTROPY: surprise}, groups)
+
+
+def _bin_findings(data: str, head: HeadOutput, years: NDArray[np.float32], bins: AgeBins, groups: Groups) -> Findings:
+    """Measure the accuracy of the most probable bin, exact and off by at most one, also by group."""
     predicted, truth = bins.most_probable(head.probabilities.numpy()), bins.of_years(years)
-    rows = (
-        Row(data, "age", f"accuracy of {bins.name}", measure_mean(predicted == truth)),
-        Row(data, "age", f"accuracy of {bins.name}, one off counts", measure_mean(np.abs(predicted - truth) <= 1)),
-    )
-    return Findings(rows=rows, confusions=(confusion(data, f"age, {bins.name}", bins.labels, predicted, truth),))
+    values = {
+        f"accuracy of {bins.name}": predicted == truth,
+        f"accuracy of {bins.name}, one off counts": np.abs(predicted - truth) <= 1,
+    }
+    table = confusion(data, f"age, {bins.name}", bins.labels, predicted, truth)
+    return Findings.join([_everywhere((data, "age"), values, groups), Findings(confusions=(table,))])
+
+
+def _everywhere(place: tuple[str, str], values: Mapping[str, NDArray[np.generic]], groups: Groups) -> Findings:
+    """Average (N,) outcomes by measure over all faces, then those of each group: data and task."""
+    rows = [Row(*place, name, measure_mean(found)) for name, found in values.items()]
+    by_group = [row for name, found in values.items() for row in group_rows((*place, name), found, groups)]
+    return Findings(rows=(*rows, *by_group))
 
 
 def people_findings(heads: Mapping[str, HeadOutput], faces: People) -> Findings:
@@ -189,21 +215,30 @@ def attribute_findings(head: HeadOutput, faces: CelebA) -> Findings:
     """Measure the mean accuracy over the attributes that release and data set share, and that of each."""
     shared = [name for name in faces.names if name in head.labels]
     probabilities = head.probabilities.numpy()[:, [head.labels.index(name) for name in shared]]
-    truth = faces.attributes[:, [faces.names.index(name) for name in shared]]
-    correct = (probabilities > 0.5) == (truth > 0.5)
+    truth = faces.attributes[:, [faces.names.index(name) for name in shared]] > 0.5
+    correct = (probabilities > 0.5) == truth
     place = (faces.name, "attributes", "mean accuracy")
     balanced = measure(balanced_column_accuracy, probabilities, truth, draws=MULTI_LABEL_DRAWS)
+    surprise = binary_cross_entropy(probabilities, truth)
     confidence = (np.abs(probabilities - 0.5) + 0.5).astype(np.float32)
     return Findings(
         rows=(
             Row(*place, measure_mean(correct.mean(axis=1))),
             Row(faces.name, "attributes", "mean balanced accuracy", balanced),
-            *_attribute_rows(faces.name, shared, correct),
+            Row(faces.name, "attributes", CROSS_ENTROPY, measure_mean(surprise.mean(axis=1))),
+            *_attribute_rows(faces.name, shared, probabilities > 0.5, truth),
         ),
         curves=(calibration_curve(faces.name, "attributes", confidence.ravel(), correct.ravel()),),
         outcomes=(Outcomes.of(place, correct.mean(axis=1), faces.files.tolist(), {}, higher_is_better=True),),
     )
 
 
-def _attribute_rows(data: str, names: Sequence[str], correct: NDArray[np.bool_]) -> list[Row]:
-    return [Row(data, "attributes", "accuracy", measure_mean(correct[:, k]), name) for k, name in enumerate(names)]
+def _attribute_rows(
+    data: str, names: Sequence[str], given: NDArray[np.bool_], truth: NDArray[np.bool_]
+) -> Iterator[Row]:
+    """Yield accuracy and balanced accuracy of each attribute; the latter where some faces have it and some do not."""
+    for k, name in enumerate(names):
+        yield Row(data, "attributes", "accuracy", measure_mean(given[:, k] == truth[:, k]), name)
+        if truth[:, k].any() and not truth[:, k].all():
+            balanced = measure(balanced_accuracy, given[:, k], truth[:, k], draws=MULTI_LABEL_DRAWS)
+            yield Row(data, "attributes", "balanced accuracy", balanced, name)

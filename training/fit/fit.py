@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _EVAL_BATCH = 256
+_RISE = 0.1  # share of the steps in which the rate of `cosine` rises
 _OWN = (".stages.", ".tail.")  # parameters of a branch's own layers before its features
 
 
@@ -188,7 +189,7 @@ class _Training:
         steps = options.epochs * max(1, max(len(rows), options.enlarge_to) // options.batch)
         groups = parameter_groups(branch, options)
         self.optimiser = options.descent.optimise(groups, options.learning_rate, options.weight_decay, fused=True)
-        self.schedule = _schedule(self.optimiser, options.descent, steps)
+        self.schedule = schedule(self.optimiser, options.descent, steps)
         self.steps = 0
 
     def epoch(self, random: np.random.Generator) -> float:
@@ -225,11 +226,12 @@ class _Training:
         follow_statistics(self.average, self.branch, decay)
 
 
-def _schedule(optimiser: torch.optim.Optimizer, descent: Descent, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
+def schedule(optimiser: torch.optim.Optimizer, descent: Descent, steps: int) -> torch.optim.lr_scheduler.LRScheduler:
     """Return the schedule; that of `cosine` moves the momentum against the rate, too."""
     if descent.schedule == "cosine":
-        peaks = [group["lr"] for group in optimiser.param_groups]
-        return torch.optim.lr_scheduler.OneCycleLR(optimiser, peaks, total_steps=steps + 1, pct_start=0.1)
+        peaks, total = [group["lr"] for group in optimiser.param_groups], steps + 1
+        rise = min(1.0, max(_RISE, 2 / total))  # one step at least: torch divides by the length of the rise
+        return torch.optim.lr_scheduler.OneCycleLR(optimiser, peaks, total_steps=total, pct_start=rise)
     return torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: descent.share(step, steps))
 
 

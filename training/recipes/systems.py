@@ -108,26 +108,21 @@ Hours and figures: not measured.
 
 _FAIRFACE_GENDER, _FAIRFACE_AGE = (replace(head, data="fairface", refit=False) for head in (GENDER, AGE))
 
+
+def classes_of_fairface(task: str, labels: tuple[str, ...]) -> HeadRecipe:
+    """Return a head for classes that only FairFace labels; it answers always."""
+    spec = replace(ETHNICITY.spec, task=task, labels=labels)
+    return replace(ETHNICITY, spec=spec, data="fairface", answers_accuracy=None, most_false=None)
+
+
 FAIRFACE = register(
     Recipe(
         name="fairface",
         heads=(
             _FAIRFACE_GENDER,
             _FAIRFACE_AGE,
-            replace(
-                ETHNICITY,
-                spec=replace(ETHNICITY.spec, task="ethnicity7", labels=RACES),
-                data="fairface",
-                answers_accuracy=None,
-                most_false=None,
-            ),
-            replace(
-                ETHNICITY,
-                spec=replace(ETHNICITY.spec, task="age_range", labels=AGE_RANGE_LABELS),
-                data="fairface",
-                answers_accuracy=None,
-                most_false=None,
-            ),
+            classes_of_fairface("ethnicity7", RACES),
+            classes_of_fairface("age_range", AGE_RANGE_LABELS),
         ),
         summary="gender, age, seven races and nine age ranges of FairFace on the frozen trunk",
     )

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 from training.data.face_sets import ETHNICITIES, GENDERS
 from training.errors import TrainingError
-from training.evaluate.operating_points import TASK
-from training.evaluate.scores import AGE_BANDS
+from training.evaluate.age_bins import FOURTEEN, NINE
+from training.evaluate.operating_points import FALSE_POSITIVES, TASK, TRUE_POSITIVES
+from training.evaluate.scores import AGE_BANDS, CROSS_ENTROPY, EXACT_YEAR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -16,7 +17,12 @@ if TYPE_CHECKING:
     from training.evaluate.metrics import Figure
 
 # Measures that are no shares of 1, so they are not written in percent.
-NOT_SHARES = ("mean absolute error", "root mean square error", "false positives per photo")
+NOT_SHARES = ("mean absolute error", "root mean square error", "false positives per photo", CROSS_ENTROPY)
+FINER_MEASURES = (
+    ("age", EXACT_YEAR),
+    *(("age", f"accuracy of {bins.name}") for bins in (NINE, FOURTEEN)),
+    *((task, CROSS_ENTROPY) for task in ("age", "gender", "ethnicity")),
+)
 GROUP_MEASURES = (("gender", "accuracy"), ("ethnicity", "accuracy"), ("age", "mean absolute error"))
 
 
@@ -52,8 +58,8 @@ def found_faces(found: Evaluation) -> str:
     return table(head, [[str(value) for value in row] for row in facts])
 
 
-def _group_row(found: Evaluation, group: str) -> list[str] | None:
-    figures = [(m, found.find("utkface", task, m, group)) for task, m in GROUP_MEASURES]
+def _group_row(found: Evaluation, group: str, measures: Sequence[tuple[str, str]] = GROUP_MEASURES) -> list[str] | None:
+    figures = [(m, found.find("utkface", task, m, group)) for task, m in measures]
     count = max((figure.count for _, figure in figures if figure), default=0)
     if count == 0:
         return None
@@ -67,6 +73,15 @@ def single_groups(found: Evaluation) -> str:
     return table(("group", "faces", "gender", "ethnicity", "age: mean absolute error"), rows)
 
 
+def finer_groups(found: Evaluation) -> str:
+    """Format exact years, bins of ages and cross-entropies by gender, ethnicity and age band; empty without them."""
+    names = [*GENDERS, *ETHNICITIES, *(name for name, _, _ in AGE_BANDS)]
+    measured = [place for place in FINER_MEASURES if found.find("utkface", *place)]
+    rows = [row for name in names if (row := _group_row(found, name, measured))]
+    head = ("group", "faces", *(f"{task}: {name.removeprefix('accuracy of ')}" for task, name in measured))
+    return table(head, rows) if measured and rows else ""
+
+
 def crossed_groups(found: Evaluation) -> str:
     """Format UTKFace by gender, ethnicity and age band together."""
     names = [f"{g} / {e} / {band}" for g in GENDERS for e in ETHNICITIES for band, _, _ in AGE_BANDS]
@@ -75,9 +90,14 @@ def crossed_groups(found: Evaluation) -> str:
 
 
 def attributes(found: Evaluation) -> str:
-    """Format the accuracy of each of the forty attributes."""
-    rows = [r for r in found.rows if r.task == "attributes" and r.group != "all"]
-    return table(("attribute", "accuracy"), [(r.group, figure_text(r.measure, r.figure)) for r in rows])
+    """Format accuracy and balanced accuracy of each of the forty attributes."""
+    rows = []
+    for row in found.rows:
+        if row.task == "attributes" and row.group != "all" and row.measure == "accuracy":
+            balanced = found.find(row.data, row.task, "balanced accuracy", row.group)
+            texts = [figure_text("", figure) if figure else "" for figure in (row.figure, balanced)]
+            rows.append((row.group, *texts))
+    return table(("attribute", "accuracy", "balanced accuracy"), rows)
 
 
 def by_size(found: Evaluation) -> str:
@@ -97,10 +117,10 @@ def by_size(found: Evaluation) -> str:
 
 def operating(found: Evaluation) -> str:
     """Format ethnicity label by label; empty where no thresholds could be chosen."""
-    labels = [row for row in found.rows if row.task == TASK and row.measure == "true positives"]
+    labels = [row for row in found.rows if row.task == TASK and row.measure == TRUE_POSITIVES and row.group != "all"]
     rows = []
     for row in labels:
-        false = found.find(row.data, TASK, "false positives", row.group)
+        false = found.find(row.data, TASK, FALSE_POSITIVES, row.group)
         rows.append([f"{row.data}, {row.group}", figure_text("", row.figure), figure_text("", false) if false else ""])
     return table(("set, label", "true positives", "false positives"), rows) if rows else ""
 
@@ -121,6 +141,10 @@ def card_tables(found: Evaluation) -> str:
     ]
     optional = (
         ("### Ethnicity label by label, by the release's thresholds", operating(found)),
+        (
+            "### Years, bins of ages and cross-entropy (nats) by gender, ethnicity and age (UTKFace)",
+            finer_groups(found),
+        ),
         ("### By size of the face", by_size(found)),
     )
     parts += [part for title, text in optional if text for part in (title, text)]

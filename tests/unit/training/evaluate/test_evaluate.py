@@ -114,6 +114,7 @@ def test_tables_show_every_group_that_occurs(folder):
     assert "| utkface, gender | accuracy | 40.0 % (" in text
     assert "female / Black / 18-39" in text
     assert "male / Indian" not in text
+    assert "age: exact year | age: nine bins | age: fourteen bins | age: cross-entropy | gender: cross-entropy" in text
 
 
 def test_figures_of_a_card_are_replaced_between_their_lines(folder):
@@ -213,6 +214,9 @@ def test_attributes_are_matched_by_name():
     rows = {(row.measure, row.group): row.figure.value for row in scores.attribute_findings(head, faces).rows}
     assert rows["mean accuracy", "all"] == pytest.approx(3 / 4)
     assert rows["accuracy", "Bald"] == pytest.approx(1 / 2)
+    assert rows["balanced accuracy", "Bald"] == pytest.approx(1 / 2)
+    assert ("balanced accuracy", "Young") not in rows  # all faces are young
+    assert rows["cross-entropy", "all"] == pytest.approx(-np.log([0.9, 0.9, 0.8, 0.2]).mean())
     assert replace(faces, names=("Young", "Other")).names != faces.names
 
 
@@ -255,7 +259,10 @@ def test_lfw_is_measured_on_the_pairs_that_are_there(tmp_path):
             image(root / "images" / person / f"{person}_{place:04d}.jpg", 48, 90 + 40 * number)
     lines = ["P_0\t1\t2", "P_1\t1\tP_2\t1", "P_3\t1\t2", "P_0\t2\tP_3\t2"]
     (root / "pairs.txt").write_text("\n".join(["2\t1", *lines, ""]))
-    assert evaluate(MadeRelease(), tmp_path).find("lfw", "verification", "accuracy").count == 4
+    (root / "gender.csv").write_text("person,images,gender,note\nP_0,2,female,\nP_3,2,male,\n")
+    found = evaluate(MadeRelease(), tmp_path)
+    assert found.find("lfw", "verification", "accuracy").count == 4
+    assert found.find("lfw", "gender", "accuracy").value == pytest.approx(1 / 2)
     (root / "images" / "P_1" / "P_1_0001.jpg").unlink()
     found = evaluate(MadeRelease(), tmp_path)
     assert found.sets[0].measured == "3 of 4 pairs of View 2"

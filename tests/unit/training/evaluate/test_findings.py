@@ -8,7 +8,7 @@ import torch
 
 from models.types import HeadOutput
 from training.data import face_sets as data
-from training.data.face_sets import UNKNOWN, BinnedPeople
+from training.data.face_sets import UNKNOWN, BinnedPeople, UtkFace
 from training.evaluate import operating_points as operating
 from training.evaluate import scores, sizes
 from training.evaluate.age_bins import FOURTEEN, NINE
@@ -58,6 +58,37 @@ def test_age_bins_are_scored_exactly_and_one_off():
     assert figures["accuracy of nine bins, one off counts"] == 1
     assert figures["accuracy of fourteen bins"] == pytest.approx(1 / 2)
     assert found.outcomes[0].unpack().tolist() == [4, 6]
+
+
+def test_a_year_is_exact_where_the_answer_rounds_to_it():
+    head = HeadOutput(
+        tuple(map(str, range(117))), torch.full((4, 117), 1 / 117), torch.tensor([24.5, 25.49, 25.5, 24.4])
+    )
+    faces = UtkFace(**{name: getattr(people(age=np.full(4, 25.0)), name) for name in UtkFace.__dataclass_fields__})
+    members = (faces, {"some": np.array([True, False, True, False])})
+    found = scores.age_findings("made", head, np.full(4, 25, np.float32), members)
+    figures = {(row.measure, row.group): row.figure.value for row in found.rows}
+    assert figures["exact year", "all"] == pytest.approx(2 / 4)
+    assert figures["exact year", "some"] == pytest.approx(1 / 2)
+    assert figures["cross-entropy", "all"] == figures["cross-entropy", "some"] == pytest.approx(np.log(117))
+    assert figures["accuracy of nine bins", "some"] == 0
+    assert figures["accuracy of fourteen bins, one off counts", "some"] == 0
+
+
+def test_ages_in_ranges_have_no_exact_year():
+    head = HeadOutput(tuple(map(str, range(117))), torch.eye(117)[[25]], torch.tensor([25.0]))
+    found = scores.age_findings("made", head, np.array([25], np.float32), (people(age=np.array([25.0])), {}))
+    assert not {"exact year", "cross-entropy"} & {row.measure for row in found.rows}
+
+
+def test_a_class_costs_the_logarithm_of_its_probability():
+    head = HeadOutput(data.GENDERS, torch.tensor([[0.5, 0.5], [0.75, 0.25], [1.0, 0.0]]))
+    faces = people(age=np.zeros(3))
+    members = (faces, {"last": np.array([False, False, True])})
+    rows = scores.class_findings("made", "gender", head, np.array([0, 1, 1]), members).rows
+    figures = {row.group: row.figure.value for row in rows if row.measure == "cross-entropy"}
+    assert figures["last"] == pytest.approx(-np.log(1e-7))
+    assert figures["all"] == pytest.approx((np.log(2) + np.log(4) - np.log(1e-7)) / 3)
 
 
 def test_faces_without_an_age_are_left_out_of_ages_only():
@@ -136,6 +167,8 @@ def test_operating_points_count_faces_with_several_labels():
     faces = people(age=np.zeros(4), ethnicity=np.array([0, 0, 1, 1]))
     rows = operating.operating_point(HeadOutput(("x", "y"), probabilities), faces, (0.6, 0.6)).rows
     figures = {(row.measure, row.group): row.figure.value for row in rows}
+    assert figures["true positives", "all"] == pytest.approx(2 / 4)
+    assert figures["false positives", "all"] == pytest.approx(2 / 4)
     assert figures["left without a label", "all"] == pytest.approx(1 / 4)
     assert figures["given several labels", "all"] == pytest.approx(1 / 4)
     assert figures["true positives", "x"] == figures["true positives", "y"] == pytest.approx(1 / 2)
@@ -153,6 +186,40 @@ def test_operating_points_count_faces_without_a_label():
     assert figures["left without a label", "all"].value == pytest.approx(1 / 3)
     assert figures["true positives", "x"].value == pytest.approx(1 / 2)
     assert figures["false positives", "x"].count == 1
+
+
+def test_all_labels_together_are_judged_by_the_threshold_of_other_folds():
+    random = np.random.default_rng(0)
+    truth = np.arange(3000) % 3
+    scored = np.clip(random.normal(0.3, 0.1, (3000, 3)), 0, 1)
+    scored[np.arange(3000), truth] += 0.3
+    head = HeadOutput(("x", "y", "z"), torch.from_numpy(scored.astype(np.float32)))
+    rows = operating.shared_operating_point(head, people(age=np.zeros(3000), ethnicity=truth)).rows
+    figures = {row.measure: row.figure for row in rows}
+    assert figures["false positives"].value == pytest.approx(0.01, abs=0.002)
+    threshold = np.quantile(scored[np.arange(3) != truth[:, None]], 0.99)
+    assert figures["true positives"].value == pytest.approx(
+        np.mean(scored[np.arange(3000), truth] > threshold), abs=0.01
+    )
+    assert figures["left without a label"].value == pytest.approx(np.mean(~(scored > threshold).any(axis=1)), abs=0.01)
+    assert {row.task for row in rows} == {operating.SHARED_TASK}
+    assert figures["true positives"].low < figures["true positives"].value < figures["true positives"].high
+
+
+def test_a_fold_does_not_choose_its_own_threshold():
+    scored = np.full((20, 2), 0.2, np.float32)
+    scored[:, 0] = 0.9
+    scored[3, 1] = 0.95  # false; as a threshold of its own fold it would not be given
+    head = HeadOutput(("x", "y"), torch.from_numpy(scored))
+    rows = operating.shared_operating_point(head, people(age=np.zeros(20), ethnicity=np.zeros(20, np.int64))).rows
+    figures = {row.measure: row.figure.value for row in rows}
+    assert figures["false positives"] == pytest.approx(1 / 20)
+    assert figures["true positives"] == pytest.approx(2 / 20)  # those of its fold; 0.95 is the threshold of all others
+
+
+def test_few_faces_have_no_threshold_of_other_folds():
+    head = HeadOutput(("x", "y"), torch.eye(2)[[0] * 9])
+    assert operating.shared_operating_point(head, people(age=np.zeros(9))).rows == ()
 
 
 def test_sides_of_missed_faces_shrink_with_their_image():

@@ -14,8 +14,9 @@ from models.trunks.registry import create_trunk
 from models.trunks.sface import SFACE, SFace
 from training.errors import RecipeError
 from training.fit.balance import Balance
+from training.fit.descent import Descent
 from training.fit.features import Features, Tap, extract
-from training.fit.fit import Examples, FitOptions, fit, logits_of, mix_features, parameter_groups
+from training.fit.fit import Examples, FitOptions, fit, logits_of, mix_features, parameter_groups, schedule
 from training.fit.losses import one_hot
 from training.fit.targets import score
 from training.fit.trainable_branch import TrainableBranch
@@ -95,6 +96,21 @@ def test_classes_are_weighed_once_and_binary_logits_are_not_adjusted():
         Balance(weight=1, effective_number=0.99)
     with pytest.raises(RecipeError, match="binary"):
         FitOptions(loss="binary", balance=Balance(adjust=1))
+
+
+@pytest.mark.parametrize("steps", [1, 4, 8, 9, 10, 30])
+def test_the_rate_rises_and_falls_in_any_number_of_steps(steps):
+    optimiser = Descent().optimise([torch.nn.Parameter(torch.zeros(1))], 0.5, 0.0)
+    course = schedule(optimiser, Descent(), steps)
+    rates = [course.get_last_lr()[0]]
+    for _ in range(steps):
+        optimiser.step()
+        course.step()
+        rates.append(course.get_last_lr()[0])
+    assert max(rates) == pytest.approx(0.5, rel=0.01)
+    top = rates.index(max(rates))
+    assert rates == sorted(rates[:top]) + sorted(rates[top:], reverse=True)
+    assert steps < 2 or rates[-1] < 0.001
 
 
 def test_every_epoch_is_reported():
