@@ -170,7 +170,7 @@ class _Fitter:
                 if self.run_log:
                     self.run_log.write(task, epoch.number, epoch.loss, epoch.held_out, epoch.best)
 
-            best = fit(branch, examples, score(recipe.spec), options, on_epoch)
+            best = fit(branch, examples, score(recipe.spec, options.balance), options, on_epoch)
         return branch.shipped(), best
 
 

@@ -15,6 +15,7 @@ from training.errors import RecipeError
 from training.fit.balance import Balance
 from training.fit.descent import Descent
 from training.fit.losses import LOSSES, LossName
+from training.fit.resting import RestingLabels
 from training.fit.trainable_branch import follow_statistics
 
 if TYPE_CHECKING:
@@ -59,6 +60,9 @@ class FitOptions:
     """Decay per step of the running mean of the weights; the running mean is kept."""
     balance: Balance = field(default_factory=Balance)
     """How rare classes are favoured."""
+    label_patience: int | None = None
+    """Evaluations without a smaller held-out loss of a label after which it rests: its column gives no gradient any
+    more, while the others learn on. Only for labels that are read one by one; None: all learn to the end."""
     held_out: float = 0.05
     """Share of the training rows that is not learnt from and decides when to stop."""
     enlarge_to: int = 0
@@ -69,6 +73,10 @@ class FitOptions:
     def __post_init__(self) -> None:
         if self.loss == "binary" and self.balance.adjust:
             raise RecipeError("the loss 'binary' cannot adjust logits: its labels do not exclude each other")
+        if self.loss != "binary" and (self.balance.both_answers or self.label_patience is not None):
+            raise RecipeError(
+                f"the loss {self.loss!r} has one answer for all labels, so no label can be balanced or rest by itself"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,14 +160,16 @@ def fit(
     best, state = Fit(-math.inf, 0), copy.deepcopy(branch.state_dict())
     for epoch in range(1, options.epochs + 1):
         loss = trained.epoch(random)
-        found = score(logits_of(trained.average, examples.features, rows[:held]), examples.targets[rows[:held]])
+        logits, soft = logits_of(trained.average, examples.features, rows[:held]), examples.targets[rows[:held]]
+        found = score(logits, soft)
+        trained.resting.update(logits, soft, trained.weights)
         facts = {"action": "epoch", "epoch": epoch, "loss": round(loss, 4), "held_out": round(found, 4)}
         _log.info("trained an epoch", extra=facts)
         if found > best.score:
             best, state = Fit(found, epoch), copy.deepcopy(trained.average.state_dict())
         if on_epoch:
             on_epoch(Epoch(epoch, loss, found, best.score))
-        if epoch - best.epochs >= options.patience:
+        if epoch - best.epochs >= options.patience or trained.resting.all_rest:
             break
     branch.load_state_dict(state)
     return best
@@ -180,12 +190,14 @@ class _Training:
     """Optimiser, schedule and running mean of one training."""
 
     def __init__(self, branch: nn.Module, examples: Examples, rows: NDArray[np.int64], options: FitOptions) -> None:
+        rows = np.repeat(rows, options.balance.copies(examples.targets[torch.from_numpy(rows)]))
         self.branch, self.examples, self.rows, self.options = branch, examples, rows, options
         self.device = next(branch.parameters()).device
         self.average = copy.deepcopy(branch).requires_grad_(requires_grad=False)
         self.targets = examples.targets[torch.from_numpy(rows)]
         self.weights = options.balance.weights(self.targets).to(self.device)
         self.offset = options.balance.offset(self.targets).to(self.device)
+        self.resting = RestingLabels(self.targets.shape[1], options.label_patience)
         steps = options.epochs * max(1, max(len(rows), options.enlarge_to) // options.batch)
         groups = parameter_groups(branch, options)
         self.optimiser = options.descent.optimise(groups, options.learning_rate, options.weight_decay, fused=True)
@@ -208,7 +220,7 @@ class _Training:
         maps, targets = mix_features(maps, self.examples.targets[batch].to(self.device), self.options, random)
         with torch.autocast(self.device.type, torch.bfloat16):
             logits = self.branch(maps)
-        loss = LOSSES[self.options.loss](logits + self.offset, targets, self.weights)
+        loss = LOSSES[self.options.loss](logits + self.offset, targets, self.resting.masked(self.weights))
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()

@@ -80,10 +80,26 @@ def years_rows(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     return 0.5 * (error / YEARS_DEVIATION) ** 2
 
 
+def binary_terms(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """Return the binary cross-entropy of each label of each row: (N, K).
+
+    Args:
+        logits: (N, K).
+        targets: (N, K) 0..1.
+        weights: (K,) of the columns, or (2, K) of their faces without and with the label, see ``answer_weights``.
+    """
+    if weights.dim() == 1:
+        plain: Tensor = functional.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none")
+        return plain * weights
+    without, having = weights
+    absent, present = functional.softplus(logits.float()), functional.softplus(-logits.float())
+    weighed: Tensor = (1 - targets) * without * absent + targets * having * present
+    return weighed
+
+
 def binary_rows(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Return the mean binary cross-entropy of each row: (N,); ``weights`` (K,) multiply the columns."""
-    losses = functional.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none")
-    return (losses * weights).mean(dim=1)
+    """Return the mean of ``binary_terms`` of each row: (N,)."""
+    return binary_terms(logits, targets, weights).mean(dim=1)
 
 
 # (N, K) logits, (N, K) targets and (K,) weights to (N,) losses.
@@ -126,6 +142,18 @@ def class_weights(targets: Tensor, balance: float) -> Tensor:
     share = targets.mean(dim=0).clamp(min=1e-4)
     weights = share**-balance
     return weights / (weights * share).sum() * share.sum()
+
+
+def answer_weights(targets: Tensor) -> Tensor:
+    """Weigh, for each column of (N, K) targets, the rows with and without its label: (2, K), without and with.
+
+    Both kinds of rows weigh as much in all, as they do in batches that are drawn for this column with as many of
+    either; rows weigh 1 on average. No row of one kind leaves its weight at that of a single row.
+    """
+    having = targets.mean(dim=0)
+    without = 1 - having
+    floor = 1 / max(len(targets), 1)
+    return 0.5 / torch.stack([without, having]).clamp(min=floor)
 
 
 def logit_offset(targets: Tensor, strength: float = 1.0) -> Tensor:

@@ -22,6 +22,7 @@ from training.data.lfwa import read_lfwa
 from training.data.published_sets import AGE_RANGES, read_adience, read_fairface, read_imdb, read_wiki
 from training.data.sets import load_celeba, load_fer2013, load_utkface
 from training.errors import RecipeError
+from training.fit.balance import UNBALANCED
 from training.fit.losses import age_span_distribution, one_hot
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from models.branches import BranchSpec
     from training.data.face_sets import DataName, FaceSet
+    from training.fit.balance import Balance
 
 # Of the Gaussian around each label: people's guesses of an age scatter by more, labels of one year by less.
 AGE_SPREAD_YEARS = 2.5
@@ -123,13 +125,27 @@ def labelled(task: str, soft: Tensor, rows: NDArray[np.int64]) -> NDArray[np.int
     return rows[soft[rows].sum(dim=1).numpy() > 0]
 
 
-def score(spec: BranchSpec) -> Callable[[Tensor, Tensor], float]:
-    """Return the function that scores (M, K) logits against (M, K) targets while training; higher is better."""
+def score(spec: BranchSpec, balance: Balance = UNBALANCED) -> Callable[[Tensor, Tensor], float]:
+    """Return the function that scores (M, K) logits against (M, K) targets while training; higher is better.
+
+    Labels whose two answers weigh alike while training are scored by balanced accuracy.
+    """
     if spec.kind == "age":
         return lambda logits, soft: -_absolute_error(spec, logits, soft)
+    if spec.kind == "multilabel" and balance.both_answers:
+        return mean_balanced_accuracy
     if spec.kind == "multilabel":
         return lambda logits, soft: float(((logits > 0) == (soft > 0.5)).float().mean())
     return lambda logits, soft: float((logits.argmax(dim=1) == soft.argmax(dim=1)).float().mean())
+
+
+def mean_balanced_accuracy(logits: Tensor, soft: Tensor) -> float:
+    """Return the mean, over the labels with both answers among (M, K) targets, of the mean accuracy of the two."""
+    correct, yes = (logits > 0) == (soft > 0.5), soft > 0.5
+    both = yes.any(dim=0) & ~yes.all(dim=0)
+    having = (correct & yes).sum(dim=0) / yes.sum(dim=0).clamp(min=1)
+    without = (correct & ~yes).sum(dim=0) / (~yes).sum(dim=0).clamp(min=1)
+    return float(((having + without) / 2)[both].mean()) if both.any() else 0.0
 
 
 def _absolute_error(spec: BranchSpec, logits: Tensor, soft: Tensor) -> float:

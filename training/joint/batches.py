@@ -103,7 +103,10 @@ class Batches:
         return batch
 
     def rows(self, name: DataName, step: int) -> NDArray[np.int64]:
-        """Return the rows of a data set in a step: each once an epoch, in an order that only seed and epoch decide."""
+        """Return the rows of a data set in a step: each once an epoch, or as often as its balance wants it.
+
+        Only seed and epoch decide the order.
+        """
         pool, size = self._pools[name], self._options.batch[name]
         per_epoch = max(1, len(pool) // size)
         epoch, place = divmod(step, per_epoch)
@@ -111,9 +114,9 @@ class Batches:
         return order[place * size : (place + 1) * size]
 
     def _pool(self, name: DataName) -> NDArray[np.int64]:
-        """Return the rows of a data set from which at least one branch learns."""
-        learns = [task.may_learn for task in self._tasks if task.recipe.data == name]
-        return np.flatnonzero(np.any(learns, axis=0))
+        """Return the rows of a data set from which a branch learns, each as often as one of them wants it."""
+        shown = np.max([task.copies for task in self._tasks if task.recipe.data == name], axis=0)
+        return np.repeat(np.arange(len(shown)), shown)
 
     @torch.no_grad()
     def _prepared(self, step: int) -> Batch:

@@ -38,7 +38,8 @@ class Checkpoint:
     def save(self, state: JointState) -> None:
         """Write the state; an older checkpoint stays until the new one is complete."""
         progress = {task.name: [task.score, task.step, task.rank] for task in state.tasks}
-        about = {"facts": self._facts, "step": state.step, "progress": progress}
+        resting = {task.name: task.resting.state() for task in state.tasks}
+        about = {"facts": self._facts, "step": state.step, "progress": progress, "resting": resting}
         partial = self._path.with_suffix(".partial")
         tensors = {key: value.clone() for key, value in _tensors(state).items()}
         save_file(tensors, partial, {"state": json.dumps(about)})
@@ -63,6 +64,7 @@ class Checkpoint:
         state.step = int(about["step"])
         for task in state.tasks:
             _restore_task(task, tensors, about["progress"][task.name])
+            task.resting.load(about["resting"][task.name])
         state.trunk.load(tensors)
         _restore_moments(state, _below(tensors, "optimiser/"))
         return True

@@ -105,6 +105,7 @@ class JointEvaluation:
         for task in tasks:
             own = np.isin(rows, task.held)
             mine, soft = logits[task.name][own], task.soft[rows[own]]
+            task.resting.update(mine, soft, task.weights)
             found[task.name] = _Scored(task.judge(mine, soft), task.held_out_loss(mine, soft))
         return found
 

@@ -99,7 +99,9 @@ class JointRun:
         if self._options.trunk and not self._options.trunk.keeps_best:
             return False
         waited = self._options.patience * self._options.evaluate_every
-        return all(self.step - task.step >= waited and task.step > 0 for task in self.state.tasks)
+        return all(
+            (self.step - task.step >= waited and task.step > 0) or task.resting.all_rest for task in self.state.tasks
+        )
 
     def _train_step(self) -> dict[str, Tensor]:
         """Learn from one batch; return the losses by task, and the trunk's drift."""
@@ -127,7 +129,7 @@ class JointRun:
         task.branch.train()
         with torch.autocast(self._setup.device.type, torch.bfloat16):
             logits = task.branch(maps)
-        return LOSSES[task.recipe.fit.loss](logits + task.offset, soft, task.weights)
+        return LOSSES[task.recipe.fit.loss](logits + task.offset, soft, task.resting.masked(task.weights))
 
 
 def _result(task: JointTask) -> JointResult:

@@ -11,6 +11,7 @@ import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from training.fit.losses import LOSSES
+from training.fit.resting import RestingLabels
 from training.fit.targets import labelled, score, targets
 from training.fit.trainable_branch import TrainableBranch, follow_statistics
 
@@ -37,9 +38,12 @@ class JointTask:
         self.held, self.rows = np.sort(rows[:held]), rows[held:]
         self.may_learn = np.zeros(len(faces), np.bool_)
         self.may_learn[self.rows] = True
-        device = next(trunk.parameters()).device
-        self.weights = recipe.fit.balance.weights(self.soft[self.rows]).to(device)
-        self.offset = recipe.fit.balance.offset(self.soft[self.rows]).to(device)
+        self.copies = np.zeros(len(faces), np.int64)
+        self.copies[self.rows] = recipe.fit.balance.copies(self.soft[self.rows])
+        device, shown = next(trunk.parameters()).device, self.soft[np.repeat(self.rows, self.copies[self.rows])]
+        self.weights = recipe.fit.balance.weights(shown).to(device)
+        self.offset = recipe.fit.balance.offset(shown).to(device)
+        self.resting = RestingLabels(len(recipe.spec.labels), recipe.fit.label_patience)
         torch.manual_seed(seed)
         self.branch = TrainableBranch(
             recipe.spec, dropout=recipe.dropout, layout=trunk.layout, regresses=recipe.fit.loss == "years"
@@ -50,7 +54,7 @@ class JointTask:
         self.average = copy.deepcopy(self.branch)
         self.best = copy.deepcopy(self.branch.state_dict())
         self.score, self.step, self.rank = -math.inf, 0, -math.inf
-        self.judge = score(recipe.spec)
+        self.judge = score(recipe.spec, recipe.fit.balance)
         self.first = self
         """The task whose shared layers serve this one."""
 
