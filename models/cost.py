@@ -20,7 +20,7 @@ from models.trunks.base import EMBEDDING_DEPTH
 from models.trunks.registry import create_trunk
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from models.trunks.base import Trunk
 
@@ -49,7 +49,7 @@ class ModelCost:
     """By task, without the layers that it shares."""
     specs: tuple[BranchSpec, ...]
     shared: dict[tuple[str, ...], Cost] = field(default_factory=dict)
-    """Layers that branches share, by the tasks that read them. Branches are taken to share layers of one shape."""
+    """Layers that branches share, by the tasks that read them."""
 
     def macs(self, tasks: Collection[str] | None = None, *, identity: bool = True) -> int:
         """Return the multiply-adds for a face with some heads on.
@@ -68,19 +68,28 @@ class ModelCost:
         return deepest + shared + sum(self.branches[spec.task].macs for spec in chosen)
 
 
-def measure_cost(trunk_name: str, specs: tuple[BranchSpec, ...] = ()) -> ModelCost:
+def measure_cost(
+    trunk_name: str, specs: tuple[BranchSpec, ...] = (), sharing: Sequence[tuple[str, ...]] | None = None
+) -> ModelCost:
     """Count the cost of a trunk and branches on it.
+
+    Args:
+        trunk_name: of the trunk and its weights.
+        specs: of the branches.
+        sharing: the tasks that share layers, a tuple for each copy of these layers; None where weights are not known:
+            then branches are taken to share layers of one shape.
 
     Raises:
         ReleaseError: the trunk is unknown to this program.
         ValueError: the trunk lacks a depth of a branch.
     """
+    groups = _sharing_tasks(specs) if sharing is None else sharing
     with torch.device("meta"):
         trunk = create_trunk(trunk_name).eval()
         branches = {spec.task: Branch(spec, trunk.layout).eval() for spec in specs}
         depths = {depth: _trunk_macs(trunk, depth) for depth in trunk.layout.depths}
         costs = {task: _own_cost(branch, trunk) for task, branch in branches.items()}
-        shared = {tasks: _shared_cost(branches[tasks[0]], trunk) for tasks in _sharing_tasks(specs)}
+        shared = {tasks: _shared_cost(branches[tasks[0]], trunk) for tasks in groups}
     return ModelCost(_cost(trunk, depths[EMBEDDING_DEPTH]), depths, costs, specs, shared)
 
 

@@ -18,7 +18,7 @@ from models.trunks.registry import layout_of
 from models.trunks.sface import SFACE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from pathlib import Path
 
     from models.trunks.base import TrunkLayout
@@ -29,9 +29,12 @@ FILE = "release.json"
 FORMAT = 1
 DETECTOR_FILE = "detector.safetensors"
 TRUNK_FILE = "trunk.safetensors"
-DESCRIPTIVE = frozenset({"name", "metrics", "verdict", "data", "licences", "manifest_sha256"})  # decide no result
+# Parts that decide no result.
+DESCRIPTIVE = frozenset({"name", "metrics", "verdict", "training", "data", "licences", "manifest_sha256"})
 # Parts of a branch that are not in the manifest while they have these values.
 ABSENT: dict[str, Any] = {"relearnt_to": None, "shared": 0, "leak": None, "experts": [], "routing": "weighted"}
+ABSENT_PARTS: dict[str, Any] = {"verdict": None, "training": []}  # the same of the manifest itself
+TRUNK_PART = "trunk"  # beside the tasks of branches: the part of a release that learns identities
 DETECTOR_KEYS = ("detector", "orientation")  # of `licences` and `data`: the models in the detector's file
 
 
@@ -74,6 +77,28 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRun:
+    """A run of training from which parts of a release come."""
+
+    recipe: str
+    """Name of the recipe, or the objective of a trunk."""
+    start: str
+    """Weights of the trunk from which it started."""
+    learnt: dict[str, tuple[str, ...]]
+    """By data set, the parts that learnt from it: tasks of branches, TRUNK_PART."""
+    seconds: float
+    """From the start of the command to its weights. Crops and features that were at hand cost none."""
+    device: str
+    """Such as cpu, 2 threads, or the name of the GPU."""
+
+    def only(self, parts: Collection[str]) -> TrainingRun | None:
+        """Return what the run says of some parts; None where none of them is from it."""
+        kept = {name: tuple(part for part in learnt if part in parts) for name, learnt in self.learnt.items()}
+        kept = {name: learnt for name, learnt in kept.items() if learnt}
+        return replace(self, learnt=kept) if kept else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
     """Everything about a release except its weights."""
 
@@ -92,6 +117,8 @@ class Manifest:
     """Evaluation results, by task."""
     verdict: Verdict | None = None
     """Comparison with the release that it was made from; None where there was none."""
+    training: tuple[TrainingRun, ...] = ()
+    """Runs that trunk and branches come from, in their order; empty where the release was written before runs were."""
     data: dict[str, Any] = field(default_factory=dict)
     """Data sets of training and evaluation, with the terms of each."""
     licences: dict[str, str] = field(default_factory=dict)
@@ -117,7 +144,7 @@ class Manifest:
         return fingerprint_of(self.plain())
 
     def plain(self) -> dict[str, Any]:
-        """Return all fields, ready for JSON; verdict and parts of a branch in ABSENT are left out where there are none.
+        """Return all fields, ready for JSON, without those in ABSENT_PARTS and ABSENT that there are none of.
 
         Releases that were written before there were any keep their text and fingerprints.
         """
@@ -126,7 +153,7 @@ class Manifest:
             for key, none in ABSENT.items():
                 if branch[key] == none:
                     del branch[key]
-        return content if self.verdict is not None else {key: content[key] for key in content if key != "verdict"}
+        return {key: value for key, value in content.items() if ABSENT_PARTS.get(key, content) != value}
 
     def canonical(self) -> Manifest:
         """Return the manifest as its file is read back: 16 in a field of fractions becomes 16.0."""
@@ -144,7 +171,14 @@ class Manifest:
             ReleaseError: the trunk is unknown to this program.
         """
         return replace(
-            self, trunk=name, alignment=Alignment.of(layout_of(name)), branches=(), files={}, metrics={}, verdict=None
+            self,
+            trunk=name,
+            alignment=Alignment.of(layout_of(name)),
+            branches=(),
+            files={},
+            metrics={},
+            verdict=None,
+            training=(),
         )
 
     def check(self) -> None:

@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from models.inference.precision import resolve_device
+from models.manifest import TRUNK_PART, read_manifest
 from models.release import DEFAULT
 from models.trunks.registry import create_trunk
 from training.data.crops import crop_faces
 from training.data.face_sets import read_lfw
 from training.evaluate.verification import held_back_accuracy, validation_accuracy
 from training.fit.descent import OptimiserName, ScheduleName  # noqa: TC001 - Typer reads annotations when it runs
+from training.fit.progress import timed
 from training.recipes.recipe import PREPARED_SEARCH
+from training.releases.export import write_trunk
+from training.releases.origin import run_here
 from training.train import TrainingContext, load_context
 from training.trunk.faces import cut_people, read_people
 from training.trunk.losses import Objective  # noqa: TC001 - Typer reads annotations when it runs
 from training.trunk.options import PAPER_DEVIATION, IdentityOptions
-from training.trunk.run import IdentityRun, embed, write_trunk
+from training.trunk.run import IdentityRun, embed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,8 +96,12 @@ def train_identity(  # noqa: PLR0913 - the options of a command are its argument
     learnt, held = len(run.rows.learnt), len(run.rows.held_out)
     typer.echo(f"{learnt} faces to learn, {held} held out, {faces.people} people")
     typer.echo(f"step {run.step}: {_accuracy_text(context, student)}")
-    run.run(verify=validation_of(context, student))
-    write_trunk(student, trunk, teacher, out)
+    with timed(out, resumes=True) as seconds:
+        run.run(verify=validation_of(context, student))
+        recipe = f"distil from {read_manifest(teacher).name}" if objective == "distil" else objective
+        parts = {source.faces.name: (TRUNK_PART,) for source in sources}
+        made = run_here(recipe, "N(0, 0.01)" if normal_start else "random weights", parts, seconds())
+    write_trunk(student, trunk, teacher, out, made)
     typer.echo(f"step {run.step}, best {run.best.step}: {_accuracy_text(context, student)}; wrote {out}")
 
 

@@ -38,10 +38,11 @@ from training.depth.search import search, write_results
 from training.errors import RecipeError, TrainingError, unknown_names
 from training.evaluate.evaluate import SETS, EvaluateOptions, Evaluation, evaluate
 from training.evaluate.report import tables
-from training.fit.progress import RunLog
+from training.fit.progress import RunLog, timed
 from training.joint.train import train_jointly
 from training.recipes.recipe import PREPARED_SEARCH, RECIPES, Recipe, find
 from training.releases.export import add_metrics, branches_of, export
+from training.releases.origin import Origin, run_here
 from training.releases.verdict import add_verdict
 from training.train import TrainingContext, load_context, train_branches
 
@@ -89,12 +90,14 @@ def train_recipe(  # noqa: PLR0913 - the options of a command are its arguments
         return load_context(base, data, cache, smallest_search=smallest_search)
 
     folder, tuned = cache / "runs" / f"{chosen.name}-{seed}", None
-    if chosen.joint is None:
-        trained = train_branches(chosen, context_of, RunLog(folder), seed)
-    else:
-        found = train_jointly(chosen, [context_of(side) for side in chosen.joint.searches], folder, seed)
-        trained, tuned = found.branches, found.trunk
-    export(out.name, base, [each.branch for each in trained], out, tuned)
+    with timed(folder, resumes=chosen.joint is not None) as seconds:
+        if chosen.joint is None:
+            trained = train_branches(chosen, context_of, RunLog(folder), seed)
+        else:
+            found = train_jointly(chosen, [context_of(side) for side in chosen.joint.searches], folder, seed)
+            trained, tuned = found.branches, found.trunk
+        run = run_here(chosen.name, read_manifest(base).trunk, chosen.learnt, seconds())
+    export(out.name, base, [each.branch for each in trained], out, tuned, Origin.of_run(run))
     for each in trained:
         typer.echo(f"{each.branch.spec.task}: held-out score {each.held_out_score:.4f}, {each.took}")
     typer.echo(f"wrote {out}")
@@ -200,13 +203,14 @@ def assemble_release(
 ) -> None:
     """Assemble a release from a base and branches of other releases on the same trunk."""
     refuse_existing(out, overwrite=overwrite)
-    branches = []
+    branches, origins = [], []
     for choice in take:
         task, found, folder = choice.partition("=")
         if not found:
             raise RecipeError(f"--take got {choice!r}, expected HEAD=RELEASE, such as age=out/release")
         branches += branches_of(Path(folder), [task])
-    manifest = export(name, base, branches, out)
+        origins.append(Origin.of_parts(read_manifest(Path(folder)), {task}))
+    manifest = export(name, base, branches, out, origin=Origin.join(origins))
     typer.echo(f"wrote {out} with heads {', '.join(spec.task for spec in manifest.branches)}")
     if data is not None:
         typer.echo(_verdict_text(base, add_verdict(base, out, data)))

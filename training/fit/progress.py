@@ -57,6 +57,32 @@ class RunLog:
 
 
 @contextmanager
+def timed(folder: Path, *, resumes: bool) -> Iterator[Callable[[], float]]:
+    """Measure the seconds of a run and keep them in the file ``seconds`` of its folder.
+
+    Args:
+        folder: of the run.
+        resumes: whether the run goes on where an earlier one stopped, whose seconds then count; those of a process that
+            was killed are not known.
+
+    Yields:
+        A function that returns the seconds until now.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "seconds"
+    before = float(path.read_text()) if resumes and path.is_file() else 0.0
+    started = time.monotonic()
+
+    def seconds() -> float:
+        return before + time.monotonic() - started
+
+    try:
+        yield seconds
+    finally:
+        path.write_text(f"{seconds():.1f}\n")
+
+
+@contextmanager
 def progress_bar(name: str, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
     """Show a progress bar on the error stream; where that is no terminal, log a line now and then.
 

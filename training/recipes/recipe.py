@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from models.manifest import TRUNK_PART
 from training.errors import RecipeError, unknown_names
 from training.fit.features import Tap
 from training.fit.targets import AGE_SPREAD_YEARS
@@ -131,6 +132,18 @@ class Recipe:
             if head.spec.task == task:
                 return head
         raise RecipeError(f"recipe {self.name!r} has no head {task!r}; it has {[h.spec.task for h in self.heads]}")
+
+    @property
+    def learnt(self) -> dict[str, tuple[str, ...]]:
+        """By data set, the parts of a release that learn from it: tasks of branches, TRUNK_PART."""
+        found: dict[str, tuple[str, ...]] = {}
+        for head in self.heads:
+            votes = ("ferplus",) if (head.data, head.spec.task) == ("fer2013", "emotion") else ()
+            for name in (head.data, *votes):
+                found[name] = (*found.get(name, ()), head.spec.task)
+        tuning = self.joint.trunk if self.joint else None
+        of_trunk = (*found, *tuning.held_by) if tuning else ()
+        return found | {name: (*found.get(name, ()), TRUNK_PART) for name in of_trunk}
 
     def on(self, layout: TrunkLayout) -> Recipe:
         """Return the recipe for a trunk, with depths in place of places.

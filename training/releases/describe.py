@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from models.branches import sharing
 from models.cost import Cost, ModelCost, measure_cost
 from models.manifest import TRUNK_FILE, branch_file, read_manifest
+from training.releases.export import branches_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from models.branches import BranchSpec
+    from models.manifest import Manifest
 
 _FLOAT32_BYTES = 4
 _MILLION = 1e6
@@ -81,15 +84,29 @@ class Description:
 
 
 def describe_release(folder: Path) -> Description:
-    """Describe a release without reading its weights.
+    """Describe a release; weights are read of branches that may share layers only.
 
     Raises:
         ReleaseError: the folder is no release.
+        WeightsError: a file of such a branch is damaged or exchanged.
     """
     manifest = read_manifest(folder)
     files = {"": TRUNK_FILE, **{spec.task: branch_file(spec.task) for spec in manifest.branches}}
     sizes = {task: (folder / file).stat().st_size for task, file in files.items()}
-    return Description(manifest.trunk, measure_cost(manifest.trunk, manifest.branches), sizes)
+    return Description(manifest.trunk, release_cost(folder, manifest), sizes)
+
+
+def release_cost(folder: Path, manifest: Manifest) -> ModelCost:
+    """Count the cost of a release; layers that branches share are counted as often as there are different ones.
+
+    Raises:
+        WeightsError: the file of a branch with shared layers is damaged or exchanged.
+    """
+    tasks = [spec.task for spec in manifest.branches if spec.shared]
+    groups: dict[str, tuple[str, ...]] = {}
+    for task, first in sharing(branches_of(folder, tasks)).items():
+        groups[first.spec.task] = (*groups.get(first.spec.task, ()), task)
+    return measure_cost(manifest.trunk, manifest.branches, tuple(groups.values()))
 
 
 def describe_trunk(name: str) -> Description:

@@ -1,4 +1,4 @@
-"""Writes trained branches, and a tuned trunk, as a release folder."""
+"""Writes trained branches and trunks as a release folder."""
 
 from __future__ import annotations
 
@@ -9,10 +9,19 @@ import torch
 
 from models.branches import Branch
 from models.errors import ReleaseError
-from models.manifest import DETECTOR_FILE, TRUNK_FILE, Manifest, branch_file, of_detector, read_manifest
+from models.manifest import (
+    DETECTOR_FILE,
+    TRUNK_FILE,
+    TRUNK_PART,
+    Manifest,
+    branch_file,
+    of_detector,
+    read_manifest,
+)
 from models.release import write_release
 from models.weights import load_into, read_weights
 from training.errors import RecipeError
+from training.releases.origin import DETECTION, TUNING, Origin, of_trunk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -20,43 +29,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from models.manifest import TrainingRun
     from models.trunks.base import Trunk
     from training.evaluate.evaluate import Evaluation
-
-# Data that a release with these branches was trained on, and the terms of each set.
-DATA: dict[str, dict[str, str]] = {
-    "utkface": {
-        "tasks": "gender, age, ethnicity",
-        "terms": "non-commercial research",
-        "source": "Zhang et al. 2017, 'Age Progression/Regression by Conditional Adversarial Autoencoder'",
-    },
-    "fer2013": {
-        "tasks": "emotion (images)",
-        "terms": "research; no open licence",
-        "source": "Goodfellow et al. 2013, 'Challenges in Representation Learning'",
-    },
-    "ferplus": {
-        "tasks": "emotion (votes)",
-        "terms": "MIT",
-        "source": "Barsoum et al. 2016, 'Training Deep Networks for Facial Expression Recognition with Crowd-Sourced "
-        "Label Distribution'",
-    },
-    "celeba10k": {
-        "tasks": "attributes",
-        "terms": "non-commercial research; no redistribution",
-        "source": "Liu et al. 2015, 'Deep Learning Face Attributes in the Wild', the first 10,000 images",
-    },
-    "widerface": {
-        "tasks": "detection (trained by its authors)",
-        "terms": "weights MIT; images for non-commercial research",
-        "source": "Yang et al. 2016, 'WIDER FACE: A Face Detection Benchmark'",
-    },
-    "sface": {
-        "tasks": "identity (trained by its authors)",
-        "terms": "weights Apache-2.0; the training set is not stated",
-        "source": "Zhong et al. 2021, arXiv:2205.12010; OpenCV Zoo",
-    },
-}
 
 LICENCES = {
     "detector": "MIT, yakhyo/retinaface-pytorch",
@@ -67,9 +42,6 @@ LICENCES = {
 
 _STATISTICS = ("running_mean", "running_var")  # of batch norm
 _FP16_MAX = 65504.0
-
-# Key in the manifest's ``data`` of the sets that the trunk was tuned on.
-TUNING = "tuning"
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +64,12 @@ class TunedTrunk:
 
 
 def export(
-    name: str, base: Path, branches: Sequence[Branch], target: Path, tuned: TunedTrunk | None = None
+    name: str,
+    base: Path,
+    branches: Sequence[Branch],
+    target: Path,
+    tuned: TunedTrunk | None = None,
+    origin: Origin | None = None,
 ) -> Manifest:
     """Write a release: detector, trunk and branches of a base release, with new branches added or in place of its own.
 
@@ -102,16 +79,17 @@ def export(
         branches: trained and calibrated; they replace the base's branches of the same tasks.
         target: folder to write; may be the base's.
         tuned: takes the place of the base's trunk; then the base's branches, which read another trunk, are left out.
+        origin: of the branches, and of the trunk where it was tuned.
     """
     before = read_manifest(base)
     licence = before.licences.get("trunk", LICENCES["trunk"])
-    data = DATA | of_detector(before.data)
-    data |= {TUNING: before.data[TUNING]} if TUNING in before.data else {}
+    fresh = {branch.spec.task: branch for branch in branches}
+    kept = () if tuned else tuple(spec for spec in before.branches if spec.task not in fresh)
+    found = _joined(before, [spec.task for spec in kept], origin)
+    data = found.data
     if tuned:
         before = replace(before.on_trunk(tuned.name), files=before.files)
         licence, data = tuned.licence(licence), data | {TUNING: tuned.data()}
-    fresh = {branch.spec.task: branch for branch in branches}
-    kept = tuple(spec for spec in before.branches if spec.task not in fresh)
     specs = (*kept, *(branch.spec for branch in branches))
     files = (DETECTOR_FILE, *(() if tuned else (TRUNK_FILE,)), *(branch_file(spec.task) for spec in kept))
     weights: dict[str, Mapping[str, Tensor]] = {file: read_weights(base / file, before.files[file]) for file in files}
@@ -119,7 +97,35 @@ def export(
     weights |= {branch_file(task): half(branch.state_dict()) for task, branch in fresh.items()}
     licences = LICENCES | of_detector(before.licences) | {"trunk": licence}
     manifest = replace(before, name=name, branches=specs, metrics={}, verdict=None, data=data, licences=licences)
-    return write_release(target, manifest, weights)
+    return write_release(target, replace(manifest, training=found.runs), weights)
+
+
+def _joined(before: Manifest, kept: Sequence[str], origin: Origin | None) -> Origin:
+    """Join the origin of a base's detector, trunk and kept branches with that of new parts."""
+    published = not any(run.only({TRUNK_PART}) for run in before.training)
+    parts = [Origin(data=DETECTION | (of_trunk(before.trunk) if published else {}))]
+    return Origin.join([*parts, Origin.of_parts(before, {*kept, TRUNK_PART}), *([origin] if origin else [])])
+
+
+def write_trunk(trunk: Trunk, name: str, base: Path, target: Path, run: TrainingRun | None = None) -> Manifest:
+    """Write a release with the detector of a base release, this trunk and no branches.
+
+    Args:
+        trunk: trained.
+        name: of the trunk, such as face24-w0.5-r112.
+        base: folder of the release whose detector and policies are taken.
+        target: folder to write.
+        run: that trained it.
+    """
+    before = read_manifest(base)
+    origin = Origin.join([Origin(data=DETECTION), *([Origin.of_run(run)] if run else [])])
+    terms = {"trunk": "as the faces that it was trained on allow"}
+    licences = {"detector": ""} | of_detector(before.licences) | terms
+    data = origin.data | of_detector(before.data)
+    manifest = replace(before.on_trunk(name), name=target.name, data=data, licences=licences, training=origin.runs)
+    detector = read_weights(base / DETECTOR_FILE, before.files[DETECTOR_FILE])
+    tensors = {key: value.detach().float().cpu() for key, value in trunk.state_dict().items()}
+    return write_release(target, manifest, {DETECTOR_FILE: detector, TRUNK_FILE: tensors})
 
 
 def half(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:

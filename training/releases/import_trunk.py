@@ -24,6 +24,7 @@ from training.errors import RecipeError
 from training.releases.convert_dlib import LICENCE as DLIB_LICENCE
 from training.releases.convert_dlib import convert_dlib
 from training.releases.export import LICENCES
+from training.releases.origin import DETECTION, of_trunk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,7 +57,8 @@ def import_trunk(name: str, source: Path, base: Path, target: Path) -> Manifest:
     found = read_published(name, source)
     before = read_manifest(base)
     licences = {"detector": LICENCES["detector"]} | of_detector(before.licences) | {"trunk": found.licence}
-    manifest = replace(before.on_trunk(name), name=target.name, data=of_detector(before.data), licences=licences)
+    data = DETECTION | of_trunk(name) | of_detector(before.data)
+    manifest = replace(before.on_trunk(name), name=target.name, data=data, licences=licences)
     detector = read_weights(base / DETECTOR_FILE, before.files[DETECTOR_FILE])
     return write_release(target, manifest, {DETECTOR_FILE: detector, TRUNK_FILE: found.tensors})
 

@@ -10,7 +10,8 @@ from models.detection.detector import split_weights
 from models.manifest import DETECTOR_FILE, Manifest, read_manifest
 from models.release import write_release
 from models.weights import read_weights
-from training.releases.export import DATA, half
+from training.releases.export import half
+from training.releases.origin import SET_TERMS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,9 +21,7 @@ if TYPE_CHECKING:
 
 ORIENTATION = "orientation"  # in the manifest's `data` and `licences`
 ORIENTATION_LICENCE = "Apache-2.0; trained on images for non-commercial research, see data"
-ORIENTATION_TERMS = {name: DATA[name]["terms"] for name in ("celeba10k", "utkface")} | {
-    "lfw": "public research; press photos"
-}
+ORIENTATION_TERMS = {name: SET_TERMS[name][0] for name in ("celeba10k", "utkface", "lfw")}
 
 
 def export_orientation(name: str, base: Path, model: OrientationNet, target: Path, sets: Sequence[str]) -> Manifest:

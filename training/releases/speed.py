@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from models.cost import measure_cost
 from models.inference.precision import compute_dtype
 from models.release import load_release
+from training.releases.describe import release_cost
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -97,7 +97,7 @@ def measure_speed(folder: Path, options: SpeedOptions) -> Speed:
     times = _times(
         [lambda: alone.infer(crops), lambda: every.infer(crops), _product(every.device, dtype)], options.rounds
     )
-    cost = measure_cost(every.manifest.trunk, every.manifest.branches)
+    cost = release_cost(folder, every.manifest)
     return Speed(
         device=str(every.device),
         dtype=str(dtype).removeprefix("torch."),

@@ -15,9 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from models.manifest import DETECTOR_FILE, TRUNK_FILE, of_detector, read_manifest
-from models.release import write_release
-from models.weights import read_weights
 from training.errors import RecipeError, TrainingError
 from training.fit.augment import augment
 from training.fit.progress import progress_bar
@@ -33,7 +30,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from models.manifest import Manifest
     from models.trunks.base import Trunk
     from training.trunk.faces import IdentityFaces
     from training.trunk.options import IdentityOptions
@@ -238,21 +234,3 @@ def embed(trunk: Trunk, crops: IdentityFaces | NDArray[np.uint8]) -> NDArray[np.
         pixels = np.array(crops[rows]) if isinstance(crops, np.ndarray) else crops.pixels(rows)
         parts.append(trunk(torch.from_numpy(pixels).to(parameter.device)).float().cpu().numpy())
     return np.concatenate(parts)
-
-
-def write_trunk(trunk: Trunk, name: str, base: Path, target: Path) -> Manifest:
-    """Write a release with the detector of a base release, this trunk and no branches.
-
-    Args:
-        trunk: trained.
-        name: of the trunk, such as face24-w0.5-r112.
-        base: folder of the release whose detector and policies are taken.
-        target: folder to write.
-    """
-    before = read_manifest(base)
-    terms = {"trunk": "as the faces that it was trained on allow"}
-    licences = {"detector": ""} | of_detector(before.licences) | terms
-    manifest = replace(before.on_trunk(name), name=target.name, data=of_detector(before.data), licences=licences)
-    detector = read_weights(base / DETECTOR_FILE, before.files[DETECTOR_FILE])
-    tensors = {key: value.detach().float().cpu() for key, value in trunk.state_dict().items()}
-    return write_release(target, manifest, {DETECTOR_FILE: detector, TRUNK_FILE: tensors})

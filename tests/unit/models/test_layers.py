@@ -11,7 +11,16 @@ from models.branches import BranchSpec
 from models.detection.detector import DetectionPolicy
 from models.errors import ReleaseError
 from models.layers import layers_of, way_of
-from models.manifest import DETECTOR_FILE, TRUNK_FILE, Alignment, Manifest, Verdict, branch_file, read_manifest
+from models.manifest import (
+    DETECTOR_FILE,
+    TRUNK_FILE,
+    Alignment,
+    Manifest,
+    TrainingRun,
+    Verdict,
+    branch_file,
+    read_manifest,
+)
 from models.quality import QualityPolicy
 from models.release import DEFAULT
 
@@ -49,6 +58,7 @@ OF_MANIFEST = {
     "trunk": ("sface-other", ALL_ON_TRUNK),
     "metrics": ({}, NONE),
     "verdict": (Verdict(base="b", base_fingerprint="f", judged=1, worse=(), data=(), made_at="2026-01-01"), NONE),
+    "training": ((TrainingRun(recipe="r", start="s", learnt={"a": ("mood",)}, seconds=1.0, device="cpu"),), NONE),
     "data": ({"utkface": {}}, NONE),
     "licences": ({}, NONE),
 }

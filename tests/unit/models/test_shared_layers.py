@@ -20,6 +20,7 @@ from models.release import DEFAULT, load_heads, load_model, write_release
 from models.trunks.sface import SFace
 from models.weights import read_weights
 from training.releases.describe import describe_release
+from training.releases.speed import SpeedOptions, measure_speed
 
 CPU = torch.device("cpu")
 MOOD = BranchSpec(
@@ -156,6 +157,19 @@ def test_shared_layers_are_counted_once(tmp_path):
     found = describe_release(tmp_path)
     assert "| shared by mood, years | conv_14 |" in found.table()
     assert found.plain()["shared"][0]["macs"] == shared
+
+
+def test_layers_of_one_shape_and_other_weights_are_counted_apart(tmp_path):
+    made = branches(MOOD, YEARS)
+    with torch.no_grad():
+        made[1].head[0].bias[0] += 1  # as in a release with branches of several others
+    write(tmp_path, made)
+    found = describe_release(tmp_path)
+    assert [entry["tasks"] for entry in found.plain()["shared"]] == [("mood",), ("years",)]
+    one = 1024 * 4 * 11 + 11 * 7
+    both = sum(found.cost.branches[task].macs for task in ("mood", "years"))
+    assert found.cost.macs(identity=False) == found.cost.depths["conv_14"] + 2 * one + both
+    assert measure_speed(tmp_path, SpeedOptions(batch=1, rounds=1, device="cpu")).all_macs == found.cost.macs()
 
 
 def test_stored_manifests_with_one_width_are_read_and_keep_their_fingerprints(tmp_path):

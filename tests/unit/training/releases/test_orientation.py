@@ -12,10 +12,9 @@ from models.release import DEFAULT, load_release
 from models.trunks.registry import create_trunk
 from models.weights import read_weights
 from training.evaluate.evaluate import Evaluation
-from training.releases.export import add_metrics, export
+from training.releases.export import add_metrics, export, write_trunk
 from training.releases.import_trunk import TrunkWeights, import_trunk
 from training.releases.orientation import export_orientation
-from training.trunk.run import write_trunk
 
 NAME = "face24-w0.25-r32"
 SETS = ("lfw", "utkface")

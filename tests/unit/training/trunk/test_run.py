@@ -9,18 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from models.manifest import read_manifest
+from models.manifest import TRUNK_PART, TrainingRun, read_manifest
 from models.release import DEFAULT, load_model
 from models.trunks.registry import create_trunk, list_trunks
 from training.data.face_sets import UNKNOWN, FaceSet, Pairs
 from training.errors import RecipeError, TrainingError
 from training.evaluate.verification import held_back_accuracy, validation_accuracy
 from training.fit.augment import AugmentOptions
+from training.releases.export import write_trunk
 from training.trunk.faces import IdentityFaces, number_people, read_lfw_people
 from training.trunk.held_out import Rows
 from training.trunk.losses import ArcFaceHead, DistilHead, SoftmaxHead
 from training.trunk.options import IdentityOptions
-from training.trunk.run import IdentityRun, embed, write_trunk
+from training.trunk.run import IdentityRun, embed
 
 NAME = "face24-w0.25-r32"
 CALM = AugmentOptions(
@@ -310,6 +311,16 @@ def test_fold_8_of_lfw_judges_with_its_own_threshold():
 def test_a_trained_trunk_becomes_a_release(tmp_path):
     trunk, _ = run(tmp_path / "run")
     assert np.allclose(np.linalg.norm(embed(trunk, faces()), axis=1), 1, atol=1e-5)
-    write_trunk(trunk, NAME, DEFAULT, tmp_path / "run")
+    made = TrainingRun(
+        recipe="arcface", start="random weights", learnt={"lfw": (TRUNK_PART,)}, seconds=7.5, device="cpu, 2 threads"
+    )
+    write_trunk(trunk, NAME, DEFAULT, tmp_path / "run", made)
     manifest = read_manifest(tmp_path / "run")
     assert (manifest.trunk, manifest.alignment.side, manifest.branches) == (NAME, 32, ())
+    assert manifest.training == (made,)
+    assert manifest.data["lfw"] == {
+        "tasks": "trunk",
+        "terms": "public research; press photos",
+        "source": "Huang et al. 2007, 'Labeled Faces in the Wild'",
+    }
+    assert set(manifest.data) == {"widerface", "orientation", "lfw"}
