@@ -31,6 +31,7 @@ from training.cli.options import (
     refuse_existing,
 )
 from training.cli.orientation import add_orientation_command
+from training.cli.systems import add_systems_command
 from training.cli.trunks import add_trunk_commands
 from training.depth.grid import SEARCHED, SearchOptions, depth_table, from_json, winner_table, winning
 from training.depth.probes import ProbeOptions
@@ -41,6 +42,7 @@ from training.evaluate.report import tables
 from training.fit.progress import RunLog, timed
 from training.joint.train import train_jointly
 from training.recipes.recipe import PREPARED_SEARCH, RECIPES, Recipe, find
+from training.releases.describe import release_facts
 from training.releases.export import add_metrics, branches_of, export
 from training.releases.origin import Origin, run_here
 from training.releases.verdict import add_verdict
@@ -163,7 +165,7 @@ def evaluate_release(  # noqa: PLR0913 - the options of a command are its argume
     if unknown := sorted(set(only or SETS) - set(SETS)):
         raise unknown_names("sets", unknown, SETS)
     chosen = EvaluateOptions(split=split, sets=tuple(only or SETS), cache=cache, sizes=sizes)
-    found = evaluate(load_release(release), data, chosen)
+    found = dataclasses.replace(evaluate(load_release(release), data, chosen), facts=release_facts(release))
     shown = (tables.overall, tables.finer_groups, tables.operating, tables.by_size, tables.found_faces)
     typer.echo("\n\n".join(part for table in shown if (part := table(found))))
     if json_file:
@@ -242,6 +244,7 @@ add_trunk_commands(app)
 add_compare_command(app)
 add_identity_command(app)
 add_orientation_command(app)
+add_systems_command(app)
 
 
 def _log_to_stderr() -> None:

@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import track
 
+from models.manifest import TrainingRun  # noqa: TC001 - pydantic reads the annotations
 from models.types import FaceOutputs, HeadOutput
 from training.data.crops import crop_faces
 from training.data.face_sets import read_lfw, read_lfw_genders, read_wider
@@ -61,6 +62,23 @@ class SetFacts:
     """The rows of the set that were measured."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseFacts:
+    """Cost and origin of a release, kept with its figures."""
+
+    trunk: str
+    """Name of the trunk and its weights."""
+    macs: int
+    """Multiply-adds of a face with identity and all heads."""
+    parameters: int
+    """Learnt numbers of trunk and branches; shared layers count once."""
+    bytes: int
+    """Of all weights files, the detector's among them."""
+    data: tuple[str, ...]
+    """Labelled sets that trunk or branches learnt from."""
+    training: tuple[TrainingRun, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """All figures of one release on one data folder."""
@@ -75,6 +93,12 @@ class Evaluation:
     outcomes: tuple[Outcomes, ...] = ()
     temperatures: dict[str, float] = field(default_factory=dict)
     """By task: divisor of the logits, from the calibration of the release."""
+    facts: ReleaseFacts | None = None
+
+    def brief(self) -> Evaluation:
+        """Return the figures without matrices, curves, outcomes of single faces and combinations of groups."""
+        rows = tuple(row for row in self.rows if " / " not in row.group)
+        return replace(self, rows=rows, confusions=(), curves=(), outcomes=())
 
     def to_json(self) -> str:
         """Write everything as JSON."""

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from models.branches import sharing
 from models.cost import Cost, ModelCost, measure_cost
 from models.manifest import TRUNK_FILE, branch_file, read_manifest
+from training.evaluate.evaluate import ReleaseFacts
 from training.releases.export import branches_of
+from training.releases.origin import SET_TERMS
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -107,6 +109,26 @@ def release_cost(folder: Path, manifest: Manifest) -> ModelCost:
     for task, first in sharing(branches_of(folder, tasks)).items():
         groups[first.spec.task] = (*groups.get(first.spec.task, ()), task)
     return measure_cost(manifest.trunk, manifest.branches, tuple(groups.values()))
+
+
+def release_facts(folder: Path) -> ReleaseFacts:
+    """Return cost and origin of a release, for its evaluation.
+
+    Raises:
+        ReleaseError: the folder is no release.
+    """
+    manifest = read_manifest(folder)
+    cost = release_cost(folder, manifest)
+    parts = (cost.trunk, *cost.branches.values(), *cost.shared.values())
+    learnt = dict.fromkeys(name for run in manifest.training for name in run.learnt)
+    return ReleaseFacts(
+        trunk=manifest.trunk,
+        macs=cost.macs(),
+        parameters=sum(part.weights + part.others for part in parts),
+        bytes=sum((folder / file).stat().st_size for file in manifest.files),
+        data=tuple(learnt or [name for name in manifest.data if name in SET_TERMS]),
+        training=manifest.training,
+    )
 
 
 def describe_trunk(name: str) -> Description:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import statistics
 import time
 from dataclasses import dataclass
@@ -11,10 +12,11 @@ import torch
 
 from models.inference.precision import compute_dtype
 from models.release import load_release
+from training.evaluate.report.systems import ReleaseSpeed, SpeedRun
 from training.releases.describe import release_cost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 # Of the square matrices whose product is the machine's peak: 8.6 GMAC, larger ones were no faster on two cores.
@@ -112,7 +114,32 @@ def measure_speed(folder: Path, options: SpeedOptions) -> Speed:
     )
 
 
-def _times(functions: list[Callable[[], object]], rounds: int) -> list[list[float]]:
+def measure_by_turns(folders: Sequence[Path], options: SpeedOptions) -> SpeedRun:
+    """Measure several releases on random crops; in each round every one runs once, so that a disturbance affects all.
+
+    Raises:
+        ReleaseError: a folder is no release, or there is no such device.
+        WeightsError: a file of a release is damaged or exchanged.
+    """
+    releases = [load_release(folder, device=options.device) for folder in folders]
+    alone = [load_release(folder, device=options.device, heads=frozenset()) for folder in folders]
+    sides = sorted({release.layout.side for release in releases})
+    crops = {side: torch.randint(0, 256, (options.batch, 3, side, side), dtype=torch.uint8) for side in sides}
+    runs = [functools.partial(release.infer, crops[release.layout.side]) for release in (*releases, *alone)]
+    rates = [options.batch / min(found) for found in _times(runs, options.rounds)]
+    count = len(releases)
+    found = zip(releases, rates[:count], rates[count:], strict=True)
+    return SpeedRun(
+        device=str(releases[0].device),
+        dtype=str(compute_dtype(releases[0].device)).removeprefix("torch."),
+        threads=torch.get_num_threads(),
+        batch=options.batch,
+        rounds=options.rounds,
+        releases=tuple(ReleaseSpeed(each.name, each.weights_sha256, bare, every) for each, every, bare in found),
+    )
+
+
+def _times(functions: Sequence[Callable[[], object]], rounds: int) -> list[list[float]]:
     """Return the seconds of each function in each round, without a first round, which plans kernels."""
     times: list[list[float]] = [[] for _ in functions]
     for _ in range(rounds + 1):

@@ -161,8 +161,17 @@ def fill_card(text: str, found: Evaluation) -> str:
     Raises:
         TrainingError: the card has no lines START and END.
     """
+    return fill_page(text, card_tables(found))
+
+
+def fill_page(text: str, figures: str) -> str:
+    """Replace everything between the lines START and END of a page.
+
+    Raises:
+        TrainingError: the page has no such lines.
+    """
     before, start, rest = text.partition(START)
     _, end, after = rest.partition(END)
     if not start or not end:
-        raise TrainingError(f"the card has no lines {START} and {END}; add them where the figures belong")
-    return f"{before}{START}\n{card_tables(found)}{END}{after}"
+        raise TrainingError(f"the page has no lines {START} and {END}; add them where the figures belong")
+    return f"{before}{START}\n{figures}{END}{after}"

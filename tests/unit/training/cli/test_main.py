@@ -25,6 +25,7 @@ COMMANDS = (
     "convert-trunk",
     "describe",
     "bench",
+    "systems",
 )
 
 
