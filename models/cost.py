@@ -8,6 +8,7 @@ activations, averaging and normalisation are not counted.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,8 @@ class ModelCost:
     branches: dict[str, Cost]
     """By task, without the layers that it shares."""
     specs: tuple[BranchSpec, ...]
+    standard: int
+    """Multiply-adds of the trunk if each depthwise convolution and the pointwise one behind it were one full one."""
     shared: dict[tuple[str, ...], Cost] = field(default_factory=dict)
     """Layers that branches share, by the tasks that read them."""
 
@@ -90,7 +93,9 @@ def measure_cost(
         depths = {depth: _trunk_macs(trunk, depth) for depth in trunk.layout.depths}
         costs = {task: _own_cost(branch, trunk) for task, branch in branches.items()}
         shared = {tasks: _shared_cost(branches[tasks[0]], trunk) for tasks in groups}
-    return ModelCost(_cost(trunk, depths[EMBEDDING_DEPTH]), depths, costs, specs, shared)
+        whole = _cost(trunk, depths[EMBEDDING_DEPTH])
+        standard = whole.macs + _saved_by_separation(trunk)
+    return ModelCost(whole, depths, costs, specs, standard, shared)
 
 
 def count_weights(module: nn.Module) -> int:
@@ -105,8 +110,35 @@ def _cost(module: nn.Module, macs: int) -> Cost:
 
 
 def _trunk_macs(trunk: Trunk, depth: str) -> int:
-    crops = torch.empty(1, 3, trunk.layout.side, trunk.layout.side, dtype=torch.uint8)
-    return _count(lambda: trunk.forward_intermediates(crops, (depth,)))
+    return _count(lambda: trunk.forward_intermediates(_no_crops(trunk), (depth,)))
+
+
+def _saved_by_separation(trunk: Trunk) -> int:
+    """Count the multiply-adds that depthwise-separable convolutions save.
+
+    A full convolution with kernels of D x D to N channels costs D * D times as many as the pointwise one to N channels;
+    a depthwise one and a pointwise one together cost 1 / N + 1 / (D * D) of it.
+    """
+    separated: list[tuple[nn.Conv2d, int]] = []
+
+    def note(layer: nn.Module, _: object, output: torch.Tensor) -> None:
+        if isinstance(layer, nn.Conv2d):
+            separated.append((layer, output.numel() // len(output) * layer.weight[0].numel()))
+
+    hooks = [layer.register_forward_hook(note) for layer in trunk.modules() if isinstance(layer, nn.Conv2d)]
+    with torch.no_grad():
+        trunk(_no_crops(trunk))
+    for hook in hooks:
+        hook.remove()
+    return sum(
+        (first.weight[0, 0].numel() - 1) * pointwise_macs - depthwise_macs
+        for (first, depthwise_macs), (second, pointwise_macs) in itertools.pairwise(separated)
+        if first.groups == first.in_channels > 1 and second.kernel_size == (1, 1) and second.groups == 1
+    )
+
+
+def _no_crops(trunk: Trunk) -> torch.Tensor:
+    return torch.empty(1, 3, trunk.layout.side, trunk.layout.side, dtype=torch.uint8)
 
 
 def _sharing_tasks(specs: tuple[BranchSpec, ...]) -> list[tuple[str, ...]]:

@@ -3,7 +3,9 @@
 sface         the default: MobileNetV1 with PReLU on crops of 112 pixels
 dlib29        light: dlib's ResNet on crops of 150 pixels
 face24        trained by this project: 24 convolutions on crops of 224 pixels, narrower and smaller by choice
-resnet18, resnet50, mobilenet_v3        torchvision's, on crops of 224 pixels
+mobilenet     MobileNetV1, narrower and smaller by choice
+resnet18, resnet50, mobilenet_v2, mobilenet_v3, densenet121, vgg19_bn       torchvision's, smaller by choice
+xception, efficientnet_lite0            others that classify images, smaller by choice
 """
 
 from __future__ import annotations
@@ -11,7 +13,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from models.errors import ReleaseError
-from models.trunks import dlib29, face24, sface, torchvision_trunks  # noqa: F401 - importing them registers them
+from models.trunks import (  # noqa: F401 - importing them registers them
+    dlib29,
+    efficientnet_lite,
+    face24,
+    mobilenet,
+    sface,
+    torchvision_trunks,
+    xception,
+)
 from models.trunks.base import TRUNKS, Trunk, TrunkName
 
 if TYPE_CHECKING:

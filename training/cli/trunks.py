@@ -28,13 +28,21 @@ def add_trunk_commands(app: typer.Typer) -> None:
 
 
 def convert_trunk(
-    name: Annotated[str, typer.Argument(help="dlib29, sface, resnet18, resnet50 or mobilenet_v3.")],
-    source: Annotated[Path, typer.Argument(help="The published package, its file, or torchvision's weights file.")],
+    name: Annotated[str, typer.Argument(help="Such as dlib29, sface, efficientnet_lite0 or resnet18-r112.")],
+    source: Annotated[
+        Path | None, typer.Argument(help="The published package, its file, or torchvision's weights file.")
+    ] = None,
+    *,
     out: OutOption,
     base: Annotated[Path, typer.Option("--base", help="Release whose detector and policies are taken.")] = DEFAULT,
+    random: Annotated[bool, typer.Option("--random", help="Random weights instead of published ones.")] = False,
+    seed: Annotated[int, typer.Option(help="Of random weights.")] = 0,
 ) -> None:
-    """Turn a published trunk into a release without branches, on which branches can be trained."""
-    manifest = import_trunk(name, source, base, out)
+    """Turn a published trunk, or random weights, into a release without branches, on which branches can be trained."""
+    if random == (source is not None):
+        found = "both" if random else "neither"
+        raise RecipeError(f"got {found} of a source and --random, expected one of them")
+    manifest = import_trunk(name, source, base, out, seed)
     typer.echo(f"wrote {out}: trunk {manifest.trunk}, crops of {manifest.layout.side} pixels")
 
 

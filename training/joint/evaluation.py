@@ -50,7 +50,7 @@ class JointEvaluation:
         """Score the held-out rows, keep the best weights of each branch, and write a line of the run log for each.
 
         Args:
-            losses: of the last step, by task; DRIFT among them where the trunk learns.
+            losses: of the last step, by task; DRIFT among them where embeddings are held.
 
         Raises:
             TrainingError: a loss is not finite.
@@ -64,8 +64,8 @@ class JointEvaluation:
             self._keep_together(group, found)
         for task in self._state.tasks:
             self._write(task.name, values[task.name], found[task.name].score, task.score)
-        if self._tuning:
-            kept = 1 - values[DRIFT] / self._tuning.hold if self._tuning.hold else math.nan
+        if self._tuning and self._tuning.hold:
+            kept = 1 - values[DRIFT] / self._tuning.hold
             self._write(DRIFT, values[DRIFT], kept, kept)
 
     def logits(self, task: str, rows: NDArray[np.int64], branch: torch.nn.Module) -> Tensor:

@@ -45,7 +45,10 @@ class JointState:
         for task in self.tasks:
             rows = np.random.default_rng(setup.seed).choice(task.rows, min(len(task.rows), _STANDARDISED_ON), False)
             pixels = setup.views[task.recipe.data].pixels[-1]
-            maps = self.trunk.maps(torch.from_numpy(np.array(pixels[np.sort(rows)])))
+            crops = torch.from_numpy(np.array(pixels[np.sort(rows)]))
+            if task is self.tasks[0]:
+                self.trunk.settle(crops)
+            maps = self.trunk.maps(crops)
             with torch.no_grad():
                 task.standardise({depth: maps[depth].float() for depth in task.branch.branch.depths})
 

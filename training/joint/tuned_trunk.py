@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Pass = Callable[[Tensor], dict[str, Tensor]]  # (N, 3, S, S) crops to a trunk's maps at some depths
 
+_SETTLING_PASSES = 3  # over some hundred crops; statistics move by a tenth with each batch
 _CPU_BATCH = 32  # crops whose maps still fit the caches of a few CPU cores
 
 
@@ -52,7 +53,8 @@ class RunTrunk:
             for layer in list(self._learning.layers)[: trunk.layout.rank(resolve(tuning.first, trunk.layout))]:
                 freeze(self._learning.layers[layer])
         self._best: dict[str, Tensor] | None = None
-        self._learns = self._pass(self._learning, {*self._depths, *((EMBEDDING_DEPTH,) if tuning else ())})
+        held = (EMBEDDING_DEPTH,) if tuning and tuning.hold else ()
+        self._learns = self._pass(self._learning, {*self._depths, *held})
         self._embeds = self._pass(self._original, {EMBEDDING_DEPTH})
 
     def groups(self) -> list[dict[str, Any]]:
@@ -67,6 +69,17 @@ class RunTrunk:
             if (found := [parameter for parameter in layer if parameter.requires_grad])
         ]
 
+    @torch.no_grad()
+    def settle(self, crops: Tensor) -> None:
+        """Bring the statistics of batch norm, where they learn, to those of (N, 3, S, S) crops.
+
+        Maps behind random weights have no scale that a branch could be standardised on before that.
+        """
+        if self._tuning and self._tuning.statistics:
+            for _ in range(_SETTLING_PASSES):
+                self._run(functools.partial(self._learning.forward_intermediates, depths=self._depths), crops)
+            self.average.load_state_dict(self._learning.state_dict())
+
     def maps(self, crops: Tensor) -> dict[str, Tensor]:
         """Run the running mean, which is shipped, over (N, 3, S, S) crops, without gradients."""
         with torch.no_grad():
@@ -77,12 +90,14 @@ class RunTrunk:
 
         Returns:
             Its maps, and the loss of its drift: the mean cosine distance of its embeddings to the original's, times
-            the tuning's ``hold``; None where it is frozen.
+            the tuning's ``hold``; None where it is frozen or nothing holds it.
         """
         if self._tuning is None:
             with torch.no_grad():
                 return self._run(self._learns, crops), None
         maps = self._run(self._learns, crops)
+        if not self._tuning.hold:
+            return maps, None
         with torch.no_grad():
             before = self._run(self._embeds, crops)[EMBEDDING_DEPTH]
         drift = 1 - (maps[EMBEDDING_DEPTH] * before).sum(dim=1)

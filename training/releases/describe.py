@@ -44,7 +44,13 @@ class Description:
 
     def plain(self) -> dict[str, Any]:
         """Return everything in types of JSON."""
-        trunk = {"name": self.trunk, **asdict(self.cost.trunk), "bytes": self.sizes[""], "depths": self.cost.depths}
+        trunk = {
+            "name": self.trunk,
+            **asdict(self.cost.trunk),
+            "macs_as_standard_convolutions": self.cost.standard,
+            "bytes": self.sizes[""],
+            "depths": self.cost.depths,
+        }
         branches = [
             {
                 "task": spec.task,
@@ -79,7 +85,18 @@ class Description:
             of_trunk = f"{cost.macs / self.cost.trunk.macs:.1%}".replace("%", " %")
             lines.append(_row(f"shared by {', '.join(tasks)}", "+".join(first.depths), "", cost, (of_trunk, 0)))
         runs = [f"| {name} | {macs / _MILLION:.1f} |" for name, macs in self.runs().items()]
-        return "\n".join([*lines, "", "| switched on | MMAC a face |", "|---|---|", *runs])
+        return "\n".join([*lines, *self._separation(), "", "| switched on | MMAC a face |", "|---|---|", *runs])
+
+    def _separation(self) -> list[str]:
+        """Say what depthwise-separable convolutions save, where the trunk has any."""
+        if self.cost.standard == self.cost.trunk.macs:
+            return []
+        times = self.cost.standard / self.cost.trunk.macs
+        standard = self.cost.standard / _MILLION
+        return [
+            "",
+            f"As standard convolutions the trunk would take {standard:.1f} MMAC a face, {times:.1f} times as many.",
+        ]
 
     def _share(self, spec: BranchSpec) -> float:
         return self.cost.branches[spec.task].macs / self.cost.trunk.macs

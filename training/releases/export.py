@@ -21,7 +21,7 @@ from models.manifest import (
 from models.release import write_release
 from models.weights import load_into, read_weights
 from training.errors import RecipeError
-from training.releases.origin import DETECTION, TUNING, Origin, of_trunk
+from training.releases.origin import DETECTION, RANDOM_LICENCE, TUNING, Origin, of_trunk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -102,7 +102,8 @@ def export(
 
 def _joined(before: Manifest, kept: Sequence[str], origin: Origin | None) -> Origin:
     """Join the origin of a base's detector, trunk and kept branches with that of new parts."""
-    published = not any(run.only({TRUNK_PART}) for run in before.training)
+    learnt = any(run.only({TRUNK_PART}) for run in before.training)
+    published = not learnt and before.licences.get("trunk") != RANDOM_LICENCE
     parts = [Origin(data=DETECTION | (of_trunk(before.trunk) if published else {}))]
     return Origin.join([*parts, Origin.of_parts(before, {*kept, TRUNK_PART}), *([origin] if origin else [])])
 

