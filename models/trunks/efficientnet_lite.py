@@ -54,7 +54,9 @@ class SameConv2d(nn.Conv2d):
         return super().forward(functional.pad(input, padding) if any(padding) else input)
 
 
-def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> tuple[nn.Module, ...]:
+def normalised_convolution(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
+) -> tuple[nn.Module, ...]:
     """Return a convolution without bias and its batch normalisation."""
     conv = SameConv2d(inputs, outputs, kernel, stride, groups=groups, bias=False)
     return conv, nn.BatchNorm2d(outputs, eps=_EPSILON, momentum=_MOMENTUM)
@@ -66,9 +68,13 @@ class InvertedResidual(nn.Module):
     def __init__(self, inputs: int, shape: BlockShape) -> None:
         super().__init__()
         wide = inputs * shape.expansion
-        self.expand = nn.Sequential(*(*convolution(inputs, wide, 1), nn.ReLU6()) if shape.expansion > 1 else ())
-        self.depthwise = nn.Sequential(*convolution(wide, wide, shape.kernel, shape.stride, groups=wide), nn.ReLU6())
-        self.reduce = nn.Sequential(*convolution(wide, shape.outputs, 1))
+        self.expand = nn.Sequential(
+            *(*normalised_convolution(inputs, wide, 1), nn.ReLU6()) if shape.expansion > 1 else ()
+        )
+        self.depthwise = nn.Sequential(
+            *normalised_convolution(wide, wide, shape.kernel, shape.stride, groups=wide), nn.ReLU6()
+        )
+        self.reduce = nn.Sequential(*normalised_convolution(wide, shape.outputs, 1))
         self.adds = shape.stride == 1 and inputs == shape.outputs
 
     def forward(self, x: Tensor) -> Tensor:
@@ -91,11 +97,11 @@ class EfficientNetLite0(AveragedTrunk):
     def build(self, channels: Mapping[str, int]) -> dict[str, nn.Module]:
         """Build the layers."""
         entered = channels["stem"]
-        layers: dict[str, nn.Module] = {"stem": nn.Sequential(*convolution(3, entered, 3, 2), nn.ReLU6())}
+        layers: dict[str, nn.Module] = {"stem": nn.Sequential(*normalised_convolution(3, entered, 3, 2), nn.ReLU6())}
         for number, shape in enumerate(_BLOCKS):
             layers[f"block{number}"] = InvertedResidual(entered, shape)
             entered = shape.outputs
-        layers["head"] = nn.Sequential(*convolution(entered, channels["head"], 1), nn.ReLU6())
+        layers["head"] = nn.Sequential(*normalised_convolution(entered, channels["head"], 1), nn.ReLU6())
         return layers
 
     @classmethod

@@ -25,7 +25,9 @@ _STEPS = (
 )
 
 
-def convolution(inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1) -> tuple[nn.Module, ...]:
+def rectified_convolution(
+    inputs: int, outputs: int, kernel: int, stride: int = 1, groups: int = 1
+) -> tuple[nn.Module, ...]:
     """Return a convolution without bias, batch normalisation and ReLU."""
     conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False)
     return conv, nn.BatchNorm2d(outputs), nn.ReLU()
@@ -45,9 +47,9 @@ class MobileNet(AveragedTrunk):
         for depth, step in self.steps.items():
             outputs = channels[depth]
             if layers:
-                depthwise = convolution(entered, entered, 3, step.stride, groups=entered)
-                layers[depth] = nn.Sequential(*depthwise, *convolution(entered, outputs, 1))
+                depthwise = rectified_convolution(entered, entered, 3, step.stride, groups=entered)
+                layers[depth] = nn.Sequential(*depthwise, *rectified_convolution(entered, outputs, 1))
             else:
-                layers[depth] = nn.Sequential(*convolution(entered, outputs, 3, step.stride))
+                layers[depth] = nn.Sequential(*rectified_convolution(entered, outputs, 3, step.stride))
             entered = outputs
         return layers

@@ -31,7 +31,7 @@ def separable(inputs: int, outputs: int) -> tuple[nn.Module, ...]:
     return depthwise, nn.Conv2d(inputs, outputs, 1, bias=False), nn.BatchNorm2d(outputs)
 
 
-class Block(nn.Module):
+class XceptionBlock(nn.Module):
     """Separable convolutions, each behind a ReLU, and a shortcut, which is a 1 x 1 convolution where shapes change."""
 
     def __init__(self, inputs: int, channels: tuple[int, ...], stride: int) -> None:
@@ -71,7 +71,7 @@ class Xception(AveragedTrunk):
         second = (nn.Conv2d(_FIRST, entered, 3, 1, 1, bias=False), nn.BatchNorm2d(entered), nn.ReLU())
         layers: dict[str, nn.Module] = {"stem": nn.Sequential(*first, *second)}
         for number, inside in enumerate(_BLOCKS, 1):
-            layers[f"block{number}"] = Block(entered, inside, self.steps[f"block{number}"].stride)
+            layers[f"block{number}"] = XceptionBlock(entered, inside, self.steps[f"block{number}"].stride)
             entered = inside[-1]
         middle = (*separable(entered, _EXIT_MIDDLE), nn.ReLU())
         layers["exit"] = nn.Sequential(*middle, *separable(_EXIT_MIDDLE, channels["exit"]), nn.ReLU())
