@@ -88,7 +88,7 @@ class Description:
         return "\n".join([*lines, *self._separation(), "", "| switched on | MMAC a face |", "|---|---|", *runs])
 
     def _separation(self) -> list[str]:
-        """Say what depthwise-separable convolutions save, where the trunk has any."""
+        """Format what depthwise-separable convolutions save, where the trunk has any."""
         if self.cost.standard == self.cost.trunk.macs:
             return []
         times = self.cost.standard / self.cost.trunk.macs
