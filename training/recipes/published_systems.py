@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from models.trunks.registry import list_trunks
 from training.errors import unknown_names
 from training.evaluate.report.systems import System
@@ -66,4 +68,5 @@ def find_system(name: str) -> System:
     sources |= {each: recipe.summary for each, recipe in RECIPES.items()}
     if found not in sources:
         raise unknown_names("system", [found], sorted(sources))
-    return SYSTEMS.get(found) or System(name=found, source=sources[found])
+    system = SYSTEMS.get(found) or System(name=found, source=sources[found])
+    return replace(system, data=tuple(RECIPES[found].learnt)) if found in RECIPES else system

@@ -137,13 +137,12 @@ def release_facts(folder: Path) -> ReleaseFacts:
     manifest = read_manifest(folder)
     cost = release_cost(folder, manifest)
     parts = (cost.trunk, *cost.branches.values(), *cost.shared.values())
-    learnt = dict.fromkeys(name for run in manifest.training for name in run.learnt)
     return ReleaseFacts(
         trunk=manifest.trunk,
         macs=cost.macs(),
         parameters=sum(part.weights + part.others for part in parts),
         bytes=sum((folder / file).stat().st_size for file in manifest.files),
-        data=tuple(learnt or [name for name in manifest.data if name in SET_TERMS]),
+        data=tuple(name for name in manifest.data if name in SET_TERMS),
         training=manifest.training,
     )
 

@@ -32,7 +32,9 @@ class System:
     printed: Mapping[str, float] = field(default_factory=dict)
     """Figures that its authors print, of their own data, by the title of a column: percent, years."""
     start: str = ""
-    """Weights that it starts from, where the release does not know them."""
+    """Weights that it starts from, where the release does not know its runs; else the release's trunk."""
+    data: tuple[str, ...] = ()
+    """Data sets that its recipe learns from, where the release does not know its runs."""
     hours: float | None = None
     """Of its training, where the release does not know them; on the machine below."""
     machine: str = ""
@@ -176,14 +178,14 @@ def _about(row: SystemRow, speeds: SpeedRun | None) -> list[str]:
     if facts:
         cost = [f"{facts.macs / 1e9:.3f}", f"{facts.parameters / 1e6:.2f} M", f"{facts.bytes / 1e6:.1f}"]
     rate = f"{speed.everything:.1f}" if speed else ""
-    data = ", ".join(facts.data) if facts else ""
+    data = ", ".join(facts.data if facts and (facts.training or not row.system.data) else row.system.data)
     return [row.system.source, _start(row.system, facts), data, *cost, rate, _hours(row.system, facts)]
 
 
 def _start(system: System, facts: ReleaseFacts | None) -> str:
     """Describe the weights before any run, and the objective of a run that made the trunk alone."""
     if not facts or not facts.training:
-        return system.start
+        return system.start or (facts.trunk if facts else "")
     first = facts.training[0]
     alone = {part for parts in first.learnt.values() for part in parts} == {TRUNK_PART}
     return f"{first.start}, {first.recipe}" if alone else first.start

@@ -103,7 +103,10 @@ def test_a_release_without_runs_has_what_the_registry_knows(tmp_path):
     assert cells(output, "default")["hours"] == "0.40 (NVIDIA H100)"
     assert cells(output, "default")["start weights"] == "sface-2021dec"
     assert cells(output, "default")["GMAC"] == ""
+    assert cells(output, "default")["data"] == "utkface, fer2013, ferplus, celeba10k"
     assert cells(output, "fusion-hard")["hours"] == ""
+    assert cells(output, "fusion-hard")["start weights"] == "sface-2021dec"
+    assert cells(output, "fusion-hard")["data"] == "utkface"  # of the recipe: older releases name sets of others, too
 
 
 def test_rows_are_in_the_order_of_the_registry(tmp_path):
