@@ -44,7 +44,7 @@ from training.joint.train import train_jointly
 from training.recipes.recipe import PREPARED_SEARCH, RECIPES, Recipe, find
 from training.releases.describe import release_facts
 from training.releases.export import add_metrics, branches_of, export
-from training.releases.origin import Origin, run_here
+from training.releases.origin import Origin, run_here, start_of
 from training.releases.verdict import add_verdict
 from training.train import TrainingContext, load_context, train_branches
 
@@ -98,7 +98,7 @@ def train_recipe(  # noqa: PLR0913 - the options of a command are its arguments
         else:
             found = train_jointly(chosen, [context_of(side) for side in chosen.joint.searches], folder, seed)
             trained, tuned = found.branches, found.trunk
-        run = run_here(chosen.name, read_manifest(base).trunk, chosen.learnt, seconds())
+        run = run_here(chosen.name, start_of(read_manifest(base)), chosen.learnt, seconds())
     export(out.name, base, [each.branch for each in trained], out, tuned, Origin.of_run(run))
     for each in trained:
         typer.echo(f"{each.branch.spec.task}: held-out score {each.held_out_score:.4f}, {each.took}")

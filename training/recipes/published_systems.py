@@ -12,6 +12,7 @@ from training.recipes.systems import AGE_TARGETS, PLACES
 
 _DEPTHS = "a paper of 2016: an identity network that attributes leave at depths of their own"
 _SHARED = "a published shared head for UTKFace on a face recognition trunk"
+_REGIONS = "a published cascade over the regions of attributes"
 _FUSION = "a published fusion of gender-specific classifiers"
 
 # Printed at the operating point of 1 % false labels, all labels together.
@@ -25,7 +26,7 @@ SYSTEMS = {
             name="default",
             source=f"this program, after {_DEPTHS}",
             printed=_DEPTHS_PRINTED,
-            start="sface-2021dec",
+            start="sface-2021dec, published",
             hours=0.4,
             machine="NVIDIA H100",
         ),
@@ -39,6 +40,10 @@ SYSTEMS = {
         ),
         System(name="fusion-hard", source=_FUSION),
         System(name="fusion-weighted", source=f"{_FUSION}, with both answers weighted"),
+        System(name="attributes-balanced", source=f"{_REGIONS}: its balance alone"),
+        System(name="backbone", source="published comparisons of backbones with softmax layers"),
+        System(name="mobile-attributes", source="published attributes with MobileNetV1"),
+        System(name="classifier-attributes", source="published attributes with ResNet-18"),
         System(name="fairface", source="Karkkainen and Joo 2021, 'FairFace'"),
     )
 }

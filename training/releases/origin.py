@@ -161,6 +161,14 @@ def of_trunk(name: str) -> dict[str, dict[str, str]]:
     return {family: TRUNK_DATA[family]} if family in TRUNK_DATA else {}
 
 
+def start_of(base: Manifest) -> str:
+    """Describe the weights of a base's trunk: random, published, or learnt in the run of a release."""
+    if base.licences.get("trunk") == RANDOM_LICENCE:
+        return f"{base.trunk}, random"
+    learnt = TUNING in base.data or any(run.only({TRUNK_PART}) for run in base.training)
+    return f"{base.trunk} of {base.name}" if learnt else f"{base.trunk}, published"
+
+
 def run_here(recipe: str, start: str, learnt: Mapping[str, tuple[str, ...]], seconds: float) -> TrainingRun:
     """Return a run on this process's device; the parameters are those of TrainingRun."""
     device = resolve_device()

@@ -101,7 +101,7 @@ def test_a_release_without_runs_has_what_the_registry_knows(tmp_path):
     write(tmp_path, "fusion-hard", evaluation(GENDER, training=()))
     output = run(tmp_path).output
     assert cells(output, "default")["hours"] == "0.40 (NVIDIA H100)"
-    assert cells(output, "default")["start weights"] == "sface-2021dec"
+    assert cells(output, "default")["start weights"] == "sface-2021dec, published"
     assert cells(output, "default")["GMAC"] == ""
     assert cells(output, "default")["data"] == "utkface, fer2013, ferplus, celeba10k"
     assert cells(output, "fusion-hard")["hours"] == ""

@@ -16,7 +16,7 @@ from training.fit.progress import timed
 from training.recipes.catalogue import AGE, EMOTION, GENDER
 from training.recipes.recipe import RECIPES
 from training.releases.export import TunedTrunk, branches_of, export, half
-from training.releases.origin import Origin, run_here
+from training.releases.origin import RANDOM_LICENCE, Origin, run_here, start_of
 from training.train import load_trunk
 
 
@@ -42,7 +42,7 @@ def new_branch(head):
 
 
 def run_of(name, *tasks):
-    recipe = RECIPES[name].only(*tasks)
+    recipe = RECIPES[name].only(*tasks) if tasks else RECIPES[name]
     return run_here(name, "sface-2021dec", recipe.learnt, 12.34)
 
 
@@ -95,6 +95,16 @@ def test_a_branch_that_is_taken_from_another_release_brings_its_run(tmp_path):
     manifest = export("mixed", tmp_path / "gender", branches, tmp_path / "mixed", origin=taken)
     assert manifest.training == tuple(runs)
     assert [run.only({TRUNK_PART}) for run in runs] == [None, None]
+
+
+def test_the_weights_of_a_base_are_random_published_or_of_a_release():
+    base = read_manifest(DEFAULT)
+    assert start_of(base) == "sface-multitask of default"
+    plain = replace(base.on_trunk("resnet18-r112"), name="mine", data={})
+    assert start_of(plain) == "resnet18-r112, published"
+    assert start_of(replace(plain, licences={"trunk": RANDOM_LICENCE})) == "resnet18-r112, random"
+    assert start_of(replace(plain, training=(run_of("frozen", "age"),))) == "resnet18-r112, published"
+    assert start_of(replace(plain, training=(run_of("default"),))) == "resnet18-r112 of mine"
 
 
 def test_a_release_without_runs_is_written_as_before():
