@@ -33,7 +33,7 @@ from training.cli.options import (
 from training.cli.orientation import add_orientation_command
 from training.cli.systems import add_systems_command
 from training.cli.trunks import add_trunk_commands
-from training.depth.grid import SEARCHED, SearchOptions, depth_table, from_json, winner_table, winning
+from training.depth.grid import SEARCHED, Relearning, SearchOptions, depth_table, from_json, winner_table, winning
 from training.depth.probes import ProbeOptions
 from training.depth.search import search, write_results
 from training.errors import RecipeError, TrainingError, unknown_names
@@ -137,9 +137,24 @@ def depth_search(  # noqa: PLR0913 - the options of a command are its arguments
     faces: Annotated[int, typer.Option(help="Faces of each data set, at most.")] = 4000,
     folds: Annotated[int, typer.Option(help="Parts of the cross-validation.")] = 5,
     linear: Annotated[bool, typer.Option("--linear", help="Linear probes instead of Gaussian kernels.")] = False,
+    relearn: Annotated[
+        list[str] | None, typer.Option("--relearn", help="Relearn the layers behind this depth; may be given again.")
+    ] = None,
+    relearn_to: Annotated[
+        str | None, typer.Option("--relearn-to", help="Depth of the last of these layers; the trunk's last map.")
+    ] = None,
 ) -> None:
     """Find the depth and the pooling at which each attribute leaves the trunk best, by cross-validation."""
-    options = SearchOptions(tasks=tuple(tasks or SEARCHED), folds=folds, faces=faces, probe=ProbeOptions(linear=linear))
+    if relearn_to and not relearn:
+        raise RecipeError(f"got --relearn-to {relearn_to} without --relearn DEPTH, expected both or neither")
+    last = relearn_to or read_manifest(release).layout.last_map
+    options = SearchOptions(
+        tasks=tuple(tasks or SEARCHED),
+        folds=folds,
+        faces=faces,
+        probe=ProbeOptions(linear=linear),
+        relearning=Relearning(depths=tuple(relearn), last=last) if relearn else None,
+    )
     context = load_context(release, data, cache, smallest_search=PREPARED_SEARCH)
     grid = search(context, read_manifest(release).trunk, options, out)
     files = write_results(grid, out)

@@ -50,6 +50,20 @@ SEARCHED: dict[str, SearchedTask] = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Relearning:
+    """A search with relearnt layers in place of probes."""
+
+    depths: tuple[str, ...]
+    """Behind which the trunk's own layers learn each task from random weights."""
+    last: str
+    """Depth of the last of these layers; its map is averaged and read by one linear layer."""
+    epochs: int = 12
+    """At most, for each fold."""
+    patience: int = 3
+    """Epochs without a better score on a tenth of the fold's training faces after which it ends."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SearchOptions:
     """Tasks, folds and probes of a search."""
 
@@ -60,6 +74,8 @@ class SearchOptions:
     probe: ProbeOptions = field(default_factory=ProbeOptions)
     seed: int = 0
     """Of the draw and the folds."""
+    relearning: Relearning | None = None
+    """None searches with probes."""
 
     def __post_init__(self) -> None:
         if unknown := sorted(set(self.tasks) - set(SEARCHED)):
@@ -78,7 +94,7 @@ class Cell:
     depth: str
     pool: int
     features: int
-    """Numbers that the branch's first linear layer reads."""
+    """Numbers that the branch's first linear layer reads; with relearnt layers the weights that they and it have."""
     scores: tuple[float, ...]
     """Of each fold; higher is better: accuracy, or minus the error of the age in years."""
 
@@ -114,6 +130,12 @@ class Grid:
     def tasks(self) -> tuple[str, ...]:
         """Tasks that were searched, in the order of SEARCHED."""
         return tuple(task for task in SEARCHED if task in self.settings.options.tasks)
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """Depths that have cells, in the order of the trunk."""
+        found = {cell.depth for cell in self.cells}
+        return tuple(depth for depth in self.settings.depths if depth in found)
 
     def of(self, task: str) -> list[Cell]:
         """Return the cells of one task, by depth and pooling."""
@@ -198,7 +220,7 @@ def depth_table(grid: Grid) -> str:
         text = f"{cell_text(cell)} ({cell.pool}x{cell.pool})"
         return f"**{text}**" if cell == best[task] else text
 
-    rows = [[depth, *(entry(task, depth) for task in grid.tasks)] for depth in grid.settings.depths]
+    rows = [[depth, *(entry(task, depth) for task in grid.tasks)] for depth in grid.searched]
     return table(("depth", *(SEARCHED[task].title for task in grid.tasks)), rows)
 
 
@@ -209,7 +231,8 @@ def winner_table(grid: Grid) -> str:
         best, winner = grid.best(task), grid.winner(task)
         places = [f"{c.depth}, {c.pool}x{c.pool}" for c in (best, winner)]
         rows.append([task, places[0], cell_text(best), places[1], cell_text(winner), str(winner.features)])
-    return table(("task", "best", "score", "simplest within one standard error", "score", "features"), rows)
+    size = "weights" if grid.settings.options.relearning else "features"
+    return table(("task", "best", "score", "simplest within one standard error", "score", size), rows)
 
 
 def to_csv(grid: Grid) -> str:
@@ -245,15 +268,18 @@ def from_json(text: str) -> Grid:
 def winning(recipe: Recipe, grid: Grid) -> Recipe:
     """Return a recipe whose branches leave the trunk at the winning cells; branches that were not searched stay.
 
-    Own stages are dropped: the winners were searched without any.
+    Own stages are dropped: the winners were searched without any. Layers are relearnt where the winners' were.
     """
+    relearning = grid.settings.options.relearning
 
     def moved(task: str) -> BranchSpec:
         spec = recipe.head(task).spec
         if task not in grid.tasks:
             return spec
-        cell = grid.winner(task)
-        return replace(spec, depths=(cell.depth,), pool=cell.pool, stages=(), relearnt_to=None)
+        cell, last = grid.winner(task), relearning.last if relearning else None
+        depths = grid.settings.depths
+        last = last if last and depths.index(cell.depth) < depths.index(last) else None
+        return replace(spec, depths=(cell.depth,), pool=cell.pool, stages=(), relearnt_to=last)
 
     heads = tuple(replace(head, spec=moved(head.spec.task)) for head in recipe.heads)
     return replace(recipe, name=f"{recipe.name}-searched", heads=heads)

@@ -34,7 +34,7 @@ def depth_figure(grid: Grid) -> Figure:
 
 
 def _draw_task(panel: Axes, grid: Grid, task: str) -> None:
-    depths = list(grid.settings.depths)
+    depths = list(grid.searched)
     sign, scale = (-1, 1) if task == "age" else (1, 100)
     for pool in sorted({cell.pool for cell in grid.of(task)}):
         cells = [cell for cell in grid.of(task) if cell.pool == pool]

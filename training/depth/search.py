@@ -2,20 +2,20 @@
 
 The trunk is frozen and runs once over each face; its maps at every depth, averaged over grids of 1 x 1, 2 x 2 and
 3 x 3 cells, are kept on disk. Every cell of the grid is then a set of probes (``training.depth.probes``), fitted to all
-folds but one and scored on that one. Only training and validation splits are read, never the test split.
+folds but one and scored on that one; or a branch whose layers behind the depth are relearnt, see
+``training.depth.relearn``. Only training and validation splits are read, never the test split.
 """
 
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from models.trunks.base import EMBEDDING_DEPTH
-from training.data.face_sets import CelebA
+from training.depth.folds import Folds
 from training.depth.grid import (
     SEARCHED,
     Cell,
@@ -28,19 +28,17 @@ from training.depth.grid import (
     to_json,
     winner_table,
 )
-from training.depth.probes import ProbeTarget, assign_folds, cross_validate, kernel, roles
+from training.depth.probes import ProbeTarget, cross_validate, kernel
+from training.depth.relearn import check_relearning, relearn_set
 from training.fit.features import Tap
-from training.fit.losses import expected_age
-from training.fit.targets import READERS, labelled, targets
+from training.fit.targets import READERS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from numpy.typing import NDArray
     from torch import Tensor
 
-    from models.branches import Kind
     from models.trunks.base import TrunkLayout
     from training.data.face_sets import FaceSet
     from training.train import TrainingContext
@@ -61,8 +59,10 @@ def search(context: TrainingContext, trunk: str, options: SearchOptions, out: Pa
 
     Raises:
         DataError: a data set is missing.
-        RecipeError: the folder holds a search with other settings.
+        RecipeError: the folder holds a search with other settings, or the trunk lacks a depth that is to be relearnt.
     """
+    if options.relearning:
+        check_relearning(options.relearning, context.trunk.layout)
     settings = Settings(trunk, context.trunk.layout.depths, options)
     progress = GridProgress(out / "cells.jsonl", settings)
     for data in dict.fromkeys(SEARCHED[task].data for task in options.tasks):
@@ -70,7 +70,8 @@ def search(context: TrainingContext, trunk: str, options: SearchOptions, out: Pa
         rows = np.random.default_rng(options.seed).permutation(np.flatnonzero(every.split != "test"))
         faces = every[np.sort(rows[: options.faces])]
         tasks = [task for task in options.tasks if SEARCHED[task].data == data]
-        _search_set(context, [_Folds.of(task, faces, options) for task in tasks], faces, progress)
+        fill = relearn_set if options.relearning else _search_set
+        fill(context, [Folds.of(task, faces, options) for task in tasks], faces, progress)
     return Grid(settings, tuple(progress.cells))
 
 
@@ -89,7 +90,7 @@ def write_results(grid: Grid, out: Path) -> list[Path]:
     return [*(out / name for name in texts), save(depth_figure(grid), out / "depths.png")]
 
 
-def _search_set(context: TrainingContext, tasks: list[_Folds], faces: FaceSet, progress: GridProgress) -> None:
+def _search_set(context: TrainingContext, tasks: Sequence[Folds], faces: FaceSet, progress: GridProgress) -> None:
     """Search the tasks of one data set."""
     layout, options = context.trunk.layout, progress.settings.options
     taps = tuple(taps_of(layout))
@@ -106,19 +107,19 @@ def _search_set(context: TrainingContext, tasks: list[_Folds], faces: FaceSet, p
                 _log.info("searched %s: %.4f", place, cell.mean, extra={"action": "cell_searched"})
 
 
-def _same_rows(tasks: list[_Folds]) -> list[list[_Folds]]:
+def _same_rows(tasks: list[Folds]) -> list[list[Folds]]:
     """Group the tasks that label the same faces: they share all the costly work."""
-    found: dict[bytes, list[_Folds]] = {}
+    found: dict[bytes, list[Folds]] = {}
     for folds in tasks:
         found.setdefault(folds.rows.tobytes(), []).append(folds)
     return list(found.values())
 
 
-def _scores(tasks: list[_Folds], similar: Tensor) -> list[tuple[float, ...]]:
+def _scores(tasks: list[Folds], similar: Tensor) -> list[tuple[float, ...]]:
     """Cross-validate tasks on the same faces with the (N, N) kernel of one tap."""
     rows, options = torch.from_numpy(tasks[0].rows), tasks[0].options
     known = similar if len(rows) == len(similar) else similar[rows][:, rows]
-    wanted = [ProbeTarget(task.targets, SCORES[SEARCHED[task.task].spec.kind]) for task in tasks]
+    wanted = [ProbeTarget(task.targets, task.judge) for task in tasks]
     return cross_validate(known, wanted, tasks[0].roles, options.probe)
 
 
@@ -129,47 +130,3 @@ def taps_of(layout: TrunkLayout) -> Iterator[Tap]:
             yield Tap(depth, 1)
         else:
             yield from (Tap(depth, pool) for pool in POOLS if pool <= min(layout.maps[depth][1:]))
-
-
-@dataclass(frozen=True, slots=True)
-class _Folds:
-    """One task's targets and folds on the faces of its data set."""
-
-    task: str
-    rows: NDArray[np.int64]
-    """(M,) faces that have a label."""
-    targets: Tensor
-    """(M, K) float32."""
-    roles: NDArray[np.int8]
-    """(F, M), see ``training.depth.probes.roles``."""
-    options: SearchOptions
-
-    @classmethod
-    def of(cls, task: str, faces: FaceSet, options: SearchOptions) -> _Folds:
-        """Divide the labelled faces of a set; images of one person share a fold where people are known."""
-        soft = targets(task, faces, len(SEARCHED[task].spec.labels))
-        rows = labelled(task, soft, np.arange(len(faces)))
-        people = faces.identity[rows] if isinstance(faces, CelebA) else None
-        fold = assign_folds(len(rows), options.folds, options.seed, people)
-        wanted = expected_age(soft[rows])[:, None] if task == "age" else soft[rows]
-        return cls(task, rows, wanted, roles(fold, options.folds, options.seed), options)
-
-
-def _share_right(predicted: Tensor, wanted: Tensor) -> float:
-    return float((predicted.argmax(dim=1) == wanted.argmax(dim=1)).float().mean())
-
-
-def _share_of_columns_right(predicted: Tensor, wanted: Tensor) -> float:
-    return float(((predicted > 0.5) == (wanted > 0.5)).float().mean())
-
-
-def _minus_error(predicted: Tensor, wanted: Tensor) -> float:
-    return -float((predicted - wanted).abs().mean())
-
-
-# Scores of predictions against targets; higher is better.
-SCORES: dict[Kind, Callable[[Tensor, Tensor], float]] = {
-    "softmax": _share_right,
-    "multilabel": _share_of_columns_right,
-    "age": _minus_error,
-}

@@ -13,7 +13,7 @@ from models.trunks.sface import SFACE
 from training.fit.losses import YEARS_DEVIATION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from models.branches import BranchSpec
     from models.trunks.base import Trunk, TrunkLayout
@@ -30,6 +30,24 @@ def follow_statistics(mean: nn.Module, now: nn.Module, decay: float) -> None:
             ours.lerp_(theirs, 1 - decay)
         else:
             ours.copy_(theirs)
+
+
+@torch.no_grad()
+def settle_statistics(module: nn.Module, run: Callable[[], object]) -> None:
+    """Replace the statistics of batch norm by those of some examples: behind random weights maps have no known scale.
+
+    Args:
+        module: in training mode, but for parts whose statistics stay.
+        run: runs it once, or several times, over the examples.
+    """
+    norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d) and layer.training]
+    momenta = [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.reset_running_stats()
+        layer.momentum = None  # the mean over all that it sees
+    run()
+    for layer, momentum in zip(norms, momenta, strict=True):
+        layer.momentum = momentum
 
 
 class YearsLayer(nn.Module):
@@ -89,6 +107,8 @@ class TrainableBranch(nn.Module):
         if regresses:
             self.layers[-1] = YearsLayer((spec.widths or (self.branch.feature_count,))[-1], spec.labels)
         self.dropout = nn.Dropout(dropout)
+        self.starts_from_trunk = False
+        """Whether relearnt layers began as copies of the trunk's, with statistics of its own."""
         self.cells = spec.pool**2
         self.register_buffer("mean", torch.zeros(self.branch.feature_count))
         self.register_buffer("spread", torch.ones(self.branch.feature_count))
@@ -129,7 +149,11 @@ class TrainableBranch(nn.Module):
     @torch.no_grad()
     def standardise(self, maps: Mapping[str, Tensor]) -> None:
         """Set mean and deviation of each pooled feature from some hundred examples."""
+        if self.branch.tail is not None and not self.starts_from_trunk:
+            settle_statistics(self.branch.tail, lambda: self.branch.features(maps))
+            self.branch.tail.eval()
         features = self.branch.features(maps).float()
+        self.branch.train(self.training)
         self.mean.copy_(features.mean(dim=0))
         self.spread.copy_(features.std(dim=0).clamp(min=_MIN_SPREAD))
 
@@ -137,6 +161,7 @@ class TrainableBranch(nn.Module):
         """Copy the trunk's layers, weights and statistics, into those that the branch relearns, if there are any."""
         if self.branch.tail is not None:
             self.branch.tail.copy_from(trunk)
+            self.starts_from_trunk = True
 
     @torch.no_grad()
     def shipped(self) -> Branch:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from models.trunks.base import EMBEDDING_DEPTH
 from models.trunks.folding import freeze
+from training.fit.trainable_branch import settle_statistics
 from training.joint.task import follow
 from training.recipes.places import resolve
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 Pass = Callable[[Tensor], dict[str, Tensor]]  # (N, 3, S, S) crops to a trunk's maps at some depths
 
-_SETTLING_PASSES = 3  # over some hundred crops; statistics move by a tenth with each batch
 _CPU_BATCH = 32  # crops whose maps still fit the caches of a few CPU cores
 
 
@@ -76,8 +76,8 @@ class RunTrunk:
         Maps behind random weights have no scale that a branch could be standardised on before that.
         """
         if self._tuning and self._tuning.statistics:
-            for _ in range(_SETTLING_PASSES):
-                self._run(functools.partial(self._learning.forward_intermediates, depths=self._depths), crops)
+            run = functools.partial(self._learning.forward_intermediates, depths=self._depths)
+            settle_statistics(self._learning, lambda: self._run(run, crops))
             self.average.load_state_dict(self._learning.state_dict())
 
     def maps(self, crops: Tensor) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from training.depth import grid as depth_grid
-from training.depth import search as depth_search
+from training.depth.folds import SCORES
 from training.depth.grid import Cell, Grid, GridProgress, SearchOptions, Settings
 from training.depth.probes import TEST, ProbeOptions, ProbeTarget, assign_folds, cross_validate, kernel, roles
 from training.errors import RecipeError
@@ -59,7 +59,7 @@ def test_probes_find_a_signal_and_none_in_noise(linear):
     features[..., 0] += 3 * labels[:, None, None]
     options = ProbeOptions(linear=linear)
     soft, fold_roles = one_hot(torch.from_numpy(labels), 2), roles(assign_folds(300, 3, 0), 3, 0)
-    wanted = ProbeTarget(soft, depth_search.SCORES["softmax"])
+    wanted = ProbeTarget(soft, SCORES["softmax"])
     (found,), (nothing, again) = (
         cross_validate(kernel(x, options), each, fold_roles, options)
         for x, each in ((features, [wanted]), (noise, [wanted] * 2))
