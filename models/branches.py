@@ -2,7 +2,8 @@
 
 A branch averages maps of the trunk over a grid of P x P cells and reads them with one or more linear layers. Before
 that it may run layers of its own on the first of these maps, in place of the trunk's later ones: layers shaped like
-these, relearnt for the task, or narrower convolutions. Branches of one data set may share their first linear layers.
+these, relearnt for the task, narrower convolutions, or layers that read the region of each label. Branches of one data
+set may share their first linear layers.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.trunks.base import EMBEDDING_DEPTH, Tail
+from models.trunks.regions import Regions, RegionSpec
 from models.trunks.sface import SFACE, Separable
 
 if TYPE_CHECKING:
@@ -44,6 +46,9 @@ class BranchSpec:
     relearnt_to: str | None = None
     """Depth up to which the branch has own layers, shaped like the trunk's behind the first depth and relearnt for the
     task. Their map replaces that of the first depth; the other depths are read as they are. None for none."""
+    regions: RegionSpec | None = None
+    """Layers that read the region of each label in the map of the first depth; their features replace that map's, the
+    other depths are read as they are. The regions are in the branch's file. None for none."""
     pool: int = 1
     """Side P of the grid over which maps are averaged; the embedding is not averaged."""
     hidden: int | tuple[int, ...] = 0
@@ -91,12 +96,13 @@ class BranchSpec:
         read = self.depths[1:] if self.has_own_layers else self.depths
         own = self.stages[-1][0] * self.pool**2 if self.stages else 0
         own += layout.feature_count(self.relearnt_to, self.pool) if self.relearnt_to else 0
+        own += self.regions.feature_count(len(self.labels)) if self.regions else 0
         return own + sum(layout.feature_count(depth, self.pool) for depth in read)
 
     @property
     def has_own_layers(self) -> bool:
         """Whether layers of the branch's own run on the map of the first depth, and replace it."""
-        return bool(self.stages or self.relearnt_to)
+        return bool(self.stages or self.relearnt_to or self.regions)
 
     def reads(self, layout: TrunkLayout) -> tuple[str, ...]:
         """Return the depths whose maps the branch reads: its own and, where relearnt layers need it, a shortcut's."""
@@ -111,8 +117,8 @@ class BranchSpec:
         """
         for depth in self.depths:
             layout.rank(depth)
-        if self.stages and self.depths[0] not in layout.maps:
-            message = f"branch {self.task!r}: own stages need a map, {self.depths[0]!r} has none"
+        if (self.stages or self.regions) and self.depths[0] not in layout.maps:
+            message = f"branch {self.task!r}: own stages and regions need a map, {self.depths[0]!r} has none"
             raise ValueError(message)
         if self.relearnt_to:
             layout.between(self.depths[0], self.relearnt_to)
@@ -121,7 +127,11 @@ class BranchSpec:
         checks = {
             "needs at least one label and one depth": bool(self.labels and self.depths),
             "depths must differ": len(set(self.depths)) == len(self.depths),
-            "has own stages or relearnt layers, not both": not (self.stages and self.relearnt_to),
+            "has own stages, relearnt layers or regions, not several": sum(
+                map(bool, (self.stages, self.relearnt_to, self.regions))
+            )
+            < 2,
+            "regions are of labels that are read one by one": not self.regions or self.kind == "multilabel",
             "pool, temperature must be positive": self.pool > 0 and self.temperature > 0,
             "thresholds must be given for each label or not at all": len(self.thresholds) in {0, len(self.labels)},
             "hidden layers must have a positive width": all(width > 0 for width in self.widths),
@@ -155,8 +165,9 @@ class Branch(nn.Module):
         self.depths = spec.reads(layout)
         self.stages = nn.Sequential(*_stages(spec, layout))
         self.tail = Tail(layout, spec.depths[0], spec.relearnt_to) if spec.relearnt_to else None
+        self.regions = Regions(spec.regions, len(spec.labels), layout, spec.depths[0]) if spec.regions else None
         self._behind = layout.read_behind(spec.depths[0])
-        self.whole = self._behind if spec.relearnt_to else spec.depths[: len(spec.stages[:1])]
+        self.whole = self._behind if spec.relearnt_to else spec.depths[: bool(spec.stages or spec.regions)]
         self.head: nn.Sequential | Experts
         if spec.experts:
             self.head = Experts(spec, self.feature_count)
@@ -208,9 +219,15 @@ class Branch(nn.Module):
     def features(self, maps: Mapping[str, Tensor]) -> Tensor:
         """Return the (N, feature_count) vectors that the linear layers read, depth after depth, (C, P, P) in each."""
         first, *others = (maps[depth] for depth in self.spec.depths)
-        own = self.stages(first) if self.tail is None else self.tail(first, maps[self._behind[-1]])
+        own = self._own_layers(first, maps[self._behind[-1]])
         parts = [averaged(x, self.spec.pool) for x in (own, *others)]
         return torch.cat([part.to(self.dtype) for part in parts], 1)
+
+    def _own_layers(self, first: Tensor, entered: Tensor) -> Tensor:
+        """Run the layers of the branch's own, if any, on the first map; relearnt ones read that of a shortcut, too."""
+        if self.regions is not None:
+            return torch.as_tensor(self.regions(first))
+        return torch.as_tensor(self.stages(first) if self.tail is None else self.tail(first, entered))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -225,6 +242,8 @@ class Branch(nn.Module):
         self.stages.to(dtype).to(memory_format=torch.channels_last)
         if self.tail is not None:
             self.tail.to(dtype).to(memory_format=torch.channels_last)
+        if self.regions is not None:
+            self.regions.set_precision(dtype)
         if self.spec.hidden and self.spec.depths != (EMBEDDING_DEPTH,):
             for layers in self.head.parts if isinstance(self.head, Experts) else (self.head,):
                 layers[0].to(dtype)

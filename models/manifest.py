@@ -32,7 +32,14 @@ TRUNK_FILE = "trunk.safetensors"
 # Parts that decide no result.
 DESCRIPTIVE = frozenset({"name", "metrics", "verdict", "training", "data", "licences", "manifest_sha256"})
 # Parts of a branch that are not in the manifest while they have these values.
-ABSENT: dict[str, Any] = {"relearnt_to": None, "shared": 0, "leak": None, "experts": [], "routing": "weighted"}
+ABSENT: dict[str, Any] = {
+    "relearnt_to": None,
+    "regions": None,
+    "shared": 0,
+    "leak": None,
+    "experts": [],
+    "routing": "weighted",
+}
 ABSENT_PARTS: dict[str, Any] = {"verdict": None, "training": []}  # the same of the manifest itself
 TRUNK_PART = "trunk"  # beside the tasks of branches: the part of a release that learns identities
 DETECTOR_KEYS = ("detector", "orientation")  # of `licences` and `data`: the models in the detector's file

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from models.branches import Branch
+from models.trunks.regions import first_answers
 from models.trunks.sface import SFACE
 from training.fit.losses import YEARS_DEVIATION
 
@@ -106,6 +107,8 @@ class TrainableBranch(nn.Module):
         self.branch = Branch(spec, layout)
         if regresses:
             self.layers[-1] = YearsLayer((spec.widths or (self.branch.feature_count,))[-1], spec.labels)
+        self.only_first = spec.regions is not None
+        """Whether only the first answers of a branch with regions learn, and answer: its regions are not found yet."""
         self.dropout = nn.Dropout(dropout)
         self.starts_from_trunk = False
         """Whether relearnt layers began as copies of the trunk's, with statistics of its own."""
@@ -115,15 +118,25 @@ class TrainableBranch(nn.Module):
 
     def forward(self, maps: Mapping[str, Tensor]) -> Tensor:
         """Map features by depth to (B, K) logits."""
-        x = self._drop_channels((self.branch.features(maps) - self.mean) / self.spread)
+        return self.answers(maps)[0]
+
+    def answers(self, maps: Mapping[str, Tensor]) -> tuple[Tensor, Tensor | None]:
+        """Return (B, K) logits, and those of the first answers that learn beside them, if there are any."""
+        regions = self.branch.regions
+        if regions is not None and self.only_first:
+            return first_answers(regions.responses(maps[self.branch.spec.depths[0]])), None
+        features = self.branch.features(maps)
+        x = self._drop_channels((features - self.mean) / self.spread)
         first, *rest = self.layers
         x = first(x)
         for layer in rest:
             x = layer(self.dropout(x) if isinstance(layer, nn.Linear | YearsLayer) else x)
-        return torch.as_tensor(x)
+        return torch.as_tensor(x), None if regions is None else regions.first_of(features)
 
     def _drop_channels(self, x: Tensor) -> Tensor:
         """Drop a channel in all cells at once: neighbouring cells are alike, and that takes nine times fewer draws."""
+        if self.branch.regions is not None:
+            return torch.as_tensor(self.dropout(x))
         if not self.training or x.shape[1] % self.cells:
             return x
         kept: Tensor = self.dropout(x.new_ones(len(x), x.shape[1] // self.cells))

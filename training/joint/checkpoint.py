@@ -40,6 +40,7 @@ class Checkpoint:
         progress = {task.name: [task.score, task.step, task.rank] for task in state.tasks}
         resting = {task.name: task.resting.state() for task in state.tasks}
         about = {"facts": self._facts, "step": state.step, "progress": progress, "resting": resting}
+        about["only_first"] = {task.name: task.branch.only_first for task in state.tasks}
         partial = self._path.with_suffix(".partial")
         tensors = {key: value.clone() for key, value in _tensors(state).items()}
         save_file(tensors, partial, {"state": json.dumps(about)})
@@ -65,6 +66,7 @@ class Checkpoint:
         for task in state.tasks:
             _restore_task(task, tensors, about["progress"][task.name])
             task.resting.load(about["resting"][task.name])
+            task.branch.only_first = task.average.only_first = bool(about["only_first"][task.name])
         state.trunk.load(tensors)
         _restore_moments(state, _below(tensors, "optimiser/"))
         return True

@@ -19,6 +19,7 @@ from training.fit.progress import RunLog, progress_bar
 from training.joint.batches import Batches
 from training.joint.checkpoint import Checkpoint
 from training.joint.evaluation import DRIFT, JointEvaluation
+from training.joint.regions import find_regions
 from training.joint.state import JointState
 
 if TYPE_CHECKING:
@@ -82,6 +83,9 @@ class JointRun:
         saved = time.monotonic()
         with progress_bar("training", self._options.steps, self.step) as advance:
             while self.step < end and not self._finished():
+                for task in self.state.tasks:
+                    if task.begins_second(self.step):
+                        find_regions(self.state, task, self._setup)
                 losses = self._train_step()
                 advance(self.step, "")
                 if self.step % self._options.evaluate_every == 0 or self.step == self._options.steps:
@@ -99,9 +103,7 @@ class JointRun:
         if self._options.trunk and not self._options.trunk.keeps_best:
             return False
         waited = self._options.patience * self._options.evaluate_every
-        return all(
-            (self.step - task.step >= waited and task.step > 0) or task.resting.all_rest for task in self.state.tasks
-        )
+        return all(task.is_done(self.step, waited) for task in self.state.tasks)
 
     def _train_step(self) -> dict[str, Tensor]:
         """Learn from one batch; return the losses by task, and the trunk's drift."""
@@ -128,8 +130,10 @@ class JointRun:
             maps, soft = _mixed(maps, soft, batch.mix)
         task.branch.train()
         with torch.autocast(self._setup.device.type, torch.bfloat16):
-            logits = task.branch(maps)
-        return LOSSES[task.recipe.fit.loss](logits + task.offset, soft, task.resting.masked(task.weights))
+            logits, first = task.branch.answers(maps)
+        loss, weights = LOSSES[task.recipe.fit.loss], task.resting.masked(task.weights)
+        found = loss(logits + task.offset, soft, weights)
+        return found if first is None else found + loss(first, soft, weights)
 
 
 def _result(task: JointTask) -> JointResult:

@@ -40,9 +40,14 @@ class JointState:
         """Return the branch of a task."""
         return next(task for task in self.tasks if task.name == name)
 
-    def standardise(self, setup: JointSetup) -> None:
-        """Bring the features of each branch to mean 0 and deviation 1 on some crops that are not augmented."""
-        for task in self.tasks:
+    def standardise(self, setup: JointSetup, tasks: Sequence[JointTask] | None = None) -> None:
+        """Bring the features of some branches to mean 0 and deviation 1 on some crops that are not augmented.
+
+        Args:
+            setup: of the run.
+            tasks: whose branches; None for all.
+        """
+        for task in self.tasks if tasks is None else tasks:
             rows = np.random.default_rng(setup.seed).choice(task.rows, min(len(task.rows), _STANDARDISED_ON), False)
             pixels = setup.views[task.recipe.data].pixels[-1]
             crops = torch.from_numpy(np.array(pixels[np.sort(rows)]))

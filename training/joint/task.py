@@ -57,6 +57,23 @@ class JointTask:
         self.judge = score(recipe.spec, recipe.fit.balance)
         self.first = self
         """The task whose shared layers serve this one."""
+        self._second_from = recipe.regions.first_steps if recipe.regions else 0
+
+    def begins_second(self, step: int) -> bool:
+        """Return whether the regions of the branch are to be found before this step, counted from 0."""
+        return self.branch.only_first and step == self._second_from
+
+    def begin_second(self) -> None:
+        """Learn, and answer, with all layers of the branch, and forget the scores of its first answers."""
+        self.branch.only_first = self.average.only_first = False
+        self.score, self.step, self.rank = -math.inf, 0, -math.inf
+        self.resting = RestingLabels(len(self.recipe.spec.labels), self.recipe.fit.label_patience)
+
+    def is_done(self, step: int, waited: int) -> bool:
+        """Return whether so many steps made the branch no better, or all of its labels rest."""
+        if self.branch.only_first:
+            return False
+        return self.resting.all_rest or (step - self.step >= waited and self.step > 0)
 
     def share_with(self, first: JointTask) -> None:
         """Use the shared layers of another task of the same data set, in the branch and in its running mean."""
@@ -87,6 +104,7 @@ class JointTask:
 
     def follow(self, step: int) -> None:
         """Move the running mean; its first steps follow faster, so that it forgets the random start."""
+        step -= 0 if self.branch.only_first else self._second_from
         decay = min(self.recipe.fit.average, (step + 1) / (step + 10))
         follow(self.average, self.branch, decay, 0 if self.first is self else self.branch.shared_parameters)
 

@@ -3,6 +3,7 @@
 first map               the first of the trunk's maps
 last map                the last map that has more than one cell; of SFace conv_14, 7 x 7 cells
 last finer map          the last one with more cells than that; of SFace conv_12, 14 x 14 cells
+first finer map         the first one with as many cells as that; of SFace conv_7
 last 14x14 map          the last map of exactly so many cells a side
 2 before last map       so many layers before another place
 conv_12, embedding      a depth by the trunk's own name
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 FIRST_MAP = "first map"
 LAST_MAP = "last map"
 FINER_MAP = "last finer map"
+FIRST_FINER_MAP = "first finer map"
 
 _SIDE = re.compile(r"last (\d+)x\1 map")
 _BEFORE = re.compile(r"(\d+) before (.+)")
@@ -39,8 +41,8 @@ def resolve(place: str, layout: TrunkLayout) -> str:
         return names[0]
     if place == LAST_MAP:
         return _last(layout, larger_than=1) or names[-1]
-    if place == FINER_MAP and (found := _last(layout, larger_than=layout.maps[resolve(LAST_MAP, layout)][1])):
-        return found
+    if place in (FINER_MAP, FIRST_FINER_MAP) and (finer := _finer(layout)):
+        return finer[place == FIRST_FINER_MAP]
     if (match := _SIDE.fullmatch(place)) and (found := _of_side(layout, int(match[1]))):
         return found
     if (match := _BEFORE.fullmatch(place)) and (found := _before(layout, resolve(match[2], layout), int(match[1]))):
@@ -66,6 +68,14 @@ def _maps(layout: TrunkLayout) -> list[tuple[str, Shape]]:
 
 def _last(layout: TrunkLayout, larger_than: int) -> str | None:
     return next((name for name, shape in _maps(layout) if shape[1] > larger_than), None)
+
+
+def _finer(layout: TrunkLayout) -> tuple[str, str] | None:
+    """Return the last and the first map of the last side above that of the last map."""
+    last = _last(layout, larger_than=layout.maps[resolve(LAST_MAP, layout)][1])
+    if last is None:
+        return None
+    return last, next(name for name, shape in reversed(_maps(layout)) if shape[1] == layout.maps[last][1])
 
 
 def _of_side(layout: TrunkLayout, side: int) -> str | None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from models.trunks.base import TrunkLayout
     from training.data.face_sets import DataName
     from training.fit.fit import FitOptions
+    from training.fit.regions import RegionSearch
     from training.recipes.joint import JointOptions
 
 # Pixels; so small that the views of ``training.data.crops`` are searched as they are.
@@ -47,6 +48,8 @@ class HeadRecipe:
     None: the release has no thresholds for that."""
     copies: bool = False
     """Whether relearnt layers start as copies of the trunk's; else from random weights."""
+    regions: RegionSearch | None = None
+    """How the regions of the branch are found, where it has any."""
     expert_task: str | None = None
     """Task whose labels are the ``experts`` of the branch: each expert learns from the training faces of its label,
     enlarged to as many as there are in all. None for a branch without experts."""
@@ -60,6 +63,10 @@ class HeadRecipe:
     def __post_init__(self) -> None:
         if self.copies and not self.spec.relearnt_to:
             raise RecipeError(f"branch {self.spec.task!r} copies layers but relearns none; give relearnt_to a depth")
+        if (self.regions is None) != (self.spec.regions is None):
+            raise RecipeError(
+                f"branch {self.spec.task!r} has regions but no search for them, or the reverse; give both"
+            )
         if (self.expert_task is None) != (not self.spec.experts):
             raise RecipeError(
                 f"branch {self.spec.task!r} has experts {self.spec.experts} of the task {self.expert_task!r}; "
@@ -79,13 +86,15 @@ class HeadRecipe:
     def on(self, layout: TrunkLayout) -> HeadRecipe:
         """Return the recipe with the depths of a trunk in place of places, and a pooling that their maps allow.
 
+        Places that are one depth on this trunk are read once.
+
         Raises:
             RecipeError: the trunk has no such place.
         """
         spec = self.spec
-        depths = tuple(resolve(place, layout) for place in spec.depths)
+        depths = tuple(dict.fromkeys(resolve(place, layout) for place in spec.depths))
         last = resolve(spec.relearnt_to, layout) if spec.relearnt_to else None
-        read = (last, *depths[1:]) if last else depths
+        read = (last, *depths[1:]) if last else depths[bool(spec.regions) :]
         try:
             spec = replace(spec, depths=depths, relearnt_to=last, pool=largest_pool(read, layout, spec.pool))
             spec.check_fits(layout)
@@ -117,10 +126,18 @@ class Recipe:
             raise RecipeError(
                 f"recipe {self.name!r} trains branch by branch, so {shared} cannot share layers; add joint"
             )
+        if lost := [head.spec.task for head in self.heads if not self._has_steps_for(head)]:
+            raise RecipeError(
+                f"recipe {self.name!r} ends before {lost} have regions: "
+                "they need joint, with more than first_steps steps"
+            )
         for heads in sharing_heads(self.heads):
             if len({(head.fit.average, head.fit.learning_rate) for head in heads}) > 1:
                 tasks = [head.spec.task for head in heads]
                 raise RecipeError(f"{tasks} share layers but differ in average or learning rate; give them the same")
+
+    def _has_steps_for(self, head: HeadRecipe) -> bool:
+        return head.regions is None or (self.joint is not None and head.regions.first_steps < self.joint.steps)
 
     def head(self, task: str) -> HeadRecipe:
         """Return the recipe of one branch.

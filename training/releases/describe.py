@@ -57,6 +57,7 @@ class Description:
                 "depths": spec.depths,
                 "stages": spec.stages,
                 "relearnt_to": spec.relearnt_to,
+                "regions": asdict(spec.regions) if spec.regions else None,
                 "hidden": spec.widths,
                 "shared": spec.shared,
                 **asdict(self.cost.branches[spec.task]),
@@ -77,6 +78,7 @@ class Description:
         ]
         for spec in self.cost.specs:
             own = f"to {spec.relearnt_to}" if spec.relearnt_to else ""
+            own = own or (f"{len(spec.labels)} regions" if spec.regions else "")
             own = own or ", ".join(f"{outputs}/{stride}" for outputs, stride in spec.stages)
             share = (f"{self._share(spec):.1%}".replace("%", " %"), self.sizes[spec.task])
             lines.append(_row(spec.task, "+".join(spec.depths), own, self.cost.branches[spec.task], share))

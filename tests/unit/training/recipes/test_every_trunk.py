@@ -138,12 +138,18 @@ def shortened(recipe):
     heads = tuple(
         replace(head, fit=replace(head.fit, epochs=1, batch=4, held_out=0.2), dropout=0.1) for head in recipe.heads
     )
+    heads = tuple(
+        replace(head, regions=replace(head.regions, first_steps=1)) if head.regions else head for head in heads
+    )
     joint = recipe.joint
     if joint:
+        steps = 2 if any(head.regions for head in heads) else 1
         tuning = joint.trunk and replace(joint.trunk, held_by=dict.fromkeys(joint.trunk.held_by, 2))
         second = joint.second and replace(joint.second, steps=1, teachers=1)
         batch = dict.fromkeys(joint.batch, 4)
-        joint = replace(joint, steps=1, batch=batch, evaluate_every=1, searches=(None,), trunk=tuning, second=second)
+        joint = replace(
+            joint, steps=steps, batch=batch, evaluate_every=1, searches=(None,), trunk=tuning, second=second
+        )
     return replace(recipe, heads=heads, joint=joint)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from models.trunks.registry import layout_of, list_trunks
 from training.errors import RecipeError
-from training.recipes.places import FINER_MAP, FIRST_MAP, LAST_MAP, largest_pool, resolve
+from training.recipes.places import FINER_MAP, FIRST_FINER_MAP, FIRST_MAP, LAST_MAP, largest_pool, resolve
 from training.recipes.recipe import RECIPES
 
 # By trunk: first map, last finer map, last map, and two layers before the last one.
@@ -35,6 +35,26 @@ def test_every_trunk_is_among_these():
 def test_places_are_found_on_every_trunk(name, expected):
     places = (FIRST_MAP, FINER_MAP, LAST_MAP, f"2 before {LAST_MAP}")
     assert tuple(resolve(place, layout_of(name)) for place in places) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("sface", "conv_7"),
+        ("face24", "conv9"),
+        ("dlib29", "conv_23"),
+        ("resnet18", "layer3"),
+        ("mobilenet_v3", "features_7"),
+    ],
+)
+def test_the_first_finer_map_has_as_many_cells_as_the_last(name, expected):
+    assert resolve(FIRST_FINER_MAP, layout_of(name)) == expected
+
+
+def test_places_that_are_one_depth_are_read_once():
+    head = RECIPES["regions"].heads[0]
+    assert head.on(layout_of("sface")).spec.depths == ("conv_7", "conv_12", "conv_14")
+    assert head.on(layout_of("resnet18")).spec.depths == ("layer3", "layer4")
 
 
 def test_a_map_of_some_cells_and_a_name_are_places():
