@@ -31,6 +31,7 @@ from training.cli.options import (
     refuse_existing,
 )
 from training.cli.orientation import add_orientation_command
+from training.cli.regions import add_regions_command
 from training.cli.systems import add_systems_command
 from training.cli.trunks import add_trunk_commands
 from training.depth.grid import SEARCHED, Relearning, SearchOptions, depth_table, from_json, winner_table, winning
@@ -260,6 +261,7 @@ add_compare_command(app)
 add_identity_command(app)
 add_orientation_command(app)
 add_systems_command(app)
+add_regions_command(app)
 
 
 def _log_to_stderr() -> None:

@@ -44,6 +44,9 @@ SYSTEMS = {
         System(name="backbone", source="published comparisons of backbones with softmax layers"),
         System(name="mobile-attributes", source="published attributes with MobileNetV1"),
         System(name="classifier-attributes", source="published attributes with ResNet-18"),
+        System(name="regions", source=f"{_REGIONS}, with whole maps"),
+        System(name="regions-alone", source=_REGIONS),
+        System(name="regions-unbalanced", source=f"{_REGIONS}, with whole maps, without balance"),
         System(name="fairface", source="Karkkainen and Joo 2021, 'FairFace'"),
     )
 }

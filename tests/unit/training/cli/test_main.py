@@ -19,6 +19,7 @@ COMMANDS = (
     "compare",
     "identity",
     "orientation",
+    "regions",
     "card",
     "export",
     "convert",
