@@ -7,9 +7,8 @@ from dataclasses import replace
 from models.trunks.regions import RegionSpec
 from training.fit.augment import AugmentOptions
 from training.fit.balance import UNBALANCED, Balance
-from training.fit.regions import RegionSearch
 from training.recipes.catalogue import ATTRIBUTES, BOTH_MAPS
-from training.recipes.joint import JointOptions
+from training.recipes.joint import JointOptions, RegionSearch
 from training.recipes.places import FIRST_FINER_MAP
 from training.recipes.recipe import PREPARED_SEARCH, HeadRecipe, Recipe, register
 

@@ -39,6 +39,22 @@ class TrunkTuning:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RegionSearch:
+    """How the regions of a branch are found: the response networks learn first, then all its layers together."""
+
+    first_steps: int
+    """Steps of the run in which only the response networks learn, by their first answers; then regions are found."""
+    threshold: float = 0.8
+    """From a face's least response to its greatest: a place belongs to the region from this share of the way on."""
+    faces: int = 4000
+    """Training faces, at most, whose rectangles are averaged, each for the labels that it has."""
+
+    def __post_init__(self) -> None:
+        if self.first_steps < 1 or self.faces < 1 or not 0 < self.threshold <= 1:
+            raise RecipeError(f"regions need a step, a face and a threshold above 0 up to 1, got {self}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SecondRun:
     """A run on training and validation rows whose teachers are first runs, which learnt from training rows only.
 

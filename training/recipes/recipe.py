@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from models.trunks.base import TrunkLayout
     from training.data.face_sets import DataName
     from training.fit.fit import FitOptions
-    from training.fit.regions import RegionSearch
-    from training.recipes.joint import JointOptions
+    from training.recipes.joint import JointOptions, RegionSearch
 
 # Pixels; so small that the views of ``training.data.crops`` are searched as they are.
 PREPARED_SEARCH = 32

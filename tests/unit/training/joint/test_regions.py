@@ -15,12 +15,11 @@ from training.data.face_sets import CelebA
 from training.errors import RecipeError
 from training.fit.augment import AugmentOptions
 from training.fit.fit import FitOptions
-from training.fit.regions import RegionSearch
 from training.joint.batches import FaceViews
 from training.joint.regions import find_regions
 from training.joint.run import JointRun
 from training.joint.setup import JointSetup
-from training.recipes.joint import JointOptions
+from training.recipes.joint import JointOptions, RegionSearch
 from training.recipes.recipe import HeadRecipe, Recipe
 
 COUNT, TRAIN, SIDE = 96, 80, 64

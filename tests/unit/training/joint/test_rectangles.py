@@ -7,7 +7,8 @@ import torch
 
 from models.trunks.receptive_fields import ReceptiveField
 from training.errors import RecipeError
-from training.fit.regions import RegionSearch, average_regions, rectangles
+from training.joint.regions import average_regions, rectangles
+from training.recipes.joint import RegionSearch
 
 FIELD, SIDE = ReceptiveField(-15, 31, 8), 112
 
