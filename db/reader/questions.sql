@@ -196,7 +196,7 @@ ORDER BY head;
 -- How probable is every label of one head?
 --     face integer 1: Number of the face
 --     head text emotion: Name of the head
-SELECT label, round(probability::numeric, 3) AS probability
+SELECT label, round(probability::numeric, 3) AS probability, present
 FROM probabilities
 WHERE face_id = :face AND head = :head
 ORDER BY probability DESC;

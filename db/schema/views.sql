@@ -1010,10 +1010,12 @@ SELECT
     q.head,
     k.labels[p.place] AS label,
     p.probability,
-    q.release
+    q.release,
+    p.probability >= (l.spec -> 'thresholds' ->> (p.place - 1)::int)::double precision AS present
 FROM facet.predictions AS q
 JOIN facet.active_reading AS c ON c.task = q.head
 JOIN facet.reading_key AS k ON k.reading_id = c.reading_id
+JOIN facet.layer AS l ON l.layer_id = c.reading_id
 CROSS JOIN LATERAL unnest(q.probabilities) WITH ORDINALITY AS p (probability, place);
 
 COMMENT ON VIEW facet.probabilities IS 'The probability of one label of one head for one face, under the active release.';
@@ -1023,6 +1025,8 @@ COMMENT ON COLUMN facet.probabilities.label IS 'The label; of age a number of ye
 COMMENT ON COLUMN facet.probabilities.probability IS
     '0 to 1; the labels of a head have a sum of 1, except attributes, each of which is a question of its own.';
 COMMENT ON COLUMN facet.probabilities.release IS 'The release that made the row.';
+COMMENT ON COLUMN facet.probabilities.present IS
+    'Whether the probability reaches the threshold of the label: a face may have several labels, or none; null without thresholds.';
 
 
 -- All releases side by side, the retired ones apart.

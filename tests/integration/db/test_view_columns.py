@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 
+import psycopg
 import pytest
 
 from db.reader.describe import describe_columns
@@ -123,3 +124,24 @@ def test_the_probabilities_of_a_head_are_those_of_its_labels(archive_url):
     """
     [(labelled, equal)] = ask(archive_url, best)
     assert labelled == equal > 10
+
+
+def test_labels_are_present_from_the_thresholds_of_the_release_on(archive_url):
+    present = "SELECT label, probability, present FROM probabilities WHERE face_id = 1 AND head = 'emotion' ORDER BY 2"
+    assert {found for _, _, found in ask(archive_url, present)} == {None}, "the release has no thresholds"
+    with psycopg.connect(archive_url.replace("+psycopg", "")) as connection:
+        connection.execute("""
+            UPDATE facet.layer AS l SET spec = spec || '{"thresholds": [0.9, 0.9, 0.05]}'
+            FROM facet.active_reading AS a WHERE a.reading_id = l.layer_id AND a.task = 'emotion'
+        """)
+        [labels] = connection.execute("""
+            SELECT k.labels FROM facet.reading_key AS k JOIN facet.active_reading AS a USING (reading_id)
+            WHERE a.task = 'emotion'
+        """).fetchone()
+        found = connection.execute(present.replace("probabilities", "facet.probabilities")).fetchall()
+        limits = dict(zip(labels, (0.9, 0.9, 0.05), strict=True))
+        assert {label: is_present for label, _, is_present in found} == {
+            label: probability >= limits[label] for label, probability, _ in found
+        }
+        assert len({is_present for _, _, is_present in found}) == 2
+        connection.rollback()
