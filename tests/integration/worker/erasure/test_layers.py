@@ -130,17 +130,24 @@ def test_a_file_goes_under_every_layer(house, eraser, everywhere, layers):
     assert find_differences(session) == []
 
 
-def test_the_trunk_of_the_views_decides_whose_a_face_is(house, eraser, people, layers):
-    gone, other, session = people[0], people[1], house.session
+@pytest.fixture
+def swapped(house, people, layers):
+    """Two people took each other's place in a photo under another trunk; return the photo of each."""
+    session, shown = house.session, house.crowd.who()
     for media in house.crowd.files:
         house.crowd.embed(media, layers.embedded)
     house.identify(layers.embedded)
-    shown = house.crowd.who()
-    first, second = (next(media for media, n in shown if shown[media, n] == who) for who in (gone, other))
-    swapped = text("UPDATE appearance SET person_id = :p WHERE media_id = :m AND trunk_id = :t AND ordinal = 0")
-    for media, person in ((first, other), (second, gone)):
-        session.execute(swapped, {"p": person, "m": media, "t": layers.embedded.trunk_id})
+    first, second = (next(media for media, n in shown if shown[media, n] == who) for who in people[:2])
+    swap = text("UPDATE appearance SET person_id = :p WHERE media_id = :m AND trunk_id = :t AND ordinal = 0")
+    for media, person in ((first, people[1]), (second, people[0])):
+        session.execute(swap, {"p": person, "m": media, "t": layers.embedded.trunk_id})
     session.commit()
+    return first, second
+
+
+def test_the_trunk_of_the_views_decides_whose_a_face_is(house, eraser, people, layers, swapped):
+    gone, other, session = people[0], people[1], house.session
+    first, second = swapped
 
     receipt = eraser.erase_person(gone)
 
@@ -151,6 +158,49 @@ def test_the_trunk_of_the_views_decides_whose_a_face_is(house, eraser, people, l
     assert (second, 0) not in house.crowd.who(layers.embedded)
     left = text("SELECT count(*) FROM face JOIN analysis USING (analysis_id) WHERE media_id = :m")
     assert [session.execute(left, {"m": media}).scalar_one() for media in (first, second)] == [0, 1]
+
+
+def test_a_face_that_stays_keeps_its_embedding_without_the_appearance_that_goes(house, eraser, people, layers, swapped):
+    session, (_, second), trunk = house.session, swapped, layers.embedded.trunk_id
+    unclear = house.crowd.ids(people[2], layers.embedded)
+    session.execute(
+        text("UPDATE face_embedding SET embedding = NULL WHERE appearance_id = ANY(:ids)"), {"ids": unclear}
+    )
+    session.commit()
+
+    eraser.erase_person(people[0])
+
+    kept = """SELECT e.appearance_id, e.embedding IS NOT NULL AS embedded
+              FROM face_embedding e JOIN face USING (face_id) JOIN analysis USING (analysis_id)
+              WHERE media_id = :m AND trunk_id = :t"""
+    assert [tuple(row) for row in session.execute(text(kept), {"m": second, "t": trunk})] == [(None, True)]
+    left = "SELECT count(*) FROM face_embedding WHERE embedding IS NULL AND appearance_id = ANY(:ids)"
+    assert session.execute(text(left), {"ids": unclear}).scalar_one() == len(unclear) > 0
+
+
+def test_times_without_boxes_go_when_they_touch_a_time_of_the_person(house, eraser, people, layers):
+    session, film = house.session, house.film(0, 1)
+    house.identify()
+    analysis = session.execute(
+        text("""INSERT INTO analysis (media_id, finder_id, sampling, state, finished_at, is_current)
+                VALUES (:m, :f, 'imported', 'done', now(), true) RETURNING analysis_id"""),
+        {"m": film, "f": layers.found.finder_id},
+    ).scalar_one()
+    times = [(8.0, 9.5), (8.0, 10.0), (11.0, 12.0), (11.5, 12.0)]  # the second person is in view from 10 to 11
+    keys = {"a": analysis, "m": film, "t": layers.found.trunk_id}
+    session.execute(
+        text("""INSERT INTO appearance
+                    (analysis_id, media_id, trunk_id, ordinal, start_seconds, end_seconds, face_count, quality)
+                VALUES (:a, :m, :t, :n, :start, :end, 1, 0.8)"""),
+        [keys | {"n": n, "start": start, "end": end} for n, (start, end) in enumerate(times)],
+    )
+    session.commit()
+
+    eraser.erase_person(house.crowd.who()[film, 1])
+
+    left = "SELECT start_seconds, end_seconds FROM appearance WHERE trunk_id = :t ORDER BY ordinal"
+    rows = session.execute(text(left), {"t": layers.found.trunk_id})
+    assert [tuple(row) for row in rows] == [times[0], times[3]]
 
 
 @pytest.fixture
