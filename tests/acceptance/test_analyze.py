@@ -146,7 +146,7 @@ def test_hard_inputs_end_as_rows_or_reasons(facet, shared_data):
 
 
 def test_an_interrupted_analysis_goes_on_where_it_stopped(facet, shared_data):
-    first = facet.start("analyze", shared_data / "hard_inputs", shared_data / "videos", "--fps", "10")
+    first = facet.start("analyze", shared_data / "hard_inputs", shared_data / "videos")
     deadline = time.monotonic() + 200
     while not list(facet.home.glob("crops/*/*/*/*.png")):
         assert time.monotonic() < deadline
@@ -159,7 +159,7 @@ def test_an_interrupted_analysis_goes_on_where_it_stopped(facet, shared_data):
     assert "stopping" in output
     assert output.endswith("facet: interrupted; nothing is lost, run the same command again to go on\n")
     assert facet.value("SELECT sum(pending) FROM jobs") > 0
-    again = facet("analyze", shared_data / "hard_inputs", shared_data / "videos", "--fps", "10", status=1)
+    again = facet("analyze", shared_data / "hard_inputs", shared_data / "videos", status=1)
     assert "files are known or copies of each other; none is analysed twice" in again.stderr
     assert facet.value("SELECT sum(pending) FROM jobs") == 0
     doubled = "SELECT count(*) FROM (SELECT FROM faces GROUP BY media_id, frame_index, face_no HAVING count(*) > 1) d"
