@@ -10,14 +10,16 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import redis
 
+from db.schema.migrate import upgrade
 from db.server.embedded import EmbeddedPostgres
+from tests.acceptance.fork_server import ForkServer
 from worker.storage.home import make_home
 
 if TYPE_CHECKING:
@@ -28,11 +30,45 @@ COMMAND_SECONDS = 240
 
 
 @dataclass
+class Databases:
+    """Embedded databases of homes, which begin with all tables and stay up between commands.
+
+    Making one costs two seconds, and each start and end of one half a second.
+    """
+
+    prepared: Path
+    servers: dict[Path, EmbeddedPostgres] = field(default_factory=dict)
+
+    def hold(self, home: Path) -> None:
+        """Start the database of a home, a new home's from the prepared one."""
+        folder = home / "postgres"
+        if folder in self.servers or not home.parent.is_dir():
+            return
+        if not folder.exists():
+            make_home(home)
+            copy_home(self.prepared, folder)
+        self.servers[folder] = EmbeddedPostgres(folder)
+        self.servers[folder].start()
+
+    def leave(self) -> None:
+        """Stop them."""
+        for server in self.servers.values():
+            server.leave()
+
+
+@dataclass
 class Facet:
-    """The program as a user runs it, with a home of its own."""
+    """The program as a user runs it, with a home of its own.
+
+    Args:
+        programs: runs commands.
+        databases: of homes; None: the first command makes the database, and each one starts and stops it.
+    """
 
     home: Path
     settings: dict[str, str]
+    programs: ForkServer
+    databases: Databases | None = None
 
     @property
     def environment(self) -> dict[str, str]:
@@ -42,21 +78,20 @@ class Facet:
 
     def __call__(self, *words: str | Path, status: int = 0) -> subprocess.CompletedProcess[str]:
         """Run a command; no traceback may ever reach a user."""
-        done = subprocess.run(
-            [FACET, *map(str, words)],
-            env=self.environment,
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_SECONDS,
-        )
+        self._hold_database()
+        done = self.programs.run([FACET, *map(str, words)], self.environment, COMMAND_SECONDS)
         said = f"facet {' '.join(map(str, words))}\n{done.stdout}\n{done.stderr}"
         assert "Traceback" not in done.stderr, said
         assert done.returncode == status, said
         return done
 
+    def _hold_database(self) -> None:
+        if self.databases is not None and "FACET_DATABASE_URL" not in self.settings:
+            self.databases.hold(self.home)
+
     def start(self, *words: str | Path) -> subprocess.Popen[str]:
         """Start a command in a process group of its own."""
+        self._hold_database()
         return subprocess.Popen(
             [FACET, *map(str, words)],
             env=self.environment,
@@ -89,18 +124,55 @@ class Facet:
         return value
 
 
+@pytest.fixture(scope="session")
+def programs() -> Iterator[ForkServer]:
+    """Return what runs commands without importing their modules each time."""
+    server = ForkServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def prepared_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of an embedded database with all tables, at rest."""
+    folder = tmp_path_factory.mktemp("prepared") / "postgres"
+    with EmbeddedPostgres(folder) as server:
+        upgrade(server.url)
+    return folder
+
+
 @pytest.fixture
-def facet(tmp_path: Path) -> Facet:
-    return Facet(tmp_path / "home", {})
+def facet(tmp_path: Path, programs: ForkServer, prepared_database: Path) -> Iterator[Facet]:
+    """Return the program with an empty home."""
+    databases = Databases(prepared_database)
+    yield Facet(tmp_path / "home", {}, programs, databases)
+    databases.leave()
 
 
 @pytest.fixture(scope="module")
-def shared_facet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Facet]:
-    """One home for the tests of a module that only read; its database stays up between their commands."""
-    home = tmp_path_factory.mktemp("facet") / "home"
-    make_home(home)
-    with EmbeddedPostgres(home / "postgres"):
-        yield Facet(home, {})
+def shared_facet(
+    tmp_path_factory: pytest.TempPathFactory, programs: ForkServer, prepared_database: Path
+) -> Iterator[Facet]:
+    """One home for the tests of a module that only read."""
+    databases = Databases(prepared_database)
+    yield Facet(tmp_path_factory.mktemp("facet") / "home", {}, programs, databases)
+    databases.leave()
+
+
+def copy_home(source: Path, target: Path) -> None:
+    """Copy a home, or its database, at rest; the files keep their owner, who may be PostgreSQL's."""
+
+    def copied(one: str, other: str) -> str:
+        shutil.copy2(one, other)
+        shutil.chown(other, Path(one).stat().st_uid, Path(one).stat().st_gid)
+        return other
+
+    # The folder of a server's socket belongs to that server alone.
+    ignored = shutil.ignore_patterns("socket-folder")
+    shutil.copytree(source, target, symlinks=True, copy_function=copied, ignore=ignored)
+    for folder in (source, *source.rglob("*")):
+        if folder.is_dir():
+            shutil.chown(target / folder.relative_to(source), folder.stat().st_uid, folder.stat().st_gid)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ def test_a_home_moves_with_its_crops_and_releases(facet, shared_data, tmp_path):
     assert (written["strips"] > 0, written["missing"]) == (True, [])
     assert "not empty" in facet("db", "dump", backup, status=2).stderr
 
-    other = replace(facet, home=tmp_path / "other" / "home")
+    other = replace(facet, home=tmp_path / "other" / "home", databases=None)
     make_home(other.home)
     assert "restored the rows" in other("db", "restore", backup).stdout
     other("db", "check")

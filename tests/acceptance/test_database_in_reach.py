@@ -27,6 +27,7 @@ def psql(address, query):
 def facet(facet):
     """Keep the server for some seconds after each command, and never behind the test."""
     facet.settings["FACET_DATABASE_KEEP_SECONDS"] = "20"
+    facet.databases = None
     yield facet
     EmbeddedPostgres(facet.home / "postgres").stop()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 
 import pytest
 import redis
@@ -54,7 +55,7 @@ def test_a_job_survives_the_death_of_its_worker(deployment, media, tmp_path):
     ]
     assert facet.value(DOUBLED) == 0
 
-    undisturbed = type(facet)(tmp_path / "undisturbed", {})
+    undisturbed = replace(facet, home=tmp_path / "undisturbed", settings={})
     undisturbed("analyze", media, "--fps", "8")
     expected, found = undisturbed.rows(FRAMES), facet.rows(FRAMES)
     assert [(row["sha256"], row["frame_count"]) for row in found] == [

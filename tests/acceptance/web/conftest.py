@@ -16,6 +16,7 @@ import pytest
 from filelock import FileLock
 from playwright.sync_api import sync_playwright
 
+from tests.acceptance.conftest import copy_home
 from worker.storage.home import make_home
 
 if TYPE_CHECKING:
@@ -167,20 +168,6 @@ def open_page(site: Site, chromium: Browser, signed_in: dict[str, object]):
     for context in contexts:
         context.close()
     assert problems == []
-
-
-def copy_home(source: Path, target: Path) -> None:
-    """Copy a home whose database is at rest; its files keep their owner, who may be PostgreSQL's."""
-
-    def copied(one: str, other: str) -> str:
-        shutil.copy2(one, other)
-        shutil.chown(other, Path(one).stat().st_uid, Path(one).stat().st_gid)
-        return other
-
-    shutil.copytree(source, target, symlinks=True, copy_function=copied)
-    for folder in (source, *source.rglob("*")):
-        if folder.is_dir():
-            shutil.chown(target / folder.relative_to(source), folder.stat().st_uid, folder.stat().st_gid)
 
 
 def is_problem(line) -> bool:
