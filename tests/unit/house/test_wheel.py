@@ -16,7 +16,8 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[3]
-PACKAGES = ("worker", "models", "training", "db")
+PROGRAMS = {"facet": ("worker", "models", "db"), "facet-train": ("training",)}
+PACKAGES = tuple(package for packages in PROGRAMS.values() for package in packages)
 BUILD_FILES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "NOTICE")
 
 
@@ -91,6 +92,7 @@ def test_no_module_names_another_one_in_a_string():
     assert {name: strings for name, strings in found.items() if strings} == {}
 
 
+@pytest.mark.slow
 def test_an_installation_has_no_package_of_a_common_name(installed):
     lines = [f"importlib.util.find_spec({name!r}) is None" for name in PACKAGES]
     program = f"import facet, importlib.util; print({', '.join(lines)}, facet.__file__)"
@@ -129,9 +131,11 @@ def test_an_unpacked_wheel_decodes(wheel, tmp_path):
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("package", PACKAGES)
-def test_every_module_of_an_installation_can_be_imported(installed, package):
-    names = [name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in tracked(package)
+@pytest.mark.slow
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_module_of_an_installation_can_be_imported(installed, program):
+    files = tracked(*PROGRAMS[program])
+    names = [name.removesuffix(".py").removesuffix("/__init__").replace("/", ".") for name in files
              if name.endswith(".py") and not name.endswith("__main__.py") and "/migrations/" not in name]  # fmt: skip
-    program = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module('facet.' + name)"
-    installed("python", "-c", program, *names)
+    imports = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module('facet.' + name)"
+    installed("python", "-c", imports, *names)
