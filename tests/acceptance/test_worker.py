@@ -29,7 +29,7 @@ def crops(facet):
 
 def test_a_job_survives_the_death_of_its_worker(deployment, media, tmp_path):
     facet = deployment
-    facet("submit", media, "--name", "killed", "--fps", "8")
+    facet("submit", media, "--name", "killed", "--fps", "4")
     first = facet.start("worker", "--concurrency", "2")
     facet.wait_for(lambda: len(crops(facet)) >= 2, 120)
     facet.kill(first)
@@ -56,7 +56,7 @@ def test_a_job_survives_the_death_of_its_worker(deployment, media, tmp_path):
     assert facet.value(DOUBLED) == 0
 
     undisturbed = replace(facet, home=tmp_path / "undisturbed", settings={})
-    undisturbed("analyze", media, "--fps", "8")
+    undisturbed("analyze", media, "--fps", "4")
     expected, found = undisturbed.rows(FRAMES), facet.rows(FRAMES)
     assert [(row["sha256"], row["frame_count"]) for row in found] == [
         (row["sha256"], row["frame_count"]) for row in expected
