@@ -145,7 +145,10 @@ def test_tensors_of_torchvision_find_their_places(name, classifier, tmp_path):
     torchvision = pytest.importorskip("torchvision")
     torch.manual_seed(1)
     network = getattr(torchvision.models, name)(weights=None).eval()
-    state = network.state_dict()
+    # Of the classifier, which no trunk has, the names alone matter; that of VGG has half a gigabyte.
+    state = {
+        key: found[:1].clone() if key.startswith(classifier) else found for key, found in network.state_dict().items()
+    }
     if name == "densenet121":  # as in the published file
         state = {re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", key): found for key, found in state.items()}
     torch.save(state, tmp_path / "weights.pth")
