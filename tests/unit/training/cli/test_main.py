@@ -82,6 +82,7 @@ def test_wrong_use_and_failure_have_their_own_status(arguments, status, message,
     [["train", "default", "--data", "d", "--cache", "c"], ["export", "mine", "--take", "age=other"]],
 )
 def test_a_release_is_not_overwritten_unless_that_is_wanted(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "release.json").write_text("{}")
 
     def run(*more):
