@@ -23,6 +23,7 @@ from models.manifest import (
 )
 from models.quality import QualityPolicy
 from models.release import DEFAULT
+from models.trunks.regions import RegionSpec
 
 MOOD = BranchSpec(
     task="mood",
@@ -102,7 +103,7 @@ def with_mood(**changes: object) -> Manifest:
 def test_each_field_is_tried():
     parts = {"detection", "alignment", "quality", "branches", "files"}
     assert {field.name for field in fields(Manifest)} == OF_MANIFEST.keys() | parts
-    elsewhere = {"task", "relearnt_to", "shared", "leak", "experts", "routing"}
+    elsewhere = {"task", "relearnt_to", "regions", "shared", "leak", "experts", "routing"}
     assert {field.name for field in fields(BranchSpec)} == OF_BRANCH.keys() | elsewhere
     assert BASE.files.keys() == OF_FILES.keys()
 
@@ -132,6 +133,13 @@ def test_every_limit_belongs_to_the_finder(part, name):
 def test_relearnt_layers_change_the_head_and_its_reading():
     plain, own = (with_mood(stages=(), relearnt_to=last) for last in (None, "conv_14"))
     before, after = named(plain), named(own)
+    assert {name for name in before if before[name] != after[name]} == MOOD_HEAD
+
+
+def test_the_shape_of_regions_is_part_of_the_head():
+    plain = replace(BASE, branches=(replace(MOOD, kind="multilabel", stages=(), regions=RegionSpec(width=8)), AGE))
+    other = replace(BASE, branches=(replace(MOOD, kind="multilabel", stages=(), regions=RegionSpec(width=9)), AGE))
+    before, after = named(plain), named(other)
     assert {name for name in before if before[name] != after[name]} == MOOD_HEAD
 
 
