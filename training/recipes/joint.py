@@ -44,7 +44,7 @@ class RegionSearch:
 
     first_steps: int
     """Steps of the run in which only the response networks learn, by their first answers; then regions are found."""
-    threshold: float = 0.8
+    threshold: float = 0.9
     """From a face's least response to its greatest: a place belongs to the region from this share of the way on."""
     faces: int = 4000
     """Training faces, at most, whose rectangles are averaged, each for the labels that it has."""
