@@ -187,6 +187,7 @@ def test_a_start_from_a_normal_distribution_is_that_of_the_paper(tmp_path):
     assert float(trunk.layers["conv1"].norm.weight.detach().min()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", list_trunks())
 def test_every_trunk_learns_end_to_end_and_its_release_has_its_statistics(tmp_path, family):
     name = SMALLEST.get(family, family)
