@@ -231,15 +231,13 @@ LIMIT :images;
 -- In which minute of a video are the most people in view?
 --     minutes integer 10: Most minutes
 --     compared
-SELECT m.uri, c.minute, c.people_in_view
-FROM media AS m
-JOIN (
-    SELECT media_id, floor(at_seconds / 60)::int AS minute, count(DISTINCT appearance_id) AS people_in_view
-    FROM faces
-    GROUP BY media_id, minute
-) AS c USING (media_id)
-WHERE m.kind = 'video'
-ORDER BY c.people_in_view DESC, m.uri, c.minute
+SELECT uri, minute, count(DISTINCT person_id) AS people_in_view
+FROM appearances
+JOIN media USING (media_id)
+CROSS JOIN generate_series(floor(start_seconds / 60)::int, floor(end_seconds / 60)::int) AS minute
+WHERE kind = 'video'
+GROUP BY uri, minute
+ORDER BY people_in_view DESC, uri, minute
 LIMIT :minutes;
 
 -- Which faces look most like this one?
