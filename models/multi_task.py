@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from models.branches import averaged, sharing
 from models.errors import ModelError
@@ -93,6 +94,24 @@ class MultiTaskModel:
         found = dict(zip(self._columns, torch.split(rows, list(self._columns.values()), dim=1), strict=True))
         embeddings = found.pop("", torch.zeros(len(crops), 0)).contiguous()
         return FaceOutputs(embeddings, _answers(self._branches, found))
+
+    @torch.inference_mode()
+    def embed_at(self, crops: Tensor, depth: str) -> Tensor:
+        """Return the (N, C) L2-normalised float32 means of a map, to compare faces by a layer before the embedding.
+
+        Args:
+            crops: (N, 3, S, S) uint8 RGB, on any device.
+            depth: of the map.
+
+        Raises:
+            ValueError: the depth is unknown.
+        """
+        parts = [torch.zeros(0, self.layout.maps[depth][0])] if depth in self.layout.maps else []
+        for part in torch.split(crops, CPU_BATCH):
+            images = part.to(self._device).contiguous(memory_format=torch.channels_last)
+            found = self._trunk.forward_intermediates(images, (depth,))[depth]
+            parts.append(functional.normalize(found.float().mean((2, 3))).cpu())
+        return torch.cat(parts)
 
     def _rows(self, crops: Tensor) -> list[Tensor]:
         """Return embeddings and scores, (., columns) each, on the CPU."""

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from models.release import Release
+    from models.trunks.base import TrunkLayout
     from training.data.face_sets import FaceSet, People
 
 _log = logging.getLogger(__name__)
@@ -170,11 +171,15 @@ class _Evaluator:
 
     def outputs(self, faces: FaceSet, measured: str = "all rows") -> FaceOutputs:
         """Detect, align and infer the faces of a set, and record how they were found."""
+        return infer(self.release, self.pixels(faces, measured))
+
+    def pixels(self, faces: FaceSet, measured: str) -> NDArray[np.uint8]:
+        """Detect and align the faces of a set, (N, 3, S, S), and record how they were found."""
         crops = crop_faces(faces, self.release.detector, self.options.cache, self.release.layout)
         by_view = np.bincount(crops.found_by, minlength=256)
         later = int(by_view[1:255].sum())
         self.sets.append(SetFacts(faces.name, len(faces), int(by_view[0]), later, crops.missed, measured))
-        return infer(self.release, crops.pixels)
+        return crops.pixels
 
     def utkface(self) -> Findings:
         return self._people(load_utkface(self.data))
@@ -211,9 +216,13 @@ class _Evaluator:
         there = np.array([path.is_file() for path in every.paths()], dtype=np.bool_)
         faces, found = every[there], pairs.among(there)
         measured = f"{len(found)} of {len(pairs)} pairs of View 2"
-        outputs = self.outputs(faces, measured)
-        genders = lfw_gender_findings(outputs.heads, faces, read_lfw_genders(self.data))
-        return Findings.join([verification_findings(outputs.embeddings.numpy(), faces, found), genders])
+        crops = self.pixels(faces, measured)
+        outputs = infer(self.release, crops)
+        parts = [verification_findings(outputs.embeddings.numpy(), faces, found)]
+        for depth in bottlenecks(self.release.layout):
+            embeddings = self.release.model.embed_at(torch.from_numpy(crops), depth).numpy()
+            parts.append(verification_findings(embeddings, faces, found, f"verification at {depth}"))
+        return Findings.join([*parts, lfw_gender_findings(outputs.heads, faces, read_lfw_genders(self.data))])
 
     def widerface_subset(self) -> Findings:
         found = detect_images(read_wider(self.data), self.release)
@@ -282,6 +291,12 @@ def detection_rows(which: str, tallies: list[ImageTally]) -> list[Row]:
         Row("widerface_subset", f"detection, {which}", "recall of faces of 16 px or more", recall),
         Row("widerface_subset", f"detection, {which}", "false positives per photo", false),
     ]
+
+
+def bottlenecks(layout: TrunkLayout) -> list[str]:
+    """Return the depths before the embedding at which a face is one vector, which the paper of face24 compares."""
+    vectors = [depth for depth, shape in layout.maps.items() if shape[1:] == (1, 1)]
+    return [depth for depth in vectors if depth != layout.last_map]
 
 
 def infer(release: Release, crops: NDArray[np.uint8]) -> FaceOutputs:

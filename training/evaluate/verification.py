@@ -86,10 +86,18 @@ def validation_accuracy(embed: Callable[[NDArray[np.int64]], NDArray[np.float32]
     return measure_mean((similarity > best_threshold(similarity, same)) == same)
 
 
-def verification_findings(embeddings: NDArray[np.float32], faces: FaceSet, pairs: Pairs) -> Findings:
+def verification_findings(
+    embeddings: NDArray[np.float32], faces: FaceSet, pairs: Pairs, task: str = "verification"
+) -> Findings:
     """Measure the accuracy over ten folds, and the true positives where hardly any other pair is accepted.
 
     The result is empty where all pairs are of one kind or of one fold: there is no threshold to choose.
+
+    Args:
+        embeddings: (N, D) L2-normalised.
+        faces: N faces.
+        pairs: of them.
+        task: name of the figures.
     """
     if len(np.unique(pairs.fold)) < 2 or pairs.same.all() or not pairs.same.any():
         return Findings()
@@ -97,16 +105,16 @@ def verification_findings(embeddings: NDArray[np.float32], faces: FaceSet, pairs
     spread = float(found.fold_accuracy.std(ddof=1) / np.sqrt(len(found.fold_accuracy)))
     similarity = similarities(embeddings, pairs)
     accepted = measure(lambda s, same: true_positives_at(s, same, FALSE_ACCEPTANCE), similarity, pairs.same)
-    place = ("lfw", "verification", "accuracy")
+    place = ("lfw", task, "accuracy")
     names = [f"{faces.files[a]} {faces.files[b]}" for a, b in zip(pairs.left, pairs.right, strict=True)]
     rows = (
         Row(*place, measure_mean(found.correct)),
         Row(
             "lfw",
-            "verification",
+            task,
             "standard error over folds",
             Figure.without_interval(spread, len(found.fold_accuracy)),
         ),
-        Row("lfw", "verification", "true positives at 0.1 % false ones", accepted),
+        Row("lfw", task, "true positives at 0.1 % false ones", accepted),
     )
     return Findings(rows=rows, outcomes=(Outcomes.of(place, found.correct, names, {}, higher_is_better=True),))

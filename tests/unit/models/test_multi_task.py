@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional
 
 from models.branches import Branch, BranchSpec
 from models.errors import ModelError
@@ -12,6 +13,7 @@ from models.inference.precision import compute_dtype, resolve_device
 from models.multi_task import STORED_BATCH, EmbeddingHeads, MultiTaskModel
 from models.readings import encode, reread
 from models.release import load_release
+from models.trunks.registry import create_trunk
 from models.trunks.sface import SFace
 
 CPU = torch.device("cpu")
@@ -164,3 +166,19 @@ def test_devices():
     assert resolve_device("cpu") == CPU
     assert resolve_device("auto").type in {"cpu", "cuda"}
     assert compute_dtype(CPU) in {torch.float32, torch.bfloat16}
+
+
+def test_faces_are_compared_by_a_layer_before_the_embedding():
+    torch.manual_seed(0)
+    trunk = create_trunk("face24-w0.25-r32").eval()
+    expected = copy.deepcopy(trunk)
+    model = MultiTaskModel(trunk, [], CPU)
+    crops = torch.randint(0, 256, (40, 3, 32, 32), generator=torch.Generator().manual_seed(5)).to(torch.uint8)
+    found = model.embed_at(crops, "bn320")
+    with torch.no_grad():
+        maps = expected.forward_intermediates(crops, ("bn320", "conv9"))
+    assert ((found * functional.normalize(maps["bn320"].flatten(1))).sum(1) > 0.99).all()
+    assert ((model.embed_at(crops, "conv9") * functional.normalize(maps["conv9"].mean((2, 3)))).sum(1) > 0.99).all()
+    assert model.embed_at(crops[:0], "bn320").shape == (0, found.shape[1])
+    with pytest.raises(ValueError, match="unknown depth 'conv_1'"):
+        model.embed_at(crops, "conv_1")

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.trunks.registry import layout_of
 from training.data.face_sets import FaceSet, LabelledImage, Pairs
 from training.evaluate.detection import tally
+from training.evaluate.evaluate import bottlenecks
 from training.evaluate.verification import (
     FALSE_ACCEPTANCE,
     best_threshold,
@@ -133,3 +135,8 @@ def test_tally_of_an_image(found, expected):
     image = LabelledImage(Path("a.jpg"), boxes((0, 0, 40, 40), (100, 0, 108, 8)), boxes((200, 0, 240, 40)))
     result = tally(image, found)
     assert (result.faces, result.found, result.false_positives) == expected
+
+
+def test_only_a_trunk_with_vectors_before_its_embedding_is_compared_by_them():
+    assert bottlenecks(layout_of("face24")) == ["bn320"]
+    assert bottlenecks(layout_of("sface")) == bottlenecks(layout_of("dlib29")) == []
