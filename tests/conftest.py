@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -26,6 +28,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     # They are given 80 columns, as one process is not: what is printed to a pipe has COLUMNS, else 200.
     os.environ.pop("COLUMNS", None)
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    # A shell starts what runs in the background so, and the programs of tests would ignore interrupts, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 os.environ["FACET_DATABASE_KEEP_SECONDS"] = "0"  # no test leaves a server behind
 

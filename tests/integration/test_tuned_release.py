@@ -68,5 +68,5 @@ def test_a_trunk_is_tuned_and_released(tiny: str, small_data: Path, tmp_path: Pa
     assert (alike > 0.9).all()
     assert (alike < 1 - 1e-6).all()
     runs = tmp_path / "cache" / "runs" / "tiny-0"
-    assert {folder.name for folder in runs.iterdir()} == {"first-0", "first-1", "second"}
+    assert {folder.name for folder in runs.iterdir()} == {"first-0", "first-1", "second", "seconds"}
     assert torch.allclose(found.heads["gender"].probabilities.sum(dim=1), torch.ones(2), atol=1e-3)
