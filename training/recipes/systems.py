@@ -103,7 +103,9 @@ Source: a published system of gender-specific classifiers; features of the froze
 original to compare with.
 Command: ``facet-train train fusion-hard --data D --cache C --base out/sface --out R``, with the same base as
 ``frozen``, and ``fusion-weighted``.
-Hours and figures: not measured.
+Hours: 0.16 on two CPU cores with bfloat16 tiles, of which 0.11 for features; 0.05 once these are kept.
+Found on the test rows, hard and weighted against ``frozen``: ethnicity 88.3 and 88.5 against 88.9 %, age 4.56 and 4.54
+against 4.56 years (root mean square 6.48 and 6.47 against 6.59). No difference is outside of the intervals.
 """
 
 _FAIRFACE_GENDER, _FAIRFACE_AGE = (replace(head, data="fairface", refit=False) for head in (GENDER, AGE))
