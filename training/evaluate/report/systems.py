@@ -154,6 +154,7 @@ _MEANING = (
 )
 _PRINTED = "* as the system's authors print it, on data of their own."
 _ABOUT = ("source", "start weights", "data", "GMAC", "parameters", "MB", "faces/s", "hours")
+_TEXTS = 4  # columns of text: the name and the first of _ABOUT
 
 
 def systems_text(rows: Sequence[SystemRow], speeds: SpeedRun | None) -> str:
@@ -164,7 +165,7 @@ def systems_text(rows: Sequence[SystemRow], speeds: SpeedRun | None) -> str:
     """
     _check_counts(rows)
     lines = [[row.name, *_about(row, speeds), *(column.text(row) for column in FIGURES)] for row in rows]
-    parts = [table(("system", *_ABOUT, *(column.title for column in FIGURES)), lines), _notes(rows, speeds)]
+    parts = [table(("system", *_ABOUT, *(column.title for column in FIGURES)), lines, _TEXTS), _notes(rows, speeds)]
     beyond = [[row.name, *(column.text(row) for column in ELSEWHERE)] for row in rows]
     if any(cell for line in beyond for cell in line[1:]):
         parts += [_BEYOND, table(("system", *(column.title for column in ELSEWHERE)), beyond)]

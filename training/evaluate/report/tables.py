@@ -35,9 +35,10 @@ def figure_text(measure: str, figure: Figure, *, interval: bool = True) -> str:
     return f"{value} ({figure.low * scale:.{digits}f}-{figure.high * scale:.{digits}f})"
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Format a Markdown table; the first column is aligned left, all others right."""
-    lines = [" | ".join(head), " | ".join(["---", *["---:"] * (len(head) - 1)]), *(" | ".join(row) for row in rows)]
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) -> str:
+    """Format a Markdown table; the first columns, so many as hold texts, are aligned left, all others right."""
+    rule = [*["---"] * texts, *["---:"] * (len(head) - texts)]
+    lines = [" | ".join(head), " | ".join(rule), *(" | ".join(row) for row in rows)]
     return "\n".join(f"| {line} |" for line in lines)
 
 
