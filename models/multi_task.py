@@ -104,9 +104,12 @@ class MultiTaskModel:
             depth: of the map.
 
         Raises:
-            ValueError: the depth is unknown.
+            ValueError: the depth has no map.
         """
-        parts = [torch.zeros(0, self.layout.maps[depth][0])] if depth in self.layout.maps else []
+        if depth not in self.layout.maps:
+            message = f"depth {depth!r} has no map, expected one of {', '.join(self.layout.maps)}"
+            raise ValueError(message)
+        parts = [torch.zeros(0, self.layout.maps[depth][0])]
         for part in torch.split(crops, CPU_BATCH):
             images = part.to(self._device).contiguous(memory_format=torch.channels_last)
             found = self._trunk.forward_intermediates(images, (depth,))[depth]

@@ -51,7 +51,7 @@ class JointState:
             rows = np.random.default_rng(setup.seed).choice(task.rows, min(len(task.rows), _STANDARDISED_ON), False)
             pixels = setup.views[task.recipe.data].pixels[-1]
             crops = torch.from_numpy(np.array(pixels[np.sort(rows)]))
-            if task is self.tasks[0]:
+            if task is self.tasks[0] and self.step == 0:  # a trunk that has learnt keeps its running mean
                 self.trunk.settle(crops)
             maps = self.trunk.maps(crops)
             with torch.no_grad():

@@ -98,7 +98,7 @@ def read_published(name: str, source: Path) -> TrunkWeights:
     elif isinstance(trunk, EfficientNetLite0):
         found = TrunkWeights(_renamed(type(trunk), _read_lite(source), source), LITE_LICENCE)
     elif isinstance(trunk, TorchvisionTrunk):
-        content = source.read_bytes() if source.is_file() else b""
+        content = read_member(source, f"{family}.pth")
         found = TrunkWeights(_renamed(type(trunk), content, source), f"torchvision {family}, by {source.name}")
     else:
         unpublished = {"face24", "mobilenet", "xception"}

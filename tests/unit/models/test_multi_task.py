@@ -180,5 +180,6 @@ def test_faces_are_compared_by_a_layer_before_the_embedding():
     assert ((found * functional.normalize(maps["bn320"].flatten(1))).sum(1) > 0.99).all()
     assert ((model.embed_at(crops, "conv9") * functional.normalize(maps["conv9"].mean((2, 3)))).sum(1) > 0.99).all()
     assert model.embed_at(crops[:0], "bn320").shape == (0, found.shape[1])
-    with pytest.raises(ValueError, match="unknown depth 'conv_1'"):
-        model.embed_at(crops, "conv_1")
+    for depth in ("conv_1", "embedding"):
+        with pytest.raises(ValueError, match=f"depth '{depth}' has no map, expected one of conv1, "):
+            model.embed_at(crops[:0], depth)

@@ -9,25 +9,12 @@ import torch
 
 from models.trunks.registry import create_trunk
 from models.trunks.sface import SFACE
-from models.types import Detections
+from tests.unit.training.conftest import OneFaceDetector
 from training.joint.train import face_views
 from training.train import TrainingContext
 
 HEADER = "file,age,gender,race,split,sha256_16,dhash,source_name,dup\n"
 COUNT = 3
-
-
-class OneFaceDetector:
-    """Finds a face in the middle of every frame."""
-
-    policy = "one face"
-
-    def detect(self, frames):
-        count, _, height, width = frames.shape
-        size = torch.tensor([width, height], dtype=torch.float32)
-        points = torch.tensor([[0.35, 0.4], [0.65, 0.4], [0.5, 0.6], [0.38, 0.78], [0.62, 0.78]])
-        boxes = torch.cat((size * 0.2, size * 0.8)).repeat(count, 1)
-        return Detections(torch.arange(count), boxes, (points * size).repeat(count, 1, 1), torch.full((count,), 0.9))
 
 
 @pytest.fixture

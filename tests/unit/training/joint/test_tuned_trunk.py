@@ -155,3 +155,18 @@ def test_statistics_of_batch_norm_learn_if_the_tuning_says_so(learn):
     moved = {key for key, value in before.items() if "running_mean" in key and not torch.equal(value, after[key])}
     learnt = {key for key in before if "running_mean" in key and not key.startswith(("layers.conv1.", "layers.conv2."))}
     assert moved == (learnt if learn else set())
+
+
+def test_statistics_settle_before_the_first_step_alone(views, tmp_path):
+    torch.manual_seed(1)
+    fresh = create_trunk("mobilenet-w0.25-r32").eval()
+    heads = (replace(recipe(), spec=replace(recipe().spec, depths=("conv_14",))),)
+    tuning = TrunkTuning(name="together", hold=0.0, statistics=True, keeps_best=True)
+    options = replace(OPTIONS, trunk=tuning)
+    setup = JointSetup(recipes=heads, trunk=fresh, views=views, options=options)
+    run = JointRun(setup, tmp_path)
+    assert not torch.equal(run.trunk.layers["conv_14"][1].running_mean, fresh.layers["conv_14"][1].running_mean)
+    run.run(until=2)
+    before = {key: value.clone() for key, value in run.trunk.state_dict().items()}
+    run.state.standardise(setup, run.state.tasks)
+    assert all(torch.equal(value, before[key]) for key, value in run.trunk.state_dict().items())

@@ -18,8 +18,8 @@ from models.manifest import DETECTOR_FILE, TRUNK_FILE, read_manifest
 from models.release import DEFAULT, load_model, write_release
 from models.trunks.base import EMBEDDING_DEPTH
 from models.trunks.registry import create_trunk, layout_of, list_trunks
-from models.types import Detections
 from models.weights import read_weights
+from tests.unit.training.conftest import OneFaceDetector
 from training.data.as_published import split_of
 from training.data.face_sets import CELEBA_ATTRIBUTES, EMOTIONS, RACES
 from training.data.published_sets import AGE_RANGE_LABELS, FAIRFACE_VAL
@@ -38,19 +38,6 @@ MEMBERS = {
 }
 COUNT = 12  # faces of each set: eight to learn from, four to calibrate on
 SPLITS = ["train"] * 8 + ["val"] * 4
-
-
-class OneFaceDetector:
-    """Finds a face in the middle of every frame."""
-
-    policy = "one face"
-
-    def detect(self, frames):
-        count, _, height, width = frames.shape
-        size = torch.tensor([width, height], dtype=torch.float32)
-        points = torch.tensor([[0.35, 0.4], [0.65, 0.4], [0.5, 0.6], [0.38, 0.78], [0.62, 0.78]])
-        boxes = torch.cat((size * 0.2, size * 0.8)).repeat(count, 1)
-        return Detections(torch.arange(count), boxes, (points * size).repeat(count, 1, 1), torch.full((count,), 0.9))
 
 
 def draw_face(path, number):

@@ -212,3 +212,5 @@ def test_trunks_without_published_weights_and_damaged_files_are_refused(tmp_path
     (tmp_path / "x.pth").write_bytes(b"\0")
     with pytest.raises(WeightsError, match=r"give the \.pth file"):
         read_published("resnet18", tmp_path / "x.pth")
+    with pytest.raises(WeightsError, match=r"missing\.pth holds no readable resnet18\.pth"):
+        read_published("resnet18", tmp_path / "missing.pth")

@@ -15,8 +15,8 @@ from models.manifest import DETECTOR_FILE, TRUNK_FILE, branch_file, read_manifes
 from models.release import DEFAULT, write_release
 from models.trunks.regions import RegionSpec
 from models.trunks.registry import create_trunk
-from models.types import Detections
 from models.weights import read_weights
+from tests.unit.training.conftest import OneFaceDetector
 from training.cli import regions as regions_command
 from training.cli.main import app
 from training.data.face_sets import CELEBA_ATTRIBUTES
@@ -124,19 +124,6 @@ def test_describe_names_regions(release):
     found = describe_release(release)
     assert "| attributes | conv_7 | 40 regions |" in found.table()
     assert found.plain()["branches"][0]["regions"]["cells"] == 2
-
-
-class OneFaceDetector:
-    """Finds a face in the middle of every frame."""
-
-    policy = "one face"
-
-    def detect(self, frames):
-        count, _, height, width = frames.shape
-        size = torch.tensor([width, height], dtype=torch.float32)
-        points = torch.tensor([[0.35, 0.4], [0.65, 0.4], [0.5, 0.6], [0.38, 0.78], [0.62, 0.78]])
-        boxes = torch.cat((size * 0.2, size * 0.8)).repeat(count, 1)
-        return Detections(torch.arange(count), boxes, (points * size).repeat(count, 1, 1), torch.full((count,), 0.9))
 
 
 def test_the_command_draws_twelve_attributes(release, trunk, tmp_path, monkeypatch):
