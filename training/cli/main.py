@@ -182,7 +182,7 @@ def evaluate_release(  # noqa: PLR0913 - the options of a command are its argume
         raise unknown_names("sets", unknown, SETS)
     chosen = EvaluateOptions(split=split, sets=tuple(only or SETS), cache=cache, sizes=sizes)
     found = dataclasses.replace(evaluate(load_release(release), data, chosen), facts=release_facts(release))
-    shown = (tables.overall, tables.finer_groups, tables.operating, tables.by_size, tables.found_faces)
+    shown = (tables.overall, tables.recalls, tables.finer_groups, tables.operating, tables.by_size, tables.found_faces)
     typer.echo("\n\n".join(part for table in shown if (part := table(found))))
     if json_file:
         json_file.write_text(found.to_json())

@@ -11,6 +11,7 @@ from training.data.face_sets import EMOTIONS, GENDERS, UNKNOWN
 from training.evaluate.findings import Findings, Row
 from training.evaluate.metrics import Figure, balanced_accuracy, measure, measure_mean
 from training.evaluate.outcomes import Outcomes
+from training.evaluate.recalls import BALANCED
 from training.evaluate.scores import class_findings
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def _smile_findings(head: HeadOutput, faces: CelebA) -> Findings:
     correct = found == smiles
     rows = (
         Row(*place, measure_mean(correct)),
-        Row(faces.name, SMILE_TASK, "balanced accuracy", measure(balanced_accuracy, found, smiles)),
+        Row(faces.name, SMILE_TASK, BALANCED, measure(balanced_accuracy, found, smiles)),
     )
     outcome = Outcomes.of(place, correct, faces.files.tolist(), {}, higher_is_better=True)
     return Findings(rows=rows, outcomes=(outcome,))
@@ -73,12 +74,27 @@ def lfw_gender_findings(heads: Mapping[str, HeadOutput], faces: FaceSet, gender_
     head = heads["gender"]
     numbers = np.array([head.labels.index(name) for name in GENDERS])
     correct = (head.probabilities.numpy().argmax(axis=1)[known] == numbers[truth[known]]).astype(np.float64)
-    rows = [Row("lfw", "gender", "accuracy", _over_people(correct, people[known]))]
+    rows = [
+        Row("lfw", "gender", "accuracy", _over_people(correct, people[known])),
+        Row("lfw", "gender", BALANCED, _balanced_over_people(correct, people[known], truth[known])),
+    ]
     for number, name in enumerate(GENDERS):
         own = truth[known] == number
         if own.any():
             rows.append(Row("lfw", "gender", "accuracy", _over_people(correct[own], people[known][own]), name))
     return Findings(rows=tuple(rows))
+
+
+def _balanced_over_people(correct: NDArray[np.float64], people: NDArray[np.str_], truth: NDArray[np.int64]) -> Figure:
+    """Average the recalls of the genders of N faces; the interval resamples people, who have one gender each."""
+    _, first, number, faces = np.unique(people, return_index=True, return_inverse=True, return_counts=True)
+    sums = np.bincount(number, weights=correct)
+
+    def mean_recall(total: NDArray[np.float64], count: NDArray[np.int64], gender: NDArray[np.int64]) -> float:
+        return float(np.mean([total[gender == one].sum() / count[gender == one].sum() for one in np.unique(gender)]))
+
+    found = measure(mean_recall, sums, faces, truth[first])
+    return Figure(found.value, found.low, found.high, len(correct))
 
 
 def _over_people(values: NDArray[np.float64], people: NDArray[np.str_]) -> Figure:

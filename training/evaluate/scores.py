@@ -23,6 +23,7 @@ from training.evaluate.metrics import (
     root_mean_square_error,
 )
 from training.evaluate.outcomes import Outcomes
+from training.evaluate.recalls import BALANCED, recall_findings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 AGE_BANDS = (("0-17", 0, 18), ("18-39", 18, 40), ("40-59", 40, 60), ("60+", 60, 200))
 CROSS_ENTROPY = "cross-entropy"  # of the true label, in nats
 EXACT_YEAR = "exact year"
+COVERAGE = "80 % interval holds it"
 # Bootstrap resamples of the balanced accuracy of forty attributes, which takes forty times as long as that of one.
 MULTI_LABEL_DRAWS = 200
 
@@ -45,7 +47,7 @@ Groups = dict[str, "NDArray[np.bool_]"]  # (N,) members by name
 def class_findings(
     data: str, task: str, head: HeadOutput, truth: NDArray[np.int64], members: tuple[FaceSet, Groups]
 ) -> Findings:
-    """Measure accuracy, cross-entropy, calibration, abstention and confusions of a head with K classes; some by group.
+    """Measure accuracy, recalls, cross-entropy, calibration, abstention and confusions of a head with K classes.
 
     Args:
         data: name of the data set.
@@ -64,7 +66,6 @@ def class_findings(
     correct, surprise = predicted == truth, cross_entropy(probabilities, truth)
     rows = [
         Row(data, task, "accuracy", measure_mean(correct)),
-        Row(data, task, "balanced accuracy", measure(balanced_accuracy, predicted, truth)),
         Row(data, task, CROSS_ENTROPY, measure_mean(surprise)),
         Row(data, task, "calibration error", measure(calibration_error, confidence, correct)),
     ]
@@ -74,7 +75,7 @@ def class_findings(
         rows.append(Row(data, task, "accuracy of answers", measure_mean(correct[answered])))
     place = (data, task, "accuracy")
     by_group = (*group_rows(place, correct, groups), *group_rows((data, task, CROSS_ENTROPY), surprise, groups))
-    return Findings(
+    own = Findings(
         rows=(*rows, *by_group),
         confusions=(confusion(data, task, head.labels, predicted, truth),),
         curves=(
@@ -82,6 +83,9 @@ def class_findings(
             abstention_curve(data, task, confidence, (~correct).astype(np.float32)),
         ),
         outcomes=(Outcomes.of(place, correct, faces.files.tolist(), groups, higher_is_better=True),),
+    )
+    return Findings.join(
+        [own, recall_findings((data, task, BALANCED), head.labels, predicted, truth, faces.files.tolist())]
     )
 
 
@@ -91,7 +95,7 @@ def group_rows(place: tuple[str, str, str], values: NDArray[np.generic], groups:
 
 
 def age_findings(data: str, head: HeadOutput, years: NDArray[np.float32], members: tuple[FaceSet, Groups]) -> Findings:
-    """Measure the errors of the age in years, in bins and by group, and the share of ages in the 80 % interval.
+    """Measure the errors of the age in years and in bins, and the share of ages in the 80 % interval, also by group.
 
     Where ages are known to the year, also the share of answers that are right to the year.
     """
@@ -108,17 +112,30 @@ def age_findings(data: str, head: HeadOutput, years: NDArray[np.float32], member
         Row(*place, measure_mean(errors)),
         Row(data, "age", "root mean square error", measure(root_mean_square_error, value, years)),
     ]
-    curves = []
-    if head.low is not None and head.high is not None:
-        low, high = head.low.numpy(), head.high.numpy()
-        rows.append(Row(data, "age", "80 % interval holds it", measure_mean((low <= years) & (years <= high))))
-        curves.append(abstention_curve(data, "age", low - high, errors))
     faces, groups = members
     binned = [_bin_findings(data, head, years, bins, groups) for bins in (NINE, FOURTEEN)]
     outcome = Outcomes.of(place, errors, faces.files.tolist(), groups, higher_is_better=False)
-    own = Findings(rows=tuple(rows), curves=tuple(curves), outcomes=(outcome,))
+    own = Findings(rows=tuple(rows), outcomes=(outcome,))
     exact = [] if isinstance(faces, BinnedPeople) else [_year_findings(data, head, years, groups)]
-    return Findings.join([own, *exact, *binned, Findings(rows=tuple(group_rows(place, errors, groups)))])
+    held = _coverage_findings(data, head, years, members)
+    return Findings.join([own, held, *exact, *binned, Findings(rows=tuple(group_rows(place, errors, groups)))])
+
+
+def _coverage_findings(
+    data: str, head: HeadOutput, years: NDArray[np.float32], members: tuple[FaceSet, Groups]
+) -> Findings:
+    """Measure the share of ages in the 80 % interval, also by group; empty where the head has no interval."""
+    if head.low is None or head.high is None:
+        return Findings()
+    low, high = head.low.numpy(), head.high.numpy()
+    held, place = (low <= years) & (years <= high), (data, "age", COVERAGE)
+    faces, groups = members
+    errors = np.abs(np.asarray(head.value, dtype=np.float32) - years)
+    return Findings(
+        rows=(Row(*place, measure_mean(held)), *group_rows(place, held, groups)),
+        curves=(abstention_curve(data, "age", low - high, errors),),
+        outcomes=(Outcomes.of(place, held, faces.files.tolist(), groups, higher_is_better=True),),
+    )
 
 
 def _of_rows(head: HeadOutput, rows: NDArray[np.bool_]) -> HeadOutput:
@@ -203,12 +220,16 @@ def _derived_seven(head: HeadOutput, faces: Fer2013) -> Findings:
     predicted = number[head.probabilities.numpy()[:, seven].argmax(axis=1)]
     correct = predicted == faces.original
     place = ("fer2013", "emotion", "accuracy of seven")
-    balanced = measure(balanced_accuracy, predicted, faces.original)
-    return Findings(
-        rows=(Row(*place, measure_mean(correct)), Row("fer2013", "emotion", "balanced accuracy of seven", balanced)),
-        confusions=(confusion("fer2013", "emotion, seven", EMOTIONS, predicted, faces.original),),
-        outcomes=(Outcomes.of(place, correct, faces.files.tolist(), {}, higher_is_better=True),),
+    files = faces.files.tolist()
+    recalls = recall_findings(
+        ("fer2013", "emotion", f"{BALANCED} of seven"), EMOTIONS, predicted, faces.original, files
     )
+    own = Findings(
+        rows=(Row(*place, measure_mean(correct)),),
+        confusions=(confusion("fer2013", "emotion, seven", EMOTIONS, predicted, faces.original),),
+        outcomes=(Outcomes.of(place, correct, files, {}, higher_is_better=True),),
+    )
+    return Findings.join([own, recalls])
 
 
 def attribute_findings(head: HeadOutput, faces: CelebA) -> Findings:

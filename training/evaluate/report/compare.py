@@ -16,7 +16,8 @@ import numpy as np
 
 from training.errors import DataError
 from training.evaluate.metrics import Figure, resamples
-from training.evaluate.report.tables import figure_text, table
+from training.evaluate.report.judged import JUDGED, merit
+from training.evaluate.report.tables import NOT_SHARES, figure_text, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,9 +34,6 @@ PAIRED_DRAWS = 10_000
 # Groups with fewer faces are shown and not judged: their bootstrap has too few outcomes.
 MIN_FACES = 20
 WORST = "worst group"
-_ERRORS = ("mean absolute error",)  # measures of which smaller values are better
-# Measures that are compared: one for each task.
-_JUDGED = ("accuracy", "mean absolute error", "mean accuracy", "accuracy of seven")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +73,12 @@ class Comparison:
 
 
 def compare(before: Evaluation, after: Evaluation) -> Comparison:
-    """Compare the main figure of every group in two evaluations.
+    """Compare the main figures of every group in two evaluations.
 
     Raises:
         DataError: they have no figure in common.
     """
-    places = list(dict.fromkeys((r.data, r.task, r.measure) for r in before.rows if r.measure in _JUDGED))
+    places = list(dict.fromkeys((r.data, r.task, r.measure) for r in before.rows if r.measure in JUDGED))
     differences = [one for place in places for one in _place_differences(before, after, place)]
     if not differences:
         raise DataError(f"{before.release} and {after.release} were measured on nothing in common; evaluate both alike")
@@ -116,24 +114,28 @@ def _same_faces(before: Evaluation, after: Evaluation, place: tuple[str, str, st
     return (first, second) if first and second and first.rows_sha256 == second.rows_sha256 else None
 
 
-def _gains(pair: tuple[Outcomes, Outcomes]) -> NDArray[np.float64]:
-    """Return the gain of each face: (N,)."""
-    difference = pair[1].unpack().astype(np.float64) - pair[0].unpack()
-    return difference if pair[0].higher_is_better else -difference
+def _values(pair: tuple[Outcomes, Outcomes]) -> NDArray[np.float64]:
+    """Return the (N, 2) outcomes of each face in both releases."""
+    return np.stack([one.unpack().astype(np.float64) for one in pair], axis=1)
+
+
+def _gain(measure: str, means: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the (D,) gains of D resamples, given the (2, D) means in both releases."""
+    before, after = merit(measure, means)
+    return np.asarray(after - before, dtype=np.float64)
 
 
 def _paired_gain(pair: tuple[Outcomes, Outcomes], group: str, level: float) -> Figure:
-    gains = _gains(pair)[pair[0].members(group)]
-    means = np.concatenate([gains[rows].mean(axis=1) for rows in resamples(len(gains), PAIRED_DRAWS)])
-    low, high = np.quantile(means, ((1 - level) / 2, (1 + level) / 2))
-    return Figure(float(gains.mean()), float(low), float(high), len(gains))
+    values, measure = _values(pair)[pair[0].members(group)], pair[0].measure
+    drawn = [values[rows].mean(axis=1).T for rows in resamples(len(values), PAIRED_DRAWS)]
+    low, high = np.quantile(_gain(measure, np.concatenate(drawn, axis=1)), ((1 - level) / 2, (1 + level) / 2))
+    return Figure(float(_gain(measure, values.mean(axis=0)[:, None])[0]), float(low), float(high), len(values))
 
 
 def _independent_gain(before: Figure, after: Figure, place: tuple[str, str, str], level: float) -> Figure:
     """Compute the gain of two figures as independent and normal; their intervals hold 95 %."""
-    sign = -1 if place[2] in _ERRORS else 1
     spread = np.hypot(before.high - before.low, after.high - after.low) / (2 * NormalDist().inv_cdf(0.975))
-    value = sign * (after.value - before.value)
+    value = float(_gain(place[2], np.array([[before.value], [after.value]]))[0])
     half = NormalDist().inv_cdf((1 + level) / 2) * float(spread)
     return Figure(value, value - half, value + half, min(before.count, after.count))
 
@@ -143,25 +145,25 @@ def _worst_group(pair: tuple[Outcomes, Outcomes] | None, rows: Sequence[Row]) ->
     groups = [row.group for row in rows if row.group != "all" and row.figure.count >= MIN_FACES]
     if pair is None or len(groups) < 2 or not set(groups) <= set(pair[0].groups):
         return
-    sign = 1.0 if pair[0].higher_is_better else -1.0
-    values = np.stack([sign * one.unpack().astype(np.float64) for one in pair], axis=1)
+    values, measure = _values(pair), pair[0].measure
     members = np.stack([pair[0].members(group) for group in groups]).astype(np.float64)
     weight = np.random.default_rng(0).multinomial(len(values), [1 / len(values)] * len(values), PAIRED_DRAWS // 10)
-    drawn = np.stack([_worst(members, values, draw) for draw in weight.astype(np.float64)])
-    worst = _worst(members, values, np.ones(len(values)))
-    low, high = np.quantile(drawn[:, 1] - drawn[:, 0], ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    gain = Figure(float(worst[1] - worst[0]), float(low), float(high), len(values))
-    place = (pair[0].data, pair[0].task, pair[0].measure)
-    yield Difference(*place, WORST, float(sign * worst[0]), float(sign * worst[1]), gain, paired=True, judged=True)
+    drawn = np.stack([_worst(measure, members, values, draw) for draw in weight.astype(np.float64)], axis=1)
+    worst = _worst(measure, members, values, np.ones(len(values)))
+    low, high = np.quantile(_gain(measure, drawn), ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    gain = Figure(float(_gain(measure, worst[:, None])[0]), float(low), float(high), len(values))
+    place = (pair[0].data, pair[0].task, measure)
+    yield Difference(*place, WORST, float(worst[0]), float(worst[1]), gain, paired=True, judged=True)
 
 
 def _worst(
-    members: NDArray[np.float64], values: NDArray[np.float64], weight: NDArray[np.float64]
+    measure: str, members: NDArray[np.float64], values: NDArray[np.float64], weight: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Return the lowest mean of any group in both releases: (G, N) members, (N, 2) values, (N,) weights."""
+    """Return the (2,) means of the worst group in each release: (G, N) members, (N, 2) values, (N,) weights."""
     counts = members @ weight
-    means = (members @ (values * weight[:, None])) / np.maximum(counts, 1)[:, None]
-    return np.asarray(means[counts > 0].min(axis=0), dtype=np.float64)
+    means = (members @ (values * weight[:, None]))[counts > 0] / counts[counts > 0, None]
+    worst = merit(measure, means).argmin(axis=0)
+    return np.asarray(means[worst, np.arange(2)], dtype=np.float64)
 
 
 def comparison_table(found: Comparison, *, every: bool = False) -> str:
@@ -185,7 +187,7 @@ def comparison_table(found: Comparison, *, every: bool = False) -> str:
 
 def gain_text(one: Difference) -> str:
     """Format a gain and its interval: '-1.2 (-2.0 to -0.4)', in percent or years."""
-    scale = 1 if one.measure in _ERRORS else 100
+    scale = 1 if one.measure in NOT_SHARES else 100
     value, low, high = (f"{number * scale:+.2f}" for number in (one.gain.value, one.gain.low, one.gain.high))
     return f"{value} ({low} to {high}){'' if one.paired else ', not face by face'}"
 

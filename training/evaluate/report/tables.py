@@ -8,12 +8,14 @@ from training.data.face_sets import ETHNICITIES, GENDERS
 from training.errors import TrainingError
 from training.evaluate.age_bins import FOURTEEN, NINE
 from training.evaluate.operating_points import FALSE_POSITIVES, TASK, TRUE_POSITIVES
-from training.evaluate.scores import AGE_BANDS, CROSS_ENTROPY, EXACT_YEAR
+from training.evaluate.recalls import BALANCED, FEW_FACES, RECALL
+from training.evaluate.scores import AGE_BANDS, COVERAGE, CROSS_ENTROPY, EXACT_YEAR
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from training.evaluate.evaluate import Evaluation
+    from training.evaluate.findings import Row
     from training.evaluate.metrics import Figure
 
 # Measures that are no shares of 1, so they are not written in percent.
@@ -23,7 +25,13 @@ FINER_MEASURES = (
     *(("age", f"accuracy of {bins.name}") for bins in (NINE, FOURTEEN)),
     *((task, CROSS_ENTROPY) for task in ("age", "gender", "ethnicity")),
 )
-GROUP_MEASURES = (("gender", "accuracy"), ("ethnicity", "accuracy"), ("age", "mean absolute error"))
+GROUP_MEASURES = (
+    ("gender", "accuracy"),
+    ("ethnicity", "accuracy"),
+    ("age", "mean absolute error"),
+    ("age", COVERAGE),
+)
+_GROUP_HEAD = ("group", "faces", "gender", "ethnicity", "age: mean absolute error", f"age: {COVERAGE}")
 
 
 def figure_text(measure: str, figure: Figure, *, interval: bool = True) -> str:
@@ -45,11 +53,33 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]], texts: int = 1) ->
 def overall(found: Evaluation) -> str:
     """Format all figures over whole sets."""
     rows = [
-        (f"{row.data}, {row.task}", row.measure, figure_text(row.measure, row.figure), str(row.figure.count))
+        (f"{row.data}, {row.task}", row.measure, figure_text(row.measure, row.figure), _count(found, row))
         for row in found.rows
         if row.group == "all"
     ]
     return table(("set, task", "measure", "value (95 % interval)", "count"), rows)
+
+
+def _count(found: Evaluation, row: Row) -> str:
+    """Format the faces behind a figure; behind a mean over classes also those of each class that has few."""
+    of_classes = _class_rows(found, row.data, row.task) if row.measure.startswith(BALANCED) else []
+    few = [f"{one.group} {one.figure.count}" for one in of_classes if one.figure.count < FEW_FACES]
+    return f"{row.figure.count} ({', '.join(few)})" if few else str(row.figure.count)
+
+
+def _class_rows(found: Evaluation, data: str, task: str) -> list[Row]:
+    """Return the recall of each class of a head."""
+    return [row for row in found.rows if (row.data, row.task, row.measure) == (data, task, RECALL)]
+
+
+def recalls(found: Evaluation) -> str:
+    """Format the recall of each class of each head; empty where none was measured."""
+    rows = [
+        (f"{row.data}, {row.task}", row.group, figure_text(RECALL, row.figure), str(row.figure.count))
+        for row in found.rows
+        if row.measure == RECALL
+    ]
+    return table(("set, task", "class", "recall", "faces"), rows) if rows else ""
 
 
 def found_faces(found: Evaluation) -> str:
@@ -71,7 +101,7 @@ def single_groups(found: Evaluation) -> str:
     """Format UTKFace by gender, by ethnicity and by age band."""
     names = [*GENDERS, *ETHNICITIES, *(name for name, _, _ in AGE_BANDS)]
     rows = [row for name in names if (row := _group_row(found, name))]
-    return table(("group", "faces", "gender", "ethnicity", "age: mean absolute error"), rows)
+    return table(_GROUP_HEAD, rows)
 
 
 def finer_groups(found: Evaluation) -> str:
@@ -87,7 +117,7 @@ def crossed_groups(found: Evaluation) -> str:
     """Format UTKFace by gender, ethnicity and age band together."""
     names = [f"{g} / {e} / {band}" for g in GENDERS for e in ETHNICITIES for band, _, _ in AGE_BANDS]
     rows = [row for name in names if (row := _group_row(found, name))]
-    return table(("group", "faces", "gender", "ethnicity", "age: mean absolute error"), rows)
+    return table(_GROUP_HEAD, rows)
 
 
 def attributes(found: Evaluation) -> str:
@@ -141,6 +171,7 @@ def card_tables(found: Evaluation) -> str:
         attributes(found),
     ]
     optional = (
+        ("### Recall of each class", recalls(found)),
         ("### Ethnicity label by label, by the release's thresholds", operating(found)),
         (
             "### Years, bins of ages and cross-entropy (nats) by gender, ethnicity and age (UTKFace)",

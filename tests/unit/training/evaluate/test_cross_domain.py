@@ -36,7 +36,7 @@ def test_gender_is_compared_with_male_whatever_the_order_of_the_labels(labels):
     found = cross_domain.photo_findings({"gender": HeadOutput(labels, answers)}, celeba(("Male",), [[1], [0], [1]]))
     assert figures(found)["gender", "accuracy", "all"].value == pytest.approx(2 / 3)
     assert figures(found)["gender", "balanced accuracy", "all"].value == pytest.approx((1 / 2 + 1) / 2)
-    assert [one.unpack().tolist() for one in found.outcomes] == [[1, 1, 0]]
+    assert [one.unpack().tolist() for one in found.outcomes if one.measure == "accuracy"] == [[1, 1, 0]]
 
 
 @pytest.mark.parametrize(("task", "labels"), [("emotion", data.EMOTIONS), ("emotion7", data.ORIGINAL_EMOTIONS)])
@@ -68,6 +68,7 @@ def test_gender_of_lfw_counts_faces_whose_person_is_labelled():
     assert found["gender", "accuracy", "all"].count == 4
     assert found["gender", "accuracy", "male"].value == pytest.approx(2 / 3)
     assert found["gender", "accuracy", "female"].value == 1
+    assert found["gender", "balanced accuracy", "all"].value == pytest.approx((2 / 3 + 1) / 2)
 
 
 def test_an_interval_over_people_is_wider_than_one_over_their_many_images():

@@ -14,17 +14,18 @@ from training.evaluate.evaluate import Evaluation
 from training.evaluate.findings import Row
 from training.evaluate.metrics import measure_mean
 from training.evaluate.outcomes import Outcomes
+from training.evaluate.recalls import BALANCED, RECALL, recall_findings
 from training.evaluate.report.compare import WORST, compare, comparison_table
-from training.evaluate.scores import group_rows
+from training.evaluate.scores import COVERAGE, group_rows
 
 PLACE = ("utkface", "gender", "accuracy")
+FILES = [f"{n}.jpg" for n in range(1000)]
 GROUPS = {"a": np.arange(1000) < 700, "b": np.arange(1000) >= 700, "few": np.arange(1000) < 5}
 
 
 def evaluation(name, correct, place=PLACE, *, higher=True):
     rows = (Row(*place, measure_mean(correct)), *group_rows(place, correct, GROUPS))
-    files = [f"{n}.jpg" for n in range(1000)]
-    outcome = Outcomes.of(place, correct, files, GROUPS, higher_is_better=higher)
+    outcome = Outcomes.of(place, correct, FILES, GROUPS, higher_is_better=higher)
     return Evaluation(name, "0" * 64, "test", (), rows, outcomes=(outcome,))
 
 
@@ -83,6 +84,41 @@ def test_larger_errors_are_worse():
     after = evaluation("after", errors + np.where(GROUPS["b"], 0.5, -0.5).astype(np.float32), place, higher=False)
     assert {"b"} <= harmed(compare(before, after))
     assert "a" not in harmed(compare(before, after))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "worse"),
+    [(0.8, 0.7, True), (0.8, 0.9, True), (0.65, 0.79, False), (0.79, 0.81, False), (0.95, 0.85, False)],
+)
+def test_an_interval_is_worse_that_holds_too_few_or_too_many(before, after, worse):
+    place = ("utkface", "age", COVERAGE)
+    held = [np.arange(1000) % 100 < 100 * share for share in (before, after)]
+    found = compare(evaluation("before", held[0], place), evaluation("after", held[1], place))
+    assert {one.group for one in found.differences} == {"all", *GROUPS, WORST}
+    assert harmed(found) - {"b"} == ({"all", "a", WORST} if worse else set())
+    worst = next(one for one in found.differences if one.group == WORST)
+    assert (worst.before, worst.after) == (pytest.approx(before, abs=0.01), pytest.approx(after, abs=0.01))
+
+
+def test_a_class_that_is_found_less_often_is_worse_though_the_accuracy_grows():
+    truth = np.arange(1000) >= 950
+    rows = [np.where(truth, np.arange(1000) % 10 < share, np.arange(1000) % 100 < 100 * most)
+            for share, most in ((8, 0.9), (3, 0.96))]  # fmt: skip
+    found = [
+        recall_findings(
+            ("ferplus", "emotion", BALANCED), ("usual", "rare"), (truth == right).astype(int), truth.astype(int), FILES
+        )
+        for right in rows
+    ]
+    made = [Evaluation(name, "0", "test", (), one.rows, outcomes=one.outcomes)
+            for name, one in zip(("before", "after"), found, strict=True)]  # fmt: skip
+    judged = {(one.measure, one.group): one for one in compare(*made).differences}
+    assert judged[RECALL, "rare"].worse
+    assert judged[RECALL, WORST].worse
+    assert judged[BALANCED, "all"].worse
+    assert judged[BALANCED, "all"].paired
+    assert judged[BALANCED, "all"].gain.value == pytest.approx((-0.5 + 0.06) / 2, abs=0.01)
+    assert not judged[RECALL, "usual"].worse
 
 
 def test_nothing_in_common_is_refused():
