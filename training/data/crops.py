@@ -67,6 +67,7 @@ LADDERS: dict[str, tuple[View, ...]] = {
     "emotiw": (View(side=256, margin=0), View(side=256, margin=64), View(side=480, margin=0)),
     "rafdb": (View(side=112, margin=0), View(side=112, margin=32), View(side=224, margin=64)),
     "ckplus": (View(side=144, margin=48), View(side=256, margin=0), View(side=256, margin=64)),
+    "film_faces": (View(side=128, margin=0), View(side=192, margin=64), View(side=256, margin=0)),
     "wiki_crop": (View(side=256, margin=0), View(side=256, margin=64), View(side=480, margin=0)),
 }
 

@@ -17,19 +17,25 @@ from rich.progress import track
 from models.manifest import TrainingRun  # noqa: TC001 - pydantic reads the annotations
 from models.types import FaceOutputs, HeadOutput
 from training.data.crops import crop_faces
+from training.data.expressions import read_film_faces, read_lfw_expressions
 from training.data.face_sets import read_lfw, read_lfw_genders, read_wider
 from training.data.published_sets import read_adience, read_fairface
 from training.data.sets import load_celeba, load_fer2013, load_utkface
 from training.errors import DataError
-from training.evaluate.cross_domain import lfw_gender_findings, photo_findings
 from training.evaluate.curves import Confusion, Curve  # noqa: TC001 - pydantic reads the annotations
 from training.evaluate.detection import ImageTally, detect_images
 from training.evaluate.findings import Findings, Row
 from training.evaluate.metrics import Figure, measure, measure_mean
 from training.evaluate.operating_points import operating_point, shared_operating_point
 from training.evaluate.outcomes import Outcomes  # noqa: TC001 - pydantic reads the annotations
+from training.evaluate.robustness.cross_domain import lfw_gender_findings, photo_findings
+from training.evaluate.robustness.expression_scores import (
+    expression_findings,
+    film_identity_findings,
+    person_groups,
+)
+from training.evaluate.robustness.sizes import size_findings
 from training.evaluate.scores import attribute_findings, emotion_findings, people_findings
-from training.evaluate.sizes import size_findings
 from training.evaluate.verification import verification_findings
 
 if TYPE_CHECKING:
@@ -222,7 +228,24 @@ class _Evaluator:
         for depth in bottlenecks(self.release.layout):
             embeddings = self.release.model.embed_at(torch.from_numpy(crops), depth).numpy()
             parts.append(verification_findings(embeddings, faces, found, f"verification at {depth}"))
-        return Findings.join([*parts, lfw_gender_findings(outputs.heads, faces, read_lfw_genders(self.data))])
+        genders = lfw_gender_findings(outputs.heads, faces, read_lfw_genders(self.data))
+        return Findings.join([*parts, genders, self._lfw_people()])
+
+    def _lfw_people(self) -> Findings:
+        """Measure all images of the people that no trunk learns from; empty where the people are not divided."""
+        if not (self.data / "lfw" / "persons_split.csv").is_file():
+            return Findings()
+        every = read_lfw_expressions(self.data)
+        there = np.array([path.is_file() for path in every.paths()], dtype=np.bool_)
+        faces = every[there & (every.split != "train")]
+        outputs = self.outputs(faces, "people of splits val and test")
+        return expression_findings(outputs.heads, faces)
+
+    def film_faces(self) -> Findings:
+        faces, measured = chosen_rows(read_film_faces(self.data), self.options.split)
+        outputs = self.outputs(faces, measured)
+        identity = film_identity_findings(outputs.embeddings.numpy(), faces)
+        return Findings.join([expression_findings(outputs.heads, faces, person_groups(faces)), identity])
 
     def widerface_subset(self) -> Findings:
         found = detect_images(read_wider(self.data), self.release)
@@ -230,7 +253,7 @@ class _Evaluator:
 
 
 # Folders that are looked for.
-SETS = ("utkface", "fairface", "adience", "fer2013", "celeba10k", "lfw", "widerface_subset")
+SETS = ("utkface", "fairface", "adience", "fer2013", "celeba10k", "lfw", "film_faces", "widerface_subset")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from models.manifest import TRUNK_PART
 from training.errors import DataError
-from training.evaluate.cross_domain import SMILE_TASK
 from training.evaluate.operating_points import FALSE_POSITIVES, SHARED_TASK, TRUE_POSITIVES
 from training.evaluate.report.tables import NOT_SHARES, table
+from training.evaluate.robustness.cross_domain import SMILE_TASK
 from training.evaluate.scores import EXACT_YEAR
 
 if TYPE_CHECKING:

@@ -10,11 +10,12 @@ from models.types import HeadOutput
 from training.data import face_sets as data
 from training.data.face_sets import UNKNOWN, BinnedPeople, UtkFace
 from training.evaluate import operating_points as operating
-from training.evaluate import scores, sizes
+from training.evaluate import scores
 from training.evaluate.age_bins import FOURTEEN, NINE
 from training.evaluate.curves import abstention_curve, calibration_curve, confusion
 from training.evaluate.metrics import measure_mean, true_positives_at
 from training.evaluate.outcomes import Outcomes
+from training.evaluate.robustness import sizes
 
 
 def people(**columns):

@@ -8,7 +8,7 @@ import torch
 
 from models.types import HeadOutput
 from training.data import face_sets as data
-from training.evaluate import cross_domain
+from training.evaluate.robustness import cross_domain
 
 FEMALE_FIRST = tuple(reversed(data.GENDERS))
 
