@@ -90,7 +90,7 @@ def measure_cost(
     with torch.device("meta"):
         trunk = create_trunk(trunk_name).eval()
         branches = {spec.task: Branch(spec, trunk.layout).eval() for spec in specs}
-        depths = {depth: _trunk_macs(trunk, depth) for depth in trunk.layout.depths}
+        depths = _depth_macs(trunk)
         costs = {task: _own_cost(branch, trunk) for task, branch in branches.items()}
         shared = {tasks: _shared_cost(branches[tasks[0]], trunk) for tasks in groups}
         whole = _cost(trunk, depths[EMBEDDING_DEPTH])
@@ -109,8 +109,16 @@ def _cost(module: nn.Module, macs: int) -> Cost:
     return Cost(weights=weights, others=sum(p.numel() for p in module.parameters()) - weights, macs=macs)
 
 
-def _trunk_macs(trunk: Trunk, depth: str) -> int:
-    return _count(lambda: trunk.forward_intermediates(_no_crops(trunk), (depth,)))
+def _depth_macs(trunk: Trunk) -> dict[str, int]:
+    """Count the multiply-adds of a trunk up to each depth, in order: one pass in which the counter is read often."""
+    depths: dict[str, int] = {}
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        x = trunk.prepare(_no_crops(trunk))
+        for depth, found in trunk.walk(x):
+            depths[depth], x = int(counter.get_total_flops()) // 2, found
+        trunk.embed(x)
+        depths[EMBEDDING_DEPTH] = int(counter.get_total_flops()) // 2
+    return depths
 
 
 def _saved_by_separation(trunk: Trunk) -> int:

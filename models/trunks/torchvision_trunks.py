@@ -55,6 +55,18 @@ def published(name: str) -> Any:
     return getattr(models, name)(weights=None)
 
 
+def _vgg_features() -> Any:
+    """Return the layers of VGG-19 before its classifier with random weights, an `nn.Sequential`.
+
+    The classifier has a shape only: drawing its 124 million weights takes a second and half a gigabyte.
+    """
+    from torchvision.models import vgg  # noqa: PLC0415 - importing it takes a second, which other trunks do not need
+
+    features = vgg.make_layers(vgg.cfgs["E"], batch_norm=True)
+    with torch.device("meta"):
+        return vgg.VGG(features).features
+
+
 class _ResNet(TorchvisionTrunk):
     """A stem with a maximum, and four stages."""
 
@@ -194,7 +206,7 @@ class Vgg19(TorchvisionTrunk):
 
     def build(self, channels: Mapping[str, int]) -> dict[str, nn.Module]:
         """Build the layers."""
-        features = published("vgg19_bn").features
+        features = _vgg_features()
         starts = (0, *self._ENDS[:-1])
         return {depth: features[start:end] for depth, start, end in zip(channels, starts, self._ENDS, strict=True)}
 

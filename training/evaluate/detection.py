@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torchvision.ops import box_iou
 
+from models.detection.boxes import iou
 from models.detection.finding import Search
 from training.data.crops import read_image
 
@@ -42,7 +42,7 @@ def tally(image: LabelledImage, boxes: NDArray[np.float32]) -> ImageTally:
     wanted[: len(image.boxes)] = sides.min(axis=1, initial=np.inf) >= MIN_SIDE
     if len(every) == 0 or len(boxes) == 0:
         return ImageTally(int(wanted.sum()), 0, len(boxes))
-    overlap = box_iou(torch.from_numpy(boxes), torch.from_numpy(every)).numpy()
+    overlap = iou(torch.from_numpy(boxes), torch.from_numpy(every)).numpy()
     taken = np.zeros(len(every), dtype=np.bool_)
     false_positives = 0
     for row in overlap:
