@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from training.fit.losses import answer_weights, class_weights, draw_rows, effect
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
+
+GroupName = Literal["gender", "ethnicity", "age"]  # ages by AGE_BANDS
+AGE_BANDS = (3, 10, 15, 20, 30, 40, 50, 60, 70)  # first year of each band but the youngest
 
 MAX_COPIES = 8  # of a face in an epoch; more would show little that is new
 
@@ -29,6 +32,9 @@ class Balance:
     adjust: float = 0.0
     """Strength of ``losses.logit_offset``, which is added while training only; 1 aims at balanced accuracy. Only for
     labels that exclude each other."""
+    within: tuple[GroupName, ...] = ()
+    """Other labels of the same faces: ``adjust`` acts on the shares within each group of equal ones, so that a branch
+    does not learn, for example, that the old are mostly men. Only for joint runs on sets that have these labels."""
     sampling: float = 0.0
     """An epoch draws as many faces as there are, with replacement, so that a class has its share to the power of one
     minus this; 1 draws all classes alike, 0 shows each face once. Joint recipes, whose branches share their batches,
@@ -48,6 +54,8 @@ class Balance:
             )
         if self.both_answers and (self.weight or self.effective_number):
             raise RecipeError("both answers of each label weigh alike, so labels cannot have weights of their own, too")
+        if self.within and not self.adjust:
+            raise RecipeError(f"got groups {self.within} within which nothing is adjusted; give adjust, too")
         if not 0 <= self.rare_below < 1:
             raise RecipeError(f"rare_below is a share of the faces from 0 to below 1, got {self.rare_below}")
 

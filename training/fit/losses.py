@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 LossName = Literal["cross_entropy", "age", "years", "binary"]
 
+GROUP_PRIOR = 20.0  # faces
 _NARROW = 0.05  # years; a Gaussian that is 0 in all other years
 # Per year: an error of five years weighs about as much as one unit of cross-entropy.
 AGE_L1_WEIGHT = 0.2
@@ -169,6 +170,22 @@ def logit_offset(targets: Tensor, strength: float = 1.0) -> Tensor:
     """
     share = targets.mean(dim=0).clamp(min=1e-6)
     return strength * (share / share.sum()).log()
+
+
+def group_logit_offset(targets: Tensor, groups: Tensor, strength: float = 1.0) -> Tensor:
+    """Return ``logit_offset`` by group, so that a group's own shares are not learnt: (N, K) targets to (N, K).
+
+    Small groups lean on the shares of all, as if each had GROUP_PRIOR more faces of these shares.
+
+    Args:
+        targets: of the training rows; rows of zeros count for nothing.
+        groups: (N,) number of each row's group, from 0.
+        strength: see ``logit_offset``.
+    """
+    overall = targets.mean(dim=0).clamp(min=1e-6)
+    counts = targets.new_zeros(int(groups.max()) + 1, targets.shape[1]).index_add(0, groups, targets)
+    counts += GROUP_PRIOR * overall / overall.sum()
+    return (strength * (counts / counts.sum(dim=1, keepdim=True)).log())[groups]
 
 
 def sampling_weights(targets: Tensor, balance: float) -> Tensor:

@@ -22,11 +22,11 @@ from training.data.lfwa import read_lfwa
 from training.data.published_sets import AGE_RANGES, read_adience, read_fairface, read_imdb, read_wiki
 from training.data.sets import load_celeba, load_fer2013, load_utkface
 from training.errors import RecipeError
-from training.fit.balance import UNBALANCED
+from training.fit.balance import AGE_BANDS, UNBALANCED
 from training.fit.losses import age_span_distribution, one_hot
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from models.branches import BranchSpec
     from training.data.face_sets import DataName, FaceSet
-    from training.fit.balance import Balance
+    from training.fit.balance import Balance, GroupName
 
 # Of the Gaussian around each label: people's guesses of an age scatter by more, labels of one year by less.
 AGE_SPREAD_YEARS = 2.5
@@ -116,6 +116,21 @@ def targets(task: str, faces: FaceSet, classes: int, spread_years: float = AGE_S
     if isinstance(faces, CelebA) and task == "attributes":
         return torch.from_numpy(faces.attributes)
     raise RecipeError(f"{faces.name} has no labels for {task!r}")
+
+
+def group_numbers(faces: FaceSet, within: Sequence[GroupName]) -> Tensor:
+    """Return the (N,) number of each face's group of equal other labels, from 0; a missing label is a group, too.
+
+    Raises:
+        RecipeError: the data set lacks these labels.
+    """
+    if not isinstance(faces, People):
+        raise RecipeError(f"{faces.name} has no labels {', '.join(within)} within which classes could be balanced")
+    numbers = np.zeros(len(faces), np.int64)
+    for name in within:
+        found = np.digitize(np.nan_to_num(faces.age, nan=-1.0), AGE_BANDS) if name == "age" else getattr(faces, name)
+        numbers = numbers * (len(AGE_BANDS) + 2) + found - min(UNKNOWN, 0)
+    return torch.from_numpy(np.unique(numbers, return_inverse=True)[1].astype(np.int64))
 
 
 def labelled(task: str, soft: Tensor, rows: NDArray[np.int64]) -> NDArray[np.int64]:

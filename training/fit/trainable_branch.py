@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from models.branches import Branch
 from models.trunks.regions import first_answers
 from models.trunks.sface import SFACE
+from training.errors import TrainingError
 from training.fit.losses import YEARS_DEVIATION
 
 if TYPE_CHECKING:
@@ -175,6 +176,34 @@ class TrainableBranch(nn.Module):
         if self.branch.tail is not None:
             self.branch.tail.copy_from(trunk)
             self.starts_from_trunk = True
+
+    @torch.no_grad()
+    def begin_as(self, shipped: Branch, offset: Tensor | None = None) -> None:
+        """Take the weights of a shipped branch; the standardisation stays, and is taken out of its first layer.
+
+        Args:
+            shipped: of the same shape.
+            offset: (K,) of the logits while training, which its answers have in them already; None for none.
+
+        Raises:
+            TrainingError: it has another shape, or the branch regresses one number.
+        """
+        try:
+            self.branch.load_state_dict(shipped.state_dict())
+        except RuntimeError as err:
+            task = self.branch.spec.task
+            raise TrainingError(
+                f"the base's branch {task!r} has another shape, so no run can begin as it: {err}"
+            ) from err
+        first, last = self.layers[0], self.layers[-1]
+        if not isinstance(first, nn.Linear) or not isinstance(last, nn.Linear):
+            raise TrainingError(
+                f"branch {self.branch.spec.task!r} regresses one number, so it cannot begin as a base's"
+            )
+        first.bias.add_(first.weight @ self.mean)
+        first.weight.mul_(self.spread)
+        if offset is not None:
+            last.bias.sub_(offset)
 
     @torch.no_grad()
     def shipped(self) -> Branch:

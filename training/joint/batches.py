@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from training.fit.augment import augment
+from training.fit.degrade import degrade_at_random
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -46,6 +47,10 @@ class Mix:
     others: Tensor
     """(n,) number of the face that each is mixed with."""
 
+    def of(self, x: Tensor) -> Tensor:
+        """Mix the (n, ...) rows of the faces."""
+        return x * self.share + x[self.others] * (1 - self.share)
+
 
 @dataclass(frozen=True, slots=True)
 class TaskBatch:
@@ -57,6 +62,8 @@ class TaskBatch:
     """(n,) numbers, within the place, of the crops from which it learns."""
     soft: Tensor
     """(n, K) targets."""
+    offset: Tensor
+    """(n, K) or (n, 1) of the logits, besides that of the task."""
     mix: Mix | None
 
 
@@ -66,6 +73,8 @@ class Batch:
 
     crops: Tensor
     """(M, 3, S, S) float32, 0..255: first the augmented ones, then those that only hold the embeddings."""
+    reference: Tensor
+    """(M, 3, S, S): the same before some were degraded, as teachers and the original trunk get them."""
     augmented: int
     """Number of augmented ones."""
     tasks: dict[str, TaskBatch]
@@ -73,9 +82,9 @@ class Batch:
 
     def tensors(self) -> Iterator[Tensor]:
         """Yield everything that lies on the device."""
-        yield self.crops
+        yield from (self.crops, self.reference)
         for part in self.tasks.values():
-            yield from (part.keep, part.soft, *((part.mix.others,) if part.mix else ()))
+            yield from (part.keep, part.soft, part.offset, *((part.mix.others,) if part.mix else ()))
 
 
 class Batches:
@@ -138,7 +147,13 @@ class Batches:
             task.name: self._task_batch(task, rows[task.recipe.data], places[task.recipe.data], step)
             for task in self._tasks
         }
-        return Batch(torch.cat([augmented, *self._held_crops(generator)]), len(augmented), tasks)
+        reference = torch.cat([augmented, *self._held_crops(generator)])
+        return Batch(self._degraded(reference, generator), reference, len(augmented), tasks)
+
+    def _degraded(self, crops: Tensor, generator: torch.Generator) -> Tensor:
+        """Degrade some of the crops; draws nothing where none are to be, so that other runs go on exactly."""
+        chance = self._options.degraded
+        return degrade_at_random(crops, chance, generator).round() if chance else crops
 
     def _draw(self, name: DataName, rows: NDArray[np.int64], generator: torch.Generator) -> Tensor:
         """Take each face from one of its views."""
@@ -165,7 +180,8 @@ class Batches:
             random = np.random.default_rng((self._seed, step))
             share = float(random.beta(task.recipe.fit.mixup, task.recipe.fit.mixup))
             mix = Mix(share, torch.from_numpy(random.permutation(len(keep))).to(self._device))
-        return TaskBatch(place, torch.from_numpy(keep).to(self._device), soft, mix)
+        numbers = torch.from_numpy(rows[keep]).to(task.group_offset.device)
+        return TaskBatch(place, torch.from_numpy(keep).to(self._device), soft, task.group_offset[numbers], mix)
 
 
 def _places(lengths: Mapping[DataName, int]) -> dict[DataName, slice]:

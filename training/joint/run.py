@@ -30,9 +30,10 @@ if TYPE_CHECKING:
 
     from models.trunks.base import Trunk
     from training.fit.trainable_branch import TrainableBranch
-    from training.joint.batches import Mix, TaskBatch
+    from training.joint.batches import Batch, Mix, TaskBatch
     from training.joint.setup import JointSetup
     from training.joint.task import JointTask
+    from training.joint.tuned_trunk import TrunkPass
 
 _CHECKPOINT = "checkpoint.safetensors"
 
@@ -66,6 +67,7 @@ class JointRun:
         self._checkpoint = Checkpoint(folder / _CHECKPOINT, setup.facts())
         if not self._checkpoint.restore(self.state):
             self.state.standardise(setup)
+            self.state.begin_as(setup.base)
 
     @property
     def step(self) -> int:
@@ -107,32 +109,41 @@ class JointRun:
 
     def _train_step(self) -> dict[str, Tensor]:
         """Learn from one batch; return the losses by task, and the trunk's drift."""
-        state, teachers = self.state, self._setup.teachers
+        state = self.state
         batch = self.batches.take(state.step)
         torch.manual_seed(self._setup.seed * 1_000_003 + state.step)  # dropout
-        maps, drift = state.trunk.learn(batch.crops)
-        places = {task: found.place for task, found in batch.tasks.items()}
-        taught = teachers.answers(batch.crops[: batch.augmented], places) if teachers else {}
+        found = state.trunk.learn(batch.crops, batch.reference)
+        taught = self._taught(batch, found)
         losses = {
-            task.name: self._loss(task, maps, batch.tasks[task.name], taught.get(task.name)) for task in state.tasks
+            task.name: self._loss(task, found.maps, batch.tasks[task.name], taught.get(task.name))
+            for task in state.tasks
         }
+        drift = found.drift
         every = [*losses.values(), *([] if drift is None else [drift])]
         torch.stack(every).sum().backward()  # type: ignore[no-untyped-call]
         state.advance(self._options.steps)
         return losses if drift is None else {**losses, DRIFT: drift}
 
+    def _taught(self, batch: Batch, found: TrunkPass) -> dict[str, Tensor]:
+        """Return the answers of teachers or of the base, by task, for the crops before they were degraded."""
+        teachers, base = self._setup.teachers, self._setup.base
+        places = {task: part.place for task, part in batch.tasks.items()}
+        if teachers:
+            return teachers.answers(batch.reference[: batch.augmented], places)
+        return base.answers(found.original, places) if base and base.branches else {}
+
     def _loss(self, task: JointTask, maps: Mapping[str, Tensor], batch: TaskBatch, taught: Tensor | None) -> Tensor:
         maps = {depth: maps[depth][batch.place][batch.keep] for depth in task.branch.branch.depths}
-        soft = batch.soft
-        if taught is not None and self._setup.teachers:
-            soft = soft.lerp(taught[batch.keep], self._setup.teachers.share)
+        soft, offset = batch.soft, batch.offset
+        if taught is not None:
+            soft = soft.lerp(taught[batch.keep], self._setup.taught_share)
         if batch.mix:
-            maps, soft = _mixed(maps, soft, batch.mix)
+            maps, soft, offset = _mixed(maps, batch.mix), batch.mix.of(soft), batch.mix.of(offset)
         task.branch.train()
         with torch.autocast(self._setup.device.type, torch.bfloat16):
             logits, first = task.branch.answers(maps)
         loss, weights = LOSSES[task.recipe.fit.loss], task.resting.masked(task.weights)
-        found = loss(logits + task.offset, soft, weights)
+        found = loss(logits + task.offset + offset, soft, weights)
         return found if first is None else found + loss(first, soft, weights)
 
 
@@ -142,6 +153,5 @@ def _result(task: JointTask) -> JointResult:
     return JointResult(branch, task.score, task.step)
 
 
-def _mixed(maps: Mapping[str, Tensor], soft: Tensor, mix: Mix) -> tuple[dict[str, Tensor], Tensor]:
-    found = {depth: m * mix.share + m[mix.others] * (1 - mix.share) for depth, m in maps.items()}
-    return found, soft * mix.share + soft[mix.others] * (1 - mix.share)
+def _mixed(maps: Mapping[str, Tensor], mix: Mix) -> dict[str, Tensor]:
+    return {depth: mix.of(found) for depth, found in maps.items()}

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from models.trunks.base import Trunk
     from training.data.face_sets import DataName
     from training.joint.batches import FaceViews
-    from training.joint.teachers import Teachers
+    from training.joint.teachers import Base, Teachers
     from training.recipes.joint import JointOptions
     from training.recipes.recipe import HeadRecipe
 
@@ -42,6 +42,14 @@ class JointSetup:
     """Splits whose rows are learnt from."""
     teachers: Teachers | None = None
     """Models whose answers are part of the targets."""
+    base: Base | None = None
+    """Branches of the base as which those of the run begin, and whose answers are part of the targets."""
+
+    @property
+    def taught_share(self) -> float:
+        """Share of the answers of teachers, or of the base, in the targets."""
+        taught = self.teachers or self.base
+        return taught.share if taught else 0.0
 
     @property
     def device(self) -> torch.device:
@@ -52,8 +60,9 @@ class JointSetup:
         """Return what distinguishes this run from others, as JSON can hold it; calibration changes none of it."""
         digest = hashlib.sha256()
         add_weights(digest, self.trunk)
-        if self.teachers:
-            self.teachers.add_to(digest)
+        for taught in (self.teachers, self.base):
+            if taught:
+                taught.add_to(digest)
         return {
             "tasks": {recipe.spec.task: repr(_learnt(recipe)) for recipe in self.recipes},
             "options": repr(self.options),

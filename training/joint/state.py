@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from training.joint.setup import JointSetup
+    from training.joint.teachers import Base
 
 _STANDARDISED_ON = 768  # crops whose features set mean and deviation
 
@@ -29,7 +30,7 @@ class JointState:
         self.tasks = [JointTask(r, setup.trunk, views[r.data].faces, setup.splits, setup.seed) for r in recipes]
         depths = {depth for task in self.tasks for depth in task.branch.branch.depths}
         share_layers(self.tasks)
-        self.trunk = RunTrunk(setup.trunk, depths, setup.options.trunk)
+        self.trunk = RunTrunk(setup.trunk, depths, setup.options.trunk, original=setup.base is not None)
         groups = [group for task in self.tasks for group in _own_groups(task)]
         groups += self.trunk.groups()
         fit, self._descent = recipes[0].fit, setup.options.descent
@@ -56,6 +57,16 @@ class JointState:
             maps = self.trunk.maps(crops)
             with torch.no_grad():
                 task.standardise({depth: maps[depth].float() for depth in task.branch.branch.depths})
+
+    def begin_as(self, base: Base | None) -> None:
+        """Give the branches, once they are standardised, the weights of the base's branches of their tasks.
+
+        Raises:
+            TrainingError: a branch of the base has another shape.
+        """
+        for task in self.tasks:
+            if base and task.name in base:
+                task.begin_as(base.branches[task.name])
 
     def advance(self, steps: int) -> None:
         """Take the optimiser's step for the gradients that are there, and move the running means.

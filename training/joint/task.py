@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from training.fit.losses import LOSSES
+from training.fit.losses import LOSSES, group_logit_offset
 from training.fit.resting import RestingLabels
-from training.fit.targets import labelled, score, targets
+from training.fit.targets import group_numbers, labelled, score, targets
 from training.fit.trainable_branch import TrainableBranch, follow_statistics
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
+    from models.branches import Branch
     from models.trunks.base import Trunk
     from training.data.face_sets import FaceSet
     from training.recipes.recipe import HeadRecipe
@@ -43,6 +44,9 @@ class JointTask:
         device, shown = next(trunk.parameters()).device, self.soft[np.repeat(self.rows, self.copies[self.rows])]
         self.weights = recipe.fit.balance.weights(shown).to(device)
         self.offset = recipe.fit.balance.offset(shown).to(device)
+        """(K,) of the logits while training."""
+        self.group_offset = self._group_offset(faces).to(device)
+        """(N, K) of each face's logits, on top of it."""
         self.resting = RestingLabels(len(recipe.spec.labels), recipe.fit.label_patience)
         torch.manual_seed(seed)
         self.branch = TrainableBranch(
@@ -58,6 +62,15 @@ class JointTask:
         self.first = self
         """The task whose shared layers serve this one."""
         self._second_from = recipe.regions.first_steps if recipe.regions else 0
+
+    def _group_offset(self, faces: FaceSet) -> Tensor:
+        """Return (N, K) zeros, or what makes of `offset` that of each face's group."""
+        balance = self.recipe.fit.balance
+        if not balance.within:
+            return torch.zeros(1, 1).expand(len(faces), 1)
+        learnt = self.soft * torch.from_numpy(self.may_learn)[:, None]
+        groups = group_numbers(faces, balance.within)
+        return group_logit_offset(learnt, groups, balance.adjust) - self.offset.cpu()
 
     def begins_second(self, step: int) -> bool:
         """Return whether the regions of the branch are to be found before this step, counted from 0."""
@@ -100,6 +113,15 @@ class JointTask:
         """Bring the features of some hundred crops to mean 0 and deviation 1; shared layers have those of the first."""
         if self.first is self:
             self.branch.standardise(maps)
+        self.average.load_state_dict(self.branch.state_dict())
+
+    def begin_as(self, branch: Branch) -> None:
+        """Take the weights of a shipped branch, so that what learns begins with its answers.
+
+        Raises:
+            TrainingError: it has another shape.
+        """
+        self.branch.begin_as(branch, self.offset)
         self.average.load_state_dict(self.branch.state_dict())
 
     def follow(self, step: int) -> None:

@@ -76,13 +76,43 @@ class Teachers:
         Returns:
             By task the (n, K) mean of their probabilities.
         """
-        every = [trunk.learn(crops)[0] for trunk in self._trunks]
+        every = [trunk.learn(crops).maps for trunk in self._trunks]
         return {task: self._mean(task, every, place) for task, place in places.items()}
 
     def _mean(self, task: str, every: Sequence[Mapping[str, Tensor]], place: slice) -> Tensor:
-        answers = []
-        for maps, branches in zip(every, self._branches, strict=True):
-            branch = branches[task]
-            logits = branch({depth: maps[depth][place] for depth in branch.depths})
-            answers.append(logits.sigmoid() if branch.spec.kind == "multilabel" else logits.softmax(dim=1))
+        answers = [_answer(branches[task], maps, place) for maps, branches in zip(every, self._branches, strict=True)]
         return torch.stack(answers).mean(dim=0)
+
+
+class Base:
+    """Branches of the release from which a run goes on; they read the maps of its original trunk."""
+
+    def __init__(self, branches: Mapping[str, Branch], share: float) -> None:
+        """Keep the branches.
+
+        Args:
+            branches: by task, on the run's device.
+            share: of their answers in the targets, 0..1.
+        """
+        self.branches, self.share = {task: freeze(branch) for task, branch in branches.items()}, share
+
+    def add_to(self, digest: hashlib._Hash) -> None:
+        """Add their weights and their share to a hash."""
+        digest.update(str(self.share).encode())
+        for branch in self.branches.values():
+            add_weights(digest, branch)
+
+    @torch.no_grad()
+    def answers(self, maps: Mapping[str, Tensor], places: Mapping[str, slice]) -> dict[str, Tensor]:
+        """Answer, by task, for its crops among those of the maps: (n, K) probabilities of the tasks that it has."""
+        device = next(iter(maps.values())).device
+        with torch.autocast(device.type, torch.bfloat16):
+            return {task: _answer(self.branches[task], maps, place) for task, place in places.items() if task in self}
+
+    def __contains__(self, task: str) -> bool:
+        return task in self.branches
+
+
+def _answer(branch: Branch, maps: Mapping[str, Tensor], place: slice) -> Tensor:
+    logits = branch({depth: maps[depth][place] for depth in branch.depths}).float()
+    return torch.as_tensor(logits.sigmoid() if branch.spec.kind == "multilabel" else logits.softmax(dim=1))

@@ -14,8 +14,8 @@ from training.fit.targets import READERS
 from training.joint.batches import FaceViews
 from training.joint.run import JointRun
 from training.joint.setup import JointSetup
-from training.joint.teachers import Teacher, Teachers
-from training.releases.export import TunedTrunk
+from training.joint.teachers import Base, Teacher, Teachers
+from training.releases.export import TunedTrunk, branches_of
 from training.train import TrainedBranch, calibrated, load_trunk
 from training.trunk.faces import read_people
 
@@ -64,7 +64,13 @@ def train_jointly(recipe: Recipe, contexts: Sequence[TrainingContext], folder: P
     views = {name: face_views(name, contexts) for name in dict.fromkeys(each.data for each in recipe.heads)}
     trunk = learning_trunk(context) if options.trunk else context.trunk
     setup = JointSetup(
-        recipes=recipe.heads, trunk=trunk, views=views, options=options, seed=seed, held_by=held_crops(options, context)
+        recipes=recipe.heads,
+        trunk=trunk,
+        views=views,
+        options=options,
+        seed=seed,
+        held_by=held_crops(options, context),
+        base=base_of(recipe, options, context),
     )
     if options.second is None:
         return _ready_to_ship(setup, context, train_first(setup, folder))
@@ -140,6 +146,18 @@ def held_crops(options: JointOptions, context: TrainingContext) -> dict[str, NDA
     names = tuple(options.trunk.held_by) if options.trunk else ()
     sources = zip(names, read_people(context.data, names), strict=True)
     return {name: context.crops(source.faces).pixels for name, source in sources}
+
+
+def base_of(recipe: Recipe, options: JointOptions, context: TrainingContext) -> Base | None:
+    """Load the branches of the base from which a run goes on, as far as it has them; None where the run begins anew."""
+    if options.base is None:
+        return None
+    wanted = {head.spec.task for head in recipe.heads}
+    tasks = [spec.task for spec in read_manifest(context.release).branches if spec.task in wanted]
+    device = next(context.trunk.parameters()).device
+    return Base(
+        {branch.spec.task: branch.to(device) for branch in branches_of(context.release, tasks)}, options.base.taught
+    )
 
 
 def _trained(found: JointResult) -> TrainedBranch:

@@ -7,6 +7,7 @@ import functools
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -29,13 +30,28 @@ Pass = Callable[[Tensor], dict[str, Tensor]]  # (N, 3, S, S) crops to a trunk's 
 _CPU_BATCH = 32  # crops whose maps still fit the caches of a few CPU cores
 
 
+@dataclass(frozen=True, slots=True)
+class TrunkPass:
+    """What the trunk of a run gives for a batch."""
+
+    maps: dict[str, Tensor]
+    """Of the trunk that learns, by depth."""
+    drift: Tensor | None
+    """Loss: the mean cosine distance of its embeddings to the original's, times the tuning's ``hold``; None where it is
+    frozen or nothing holds it."""
+    original: dict[str, Tensor]
+    """Maps of the original trunk, by depth, where they are wanted."""
+
+
 class RunTrunk:
     """Three trunks: the one that learns, its running mean, and the original.
 
     All three are the same where the trunk is frozen.
     """
 
-    def __init__(self, trunk: Trunk, depths: Collection[str], tuning: TrunkTuning | None) -> None:
+    def __init__(
+        self, trunk: Trunk, depths: Collection[str], tuning: TrunkTuning | None, *, original: bool = False
+    ) -> None:
         """Copy the trunk if it is to be tuned.
 
         Args:
@@ -43,6 +59,7 @@ class RunTrunk:
                 learns them, too.
             depths: maps that the branches read.
             tuning: None keeps the trunk frozen; else the trunk is float32 and stays unchanged, while a copy learns.
+            original: whether the maps of the original trunk are wanted, too.
         """
         self._depths, self._tuning = set(depths), tuning
         self._device = next(trunk.parameters()).device
@@ -55,7 +72,8 @@ class RunTrunk:
         self._best: dict[str, Tensor] | None = None
         held = (EMBEDDING_DEPTH,) if tuning and tuning.hold else ()
         self._learns = self._pass(self._learning, {*self._depths, *held})
-        self._embeds = self._pass(self._original, {EMBEDDING_DEPTH})
+        self._wants_original = original
+        self._originals = self._pass(self._original, {*(self._depths if original else ()), *held})
 
     def groups(self) -> list[dict[str, Any]]:
         """Group the parameters by layer, with smaller learning rates for layers nearer to the input."""
@@ -85,23 +103,25 @@ class RunTrunk:
         with torch.no_grad():
             return self._run(functools.partial(self.average.forward_intermediates, depths=self._depths), crops)
 
-    def learn(self, crops: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+    def learn(self, crops: Tensor, reference: Tensor | None = None) -> TrunkPass:
         """Run the trunk that learns; batches should have one size, for which it is compiled.
 
-        Returns:
-            Its maps, and the loss of its drift: the mean cosine distance of its embeddings to the original's, times
-            the tuning's ``hold``; None where it is frozen or nothing holds it.
+        Args:
+            crops: (N, 3, S, S).
+            reference: the same for the original trunk; None: as they are.
         """
-        if self._tuning is None:
+        held = self._tuning is not None and self._tuning.hold > 0
+        original: dict[str, Tensor] = {}
+        if held or self._wants_original:
             with torch.no_grad():
-                return self._run(self._learns, crops), None
-        maps = self._run(self._learns, crops)
-        if not self._tuning.hold:
-            return maps, None
-        with torch.no_grad():
-            before = self._run(self._embeds, crops)[EMBEDDING_DEPTH]
-        drift = 1 - (maps[EMBEDDING_DEPTH] * before).sum(dim=1)
-        return maps, drift.mean() * self._tuning.hold
+                original = self._run(self._originals, crops if reference is None else reference)
+        with torch.set_grad_enabled(self._tuning is not None):
+            maps = self._run(self._learns, crops)
+        return TrunkPass(maps, self._drift(maps, original) if held else None, original)
+
+    def _drift(self, maps: Mapping[str, Tensor], original: Mapping[str, Tensor]) -> Tensor:
+        distance = 1 - (maps[EMBEDDING_DEPTH] * original[EMBEDDING_DEPTH]).sum(dim=1)
+        return distance.mean() * (self._tuning.hold if self._tuning else 0.0)
 
     def _pass(self, trunk: Trunk, depths: Collection[str]) -> Pass:
         """Compile a pass on GPUs: 1.8 times as fast forward and backward, since PReLUs are fused."""

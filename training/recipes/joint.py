@@ -74,6 +74,21 @@ class SecondRun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BaseTeaching:
+    """A run that goes on from a release: branches start as the base's of the same tasks, where it has any.
+
+    The base answers for each crop before it is degraded, the run for the degraded one.
+    """
+
+    taught: float = 0.5
+    """Share of the base's answers in the targets; the rest are labels."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.taught <= 1:
+            raise RecipeError(f"taught is a share of the targets, expected 0..1, got {self.taught}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JointOptions:
     """Options of a joint run; the recipe of a branch states what the branch learns and how fast."""
 
@@ -85,6 +100,8 @@ class JointOptions:
     """Pixels to which small images are scaled up before crops are cut (None: as the release does for its users). Each
     face is drawn from any of these crops; the last ones judge."""
     augment: AugmentOptions = field(default_factory=AugmentOptions)
+    degraded: float = 0.0
+    """Share of the augmented crops that are degraded, too, as those of archives are (``training.fit.degrade``)."""
     descent: Descent = field(default_factory=Descent)
     """Optimiser, and the course of all learning rates."""
     evaluate_every: int = 200
@@ -96,3 +113,11 @@ class JointOptions:
     branches at the last step are kept, or see ``TrunkTuning.keeps_best``."""
     second: SecondRun | None = None
     """None ships the branches of the first run."""
+    base: BaseTeaching | None = None
+    """How a run goes on from the branches of its base; None: branches begin with random weights."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.degraded <= 1:
+            raise RecipeError(f"degraded is a share of the crops, expected 0..1, got {self.degraded}")
+        if self.base and self.second:
+            raise RecipeError("a run that goes on from its base has no second run; give one of them")

@@ -121,6 +121,8 @@ class Recipe:
             raise RecipeError(f"recipe {self.name!r} trains jointly, so {drawn} cannot sample on their own")
         if self.joint and (fused := [head.spec.task for head in self.heads if head.spec.experts]):
             raise RecipeError(f"recipe {self.name!r} trains jointly, so {fused} cannot have experts; train them alone")
+        if not self.joint and (grouped := [head.spec.task for head in self.heads if head.fit.balance.within]):
+            raise RecipeError(f"recipe {self.name!r} trains branch by branch, so {grouped} cannot balance groups")
         if not self.joint and (shared := [head.spec.task for head in self.heads if head.spec.shared]):
             raise RecipeError(
                 f"recipe {self.name!r} trains branch by branch, so {shared} cannot share layers; add joint"

@@ -72,7 +72,7 @@ def test_a_label_that_rests_gives_no_gradient(trunk, views, tmp_path):
     (task,) = run.state.tasks
     task.resting.load([[0.0, 0.0, 0.0], [1.0, 0.0, 0.0]])
     batch = run.batches.take(0)
-    maps, _ = run.state.trunk.learn(batch.crops)
+    maps = run.state.trunk.learn(batch.crops).maps
     run._loss(task, maps, batch.tasks["attributes"], None).backward()
     gradient = task.branch.layers[-1].weight.grad.abs().sum(dim=1)
     assert gradient[0] == 0

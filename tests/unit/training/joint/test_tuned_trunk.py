@@ -120,7 +120,8 @@ def test_front_layers_take_smaller_steps(trunk):
 
 def test_a_frozen_trunk_has_nothing_to_learn_or_to_keep(trunk, crops):
     run = RunTrunk(trunk, {"conv_14"}, None)
-    maps, drift = run.learn(torch.from_numpy(crops[:4]))
+    found = run.learn(torch.from_numpy(crops[:4]))
+    maps, drift = found.maps, found.drift
     assert set(maps) == {"conv_14"}
     assert drift is None
     assert (run.groups(), run.state()) == ([], {})
