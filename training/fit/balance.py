@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-GroupName = Literal["gender", "ethnicity", "age"]  # ages by AGE_BANDS
-AGE_BANDS = (3, 10, 15, 20, 30, 40, 50, 60, 70)  # first year of each band but the youngest
+GroupName = Literal["gender", "ethnicity", "age"]  # ages by GROUP_AGES
+GROUP_AGES = (3, 10, 15, 20, 30, 40, 50, 60, 70)  # first year of each band but the youngest
 
 MAX_COPIES = 8  # of a face in an epoch; more would show little that is new
 

@@ -22,7 +22,7 @@ from training.data.lfwa import read_lfwa
 from training.data.published_sets import AGE_RANGES, read_adience, read_fairface, read_imdb, read_wiki
 from training.data.sets import load_celeba, load_fer2013, load_utkface
 from training.errors import RecipeError
-from training.fit.balance import AGE_BANDS, UNBALANCED
+from training.fit.balance import GROUP_AGES, UNBALANCED
 from training.fit.losses import age_span_distribution, one_hot
 
 if TYPE_CHECKING:
@@ -128,8 +128,8 @@ def group_numbers(faces: FaceSet, within: Sequence[GroupName]) -> Tensor:
         raise RecipeError(f"{faces.name} has no labels {', '.join(within)} within which classes could be balanced")
     numbers = np.zeros(len(faces), np.int64)
     for name in within:
-        found = np.digitize(np.nan_to_num(faces.age, nan=-1.0), AGE_BANDS) if name == "age" else getattr(faces, name)
-        numbers = numbers * (len(AGE_BANDS) + 2) + found - min(UNKNOWN, 0)
+        found = np.digitize(np.nan_to_num(faces.age, nan=-1.0), GROUP_AGES) if name == "age" else getattr(faces, name)
+        numbers = numbers * (len(GROUP_AGES) + 2) + found - min(UNKNOWN, 0)
     return torch.from_numpy(np.unique(numbers, return_inverse=True)[1].astype(np.int64))
 
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from training.data.degrade import degrade_at_random
 from training.fit.augment import augment
-from training.fit.degrade import degrade_at_random
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -59,7 +59,7 @@ class JointState:
                 task.standardise({depth: maps[depth].float() for depth in task.branch.branch.depths})
 
     def begin_as(self, base: Base | None) -> None:
-        """Give the branches, once they are standardised, the weights of the base's branches of their tasks.
+        """Start the standardised branches with the weights of the base's branches of their tasks.
 
         Raises:
             TrainingError: a branch of the base has another shape.

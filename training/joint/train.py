@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from models.manifest import read_manifest
@@ -20,10 +21,9 @@ from training.train import TrainedBranch, calibrated, load_trunk
 from training.trunk.faces import read_people
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    import numpy as np
     from numpy.typing import NDArray
 
     from models.trunks.base import Trunk
@@ -69,7 +69,7 @@ def train_jointly(recipe: Recipe, contexts: Sequence[TrainingContext], folder: P
         views=views,
         options=options,
         seed=seed,
-        held_by=held_crops(options, context),
+        held_by=held_crops(options, context, views),
         base=base_of(recipe, options, context),
     )
     if options.second is None:
@@ -141,11 +141,23 @@ def learning_trunk(context: TrainingContext) -> Trunk:
     return load_trunk(context.release).to(device).to(memory_format=torch.channels_last).eval()
 
 
-def held_crops(options: JointOptions, context: TrainingContext) -> dict[str, NDArray[np.uint8]]:
-    """Cut the faces that only hold the embeddings of a trunk that learns: (N, 3, S, S) by set."""
+def held_crops(
+    options: JointOptions, context: TrainingContext, views: Mapping[DataName, FaceViews]
+) -> dict[str, NDArray[np.uint8]]:
+    """Return the faces that only hold the embeddings of a trunk that learns: (N, 3, S, S) by set.
+
+    They are cut unless their set is learnt from, too, so that they are among its views.
+    """
     names = tuple(options.trunk.held_by) if options.trunk else ()
-    sources = zip(names, read_people(context.data, names), strict=True)
-    return {name: context.crops(source.faces).pixels for name, source in sources}
+    cut = {str(name): found for name, found in views.items()}
+    found = {}
+    for name, source in zip(names, read_people(context.data, names), strict=True):
+        if name in cut:
+            rows = np.flatnonzero(np.isin(cut[name].faces.files, source.faces.files))
+            found[name] = np.asarray(cut[name].pixels[-1][rows])
+        else:
+            found[name] = context.crops(source.faces).pixels
+    return found
 
 
 def base_of(recipe: Recipe, options: JointOptions, context: TrainingContext) -> Base | None:

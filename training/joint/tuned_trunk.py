@@ -32,7 +32,7 @@ _CPU_BATCH = 32  # crops whose maps still fit the caches of a few CPU cores
 
 @dataclass(frozen=True, slots=True)
 class TrunkPass:
-    """What the trunk of a run gives for a batch."""
+    """Maps of a batch, and the drift of its embeddings."""
 
     maps: dict[str, Tensor]
     """Of the trunk that learns, by depth."""

@@ -101,7 +101,7 @@ class JointOptions:
     face is drawn from any of these crops; the last ones judge."""
     augment: AugmentOptions = field(default_factory=AugmentOptions)
     degraded: float = 0.0
-    """Share of the augmented crops that are degraded, too, as those of archives are (``training.fit.degrade``)."""
+    """Share of the augmented crops that are degraded, too, as those of archives are (``training.data.degrade``)."""
     descent: Descent = field(default_factory=Descent)
     """Optimiser, and the course of all learning rates."""
     evaluate_every: int = 200

@@ -109,7 +109,7 @@ def _grey(x: Tensor, strength: Tensor, draws: _Draws) -> Tensor:
 
 
 def _tint(x: Tensor, strength: Tensor, draws: _Draws) -> Tensor:
-    """Multiply each colour by a gain of its own, as old film and wrong white balance do."""
+    """Multiply each colour by a gain of its own, as aged prints and wrong white balance do."""
     gains = (draws.normal(3, 1, 1) * 0.3 * strength).exp()
     return x * gains / gains.mean(dim=1, keepdim=True)
 
@@ -136,7 +136,7 @@ def _bright(x: Tensor, strength: Tensor, draws: _Draws) -> Tensor:
 
 
 def _grain(x: Tensor, strength: Tensor, draws: _Draws) -> Tensor:
-    """Add the grain of film: noise of brightness, coarser than pixels, strongest in the middle tones."""
+    """Add grain: noise of brightness, coarser than pixels, strongest in the middle tones."""
     fine = draws.normal(1, *x.shape[2:])
     coarse = functional.avg_pool2d(fine, 3, stride=1, padding=1) * 2
     tones = 1 - ((x / _MIDDLE - 1) ** 2) * 0.6

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from training.fit.degrade import DEGRADATIONS, DegradationName, degrade, degrade_at_random
+from training.data.degrade import DEGRADATIONS, DegradationName, degrade, degrade_at_random
 
 SIDE, COUNT = 56, 12
 NAMES = sorted(DEGRADATIONS)
