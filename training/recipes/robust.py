@@ -15,7 +15,7 @@ from training.recipes.recipe import HeadRecipe, Recipe, register
 def going_on(head: HeadRecipe, *depths: str, balance: Balance) -> HeadRecipe:
     """Return a head whose branch has the shape of that of ``default``, and learns a little more."""
     found = tuned(head, *depths)
-    fit = replace(found.fit, learning_rate=3e-4, mixup=0.0, average=0.995, balance=balance)
+    fit = replace(found.fit, learning_rate=3e-4, mixup=0.0, average=0.99, balance=balance)
     return replace(found, fit=fit, dropout=0.3)
 
 
@@ -32,12 +32,12 @@ ROBUST = register(
         ),
         summary="goes on from the shipped release on degraded crops, rare emotions and groups balanced",
         joint=JointOptions(
-            steps=800,
+            steps=500,
             batch={"utkface": 64, "fer2013": 64, "celeba10k": 32},
             searches=(None,),
             augment=AugmentOptions(coarse=0.0, grey=0.0, erase=0.0, brightness=0.1, contrast=0.1),
             degraded=0.6,
-            evaluate_every=200,
+            evaluate_every=125,
             trunk=TrunkTuning(
                 name="robust",
                 learning_rate=1e-4,
