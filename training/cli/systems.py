@@ -9,7 +9,7 @@ import typer
 
 from training.errors import DataError
 from training.evaluate.evaluate import Evaluation
-from training.evaluate.report.systems import SpeedRun, SystemRow, speed_json, systems_text
+from training.evaluate.report.systems import Speeds, SystemRow, systems_text
 from training.evaluate.report.tables import fill_page
 from training.recipes.published_systems import SYSTEMS, find_system
 from training.releases.speed import SpeedOptions, measure_by_turns
@@ -46,7 +46,9 @@ def compare_systems(  # noqa: PLR0913 - the options of a command are its argumen
         (folder / path.name).write_text(_evaluation(path).brief().to_json() + "\n")
     if measure:
         speeds = measure_by_turns(measure, SpeedOptions(batch=batch, rounds=rounds, device=device))
-        (folder / SPEED_FILE).write_text(speed_json(speeds))
+        _ = speeds.reference  # refuses a run without it
+        kept = Speeds((*read_speeds(folder).runs, speeds))
+        (folder / SPEED_FILE).write_text(kept.to_json())
     text = systems_text(read_rows_of_systems(folder), read_speeds(folder))
     typer.echo(text)
     if out:
@@ -68,10 +70,10 @@ def read_rows_of_systems(folder: Path) -> list[SystemRow]:
     return sorted(rows, key=lambda r: (order.index(r.system.name) if r.system.name in order else len(order), r.name))
 
 
-def read_speeds(folder: Path) -> SpeedRun | None:
-    """Read the speeds of a folder; None where none were measured."""
+def read_speeds(folder: Path) -> Speeds:
+    """Read the speeds of a folder; no runs where none were measured."""
     path = folder / SPEED_FILE
-    return SpeedRun.from_json(path.read_text()) if path.is_file() else None
+    return Speeds.from_json(path.read_text()) if path.is_file() else Speeds()
 
 
 def _evaluation(path: Path) -> Evaluation:

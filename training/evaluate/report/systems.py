@@ -81,12 +81,42 @@ class SpeedRun:
             f"the best of {self.rounds} rounds"
         )
 
-    def of(self, weights_sha256: str) -> ReleaseSpeed | None:
-        """Return the speed of a release; None where it was not measured."""
-        return next((each for each in self.releases if each.weights_sha256 == weights_sha256), None)
+    def of(self, weights_sha256: str) -> float | None:
+        """Return the speed of a release as a share of that of REFERENCE; None where it was not measured."""
+        found = next((each.everything for each in self.releases if each.weights_sha256 == weights_sha256), None)
+        return None if found is None else found / self.reference
+
+    @property
+    def reference(self) -> float:
+        """Faces a second of REFERENCE in this run.
+
+        Raises:
+            DataError: it took no part.
+        """
+        for each in self.releases:
+            if each.release == REFERENCE:
+                return each.everything
+        names = ", ".join(each.release for each in self.releases)
+        raise DataError(f"got the speeds of {names}; measure the release {REFERENCE!r}, too: theirs are shares of its")
+
+
+@dataclass(frozen=True, slots=True)
+class Speeds:
+    """Runs of several days; releases that are not kept keep their place beside REFERENCE."""
+
+    runs: tuple[SpeedRun, ...] = ()
+
+    def of(self, weights_sha256: str) -> float | None:
+        """Return what ``SpeedRun.of`` returns for the latest run that has the release."""
+        found = (run.of(weights_sha256) for run in reversed(self.runs))
+        return next((speed for speed in found if speed is not None), None)
+
+    def to_json(self) -> str:
+        """Write the runs as JSON."""
+        return TypeAdapter(Speeds).dump_json(self, indent=1).decode() + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> SpeedRun:
+    def from_json(cls, text: str) -> Speeds:
         """Read the JSON of ``facet-train systems --measure``.
 
         Raises:
@@ -153,11 +183,12 @@ _MEANING = (
     "too. Hours: of training alone."
 )
 _PRINTED = "* as the system's authors print it, on data of their own."
-_ABOUT = ("source", "start weights", "data", "GMAC", "parameters", "MB", "faces/s", "hours")
+_ABOUT = ("source", "start weights", "data", "GMAC", "parameters", "MB", "speed", "hours")
+REFERENCE = "default"  # name of the release whose speed in the same run is 1
 _TEXTS = 4  # columns of text: the name and the first of _ABOUT
 
 
-def systems_text(rows: Sequence[SystemRow], speeds: SpeedRun | None) -> str:
+def systems_text(rows: Sequence[SystemRow], speeds: Speeds) -> str:
     """Format the table of systems, the table of what heads do elsewhere, and how both were measured.
 
     Raises:
@@ -172,13 +203,13 @@ def systems_text(rows: Sequence[SystemRow], speeds: SpeedRun | None) -> str:
     return "\n\n".join(parts)
 
 
-def _about(row: SystemRow, speeds: SpeedRun | None) -> list[str]:
+def _about(row: SystemRow, speeds: Speeds) -> list[str]:
     """Return the cells of _ABOUT; those that nothing is known of are empty."""
-    facts, speed = row.evaluation.facts, speeds.of(row.evaluation.weights_sha256) if speeds else None
+    facts, speed = row.evaluation.facts, speeds.of(row.evaluation.weights_sha256)
     cost = ["", "", ""]
     if facts:
         cost = [f"{facts.macs / 1e9:.3f}", f"{facts.parameters / 1e6:.2f} M", f"{facts.bytes / 1e6:.1f}"]
-    rate = f"{speed.everything:.1f}" if speed else ""
+    rate = f"{speed:.2f}" if speed else ""
     data = ", ".join(facts.data if facts and (facts.training or not row.system.data) else row.system.data)
     return [row.system.source, _start(row.system, facts), data, *cost, rate, _hours(row.system, facts)]
 
@@ -216,7 +247,7 @@ def _check_counts(rows: Iterable[SystemRow]) -> None:
                     )
 
 
-def _notes(rows: Sequence[SystemRow], speeds: SpeedRun | None) -> str:
+def _notes(rows: Sequence[SystemRow], speeds: Speeds) -> str:
     """State the number of faces behind each column, the speed's setting, and the meaning of the marks."""
     found = [(c.title, next((f.count for r in rows if (f := c.find(r.evaluation))), None)) for c in FIGURES]
     counts = ", ".join(f"{title} {count}" for title, count in found if count)
@@ -224,12 +255,14 @@ def _notes(rows: Sequence[SystemRow], speeds: SpeedRun | None) -> str:
     notes = [
         f"Shares in percent, ages in years, with 95 % intervals; {splits} rows, the same for all: {counts}.",
         _MEANING,
-        *([f"faces/s: identity and all heads, by turns in one run; {speeds.setting}."] if speeds else []),
+        *_speed_notes(speeds),
         _PRINTED,
     ]
     return "\n".join(f"- {note}" for note in notes)
 
 
-def speed_json(found: SpeedRun) -> str:
-    """Write speeds as JSON."""
-    return TypeAdapter(SpeedRun).dump_json(found, indent=1).decode() + "\n"
+def _speed_notes(speeds: Speeds) -> list[str]:
+    """State what the speeds are shares of, and where each of the runs was made."""
+    runs = dict.fromkeys(f"{run.setting} ({REFERENCE}: {run.reference:.0f})" for run in speeds.runs)
+    about = f"Speed: faces a second with identity and all heads, as a share of {REFERENCE}'s, by turns in one run"
+    return [f"{about}; {'; '.join(runs)}."] if runs else []

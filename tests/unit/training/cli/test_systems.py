@@ -20,6 +20,7 @@ from training.evaluate.evaluate import Evaluation, ReleaseFacts
 from training.evaluate.findings import Row
 from training.evaluate.metrics import Figure
 from training.evaluate.outcomes import Outcomes
+from training.evaluate.report.systems import ReleaseSpeed, SpeedRun, Speeds
 from training.evaluate.report.tables import END, START
 from training.recipes.published_systems import SYSTEMS, TRUNK_SOURCES, find_system
 from training.recipes.recipe import RECIPES
@@ -82,7 +83,7 @@ def test_a_row_has_cost_origin_and_figures_beside_those_of_the_authors(tmp_path)
     assert found["age RMSE"] == "6.36 (6.34-6.38) / 6.85*"
     assert found["ethnicity"] == "/ 87.97*"
     assert found["seven emotions"] == "70.0 (68.0-72.0)"
-    assert found["LFW"] == found["FER+"] == found["faces/s"] == ""
+    assert found["LFW"] == found["FER+"] == found["speed"] == ""
     assert (found["GMAC"], found["parameters"], found["MB"]) == ("0.583", "12.35 M", "54.3")
     assert (found["start weights"], found["data"]) == ("sface-2021dec", "utkface, celeba10k")
     assert found["hours"] == "0.50 (cpu, 2 threads)"
@@ -176,10 +177,11 @@ def test_releases_are_measured_by_turns_and_their_speeds_stand_in_the_table(tmp_
     write(tmp_path, "default", replace(evaluation(GENDER), weights_sha256=sha256))
     result = run(tmp_path, "--measure", DEFAULT, *small)
     assert result.exit_code == 0, result.output
-    (speed,) = json.loads((tmp_path / SPEED_FILE).read_text())["releases"]
+    (kept,) = json.loads((tmp_path / SPEED_FILE).read_text())["runs"]
+    (speed,) = kept["releases"]
     assert speed["weights_sha256"] == sha256
     assert speed["identity"] > 0
-    assert cells(result.output, "default")["faces/s"] == f"{speed['everything']:.1f}"
+    assert cells(result.output, "default")["speed"] == "1.00"
     assert "1 faces at once, the best of 1 rounds" in result.output
 
 
@@ -208,3 +210,19 @@ def test_the_page_is_what_the_command_writes(tmp_path):
     copy.write_text(page.read_text())
     assert run(ROOT / "docs" / "systems", "--out", copy).exit_code == 0
     assert copy.read_text() == page.read_text()
+
+
+def speed_run(**everything):
+    releases = tuple(ReleaseSpeed(name, name, rate, rate) for name, rate in everything.items())
+    return SpeedRun(device="cpu", dtype="bfloat16", threads=2, batch=64, rounds=15, releases=releases)
+
+
+def test_releases_that_are_gone_keep_the_share_of_the_run_that_had_them():
+    speeds = Speeds((speed_run(default=100.0, old=80.0, again=50.0), speed_run(default=300.0, again=330.0)))
+    assert [speeds.of(name) for name in ("default", "old", "again", "never")] == [1.0, 0.8, 1.1, None]
+    assert Speeds.from_json(speeds.to_json()) == speeds
+
+
+def test_a_run_without_the_release_that_all_are_compared_with_is_refused(tmp_path):
+    with pytest.raises(DataError, match="got the speeds of other; measure the release 'default', too"):
+        _ = speed_run(other=1.0).reference
