@@ -38,7 +38,7 @@ from training.depth.grid import SEARCHED, Relearning, SearchOptions, depth_table
 from training.depth.probes import ProbeOptions
 from training.depth.search import search, write_results
 from training.errors import RecipeError, TrainingError, unknown_names
-from training.evaluate.evaluate import SETS, EvaluateOptions, Evaluation, evaluate
+from training.evaluate.evaluate import DEGRADED_FACES, SETS, EvaluateOptions, Evaluation, evaluate
 from training.evaluate.report import tables
 from training.fit.progress import RunLog, timed
 from training.joint.train import train_jointly
@@ -175,14 +175,25 @@ def evaluate_release(  # noqa: PLR0913 - the options of a command are its argume
     only: Annotated[list[str] | None, typer.Option("--set", help="Only this set; may be given again.")] = None,
     cache: Annotated[Path | None, typer.Option("--cache", help="Keep aligned crops in this folder.")] = None,
     sizes: Annotated[bool, typer.Option("--sizes", help="Also by size of the face, on shrunken images.")] = False,
+    degraded: Annotated[
+        int, typer.Option(help="Faces of each set that are also measured on degraded copies; 0 for none.")
+    ] = DEGRADED_FACES,
     plot_folder: Annotated[Path | None, typer.Option("--plots", help="Draw PNG files into this folder.")] = None,
 ) -> None:
     """Measure a release on every labelled set of the folder, as its users get it."""
     if unknown := sorted(set(only or SETS) - set(SETS)):
         raise unknown_names("sets", unknown, SETS)
-    chosen = EvaluateOptions(split=split, sets=tuple(only or SETS), cache=cache, sizes=sizes)
+    chosen = EvaluateOptions(split=split, sets=tuple(only or SETS), cache=cache, sizes=sizes, degraded=degraded)
     found = dataclasses.replace(evaluate(load_release(release), data, chosen), facts=release_facts(release))
-    shown = (tables.overall, tables.recalls, tables.finer_groups, tables.operating, tables.by_size, tables.found_faces)
+    shown = (
+        tables.overall,
+        tables.recalls,
+        tables.finer_groups,
+        tables.operating,
+        tables.by_size,
+        tables.by_degradation,
+        tables.found_faces,
+    )
     typer.echo("\n\n".join(part for table in shown if (part := table(found))))
     if json_file:
         json_file.write_text(found.to_json())

@@ -28,7 +28,14 @@ from training.evaluate.findings import Findings, Row
 from training.evaluate.metrics import Figure, measure, measure_mean
 from training.evaluate.operating_points import operating_point, shared_operating_point
 from training.evaluate.outcomes import Outcomes  # noqa: TC001 - pydantic reads the annotations
+from training.evaluate.robustness.consistency import consistency_findings
 from training.evaluate.robustness.cross_domain import lfw_gender_findings, photo_findings
+from training.evaluate.robustness.degraded import (
+    attribute_values,
+    degraded_findings,
+    emotion_values,
+    people_values,
+)
 from training.evaluate.robustness.expression_scores import (
     expression_findings,
     film_identity_findings,
@@ -39,7 +46,7 @@ from training.evaluate.scores import attribute_findings, emotion_findings, peopl
 from training.evaluate.verification import verification_findings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -47,10 +54,12 @@ if TYPE_CHECKING:
     from models.release import Release
     from models.trunks.base import TrunkLayout
     from training.data.face_sets import FaceSet, People
+    from training.evaluate.robustness.degraded import FaceValues, Heads
 
 _log = logging.getLogger(__name__)
 
 INFER_BATCH = 64  # crops per call of the release
+DEGRADED_FACES = 1000  # of each set: 16 copies take a minute of two processors
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +207,10 @@ class _Evaluator:
 
     def _people(self, every: People) -> Findings:
         faces, measured = chosen_rows(every, self.options.split)
-        heads = self.outputs(faces, measured).heads
-        parts = [people_findings(heads, faces)]
+        crops = self.pixels(faces, measured)
+        heads = infer(self.release, crops).heads
+        parts = [people_findings(heads, faces), consistency_findings(heads, faces)]
+        parts.append(self._degraded(crops, faces, people_values))
         if "ethnicity" in heads:
             parts.append(operating_point(heads["ethnicity"], faces, self.release.spec("ethnicity").thresholds))
             parts.append(shared_operating_point(heads["ethnicity"], faces))
@@ -209,13 +220,27 @@ class _Evaluator:
 
     def fer2013(self) -> Findings:
         faces, measured = chosen_rows(load_fer2013(self.data), self.options.split)
-        return emotion_findings(self.outputs(faces, measured).heads, faces)
+        crops = self.pixels(faces, measured)
+        clean = emotion_findings(infer(self.release, crops).heads, faces)
+        return Findings.join([clean, self._degraded(crops, faces, emotion_values)])
 
     def celeba10k(self) -> Findings:
         faces, measured = chosen_rows(load_celeba(self.data), self.options.split)
-        heads = self.outputs(faces, measured).heads
+        crops = self.pixels(faces, measured)
+        heads = infer(self.release, crops).heads
         own = [attribute_findings(heads["attributes"], faces)] if "attributes" in heads else []
-        return Findings.join([*own, photo_findings(heads, faces)])
+        across = [photo_findings(heads, faces), consistency_findings(heads, faces)]
+        return Findings.join([*own, *across, self._degraded(crops, faces, attribute_values)])
+
+    def _degraded(
+        self, crops: NDArray[np.uint8], faces: Faces, values: Callable[[Heads, Faces], Iterator[FaceValues]]
+    ) -> Findings:
+        """Measure some of the faces on degraded copies of their crops."""
+        rows = np.sort(np.random.default_rng(0).permutation(len(faces))[: self.options.degraded])
+        some = faces[rows]
+        return degraded_findings(
+            lambda pixels: infer(self.release, pixels).heads, crops[rows], some, lambda heads: values(heads, some)
+        )
 
     def lfw(self) -> Findings:
         every, pairs = read_lfw(self.data)
@@ -239,13 +264,14 @@ class _Evaluator:
         there = np.array([path.is_file() for path in every.paths()], dtype=np.bool_)
         faces = every[there & (every.split != "train")]
         outputs = self.outputs(faces, "people of splits val and test")
-        return expression_findings(outputs.heads, faces)
+        return Findings.join([expression_findings(outputs.heads, faces), consistency_findings(outputs.heads, faces)])
 
     def film_faces(self) -> Findings:
         faces, measured = chosen_rows(read_film_faces(self.data), self.options.split)
         outputs = self.outputs(faces, measured)
         identity = film_identity_findings(outputs.embeddings.numpy(), faces)
-        return Findings.join([expression_findings(outputs.heads, faces, person_groups(faces)), identity])
+        expressions = expression_findings(outputs.heads, faces, person_groups(faces))
+        return Findings.join([expressions, consistency_findings(outputs.heads, faces), identity])
 
     def widerface_subset(self) -> Findings:
         found = detect_images(read_wider(self.data), self.release)
@@ -267,6 +293,8 @@ class EvaluateOptions:
     """Folder for aligned crops; None keeps none."""
     sizes: bool = False
     """Whether faces are also measured by size, on shrunken images of the sets with people."""
+    degraded: int = DEGRADED_FACES
+    """Faces of each set with labels for our heads, at most, that are also measured on degraded copies; 0 for none."""
 
 
 def evaluate(release: Release, data: Path, options: EvaluateOptions | None = None) -> Evaluation:

@@ -206,12 +206,17 @@ def emotion_findings(heads: Mapping[str, HeadOutput], faces: Fer2013) -> Finding
     if "emotion" in heads:
         parts.append(class_findings("ferplus", "emotion", heads["emotion"], faces.majority, (faces, {})))
     if "emotion7" in heads:
-        labels = heads["emotion7"].labels
-        number = np.array([labels.index(EMOTIONS[n]) if EMOTIONS[n] in labels else UNKNOWN for n in range(8)])
-        parts.append(class_findings("fer2013", "emotion7", heads["emotion7"], number[faces.original], (faces, {})))
+        truth = emotion_numbers(heads["emotion7"])[faces.original]
+        parts.append(class_findings("fer2013", "emotion7", heads["emotion7"], truth, (faces, {})))
     elif "emotion" in heads:
         parts.append(_derived_seven(heads["emotion"], faces))
     return Findings.join(parts)
+
+
+def emotion_numbers(head: HeadOutput) -> NDArray[np.int64]:
+    """Return the numbers that a head's labels give to EMOTIONS and, at the end, to UNKNOWN; UNKNOWN if it has none."""
+    numbers = [head.labels.index(name) if name in head.labels else UNKNOWN for name in EMOTIONS]
+    return np.array([*numbers, UNKNOWN], dtype=np.int64)
 
 
 def _derived_seven(head: HeadOutput, faces: Fer2013) -> Findings:

@@ -24,12 +24,16 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _PEOPLE = ("utkface", "fairface", "adience")
-_EVERYTHING = (*_PEOPLE, "fer2013", "celeba10k", "lfw")
-# The labelled sets that judge a head.
+_EVERYTHING = (*_PEOPLE, "fer2013", "celeba10k", "lfw", "film_faces")
+# The labelled sets that judge a head, those whose labels it has not learnt among them.
 _SETS = {
-    "gender": _PEOPLE, "age": _PEOPLE, "ethnicity": _PEOPLE, "emotion": ("fer2013",), "emotion7": ("fer2013",),
-    "attributes": ("celeba10k",),
-}  # fmt: skip
+    "gender": (*_PEOPLE, "celeba10k", "lfw"),
+    "age": (*_PEOPLE, "celeba10k"),
+    "ethnicity": _PEOPLE,
+    "emotion": ("fer2013", "celeba10k", "lfw", "film_faces"),
+    "emotion7": ("fer2013", "lfw", "film_faces"),
+    "attributes": ("celeba10k", *_PEOPLE),
+}
 
 
 def add_verdict(base: Path, folder: Path, data: Path, cache: Path | None = None) -> Verdict | None:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from training.evaluate.recalls import BALANCED, RECALL
+from training.evaluate.robustness.consistency import CONTRADICTIONS
 from training.evaluate.scores import COVERAGE
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-ERRORS = ("mean absolute error",)  # measures of which smaller values are better
+ERRORS = ("mean absolute error", CONTRADICTIONS)  # measures of which smaller values are better
 # Measures that are compared, of every task.
 JUDGED = ("accuracy", "mean accuracy", "accuracy of seven", BALANCED, f"{BALANCED} of seven", RECALL, COVERAGE, *ERRORS)
 # An interval of 80 % is as good as can be as long as it holds 77 to 83 % of the ages.

@@ -9,6 +9,7 @@ from training.errors import TrainingError
 from training.evaluate.age_bins import FOURTEEN, NINE
 from training.evaluate.operating_points import FALSE_POSITIVES, TASK, TRUE_POSITIVES
 from training.evaluate.recalls import BALANCED, FEW_FACES, RECALL
+from training.evaluate.robustness.degraded import BY_COPY
 from training.evaluate.scores import AGE_BANDS, COVERAGE, CROSS_ENTROPY, EXACT_YEAR
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ GROUP_MEASURES = (
     ("age", "mean absolute error"),
     ("age", COVERAGE),
 )
+BY_SIZE = ", by size"  # behind the name of a task
 _GROUP_HEAD = ("group", "faces", "gender", "ethnicity", "age: mean absolute error", f"age: {COVERAGE}")
 
 
@@ -133,7 +135,27 @@ def attributes(found: Evaluation) -> str:
 
 def by_size(found: Evaluation) -> str:
     """Format figures by the shorter side of the face in its frame; empty where sizes were not measured."""
-    rows = [row for row in found.rows if row.task.endswith(", by size")]
+    rows = [row for row in found.rows if row.task.endswith(BY_SIZE)]
+    return _grid(found, rows, ("face", "shown"), BY_SIZE)
+
+
+def by_degradation(found: Evaluation) -> str:
+    """Format the main figures on each degraded copy, a table for each set; empty where there are none."""
+    rows = [row for row in found.rows if row.task.endswith(BY_COPY)]
+    sets = dict.fromkeys(row.data for row in rows)
+    parts = [_grid(found, [r for r in rows if r.data == data], ("copy", "faces"), BY_COPY) for data in sets]
+    return "\n\n".join(parts)
+
+
+def _grid(found: Evaluation, rows: Sequence[Row], first: tuple[str, str], suffix: str) -> str:
+    """Format figures with a line for each group and a column for each set, task and measure; empty without rows.
+
+    Args:
+        found: all figures.
+        rows: those of the table.
+        first: heads of the columns with the groups and their faces.
+        suffix: is taken off the names of tasks.
+    """
     columns = list(dict.fromkeys((row.data, row.task, row.measure) for row in rows))
     lines = []
     for group in dict.fromkeys(row.group for row in rows):
@@ -142,7 +164,7 @@ def by_size(found: Evaluation) -> str:
         lines.append(
             [group, str(max(counts, default=0)), *(figure_text(m, f) if f and f.count else "" for m, f in figures)]
         )
-    head = ("face", "shown", *(f"{data}, {task.removesuffix(', by size')}: {name}" for data, task, name in columns))
+    head = (*first, *(f"{data}, {task.removesuffix(suffix)}: {name}" for data, task, name in columns))
     return table(head, lines) if lines else ""
 
 
@@ -178,6 +200,7 @@ def card_tables(found: Evaluation) -> str:
             finer_groups(found),
         ),
         ("### By size of the face", by_size(found)),
+        ("### On degraded copies", by_degradation(found)),
     )
     parts += [part for title, text in optional if text for part in (title, text)]
     return "\n\n".join(parts) + "\n"

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from training.data.face_sets import EMOTIONS, UNKNOWN
 from training.evaluate.findings import Findings
 from training.evaluate.robustness.pair_rates import PairedImages, closest_impostors, genuine_pairs, rate_findings
-from training.evaluate.scores import class_findings
+from training.evaluate.scores import class_findings, emotion_numbers
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,9 +34,7 @@ def expression_findings(
     parts = []
     for task in EXPRESSION_HEADS:
         if task in heads:
-            labels = heads[task].labels
-            number = [labels.index(name) if name in labels else UNKNOWN for name in EMOTIONS]
-            truth = np.array([*number, UNKNOWN], dtype=np.int64)[faces.expression]  # the last is that of UNKNOWN, -1
+            truth = emotion_numbers(heads[task])[faces.expression]
             parts.append(class_findings(faces.name, task, heads[task], truth, (faces, groups or {})))
     return Findings.join(parts)
 

@@ -117,6 +117,20 @@ def test_tables_show_every_group_that_occurs(folder):
     assert "age: exact year | age: nine bins | age: fourteen bins | age: cross-entropy | gender: cross-entropy" in text
 
 
+def test_heads_are_measured_on_degraded_copies_and_against_each_other(folder):
+    found = evaluate(MadeRelease(), folder)
+    assert found.find("utkface", "gender, degraded", "accuracy").value == pytest.approx(2 / 5)
+    assert found.find("utkface", "gender, by degradation", "accuracy", "24 px").count == 5
+    assert found.find("utkface", "gender against Male", "contradictions").value == 0  # female, and not Male
+    text = tables.card_tables(found)
+    assert "| utkface, gender, degraded | accuracy | 40.0 % (" in text
+    assert "| old print | 5 | 40.0 % (" in text
+    fewer = evaluate(MadeRelease(), folder, EvaluateOptions(degraded=2))
+    assert fewer.find("utkface", "gender, degraded", "accuracy").count == 2
+    none = evaluate(MadeRelease(), folder, EvaluateOptions(degraded=0))
+    assert none.find("utkface", "gender, degraded", "accuracy") is None
+
+
 def test_figures_of_a_card_are_replaced_between_their_lines(folder):
     found = evaluate(MadeRelease(), folder)
     once = tables.fill_card(f"before\n{tables.START}\nstale\n{tables.END}\nafter\n", found)
