@@ -18,11 +18,14 @@ from worker.deployment.broker import REDIS_ERRORS, broker_reason, count_messages
 from worker.deployment.task_options import QUEUES, SCHEDULES
 from worker.errors import FacetError, RetryableError
 from worker.schedules.reprocessing import turn_windows
-from worker.schedules.rows import read_due, read_now, set_regroup_period
+from worker.schedules.rows import read_due_since, read_now, set_regroup_period
 from worker.schedules.runs import is_running
 from worker.storage.database import database_failure, open_database
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from datetime import datetime
+
     from celery import Celery
 
     from db.schema.schedule_tables import ScheduleKind
@@ -93,8 +96,8 @@ class SchedulePoll:
         self._config = config
         self._opened = ExitStack()
         self._database: Database | None = None
-        self._sent: dict[int, float] = {}
-        """By schedule, time of the monotonic clock of its last message."""
+        self._sent: dict[tuple[int, datetime], float] = {}
+        """By schedule and the time since which it is due, time of the monotonic clock of the last message."""
         self._failing = False
 
     def __call__(self) -> None:
@@ -123,20 +126,23 @@ class SchedulePoll:
             self._database = database
         return self._database
 
-    def _find_due(self, database: Database) -> list[int]:
-        """Open and close windows; return the due schedules that no process runs."""
+    def _find_due(self, database: Database) -> dict[int, datetime]:
+        """Open and close windows; return the due schedules that no process runs, and since when they are due."""
         turn_windows(database.sessions)
         with database.sessions() as session:
-            due = read_due(session, WOKEN, read_now(session))
-            return [number for number in due if not is_running(session, number)]
+            due = read_due_since(session, WOKEN, read_now(session))
+            return {number: since for number, since in due.items() if not is_running(session, number)}
 
-    def _send(self, due: list[int]) -> None:
+    def _send(self, due: Mapping[int, datetime]) -> None:
+        """Send a message for each schedule that has become due, and again for one that stays due."""
         now = time.monotonic()
-        waiting = [number for number in due if now >= self._sent.get(number, -RESEND_SECONDS) + RESEND_SECONDS]
-        for number in waiting:
+        self._sent = {one: at for one, at in self._sent.items() if due.get(one[0]) == one[1]}
+        for one in due.items():
+            if now < self._sent.get(one, -RESEND_SECONDS) + RESEND_SECONDS:
+                continue
             if not has_waiting(self._app, MAX_SCHEDULE_MESSAGES):
                 self._app.send_task(SCHEDULES)
-            self._sent[number] = now
+            self._sent[one] = now
 
     def _report(self, err: Exception) -> None:
         """Log the first failure of a row of them."""

@@ -39,7 +39,7 @@ _ALL = text(f"SELECT {_COLUMNS} FROM schedule ORDER BY schedule_id")  # noqa: S6
 _ONE = text(f"SELECT {_COLUMNS} FROM schedule WHERE schedule_id = :id")  # noqa: S608 - a constant
 _LOCKED = text(f"SELECT {_COLUMNS} FROM schedule WHERE schedule_id = :id FOR UPDATE")  # noqa: S608 - a constant
 _DUE = text("""
-    SELECT schedule_id FROM schedule WHERE enabled AND next_at <= :now AND kind = ANY(:kinds)
+    SELECT schedule_id, next_at FROM schedule WHERE enabled AND next_at <= :now AND kind = ANY(:kinds)
     ORDER BY next_at, schedule_id""")
 _INSERT = text("""
     INSERT INTO schedule (kind, options, cron, every_seconds, window_from, window_to, days, time_zone, next_at,
@@ -156,7 +156,13 @@ def read_schedule(session: Session, schedule_id: int) -> Schedule:
 
 def read_due(session: Session, kinds: Collection[ScheduleKind], now: datetime) -> list[int]:
     """Return the numbers of the due schedules of some kinds, the longest due first."""
-    return [int(found) for found in session.scalars(_DUE, {"now": now, "kinds": list(kinds)})]
+    return list(read_due_since(session, kinds, now))
+
+
+def read_due_since(session: Session, kinds: Collection[ScheduleKind], now: datetime) -> dict[int, datetime]:
+    """Return since when the due schedules of some kinds are due, by number, the longest due first."""
+    rows = session.execute(_DUE, {"now": now, "kinds": list(kinds)})
+    return {int(row.schedule_id): row.next_at for row in rows}
 
 
 def add_schedule(

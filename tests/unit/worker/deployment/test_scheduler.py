@@ -14,6 +14,8 @@ from worker.deployment.app import make_app
 from worker.deployment.scheduler import RowScheduler, SchedulePoll
 from worker.deployment.task_options import SCHEDULES
 
+NOON = datetime(2026, 11, 28, 12, tzinfo=UTC)
+
 
 @pytest.fixture
 def beat():
@@ -83,13 +85,28 @@ def test_a_message_is_repeated_after_a_minute_and_not_added_to_many(monkeypatch)
     monkeypatch.setattr(scheduling, "count_messages", lambda _, __: waiting[0])
     monkeypatch.setattr(scheduling.time, "monotonic", lambda: now[0])
     poll = SchedulePoll(app, Settings())
-    poll._send([1, 2])
-    poll._send([1])
+    poll._send({1: NOON, 2: NOON})
+    poll._send({1: NOON})
     assert sent == [SCHEDULES] * 2
-    now[0] += 60
-    poll._send([1])
+    now[0] += 59
+    poll._send({1: NOON})
+    assert len(sent) == 2
+    now[0] += 1
+    poll._send({1: NOON})
     assert len(sent) == 3
     waiting[0] = 32
     now[0] += 60
-    poll._send([1, 2])
+    poll._send({1: NOON, 2: NOON})
     assert len(sent) == 3
+
+
+def test_a_schedule_that_is_due_again_within_the_minute_has_a_message_of_its_own(monkeypatch):
+    app = make_app(Settings(broker_url="memory://"))
+    sent = []
+    monkeypatch.setattr(app, "send_task", sent.append)
+    monkeypatch.setattr(scheduling, "count_messages", lambda *_: 0)
+    poll = SchedulePoll(app, Settings())
+    for due in ({1: NOON}, {1: NOON}, {1: NOON + timedelta(seconds=30), 2: NOON}, {}):
+        poll._send(due)
+    assert sent == [SCHEDULES] * 3
+    assert poll._sent == {}, "it forgets what is over"
