@@ -19,6 +19,7 @@ from rich.logging import RichHandler
 from models.errors import ModelError
 from models.manifest import DETECTOR_FILE, TRUNK_FILE, read_manifest
 from models.release import DEFAULT, load_release
+from training.cli.calibrate import add_calibrate_command
 from training.cli.compare import add_compare_command
 from training.cli.identity import add_identity_command
 from training.cli.options import (
@@ -268,6 +269,7 @@ def convert_weights(
 
 
 add_trunk_commands(app)
+add_calibrate_command(app)
 add_compare_command(app)
 add_identity_command(app)
 add_orientation_command(app)
