@@ -41,6 +41,8 @@ from training.depth.search import search, write_results
 from training.errors import RecipeError, TrainingError, unknown_names
 from training.evaluate.evaluate import DEGRADED_FACES, SETS, EvaluateOptions, Evaluation, evaluate
 from training.evaluate.report import tables
+from training.evaluate.report.card import fill_card
+from training.evaluate.report.summary import reader_table
 from training.fit.progress import RunLog, timed
 from training.joint.train import train_jointly
 from training.recipes.recipe import PREPARED_SEARCH, RECIPES, Recipe, find
@@ -187,12 +189,14 @@ def evaluate_release(  # noqa: PLR0913 - the options of a command are its argume
     chosen = EvaluateOptions(split=split, sets=tuple(only or SETS), cache=cache, sizes=sizes, degraded=degraded)
     found = dataclasses.replace(evaluate(load_release(release), data, chosen), facts=release_facts(release))
     shown = (
+        reader_table,
         tables.overall,
         tables.recalls,
         tables.finer_groups,
         tables.operating,
         tables.by_size,
         tables.by_degradation,
+        tables.rates_by_group,
         tables.found_faces,
     )
     typer.echo("\n\n".join(part for table in shown if (part := table(found))))
@@ -213,7 +217,7 @@ def fill_model_card(
 ) -> None:
     """Write measured figures into a release and its model card."""
     found = Evaluation.join([Evaluation.from_json(path.read_text()) for path in figures])
-    file.write_text(tables.fill_card(file.read_text(), found))
+    file.write_text(fill_card(file.read_text(), found))
     add_metrics(release, found)
     typer.echo(f"renewed {file} and the metrics of {release}")
 

@@ -41,6 +41,7 @@ from training.evaluate.robustness.expression_scores import (
     film_identity_findings,
     person_groups,
 )
+from training.evaluate.robustness.hard_pairs import hard_pair_findings
 from training.evaluate.robustness.sizes import size_findings
 from training.evaluate.scores import attribute_findings, emotion_findings, people_findings
 from training.evaluate.verification import verification_findings
@@ -263,8 +264,11 @@ class _Evaluator:
         every = read_lfw_expressions(self.data)
         there = np.array([path.is_file() for path in every.paths()], dtype=np.bool_)
         faces = every[there & (every.split != "train")]
-        outputs = self.outputs(faces, "people of splits val and test")
-        return Findings.join([expression_findings(outputs.heads, faces), consistency_findings(outputs.heads, faces)])
+        crops = self.pixels(faces, "people of splits val and test")
+        outputs = infer(self.release, crops)
+        hard = hard_pair_findings(outputs, lambda pixels: infer(self.release, pixels), crops, faces)
+        heads = outputs.heads
+        return Findings.join([hard, expression_findings(heads, faces), consistency_findings(heads, faces)])
 
     def film_faces(self) -> Findings:
         faces, measured = chosen_rows(read_film_faces(self.data), self.options.split)

@@ -8,6 +8,7 @@ import numpy as np
 
 from training.evaluate.recalls import BALANCED, RECALL
 from training.evaluate.robustness.consistency import CONTRADICTIONS
+from training.evaluate.robustness.pair_rates import RATES, true_positives_name
 from training.evaluate.scores import COVERAGE
 
 if TYPE_CHECKING:
@@ -15,7 +16,17 @@ if TYPE_CHECKING:
 
 ERRORS = ("mean absolute error", CONTRADICTIONS)  # measures of which smaller values are better
 # Measures that are compared, of every task.
-JUDGED = ("accuracy", "mean accuracy", "accuracy of seven", BALANCED, f"{BALANCED} of seven", RECALL, COVERAGE, *ERRORS)
+JUDGED = (
+    "accuracy",
+    "mean accuracy",
+    "accuracy of seven",
+    BALANCED,
+    f"{BALANCED} of seven",
+    RECALL,
+    COVERAGE,
+    *(true_positives_name(rate) for rate in RATES),
+    *ERRORS,
+)
 # An interval of 80 % is as good as can be as long as it holds 77 to 83 % of the ages.
 _COVERED, _TOLERANCE = 0.8, 0.03
 

@@ -10,6 +10,7 @@ from training.evaluate.age_bins import FOURTEEN, NINE
 from training.evaluate.operating_points import FALSE_POSITIVES, TASK, TRUE_POSITIVES
 from training.evaluate.recalls import BALANCED, FEW_FACES, RECALL
 from training.evaluate.robustness.degraded import BY_COPY
+from training.evaluate.robustness.pair_rates import FALSE_PAIRS, TRUE_PAIRS
 from training.evaluate.scores import AGE_BANDS, COVERAGE, CROSS_ENTROPY, EXACT_YEAR
 
 if TYPE_CHECKING:
@@ -147,6 +148,15 @@ def by_degradation(found: Evaluation) -> str:
     return "\n\n".join(parts)
 
 
+def rates_by_group(found: Evaluation) -> str:
+    """Format verification at few false pairs by group, a table for each task; empty where it was not measured."""
+    rows = [row for row in found.rows if row.measure.startswith((TRUE_PAIRS, FALSE_PAIRS))]
+    tasks = dict.fromkeys((row.data, row.task) for row in rows if row.group != "all")
+    own = [[row for row in rows if (row.data, row.task) == task] for task in tasks]
+    parts = [_grid(found, some, ("group", "people or images"), "") for some in own]
+    return "\n\n".join(parts)
+
+
 def _grid(found: Evaluation, rows: Sequence[Row], first: tuple[str, str], suffix: str) -> str:
     """Format figures with a line for each group and a column for each set, task and measure; empty without rows.
 
@@ -178,45 +188,8 @@ def operating(found: Evaluation) -> str:
     return table(("set, label", "true positives", "false positives"), rows) if rows else ""
 
 
-def card_tables(found: Evaluation) -> str:
-    """Format all tables of the model card."""
-    parts = [
-        f"Release `{found.release}`, weights `{found.weights_sha256[:16]}`, {found.split} splits.",
-        overall(found),
-        "### How faces were found",
-        found_faces(found),
-        "### By gender, ethnicity and age (UTKFace)",
-        single_groups(found),
-        "### By gender, ethnicity and age together (UTKFace)",
-        crossed_groups(found),
-        "### Each attribute (CelebA)",
-        attributes(found),
-    ]
-    optional = (
-        ("### Recall of each class", recalls(found)),
-        ("### Ethnicity label by label, by the release's thresholds", operating(found)),
-        (
-            "### Years, bins of ages and cross-entropy (nats) by gender, ethnicity and age (UTKFace)",
-            finer_groups(found),
-        ),
-        ("### By size of the face", by_size(found)),
-        ("### On degraded copies", by_degradation(found)),
-    )
-    parts += [part for title, text in optional if text for part in (title, text)]
-    return "\n\n".join(parts) + "\n"
-
-
-# Lines between which ``fill_card`` writes; the prose around them is written by hand.
+# Lines between which ``fill_page`` writes; the prose around them is written by hand.
 START, END = "<!-- figures: start -->", "<!-- figures: end -->"
-
-
-def fill_card(text: str, found: Evaluation) -> str:
-    """Replace the figures of a model card.
-
-    Raises:
-        TrainingError: the card has no lines START and END.
-    """
-    return fill_page(text, card_tables(found))
 
 
 def fill_page(text: str, figures: str) -> str:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     Rows = NDArray[np.int64]
 
+TRUE_PAIRS, FALSE_PAIRS = "true positives at", "false positives at the threshold of"  # before a rate
 RATES = (0.001, 0.0001, 0.00001)  # shares of the pairs of different people that may be taken for one person
 MIN_FALSE = 10  # pairs of different people above a threshold; a rate that allows fewer is not measured
 PAIR_DRAWS = 200
@@ -174,7 +175,7 @@ class _Rates:
 
 def true_positives_name(rate: float) -> str:
     """Return the name of the measure: 'true positives at 0.1 % false ones'."""
-    return f"true positives at {100 * rate:g} % false ones"
+    return f"{TRUE_PAIRS} {100 * rate:g} % false ones"
 
 
 def rate_findings(
@@ -232,5 +233,5 @@ def _false_rows(place: tuple[str, str], rate: float, threshold: float, rates: _R
         if pairs:
             share = (chosen[above.first] & chosen[above.second]).sum() / pairs
             figure = Figure.without_interval(float(share), int(pairs) // 2)
-            rows.append(Row(*place, f"false positives at the threshold of {100 * rate:g} %", figure, name))
+            rows.append(Row(*place, f"{FALSE_PAIRS} {100 * rate:g} %", figure, name))
     return rows

@@ -22,7 +22,7 @@ from training.errors import DataError, TrainingError
 from training.evaluate import scores
 from training.evaluate.evaluate import EvaluateOptions, Evaluation, evaluate
 from training.evaluate.operating_points import TASK
-from training.evaluate.report import plots, tables
+from training.evaluate.report import card, plots, tables
 from training.recipes.catalogue import ETHNICITY
 
 POINTS = torch.tensor([[0.35, 0.4], [0.65, 0.4], [0.5, 0.6], [0.38, 0.78], [0.62, 0.78]])
@@ -110,7 +110,7 @@ def test_evaluate_measures_the_sets_that_are_there(folder):
 
 
 def test_tables_show_every_group_that_occurs(folder):
-    text = tables.card_tables(evaluate(MadeRelease(), folder))
+    text = card.card_tables(evaluate(MadeRelease(), folder))
     assert "| utkface, gender | accuracy | 40.0 % (" in text
     assert "female / Black / 18-39" in text
     assert "male / Indian" not in text
@@ -122,7 +122,7 @@ def test_heads_are_measured_on_degraded_copies_and_against_each_other(folder):
     assert found.find("utkface", "gender, degraded", "accuracy").value == pytest.approx(2 / 5)
     assert found.find("utkface", "gender, by degradation", "accuracy", "24 px").count == 5
     assert found.find("utkface", "gender against Male", "contradictions").value == 0  # female, and not Male
-    text = tables.card_tables(found)
+    text = card.card_tables(found)
     assert "| utkface, gender, degraded | accuracy | 40.0 % (" in text
     assert "| old print | 5 | 40.0 % (" in text
     fewer = evaluate(MadeRelease(), folder, EvaluateOptions(degraded=2))
@@ -133,13 +133,13 @@ def test_heads_are_measured_on_degraded_copies_and_against_each_other(folder):
 
 def test_figures_of_a_card_are_replaced_between_their_lines(folder):
     found = evaluate(MadeRelease(), folder)
-    once = tables.fill_card(f"before\n{tables.START}\nstale\n{tables.END}\nafter\n", found)
+    once = card.fill_card(f"before\n{tables.START}\nstale\n{tables.END}\nafter\n", found)
     assert once.startswith("before\n")
     assert once.endswith(f"{tables.END}\nafter\n")
     assert "stale" not in once
-    assert tables.fill_card(once, found) == once
+    assert card.fill_card(once, found) == once
     with pytest.raises(TrainingError, match="no lines"):
-        tables.fill_card("no place", found)
+        card.fill_card("no place", found)
 
 
 def test_figures_survive_json_and_are_joined_of_one_release_only(folder):
@@ -274,7 +274,12 @@ def test_lfw_is_measured_on_the_pairs_that_are_there(tmp_path):
     lines = ["P_0\t1\t2", "P_1\t1\tP_2\t1", "P_3\t1\t2", "P_0\t2\tP_3\t2"]
     (root / "pairs.txt").write_text("\n".join(["2\t1", *lines, ""]))
     (root / "gender.csv").write_text("person,images,gender,note\nP_0,2,female,\nP_3,2,male,\n")
+    splits = ["P_0,2,test", "P_1,2,train", "P_2,2,val", "P_3,2,test"]
+    (root / "persons_split.csv").write_text("\n".join(["person,images,split", *splits, ""]))
+    (root / "expressions.csv").write_text("file,expression\nP_0_0001.jpg,neutral\nP_1_0001.jpg,anger\n")
     found = evaluate(MadeRelease(), tmp_path)
+    assert (found.sets[1].images, found.sets[1].measured) == (6, "people of splits val and test")
+    assert found.find("lfw", "emotion", "accuracy").count == 1  # not P_1 of the training split
     assert found.find("lfw", "verification", "accuracy").count == 4
     assert found.find("lfw", "gender", "accuracy").value == pytest.approx(1 / 2)
     (root / "images" / "P_1" / "P_1_0001.jpg").unlink()
