@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -17,11 +18,19 @@ BY_ARGUMENT = "_where_permitted"
 def logged() -> dict[str, set[str]]:
     """Return the facts of each action, of all places that log it."""
     facts: dict[str, set[str]] = {}
-    for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for nodes in program().values():
+        for node in nodes:
             for action, names in _actions(node):
                 facts.setdefault(action, set()).update(names)
     return facts
+
+
+@cache
+def program() -> dict[Path, list[ast.Dict | ast.Call]]:
+    """Return what may log, by source."""
+    paths = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+    trees = {path: ast.walk(ast.parse(path.read_text(encoding="utf-8"))) for path in paths}
+    return {path: [node for node in tree if isinstance(node, ast.Dict | ast.Call)] for path, tree in trees.items()}
 
 
 def _actions(node: ast.AST) -> list[tuple[str, set[str]]]:
@@ -47,8 +56,8 @@ def test_every_log_line_has_an_action() -> None:
     """A log call says what it is about in ``extra``; one without would not be on the page."""
     without = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
-        for path in sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for path, nodes in program().items()
+        for node in nodes
         if _logs(node) and not any(keyword.arg == "extra" for keyword in node.keywords)
     ]
     assert without == []

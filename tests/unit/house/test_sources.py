@@ -7,7 +7,7 @@ import re
 import statistics
 import subprocess
 import sys
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -59,9 +59,11 @@ def line_count(path: Path) -> int:
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def functions(path: Path) -> list[Function]:
+@cache
+def function_lines(path: Path) -> dict[str, int]:
+    """Return the lines of each function's body, by line and name."""
     tree = ast.parse((ROOT / path).read_text(encoding="utf-8"))
-    return [node for node in ast.walk(tree) if isinstance(node, Function)]
+    return {f"{node.lineno} {node.name}": body_lines(node) for node in ast.walk(tree) if isinstance(node, Function)}
 
 
 def body_lines(function: Function) -> int:
@@ -84,12 +86,15 @@ def test_the_median_file_is_short() -> None:
 
 
 def test_no_function_is_longer_than_a_screen() -> None:
-    lengths = {f"{path}:{f.lineno} {f.name}": body_lines(f) for path in sources() for f in functions(path)}
+    lengths = {f"{path}:{name}": lines for path in sources() for name, lines in function_lines(path).items()}
     assert {name: lines for name, lines in lengths.items() if lines > FUNCTION_LINES} == {}
 
 
 def test_the_median_function_is_short() -> None:
-    assert statistics.median(body_lines(f) for path in program() for f in functions(path)) <= FUNCTION_LINES_MEDIAN
+    assert (
+        statistics.median(lines for path in program() for lines in function_lines(path).values())
+        <= FUNCTION_LINES_MEDIAN
+    )
 
 
 def lines_with(pattern: str, paths: Iterable[Path]) -> dict[str, str]:
