@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
+from filelock import FileLock
 from hypothesis import settings
-from sqlalchemy import text
 
 from db.base import Base
-from db.engine import make_engine, parse_url
+from db.engine import parse_url
 from db.schema.migrate import upgrade
 from db.server.embedded import EmbeddedPostgres
+from tests.databases import copy_home, forget_durability, prepare_database
 from worker import config
 
 if TYPE_CHECKING:
@@ -86,17 +87,32 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def embedded_postgres() -> Iterator[EmbeddedPostgres]:
+def prepared_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of an embedded database with all tables, at rest; parallel processes share it."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "prepared-postgres"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            prepare_database(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def embedded_postgres(request: pytest.FixtureRequest) -> Iterator[EmbeddedPostgres]:
     """Start a real PostgreSQL with all tables and views, for the whole run or for that of each parallel process.
 
     Not below pytest's own folder: another run closes that for other users, and PostgreSQL may be one.
     Runs that follow each other may share one: FACET_TEST_POSTGRES names its folder.
     """
     shared = os.environ.get("FACET_TEST_POSTGRES")
-    with TemporaryDirectory(prefix="facet-tests-") as own, EmbeddedPostgres(Path(shared or own)) as server:
-        _forget_durability(server.url)
-        upgrade(server.url)
-        yield server
+    with TemporaryDirectory(prefix="facet-tests-") as own:
+        folder = Path(shared or f"{own}/postgres")
+        if shared is None:
+            copy_home(request.getfixturevalue("prepared_database"), folder)
+        with EmbeddedPostgres(folder) as server:
+            forget_durability(server.url)
+            upgrade(server.url)
+            yield server
 
 
 @pytest.fixture(scope="session")
@@ -130,15 +146,6 @@ def empty_tables(connection: psycopg.Connection) -> None:
     for table in sizes:
         connection.execute(f"DELETE FROM {table}")
     connection.execute(_RESTART)
-
-
-def _forget_durability(url: str) -> None:
-    """Tests need no rows after a power cut, and emptying tables is many small writes."""
-    engine = make_engine(url)
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("ALTER SYSTEM SET fsync = off"))
-        connection.execute(text("SELECT pg_reload_conf()"))
-    engine.dispose()
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import pytest
 import redis
 
-from db.schema.migrate import upgrade
 from db.server.embedded import EmbeddedPostgres
 from tests.acceptance.fork_server import ForkServer
+from tests.databases import copy_home
 from worker.storage.home import make_home
 
 if TYPE_CHECKING:
@@ -132,15 +132,6 @@ def programs() -> Iterator[ForkServer]:
     server.stop()
 
 
-@pytest.fixture(scope="session")
-def prepared_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of an embedded database with all tables, at rest."""
-    folder = tmp_path_factory.mktemp("prepared") / "postgres"
-    with EmbeddedPostgres(folder) as server:
-        upgrade(server.url)
-    return folder
-
-
 @pytest.fixture
 def facet(tmp_path: Path, programs: ForkServer, prepared_database: Path) -> Iterator[Facet]:
     """Return the program with an empty home."""
@@ -157,22 +148,6 @@ def shared_facet(
     databases = Databases(prepared_database)
     yield Facet(tmp_path_factory.mktemp("facet") / "home", {}, programs, databases)
     databases.leave()
-
-
-def copy_home(source: Path, target: Path) -> None:
-    """Copy a home, or its database, at rest; the files keep their owner, who may be PostgreSQL's."""
-
-    def copied(one: str, other: str) -> str:
-        shutil.copy2(one, other)
-        shutil.chown(other, Path(one).stat().st_uid, Path(one).stat().st_gid)
-        return other
-
-    # The folder of a server's socket belongs to that server alone.
-    ignored = shutil.ignore_patterns("socket-folder")
-    shutil.copytree(source, target, symlinks=True, copy_function=copied, ignore=ignored)
-    for folder in (source, *source.rglob("*")):
-        if folder.is_dir():
-            shutil.chown(target / folder.relative_to(source), folder.stat().st_uid, folder.stat().st_gid)
 
 
 @pytest.fixture

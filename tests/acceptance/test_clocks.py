@@ -11,7 +11,6 @@ from PIL import Image
 from sqlalchemy import make_url
 
 from db.server.embedded import EmbeddedPostgres
-from worker.storage.home import make_home
 
 LIBRARY = next(iter(sorted(Path("/usr").glob("lib*/*/faketime/libfaketime.so.1"))), None)
 
@@ -23,10 +22,9 @@ pytestmark = [
 
 def test_a_worker_whose_clock_is_days_ahead_does_its_upkeep(facet, redis_url, tmp_path):
     Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
-    make_home(facet.home)
+    facet.databases.hold(facet.home)
     with EmbeddedPostgres(facet.home / "postgres") as server:
         facet.settings |= {"FACET_BROKER_URL": redis_url, "FACET_DATABASE_URL": server.url}
-        facet("db", "upgrade")
         facet("submit", tmp_path / "a.png", "--keep-days", "1")
         place = make_url(server.url)
         with psycopg.connect(host=place.query["host"], user=place.username, dbname=place.database) as connection:

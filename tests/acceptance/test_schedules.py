@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import make_url
 
 from db.server.embedded import EmbeddedPostgres
+from tests.databases import copy_home
 from worker.storage.home import make_home
 
 
@@ -63,11 +64,13 @@ def test_wrong_use_is_refused(facet, words, error):
 
 
 @pytest.mark.slow
-def test_two_beats_run_a_schedule_once_and_go_on_after_the_database_was_away(facet, redis_url, tmp_path, short_folder):
+def test_two_beats_run_a_schedule_once_and_go_on_after_the_database_was_away(
+    facet, redis_url, tmp_path, short_folder, prepared_database
+):
     make_home(facet.home)
-    with EmbeddedPostgres(short_folder) as server:
+    copy_home(prepared_database, short_folder / "postgres")
+    with EmbeddedPostgres(short_folder / "postgres") as server:
         facet.settings |= {"FACET_BROKER_URL": redis_url, "FACET_DATABASE_URL": server.url}
-        facet("db", "upgrade")
         execute(server, "UPDATE facet.schedule SET next_at = now() - interval '3 days' WHERE kind = 'regroup'")
         worker = [facet.start("worker", "--only", "upkeep", "--concurrency", "2")]
         beats = [facet.start("beat"), start_second_beat(facet, tmp_path)]
@@ -75,7 +78,7 @@ def test_two_beats_run_a_schedule_once_and_go_on_after_the_database_was_away(fac
         time.sleep(25)  # two more looks of each beat
         assert regroups(server) == 1, "three missed days are caught up once"
     time.sleep(15)
-    with EmbeddedPostgres(short_folder) as server:
+    with EmbeddedPostgres(short_folder / "postgres") as server:
         assert server.url == facet.settings["FACET_DATABASE_URL"]
         execute(server, "UPDATE facet.schedule SET next_at = now() WHERE kind = 'regroup'")
         facet.wait_for(lambda: regroups(server) == 2, 150, pause=1)

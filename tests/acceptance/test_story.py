@@ -36,7 +36,6 @@ from tests.acceptance.story_checks import (
     assert_only_ages_differ,
     rows_of,
 )
-from worker.storage.home import make_home
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -105,14 +104,13 @@ class Deployment:
 
 @contextmanager
 def deploy(facet: Facet, redis_url: str) -> Iterator[Deployment]:
-    make_home(facet.home)
+    facet.databases.hold(facet.home)
     with EmbeddedPostgres(facet.home / "postgres") as server:
         facet.settings |= {
             "FACET_BROKER_URL": redis_url,
             "FACET_DATABASE_URL": server.url,
             "FACET_LEASE_SECONDS": str(LEASE_SECONDS),
         }
-        facet("db", "upgrade")
         engine = make_engine(server.url)
         deployment = Deployment(facet, session_factory(engine))
         try:

@@ -16,7 +16,7 @@ import pytest
 from filelock import FileLock
 from playwright.sync_api import sync_playwright
 
-from tests.acceptance.conftest import copy_home
+from tests.databases import copy_home
 from worker.storage.home import make_home
 
 if TYPE_CHECKING:
