@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import torch
-from torchvision.ops import batched_nms, box_iou
 
 from models.detection.boxes import iou, suppress
 
 
 def test_agrees_with_torchvision():
+    from torchvision.ops import batched_nms
+
     torch.manual_seed(3)
     corner, side = torch.rand(211, 2) * 90, torch.rand(211, 2) * 30 + 1
     boxes, scores, group = torch.cat((corner, corner + side), 1), torch.rand(211), torch.randint(0, 3, (211,))
@@ -30,6 +31,8 @@ def test_boxes_without_area_are_no_error():
 
 
 def test_overlaps_are_those_of_torchvision():
+    from torchvision.ops import box_iou
+
     corner, side = torch.rand(2, 17, 2, generator=torch.Generator().manual_seed(4)) * 40
     boxes = torch.cat((corner, corner + side), 1)
     assert torch.allclose(iou(boxes[:11], boxes[11:]), box_iou(boxes[:11], boxes[11:]), atol=1e-6)
