@@ -8,16 +8,22 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from db.server.embedded import EmbeddedPostgres
 from tests.acceptance.made_faces import AGES, SPLITS, write_labelled, write_photos
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "releases.md"
 BLOCK = re.compile(r"## From labels to switched views\n.*?```sh\n(.*?)```", re.DOTALL)
 ARCHIVE = 60
 SECONDS = 240  # of one command
+KEEP_SECONDS = 60  # the database stays up between two commands, as it does for a reader
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -33,7 +39,7 @@ class Shell:
         self.folder = folder
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("FACET_")}
         path = f"{Path(sys.executable).parent}{os.pathsep}{inherited['PATH']}"
-        fixed = {"FACET_HOME": str(folder / "home"), "FACET_DATABASE_KEEP_SECONDS": "0"}
+        fixed = {"FACET_HOME": str(folder / "home"), "FACET_DATABASE_KEEP_SECONDS": str(KEEP_SECONDS)}
         self.environment = inherited | fixed | {"PATH": path, "PYTHONPATH": str(ROOT)}
 
     def __call__(self, command: str) -> str:
@@ -49,13 +55,14 @@ class Shell:
 
 
 @pytest.fixture
-def shell(tmp_path: Path) -> Shell:
+def shell(tmp_path: Path) -> Iterator[Shell]:
     """Return a folder with labelled faces, and an archive that was analysed under the shipped release."""
     write_labelled(tmp_path / "data", SPLITS, AGES)
     write_photos(tmp_path / "archive", range(ARCHIVE))
     found = Shell(tmp_path)
     found("facet analyze archive --name faces")
-    return found
+    yield found
+    EmbeddedPostgres(tmp_path / "home" / "postgres").stop()
 
 
 def test_the_way_from_labels_to_switched_views(shell: Shell) -> None:
