@@ -109,6 +109,7 @@ LIMITS = {
     "enable_memoize": "off",  # see db.reader.run_query.RESOURCES
     "join_collapse_limit": "11",
     "from_collapse_limit": "11",
+    "cpu_operator_cost": "0.005",
     "temp_file_limit": "10GB",  # of one session; may be set by a superuser alone
 }
 

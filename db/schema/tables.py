@@ -319,6 +319,7 @@ class AppearancePrediction(Base):
     value: Mapped[Real | None]
     low: Mapped[Real | None]
     high: Mapped[Real | None]
+    # Estimates of it have statistics of their own (migration 0027).
     label: Mapped[str | None]
     # Of emotions: {label: share of the time in view}.
     shares: Mapped[Json | None] = mapped_column(JSONB)

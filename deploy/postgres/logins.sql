@@ -35,6 +35,7 @@ FROM unnest(ARRAY['facet_reader', 'facet_read']) AS role, (VALUES
     ('enable_memoize', 'off'),
     ('join_collapse_limit', '11'),
     ('from_collapse_limit', '11'),
+    ('cpu_operator_cost', '0.005'),
     ('temp_file_limit', '10GB')
 ) AS limits (name, value)
 \gexec
@@ -54,6 +55,9 @@ WHERE relnamespace = to_regnamespace('facet') AND relkind = 'S'
 UNION ALL
 SELECT format('ALTER ROUTINE %s OWNER TO facet_migrator', oid::regprocedure)
 FROM pg_proc WHERE pronamespace = to_regnamespace('facet')
+UNION ALL
+SELECT format('ALTER STATISTICS facet.%I OWNER TO facet_migrator', stxname)
+FROM pg_statistic_ext WHERE stxnamespace = to_regnamespace('facet')
 UNION ALL
 SELECT format('ALTER TYPE %s OWNER TO facet_migrator', oid::regtype)
 FROM pg_type WHERE typnamespace = to_regnamespace('facet') AND typtype IN ('e', 'd')

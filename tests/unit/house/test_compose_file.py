@@ -157,7 +157,7 @@ def test_readers_have_the_limits_of_the_program() -> None:
     from db.schema.roles import LIMITS
 
     made = (ROOT / "deploy/postgres/logins.sql").read_text()
-    assert dict(re.findall(r"^    \('(\w+)', '(\w+)'\),?$", made, re.MULTILINE)) == LIMITS
+    assert dict(re.findall(r"^    \('(\w+)', '([\w.]+)'\),?$", made, re.MULTILINE)) == LIMITS
 
 
 def test_postgresql_understands_its_settings() -> None:
