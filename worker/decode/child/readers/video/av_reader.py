@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -21,6 +22,7 @@ from worker.decode.child.readers.video.container import (
     too_many_frames,
     too_many_pixels,
 )
+from worker.decode.child.readers.video.skipping import FrameSkipper, SkippingFailed, may_skip
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from worker.decode.child.readers.video.clock import Clock
-    from worker.decode.child.readers.video.timeline import Timeline
+    from worker.decode.child.readers.video.timeline import SampledFrames, Timeline
     from worker.types import DecodeLimits
 
 SEEK_TRIES = 3  # seeks to key frames, nearest first, before decoding from the start of the file
@@ -68,6 +70,15 @@ class _TimedFrame:
     until_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class _HeldFrame:
+    """A frame that waits for those that were decoded before it and are shown later: it is damaged if they are."""
+
+    timed: _TimedFrame
+    newest: int
+    """Highest stamp that the decoder had been given when the frame came."""
+
+
 class AvReader:
     """An open video that can be read repeatedly."""
 
@@ -86,6 +97,8 @@ class AvReader:
         self._converter = VideoReformatter()
         self.damaged = 0
         """Packets and frames since the last ``rewind`` that could not be decoded completely."""
+        self._skips = True
+        """Whether frames that nothing needs are left out; not after that failed once."""
         self.rewind()
 
     def rewind(self) -> None:
@@ -165,11 +178,60 @@ class AvReader:
     ) -> Iterator[SampledFrame]:
         """Yield sampled frames from number ``first`` on, after a seek to the key frame before it."""
         samples = timeline.samples(frames_per_second)
+        last = first - 1
+        if self._skips and len(samples.indices) < len(timeline) and may_skip(self.stream, timeline):
+            try:
+                for timed in self._needed(timeline, first, samples.starting_in(first, end_seconds), end_seconds):
+                    last = timed.index
+                    yield self._sampled(timed, samples)
+            except SkippingFailed:
+                self._skips = False
+            else:
+                return
         sampler = Sampler(frames_per_second, float(timeline.seconds[0]))
         if first:
             sampler.resume_after(float(timeline.seconds[first - 1]))
+        for timed in self._in_order(timeline, first, end_seconds):
+            if sampler.takes(timed.at_seconds, timed.until_seconds) and timed.index > last:
+                yield self._sampled(timed, samples)
+
+    def _needed(
+        self, timeline: Timeline, first: int, wanted: NDArray[np.int64], end_seconds: float | None
+    ) -> Iterator[_TimedFrame]:
+        """Yield the wanted frames from number ``first`` on; decode no others but those that frames refer to.
+
+        Raises:
+            SkippingFailed: a frame is missing, or the stream is damaged or interlaced.
+        """
+        self._decode_start()
+        damaged_before, self.damaged = self.damaged, 0
+        awaited = iter([*wanted.tolist(), len(timeline)])  # the last one never comes
+        following = next(awaited)
+        skipper, held = FrameSkipper(timeline.stamps[wanted]), deque[_HeldFrame]()
+        try:
+            for timed in self._in_order(timeline, first, None, skipper):
+                if self.damaged or timed.frame.interlaced_frame or timed.index > following:
+                    raise SkippingFailed
+                if timed.index == following:
+                    held.append(_HeldFrame(timed, skipper.newest))
+                    following = next(awaited)
+                while held and (timed.frame.pts or 0) >= held[0].newest:
+                    yield held.popleft().timed
+                if not held and end_seconds is not None and timed.at_seconds >= end_seconds:
+                    break
+            if self.damaged or following < len(timeline):
+                raise SkippingFailed
+            yield from (frame.timed for frame in held)
+        finally:
+            self.stream.codec_context.skip_frame = "DEFAULT"
+            self.damaged = damaged_before
+
+    def _in_order(
+        self, timeline: Timeline, first: int, end_seconds: float | None, skipper: FrameSkipper | None = None
+    ) -> Iterator[_TimedFrame]:
+        """Yield decoded frames from number ``first`` on, up to a time."""
         last = first - 1
-        for frame in self._from(timeline, int(timeline.stamps[first])):
+        for frame in self._from(timeline, int(timeline.stamps[first]), skipper):
             if frame.pts is None or frame.pts < timeline.stamps[first]:
                 continue
             index = timeline.index_of(frame.pts)
@@ -180,10 +242,13 @@ class AvReader:
                 self.damaged += 1
                 continue
             last = index
-            if sampler.takes(at_seconds, timeline.until(index)):
-                yield SampledFrame(index, at_seconds, self._pixels(frame), samples.hold_seconds(index, at_seconds))
+            yield _TimedFrame(index, frame, at_seconds, timeline.until(index))
 
-    def _from(self, timeline: Timeline, stamp: int) -> Iterator[VideoFrame]:
+    def _sampled(self, timed: _TimedFrame, samples: SampledFrames) -> SampledFrame:
+        hold_seconds = samples.hold_seconds(timed.index, timed.at_seconds)
+        return SampledFrame(timed.index, timed.at_seconds, self._pixels(timed.frame), hold_seconds)
+
+    def _from(self, timeline: Timeline, stamp: int, skipper: FrameSkipper | None) -> Iterator[VideoFrame]:
         """Decode from the last key frame at or before a stamp; if seeking fails, from an earlier one or the start."""
         self._decode_start()
         nearest = int(np.searchsorted(timeline.key_stamps, stamp, side="right")) - 1
@@ -195,12 +260,12 @@ class AvReader:
             except av.error.FFmpegError:
                 break
             self._aspect.forget()
-            frames = self._decoded()
+            frames = self._decoded(skipper)
             first = next(frames, None)
             if first is not None and first.pts is not None and first.pts <= stamp:
                 return chain([first], frames)
         self.rewind()
-        return self._decoded()
+        return self._decoded(skipper)
 
     def _decode_start(self) -> None:
         """Decode the first frame before any seek.
@@ -213,7 +278,7 @@ class AvReader:
             next(self._decoded(), None)
             self.damaged, self._decoded_start = 0, True
 
-    def _decoded(self) -> Iterator[VideoFrame]:
+    def _decoded(self, skipper: FrameSkipper | None = None) -> Iterator[VideoFrame]:
         """Decode from here to the end of the file, or to its truncation; damaged packets are counted and skipped."""
         packets = self.container.demux(self.stream)
         while True:
@@ -227,6 +292,8 @@ class AvReader:
                 return
             if packet.has_sidedata("encryption_info"):
                 raise encrypted()
+            if skipper is not None:
+                skipper.prepare(packet)
             try:
                 frames = packet.decode()
             except av.error.FFmpegError as err:

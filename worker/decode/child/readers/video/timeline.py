@@ -81,6 +81,11 @@ class SampledFrames:
             return self.indices[:0]
         return self.indices[first:last]
 
+    def starting_in(self, first: int, end_seconds: float | None) -> NDArray[np.int64]:
+        """Return the frames from number ``first`` on that start before an end."""
+        end = len(self.indices) if end_seconds is None else int(np.searchsorted(self.seconds, end_seconds))
+        return self.indices[int(np.searchsorted(self.indices, first)) : end]
+
     def hold_seconds(self, index: int, at_seconds: float) -> float:
         """Return the time from a frame to the next sampled frame, or to the end of the video."""
         following = int(np.searchsorted(self.indices, index, side="right"))
