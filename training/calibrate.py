@@ -1,4 +1,4 @@
-"""Calibrates a release anew: temperatures, thresholds and abstention from chosen rows, degraded copies among them.
+"""Calibrates a release anew: temperatures, thresholds and abstention from chosen rows, some of them degraded.
 
 The weights of its branches stay, but for the last biases of heads whose answers are to follow the shares of their
 training rows less. So only the readings of the release change, or of such heads the answers from stored scores.
@@ -47,9 +47,9 @@ class CalibrationOptions:
     """Of the data sets. No weight of the release may have learnt from its rows, else it seems surer than it is."""
     share: float = 1.0
     """Of the rows of the split, chosen by a hash of their names, so that the others can judge the calibration."""
-    degraded: bool = True
-    """Whether each face is shown degraded, too: intervals and confidences then hold for the mean of both, and answers
-    are given where both reach the accuracy of the recipe."""
+    degraded: float = 0.5
+    """Share of the faces that are shown degraded: intervals, confidences and the accuracy of answers then hold for such
+    a mixture."""
     powers: Mapping[str, float] = field(default_factory=dict)
     """By task, the power of the shares of its training rows by which its probabilities are divided; 0 changes nothing,
     1 takes all labels for equally frequent."""
@@ -59,6 +59,8 @@ class CalibrationOptions:
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
             raise RecipeError(f"share is a part of the rows above 0 up to 1, got {self.share}")
+        if not 0 <= self.degraded <= 1:
+            raise RecipeError(f"degraded is a share of the faces, expected 0..1, got {self.degraded}")
 
 
 def recalibrate(recipe: Recipe, context: TrainingContext, options: CalibrationOptions) -> list[Branch]:
@@ -95,20 +97,17 @@ class _Shown:
     faces: FaceSet
     rows: NDArray[np.int64]
     """(M,) that calibrate."""
-    scores: tuple[Mapping[str, Tensor], ...]
-    """(M, K) logits by task: of the rows as they are, then of their degraded copies, if these are wanted."""
+    scores: Mapping[str, Tensor]
+    """(M, K) logits by task."""
 
     @classmethod
     def of(cls, name: DataName, context: TrainingContext, release: Release, options: CalibrationOptions) -> _Shown:
         faces = READERS[name](context.data)
         rows = _rows(faces, options)
         crops = torch.from_numpy(np.array(context.crops(faces).pixels[rows]))
-        scores = [_scores(release, crops)]
-        if options.degraded:
-            generator = torch.Generator().manual_seed(options.seed)
-            degraded = degrade_at_random(crops, 1.0, generator).round().to(torch.uint8)
-            scores.append(_scores(release, degraded))
-        return cls(faces, rows, tuple(scores))
+        generator = torch.Generator().manual_seed(options.seed)
+        shown = degrade_at_random(crops, options.degraded, generator).round().to(torch.uint8)
+        return cls(faces, rows, _scores(release, shown))
 
 
 def _rows(faces: FaceSet, options: CalibrationOptions) -> NDArray[np.int64]:
@@ -157,16 +156,4 @@ def _calibrated(head: HeadRecipe, shown: _Shown, offset: Tensor) -> BranchSpec:
     soft = targets(head.spec.task, shown.faces, len(head.spec.labels), head.spread_years)
     rows = labelled(head.spec.task, soft, shown.rows)
     places = torch.from_numpy(np.searchsorted(shown.rows, rows))
-    every = [scores[head.spec.task][places] - offset for scores in shown.scores]
-    both = calibrated(head, torch.cat(every), soft[rows].repeat(len(every), 1))
-    if head.answers_accuracy is None:
-        return both
-    kept = replace(head, spec=replace(both, abstain=None))
-    sure = [_abstention(kept, logits, soft[rows]) for logits in every]
-    return replace(both, abstain=max(sure))
-
-
-def _abstention(head: HeadRecipe, logits: Tensor, soft: Tensor) -> float:
-    """Return the confidence from which the answers reach the accuracy of the recipe; 1.0 where none does."""
-    found = calibrated(head, logits, soft).abstain
-    return 1.0 if found is None else found
+    return calibrated(head, shown.scores[head.spec.task][places] - offset, soft[rows])

@@ -49,9 +49,9 @@ def test_readings_change_and_scores_stay(small_data: Path, tmp_path: Path) -> No
     assert all(torch.equal(found.heads[task].codes, known.heads[task].codes) for task in known.heads)
 
 
-def test_degraded_copies_make_intervals_wider(context: TrainingContext) -> None:
+def test_degraded_faces_make_intervals_wider(context: TrainingContext) -> None:
     recipe = find("default").only("age")
-    (plain,), (both,) = (recalibrate(recipe, context, CalibrationOptions(degraded=shown)) for shown in (False, True))
+    (plain,), (both,) = (recalibrate(recipe, context, CalibrationOptions(degraded=share)) for share in (0.0, 1.0))
     assert both.spec.temperature > plain.spec.temperature
 
 

@@ -24,7 +24,7 @@ def calibrate(  # noqa: PLR0913 - the options of a command are its arguments
     head: Annotated[list[str] | None, typer.Option("--head", help="Only this head; may be given again.")] = None,
     split: Annotated[str, typer.Option(help="Rows that calibrate, from which the release never learnt.")] = "val",
     share: Annotated[float, typer.Option(help="Of these rows, chosen by a hash of their names.")] = 1.0,
-    degraded: Annotated[bool, typer.Option(help="Show each face degraded, too.")] = True,
+    degraded: Annotated[float, typer.Option(help="Share of the faces that are shown degraded.")] = 0.5,
     power: Annotated[
         list[str] | None,
         typer.Option("--power", help="HEAD=P: divide its answers by the shares of its training rows to this power."),
