@@ -51,6 +51,12 @@ def recall_findings(
 
 
 def balanced_outcomes(correct: NDArray[np.bool_], truth: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return (N,) values whose mean is the balanced accuracy: a face counts less, the more of its class there are."""
+    """Return (N,) values whose mean is the balanced accuracy, and whose spread is that of the recalls.
+
+    A face counts by its distance from the recall of its class, less, the more of its class there are (the influence
+    of a face on the mean recall). So resamples of faces do not vary by how many of a class they happen to draw.
+    """
     _, number, counts = np.unique(truth, return_inverse=True, return_counts=True)
-    return correct * (len(truth) / (len(counts) * counts))[number]
+    recalls = np.bincount(number, weights=correct) / counts
+    weight = len(truth) / (len(counts) * counts)
+    return np.asarray(recalls.mean() + weight[number] * (correct - recalls[number]), dtype=np.float64)
