@@ -80,6 +80,12 @@ class Batch:
     tasks: dict[str, TaskBatch]
     """By task."""
 
+    def others(self, task: str) -> Tensor:
+        """Return the (m,) numbers of the augmented crops that are not of a task's data set, on the device."""
+        numbers = torch.arange(self.augmented, device=self.crops.device)
+        place = self.tasks[task].place
+        return numbers[(numbers < place.start) | (numbers >= place.stop)]
+
     def tensors(self) -> Iterator[Tensor]:
         """Yield everything that lies on the device."""
         yield from (self.crops, self.reference)

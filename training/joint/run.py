@@ -118,6 +118,9 @@ class JointRun:
             task.name: self._loss(task, found.maps, batch.tasks[task.name], taught.get(task.name))
             for task in state.tasks
         }
+        for task in state.tasks:
+            if (other := self._loss_elsewhere(task, found, batch)) is not None:
+                losses[task.name] = losses[task.name] + other
         drift = found.drift
         every = [*losses.values(), *([] if drift is None else [drift])]
         torch.stack(every).sum().backward()  # type: ignore[no-untyped-call]
@@ -131,6 +134,22 @@ class JointRun:
         if teachers:
             return teachers.answers(batch.reference[: batch.augmented], places)
         return base.answers(found.original, places) if base and base.branches else {}
+
+    def _loss_elsewhere(self, task: JointTask, found: TrunkPass, batch: Batch) -> Tensor | None:
+        """Return the weighed loss of the base's answers for the faces of other data sets; None where it is off."""
+        base, options = self._setup.base, self._options.base
+        if not base or task.name not in base or not options or not options.elsewhere:
+            return None
+        rows = batch.others(task.name)
+        if not len(rows):
+            return None
+        maps = {depth: found.maps[depth][rows] for depth in task.branch.branch.depths}
+        soft = base.answer(task.name, found.original, rows)
+        task.branch.train()
+        with torch.autocast(self._setup.device.type, torch.bfloat16):
+            logits = task.branch(maps)
+        loss = LOSSES[task.recipe.fit.loss](logits + task.offset, soft, task.resting.masked(task.weights))
+        return loss * options.elsewhere
 
     def _loss(self, task: JointTask, maps: Mapping[str, Tensor], batch: TaskBatch, taught: Tensor | None) -> Tensor:
         maps = {depth: maps[depth][batch.place][batch.keep] for depth in task.branch.branch.depths}

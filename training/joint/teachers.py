@@ -109,10 +109,16 @@ class Base:
         with torch.autocast(device.type, torch.bfloat16):
             return {task: _answer(self.branches[task], maps, place) for task, place in places.items() if task in self}
 
+    @torch.no_grad()
+    def answer(self, task: str, maps: Mapping[str, Tensor], rows: Tensor) -> Tensor:
+        """Answer for (m,) rows of the maps: (m, K) probabilities of one of its tasks."""
+        with torch.autocast(rows.device.type, torch.bfloat16):
+            return _answer(self.branches[task], maps, rows)
+
     def __contains__(self, task: str) -> bool:
         return task in self.branches
 
 
-def _answer(branch: Branch, maps: Mapping[str, Tensor], place: slice) -> Tensor:
+def _answer(branch: Branch, maps: Mapping[str, Tensor], place: slice | Tensor) -> Tensor:
     logits = branch({depth: maps[depth][place] for depth in branch.depths}).float()
     return torch.as_tensor(logits.sigmoid() if branch.spec.kind == "multilabel" else logits.softmax(dim=1))

@@ -82,10 +82,15 @@ class BaseTeaching:
 
     taught: float = 0.5
     """Share of the base's answers in the targets; the rest are labels."""
+    elsewhere: float = 0.0
+    """Weight of a further loss of each branch: of the base's answers for the faces of the other data sets of the step,
+    which have no label of its task but look different. 0 leaves it out."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.taught <= 1:
             raise RecipeError(f"taught is a share of the targets, expected 0..1, got {self.taught}")
+        if self.elsewhere < 0:
+            raise RecipeError(f"elsewhere is the weight of a loss, expected 0 or more, got {self.elsewhere}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

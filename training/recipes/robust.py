@@ -44,15 +44,15 @@ ROBUST = register(
                 first=f"1 before {FINER_MAP}",
                 held_by={"celeba10k": 16, "utkface": 16},
             ),
-            base=BaseTeaching(taught=0.5),
+            base=BaseTeaching(taught=0.5, elsewhere=0.5),
         ),
     )
 )
 """The shipped release, tuned on crops as archives have them: small, blurred, grainy, faded, dark, compressed.
 
 Six of ten crops are degraded (training.data.degrade). Half of the targets are the answers of the base for the crop
-before that; embeddings are held to those before it, too. Layers before the last but one of 14 x 14 cells stay as
-they are, since two CPU cores would take hours for them.
+before that, which also teach each branch on the faces of the other sets; embeddings are held to those before it, too.
+Layers before the last but one of 14 x 14 cells stay as they are, since two CPU cores would take hours for them.
 Emotions are learnt as if rare ones were less rare, genders as if each were as frequent as the other among the faces of
 an ethnicity and an age band.
 

@@ -127,11 +127,39 @@ def test_embeddings_of_degraded_crops_are_held_to_those_of_the_reference(trunk, 
     assert torch.allclose(found.original["conv_14"].float(), expected, atol=0.05 * float(expected.abs().max()))
 
 
+def test_faces_of_other_sets_teach_by_the_answers_of_the_base(trunk, views, random_people, tmp_path):
+    """The labels of one set are all men; only the base, which answers for the other set, knows of women."""
+    base = branch(trunk, bias=[-3.0, 3.0])
+    pixels = np.random.default_rng(5).integers(0, 256, (COUNT, 3, SIDE, SIDE), dtype=np.uint8)
+    faces = replace(views["utkface"].faces, gender=np.zeros(COUNT, dtype=np.int64))
+    every = {"utkface": FaceViews(faces, views["utkface"].pixels), "fairface": FaceViews(faces, (pixels,))}
+    losses = {}
+    for weight in (0.0, 2.0):
+        options = replace(
+            OPTIONS, batch={"utkface": 8, "fairface": 8}, base=BaseTeaching(taught=0.0, elsewhere=weight), steps=1
+        )
+        fit = FitOptions(loss="cross_entropy", held_out=0.1)
+        heads = [HeadRecipe(spec=GENDER, data="utkface", fit=fit, dropout=0.0)]
+        other = replace(GENDER, task="ethnicity", labels=("a", "b", "c", "d", "e"))
+        heads.append(HeadRecipe(spec=other, data="fairface", fit=fit, dropout=0.0))
+        setup = JointSetup(recipes=heads, trunk=trunk, views=every, options=options, base=Base({"gender": base}, 0.0))
+        run = JointRun(setup, tmp_path / str(weight))
+        batch = run.batches.take(0)
+        assert batch.others("gender").tolist() == list(range(8, 16))
+        assert batch.others("ethnicity").tolist() == list(range(8))
+        losses[weight] = run._train_step()
+    expected = torch.tensor([-3.0, 3.0]).softmax(0)
+    assert losses[2.0]["gender"].item() == pytest.approx(
+        losses[0.0]["gender"].item() - 2 * (expected * expected.log()).sum().item(), abs=0.05
+    )
+    assert losses[2.0]["ethnicity"].item() == pytest.approx(losses[0.0]["ethnicity"].item(), abs=1e-3)
+
+
 @pytest.mark.parametrize(
     "wrong", [{"degraded": 1.2}, {"base": BaseTeaching(), "second": SecondRun(steps=3)}], ids=["share", "two"]
 )
 def test_options_that_contradict_each_other_are_refused(wrong):
-    with pytest.raises(RecipeError):
+    with pytest.raises(RecipeError, match=r"expected 0|second run"):
         replace(OPTIONS, **{"base": None} | wrong)
 
 
