@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from db.server.embedded import EmbeddedPostgres
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -26,6 +28,8 @@ TABLE_LINES = re.compile("[┏━┳┓┃┡╇┩│└─┴┘]")
 SHARE_TOLERATED = 0.05
 MIN_TOLERANCE = 0.03
 RUN_SECONDS = 240
+KEEP_SECONDS = 60
+"""The database stays up between two commands, as it does for a reader; and a while behind a run that is killed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,7 @@ def run(commands: list[str], folder: Path) -> list[tuple[str, int]]:
         for command, log, mark in zip(commands, logs, marks, strict=True)
     )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("FACET_")}
-    environment |= {"PYTHONPATH": str(ROOT), "FACET_DATABASE_KEEP_SECONDS": "0"}
+    environment |= {"PYTHONPATH": str(ROOT), "FACET_DATABASE_KEEP_SECONDS": str(KEEP_SECONDS)}
     subprocess.run(["bash", "-c", f"last=0\n{script}"], cwd=folder, env=environment, check=True, timeout=RUN_SECONDS)
     return [(log.read_text(), int(mark.read_text())) for log, mark in zip(logs, marks, strict=True)]
 
@@ -96,6 +100,7 @@ def short_path() -> Iterator[Path]:
     """Make a folder with a short path: a long one, as pytest's are, folds in the tables."""
     with TemporaryDirectory(prefix="facet-") as folder:
         yield Path(folder)
+        EmbeddedPostgres(Path(folder) / "quickstart" / "home" / "postgres").stop()
 
 
 @pytest.mark.slow
