@@ -58,5 +58,5 @@ an ethnicity and an age band.
 
 Source: logit adjustment after Menon et al. 2021; consistent teaching after Beyer et al. 2022.
 Command: ``facet-train train robust --data D --cache C --base models/releases/default --out R``
-Hours and figures: not measured.
+Hours and figures: not measured in this form; docs/measured/tried.md has those without the faces of other sets.
 """
