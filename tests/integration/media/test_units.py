@@ -55,8 +55,8 @@ def test_all_units_together_decode_the_video_about_once(case, decoder, tmp_path,
     decoded = []
     frames_of = AvReader._decoded
 
-    def counted(reader):
-        for frame in frames_of(reader):
+    def counted(reader, skipper=None):
+        for frame in frames_of(reader, skipper):
             decoded.append(frame.pts)
             yield frame
 
