@@ -8,8 +8,8 @@ EXTRAS := dev,demo,train,monitor,web
 DEMO ?= demo
 PORT ?= 8750
 PYTEST_FLAGS ?=
-# Tests wait as often as they compute: two processes more than there are cores, each with a PostgreSQL of its own.
-PROCESSES ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 8 ? cores + 2 : 8)))
+# Tests wait as often as they compute: one process more than there are cores, each with a PostgreSQL of its own.
+PROCESSES ?= $(shell cores=$$(getconf _NPROCESSORS_ONLN); echo $$((cores < 8 ? cores + 1 : 8)))
 # A file stays in one process, for its fixtures; the slow files come first.
 PARALLEL := -n $(PROCESSES) --dist loadfile --no-loadscope-reorder
 # Areas and options of benchmarks/mutants.py, such as MUTANTS="track --sample 1000"
