@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import signal
 import socket
@@ -81,7 +82,21 @@ def _config(app: object) -> uvicorn.Config:
 
 
 def _run(server: uvicorn.Server, listener: socket.socket) -> None:
-    server.run(sockets=[listener])
+    """Serve; a signal that comes while the event loop is made waits for it, since half a loop cannot be closed."""
+    waiting: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: waiting.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+
+    async def serve() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for first in waiting[:1]:
+            signal.raise_signal(first)
+        await server.serve(sockets=[listener])
+
+    asyncio.run(serve())
 
 
 def _listen(host: str, port: int) -> socket.socket:

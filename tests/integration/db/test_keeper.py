@@ -253,4 +253,4 @@ def test_a_server_without_its_keeper_stops_with_its_last_program(folder, monkeyp
     server.start()
     process = server_of(folder)
     assert server.leave()
-    assert not is_alive(process)
+    wait_for(lambda: not is_alive(process))
