@@ -105,9 +105,7 @@ class _Shown:
         faces = READERS[name](context.data)
         rows = _rows(faces, options)
         crops = torch.from_numpy(np.array(context.crops(faces).pixels[rows]))
-        generator = torch.Generator().manual_seed(options.seed)
-        shown = degrade_at_random(crops, options.degraded, generator).round().to(torch.uint8)
-        return cls(faces, rows, _scores(release, shown))
+        return cls(faces, rows, _scores(release, crops, options))
 
 
 def _rows(faces: FaceSet, options: CalibrationOptions) -> NDArray[np.int64]:
@@ -119,11 +117,13 @@ def _rows(faces: FaceSet, options: CalibrationOptions) -> NDArray[np.int64]:
     return np.asarray(rows[chosen], dtype=np.int64)
 
 
-def _scores(release: Release, crops: Tensor) -> dict[str, Tensor]:
-    """Return the (N, K) float32 logits of (N, 3, S, S) crops, by task."""
+def _scores(release: Release, crops: Tensor, options: CalibrationOptions) -> dict[str, Tensor]:
+    """Return the (N, K) float32 logits of (N, 3, S, S) crops, some of them degraded, by task."""
     found: dict[str, list[Tensor]] = {}
+    generator = torch.Generator().manual_seed(options.seed)
     for part in torch.split(crops, _BATCH):
-        for task, output in release.infer(part).heads.items():
+        shown = degrade_at_random(part, options.degraded, generator).round().to(torch.uint8)
+        for task, output in release.infer(shown).heads.items():
             kind = release.spec(task).kind
             codes = output.codes
             if codes is None:

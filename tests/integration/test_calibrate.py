@@ -42,6 +42,8 @@ def test_readings_change_and_scores_stay(small_data: Path, tmp_path: Path) -> No
     assert "gender: temperature" in result.output
     before, after = read_manifest(DEFAULT), read_manifest(out)
     assert {spec.task for spec in after.branches} == {spec.task for spec in before.branches}
+    assert after.verdict is not None  # without one `facet releases activate` refuses it
+    assert after.verdict.base == before.name
     assert after.files == before.files  # not a byte of the weights
     changed = [a.task for a, b in zip(after.branches, before.branches, strict=True) if a.temperature != b.temperature]
     assert {"gender", "age", "attributes"} <= set(changed)

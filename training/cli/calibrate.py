@@ -7,10 +7,12 @@ from typing import Annotated
 import typer
 
 from training.calibrate import CalibrationOptions, recalibrate
+from training.cli.compare import verdict_text
 from training.cli.options import CacheOption, DataOption, OutOption, OverwriteOption, ReleaseOption, refuse_existing
 from training.errors import RecipeError
 from training.recipes.recipe import find
 from training.releases.export import export
+from training.releases.verdict import add_verdict
 from training.train import load_context
 
 
@@ -45,6 +47,7 @@ def calibrate(  # noqa: PLR0913 - the options of a command are its arguments
         abstain = "" if spec.abstain is None else f", unknown below {spec.abstain:.3f}"
         typer.echo(f"{spec.task}: temperature {spec.temperature:.3f}{abstain}")
     typer.echo(f"wrote {out}")
+    typer.echo(verdict_text(release, add_verdict(release, out, data, cache)))
 
 
 def _power(choice: str) -> tuple[str, float]:
@@ -57,5 +60,5 @@ def _power(choice: str) -> tuple[str, float]:
 
 def add_calibrate_command(app: typer.Typer) -> None:
     """Add the command to ``facet-train``."""
-    example = "Example: facet-train calibrate default out/new --data data --cache cache --out out/calibrated"
+    example = "Example: facet-train calibrate default --release out/new --data data --cache cache --out out/calibrated"
     app.command("calibrate", epilog=example)(calibrate)

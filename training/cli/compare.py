@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path  # noqa: TC003 - Typer reads annotations when it runs
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,6 +11,9 @@ from models.release import load_release
 from training.errors import RecipeError
 from training.evaluate.evaluate import EvaluateOptions, Evaluation, evaluate
 from training.evaluate.report.compare import Comparison, compare, comparison_table, worse_text
+
+if TYPE_CHECKING:
+    from models.manifest import Verdict
 
 
 def compare_releases(
@@ -36,6 +39,17 @@ def verdict(found: Comparison) -> str:
         return f"{found.after} is worse than {found.before} for no group, within the intervals"
     lines = [f"  {worse_text(one)}" for one in found.worse]
     return "\n".join([f"{found.after} is worse than {found.before}:", *lines])
+
+
+def verdict_text(base: Path, verdict: Verdict | None) -> str:
+    """Describe the verdict that was written into a release."""
+    if verdict is None:
+        return f"no verdict: it could not be compared with {base}; `facet releases activate` will refuse it"
+    if verdict.worse:
+        return "\n".join([f"verdict: worse than {verdict.base} for {len(verdict.worse)} groups", *verdict.worse])
+    if not verdict.judged:
+        return f"no verdict: too few test rows in {', '.join(verdict.data) or 'the data'} to judge a group"
+    return f"verdict: worse than {verdict.base} in none of {verdict.judged} comparisons"
 
 
 def _evaluation(path: Path, data: Path | None, cache: Path | None) -> Evaluation:

@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import torch
 import typer
@@ -20,7 +20,7 @@ from models.errors import ModelError
 from models.manifest import DETECTOR_FILE, TRUNK_FILE, read_manifest
 from models.release import DEFAULT, load_release
 from training.cli.calibrate import add_calibrate_command
-from training.cli.compare import add_compare_command
+from training.cli.compare import add_compare_command, verdict_text
 from training.cli.identity import add_identity_command
 from training.cli.options import (
     CacheOption,
@@ -51,9 +51,6 @@ from training.releases.export import add_metrics, branches_of, export
 from training.releases.origin import Origin, run_here, start_of
 from training.releases.verdict import add_verdict
 from training.train import TrainingContext, load_context, train_branches
-
-if TYPE_CHECKING:
-    from models.manifest import Verdict
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="Train, measure and assemble releases.", add_completion=False
@@ -107,17 +104,7 @@ def train_recipe(  # noqa: PLR0913 - the options of a command are its arguments
     for each in trained:
         typer.echo(f"{each.branch.spec.task}: held-out score {each.held_out_score:.4f}, {each.took}")
     typer.echo(f"wrote {out}")
-    typer.echo(_verdict_text(base, add_verdict(base, out, data, cache)))
-
-
-def _verdict_text(base: Path, verdict: Verdict | None) -> str:
-    if verdict is None:
-        return f"no verdict: it could not be compared with {base}; `facet releases activate` will refuse it"
-    if verdict.worse:
-        return "\n".join([f"verdict: worse than {verdict.base} for {len(verdict.worse)} groups", *verdict.worse])
-    if not verdict.judged:
-        return f"no verdict: too few test rows in {', '.join(verdict.data) or 'the data'} to judge a group"
-    return f"verdict: worse than {verdict.base} in none of {verdict.judged} comparisons"
+    typer.echo(verdict_text(base, add_verdict(base, out, data, cache)))
 
 
 def find_or_searched(recipe: str) -> Recipe:
@@ -247,7 +234,7 @@ def assemble_release(
     manifest = export(name, base, branches, out, origin=Origin.join(origins))
     typer.echo(f"wrote {out} with heads {', '.join(spec.task for spec in manifest.branches)}")
     if data is not None:
-        typer.echo(_verdict_text(base, add_verdict(base, out, data)))
+        typer.echo(verdict_text(base, add_verdict(base, out, data)))
 
 
 @app.command(

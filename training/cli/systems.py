@@ -7,9 +7,10 @@ from typing import Annotated
 
 import typer
 
+from models.manifest import read_manifest
 from training.errors import DataError
 from training.evaluate.evaluate import Evaluation
-from training.evaluate.report.systems import Speeds, SystemRow, systems_text
+from training.evaluate.report.systems import Speeds, SystemRow, check_reference, systems_text
 from training.evaluate.report.tables import fill_page
 from training.recipes.published_systems import SYSTEMS, find_system
 from training.releases.speed import SpeedOptions, measure_by_turns
@@ -45,8 +46,8 @@ def compare_systems(  # noqa: PLR0913 - the options of a command are its argumen
         find_system(path.stem)
         (folder / path.name).write_text(_evaluation(path).brief().to_json() + "\n")
     if measure:
+        check_reference([read_manifest(path).name for path in measure])
         speeds = measure_by_turns(measure, SpeedOptions(batch=batch, rounds=rounds, device=device))
-        _ = speeds.reference  # refuses a run without it
         kept = Speeds((*read_speeds(folder).runs, speeds))
         (folder / SPEED_FILE).write_text(kept.to_json())
     text = systems_text(read_rows_of_systems(folder), read_speeds(folder))
@@ -73,7 +74,7 @@ def read_rows_of_systems(folder: Path) -> list[SystemRow]:
 def read_speeds(folder: Path) -> Speeds:
     """Read the speeds of a folder; no runs where none were measured."""
     path = folder / SPEED_FILE
-    return Speeds.from_json(path.read_text()) if path.is_file() else Speeds()
+    return Speeds.from_json(path.read_text()) if path.is_file() else Speeds(())
 
 
 def _evaluation(path: Path) -> Evaluation:

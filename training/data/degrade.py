@@ -50,7 +50,7 @@ def degrade_at_random(crops: Tensor, chance: float, generator: torch.Generator, 
     Returns:
         (N, 3, S, S) float32, 0..255.
     """
-    x = crops.float()
+    x = crops.float().clone()
     ways = torch.randint(1, most + 1, (len(x),), generator=generator)
     ways = torch.where(torch.rand(len(x), generator=generator) < chance, ways, 0)
     names = tuple(DEGRADATIONS)
@@ -60,7 +60,8 @@ def degrade_at_random(crops: Tensor, chance: float, generator: torch.Generator, 
         for number, name in enumerate(names):
             rows = torch.nonzero((chosen == number) & (ways > turn))[:, 0]
             if len(rows):
-                x = x.index_copy(0, rows.to(x.device), degrade(x[rows.to(x.device)], name, strength[rows], generator))
+                here = rows.to(x.device)
+                x[here] = degrade(x[here], name, strength[rows], generator)
     return x
 
 
@@ -76,24 +77,30 @@ def degrade(crops: Tensor, name: DegradationName, strength: Tensor, generator: t
     Returns:
         (N, 3, S, S) float32, 0..255.
     """
-    draws = _Draws(len(crops), generator, crops.device)
+    draws = Draws(len(crops), generator, crops.device)
     strength = strength.to(crops.device).float()[:, None, None, None]
     return DEGRADATIONS[name](crops.float(), strength, draws).clamp(0, _WHITE)
 
 
 @dataclass(frozen=True, slots=True)
-class _Draws:
-    """Random numbers for a batch of crops."""
+class Draws:
+    """Random numbers for a batch of crops, drawn on the CPU: the same state gives the same ones on every device."""
 
     count: int
     generator: torch.Generator
     device: torch.device
 
     def normal(self, *more: int) -> Tensor:
+        """Draw (N, *more) of mean 0 and deviation 1."""
         return torch.randn(self.count, *more, generator=self.generator).to(self.device)
 
     def uniform(self, *more: int) -> Tensor:
+        """Draw (N, *more) from 0 to below 1."""
         return torch.rand(self.count, *more, generator=self.generator).to(self.device)
+
+    def chosen(self, chance: float) -> Tensor:
+        """Choose each crop with a chance: (N,) bool."""
+        return self.uniform() < chance
 
 
 def _luma(x: Tensor) -> Tensor:
@@ -102,26 +109,26 @@ def _luma(x: Tensor) -> Tensor:
     return (x * weights).sum(dim=1, keepdim=True)
 
 
-def _grey(x: Tensor, strength: Tensor, draws: _Draws) -> Tensor:
+def _grey(x: Tensor, strength: Tensor, draws: Draws) -> Tensor:
     """Take the colours away, all of them from half the strength on."""
     del draws
     return x.lerp(_luma(x).expand_as(x), (strength * 2).clamp(max=1))
 
 
-def _tint(x: Tensor, strength: Tensor, draws: _Draws) -> Tensor:
+def _tint(x: Tensor, strength: Tensor, draws: Draws) -> Tensor:
     """Multiply each colour by a gain of its own, as aged prints and wrong white balance do."""
     gains = (draws.normal(3, 1, 1) * 0.3 * strength).exp()
     return x * gains / gains.mean(dim=1, keepdim=True)
 
 
-def _fade(x: Tensor, strength: Tensor, draws: _Draws) -> Tensor:
+def _fade(x: Tensor, strength: Tensor, draws: Draws) -> Tensor:
     """Lift blacks, lower whites and wash colours out towards the tone of old paper."""
     tone = x.new_tensor((1.0, 0.94, 0.82))[:, None, None] * (_MIDDLE + 40 * draws.uniform(1, 1, 1))
     washed = x.lerp(_luma(x).expand_as(x), 0.7 * strength)
     return washed.lerp(tone.expand_as(x), 0.65 * strength)
 
 
-def _dark(x: Tensor, strength: Tensor, draws: _Draws) -> Tensor:
+def _dark(x: Tensor, strength: Tensor, draws: Draws) -> Tensor:
     """Leave little light, and the noise of a sensor that makes up for it."""
     level = 1 - 0.85 * strength
     light = (x / _WHITE) ** (1 + strength) * _WHITE * level
@@ -129,13 +136,13 @@ def _dark(x: Tensor, strength: Tensor, draws: _Draws) -> Tensor:
     return (light + noise).round()
 
 
-def _bright(x: Tensor, strength: Tensor, draws: _Draws) -> Tensor:
+def _bright(x: Tensor, strength: Tensor, draws: Draws) -> Tensor:
     """Over-expose: bright parts lose all shape."""
     del draws
     return x * (1 + 1.2 * strength) + 40 * strength
 
 
-def _grain(x: Tensor, strength: Tensor, draws: _Draws) -> Tensor:
+def _grain(x: Tensor, strength: Tensor, draws: Draws) -> Tensor:
     """Add grain: noise of brightness, coarser than pixels, strongest in the middle tones."""
     fine = draws.normal(1, *x.shape[2:])
     coarse = functional.avg_pool2d(fine, 3, stride=1, padding=1) * 2
@@ -143,7 +150,7 @@ def _grain(x: Tensor, strength: Tensor, draws: _Draws) -> Tensor:
     return x + (fine + coarse) * 0.7 * tones * (4 + 26 * strength)
 
 
-def _scratches(x: Tensor, strength: Tensor, draws: _Draws) -> Tensor:
+def _scratches(x: Tensor, strength: Tensor, draws: Draws) -> Tensor:
     """Draw up to six upright scratches, bright or dark, that waver a little."""
     side = x.shape[-1]
     rows, columns = torch.arange(side, device=x.device)[:, None], torch.arange(side, device=x.device)
@@ -156,7 +163,7 @@ def _scratches(x: Tensor, strength: Tensor, draws: _Draws) -> Tensor:
     return x
 
 
-def _jpeg(x: Tensor, strength: Tensor, draws: _Draws) -> Tensor:
+def _jpeg(x: Tensor, strength: Tensor, draws: Draws) -> Tensor:
     """Quantise the brightness of blocks as JPEG does, at a quality from 40 down to 8."""
     del draws
     quality = 40 - 32 * strength
@@ -186,7 +193,7 @@ def _cosines(device: torch.device) -> Tensor:
     return matrix
 
 
-def _blur(x: Tensor, strength: Tensor, draws: _Draws) -> Tensor:
+def _blur(x: Tensor, strength: Tensor, draws: Draws) -> Tensor:
     """Blur by a Gaussian of a deviation from 0.7 to 3.2 % of the side."""
     del draws
     deviation = (0.007 + 0.025 * strength) * x.shape[-1]
@@ -197,7 +204,7 @@ def _blur(x: Tensor, strength: Tensor, draws: _Draws) -> Tensor:
     return _filtered(x, kernel)
 
 
-def _motion(x: Tensor, strength: Tensor, draws: _Draws) -> Tensor:
+def _motion(x: Tensor, strength: Tensor, draws: Draws) -> Tensor:
     """Smear along a line in any direction, of 3 to 14 % of the side."""
     reach = math.ceil(0.07 * x.shape[-1])
     angle = draws.uniform(1, 1) * math.pi
@@ -219,7 +226,7 @@ def _filtered(x: Tensor, kernels: Tensor) -> Tensor:
     return functional.conv2d(flat, weights, groups=weights.shape[0]).reshape(x.shape)
 
 
-def _small(x: Tensor, strength: Tensor, draws: _Draws) -> Tensor:
+def _small(x: Tensor, strength: Tensor, draws: Draws) -> Tensor:
     """Reduce to a side from 60 % down to 16 % and enlarge again."""
     del draws
     sides = ((0.6 - 0.44 * strength[:, 0, 0, 0]) * x.shape[-1]).round().long()
@@ -231,7 +238,7 @@ def _small(x: Tensor, strength: Tensor, draws: _Draws) -> Tensor:
     return found
 
 
-def _patch(x: Tensor, strength: Tensor, draws: _Draws) -> Tensor:
+def _patch(x: Tensor, strength: Tensor, draws: Draws) -> Tensor:
     """Hide a rectangle of up to 45 % of each side behind one colour."""
     side = x.shape[-1]
     extent = (0.15 + 0.3 * strength[:, 0, 0] * draws.uniform(2)) * side
@@ -243,7 +250,7 @@ def _patch(x: Tensor, strength: Tensor, draws: _Draws) -> Tensor:
 
 
 # (N, 3, S, S) float32 crops, (N, 1, 1, 1) strengths and random numbers to crops, not yet clipped.
-DEGRADATIONS: dict[DegradationName, Callable[[Tensor, Tensor, _Draws], Tensor]] = {
+DEGRADATIONS: dict[DegradationName, Callable[[Tensor, Tensor, Draws], Tensor]] = {
     "grey": _grey,
     "tint": _tint,
     "fade": _fade,

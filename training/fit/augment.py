@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from training.data.degrade import Draws
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AugmentOptions:
@@ -53,7 +55,7 @@ def augment(crops: Tensor, options: AugmentOptions, generator: torch.Generator) 
     Returns:
         (N, 3, S, S) float32 in 0..255, rounded as a decoder would.
     """
-    draws = _Draws(len(crops), generator, crops.device)
+    draws = Draws(len(crops), generator, crops.device)
     x = _warp(crops.float(), options, draws)
     x = _coarsen(x, options, draws)
     x = _recolour(x, options, draws)
@@ -61,25 +63,7 @@ def augment(crops: Tensor, options: AugmentOptions, generator: torch.Generator) 
     return x.clamp(0, 255).round()
 
 
-@dataclass(frozen=True, slots=True)
-class _Draws:
-    """Random numbers for a batch of crops."""
-
-    count: int
-    generator: torch.Generator
-    device: torch.device
-
-    def normal(self, *more: int) -> Tensor:
-        return torch.randn(self.count, *more, generator=self.generator).to(self.device)
-
-    def uniform(self, *more: int) -> Tensor:
-        return torch.rand(self.count, *more, generator=self.generator).to(self.device)
-
-    def chosen(self, chance: float) -> Tensor:
-        return self.uniform() < chance
-
-
-def _warp(x: Tensor, options: AugmentOptions, draws: _Draws) -> Tensor:
+def _warp(x: Tensor, options: AugmentOptions, draws: Draws) -> Tensor:
     """Flip, turn, resize and move in one resampling; pixels from outside repeat the border."""
     angle = draws.normal() * math.radians(options.rotation_degrees)
     size = (draws.normal() * options.scale).exp()
@@ -95,7 +79,7 @@ def _warp(x: Tensor, options: AugmentOptions, draws: _Draws) -> Tensor:
     return functional.grid_sample(x, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
-def _coarsen(x: Tensor, options: AugmentOptions, draws: _Draws) -> Tensor:
+def _coarsen(x: Tensor, options: AugmentOptions, draws: Draws) -> Tensor:
     chosen = draws.chosen(options.coarse)
     sides = (draws.uniform() * len(_COARSE_SIDES)).long()
     for number, side in enumerate(_COARSE_SIDES):
@@ -106,7 +90,7 @@ def _coarsen(x: Tensor, options: AugmentOptions, draws: _Draws) -> Tensor:
     return x
 
 
-def _recolour(x: Tensor, options: AugmentOptions, draws: _Draws) -> Tensor:
+def _recolour(x: Tensor, options: AugmentOptions, draws: Draws) -> Tensor:
     grey = draws.chosen(options.grey)
     x[grey] = x[grey].mean(dim=1, keepdim=True)
     brightness = (1 + draws.normal(1, 1, 1) * options.brightness).clamp(min=0.3)
@@ -115,7 +99,7 @@ def _recolour(x: Tensor, options: AugmentOptions, draws: _Draws) -> Tensor:
     return ((x - mean) * contrast + mean) * brightness
 
 
-def _erase(x: Tensor, options: AugmentOptions, draws: _Draws) -> Tensor:
+def _erase(x: Tensor, options: AugmentOptions, draws: Draws) -> Tensor:
     side = x.shape[-1]
     chosen = draws.chosen(options.erase)
     extent = (draws.uniform(2) * _MAX_ERASED * side).floor()

@@ -128,9 +128,14 @@ def group_numbers(faces: FaceSet, within: Sequence[GroupName]) -> Tensor:
         raise RecipeError(f"{faces.name} has no labels {', '.join(within)} within which classes could be balanced")
     numbers = np.zeros(len(faces), np.int64)
     for name in within:
-        found = np.digitize(np.nan_to_num(faces.age, nan=-1.0), GROUP_AGES) if name == "age" else getattr(faces, name)
-        numbers = numbers * (len(GROUP_AGES) + 2) + found - min(UNKNOWN, 0)
+        found = _age_bands(faces.age) if name == "age" else getattr(faces, name)
+        numbers = numbers * (len(GROUP_AGES) + 2) + found - UNKNOWN  # from 0
     return torch.from_numpy(np.unique(numbers, return_inverse=True)[1].astype(np.int64))
+
+
+def _age_bands(ages: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Return the number of the band of GROUP_AGES of each age: (N,), UNKNOWN where there is none."""
+    return np.where(np.isfinite(ages), np.digitize(np.nan_to_num(ages), GROUP_AGES), UNKNOWN)
 
 
 def labelled(task: str, soft: Tensor, rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -26,6 +26,7 @@ ROBUST = register(
             going_on(GENDER, LAST_MAP, balance=Balance(adjust=1.0, within=("ethnicity", "age"))),
             going_on(AGE, LAST_MAP, balance=Balance()),
             going_on(ETHNICITY, LAST_MAP, balance=Balance()),
+            # of clean and degraded faces together, those without a majority of votes among them
             replace(going_on(EMOTION, *BOTH_MAPS, balance=Balance(adjust=0.5)), answers_accuracy=0.84),
             going_on(EMOTION7, *BOTH_MAPS, balance=Balance(adjust=0.5)),
             going_on(ATTRIBUTES, *BOTH_MAPS, balance=Balance()),

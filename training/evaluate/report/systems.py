@@ -93,18 +93,26 @@ class SpeedRun:
         Raises:
             DataError: it took no part.
         """
-        for each in self.releases:
-            if each.release == REFERENCE:
-                return each.everything
-        names = ", ".join(each.release for each in self.releases)
-        raise DataError(f"got the speeds of {names}; measure the release {REFERENCE!r}, too: theirs are shares of its")
+        check_reference([each.release for each in self.releases])
+        return next(each.everything for each in self.releases if each.release == REFERENCE)
+
+
+def check_reference(names: Sequence[str]) -> None:
+    """Refuse a run of releases whose speeds could not be compared.
+
+    Raises:
+        DataError: REFERENCE is not among them.
+    """
+    if REFERENCE not in names:
+        found = ", ".join(names)
+        raise DataError(f"got the speeds of {found}; measure the release {REFERENCE!r}, too: theirs are shares of its")
 
 
 @dataclass(frozen=True, slots=True)
 class Speeds:
     """Runs of several days; releases that are not kept keep their place beside REFERENCE."""
 
-    runs: tuple[SpeedRun, ...] = ()
+    runs: tuple[SpeedRun, ...]
 
     def of(self, weights_sha256: str) -> float | None:
         """Return what ``SpeedRun.of`` returns for the latest run that has the release."""
